@@ -1,0 +1,93 @@
+"""How far is that upload? The server's word, at once, to whoever sent it.
+
+See ``ProgressTracker`` for where to begin; ``upload_progress.asgi`` for the middleware and
+``upload_progress.starlette`` for the routes.
+"""
+
+from importlib.metadata import version
+
+from upload_progress.connection import Connection
+from upload_progress.errors import (
+    InvalidValue,
+    MiddlewareMissing,
+    MissingExtra,
+    QuotaExceeded,
+    StoreUnavailable,
+    TrackerInUse,
+    UploadCancelled,
+    UploadEnded,
+    UploadNotFound,
+    UploadProgressError,
+)
+from upload_progress.identity import Identity
+from upload_progress.limits import Limits
+from upload_progress.memory import MemoryStore, Retention
+from upload_progress.model import (
+    Arrival,
+    ErrorCode,
+    Links,
+    Parts,
+    Stage,
+    TransferRecord,
+    UploadError,
+    UploadKey,
+    UploadPage,
+    UploadProgress,
+    UploadState,
+    UploadTotal,
+)
+from upload_progress.statistics import Statistics
+from upload_progress.throttle import (
+    ByTotal,
+    EveryBytes,
+    EveryInterval,
+    EveryPercent,
+    Gate,
+    ThrottlePolicy,
+)
+from upload_progress.tracker import ProgressTracker
+from upload_progress.upload import Upload
+from upload_progress.wire import CloudEvent
+
+__version__ = version("upload-progress")
+
+__all__ = [
+    "Arrival",
+    "ByTotal",
+    "CloudEvent",
+    "Connection",
+    "ErrorCode",
+    "EveryBytes",
+    "EveryInterval",
+    "EveryPercent",
+    "Gate",
+    "Identity",
+    "InvalidValue",
+    "Limits",
+    "Links",
+    "MemoryStore",
+    "MiddlewareMissing",
+    "MissingExtra",
+    "Parts",
+    "ProgressTracker",
+    "QuotaExceeded",
+    "Retention",
+    "Stage",
+    "Statistics",
+    "StoreUnavailable",
+    "ThrottlePolicy",
+    "TrackerInUse",
+    "TransferRecord",
+    "Upload",
+    "UploadCancelled",
+    "UploadEnded",
+    "UploadError",
+    "UploadKey",
+    "UploadNotFound",
+    "UploadPage",
+    "UploadProgress",
+    "UploadProgressError",
+    "UploadState",
+    "UploadTotal",
+    "__version__",
+]

@@ -1,0 +1,164 @@
+"""``UploadProgressMiddleware``: sees which requests carry uploads, and follows those.
+
+Its own configuration never changes; what changes is one small object per upload. A request
+is followed when it names an upload id, or when its body is announced or grows above a size.
+All others pass untouched: no other scope type, no other method, no small body.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Final, Protocol, runtime_checkable
+
+from upload_progress.asgi.carried import App, CarriedUpload
+from upload_progress.asgi.counting import Receive, Scope, Send
+from upload_progress.complaints import Complaints
+from upload_progress.connection import Connection
+from upload_progress.errors import InvalidValue, MiddlewareMissing
+from upload_progress.ports import Authenticate
+from upload_progress.tracker import ProgressTracker
+from upload_progress.transfers import Incoming, read_head
+from upload_progress.upload import Upload
+
+__all__ = [
+    "MIN_SIZE_BYTES",
+    "SCOPE_KEY",
+    "UPLOAD_METHODS",
+    "UploadProgressMiddleware",
+    "current_upload",
+]
+
+SCOPE_KEY: Final = "upload_progress"
+UPLOAD_METHODS: Final = ("POST", "PUT", "PATCH")
+MIN_SIZE_BYTES: Final = 64 * 1024
+
+
+class _HasScope(Protocol):
+    @property
+    def scope(self) -> Scope: ...
+
+
+@runtime_checkable
+class _HasUpload(Protocol):
+    def upload(self) -> Upload: ...
+
+
+class UploadProgressMiddleware:
+    """Counts the body bytes of uploads as the application receives them.
+
+    Args:
+        app: The application.
+        tracker: Keeps what is counted.
+        authenticate: Says whose an upload is: ``Connection`` → ``Identity`` or None. An
+            upload of nobody is received like any other, and shown to nobody.
+        min_size_bytes: A body above this is followed even without an id.
+        methods: The HTTP methods that can carry uploads.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        tracker: ProgressTracker,
+        authenticate: Authenticate,
+        min_size_bytes: int = MIN_SIZE_BYTES,
+        methods: Collection[str] = UPLOAD_METHODS,
+    ) -> None:
+        if not callable(authenticate):
+            raise InvalidValue("authenticate", "must be callable, and say who is asking")
+        self.app = app
+        self._tracker = tracker
+        self._authenticate = authenticate
+        self._min_size_bytes = min_size_bytes
+        self._methods = frozenset(methods)
+        self._own_path = tracker.mount_path + "/"
+        self._complaints = Complaints(tracker.clock)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request to the application, followed or untouched."""
+        carried = None
+        if self._announces(scope):
+            # A Mount does not answer at its own path: it would redirect this.
+            scope = {**scope, "path": self._own_path}
+        if scope["type"] == "http" and scope["method"] in self._methods:
+            carried = self._carried(scope)
+        if carried is None:
+            await self.app(scope, receive, send)
+        else:
+            await carried.run(self.app, receive, send)
+
+    def _announces(self, scope: Scope) -> bool:
+        """Tell whether this is ``POST /uploads``, and there are routes of ours to answer it."""
+        is_there = scope.get("path") == self._tracker.mount_path and self._tracker.has_routes
+        return is_there and scope["type"] == "http" and scope["method"] == "POST"
+
+    def _carried(self, scope: Scope) -> CarriedUpload | None:
+        """Return what follows this request; None where nothing does. Never raises."""
+        if SCOPE_KEY in scope or f"{scope.get('path')}/".startswith(self._own_path):
+            return None
+        try:
+            incoming = read_head(Connection(scope))
+            if self._is_small(scope, incoming):
+                scope[SCOPE_KEY] = _Small(self._tracker)
+                return None
+            carried = scope[SCOPE_KEY] = self._follow(scope, incoming)
+        except Exception as error:  # noqa: BLE001  # our failure is never the upload's
+            self._complaints.say("reading a request head failed", error)
+            scope[SCOPE_KEY] = _Small(self._tracker)
+            return None
+        else:
+            return carried
+
+    def _is_small(self, scope: Scope, incoming: Incoming) -> bool:
+        """Tell whether no id is named and no large body can follow."""
+        if incoming.claimed_id is not None:
+            return False
+        return incoming.total_bytes is not None and incoming.total_bytes <= self._min_size_bytes
+
+    def _follow(self, scope: Scope, incoming: Incoming) -> CarriedUpload:
+        live = self._tracker.open(
+            claimed_id=incoming.claimed_id,
+            total_bytes=incoming.total_bytes,
+            filename=incoming.filename,
+            content_type=incoming.content_type,
+            group=incoming.group,
+            is_proxied=incoming.is_proxied,
+        )
+        if incoming.claimed_id is None and incoming.total_bytes is None:
+            live.meter.gate_bytes = self._min_size_bytes + 1
+        return CarriedUpload(
+            scope,
+            self._tracker,
+            self._authenticate,
+            self._complaints,
+            self._min_size_bytes,
+            incoming,
+            live,
+        )
+
+
+class _Small:
+    """Stands for an upload that is not followed: it is too small, or its head is unreadable."""
+
+    __slots__ = ("_tracker",)
+
+    def __init__(self, tracker: ProgressTracker) -> None:
+        self._tracker = tracker
+
+    def upload(self) -> Upload:
+        """Return an upload that nobody can follow; what is done to it has no effect."""
+        return Upload(self._tracker.open())
+
+
+def current_upload(request: _HasScope | Mapping[str, object]) -> Upload:
+    """Return the upload that *request* carries, for the endpoint to say what it knows of it.
+
+    Args:
+        request: A Starlette or FastAPI request, or the ASGI scope itself.
+
+    Raises:
+        MiddlewareMissing: The request did not pass ``UploadProgressMiddleware``.
+    """
+    scope = request if isinstance(request, Mapping) else request.scope
+    carried = scope.get(SCOPE_KEY)
+    if not isinstance(carried, _HasUpload):
+        raise MiddlewareMissing
+    return carried.upload()

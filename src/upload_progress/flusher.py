@@ -1,0 +1,267 @@
+"""One flusher per process: what is due is written as one batch, published as one batch.
+
+Due uploads are a set, never a queue: however often one asks, its newest state goes out once.
+The next pass begins when store and broker have answered, and not before the flush interval
+is over. So a slow store makes updates rarer, never memory larger, never an upload slower.
+Watchers in this process do not wait for either.
+
+A new upload is held back for one interval, unless somebody is watching: most uploads are
+over by then, and are one event instead of several.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Final
+
+import anyio
+from attrs import define, field
+
+from upload_progress.backend import Backend
+from upload_progress.complaints import Complaints
+from upload_progress.errors import StoreUnavailable
+from upload_progress.hub import Hub
+from upload_progress.lifecycle import is_final
+from upload_progress.live import LiveUpload
+from upload_progress.model import TransferRecord, UploadKey
+from upload_progress.pacing import paced
+from upload_progress.ports import Clock, EventPublisher, SessionStore
+from upload_progress.wire import Update, event_of
+
+__all__ = ["FLUSH_SECONDS", "MAX_UNSAVED", "PORTION", "Flusher", "Topic"]
+
+FLUSH_SECONDS: Final = 0.1
+MAX_UNSAVED: Final = 10_000
+PORTION: Final = 1000
+
+Topic = tuple[str, str]
+"""An owner and an upload id."""
+
+
+def _tell_nobody(_upload: LiveUpload) -> None:
+    """Stand in until the ticker is there."""
+
+
+@define(eq=False, repr=False)
+class Flusher:
+    """Takes due uploads to the hub, the store and the publisher.
+
+    Attributes:
+        on_saved: Told of each ended upload once its end is stored.
+        on_sent: Told of each upload whenever it was reported.
+        writes: Batches that were stored.
+        records: Records that were stored.
+        dropped: Ends that could not be kept while the store was away for too long.
+    """
+
+    hub: Hub
+    clock: Clock
+    store: SessionStore
+    store_guard: Backend
+    publisher: EventPublisher | None
+    publisher_guard: Backend
+    source: str
+    on_saved: Callable[[LiveUpload], None]
+    complaints: Complaints
+    on_sent: Callable[[LiveUpload], None] = field(default=_tell_nobody, init=False)
+    writes: int = field(default=0, init=False)
+    records: int = field(default=0, init=False)
+    published: int = field(default=0, init=False)
+    dropped: int = field(default=0, init=False)
+    _due: dict[LiveUpload, None] = field(factory=dict, init=False)
+    _posts: dict[Topic, Update] = field(factory=dict, init=False)
+    _unsettled: dict[LiveUpload, int] = field(factory=dict, init=False)
+    _unsaved: dict[LiveUpload, TransferRecord] = field(factory=dict, init=False)
+    _ended: dict[LiveUpload, None] = field(factory=dict, init=False)
+    _unpublished: dict[Topic, Update] = field(factory=dict, init=False)
+    _woken: anyio.Event | None = field(default=None, init=False)
+    _thread: int = field(default=0, init=False)
+
+    def add(self, upload: LiveUpload) -> None:
+        """Take *upload* into the next pass."""
+        if upload.sequence == 0 and not upload.not_before and not self.hub.is_watched(upload.owner):
+            upload.not_before = self.clock.monotonic() + FLUSH_SECONDS
+        self._due[upload] = None
+        if threading.get_ident() == self._thread:
+            self.wake()
+
+    def post(self, update: Update) -> None:
+        """Deliver and publish *update*, which is stored already."""
+        self._posts[update.topic] = update
+        self.wake()
+
+    def is_heard(self, owner: str | None) -> bool:
+        """Tell whether anybody would hear of an upload of *owner*."""
+        return self.publisher is not None or self.hub.is_watched(owner)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is due, and nothing is left to be stored or published."""
+        waiting = (self._due, self._posts, self._unsettled, self._unsaved, self._unpublished)
+        return not any(waiting)
+
+    def wake(self) -> None:
+        """Begin a pass, if something is due; only from the thread of the event loop."""
+        if self._woken is not None and not self.is_idle:
+            self._woken.set()
+
+    async def run(self) -> None:
+        """Make passes for ever."""
+        self._thread = threading.get_ident()
+        try:
+            while True:
+                self._woken = anyio.Event()
+                if self.is_idle:
+                    await self._woken.wait()
+                with anyio.CancelScope(shield=True):
+                    await self.flush()
+                await anyio.sleep(FLUSH_SECONDS)
+        finally:
+            self._woken = None
+
+    async def flush(self, *, ends: bool = False, everything: bool = False) -> None:
+        """Make one pass; never raises.
+
+        Args:
+            ends: Over what may go now, and over all that has ended.
+            everything: Over all that is due.
+        """
+        try:
+            await self._pass(ends=ends, everything=everything)
+        except Exception as error:  # noqa: BLE001  # it is reported, and ends nothing else
+            self.complaints.say("a pass of the flusher failed", error)
+
+    async def _pass(self, *, ends: bool, everything: bool) -> None:
+        batch = self._take(ends=ends, everything=everything)
+        await self._settle(dict.fromkeys([*self._unsettled, *batch]))
+        updates, self._posts = self._posts, {}
+        async for upload in paced([*batch, *self._late(batch)]):
+            try:
+                self._commit(upload, updates)
+            except Exception as error:  # noqa: BLE001  # one upload's trouble is not the others'
+                self.complaints.say("making a report failed", error)
+        for update in updates.values():
+            self.hub.deliver(update)
+        async with anyio.create_task_group() as both:
+            both.start_soon(self._save)
+            both.start_soon(self._publish, updates)
+
+    def _commit(self, upload: LiveUpload, updates: dict[Topic, Update]) -> None:
+        """Make the next version of *upload*, to be told to *updates* and to be stored."""
+        record = upload.commit()
+        upload.not_before = self.clock.monotonic() + FLUSH_SECONDS
+        if upload.is_ended:
+            self._ended[upload] = None
+        if upload.is_superseded:
+            self._let_go(upload)
+        elif upload.is_settled:
+            self._unsaved[upload] = record
+        else:
+            self._unsettled[upload] = upload.sequence
+        self.on_sent(upload)
+        if self.is_heard(upload.owner):
+            update = Update(record.owner, upload.snapshot())
+            updates[update.topic] = update
+
+    def _take(self, *, ends: bool, everything: bool) -> list[LiveUpload]:
+        now = self.clock.monotonic()
+        ready = [
+            upload
+            # A list, as threads of an application may add to it meanwhile.
+            for upload in list(self._due)
+            if everything
+            or upload.not_before <= now
+            or (upload.is_ended and (ends or not upload.sequence))
+        ]
+        for upload in ready:
+            del self._due[upload]
+        return ready
+
+    async def _settle(self, uploads: Iterable[LiveUpload]) -> None:
+        """Learn what the store knows of uploads whose id came from outside."""
+        asked = {
+            key: upload
+            for upload in uploads
+            if not (upload.is_settled or upload.is_superseded) and (key := upload.key)
+        }
+        if not asked or self.store_guard.is_resting:
+            return
+        try:
+            known = await self.store_guard.call(lambda: self._records_of(asked))
+        except StoreUnavailable:
+            return
+        for key, upload in asked.items():
+            upload.settle(known.get(key, []))
+
+    async def _records_of(self, keys: Iterable[UploadKey]) -> dict[UploadKey, list[TransferRecord]]:
+        known: dict[UploadKey, list[TransferRecord]] = {}
+        for record in await self.store.load(*keys):
+            known.setdefault(record.key, []).append(record)
+        return known
+
+    def _late(self, batch: Sequence[LiveUpload]) -> list[LiveUpload]:
+        """Let go those that settled at last; return those to be told again, as they changed."""
+        for upload in [upload for upload in self._unsettled if upload.is_superseded]:
+            del self._unsettled[upload]
+            self._let_go(upload)
+        settled = [upload for upload in self._unsettled if upload.is_settled]
+        told = {upload: self._unsettled.pop(upload) for upload in settled}
+        for upload, sequence in told.items():
+            if upload.sequence == sequence:
+                self._unsaved[upload] = upload.record()
+        return [
+            upload
+            for upload, sequence in told.items()
+            if upload.sequence != sequence and upload not in batch
+        ]
+
+    async def _save(self) -> None:
+        self._bound()
+        if not self._unsaved or self.store_guard.is_resting:
+            return
+        batch = dict(islice(self._unsaved.items(), PORTION))
+        try:
+            await self.store_guard.call(lambda: self.store.save(list(batch.values())))
+        except StoreUnavailable:
+            return
+        self.writes += 1
+        self.records += len(batch)
+        for upload, record in batch.items():
+            if self._unsaved.get(upload) is record:
+                del self._unsaved[upload]
+                if is_final(record.state):
+                    self._let_go(upload)
+
+    def _let_go(self, upload: LiveUpload) -> None:
+        self._ended.pop(upload, None)
+        self.on_saved(upload)
+
+    def _bound(self) -> None:
+        """Keep no more than a bounded number of ends for a store that stays away."""
+        while len(self._ended) > MAX_UNSAVED:
+            upload = next(iter(self._ended))
+            self._unsettled.pop(upload, None)
+            self._unsaved.pop(upload, None)
+            self.dropped += 1
+            self._let_go(upload)
+
+    async def _publish(self, updates: Mapping[Topic, Update]) -> None:
+        """Send *updates* and what could not be sent before: of each upload the newest."""
+        publisher, waiting = self.publisher, self._unpublished
+        if publisher is None:
+            return
+        waiting |= updates
+        while len(waiting) > MAX_UNSAVED:
+            del waiting[next(iter(waiting))]
+        if not waiting or self.publisher_guard.is_resting:
+            return
+        batch = dict(islice(waiting.items(), PORTION))
+        events = [event_of(each.owner, each.progress, self.source) for each in batch.values()]
+        try:
+            await self.publisher_guard.call(lambda: publisher.publish(events))
+        except StoreUnavailable:
+            return
+        self.published += len(events)
+        for topic, update in batch.items():
+            if waiting.get(topic) is update:
+                del waiting[topic]

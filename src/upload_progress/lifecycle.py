@@ -1,0 +1,116 @@
+"""The life of an upload: the only place where states are compared.
+
+An upload is announced (``pending``), its bytes come (``receiving``), may rest between two
+requests of a resumable protocol (``paused``), are all here but not yet answered for
+(``processing``), and end in exactly one of three ways. *Received is not processed*: the
+client hears of success only when the application has answered, so the last byte leads to
+``processing`` and only the answer to ``completed``.
+
+A signal that has no row is ignored. That makes final states absorbing: whatever comes
+late (a disconnect after the answer, an exception of a background task, a second cancel)
+changes nothing. A disconnect while ``processing`` is ignored too: every byte is here, and
+what becomes of them is the application's word, not the client's.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum, unique
+from types import MappingProxyType
+from typing import Final
+
+from upload_progress.model import UploadState
+
+__all__ = [
+    "FINAL_STATES",
+    "OPEN_STATES",
+    "TRANSITIONS",
+    "WAITING_STATES",
+    "Signal",
+    "is_final",
+    "is_receiving",
+    "is_waiting",
+    "next_state",
+]
+
+
+@unique
+class Signal(StrEnum):
+    """What can happen to an upload."""
+
+    BEGIN = "begin"
+    """A request that carries its bytes has arrived."""
+    PAUSE = "pause"
+    """The request ended early, and its protocol can resume."""
+    BODY_END = "body_end"
+    """The last byte is here."""
+    ACCEPT = "accept"
+    """The application answered with a status below 400."""
+    REJECT = "reject"
+    """The application answered with a status of 400 or more, or called ``fail()``."""
+    RAISE = "raise"
+    """The application raised an exception."""
+    DISCONNECT = "disconnect"
+    """The client went away before the last byte."""
+    CANCEL = "cancel"
+    """The owner cancelled, or the server cancelled the application's task."""
+    LOSE = "lose"
+    """The lease of the worker that received it ran out."""
+    EXPIRE = "expire"
+    """It waited too long without a byte."""
+
+
+OPEN_STATES: Final = frozenset(
+    {UploadState.PENDING, UploadState.RECEIVING, UploadState.PAUSED, UploadState.PROCESSING}
+)
+FINAL_STATES: Final = frozenset(UploadState) - OPEN_STATES
+WAITING_STATES: Final = frozenset({UploadState.PENDING, UploadState.PAUSED})
+"""Open, but no worker is receiving: these expire, and hold no lease."""
+
+_ENDINGS: Final = {
+    Signal.ACCEPT: UploadState.COMPLETED,
+    Signal.REJECT: UploadState.FAILED,
+    Signal.RAISE: UploadState.FAILED,
+    Signal.CANCEL: UploadState.CANCELLED,
+    Signal.LOSE: UploadState.FAILED,
+}
+
+TRANSITIONS: Final[Mapping[tuple[UploadState, Signal], UploadState]] = MappingProxyType(
+    {
+        (UploadState.PENDING, Signal.BEGIN): UploadState.RECEIVING,
+        (UploadState.PENDING, Signal.REJECT): UploadState.FAILED,
+        (UploadState.PENDING, Signal.CANCEL): UploadState.CANCELLED,
+        (UploadState.PENDING, Signal.EXPIRE): UploadState.FAILED,
+        (UploadState.PAUSED, Signal.BEGIN): UploadState.RECEIVING,
+        (UploadState.PAUSED, Signal.REJECT): UploadState.FAILED,
+        (UploadState.PAUSED, Signal.CANCEL): UploadState.CANCELLED,
+        (UploadState.PAUSED, Signal.EXPIRE): UploadState.FAILED,
+        (UploadState.RECEIVING, Signal.PAUSE): UploadState.PAUSED,
+        (UploadState.RECEIVING, Signal.BODY_END): UploadState.PROCESSING,
+        (UploadState.RECEIVING, Signal.DISCONNECT): UploadState.FAILED,
+        **{
+            (state, signal): ending
+            for state in (UploadState.RECEIVING, UploadState.PROCESSING)
+            for signal, ending in _ENDINGS.items()
+        },
+    }
+)
+"""State × signal → next state. The documentation draws its diagram from this table."""
+
+
+def next_state(state: UploadState, signal: Signal) -> UploadState | None:
+    """Return where *signal* leads from *state*; None when it changes nothing."""
+    return TRANSITIONS.get((state, signal))
+
+
+def is_final(state: UploadState) -> bool:
+    """Tell whether nothing follows *state* within its attempt."""
+    return state in FINAL_STATES
+
+
+def is_receiving(state: UploadState) -> bool:
+    """Tell whether bytes may come right now."""
+    return state is UploadState.RECEIVING
+
+
+def is_waiting(state: UploadState) -> bool:
+    """Tell whether *state* is open without a worker that receives."""
+    return state in WAITING_STATES

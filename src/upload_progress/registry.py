@@ -1,0 +1,59 @@
+"""The uploads that this process is receiving right now, by owner."""
+
+from attrs import define, field
+
+from upload_progress.limits import Limits
+from upload_progress.live import LiveUpload
+from upload_progress.model import UploadKey
+
+__all__ = ["Registry"]
+
+
+@define(eq=False, repr=False)
+class Registry:
+    """Finds live uploads, and bounds how many there are."""
+
+    limits: Limits
+    _owners: dict[str, dict[str, LiveUpload]] = field(factory=dict, init=False)
+    _size: int = field(default=0, init=False)
+
+    def find(self, owner: str, upload_id: str) -> LiveUpload | None:
+        """Return the live upload of that key; None when this process receives none."""
+        return self._owners.get(owner, {}).get(upload_id)
+
+    def is_receiving(self, owner: str, upload_id: str) -> bool:
+        """Tell whether that id is in use: an ended upload makes room for its next attempt."""
+        upload = self.find(owner, upload_id)
+        return upload is not None and not upload.is_ended
+
+    def has_room(self, owner: str) -> bool:
+        """Tell whether one more upload of *owner* may be tracked."""
+        allowed, mine = self.limits.tracked_per_owner, self._owners.get(owner, {})
+        if self._size >= self.limits.tracked_total:
+            return False
+        # What has ended and waits for a slow store takes nobody's place.
+        return len(mine) < allowed or sum(not each.is_ended for each in mine.values()) < allowed
+
+    def add(self, key: UploadKey, upload: LiveUpload) -> None:
+        """Keep *upload* under *key*; what was there has ended."""
+        uploads = self._owners.setdefault(key.owner, {})
+        self._size += key.upload_id not in uploads
+        uploads[key.upload_id] = upload
+
+    def remove(self, upload: LiveUpload) -> None:
+        """Forget *upload*, if it is still the one under its key."""
+        uploads = self._owners.get(upload.owner or "", {})
+        if uploads.get(upload.upload_id) is not upload:
+            return
+        del uploads[upload.upload_id]
+        self._size -= 1
+        if not uploads:
+            del self._owners[upload.owner or ""]
+
+    def of_owner(self, owner: str) -> list[LiveUpload]:
+        """Return the live uploads of *owner*, newest first."""
+        return list(reversed(self._owners.get(owner, {}).values()))
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return self._size

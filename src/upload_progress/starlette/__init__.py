@@ -1,0 +1,34 @@
+"""Routes for Starlette and FastAPI: REST, event streams and WebSockets for the owners.
+
+``progress_routes(tracker, authenticate=…)`` goes under a ``Mount`` at ``tracker.mount_path``;
+``progress_mount`` is that mount. Who may see what is said by ``authenticate``, which there is
+no default for.
+"""
+
+from importlib.util import find_spec
+
+from upload_progress.errors import MissingExtra
+
+if find_spec("starlette") is None:
+    raise MissingExtra("starlette", "starlette")
+
+from upload_progress.asgi import current_upload
+from upload_progress.starlette.authenticators import (
+    basic,
+    bearer,
+    capability,
+    first_of,
+    user_identity,
+)
+from upload_progress.starlette.routes import progress_mount, progress_routes
+
+__all__ = [
+    "basic",
+    "bearer",
+    "capability",
+    "current_upload",
+    "first_of",
+    "progress_mount",
+    "progress_routes",
+    "user_identity",
+]

@@ -1,0 +1,142 @@
+"""The routes under one mount point."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from starlette.routing import BaseRoute, Match, Mount, Route, WebSocketRoute
+from starlette.types import Scope
+
+from upload_progress.complaints import Complaints
+from upload_progress.errors import InvalidValue
+from upload_progress.ports import Authenticate
+from upload_progress.starlette.access import Door
+from upload_progress.starlette.origins import Origins
+from upload_progress.starlette.rest import Rest
+from upload_progress.starlette.rooms import Rooms
+from upload_progress.starlette.script import Script
+from upload_progress.starlette.site import Handler, Resource, Site
+from upload_progress.starlette.sockets import NoSocket, Socket
+from upload_progress.starlette.tickets import Tickets
+from upload_progress.tracker import ProgressTracker
+
+__all__ = ["REVALIDATE_SECONDS", "STREAM_LIFE_SECONDS", "progress_mount", "progress_routes"]
+
+REVALIDATE_SECONDS: Final = 60.0
+STREAM_LIFE_SECONDS: Final = 600.0
+
+
+def progress_routes(
+    tracker: ProgressTracker,
+    *,
+    authenticate: Authenticate,
+    allowed_origins: Iterable[str] = (),
+    revalidate_seconds: float = REVALIDATE_SECONDS,
+    stream_life_seconds: float = STREAM_LIFE_SECONDS,
+) -> list[BaseRoute]:
+    """Return the routes that tell owners how far their uploads are, for a ``Mount``.
+
+    Behind ``UploadProgressMiddleware``, ``POST /uploads`` arrives there as well; without it,
+    Starlette redirects that to ``/uploads/``, and ``progress_mount`` does not.
+
+    Args:
+        tracker: Knows. Its ``mount_path`` must be where these routes are mounted.
+        authenticate: Says who is asking: ``Connection`` → ``Identity`` or None.
+        allowed_origins: Origins such as ``https://app.example``, whose pages may open sockets
+            and act for their users, besides pages of this server.
+        revalidate_seconds: How often an open stream or socket must show anew who watches.
+        stream_life_seconds: After how long an event stream ends, for the client to reopen it.
+
+    Raises:
+        InvalidValue: An argument makes no sense.
+    """
+    if not callable(authenticate):
+        raise InvalidValue("authenticate", "must be callable, and say who is asking")
+    for name, seconds in [
+        ("revalidate_seconds", revalidate_seconds),
+        ("stream_life_seconds", stream_life_seconds),
+    ]:
+        if not seconds > 0:
+            raise InvalidValue(name, "must be more than 0")
+    tracker.has_routes = True
+    tickets = Tickets(tracker.clock)
+    door = Door(
+        authenticate,
+        Origins.of(allowed_origins),
+        tickets,
+        tracker.clock,
+        Complaints(tracker.clock),
+        revalidate_seconds,
+    )
+    rooms = Rooms(tracker.limits.sockets_per_owner)
+    return _routes(Site(tracker, door, rooms, tickets, stream_life_seconds))
+
+
+def _routes(site: Site) -> list[BaseRoute]:
+    rest, script, socket = Rest(site), Script(), Socket(site)
+
+    def route(path: str, **handlers: Handler) -> Route:
+        if "GET" in handlers:
+            handlers["HEAD"] = handlers["GET"]
+        return Route(path, Resource(site, handlers), include_in_schema=False)
+
+    return [
+        route("/", POST=rest.announce),
+        route("/progress", GET=rest.list),
+        route("/tickets", POST=rest.ticket),
+        route("/upload-progress.js", GET=script.get),
+        route("/{upload_id}/progress", GET=rest.progress),
+        route("/{upload_id}/subscribe", POST=rest.subscribe),
+        route("/{client_id}/unsubscribe", DELETE=rest.unsubscribe),
+        route("/{upload_id}", DELETE=rest.cancel, HEAD=rest.offset),
+        route("/{rest:path}"),
+        WebSocketRoute("/progress", socket),
+        WebSocketRoute("/{upload_id}/progress", socket),
+        WebSocketRoute("/{rest:path}", NoSocket(site)),
+    ]
+
+
+class _ExactMount(Mount):
+    """A mount that also answers at its own path, without a slash behind it."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child = super().matches(scope)
+        if match is not Match.NONE or "path" not in scope:
+            return match, child
+        path = f"{scope['path']}/"
+        match, child = super().matches({**scope, "path": path})
+        if match is Match.NONE or f"{child['root_path']}/" != path:
+            return Match.NONE, {}
+        return match, {**child, "path": path}
+
+
+def progress_mount(
+    tracker: ProgressTracker,
+    *,
+    authenticate: Authenticate,
+    allowed_origins: Iterable[str] = (),
+    revalidate_seconds: float = REVALIDATE_SECONDS,
+    stream_life_seconds: float = STREAM_LIFE_SECONDS,
+) -> Mount:
+    """Return ``progress_routes`` mounted at the tracker's ``mount_path``, ready to be a route.
+
+    Unlike Starlette's own ``Mount``, it answers ``POST /uploads`` itself, instead of
+    redirecting it to ``/uploads/``.
+
+    Args:
+        tracker: Knows how far uploads are, and where this is mounted.
+        authenticate: See ``progress_routes``.
+        allowed_origins: See ``progress_routes``.
+        revalidate_seconds: See ``progress_routes``.
+        stream_life_seconds: See ``progress_routes``.
+
+    Raises:
+        InvalidValue: An argument makes no sense.
+    """
+    routes = progress_routes(
+        tracker,
+        authenticate=authenticate,
+        allowed_origins=allowed_origins,
+        revalidate_seconds=revalidate_seconds,
+        stream_life_seconds=stream_life_seconds,
+    )
+    return _ExactMount(tracker.mount_path, routes=routes)

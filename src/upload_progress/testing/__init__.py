@@ -1,0 +1,35 @@
+"""For tests: contracts that prove a store or publisher, and stand-ins for time and trouble.
+
+Subclass a contract in a test module, override its fixtures, and run pytest with anyio's
+plugin. What passes works with ``ProgressTracker``::
+
+    class TestMyStore(StoreContract):
+        @pytest.fixture
+        def store(self) -> SessionStore:
+            return MyStore(retention=self.RETENTION)
+
+Needs pytest; nothing else in this library imports this module.
+"""
+
+from upload_progress.testing.doubles import (
+    FakeClock,
+    Fault,
+    FaultyPublisher,
+    FaultyStore,
+    RecordingPublisher,
+)
+from upload_progress.testing.publishers import PATIENCE_SECONDS, PublisherContract
+from upload_progress.testing.stores import StoreContract
+from upload_progress.testing.times import Elapse
+
+__all__ = [
+    "PATIENCE_SECONDS",
+    "Elapse",
+    "FakeClock",
+    "Fault",
+    "FaultyPublisher",
+    "FaultyStore",
+    "PublisherContract",
+    "RecordingPublisher",
+    "StoreContract",
+]

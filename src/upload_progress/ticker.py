@@ -1,0 +1,177 @@
+"""The part that looks at the clock: silence, stalls, heartbeats, leases and expiry.
+
+Nobody scans all uploads. What has to be looked at lies in a timing wheel under the moment at
+which it has to; the store hands out what is overdue in small portions; and between two
+portions of work the event loop gets its turn.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Final
+
+import anyio
+from anyio.lowlevel import checkpoint
+from attrs import define, evolve, field
+
+from upload_progress.backend import Backend
+from upload_progress.complaints import Complaints
+from upload_progress.errors import StoreUnavailable
+from upload_progress.flusher import Flusher
+from upload_progress.fold import as_of, fold
+from upload_progress.hub import Hub
+from upload_progress.lifecycle import is_waiting
+from upload_progress.live import LiveUpload
+from upload_progress.model import TransferRecord
+from upload_progress.pacing import paced
+from upload_progress.ports import Clock, SessionStore
+from upload_progress.pulse import LOOK_SECONDS
+from upload_progress.wheel import TimingWheel
+from upload_progress.wire import Update
+
+__all__ = [
+    "LEASE_SECONDS",
+    "PORTION",
+    "PORTIONS",
+    "RENEW_SECONDS",
+    "SWEEP_SECONDS",
+    "TICK_SECONDS",
+    "Keeper",
+    "Ticker",
+]
+
+TICK_SECONDS: Final = 0.1
+PORTION: Final = 200
+LEASE_SECONDS: Final = 15.0
+RENEW_SECONDS: Final = 5.0
+SWEEP_SECONDS: Final = 1.0
+PORTIONS: Final = 10
+
+
+@define(eq=False, repr=False)
+class Ticker:
+    """Looks at live uploads when their time has come, and makes watchers' hearts beat."""
+
+    hub: Hub
+    flusher: Flusher
+    clock: Clock
+    complaints: Complaints
+    _wheel: TimingWheel[LiveUpload] = field(factory=lambda: TimingWheel(TICK_SECONDS), init=False)
+
+    def watch(self, upload: LiveUpload) -> None:
+        """Look at *upload* within a second, and from then on until its end."""
+        at = self.clock.monotonic() + LOOK_SECONDS
+        if not upload.is_ended and (upload.timer_at is None or upload.timer_at > at):
+            self._schedule(upload, at)
+
+    def _schedule(self, upload: LiveUpload, at: float | None) -> None:
+        upload.timer_at = at
+        if at is not None:
+            self._wheel.add(upload, at)
+
+    async def run(self) -> None:
+        """Tick for ever."""
+        while True:
+            await anyio.sleep(TICK_SECONDS)
+            await self.tick()
+
+    async def tick(self) -> None:
+        """Do what is due now; never raises."""
+        try:
+            while self._tick_portion():
+                await checkpoint()
+        except Exception as error:  # noqa: BLE001  # it is reported, and ends nothing else
+            self.complaints.say("a tick failed", error)
+
+    def _tick_portion(self) -> bool:
+        now = self.clock.monotonic()
+        looked = 0
+        for upload in self._wheel.take(now, PORTION):
+            looked += 1
+            # One that lies further on in the wheel was looked at meanwhile.
+            if upload.timer_at is not None and upload.timer_at <= now:
+                self._schedule(upload, upload.tick())
+        more = self.hub.beat(now, PORTION)
+        self.flusher.wake()
+        return more or looked == PORTION
+
+
+@define(eq=False, repr=False)
+class Keeper:
+    """Renews this worker's lease, and ends what nobody else will end.
+
+    Attributes:
+        swept: Uploads that were ended because they expired or lost their worker.
+    """
+
+    clock: Clock
+    store: SessionStore
+    guard: Backend
+    flusher: Flusher
+    mount_path: str
+    worker: Callable[[], str]
+    complaints: Complaints
+    swept: int = field(default=0, init=False)
+    _renewed_at: float | None = field(default=None, init=False)
+    _kept_at: float | None = field(default=None, init=False)
+
+    async def run(self) -> None:
+        """Keep for ever."""
+        while True:
+            with anyio.CancelScope(shield=True):
+                await self.keep()
+            await anyio.sleep(SWEEP_SECONDS)
+
+    async def keep_if_due(self) -> None:
+        """Keep, unless that was done a moment ago."""
+        if self._kept_at is None or self.clock.monotonic() - self._kept_at >= SWEEP_SECONDS:
+            await self.keep()
+
+    async def keep(self) -> None:
+        """Renew and sweep once; never raises."""
+        self._kept_at = self.clock.monotonic()
+        try:
+            await self._renew()
+            for _ in range(PORTIONS):
+                if await self._sweep() < PORTION:
+                    return
+                await checkpoint()
+        except StoreUnavailable:
+            return
+        except Exception as error:  # noqa: BLE001  # it is reported, and ends nothing else
+            self.complaints.say("a sweep failed", error)
+
+    async def _renew(self) -> None:
+        now = self.clock.monotonic()
+        if self._renewed_at is not None and now - self._renewed_at < RENEW_SECONDS:
+            return
+        worker = self.worker()
+        await self.guard.call(lambda: self.store.renew(worker, seconds=LEASE_SECONDS))
+        self._renewed_at = now
+
+    async def _sweep(self) -> int:
+        overdue = await self.guard.call(lambda: self.store.overdue(limit=PORTION))
+        now, worker = self.clock.time(), self.worker()
+        lost = [record for record in overdue if record.worker != worker or is_waiting(record.state)]
+        if len(lost) < len(overdue):
+            # Our own: we live. The wall clock has jumped, or this machine has slept.
+            self._renewed_at = None
+            await self._renew()
+        if lost:
+            ends = [
+                evolve(as_of(record, now), sequence=record.sequence + 1, updated_at=now)
+                async for record in paced(lost)
+            ]
+            await self.guard.call(lambda: self.store.save(ends))
+            await self._tell(ends)
+            self.swept += len(ends)
+        return len(overdue)
+
+    async def _tell(self, ends: Sequence[TransferRecord]) -> None:
+        """Tell of those that somebody wants to hear of."""
+        keys = sorted({end.key for end in ends if self.flusher.is_heard(end.owner)})
+        records = await self.guard.call(lambda: self.store.load(*keys)) if keys else []
+        by_key = groupby(sorted(records, key=lambda record: record.key), lambda record: record.key)
+        async for key, group in paced(by_key):
+            progress = fold(group, now=self.clock.time(), mount_path=self.mount_path)
+            assert progress is not None  # noqa: S101  # no group is empty
+            self.flusher.post(Update(key.owner, progress))
