@@ -1,0 +1,275 @@
+"""Inside, outside and between other middleware, and twice: the same figures, and no harm."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections.abc import Sequence
+from itertools import permutations
+
+import anyio
+import pytest
+from starlette.applications import Starlette
+from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
+from starlette.middleware import Middleware
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tests.asgi.probes import (
+    ALICE,
+    BIG,
+    ID,
+    Message,
+    Scope,
+    Server,
+    alice,
+    body,
+    ended,
+    head,
+    running,
+    until,
+)
+from upload_progress import ErrorCode, Identity, ProgressTracker, UploadState
+from upload_progress.asgi import UploadProgressMiddleware, current_upload
+from upload_progress.connection import Connection
+
+pytestmark = pytest.mark.anyio
+
+CONTENT = bytes(range(256)) * 1024
+CHUNKS = [CONTENT[start : start + 50_000] for start in range(0, len(CONTENT), 50_000)]
+BROWSER = [(b"accept-encoding", b"gzip")]
+
+
+async def passing(request: Request, call_next: RequestResponseEndpoint) -> Response:
+    """Do what the tutorials do."""
+    return await call_next(request)
+
+
+async def hashing(request: Request) -> Response:
+    upload = current_upload(request)
+    digest = hashlib.sha256()
+    async for chunk in request.stream():
+        digest.update(chunk)
+    async with upload.stage("storing"):
+        return JSONResponse({"sha256": digest.hexdigest(), "padding": "x" * 1000})
+
+
+async def early(_request: Request) -> Response:
+    return Response(status_code=413)
+
+
+async def failing(request: Request) -> Response:
+    await request.body()
+    raise LookupError
+
+
+ROUTES = [
+    Route("/files/a.bin", hashing, methods=["PUT"]),
+    Route("/early", early, methods=["PUT"]),
+    Route("/failing", failing, methods=["PUT"]),
+]
+
+
+def ours(tracker: ProgressTracker) -> Middleware:
+    return Middleware(UploadProgressMiddleware, tracker=tracker, authenticate=alice)
+
+
+OTHERS = {
+    "base": Middleware(BaseHTTPMiddleware, dispatch=passing),
+    "gzip": Middleware(GZipMiddleware, minimum_size=1),
+}
+ORDERS = [*permutations(["ours", "base", "gzip"]), ("ours", "ours"), ("ours", "base", "ours")]
+
+
+def stacked(order: Sequence[str], tracker: ProgressTracker) -> Starlette:
+    """Return an application with middleware in this order, the outermost first."""
+    stack = [ours(tracker) if name == "ours" else OTHERS[name] for name in order]
+    return Starlette(routes=ROUTES, middleware=stack)
+
+
+orders = pytest.mark.parametrize("order", ORDERS, ids="-".join)
+
+
+@orders
+@pytest.mark.parametrize("lifespan", [True, False], ids=["lifespan", "lazy"])
+@pytest.mark.parametrize("length", [None, len(CONTENT)])
+async def test_figures_do_not_depend_on_the_order(
+    order: Sequence[str], lifespan: bool, length: int | None
+) -> None:
+    """H11, H01: every byte once, the stage and the end, wherever we stand, and twice as well."""
+    tracker = ProgressTracker()
+    server = Server(body(*CHUNKS))
+
+    async with running(tracker, lifespan):
+        scope = head(length=length, headers=BROWSER)
+        await stacked(order, tracker)(scope, server.receive, server.send)
+        progress = await ended(tracker)
+
+    packed = "gzip" in order
+    content = gzip.decompress(server.content) if packed else server.content
+    assert server.status == 200
+    assert hashlib.sha256(CONTENT).hexdigest().encode() in content
+    assert [pair[0] for pair in server.sent[0]["headers"]].count(b"upload-id") == 1
+    assert (progress.bytes_transferred, progress.total_bytes) == (len(CONTENT), length)
+    assert (progress.state, progress.sequence > 0) == (UploadState.COMPLETED, True)
+
+
+@orders
+async def test_an_early_answer_passes(order: Sequence[str]) -> None:
+    """H11, H05: 413 by the application, without reading."""
+    tracker = ProgressTracker()
+    server = Server(body(*CHUNKS))
+
+    scope = head(length=len(CONTENT), path="/early")
+    await stacked(order, tracker)(scope, server.receive, server.send)
+
+    progress = await ended(tracker)
+    assert server.status == 413
+    assert progress.error is not None
+    assert (progress.error.code, progress.error.http_status) == (ErrorCode.REJECTED, 413)
+
+
+@orders
+async def test_an_exception_passes(order: Sequence[str]) -> None:
+    """H11, H09: the framework's own 500, and a failed upload."""
+    tracker = ProgressTracker()
+    server = Server(body(*CHUNKS))
+
+    with pytest.raises(LookupError):
+        await stacked(order, tracker)(head(path="/failing"), server.receive, server.send)
+
+    assert server.status == 500
+    assert (await ended(tracker)).state is UploadState.FAILED
+
+
+@orders
+async def test_a_client_that_leaves_is_noticed(order: Sequence[str]) -> None:
+    """H11, H07: the disconnect passes through all of them."""
+    tracker = ProgressTracker()
+    server = Server([*body(*CHUNKS)[:2], {"type": "http.disconnect"}, {"type": "http.disconnect"}])
+
+    scope = head(length=len(CONTENT))
+    with anyio.fail_after(5):
+        try:
+            await stacked(order, tracker)(scope, server.receive, server.send)
+        except Exception as error:  # noqa: BLE001  # Starlette's, depending on the order
+            assert type(error).__module__.startswith("starlette")  # noqa: PT017  # or none at all
+        progress = await ended(tracker)
+
+    assert progress.state is UploadState.FAILED
+    assert progress.bytes_transferred == 100_000
+
+
+@orders
+async def test_a_cancel_passes(order: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """H11: 409 through all of them, and nobody hangs."""
+    monkeypatch.setattr("upload_progress.asgi.carried.CUT_SECONDS", 0.01)
+    tracker = ProgressTracker()
+    server = Server(body(*CHUNKS)[:1])
+
+    async with anyio.create_task_group() as tasks:
+        app = stacked(order, tracker)
+        tasks.start_soon(app, head(length=len(CONTENT)), server.receive, server.send)
+        await server.is_silent.wait()
+        with anyio.fail_after(5):
+            await tracker.cancel(ID, owner=ALICE)
+            await until(lambda: len(server.sent) > 1)
+            progress = await ended(tracker)
+
+    assert (server.status, progress.state) == (409, UploadState.CANCELLED)
+
+
+class ByToken(AuthenticationBackend):
+    """A user for each token."""
+
+    async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, SimpleUser] | None:
+        token = conn.headers.get("authorization")
+        return None if token is None else (AuthCredentials(), SimpleUser(token))
+
+
+def by_user(connection: Connection) -> Identity | None:
+    user = connection.scope.get("user")
+    return Identity(user.display_name) if user and user.is_authenticated else None
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["ours outside", "ours inside"])
+@pytest.mark.parametrize("lifespan", [True, False], ids=["lifespan", "lazy"])
+@pytest.mark.parametrize("path", ["/files/a.bin", "/early"])
+async def test_the_user_is_found_on_either_side(inside: bool, lifespan: bool, path: str) -> None:
+    """H11: AuthenticationMiddleware before us or behind us; nobody stays nobody."""
+    tracker = ProgressTracker()
+    own = Middleware(UploadProgressMiddleware, tracker=tracker, authenticate=by_user)
+    other = Middleware(AuthenticationMiddleware, backend=ByToken())
+    app = Starlette(routes=ROUTES, middleware=[own, other] if inside else [other, own])
+    servers = []
+
+    async with running(tracker, lifespan):
+        for headers in ([(b"authorization", b"alice")], []):
+            server = Server(body(*CHUNKS))
+            scope = head(length=len(CONTENT), headers=headers, path=path)
+            await app(scope, server.receive, server.send)
+            servers.append(server)
+        progress = await ended(tracker)
+
+    assert ["upload-id" in server.headers for server in servers] == [True, False]
+    assert progress.bytes_transferred == (len(CONTENT) if path != "/early" else 0)
+
+
+def limit(size: int) -> Middleware:
+    body_limit = pytest.importorskip("starlette.middleware.body_limit")
+    return Middleware(body_limit.RequestBodyLimitMiddleware, max_body_size=size)
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["ours outside", "ours inside"])
+@pytest.mark.parametrize("length", [None, len(CONTENT)])
+@pytest.mark.parametrize("size", [BIG, len(CONTENT)])
+async def test_starlettes_body_limit_limits_as_without_us(
+    inside: bool, length: int | None, size: int
+) -> None:
+    """H11: RequestBodyLimitMiddleware on either side answers what it answers alone."""
+    tracker = ProgressTracker()
+    own, other = ours(tracker), limit(size)
+    answers: list[Message] = []
+
+    for stack in ([own, other] if inside else [other, own], [other]):
+        app = Starlette(routes=[Route("/files/a.bin", plain, methods=["PUT"])], middleware=stack)
+        server = Server(body(*CHUNKS))
+        await app(head(length=length), server.receive, server.send)
+        answers.append({"status": server.status, "content": server.content, "read": server.pulled})
+
+    progress = await ended(tracker)
+    assert answers[0] == answers[1]
+    assert answers[0]["status"] == (200 if size == len(CONTENT) else 413)
+    assert progress.state == ("completed" if size == len(CONTENT) else "failed")
+
+
+async def plain(request: Request) -> Response:
+    return Response(str(len(await request.body())))
+
+
+async def test_a_preflight_is_not_ours() -> None:
+    """H16: CORS is answered by its own middleware, whichever is outside."""
+    tracker = ProgressTracker()
+    cors = Middleware(CORSMiddleware, allow_origins=["https://example.org"], allow_methods=["PUT"])
+    asked: Scope = head(
+        method="OPTIONS",
+        headers=[
+            (b"origin", b"https://example.org"),
+            (b"access-control-request-method", b"PUT"),
+        ],
+    )
+    answers = []
+
+    for stack in ([ours(tracker), cors], [cors, ours(tracker)], [cors]):
+        server = Server()
+        app = Starlette(routes=ROUTES, middleware=stack)
+        await app(dict(asked), server.receive, server.send)
+        answers.append(server.sent)
+
+    assert answers[0] == answers[1] == answers[2]
+    assert tracker.statistics().live_uploads == 0

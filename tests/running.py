@@ -1,0 +1,51 @@
+"""Real servers for tests: a child process on a free port, stopped when the block ends."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+
+START_SECONDS = 30
+STOP_SECONDS = 10
+ADDRESS = re.compile(r"running on (http://127\.0\.0\.1:\d+)")
+
+
+@contextmanager
+def running(*arguments: str, cwd: Path | None = None) -> Iterator[str]:
+    """Run Python with *arguments*, which start uvicorn on port 0; yield the server's address.
+
+    A failure to start shows what the server said.
+    """
+    said: list[str] = []
+    found: SimpleQueue[str | None] = SimpleQueue()
+    command = [sys.executable, *arguments]
+    with subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, text=True) as process:
+
+        def listen() -> None:
+            for line in process.stderr or ():
+                said.append(line)
+                if match := ADDRESS.search(line):
+                    found.put(match[1])
+            found.put(None)
+
+        listener = threading.Thread(target=listen)
+        listener.start()
+        try:
+            yield _address(found, said)
+        finally:
+            process.terminate()
+            process.wait(STOP_SECONDS)
+            listener.join(STOP_SECONDS)
+
+
+def _address(found: SimpleQueue[str | None], said: list[str]) -> str:
+    address = found.get(timeout=START_SECONDS)
+    if address is None:
+        raise AssertionError("the server did not start:\n" + "".join(said))
+    return address

@@ -1,0 +1,134 @@
+"""A tracker under a clock that stands still: what happens in hours is tried in milliseconds.
+
+Nothing sleeps: the parts that a server's background tasks would run are called by hand, in the
+rhythm of those tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+
+import anyio
+from attrs import define, field
+
+from upload_progress import Limits, MemoryStore, ProgressTracker, Retention, UploadProgress
+from upload_progress.hub import Watcher
+from upload_progress.identity import Identity
+from upload_progress.lifecycle import is_final
+from upload_progress.live import LiveUpload
+from upload_progress.model import TransferRecord
+from upload_progress.parts import Parts
+from upload_progress.testing import FakeClock, FaultyPublisher, FaultyStore
+from upload_progress.throttle import DEFAULT_POLICY, ThrottlePolicy
+
+ANN = Identity("ann")
+PASS_SECONDS = 0.1
+
+
+@define(eq=False, repr=False)
+class Simulation:
+    """One tracker, its clock, its store and its publisher, all of which can be made to fail."""
+
+    policy: ThrottlePolicy = DEFAULT_POLICY
+    limits: Limits = field(factory=Limits)
+    retention: Retention = field(factory=Retention)
+    clock: FakeClock = field(factory=FakeClock)
+    memory: MemoryStore = field(init=False)
+    store: FaultyStore = field(init=False)
+    publisher: FaultyPublisher = field(factory=FaultyPublisher)
+    tracker: ProgressTracker = field(init=False)
+    _passes: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self.memory = MemoryStore(clock=self.clock, retention=self.retention)
+        self.store = FaultyStore(self.memory)
+        self.tracker = ProgressTracker(
+            store=self.store,
+            publisher=self.publisher,
+            policy=self.policy,
+            limits=self.limits,
+            clock=self.clock,
+        )
+
+    @property
+    def parts(self) -> Parts:
+        return self.tracker._parts
+
+    def begin(self, upload_id: str | None = None, total: int | None = None) -> LiveUpload:
+        """Admit and begin an upload of Ann's."""
+        live = self.tracker.open(claimed_id=upload_id, total_bytes=total)
+        assert self.tracker.admit(live, ANN)
+        live.begin()
+        return live
+
+    def add(self, live: LiveUpload, size: int) -> None:
+        """Let bytes come, as the middleware counts them."""
+        if live.meter.add(size):
+            live.mark_due()
+
+    async def run(self, seconds: float = PASS_SECONDS) -> None:
+        """Let time go by, in passes of a tenth of a second."""
+        for _ in range(max(1, round(seconds / PASS_SECONDS))):
+            self.clock.advance(PASS_SECONDS)
+            self._passes += 1
+            await self.parts.ticker.tick()
+            await self.parts.flusher.flush()
+            if self._passes % 10 == 0:
+                await self.parts.keeper.keep()
+
+    def watcher(self, *upload_ids: str) -> Watcher:
+        """Watch these uploads of Ann's, or all of them."""
+        watcher = self.tracker.watcher()
+        for upload_id in upload_ids:
+            watcher.follow("ann", upload_id)
+        if not upload_ids:
+            watcher.follow_all("ann")
+        return watcher
+
+    def events(self, upload_id: str) -> list[UploadProgress]:
+        """Return what was published of that upload, in order."""
+        return [event.data for event in self.publisher.events if event.subject == upload_id]
+
+    def writes(self, upload_id: str) -> list[TransferRecord]:
+        """Return every record of that upload that was stored, in order."""
+        return [
+            record
+            for batch in self.store.saved
+            for record in batch
+            if record.upload_id == upload_id
+        ]
+
+    def is_at_baseline(self) -> bool:
+        """Tell whether nothing is held for any upload or watcher, the store's entries aside."""
+        flusher = self.parts.flusher
+        return (
+            not (
+                len(self.parts.registry)
+                or self.parts.registry._owners
+                or flusher._ended
+                or len(self.parts.ticker._wheel)
+                or len(self.tracker.hub)
+                or self.tracker.hub._by_owner
+                or self.memory._running
+            )
+            and flusher.is_idle
+        )
+
+
+def assert_monotonic(snapshots: Sequence[UploadProgress]) -> None:
+    """Sequences rise, bytes and percent never fall, and nothing follows an end."""
+    for before, after in pairwise(snapshots):
+        assert after.sequence > before.sequence
+        assert after.bytes_transferred >= before.bytes_transferred
+        assert not is_final(before.state)
+    percents = [snapshot.percent for snapshot in snapshots if snapshot.percent is not None]
+    assert percents == sorted(percents)
+
+
+@contextmanager
+def deadline(seconds: float = 10.0) -> Iterator[None]:
+    """Fail, rather than hang."""
+    with anyio.fail_after(seconds):
+        yield

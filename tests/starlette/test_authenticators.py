@@ -1,0 +1,142 @@
+"""The shipped answers to "who is asking?", and what they make of any header."""
+
+from __future__ import annotations
+
+import base64
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.authentication import SimpleUser, UnauthenticatedUser
+
+from tests.starlette.house import http_scope
+from upload_progress import Identity
+from upload_progress.connection import Connection
+from upload_progress.identity import CapabilityIdentity
+from upload_progress.ports import Authenticate
+from upload_progress.starlette import basic, bearer, capability, first_of, user_identity
+from upload_progress.starlette.authenticators import challenges_of
+
+pytestmark = pytest.mark.anyio
+
+V = TypeVar("V")
+
+
+def with_authorization(*values: str) -> Connection:
+    scope = http_scope("/")
+    scope["headers"] += [(b"authorization", value.encode("latin-1")) for value in values]
+    return Connection(scope)
+
+
+def encoded(text: str | bytes) -> str:
+    raw = text if isinstance(text, bytes) else text.encode()
+    return f"Basic {base64.b64encode(raw).decode()}"
+
+
+async def ask(authenticate: Authenticate, connection: Connection) -> Identity | None:
+    answer = authenticate(connection)
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+def as_async(verify: Callable[..., V]) -> Callable[..., Awaitable[V]]:
+    async def verify_later(*arguments: str) -> V:
+        return verify(*arguments)
+
+    return verify_later
+
+
+@pytest.mark.parametrize("wrap", [lambda verify: verify, as_async])
+async def test_bearer_asks_about_the_token(wrap: Callable[..., Callable[..., str]]) -> None:
+    authenticate = bearer(wrap({"t0ken": "alice"}.get))
+
+    assert await ask(authenticate, with_authorization("Bearer t0ken")) == Identity("alice")
+    assert await ask(authenticate, with_authorization("bearer  t0ken ")) == Identity("alice")
+    for other in ("Bearer other", "Bearer", "Bearer ", "Basic t0ken", "t0ken", ""):
+        assert await ask(authenticate, with_authorization(other)) is None
+    assert await ask(authenticate, with_authorization()) is None
+
+
+async def test_a_verifier_may_say_when_it_ends() -> None:
+    authenticate = bearer(lambda _token: Identity("alice", expires_at=5.0))
+
+    assert await ask(authenticate, with_authorization("Bearer x")) == Identity("alice", 5.0)
+
+
+@pytest.mark.parametrize("wrap", [lambda verify: verify, as_async])
+async def test_basic_asks_about_name_and_password(wrap: Callable[..., Callable[..., bool]]) -> None:
+    authenticate = basic(wrap(lambda name, password: (name, password) == ("älice", "a:b")))
+
+    assert await ask(authenticate, with_authorization(encoded("älice:a:b"))) == Identity("älice")
+    assert await ask(authenticate, with_authorization(encoded("älice:b"))) is None
+
+
+async def test_basic_may_name_the_user_differently() -> None:
+    authenticate = basic(lambda name, _password: {"a": "alice"}.get(name))
+
+    assert await ask(authenticate, with_authorization(encoded("a:"))) == Identity("alice")
+    assert await ask(authenticate, with_authorization(encoded("b:"))) is None
+
+
+@pytest.mark.parametrize(
+    "value", ["Basic", "Basic ***", "Basic YTp", encoded("no colon"), encoded(b"\xff:a"), "Basic é"]
+)
+async def test_malformed_basic_credentials_are_nobodys(value: str) -> None:
+    assert await ask(basic(lambda *_: True), with_authorization(value)) is None
+
+
+async def test_two_authorizations_are_nobodys() -> None:
+    """A12: who would take the first and who the last must not disagree about whose it is."""
+    connection = with_authorization(encoded("alice:alice"), encoded("bob:bob"))
+
+    assert await ask(basic(lambda *_: True), connection) is None
+
+
+@given(st.binary())
+def test_any_header_is_somebodys_or_nobodys(raw: bytes) -> None:
+    connection = with_authorization(raw.decode("latin-1"), *[])
+
+    for authenticate in (basic(lambda *_: False), bearer(lambda _token: None)):
+        assert authenticate(connection) is None
+
+
+async def test_the_user_of_starlettes_middleware() -> None:
+    def with_user(user: object) -> Connection:
+        return Connection({**http_scope("/"), "user": user})
+
+    assert user_identity(with_user(SimpleUser("alice"))) == Identity("alice")
+    assert user_identity(with_user(UnauthenticatedUser())) is None
+    assert user_identity(Connection(http_scope("/"))) is None
+
+
+async def test_a_capability_is_nobody_in_particular() -> None:
+    assert await ask(capability(), with_authorization()) == CapabilityIdentity()
+
+
+async def test_the_first_who_knows_is_believed() -> None:
+    plain = bearer({"p": "plain", "both": "plain"}.get)
+    later = bearer(as_async({"l": "later", "both": "later"}.get))
+
+    for order in ((plain, later), (later, plain)):
+        authenticate = first_of(*order, capability())
+        assert await ask(authenticate, with_authorization("Bearer p")) == Identity("plain")
+        assert await ask(authenticate, with_authorization("Bearer l")) == Identity("later")
+        assert isinstance(await ask(authenticate, with_authorization()), CapabilityIdentity)
+    assert await ask(first_of(later, plain), with_authorization("Bearer both")) == Identity("later")
+    assert await ask(first_of(plain, later), with_authorization("Bearer x")) is None
+    assert await ask(first_of(), with_authorization("Bearer x")) is None
+
+
+def test_challenges_say_how_to_show_who_one_is() -> None:
+    names, tokens = basic(lambda *_: True), bearer(lambda _token: None)
+
+    assert challenges_of(names)[0].startswith("Basic realm=")
+    assert len(challenges_of(first_of(names, tokens, names, user_identity))) == 2
+    assert challenges_of(user_identity) == ("Bearer",)
+    assert challenges_of(capability()) == ("Bearer",)
+
+
+def test_no_verifier_is_in_a_repr() -> None:
+    assert "verify" not in repr(bearer(lambda _token: "canary"))

@@ -1,0 +1,67 @@
+"""``Mount("/uploads", routes=progress_routes(…))``, as people write it, behind the middleware."""
+
+from __future__ import annotations
+
+import httpx2
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
+
+from tests.starlette.house import as_user, name_is_password
+from upload_progress import ProgressTracker
+from upload_progress.asgi import UploadProgressMiddleware
+from upload_progress.starlette import progress_routes
+
+pytestmark = pytest.mark.anyio
+
+
+async def own(request: Request) -> PlainTextResponse:
+    """Say which path the application has seen."""
+    return PlainTextResponse(request.url.path)
+
+
+def app(*, routes: bool) -> Starlette:
+    """Return an application with our routes under a plain mount, or one without them."""
+    tracker = ProgressTracker()
+    ours = Mount("/uploads", routes=progress_routes(tracker, authenticate=name_is_password))
+    return Starlette(
+        routes=[ours] if routes else [Route("/uploads", own, methods=["POST"])],
+        middleware=[
+            Middleware(
+                UploadProgressMiddleware,
+                tracker=tracker if routes else ProgressTracker(),
+                authenticate=name_is_password,
+            )
+        ],
+    )
+
+
+async def post(application: Starlette) -> httpx2.Response:
+    """Post to the mount path itself; a redirect is not followed."""
+    transport = httpx2.ASGITransport(application)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+        return await client.post("/uploads", headers=as_user("alice"))
+
+
+async def test_the_mount_path_itself_announces_an_upload() -> None:
+    response = await post(app(routes=True))
+
+    assert response.status_code == 201
+    assert response.json()["state"] == "pending"
+
+
+async def test_other_methods_are_left_to_the_application() -> None:
+    transport = httpx2.ASGITransport(app(routes=True))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+        response = await client.get("/uploads", headers=as_user("alice"))
+
+    assert response.status_code == 307
+
+
+async def test_an_application_without_our_routes_keeps_that_path() -> None:
+    response = await post(app(routes=False))
+
+    assert response.text == "/uploads"

@@ -1,0 +1,191 @@
+"""W02, A19, I15: which pages may act for a user; origins are parsed, never searched for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.starlette.house import http_scope
+from upload_progress import InvalidValue
+from upload_progress.connection import Connection
+from upload_progress.starlette.origins import Origin, Origins, parse_origin
+
+ORIGINS = Origins.of(["https://ok.example", "http://localhost:3000", "capacitor://app"])
+
+
+def asking(scheme: str = "http", **headers: str) -> Connection:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    scope = http_scope("/", headers={"host": "here.example", **named})
+    return Connection({**scope, "scheme": scheme})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://ok.example", Origin("https", "ok.example", 443)),
+        ("HTTPS://OK.Example:443", Origin("https", "ok.example", 443)),
+        ("http://[::1]:8000", Origin("http", "[::1]", 8000)),
+        ("capacitor://app", Origin("capacitor", "app", None)),
+    ],
+)
+def test_an_origin_is_parsed(text: str, expected: Origin) -> None:
+    assert parse_origin(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "null",
+        "",
+        "*",
+        "ok.example",
+        "https://",
+        "https://a/",
+        "https://u@a",
+        "https://a:b",
+        "https://a b",
+        "https://a\\b",
+        "https://a:123456",
+        "//a",
+        "https://a?b",
+        "https://[x]",
+    ],
+)
+def test_what_is_no_origin(text: str) -> None:
+    assert parse_origin(text) is None
+
+
+@given(st.text())
+def test_any_text_is_parsed_or_none(text: str) -> None:
+    origin = parse_origin(text)
+
+    assert origin is None or text.lower().startswith(f"{origin.scheme}://{origin.host}")
+
+
+@pytest.mark.parametrize("text", ["*", "null", "https://*.example", "https://a/path", ""])
+def test_only_origins_can_be_allowed(text: str) -> None:
+    if text == "https://*.example":
+        assert not Origins.of([text]).permits_socket(
+            asking(origin="https://a.example"), has_ticket=False
+        )
+    else:
+        with pytest.raises(InvalidValue, match="allowed_origins"):
+            Origins.of([text])
+
+
+def test_one_origin_is_a_list_of_one() -> None:
+    assert Origins.of("https://ok.example") == Origins.of(["https://ok.example"])
+
+
+FRIENDS = [
+    "https://ok.example",
+    "HTTPS://OK.EXAMPLE",
+    "https://ok.example:443",
+    "http://localhost:3000",
+    "capacitor://app",
+    "http://here.example",
+    "https://here.example",
+]
+STRANGERS = [
+    "null",
+    "",
+    "https://evil.example",
+    "https://ok.example.evil",
+    "https://evil.ok.example",
+    "https://ok.example:8443",
+    "http://ok.example",
+    "http://localhost:3001",
+    "http://here.example:8080",
+    "https://ok.example, https://evil.example",
+    "file://here.example",
+]
+
+
+@pytest.mark.parametrize("origin", FRIENDS)
+@pytest.mark.parametrize("extra", [{}, {"cookie": "s=1"}, {"authorization": "Bearer t"}])
+def test_friends_may(origin: str, extra: dict[str, str]) -> None:
+    connection = asking(origin=origin, **extra)
+
+    assert ORIGINS.permits_socket(connection, has_ticket=False)
+    assert ORIGINS.permits_write(connection)
+    assert ORIGINS.permits_read(connection)
+
+
+@pytest.mark.parametrize("origin", STRANGERS)
+@pytest.mark.parametrize("has_ticket", [False, True])
+def test_strangers_open_no_socket(origin: str, has_ticket: bool) -> None:
+    """W02."""
+    for extra in ({}, {"cookie": "s=1"}, {"authorization": "Bearer t"}):
+        assert not ORIGINS.permits_socket(asking(origin=origin, **extra), has_ticket=has_ticket)
+
+
+@pytest.mark.parametrize("origin", STRANGERS)
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        ({"cookie": "s=1"}, False),
+        ({"authorization": "Basic YTph"}, False),
+        ({"authorization": "Bearer t"}, True),
+        ({"authorization": "Bearer t", "cookie": "s=1"}, True),
+        ({}, True),
+    ],
+)
+def test_strangers_act_only_with_what_no_browser_adds(
+    origin: str, extra: dict[str, str], expected: bool
+) -> None:
+    """A19: a cookie, and cached Basic credentials, come along without the page's doing."""
+    connection = asking(origin=origin, **extra)
+
+    assert ORIGINS.permits_write(connection) is expected
+    assert ORIGINS.permits_read(connection) is expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, True),
+        ({"authorization": "Basic YTph"}, True),
+        ({"authorization": "Basic YTph", "cookie": "s=1"}, True),
+        ({"cookie": "s=1"}, False),
+        ({"cookie": "s=1", "sec_fetch_site": "same-origin"}, True),
+        ({"cookie": "s=1", "sec_fetch_site": "same-site"}, False),
+        ({"cookie": "s=1", "sec_fetch_site": "cross-site"}, False),
+    ],
+)
+def test_without_an_origin_a_cookie_must_be_known_to_come_from_here(
+    headers: dict[str, str], expected: bool
+) -> None:
+    connection = asking(**headers)
+
+    assert ORIGINS.permits_write(connection) is expected
+    assert ORIGINS.permits_socket(connection, has_ticket=False) is expected
+    assert ORIGINS.permits_socket(connection, has_ticket=True)
+    assert ORIGINS.permits_read(connection)
+
+
+def test_an_http_page_is_not_of_an_https_server() -> None:
+    for scheme in ("https", "wss"):
+        assert not Origins.of([]).permits_socket(
+            asking(scheme, origin="http://here.example"), has_ticket=False
+        )
+        assert Origins.of([]).permits_socket(
+            asking(scheme, origin="https://here.example"), has_ticket=False
+        )
+
+
+@pytest.mark.parametrize("headers", [[], [b"a.example", b"a.example"], [b"a/b"]])
+def test_a_host_that_is_not_exactly_one_is_nobodys(headers: list[bytes]) -> None:
+    scope: dict[str, Any] = http_scope("/")
+    scope["headers"] = [(b"host", host) for host in headers] + [(b"origin", b"http://a.example")]
+
+    assert not ORIGINS.permits_socket(Connection(scope), has_ticket=False)
+
+
+def test_two_origins_are_a_stranger() -> None:
+    scope: dict[str, Any] = http_scope("/", headers={"cookie": "s=1"})
+    scope["headers"] += [(b"origin", b"https://ok.example")] * 2
+
+    assert not ORIGINS.permits_write(Connection(scope))

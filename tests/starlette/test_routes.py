@@ -1,0 +1,198 @@
+"""Where the routes live, what they know, and what is said about all the rest."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+
+import fastapi
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount, Router
+
+from tests.starlette.house import (
+    Outbox,
+    build_app,
+    call,
+    client,
+    http_scope,
+    name_is_password,
+    never,
+)
+from upload_progress import InvalidValue, MissingExtra, ProgressTracker, UploadProgressError
+from upload_progress.connection import Connection
+from upload_progress.starlette import progress_mount, progress_routes
+from upload_progress.starlette.script import Script
+from upload_progress.starlette.site import Exchange
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(
+    ("path", "allow"),
+    [
+        ("/uploads", "POST"),
+        ("/uploads/progress", "GET, HEAD"),
+        ("/uploads/tickets", "POST"),
+        ("/uploads/upload-progress.js", "GET, HEAD"),
+        ("/uploads/x/progress", "GET, HEAD"),
+        ("/uploads/x/subscribe", "POST"),
+        ("/uploads/x/unsubscribe", "DELETE"),
+        ("/uploads/x", "DELETE, HEAD"),
+    ],
+)
+async def test_an_unknown_method_is_told_the_known_ones(path: str, allow: str) -> None:
+    async with client(build_app()) as http:
+        for method in ("PATCH", "OPTIONS", "BREW"):
+            answer = await http.request(method, path)
+            assert (answer.status_code, answer.headers["allow"]) == (405, allow)
+            assert answer.json()["code"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize("path", ["/a/b/c", "//", "/x/", "/x/progress/"])
+async def test_an_unknown_path_is_a_problem_document(path: str) -> None:
+    async with call(build_app(), http_scope(f"/uploads{path}")) as line:
+        status, headers, body = await line.hear_response()
+
+    assert (status, headers["content-type"]) == (404, "application/problem+json")
+    assert b"not_found" in body
+
+
+async def test_every_answer_is_for_nobodys_cache() -> None:
+    """A21."""
+    paths = ["", "/", "/progress", "/x", "/x/progress", "/nowhere/at/all", "/tickets"]
+    async with client(build_app()) as http, client(build_app(), user=None) as nobody:
+        for path in paths:
+            for each in (http, nobody):
+                for method in ("GET", "POST", "DELETE", "PUT"):
+                    answer = await each.request(method, f"/uploads{path}")
+                    assert answer.headers["cache-control"] == "no-store"
+                    assert answer.headers["x-content-type-options"] == "nosniff"
+                    assert "Authorization" in answer.headers["vary"]
+
+
+async def test_under_a_plain_mount_the_bare_path_is_redirected() -> None:
+    tracker = ProgressTracker()
+    routes = progress_routes(tracker, authenticate=name_is_password)
+    async with client(Starlette(routes=[Mount("/uploads", routes=routes)])) as http:
+        bare = await http.post("/uploads")
+        followed = await http.post("/uploads", follow_redirects=True)
+
+    assert (bare.status_code, bare.headers["location"]) == (307, "http://server/uploads/")
+    assert followed.status_code == 201
+
+
+async def test_the_mount_answers_for_its_own_path_and_for_no_other() -> None:
+    tracker = ProgressTracker(mount_path="/api/uploads")
+    app = Starlette(routes=[progress_mount(tracker, authenticate=name_is_password)])
+    async with client(app) as http:
+        assert (await http.post("/api/uploads")).status_code == 201
+        assert (await http.post("/api/uploads/")).status_code == 201
+        assert (await http.post("/api")).status_code == 404
+        assert (await http.post("/api/uploadsx")).status_code == 404
+
+
+def fastapi_by_mount(tracker: ProgressTracker) -> fastapi.FastAPI:
+    app = fastapi.FastAPI()
+    routes = progress_routes(tracker, authenticate=name_is_password)
+    app.mount("/uploads", Router(routes=routes))
+    return app
+
+
+def fastapi_by_route(tracker: ProgressTracker) -> fastapi.FastAPI:
+    app = fastapi.FastAPI()
+    app.router.routes.append(progress_mount(tracker, authenticate=name_is_password))
+    return app
+
+
+@pytest.mark.parametrize("build", [fastapi_by_mount, fastapi_by_route])
+async def test_under_fastapi(build: object, caplog: pytest.LogCaptureFixture) -> None:
+    assert callable(build)
+    async with client(build(ProgressTracker()), follow_redirects=True) as http:
+        made = await http.post("/uploads", json={"filename": "a"})
+        got = await http.get(made.headers["location"])
+        missing = await http.get("/uploads/x/progress")
+        document = await http.get("/openapi.json")
+
+    assert (made.status_code, got.status_code) == (201, 200)
+    assert missing.json()["code"] == "not_found"
+    assert document.status_code == 200
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("told", "mounted", "is_right"),
+    [
+        ("/uploads", "/uploads", True),
+        ("/api/uploads", "/uploads", True),  # a proxy in front takes /api away
+        ("/uploads", "/progress-of-uploads", False),
+        ("/uploads", "/api/uploads", False),
+        ("/uploads", "", False),
+    ],
+)
+async def test_a_mount_that_links_do_not_lead_to_is_reported_once(
+    told: str, mounted: str, is_right: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = ProgressTracker(mount_path=told)
+    routes = progress_routes(tracker, authenticate=name_is_password)
+    app = Starlette(routes=[Mount(mounted, routes=routes)] if mounted else routes)
+    async with client(app) as http:
+        for _ in range(2):
+            assert (await http.get(f"{mounted}/progress")).status_code == 200
+
+    assert len(caplog.messages) == (0 if is_right else 1)
+    assert all("mount_path" in message for message in caplog.messages)
+
+
+async def test_nothing_raises_when_the_client_does_not_wait_for_the_answer() -> None:
+    async def send(_message: object) -> None:
+        raise OSError
+
+    await build_app()(http_scope("/uploads/progress"), never, send)
+
+
+# The script
+
+
+async def test_the_script_is_for_everybody_and_is_kept() -> None:
+    async with client(build_app(), user=None) as http:
+        first = await http.get("/uploads/upload-progress.js")
+        known = {"if-none-match": first.headers["etag"]}
+        again = await http.get("/uploads/upload-progress.js", headers=known)
+        versioned = await http.get("/uploads/upload-progress.js?v=1")
+
+    assert first.status_code == 200
+    assert first.headers["content-type"] == "text/javascript; charset=utf-8"
+    assert first.headers["cache-control"] == "public, max-age=86400"
+    assert first.headers["x-content-type-options"] == "nosniff"
+    assert (again.status_code, again.content) == (304, b"")
+    assert versioned.headers["cache-control"] == "public, max-age=31536000, immutable"
+
+
+async def test_a_package_without_the_script_says_so() -> None:
+    outbox, scope = Outbox(), http_scope("/")
+    with pytest.raises(UploadProgressError, match="nothing here"):
+        await Script(None).get(Exchange(scope, never, outbox, Connection(scope)))
+    assert outbox.sent == []
+
+
+# The extra
+
+
+def test_without_starlette_the_import_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "starlette" else find(name)
+    )
+    for name in [name for name in sys.modules if name.startswith("upload_progress.starlette")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(MissingExtra, match=r"upload-progress\[starlette\]"):
+        importlib.import_module("upload_progress.starlette")
+
+
+def test_origins_are_checked_at_start_up() -> None:
+    with pytest.raises(InvalidValue, match="allowed_origins"):
+        progress_routes(
+            ProgressTracker(), authenticate=name_is_password, allowed_origins=["ok.example"]
+        )

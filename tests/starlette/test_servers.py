@@ -1,0 +1,337 @@
+"""The same routes on real servers, with a real client: what only a network can show."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import anyio
+import httpx2
+import pytest
+from httpx2.websockets import WebSocketDisconnect, WebSocketUpgradeError
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tests.servers import SERVERS, RunningServer, run_app, run_server
+from tests.starlette.house import as_user, build_app, until
+from upload_progress import ProgressTracker
+
+pytestmark = pytest.mark.anyio
+
+STREAM = {"accept": "text/event-stream"}
+SECONDS = 20.0
+
+
+async def pass_on(request: Request, call_next: RequestResponseEndpoint) -> Response:
+    """Do what most middleware written for Starlette does."""
+    return await call_next(request)
+
+
+@pytest.fixture(scope="module", params=SERVERS, ids="-".join)
+def served(request: pytest.FixtureRequest) -> Iterator[tuple[RunningServer, Starlette]]:
+    around = [Middleware(GZipMiddleware), Middleware(BaseHTTPMiddleware, dispatch=pass_on)]
+    app = build_app(middleware=around)
+    with run_server(app, *request.param) as running:
+        yield running, app
+
+
+@pytest.fixture
+def server(served: tuple[RunningServer, Starlette]) -> RunningServer:
+    return served[0]
+
+
+@pytest.fixture
+def app(served: tuple[RunningServer, Starlette]) -> Starlette:
+    return served[1]
+
+
+def tracker_of(app: Starlette) -> ProgressTracker:
+    tracker: ProgressTracker = app.state.tracker
+    return tracker
+
+
+@pytest.fixture
+async def http(server: RunningServer) -> AsyncIterator[httpx2.AsyncClient]:
+    headers = as_user("alice")
+    async with httpx2.AsyncClient(base_url=server.url, headers=headers, timeout=SECONDS) as client:
+        yield client
+
+
+class Upload:
+    """A file on its way: each portion is sent when the test says so."""
+
+    def __init__(self, http: httpx2.AsyncClient, upload_id: str, portions: int) -> None:
+        self._http, self._upload_id, self._portions = http, upload_id, portions
+        self._gates = [anyio.Event() for _ in range(portions)]
+        self.status: int | None = None
+
+    def release(self) -> None:
+        """Let the next portion go."""
+        next(gate for gate in self._gates if not gate.is_set()).set()
+
+    async def _body(self) -> AsyncIterator[bytes]:
+        for gate in self._gates:
+            await gate.wait()
+            yield b"x" * 1000
+
+    async def run(self) -> None:
+        """Send it all."""
+        headers = {"upload-id": self._upload_id, "content-length": str(1000 * self._portions)}
+        answer = await self._http.put("/files/x", content=self._body(), headers=headers)
+        self.status = answer.status_code
+
+
+async def announce(http: httpx2.AsyncClient, size: int) -> dict[str, Any]:
+    answer = await http.post("/uploads", json={"total_bytes": size})
+    assert answer.status_code == 201
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+async def test_a_stream_shows_an_upload_from_first_to_last(
+    http: httpx2.AsyncClient, app: Starlette
+) -> None:
+    """W12: through GZip and BaseHTTPMiddleware, each event at once."""
+    made = await announce(http, 4000)
+    upload = Upload(http, made["upload_id"], 4)
+    seen: list[dict[str, Any]] = []
+    with anyio.fail_after(SECONDS):
+        async with (
+            anyio.create_task_group() as tasks,
+            http.sse(made["links"]["events"], headers=STREAM) as events,
+        ):
+            assert "content-encoding" not in events.response.headers
+            tasks.start_soon(upload.run)
+            async for event in events:
+                snapshot = json.loads(event.data) if event.data else {}
+                if not snapshot:
+                    continue
+                assert event.id == str(snapshot["sequence"])
+                seen.append(snapshot)
+                if snapshot["state"] in {"pending", "receiving"} and len(seen) <= 4:
+                    upload.release()
+
+    counts = [snapshot["bytes_transferred"] for snapshot in seen]
+    assert counts == sorted(counts)
+    assert len(set(counts)) >= 4
+    assert seen[-1]["state"] == "completed"
+    assert upload.status == 200
+    await until(lambda: tracker_of(app).statistics().watchers == 0)
+
+
+async def test_a_browser_that_reconnects_after_the_end_is_told_to_stop(
+    http: httpx2.AsyncClient,
+) -> None:
+    """W13."""
+    made = await announce(http, 1)
+    await http.delete(made["links"]["cancel"])
+    async with http.sse(made["links"]["events"], headers=STREAM) as events:
+        last = [event.id async for event in events][-1]
+    again = await http.get(made["links"]["events"], headers={**STREAM, "last-event-id": last})
+
+    assert again.status_code == 204
+
+
+async def test_a_socket_shows_an_upload_from_first_to_last(
+    http: httpx2.AsyncClient, app: Starlette
+) -> None:
+    made = await announce(http, 3000)
+    upload = Upload(http, made["upload_id"], 3)
+    seen: list[dict[str, Any]] = []
+    with anyio.fail_after(SECONDS):
+        async with (
+            anyio.create_task_group() as tasks,
+            http.websocket("/uploads/progress") as socket,
+        ):
+            welcome = await socket.receive_json()
+            assert welcome["type"] == "welcome"
+            await socket.send_json({"type": "subscribe", "upload_id": made["upload_id"]})
+            tasks.start_soon(upload.run)
+            while not seen or seen[-1]["state"] != "completed":
+                message = await socket.receive_json()
+                if message["type"] == "progress":
+                    seen.append(message["upload"])
+                    if len(seen) <= 3:
+                        upload.release()
+
+    sequences = [snapshot["sequence"] for snapshot in seen]
+    assert sequences == sorted(set(sequences))
+    assert seen[0]["state"] == "pending"
+    assert upload.status == 200
+    await until(lambda: tracker_of(app).statistics().watchers == 0)
+
+
+async def hear_to_the_close(
+    http: httpx2.AsyncClient, path: str, headers: dict[str, str] | None = None
+) -> tuple[list[dict[str, Any]], int]:
+    """Open a socket; return what it says, and its close code or the status of its refusal."""
+    heard = []
+    try:
+        async with http.websocket(path, headers=headers) as socket:
+            while True:
+                try:
+                    heard.append(await socket.receive_json())
+                except WebSocketDisconnect as closed:
+                    return heard, int(closed.code)
+    except WebSocketUpgradeError as refused:
+        return heard, refused.response.status_code
+
+
+async def test_a_socket_of_one_upload_is_closed_with_1000(http: httpx2.AsyncClient) -> None:
+    made = await announce(http, 1)
+    await http.delete(made["links"]["cancel"])
+    with anyio.fail_after(SECONDS):
+        heard, code = await hear_to_the_close(http, made["links"]["websocket"])
+
+    assert code == 1000
+    assert [message["type"] for message in heard] == ["welcome", "subscribed", "progress"]
+    assert heard[-1]["upload"]["state"] == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/uploads/progress", {"authorization": "Basic x"}, 401),
+        ("/uploads/nothing/progress", {}, 404),
+        ("/uploads/progress", {"origin": "https://evil.example"}, 403),
+    ],
+)
+async def test_a_refused_handshake(
+    http: httpx2.AsyncClient, path: str, headers: dict[str, str], status: int
+) -> None:
+    """W01, W02: a real status, or a close code that ends alike; and not a word before."""
+    with anyio.fail_after(SECONDS):
+        heard, code = await hear_to_the_close(http, path, headers)
+
+    assert heard == []
+    assert code in {status, 4000 + status}
+
+
+async def test_a_long_poll_answers_when_the_upload_is_cancelled(
+    http: httpx2.AsyncClient, app: Starlette
+) -> None:
+    made = await announce(http, 1)
+    path = made["links"]["progress"]
+    known = (await http.get(path)).headers["etag"]
+    answers = []
+
+    async def poll() -> None:
+        headers = {"if-none-match": known, "prefer": "wait=15"}
+        answers.append(await http.get(path, headers=headers))
+
+    with anyio.fail_after(SECONDS):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(poll)
+            await until(lambda: tracker_of(app).statistics().watchers)
+            await http.delete(made["links"]["cancel"])
+
+    assert answers[0].json()["state"] == "cancelled"
+
+
+async def test_clients_that_vanish_leave_nothing(
+    server: RunningServer, http: httpx2.AsyncClient, app: Starlette
+) -> None:
+    """W04: a stream and a long poll, cut without a word."""
+    made = await announce(http, 1)
+    known = (await http.get(made["links"]["progress"])).headers["etag"]
+    host, port = server.url.removeprefix("http://").split(":")
+    sockets = []
+    for path, extra in [
+        ("/uploads/progress", "Accept: text/event-stream"),
+        (made["links"]["progress"], f"If-None-Match: {known}\r\nPrefer: wait=60"),
+    ]:
+        connection = socket.create_connection((host, int(port)))
+        head = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: "
+        token = as_user("alice")["authorization"]
+        connection.sendall(f"{head}{token}\r\n{extra}\r\n\r\n".encode())
+        sockets.append(connection)
+    await until(lambda: tracker_of(app).statistics().watchers == 2)
+    for connection in sockets:
+        connection.close()
+    await until(lambda: tracker_of(app).statistics().watchers == 0)
+
+
+@pytest.fixture(params=SERVERS, ids="-".join)
+def fresh(request: pytest.FixtureRequest) -> Iterator[tuple[RunningServer, Starlette]]:
+    """A server of one test, which may stop it."""
+    app = build_app()
+    with run_server(app, *request.param) as running:
+        yield running, app
+
+
+async def test_a_drained_server_stops_with_watchers_on_it(
+    fresh: tuple[RunningServer, Starlette],
+) -> None:
+    """W11: all are told, and the server stops within its grace."""
+    server, app = fresh
+    ended: list[list[Any]] = []
+
+    async def follow(url: str) -> None:
+        async with (
+            httpx2.AsyncClient(base_url=url, headers=as_user("alice")) as client,
+            client.sse("/uploads/progress") as events,
+        ):
+            # How soon it is to come again is drawn by lot, and may be any number.
+            ended.append([*[event.retry async for event in events], "the end"])
+
+    async def listen(url: str) -> None:
+        async with httpx2.AsyncClient(base_url=url, headers=as_user("alice")) as client:
+            heard, code = await hear_to_the_close(client, "/uploads/progress")
+            ended.append([*heard, code])
+
+    with anyio.fail_after(SECONDS):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5):
+                tasks.start_soon(follow, server.url)
+                tasks.start_soon(listen, server.url)
+            await until(lambda: tracker_of(app).statistics().watchers == 10)
+            await anyio.to_thread.run_sync(server.call, tracker_of(app).drain)
+        await anyio.to_thread.run_sync(server.stop)
+
+    assert len(ended) == 10
+    last = [each[-1] for each in ended]
+    assert (last.count("the end"), last.count(1012)) == (5, 5)
+
+
+@pytest.fixture
+def guarded() -> Iterator[str]:
+    """A server whose hook puts what it was shown into its error."""
+    app = build_app(authenticate=lambda connection: broken(connection.header("cookie") or ""))
+    with run_app(app) as url:
+        yield url
+
+
+async def test_no_secret_is_logged(
+    guarded: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A18: canaries in headers, cookies, subprotocols and bodies; in no log, on no error path."""
+    caplog.set_level(logging.DEBUG)
+    canary = "canary-4711"
+    headers = {
+        "authorization": f"Bearer {canary}",
+        "cookie": f"session={canary}",
+        "sec-websocket-protocol": canary,
+    }
+    async with httpx2.AsyncClient(base_url=guarded, headers=headers) as client:
+        for path in ("/uploads/progress", "/uploads/x/progress", "/uploads/tickets"):
+            for method, extra in (("POST", {"origin": guarded}), ("GET", STREAM)):
+                content = canary.encode() if method == "POST" else None
+                answer = await client.request(method, path, content=content, headers=extra)
+                assert canary not in answer.text
+        assert await hear_to_the_close(client, "/uploads/progress") == ([], 503)
+
+    out, err = capfd.readouterr()
+    ours = [record.getMessage() for record in caplog.records if record.name == "upload_progress"]
+    assert len(ours) == 1
+    assert canary not in "".join([out, err, *ours])
+
+
+def broken(text: str) -> None:
+    raise ValueError(f"no session {text}")

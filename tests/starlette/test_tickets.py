@@ -1,0 +1,96 @@
+"""A16: tickets are good once, for half a minute, and are nowhere to be read."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.starlette.house import http_scope
+from upload_progress import Identity
+from upload_progress.connection import Connection
+from upload_progress.starlette.tickets import Admission, Tickets
+from upload_progress.testing import FakeClock
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+def admission(name: str = "alice") -> Admission:
+    return Admission(Identity(name), Connection(http_scope("/", headers={"cookie": "hidden"})))
+
+
+def test_a_ticket_is_good_once(clock: FakeClock) -> None:
+    tickets, alice = Tickets(clock), admission()
+    ticket = tickets.issue(alice)
+
+    assert tickets.redeem(ticket) is alice
+    assert tickets.redeem(ticket) is None
+    assert len(tickets) == 0
+
+
+def test_a_ticket_expires(clock: FakeClock) -> None:
+    tickets = Tickets(clock)
+    ticket = tickets.issue(admission())
+    clock.advance(30)
+
+    assert tickets.redeem(ticket) is None
+
+
+def test_no_ticket_outlives_its_process(clock: FakeClock) -> None:
+    ticket = Tickets(clock).issue(admission())
+
+    assert Tickets(clock).redeem(ticket) is None
+
+
+@pytest.mark.parametrize("text", ["", "x", "\udcff", "é" * 1000])
+def test_what_is_no_ticket(clock: FakeClock, text: str) -> None:
+    assert Tickets(clock).redeem(text) is None
+
+
+def test_tickets_are_random_and_hold_192_bits(clock: FakeClock) -> None:
+    tickets = Tickets(clock, most_per_identity=1000)
+    issued = {tickets.issue(admission()) for _ in range(1000)}
+
+    assert len(issued) == 1000
+    assert {len(ticket) for ticket in issued} == {32}
+
+
+def test_of_too_many_of_one_user_the_oldest_is_void(clock: FakeClock) -> None:
+    tickets = Tickets(clock, most_per_identity=2)
+    first, second, third = (tickets.issue(admission()) for _ in range(3))
+    theirs = tickets.issue(admission("bob"))
+
+    assert tickets.redeem(first) is None
+    assert all(tickets.redeem(ticket) for ticket in (second, third, theirs))
+
+
+def test_of_too_many_of_all_the_oldest_is_void(clock: FakeClock) -> None:
+    tickets = Tickets(clock, most=3)
+    issued = [tickets.issue(admission(str(number))) for number in range(5)]
+
+    assert [tickets.redeem(ticket) is not None for ticket in issued] == [False] * 2 + [True] * 3
+
+
+def test_expired_ones_make_room(clock: FakeClock) -> None:
+    tickets = Tickets(clock)
+    for _ in range(5):
+        tickets.issue(admission())
+    clock.advance(31)
+    tickets.issue(admission("bob"))
+
+    assert len(tickets) == 1
+
+
+def test_nothing_shows_a_ticket_or_what_it_was_issued_for(clock: FakeClock) -> None:
+    """A18: neither the ticket nor the credentials behind it are in a repr or kept in clear."""
+    tickets, alice = Tickets(clock), admission()
+    ticket = tickets.issue(alice)
+
+    assert ticket not in repr(tickets)
+    assert "hidden" not in repr(alice)
+    assert ticket.encode() not in repr(vars_of(tickets)).encode()
+
+
+def vars_of(tickets: Tickets) -> list[object]:
+    return [tickets._tickets, tickets._issued]

@@ -1,0 +1,44 @@
+"""Who does the background work: a lifespan, or one of those who wait for news."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+from tests.simulation import deadline
+from upload_progress import ProgressTracker
+from upload_progress.watcher import Watcher
+from upload_progress.wire import Update
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_lifespan_takes_over_from_those_who_wait() -> None:
+    """I16: what began without lifespan goes on when it is entered."""
+    tracker = ProgressTracker()
+    background = tracker._parts.background
+    news: list[list[Update]] = []
+
+    def sits() -> bool:
+        return background._sitting is not None
+
+    async def wait(watcher: Watcher) -> None:
+        news.append(await tracker.wait(watcher))
+
+    with deadline():
+        async with anyio.create_task_group() as tasks:
+            watchers = [tracker.watcher() for _ in range(2)]
+            for watcher in watchers:
+                watcher.follow("ann", "up")
+                tasks.start_soon(wait, watcher)
+            while not (sits() and background._seat.statistics().tasks_waiting):
+                await checkpoint()
+            async with tracker.lifespan():
+                while sits():
+                    await checkpoint()
+                async with tracker.track(owner="ann", upload_id="up"):
+                    while len(news) < len(watchers):
+                        await checkpoint()
+
+    assert [[update.progress.upload_id for update in each] for each in news] == [["up"], ["up"]]

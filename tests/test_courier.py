@@ -1,0 +1,181 @@
+"""The courier: it sends for those who wait, and nobody waits for another's slowness."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+from attrs import define, evolve, field
+
+from benchmarks.snapshots import snapshot
+from upload_progress import ProgressTracker
+from upload_progress.watcher import Watcher
+from upload_progress.wire import Update
+
+pytestmark = pytest.mark.anyio
+
+
+def update(sequence: int, upload_id: str = "u", owner: str = "ann") -> Update:
+    return Update(owner, evolve(snapshot(), upload_id=upload_id, sequence=sequence))
+
+
+@define(eq=False)
+class Reader:
+    """Sends what it gets to a list; a closed gate stands for a client that does not read."""
+
+    tracker: ProgressTracker
+    watcher: Watcher = field(init=False)
+    gate: anyio.Event = field(factory=anyio.Event)
+    sent: list[tuple[str, int]] = field(factory=list)
+    woken: int = 0
+    failure: Exception | None = None
+    scope: anyio.CancelScope = field(factory=anyio.CancelScope)
+
+    def __attrs_post_init__(self) -> None:
+        self.watcher = self.tracker.watcher()
+        self.watcher.follow_all("ann")
+        self.watcher.express = self.send
+        self.gate.set()
+
+    async def send(self, updates: list[Update]) -> None:
+        if self.failure is not None:
+            raise self.failure
+        if not self.gate.is_set():
+            await self.gate.wait()
+        self.sent += [(each.progress.upload_id, each.progress.sequence) for each in updates]
+
+    async def run(self) -> None:
+        with self.scope:
+            while not self.watcher.is_closed:
+                updates = await self.tracker.wait(self.watcher)
+                self.woken += 1
+                await self.send(updates)
+
+
+@asynccontextmanager
+async def reading(count: int) -> AsyncIterator[tuple[ProgressTracker, list[Reader]]]:
+    tracker = ProgressTracker()
+    with anyio.fail_after(10):
+        async with tracker.lifespan(), anyio.create_task_group() as tasks:
+            readers = [Reader(tracker) for _ in range(count)]
+            for reader in readers:
+                tasks.start_soon(reader.run)
+            await until(lambda: all(reader.watcher.is_waiting for reader in readers))
+            yield tracker, readers
+            tasks.cancel_scope.cancel()
+
+
+async def until(is_so: object) -> None:
+    assert callable(is_so)
+    while not is_so():
+        await checkpoint()
+
+
+async def test_it_sends_without_waking_anybody() -> None:
+    async with reading(300) as (tracker, readers):
+        for sequence in (1, 2, 3):
+            tracker.hub.deliver(update(sequence))
+            tracker.hub.deliver(update(sequence, "v"))
+            await until(lambda: not tracker.hub.courier.is_out)
+
+        assert {tuple(reader.sent) for reader in readers} == {
+            (("u", 1), ("v", 1), ("u", 2), ("v", 2), ("u", 3), ("v", 3))
+        }
+        assert sum(reader.woken for reader in readers) == 0
+
+
+async def test_of_one_upload_it_brings_the_newest_and_nothing_twice() -> None:
+    async with reading(1) as (tracker, [reader]):
+        for sequence in (2, 3, 1):
+            tracker.hub.deliver(update(sequence))
+        await until(lambda: not tracker.hub.courier.is_out)
+        tracker.hub.deliver(update(3))
+        await until(lambda: not tracker.hub.courier.is_out)
+
+        assert reader.sent == [("u", 3)]
+
+
+async def test_nobody_waits_for_one_who_does_not_read() -> None:
+    async with reading(50) as (tracker, readers):
+        stuck, others = readers[0], readers[1:]
+        stuck.gate = anyio.Event()
+        for sequence in (1, 2, 3):
+            tracker.hub.deliver(update(sequence))
+            await until(lambda: all(r.sent[-1:] == [("u", sequence)] for r in others))  # noqa: B023  # awaited here
+
+        assert stuck.sent == []
+        stuck.gate.set()
+        await until(lambda: len(stuck.sent) == 2)
+        assert stuck.sent == [("u", 1), ("u", 3)]
+
+
+async def test_one_who_leaves_takes_the_courier_off_its_door() -> None:
+    async with reading(2) as (tracker, [stuck, other]):
+        stuck.gate = anyio.Event()
+        tracker.hub.deliver(update(1))
+        await until(lambda: other.sent)
+        stuck.scope.cancel()
+        await until(lambda: stuck.scope.cancelled_caught)
+        assert not stuck.watcher.is_waiting
+        stuck.gate.set()
+        tracker.hub.deliver(update(2))
+        await until(lambda: other.sent[-1] == ("u", 2))
+
+        assert stuck.sent == []
+
+
+async def test_a_failure_is_raised_where_the_watcher_waits() -> None:
+    async with reading(1) as (tracker, [reader]):
+        reader.scope.cancel()
+        await until(lambda: reader.scope.cancelled_caught)
+        reader.failure = OSError("gone")
+
+        async def wait_and_fail() -> None:
+            with pytest.raises(OSError, match="gone"):
+                await tracker.wait(reader.watcher)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait_and_fail)
+            await until(lambda: reader.watcher.is_waiting)
+            tracker.hub.deliver(update(1))
+
+
+async def test_what_it_had_not_brought_when_the_server_stops_is_not_lost() -> None:
+    async with reading(3) as (tracker, readers):
+        tracker.hub.deliver(update(7))
+        tracker.drain()
+        await until(lambda: all(reader.sent for reader in readers))
+
+        assert {tuple(reader.sent) for reader in readers} == {(("u", 7),)}
+
+
+async def test_without_a_background_everybody_is_woken() -> None:
+    tracker = ProgressTracker()
+    reader = Reader(tracker)
+
+    tracker.hub.deliver(update(1))
+
+    assert [each.progress.sequence for each in reader.watcher.take()] == [1]
+
+
+async def test_a_tour_that_fails_is_not_the_last(caplog: pytest.LogCaptureFixture) -> None:
+    """I12: what could stop the courier would keep everybody waiting for ever."""
+    async with reading(1) as (tracker, [reader]):
+        courier = tracker.hub.courier
+        recipients = courier.recipients
+
+        def failing(_owner: str, _updates: list[Update]) -> Iterator[tuple[Watcher, list[Update]]]:
+            courier.recipients = recipients
+            raise LookupError
+
+        courier.recipients = failing
+        tracker.hub.deliver(update(1))
+        await until(lambda: not courier.is_out)
+        tracker.hub.deliver(update(2))
+        await until(lambda: reader.sent)
+
+    assert reader.sent == [("u", 2)]
+    assert "background work failed" in caplog.text

@@ -1,0 +1,226 @@
+"""The documentation says what is so: its code runs, and nothing public is left out."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from attrs import define, field, fields
+
+import upload_progress
+from tests.conftest import RequireProgram
+from tests.running import running
+from upload_progress import (
+    Limits,
+    ProgressTracker,
+    Retention,
+    asgi,
+    documents,
+    errors,
+    starlette,
+    throttle,
+)
+from upload_progress.asgi import UploadProgressMiddleware
+from upload_progress.model import ErrorCode, UploadState
+from upload_progress.starlette import progress_mount, progress_routes
+
+ROOT = Path(__file__).parent.parent
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+}
+GUIDE = PAGES["docs/server-guide.md"]
+REFERENCE = PAGES["docs/reference/python.md"]
+BLOCK = re.compile(r'^```(\w+)(?: title="([\w.]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+COMMAND_SECONDS = 60
+
+# --- the tutorial, from top to bottom -------------------------------------------------------------
+
+# What a reader waits for with "sleep 1": that the upload in the background has begun. And on a
+# terminal each answer begins on a line of its own.
+SHELL = f"""
+python() {{ {shlex.quote(sys.executable)} "$@"; }}
+curl() {{ command curl "$@"; echo; }}
+sleep() {{
+    until command curl -sf -u alice:wonderland http://127.0.0.1:8000/uploads/progress |
+        grep -q '"state":"receiving"'
+    do command sleep 0.05; done
+}}
+"""
+END = "kill $(jobs -p) 2> /dev/null; wait"
+
+
+@define
+class Reader:
+    """Does what the tutorial says, in a folder of its own."""
+
+    folder: Path
+    bash: str
+    servers: ExitStack
+    url: str = field(default="")
+
+    def do(self, language: str, title: str, text: str) -> None:
+        """Write a block of Python to its file; run a console session."""
+        if language == "python":
+            with (self.folder / title).open("a", encoding="utf-8") as file:
+                file.write(self.here(text))
+        elif text.startswith("$ uvicorn "):
+            self.start(*text.split()[1:])
+        else:
+            self.converse(text)
+
+    def here(self, text: str) -> str:
+        """Return *text* with the address of the running server."""
+        return text.replace("http://127.0.0.1:8000", self.url)
+
+    def start(self, *command: str) -> None:
+        """Start the server, instead of the one before."""
+        self.servers.close()
+        module = ("-m", *command, "--port", "0")
+        self.url = self.servers.enter_context(running(*module, cwd=self.folder))
+
+    def converse(self, text: str) -> None:
+        """Run the commands of a console session, and compare what they say."""
+        lines = text.splitlines()
+        commands = [line[2:] for line in lines if line.startswith("$ ")]
+        expected = [line for line in lines if not line.startswith("$ ")]
+        ran = subprocess.run(
+            [self.bash, "-c", self.here("\n".join([SHELL, *commands, END]))],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+        assert matches("\n".join(expected), ran.stdout), f"{ran.stdout}\n---\n{ran.stderr}"
+
+
+def matches(expected: str, said: str) -> bool:
+    """Return whether *said* is *expected*, whose ``…`` stands for anything."""
+    parts = [re.escape(part) for part in without_empty_lines(expected).split("…")]
+    return re.fullmatch(".*".join(parts), without_empty_lines(said), re.DOTALL) is not None
+
+
+def without_empty_lines(text: str) -> str:
+    """Return the lines of *text* that hold something."""
+    return "\n".join(line for line in text.splitlines() if line.strip())
+
+
+def test_the_tutorial_is_true(tmp_path: Path, require_program: RequireProgram) -> None:
+    require_program("curl", install="install curl with your system's package manager")
+    bash = require_program("bash", install="install bash with your system's package manager")
+    blocks = BLOCK.findall(PAGES["docs/tutorial.md"])
+
+    with ExitStack() as servers:
+        reader = Reader(tmp_path, bash, servers)
+        for block in blocks:
+            reader.do(*block)
+
+    assert {language for language, _, _ in blocks} == {"python", "console"}
+
+
+@pytest.mark.parametrize(
+    ("expected", "said", "same"),
+    [
+        ("a…c", "abc\n", True),
+        ("a…c", "ab", False),
+        ("a.c", "abc", False),
+        ("a\n…\nb", "a\n1\nb", True),
+    ],
+)
+def test_expectations_bite(expected: str, said: str, same: bool) -> None:
+    assert matches(expected, said) is same
+
+
+# --- nothing is left out --------------------------------------------------------------------------
+
+
+def parameters(call: object) -> list[str]:
+    """Return what may be given to *call* by name."""
+    assert callable(call)
+    return [name for name in inspect.signature(call).parameters if name not in {"self", "app"}]
+
+
+OPTIONS = {
+    "ProgressTracker": parameters(ProgressTracker),
+    "UploadProgressMiddleware": parameters(UploadProgressMiddleware),
+    "progress_mount": parameters(progress_mount),
+    "Limits": [attribute.name for attribute in fields(Limits)],
+}
+
+
+@pytest.mark.parametrize("title", OPTIONS)
+def test_every_option_is_in_its_table(title: str) -> None:
+    section = GUIDE.partition(f"### {title}\n")[2].partition("\n##")[0]
+
+    assert re.findall(r"^\| `(\w+)`", section, re.MULTILINE) == OPTIONS[title]
+
+
+def test_mount_and_routes_take_the_same_options() -> None:
+    assert parameters(progress_routes) == parameters(progress_mount)
+
+
+@pytest.mark.parametrize("attribute", fields(Limits), ids=lambda attribute: str(attribute.name))
+def test_the_defaults_of_limits_are_as_documented(attribute: object) -> None:
+    name, default = getattr(attribute, "name", ""), getattr(attribute, "default", 0)
+    row = re.search(rf"^\| `{name}` \| ([\d ]+) \|", GUIDE, re.MULTILINE)
+
+    assert row
+    assert int(row[1].replace(" ", "")) == default
+
+
+def test_every_retention_is_documented() -> None:
+    for attribute in fields(Retention):
+        assert f"{attribute.name}={attribute.default:.0f}" in GUIDE
+
+
+def test_every_policy_is_documented() -> None:
+    policies = [name for name in throttle.__all__ if name.startswith(("Every", "By"))]
+
+    assert policies
+    assert all(f"`{name}" in GUIDE for name in [*policies, "ThrottlePolicy", "Gate"])
+
+
+def test_every_extra_is_documented() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    for extra in project["optional-dependencies"]:
+        assert f"upload-progress[{extra}]" in GUIDE
+
+
+@pytest.mark.parametrize("name", errors.__all__)
+def test_every_error_is_documented(name: str) -> None:
+    assert f"| `{name}` |" in REFERENCE
+
+
+@pytest.mark.parametrize("word", [*UploadState, *ErrorCode])
+def test_every_state_and_reason_is_documented(word: str) -> None:
+    assert f"`{word}`" in PAGES["docs/states.md"]
+
+
+def test_the_reference_shows_all_that_is_public() -> None:
+    shown = re.findall(r"^::: upload_progress\.([\w.]+)", REFERENCE, re.MULTILINE)
+    public = {
+        *(name for name in upload_progress.__all__ if name not in {"__version__", *errors.__all__}),
+        *(f"asgi.{name}" for name in asgi.__all__),
+        *(f"starlette.{name}" for name in starlette.__all__ if name not in asgi.__all__),
+        *(f"documents.{name}" for name in documents.__all__),
+    }
+
+    assert public - set(shown) == set()
+
+
+# --- links ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_between_files_lead_somewhere(page: str) -> None:
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", PAGES[page]):
+        assert ((ROOT / page).parent / link).exists(), link

@@ -1,0 +1,172 @@
+"""Each example runs as its text says, with a real server and real uploads."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import msgspec
+import pytest
+
+from tests.running import running
+from upload_progress import CloudEvent
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+BODY = os.urandom(3_000_000)
+RUN_SECONDS = 60
+LOOKS = 2000
+
+
+@contextmanager
+def serving(name: str) -> Iterator[httpx2.Client]:
+    """Run a server example; yield a client for it."""
+    with (
+        running(f"examples/{name}", "--port", "0", cwd=ROOT) as url,
+        httpx2.Client(base_url=url, timeout=30) as client,
+    ):
+        yield client
+
+
+def basic(user: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{user}".encode()).decode()
+
+
+def run(name: str, *arguments: str) -> list[str]:
+    """Run an example to its end; return the lines it says."""
+    command = [sys.executable, str(EXAMPLES / name), *arguments]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=RUN_SECONDS, check=True)
+    return ran.stdout.splitlines()
+
+
+def test_every_example_is_tested() -> None:
+    text = Path(__file__).read_text(encoding="utf-8")
+
+    assert all(f'"{path.name}"' in text for path in EXAMPLES.glob("*.py"))
+
+
+# --- quickstart -----------------------------------------------------------------------------------
+
+
+def test_the_readme_shows_the_quickstart_and_it_is_short() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    code = readme.partition("```python\n")[2].partition("```")[0]
+    example = (EXAMPLES / "quickstart.py").read_text(encoding="utf-8")
+    imports = ("from ", "import ", '"""')
+    statements = [line for line in code.splitlines() if line and not line.startswith(imports)]
+
+    assert example.partition("\nif __name__")[0] == code
+    assert len(statements) <= 12
+
+
+def progress_of(client: httpx2.Client, upload_id: str, size_bytes: int) -> dict[str, object]:
+    """Return the snapshot that has so many bytes, as soon as it is there."""
+    looks = (client.get(f"/uploads/{upload_id}/progress").json() for _ in range(LOOKS))
+    return next(look for look in looks if look.get("bytes_transferred") == size_bytes)
+
+
+def pieces(client: httpx2.Client, upload_id: str, states: list[object]) -> Iterator[bytes]:
+    """Send the body in three; between them, wait until the server shows what was sent."""
+    for end in (1_000_000, 2_000_000):
+        yield BODY[end - 1_000_000 : end]
+        states.append(progress_of(client, upload_id, end)["state"])
+    yield BODY[2_000_000:]
+
+
+@pytest.mark.parametrize("name", ["quickstart.py", "plain_asgi.py"])
+def test_an_upload_is_followed_while_it_arrives(name: str) -> None:
+    upload_id = str(uuid.uuid4())
+    states: list[object] = []
+    with serving(name) as client, httpx2.Client(base_url=client.base_url) as other:
+        sent = client.put(
+            "/files/big.bin",
+            content=pieces(other, upload_id, states),
+            headers={"Upload-Id": upload_id, "Content-Length": str(len(BODY))},
+        )
+        end = client.get(f"/uploads/{upload_id}/progress").json()
+        missing = client.get(f"/uploads/{uuid.uuid4()}/progress")
+
+    assert (sent.status_code, sent.headers["upload-id"]) == (200, upload_id)
+    assert str(len(BODY)) in sent.text
+    assert states == ["receiving", "receiving"]
+    assert (end["state"], end["percent"]) == ("completed", 100.0)
+    assert missing.status_code == 404
+
+
+# --- FastAPI --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fastapi() -> Iterator[httpx2.Client]:
+    with serving("fastapi_app.py") as client:
+        client.headers["authorization"] = basic("alice")
+        yield client
+
+
+def test_an_async_endpoint_of_fastapi_shows_its_stage(fastapi: httpx2.Client) -> None:
+    sent = fastapi.put("/files/big.bin", content=BODY, headers={"Upload-Id": "one"})
+    progress = fastapi.get("/uploads/one/progress").json()
+
+    digest = hashlib.sha256(BODY).hexdigest()
+    assert sent.json() == {"name": "big.bin", "sha256": digest}
+    assert progress["state"] == "completed"
+    assert progress["metadata"] == {"sha256": digest}
+
+
+def test_a_sync_endpoint_of_fastapi_is_followed_too(fastapi: httpx2.Client) -> None:
+    # In one piece: the name is found where the first message has the header of the first part.
+    form = fastapi.build_request("POST", "/forms", files={"file": ("form.bin", BODY)})
+    kind = {"content-type": form.headers["content-type"]}
+    sent = fastapi.post("/forms", content=form.read(), headers=kind)
+    progress = fastapi.get(f"/uploads/{sent.headers['upload-id']}/progress").json()
+
+    assert sent.json() == {"name": "form.bin", "bytes": len(BODY)}
+    assert (progress["state"], progress["filename"]) == ("completed", "form.bin")
+    assert progress["total_bytes"] > len(BODY)
+
+
+def test_fastapi_shows_nothing_to_others(fastapi: httpx2.Client) -> None:
+    fastapi.put("/files/a", content=b"a", headers={"Upload-Id": "hers"})
+
+    theirs = fastapi.get("/uploads/hers/progress", headers={"authorization": basic("bob")})
+    nobodys = fastapi.get("/uploads/hers/progress", headers={"authorization": "Basic eDp5"})
+
+    assert (theirs.status_code, nobodys.status_code) == (404, 401)
+
+
+def test_the_routes_are_where_fastapi_mounts_them(fastapi: httpx2.Client) -> None:
+    made = fastapi.post("/uploads", json={"filename": "later.txt", "total_bytes": 5})
+
+    assert made.status_code == 201
+    assert made.headers["location"] == f"/uploads/{made.json()['upload_id']}/progress"
+
+
+# --- without HTTP ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_copy_is_watched(tmp_path: Path, backend: str) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(BODY)
+
+    said = run("without_http.py", str(source), str(target), "--backend", backend)
+
+    assert target.read_bytes() == BODY
+    assert said[-1].split() == ["completed", "100.0", "%", str(len(BODY)), "bytes"]
+
+
+def test_events_are_published() -> None:
+    events = [msgspec.json.decode(line, type=CloudEvent) for line in run("publish_events.py")]
+
+    assert events[-1].data.state == "completed"
+    assert events[-1].owner == "alice"
+    assert json.loads(run("publish_events.py")[-1])["specversion"] == "1.0"

@@ -1,0 +1,230 @@
+"""Records in any order, any number of times, of any attempt: one truth out."""
+
+from __future__ import annotations
+
+from math import floor
+
+import pytest
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+
+from upload_progress.fold import as_of, fold, links_of, newest, percent_of, sum_of
+from upload_progress.lifecycle import is_final, is_waiting
+from upload_progress.model import Arrival, ErrorCode, TransferRecord, UploadProgress, UploadState
+
+S = UploadState
+NOW = 1000.0
+
+
+def version(transfer: int, attempt: int, sequence: int) -> TransferRecord:
+    """Return one version of a record; its content follows from its name, as with one writer."""
+    seed = transfer * 31 + attempt * 17 + sequence * 7
+    states = [S.PENDING, S.RECEIVING, S.PAUSED, S.PROCESSING, S.COMPLETED, S.FAILED, S.CANCELLED]
+    state = states[seed % len(states)] if sequence > 3 else S.RECEIVING
+    ended = NOW - seed % 5 if is_final(state) else None
+    return TransferRecord(
+        "ann",
+        "up",
+        f"t{transfer}",
+        attempt,
+        sequence,
+        state,
+        received_bytes=sequence * 10,
+        total_bytes=None if seed % 3 else 1000,
+        bytes_per_second=None if seed % 4 else 5.0,
+        stalled=seed % 7 == 0,
+        arrival=None if seed % 2 else Arrival.STREAMED,
+        group=None if seed % 5 else f"g{transfer}",
+        filename=None if transfer % 2 else f"f{transfer}",
+        created_at=NOW - transfer % 2,
+        started_at=NOW - seed % 9 if state is not S.PENDING else None,
+        updated_at=NOW,
+        finished_at=ended,
+        worker="w",
+        lease_until=NOW + seed % 3 - 1,
+        expires_at=NOW + 1 if is_waiting(state) else None,
+    )
+
+
+versions = st.builds(version, st.integers(0, 3), st.integers(1, 3), st.integers(1, 9))
+
+
+@given(st.lists(versions, min_size=1, max_size=12), st.randoms(use_true_random=False), st.data())
+def test_order_duplicates_and_old_attempts_change_nothing(
+    records: list[TransferRecord], dice: object, data: st.DataObject
+) -> None:
+    truth = fold(records, now=NOW)
+    again = data.draw(st.permutations(records + records[: len(records) // 2]))
+    old = [evolve(each, attempt=0, sequence=99) for each in records]
+
+    assert fold(again, now=NOW) == truth
+    assert fold([*old, *again], now=NOW) == truth
+    assert fold(newest(records), now=NOW) == truth
+
+
+@given(st.lists(versions, min_size=1, max_size=12))
+def test_sums_are_sums_and_percent_tells_the_truth(records: list[TransferRecord]) -> None:
+    progress = fold(records, now=NOW)
+    current = newest(records)
+
+    assert progress is not None
+    assert progress.bytes_transferred == sum(each.received_bytes for each in current)
+    assert progress.sequence == sum(each.sequence for each in current)
+    assert progress.attempt == max(each.attempt for each in records)
+    assert (progress.error is not None) <= (progress.state in {S.FAILED, S.CANCELLED})
+    assert (progress.finished_at is not None) == is_final(progress.state)
+    if progress.state is not S.RECEIVING:
+        assert progress.bytes_per_second is None
+        assert progress.eta_seconds is None
+        assert not progress.stalled
+
+
+@given(st.lists(versions, min_size=1, max_size=6), st.integers(1, 9))
+def test_a_later_version_never_lowers_the_sequence(
+    records: list[TransferRecord], more: int
+) -> None:
+    before = fold(records, now=NOW)
+    last = newest(records)[0]
+    after = fold([*records, evolve(last, sequence=last.sequence + more)], now=NOW)
+
+    assert before is not None
+    assert after is not None
+    assert after.sequence == before.sequence + more
+
+
+@given(st.integers(0, 10**15), st.integers(1, 10**15), st.sampled_from(S))
+def test_percent_is_a_floor_with_one_decimal(received: int, total: int, state: S) -> None:
+    percent = percent_of(received, total, state)
+
+    assert percent is not None
+    assert 0 <= percent <= 100
+    assert (percent == 100.0) == (received >= total)
+    assert percent * 10 == pytest.approx(floor(percent * 10 + 1e-6))
+    if received < total:
+        assert percent <= received * 100 / total + 1e-9
+
+
+def test_percent_without_a_size() -> None:
+    assert percent_of(5, None, S.COMPLETED) is None
+    assert percent_of(0, 0, S.RECEIVING) is None
+    assert percent_of(0, 0, S.PROCESSING) == 100.0
+    assert percent_of(0, 0, S.COMPLETED) == 100.0
+
+
+def one(state: UploadState = S.RECEIVING, **more: object) -> TransferRecord:
+    return evolve(TransferRecord("ann", "up", "t", 1, 1, state, created_at=1.0), **more)  # type: ignore[arg-type]  # any field
+
+
+def folded(*records: TransferRecord, now: float = NOW) -> UploadProgress:
+    progress = fold(records, now=now)
+    assert progress is not None
+    return progress
+
+
+def test_nothing_is_nothing() -> None:
+    assert fold([], now=NOW) is None
+
+
+def test_a_size_that_was_exceeded_is_unknown() -> None:
+    """H19: more came than was announced; no percent can be true then."""
+    progress = folded(one(total_bytes=10, received_bytes=20, bytes_per_second=5.0))
+
+    assert (progress.bytes_transferred, progress.total_bytes) == (20, None)
+    assert (progress.percent, progress.eta_seconds) == (None, None)
+
+
+def test_eta_counts_what_is_missing() -> None:
+    progress = folded(one(total_bytes=110, received_bytes=10, bytes_per_second=5.0))
+
+    assert (progress.bytes_per_second, progress.eta_seconds) == (5.0, 20.0)
+
+
+@pytest.mark.parametrize("running", [S.RECEIVING, S.PROCESSING])
+def test_a_lease_that_ran_out_is_a_lost_worker(running: UploadState) -> None:
+    record = one(running, lease_until=50.0, worker="w")
+
+    assert folded(record, now=49.9).state is running
+    lost = folded(record, now=50.0)
+    assert lost.error is not None
+    assert (lost.state, lost.error.code) == (S.FAILED, ErrorCode.WORKER_LOST)
+    assert lost.finished_at is not None
+    assert lost.finished_at.timestamp() == 50.0
+
+
+@pytest.mark.parametrize("waiting", [S.PENDING, S.PAUSED])
+def test_what_waited_too_long_is_expired(waiting: UploadState) -> None:
+    record = one(waiting, expires_at=50.0)
+
+    assert folded(record, now=49.9).state is waiting
+    expired = folded(record, now=50.0)
+    assert expired.error is not None
+    assert (expired.state, expired.error.code) == (S.FAILED, ErrorCode.EXPIRED)
+    assert as_of(as_of(record, 50.0), 99.0) == as_of(record, 50.0)
+
+
+def test_an_announcement_that_expires_does_not_end_what_runs() -> None:
+    announced = one(S.PENDING, transfer_id="a", expires_at=10.0, filename="announced")
+    running = one(lease_until=NOW + 9, received_bytes=5, started_at=5.0, transfer_id="b")
+
+    progress = folded(announced, running)
+
+    assert progress.state is S.RECEIVING
+    assert progress.filename == "announced"
+
+
+def test_who_decides() -> None:
+    done = one(S.COMPLETED, transfer_id="a", finished_at=5.0)
+    failed_before = one(S.FAILED, transfer_id="b", finished_at=4.0)
+    failed_later = one(S.FAILED, transfer_id="b", finished_at=6.0)
+    running = one(transfer_id="c")
+    paused = one(S.PAUSED, transfer_id="d")
+
+    assert folded(done, failed_before).state is S.FAILED
+    assert folded(done, failed_later).state is S.COMPLETED
+    assert folded(done, running).state is S.RECEIVING
+    assert folded(failed_later, running, paused).state is S.FAILED
+    assert folded(paused, running, done).state is S.RECEIVING
+    assert folded(paused, done).state is S.PAUSED
+
+
+def test_what_has_ended_stays_ended_whatever_its_sequence() -> None:
+    ended = one(S.FAILED, sequence=3, finished_at=5.0)
+
+    assert newest([ended, one(sequence=4)]) == newest([one(sequence=4), ended]) == [ended]
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.none() | st.integers(0, 10**6)), max_size=8))
+def test_a_total_with_an_unknown_part_is_unknown(sizes: list[tuple[int, int | None]]) -> None:
+    uploads = [
+        folded(one(upload_id=f"u{index}", received_bytes=received, total_bytes=total))
+        for index, (received, total) in enumerate(sizes)
+    ]
+
+    total = sum_of(uploads)
+
+    assert total.uploads == len(uploads)
+    assert total.bytes_transferred == sum(received for received, _ in sizes)
+    assert (total.total_bytes is None) == any(each.total_bytes is None for each in uploads)
+    if total.percent is not None:
+        complete = all(each.bytes_transferred == each.total_bytes for each in uploads)
+        assert 0 <= total.percent <= 100
+        assert (total.percent == 100) == complete
+
+
+def test_a_total_adds_up_rates() -> None:
+    uploads = [
+        folded(one(total_bytes=100, received_bytes=50, bytes_per_second=rate, upload_id=name))
+        for name, rate in (("a", 2.0), ("b", 3.0))
+    ]
+
+    total = sum_of([*uploads, folded(one(S.COMPLETED, total_bytes=5, received_bytes=5))])
+
+    assert (total.bytes_per_second, total.eta_seconds, total.percent) == (5.0, 20.0, 51.2)
+
+
+def test_links_are_under_the_mount_point() -> None:
+    links = links_of("up", "/api/uploads")
+
+    assert links.progress == links.events == links.websocket == "/api/uploads/up/progress"
+    assert links.cancel == "/api/uploads/up"

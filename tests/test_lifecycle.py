@@ -1,0 +1,59 @@
+"""Every state × every signal."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from upload_progress.lifecycle import (
+    FINAL_STATES,
+    OPEN_STATES,
+    TRANSITIONS,
+    WAITING_STATES,
+    Signal,
+    is_final,
+    is_receiving,
+    is_waiting,
+    next_state,
+)
+from upload_progress.model import UploadState
+
+S = UploadState
+
+# One row a state, one letter a signal, in the order of ``Signal``: what the contract says.
+# b p e a r x d c l i = begin pause body_end accept reject raise disconnect cancel lose expire
+TABLE = {
+    S.PENDING: "receiving - - - failed - - cancelled - failed",
+    S.RECEIVING: "- paused processing completed failed failed failed cancelled failed -",
+    S.PAUSED: "receiving - - - failed - - cancelled - failed",
+    S.PROCESSING: "- - - completed failed failed - cancelled failed -",
+    S.COMPLETED: "- - - - - - - - - -",
+    S.FAILED: "- - - - - - - - - -",
+    S.CANCELLED: "- - - - - - - - - -",
+}
+
+
+@pytest.mark.parametrize(("state", "signal"), list(product(UploadState, Signal)))
+def test_where_each_signal_leads(state: UploadState, signal: Signal) -> None:
+    expected = dict(zip(Signal, TABLE[state].split(), strict=True))[signal]
+
+    assert next_state(state, signal) == (None if expected == "-" else expected)
+
+
+def test_every_state_is_of_one_kind() -> None:
+    assert set(UploadState) == OPEN_STATES | FINAL_STATES
+    assert not OPEN_STATES & FINAL_STATES
+    assert WAITING_STATES < OPEN_STATES
+    for state in UploadState:
+        assert is_final(state) is (state in FINAL_STATES)
+        assert is_waiting(state) is (state in WAITING_STATES)
+        assert is_receiving(state) is (state is S.RECEIVING)
+
+
+def test_every_open_state_can_end_and_every_state_is_reached() -> None:
+    reached = {S.PENDING} | set(TRANSITIONS.values())
+    assert reached == set(UploadState)
+    for state in OPEN_STATES:
+        ends = {next_state(state, signal) for signal in Signal} & FINAL_STATES
+        assert {S.FAILED, S.CANCELLED} <= ends

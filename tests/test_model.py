@@ -1,0 +1,87 @@
+"""The nouns: which ids there are, and that values cannot be changed."""
+
+from __future__ import annotations
+
+import string
+
+import pytest
+from attrs.exceptions import FrozenInstanceError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from upload_progress.model import (
+    RESERVED_IDS,
+    TransferRecord,
+    UploadKey,
+    UploadState,
+    bounded_text,
+    is_upload_id,
+    new_transfer_id,
+    new_upload_id,
+)
+
+UNRESERVED = string.ascii_letters + string.digits + "._~-"
+
+
+@given(st.text(UNRESERVED, min_size=1, max_size=128))
+def test_unreserved_characters_name_an_upload(text: str) -> None:
+    assert is_upload_id(text) == (text not in RESERVED_IDS | {".", ".."})
+
+
+@given(st.text(max_size=200))
+def test_nothing_else_does(text: str) -> None:
+    if not text or len(text) > 128 or set(text) - set(UNRESERVED):
+        assert not is_upload_id(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *sorted(RESERVED_IDS),
+        "",
+        ".",
+        "..",
+        "../x",
+        "a/b",
+        "a b",
+        "a\n",
+        "a\r\nb",
+        "a\0",
+        "a%2e",
+        "ä",
+        "\u0660",
+        "\u202ea",
+        "\ud800",
+        "\U0001f600",
+        "a" * 129,
+        "a" * 10_000,
+    ],
+)
+def test_what_names_no_upload(text: str) -> None:
+    assert not is_upload_id(text)
+
+
+def test_fresh_ids_hold_128_random_bits() -> None:
+    """A13: no counter, no time; URL-safe, and never one that is reserved."""
+    ids = {new_upload_id() for _ in range(1000)}
+
+    assert len(ids) == 1000
+    assert all(is_upload_id(each) and len(each) == 22 for each in ids)
+    assert len({each[:4] for each in ids}) > 900
+    assert len({new_transfer_id() for _ in range(1000)}) == 1000
+
+
+@given(st.text(st.characters(codec=None), max_size=50), st.integers(0, 60))
+def test_bounded_text_is_short_and_can_be_said(text: str, characters: int) -> None:
+    bounded = bounded_text(text, characters)
+
+    assert len(bounded) == min(len(text), characters)
+    assert bounded.encode("utf-8").decode("utf-8") == bounded
+
+
+def test_records_are_values() -> None:
+    record = TransferRecord("ann", "up", "t", 1, 1, UploadState.PENDING)
+
+    assert record.key == UploadKey("ann", "up") < UploadKey("bob", "a")
+    with pytest.raises(FrozenInstanceError):
+        record.sequence = 2  # type: ignore[misc]  # what is to be refused

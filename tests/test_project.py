@@ -1,0 +1,374 @@
+"""The project as a whole: its floor plan, its house rules, its import, its package, its commands.
+
+The rules are functions from source text to complaints, so that each is also tried on a text that
+breaks it.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import io
+import json
+import re
+import subprocess
+import sys
+import tokenize
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+import upload_progress
+from tests.conftest import RequireProgram, program_path
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src" / "upload_progress"
+CODE = ["*.py", "src/**/*.py", "tests/**/*.py", "examples/**/*.py", "benchmarks/**/*.py"]
+FILES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for pattern in CODE
+    for path in sorted(ROOT.glob(pattern))
+}
+
+
+def module_name(path: Path) -> str:
+    """Return the dotted name of the module in the file *path*."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+MODULES = {module_name(path): path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
+
+# --- the floor plan: imports only go down ---------------------------------------------------------
+
+FLOORS = [
+    {"errors", "model", "identity", "connection", "limits"},
+    {"lifecycle", "fold", "throttle", "estimate", "pulse", "arrival", "wheel", "wire", "transfers"}
+    | {"description", "documents", "endings"},
+    {"ports"},
+    {"tracker", "upload", "live", "backend", "flusher", "pacing", "ticker", "hub"}
+    | {
+        "background",
+        "complaints",
+        "desk",
+        "entries",
+        "memory",
+        "parts",
+        "reading",
+        "reception",
+        "recording",
+    }
+    | {"registry", "sessions", "stages", "statistics", "watch", "watcher"}
+    | {"courier"},
+    {"stores", "publishers", "instrumentation"},
+    {"asgi"},
+    {"starlette", "client", "cli", "demo", "static", "testing"},
+    # The package itself: what it shows is for users, and never for its own modules.
+    {""},
+]
+FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+ADAPTERS = 4
+
+
+def room(module: str) -> str:
+    """Return the word that the floor plan has for *module*; "" is the package itself."""
+    return f"{module}.".split(".")[1]
+
+
+def adapter(module: str) -> str:
+    """Return the adapter that *module* belongs to: ``stores.redis.`` of ``…stores.redis.keys``."""
+    return ".".join([*module.split(".")[1:3], ""])
+
+
+def imported_modules(module: str, modules: dict[str, str]) -> Iterator[str]:
+    """Yield those of *modules* that *module* imports, wherever in the text, for types as well."""
+    for node in ast.walk(ast.parse(modules[module])):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            origin = absolute(node, module, modules)
+            names = [f"{origin}.{alias.name}" for alias in node.names]
+        for name in names:
+            # The last word is a module, or something inside one; else the import is not of ours.
+            yield from [known for known in (name, name.rpartition(".")[0]) if known in modules][:1]
+
+
+def absolute(node: ast.ImportFrom, module: str, modules: dict[str, str]) -> str:
+    """Return the module that a ``from … import`` inside *module* names, its dots resolved."""
+    is_package = any(name.startswith(f"{module}.") for name in modules)
+    inner = f"{module}.__init__" if is_package else module
+    above = inner.split(".")[: -node.level] if node.level else []
+    return ".".join([*above, *([node.module] if node.module else [])])
+
+
+def goes_wrong(module: str, imported: str) -> bool:
+    """Return whether one module must not import the other: upwards, or another adapter."""
+    source = FLOOR_OF.get(room(module), len(FLOORS))
+    target = FLOOR_OF.get(room(imported), 0)
+    if source == target == ADAPTERS:
+        return not adapter(imported).startswith(adapter(module))
+    return target > source
+
+
+def floor_faults(modules: dict[str, str]) -> list[str]:
+    """Say what in *modules*, texts by dotted names, breaks the floor plan."""
+    homeless = [f"{name} is on no floor" for name in modules if room(name) not in FLOOR_OF]
+    return homeless + [
+        f"{module} imports {imported}"
+        for module in modules
+        for imported in imported_modules(module, modules)
+        if goes_wrong(module, imported)
+    ]
+
+
+def test_imports_only_go_down() -> None:
+    faults = floor_faults(MODULES)
+
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("model", "import upload_progress.tracker"),
+        ("model", "def f(): from upload_progress.tracker import ProgressTracker"),
+        ("model", "if TYPE_CHECKING:\n from .ports import Clock"),
+        ("tracker", "from .stores import memory"),
+        ("tracker", "from upload_progress import ProgressTracker"),
+        ("stores.memory", "from ..publishers.memory import MemoryPublisher"),
+        ("stores.memory", "from .redis import RedisStore"),
+        ("publishers", "from . import memory\nfrom ..stores import memory"),
+        ("attic", ""),
+    ],
+)
+def test_the_floor_plan_bites(module: str, text: str) -> None:
+    rooms = "tracker model ports stores stores.memory stores.redis publishers publishers.memory"
+    house = {"upload_progress": ""} | {f"upload_progress.{name}": "" for name in rooms.split()}
+
+    faults = floor_faults(house | {f"upload_progress.{module}": text})
+
+    assert len(faults) == 1
+
+
+def test_the_floor_plan_lets_a_package_show_what_is_in_it() -> None:
+    house = {
+        "upload_progress": "from upload_progress.stores import MemoryStore",
+        "upload_progress.stores": "from .memory import MemoryStore",
+        "upload_progress.stores.memory": "import asyncio\nfrom ..model import UploadId",
+        "upload_progress.model": "",
+    }
+
+    assert floor_faults(house) == []
+
+
+# --- house rules ----------------------------------------------------------------------------------
+
+LONGEST_FUNCTION_LINES = 40
+LONGEST_MODULE_LINES = 300
+# The code, and behind it a word about why.
+EXPLAINED = re.compile(
+    r"#\s*(noqa: ?[A-Z]+\d+(, ?[A-Z]+\d+)*|(type|pyright): ?ignore\[[\w, -]+\])\s+[#-]? ?\w"
+)
+IGNORE = re.compile(r"#\s*(flake8|ruff):? ?noqa|#\s*noqa|#\s*(type|pyright|mypy): ?ignore|pragma:")
+
+
+def length_faults(name: str, text: str) -> list[str]:
+    """Say which functions, docstrings aside, are too long, and whether the module is."""
+    functions = [
+        (node.name, node.end_lineno - node.lineno + 1 - docstring_lines(node))
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno
+    ]
+    sizes = [("module", text.count("\n"), LONGEST_MODULE_LINES)]
+    sizes += [(function, lines, LONGEST_FUNCTION_LINES) for function, lines in functions]
+    return [f"{name}: {what} has {lines} lines" for what, lines, most in sizes if lines > most]
+
+
+def docstring_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return how many lines the docstring of *function* takes."""
+    text = ast.get_docstring(function, clean=False)
+    return 0 if text is None else text.count("\n") + 1
+
+
+def ignore_faults(name: str, text: str) -> list[str]:
+    """Say which comments silence a tool without naming the rule and the reason."""
+    return [
+        f"{name}:{token.start[0]}: {token.string}"
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+        if token.type == tokenize.COMMENT
+        if IGNORE.search(token.string) and not EXPLAINED.search(token.string)
+    ]
+
+
+def export_faults(name: str, text: str) -> list[str]:
+    """Say how ``__all__`` differs from the public names that the module defines."""
+    body = ast.parse(text).body
+    defined = {found for node in body for found in defined_names(node)}
+    imported = {
+        alias.asname or alias.name
+        for node in body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    listed = {entry for node in body for entry in exports(node)}
+    public = {found for found in defined if not found.startswith("_")}
+    absent, forgotten = listed - defined - imported, public - listed
+    return [f"{name}: {entry} is listed, and not there" for entry in sorted(absent)] + [
+        f"{name}: {entry} is public, and not listed" for entry in sorted(forgotten)
+    ]
+
+
+def defined_names(node: ast.stmt) -> list[str]:
+    """Return the names that a statement defines; a module's own tools are none of its exports."""
+    if re.match(r"\w+(: [\w.\[\]]+)? = (\w+\.)?(TypeVar|ParamSpec|getLogger)\(", ast.unparse(node)):
+        return []
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def exports(node: ast.stmt) -> list[str]:
+    """Return what ``__all__`` lists, if *node* sets it."""
+    if isinstance(node, ast.Assign) and defined_names(node) == ["__all__"]:
+        return [str(entry) for entry in ast.literal_eval(node.value)]
+    return []
+
+
+def test_functions_and_modules_stay_short() -> None:
+    faults = [fault for item in MODULES.items() for fault in length_faults(*item)]
+
+    assert not faults, "\n".join(faults)
+
+
+def test_every_ignore_names_its_rule_and_its_reason() -> None:
+    faults = [fault for item in FILES.items() for fault in ignore_faults(*item)]
+
+    assert not faults, "\n".join(faults)
+
+
+def test_every_export_list_is_complete() -> None:
+    faults = [fault for item in MODULES.items() for fault in export_faults(*item)]
+
+    assert not faults, "\n".join(faults)
+
+
+def test_the_rules_bite() -> None:
+    long_function = 'def f():\n    """Do.\n\n    It.\n    """\n' + "    g()\n" * 40
+    ignored = "f()  # noqa{}\ng()  # type: ignore{}\n"
+    exporter = "import a\nT = TypeVar('T')\n__all__ = ['a', 'B', 'c']\nclass B: ...\nd: int = 1\n"
+
+    assert length_faults("m", long_function) == ["m: f has 41 lines"]
+    assert length_faults("m", "\n" * 301) == ["m: module has 301 lines"]
+    assert len(ignore_faults("m", ignored.format("", ""))) == 2
+    assert len(ignore_faults("m", ignored.format(": E501", "[arg-type]"))) == 2
+    assert ignore_faults("m", ignored.format(": E501  # why", "[arg-type]  # why")) == []
+    assert export_faults("m", exporter) == [
+        "m: c is listed, and not there",
+        "m: d is public, and not listed",
+    ]
+
+
+# --- the import -----------------------------------------------------------------------------------
+
+IMPORT = """
+import json, sys
+before, effects = set(sys.modules), []
+sys.addaudithook(lambda name, _: effects.append(name))
+import upload_progress
+loud = ("socket.__new__", "socket.connect", "subprocess.Popen", "_thread.start")
+print(json.dumps({
+    "effects": [name for name in effects if name.startswith(loud)],
+    "loaded": sorted({name.split(".")[0] for name in sys.modules if name not in before}),
+}))
+"""
+CORE = {"anyio", "attr", "attrs", "idna", "msgspec", "sniffio", "typing_extensions"}
+
+
+def test_the_import_is_quiet_and_loads_no_driver() -> None:
+    """No warning, socket, process or thread; of other people's code, the core's own only."""
+    run = [sys.executable, "-W", "error", "-c", IMPORT]
+    finished = subprocess.run(run, capture_output=True, text=True, check=True)
+    report = json.loads(finished.stdout)
+
+    assert finished.stderr == ""
+    assert report["effects"] == []
+    assert set(report["loaded"]) - CORE - set(sys.stdlib_module_names) == {"upload_progress"}
+
+
+# --- the package ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Build the wheel twice, without the network."""
+    folders = [tmp_path_factory.mktemp("wheel") for _ in range(2)]
+    for folder in folders:
+        build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
+        subprocess.run([*build, "--directory", str(folder)], cwd=ROOT, check=True)
+    return [path for folder in folders for path in folder.iterdir()]
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheels: list[Path]) -> None:
+    with zipfile.ZipFile(wheels[0]) as archive:
+        names = set(archive.namelist())
+        content = b"".join(archive.read(name) for name in names)
+
+    inside = {name for name in names if ".dist-info/" not in name}
+    tree = {path.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("*") if path.is_file()}
+    assert inside == {path.as_posix() for path in tree if path.suffix != ".pyc"}
+    assert "upload_progress/py.typed" in inside
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert b"PRIVATE KEY" not in content
+
+
+def test_the_wheel_is_reproducible(wheels: list[Path]) -> None:
+    first, second = (hashlib.sha256(path.read_bytes()).hexdigest() for path in wheels)
+
+    assert first == second
+
+
+def test_versions_agree(wheels: list[Path]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    with zipfile.ZipFile(wheels[0]) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith("/METADATA")]
+        metadata = Parser().parsestr(archive.read(name).decode())
+
+    versions = {project["version"], metadata["Version"], upload_progress.__version__}
+    assert versions == {importlib.metadata.version("upload-progress")}
+
+
+# --- the commands ---------------------------------------------------------------------------------
+
+
+def test_the_readme_is_short_and_its_two_commands_are_the_ones_that_run() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    script = (ROOT / ".ci/run").read_text(encoding="utf-8")
+
+    assert readme.count("\n") <= 110
+    assert re.findall(r"^\W*(python3 dev\.py \w+)", readme, re.MULTILINE)[:2] == [
+        "python3 dev.py demo",
+        "python3 dev.py test",
+    ]
+    assert script.splitlines()[-1] == "exec python3 dev.py test --require-services"
+
+
+# --- the rule for missing programs ----------------------------------------------------------------
+
+
+def test_a_program_that_is_there_is_found(require_program: RequireProgram) -> None:
+    assert Path(require_program("no-such", sys.executable, install="")).samefile(sys.executable)
+
+
+@pytest.mark.parametrize(
+    ("required", "outcome"), [(False, pytest.skip.Exception), (True, pytest.fail.Exception)]
+)
+def test_a_missing_program_is_named(required: bool, outcome: type[BaseException]) -> None:
+    with pytest.raises(outcome, match="no-such is not installed; get it"):
+        program_path("no-such", install="get it", required=required)

@@ -1,0 +1,223 @@
+"""Who is this request? Any head has an answer, and none raises."""
+
+from __future__ import annotations
+
+import time
+from email.message import Message
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from upload_progress.connection import Connection
+from upload_progress.transfers import MULTIPART_LOOK_BYTES, Incoming, multipart_filename, read_head
+from upload_progress.transfers.plain import MAX_GROUP_CHARACTERS, MAX_NAME_CHARACTERS
+
+NAMES = [
+    b"upload-id",
+    b"x-progress-id",
+    b"upload-group",
+    b"content-length",
+    b"content-type",
+    b"content-disposition",
+    b"transfer-encoding",
+    b"via",
+]
+
+
+def head(
+    *headers: tuple[str, str], query: str = "", method: str = "POST", path: str = "/files"
+) -> Incoming:
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "query_string": query.encode(),
+        "headers": [(name.encode(), value.encode("utf-8")) for name, value in headers],
+    }
+    return read_head(Connection(scope))
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(NAMES) | st.binary(max_size=9), st.binary(max_size=80))),
+    st.binary(max_size=80),
+    st.text(st.characters(codec=None), max_size=40),
+    st.sampled_from(["PUT", "POST", "PATCH"]),
+)
+def test_any_head_can_be_read(
+    headers: list[tuple[bytes, bytes]], query: bytes, path: str, method: str
+) -> None:
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "query_string": query,
+        "headers": headers,
+    }
+    incoming = read_head(Connection(scope))
+
+    for text in (incoming.filename, incoming.content_type):
+        assert text is None or 0 < len(text.encode("utf-8").decode("utf-8")) <= MAX_NAME_CHARACTERS
+    assert incoming.group is None or 0 < len(incoming.group) <= MAX_GROUP_CHARACTERS
+    assert incoming.group is None or incoming.group.isprintable()
+    assert incoming.total_bytes is None or 0 <= incoming.total_bytes < 10**18
+
+
+PIECES = [
+    *(b"form-data", b"attachment", b";", b" ", b"filename", b"filename*", b"=", b'"', b"\\"),
+    *(b"UTF-8''", b"x''", b"''", b"%ED%A0%80", b"%", b"*0*", b"*1", b"\r\n ", b"\0", b"a.b"),
+    *(b"=?utf-8?q?=41?=", b"..", b"/", b"\xff", "ä".encode()),
+]
+dispositions = st.lists(st.sampled_from(PIECES) | st.binary(max_size=5), max_size=14).map(b"".join)
+
+
+@given(dispositions)
+def test_any_disposition_can_be_read(value: bytes) -> None:
+    scope = {"type": "http", "method": "POST", "headers": [(b"content-disposition", value)]}
+    form = b'--x\r\nContent-Disposition: form-data; name="f"; ' + value + b"\r\n\r\nbody"
+
+    for name in (read_head(Connection(scope)).filename, multipart_filename(form)):
+        text = name or "none"
+        assert 0 < len(text) <= MAX_NAME_CHARACTERS
+        assert text.encode("utf-8")
+        assert not set(text) & {"/", "\\"}
+
+
+@given(st.binary(max_size=3000))
+def test_any_body_can_be_looked_into(start: bytes) -> None:
+    name = multipart_filename(start)
+
+    assert name is None or len(name) <= MAX_NAME_CHARACTERS
+
+
+@pytest.mark.parametrize(
+    ("headers", "query", "expected"),
+    [
+        ([], "", None),
+        ([("upload-id", "a")], "", "a"),
+        ([("upload-id", "a"), ("upload-id", "b")], "", "a"),
+        ([("upload-id", "a"), ("x-progress-id", "b")], "upload_id=c&X-Progress-ID=d", "a"),
+        ([("x-progress-id", "b")], "upload_id=c&X-Progress-ID=d", "c"),
+        ([("x-progress-id", "b")], "X-Progress-ID=d", "b"),
+        ([], "X-Progress-ID=d", "d"),
+        ([], "upload_id=c&upload_id=d", "c"),
+        ([("upload-id", "")], "upload_id=c", ""),
+        ([("upload-id", "../x")], "upload_id=c", "../x"),
+    ],
+)
+def test_one_place_speaks_for_the_id(
+    headers: list[tuple[str, str]], query: str, expected: str | None
+) -> None:
+    """A12: the first that is there, even if it is bad: never the next best."""
+    assert head(*headers, query=query).claimed_id == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0", 0),
+        ("123", 123),
+        ("9" * 18, int("9" * 18)),
+        ("9" * 19, None),
+        ("-1", None),
+        ("+1", None),
+        ("1.0", None),
+        ("1_0", None),
+        (" 1", None),
+        ("٣", None),
+        ("", None),
+        ("5, 5", None),
+    ],
+)
+def test_the_announced_length(text: str, expected: int | None) -> None:
+    assert head(("content-length", text)).total_bytes == expected
+
+
+def test_a_chunked_body_has_no_length() -> None:
+    """Also with both headers, the smuggler's favourite: nothing is believed."""
+    chunked = ("transfer-encoding", "chunked")
+
+    assert head(chunked).total_bytes is None
+    assert head(("content-length", "5"), chunked).total_bytes is None
+
+
+@pytest.mark.parametrize(
+    ("disposition", "expected"),
+    [
+        ('attachment; filename="a b.txt"', "a b.txt"),
+        ("attachment; filename=plain", "plain"),
+        ("attachment; filename*=UTF-8''na%C3%AFve%20%E2%82%AC.txt", "naïve €.txt"),
+        ("attachment; filename*=utf-8'en'%41", "A"),
+        ('attachment; filename="../../etc/passwd"', "passwd"),
+        ('attachment; filename="C:\\\\dir\\\\x.exe"', "x.exe"),
+        ('attachment; filename="umläut"', "umläut"),
+        ("attachment; filename*=nonsense''%FF", "ÿ"),
+        ("attachment", None),
+        ("", None),
+        ('attachment; filename="dir/"', None),
+    ],
+)
+def test_the_file_name_of_a_disposition(disposition: str, expected: str | None) -> None:
+    """RFC 6266 and RFC 8187; a path is none of our business."""
+    assert head(("content-disposition", disposition)).filename == expected
+
+
+def test_the_file_name_of_a_path() -> None:
+    assert head(method="PUT", path="/files/a.bin").filename == "a.bin"
+    assert head(method="PUT", path="/files/a.bin/").filename == "a.bin"
+    assert head(method="PUT", path="/").filename is None
+    assert head(method="POST", path="/files/a.bin").filename is None
+    named = head(("content-disposition", "x"), method="PUT", path="/a.bin")
+    assert named.filename == "a.bin"
+    assert head(method="PUT", path="/\ud800" + "x" * 999).filename == "?" + "x" * 254
+
+
+def test_groups() -> None:
+    assert head(("upload-group", "g"), query="upload_group=h").group == "g"
+    assert head(query="upload_group=h").group == "h"
+    for bad in ("", "a\r\nb", "x" * 129, "a\0"):
+        assert head(("upload-group", bad)).group is None
+
+
+def test_content_types_and_proxies() -> None:
+    form = head(("content-type", "Multipart/Form-Data; boundary=x"), ("via", "1.1 p"))
+
+    assert (form.content_type, form.is_form, form.is_proxied) == ("multipart/form-data", True, True)
+    plain = head(("content-type", ""))
+    assert (plain.content_type, plain.is_form, plain.is_proxied) == (None, False, False)
+
+
+def test_the_first_file_of_a_form() -> None:
+    start = (
+        b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nfilename=no\r\n'
+        b'--x\r\ncontent-disposition: form-data; name="f"; filename="\xc3\xa4.bin"\r\n\r\n'
+        b'--x\r\nContent-Disposition: form-data; name="g"; filename="second"\r\n\r\n'
+    )
+
+    assert multipart_filename(start) == "ä.bin"
+    assert multipart_filename(b" " * MULTIPART_LOOK_BYTES + b"\r\n" + start) is None
+    assert multipart_filename(b"") is None
+
+
+def test_no_form_takes_long_to_look_into() -> None:
+    """A20: the worst that fits into the look costs no more than a few milliseconds."""
+    evil = b"content-disposition: form-data;" + b"filename" * 400 + b"\0" * 800
+    begun = time.process_time()
+    for _ in range(10):
+        multipart_filename(evil)
+        multipart_filename(b"content-disposition:" * 200)
+        multipart_filename(b"content-disposition: form-data; filename\n" * 100)
+
+    assert time.process_time() - begun < 2
+
+
+@pytest.mark.parametrize("error", [LookupError, ValueError, TypeError])
+def test_whatever_the_email_package_raises_is_no_name(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def fail(_message: Message) -> None:
+        raise error
+
+    monkeypatch.setattr(Message, "get_filename", fail)
+
+    assert head(("content-disposition", "attachment; filename=a")).filename is None
