@@ -1,0 +1,31 @@
+"""What an upload on its way looks like."""
+
+from __future__ import annotations
+
+from upload_progress import UploadProgress, UploadState
+from upload_progress.fold import fold
+from upload_progress.model import TransferRecord
+
+
+def snapshot() -> UploadProgress:
+    """Return what an upload on its way looks like."""
+    record = TransferRecord(
+        owner="benchmark",
+        upload_id="upload-0000",
+        transfer_id="t",
+        attempt=1,
+        sequence=1,
+        state=UploadState.RECEIVING,
+        received_bytes=123_456_789,
+        total_bytes=987_654_321,
+        bytes_per_second=2_345_678.9,
+        filename="archive.tar.gz",
+        content_type="application/gzip",
+        created_at=1.7e9,
+        started_at=1.7e9,
+        updated_at=1.7e9 + 60,
+        last_byte_at=1.7e9 + 60,
+    )
+    progress = fold([record], now=1.7e9 + 60)
+    assert progress is not None
+    return progress

@@ -1,0 +1,55 @@
+"""Shows classes of attrs with the initialiser that attrs writes for them (griffe extension)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from griffe import Attribute, Class, Expr, Extension, Function, Parameter, ParameterKind, Parameters
+
+
+class AttrsFields(Extension):
+    """Adds ``__init__`` to each class that ``attrs.define`` or ``attrs.frozen`` decorates."""
+
+    def on_class(self, *, cls: Class, **_kwargs: Any) -> None:  # noqa: ANN401  # griffe's signature
+        """Look at one class."""
+        called = [str(decorator.value).partition("(")[0] for decorator in cls.decorators]
+        if not {"define", "frozen"}.isdisjoint(called) and "__init__" not in cls.members:
+            cls.set_member("__init__", _initialiser(cls))
+
+
+def _initialiser(cls: Class) -> Function:
+    given = [
+        Parameter(
+            attribute.name.lstrip("_"),
+            annotation=attribute.annotation,
+            kind=ParameterKind.keyword_only if _is_keyword_only(cls) else _EITHER,
+            default=_default(attribute),
+        )
+        for attribute in cls.attributes.values()
+        if attribute.annotation is not None
+        and "property" not in attribute.labels
+        and "init=False" not in _text(attribute.value)
+    ]
+    return Function("__init__", parameters=Parameters(*given), parent=cls)
+
+
+_EITHER = ParameterKind.positional_or_keyword
+
+
+def _is_keyword_only(cls: Class) -> bool:
+    return any("kw_only=True" in _text(decorator.value) for decorator in cls.decorators)
+
+
+def _default(attribute: Attribute) -> str | None:
+    """Return the default as it reads: of ``field(factory=Limits)`` it is ``Limits()``."""
+    text = _text(attribute.value)
+    if not text.startswith("field("):
+        return text or None
+    for name, end in (("default=", ""), ("factory=", "()")):
+        if name in text:
+            return text.partition(name)[2].partition(",")[0].rstrip(")") + end
+    return None
+
+
+def _text(value: str | Expr | None) -> str:
+    return "" if value is None else str(value)

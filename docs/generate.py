@@ -1,0 +1,40 @@
+"""Writes what the documentation takes from the code: the documents, their pages, the diagram.
+
+Run it after a change of the code: ``python -m docs.generate``. A test says when that is due.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from docs.diagram import states_svg, transitions_table
+from docs.pages import events_page, http_page
+from upload_progress.documents import asyncapi_document, openapi_document
+
+HERE = Path(__file__).parent
+
+
+def generated() -> dict[str, str]:
+    """Return the text of each generated file, by its path below this folder."""
+    openapi, asyncapi = openapi_document(), asyncapi_document()
+    return {
+        "images/states.svg": states_svg(),
+        "generated/transitions.md": transitions_table(),
+        "reference/openapi.json": json.dumps(openapi, indent=2) + "\n",
+        "reference/asyncapi.json": json.dumps(asyncapi, indent=2) + "\n",
+        "reference/http.md": http_page(openapi),
+        "reference/events.md": events_page(asyncapi),
+    }
+
+
+def main() -> None:
+    """Write them."""
+    for path, text in generated().items():
+        target = HERE / path
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

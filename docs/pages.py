@@ -1,0 +1,151 @@
+"""Reference pages, rendered from the OpenAPI and AsyncAPI documents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+Json = Mapping[str, Any]
+
+HTTP_HEAD = """\
+# HTTP
+
+Every call of `progress_mount(tracker, authenticate=…)`, or of `progress_routes` under a mount at
+`/uploads`. The same as an
+[OpenAPI 3.1 document](openapi.json); for another mount path:
+`upload_progress.documents.openapi_document(mount_path="/api/uploads")`.
+
+Errors are `application/problem+json` (RFC 9457). Except for the script, every answer says
+`Cache-Control: no-store`.
+"""
+EVENTS_HEAD = """\
+# Events
+
+The messages of the WebSockets, and the event for brokers. The same as an
+[AsyncAPI 3.1 document](asyncapi.json); for another mount path:
+`upload_progress.documents.asyncapi_document(mount_path="/api/uploads")`.
+"""
+CLOSE_CODES = """\
+## Close codes
+
+| code | why |
+| --- | --- |
+| 1000 | the one upload of this socket has ended |
+| 1003 | a message was no text |
+| 1009 | a message was larger than `Limits.message_bytes` |
+| 1012 | the server restarts: connect again, and the current snapshots come first |
+| 1013 | who is asking, or how far it is, cannot be told now: try again later |
+| 4401 | nobody has said who is asking, or that is no longer true |
+| 4403 | the `Origin` is not allowed |
+| 4404 | there is no such upload, or it is somebody else's |
+| 4422 | too many messages were malformed; each was answered with an error message |
+| 4429 | a limit is reached |
+
+Where the server offers it, a refusal before the handshake is a real HTTP answer instead: a
+problem, as for any call.
+"""
+
+
+def http_page(document: Mapping[str, object]) -> str:
+    """Return the page of the HTTP calls."""
+    api = cast("Json", document)
+    parts = [HTTP_HEAD]
+    for path, item in api["paths"].items():
+        shared = item.get("parameters", [])
+        parts += [
+            _call(method.upper(), path, item[method], shared)
+            for method in ("get", "head", "post", "delete")
+            if method in item
+        ]
+    return "\n".join([*parts, "## Schemas\n", *_schemas(api)])
+
+
+def events_page(document: Mapping[str, object]) -> str:
+    """Return the page of the messages."""
+    api = cast("Json", document)
+    parts = [EVENTS_HEAD]
+    for name, channel in api["channels"].items():
+        address = f"`WS {channel['address']}`" if channel["address"] else "`UploadProgressUpdated`"
+        parts += [f"## {address}\n", f"{channel['title']}.\n"]
+        for action, verb in (("send", "The server sends"), ("receive", "The client sends")):
+            if operation := api["operations"].get(f"{action}-{name}"):
+                parts.append(_message_table(verb, operation, api))
+    return "\n".join([*parts, CLOSE_CODES, "## Schemas\n", *_schemas(api)])
+
+
+def _call(method: str, path: str, call: Json, shared: list[Json]) -> str:
+    lines = [f"## `{method} {path}`\n", f"{call['summary']}.\n"]
+    if "description" in call:
+        lines.append(f"{call['description']}\n")
+    if parameters := [*shared, *call.get("parameters", [])]:
+        rows = [(f"`{one['name']}`", one["in"], one["description"]) for one in parameters]
+        lines.append(_table(("parameter", "in", "meaning"), rows))
+    if "requestBody" in call:
+        need = "Required" if call["requestBody"]["required"] else "Optional"
+        lines.append(f"{need} body: {_content(call['requestBody'])}\n")
+    answers = [
+        (status, answer["description"], _content(answer), _headers(answer))
+        for status, answer in call["responses"].items()
+    ]
+    return "\n".join([*lines, _table(("status", "meaning", "body", "headers"), answers)])
+
+
+def _content(holder: Json) -> str:
+    return ", ".join(
+        f"{_kind(content.get('x-event-data', content['schema']))} as `{media}`"
+        for media, content in holder.get("content", {}).items()
+    )
+
+
+def _headers(answer: Json) -> str:
+    names = [name for name in answer.get("headers", {}) if name != "Cache-Control"]
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _message_table(verb: str, operation: Json, api: Json) -> str:
+    rows = []
+    for message in operation["messages"]:
+        known = api["components"]["messages"][message["$ref"].rpartition("/")[2]]
+        rows.append((_kind(known["payload"]), known["summary"]))
+    return _table((verb, "meaning"), rows)
+
+
+def _schemas(api: Json) -> Iterator[str]:
+    for name, schema in api["components"]["schemas"].items():
+        yield f"### {name} {{ #{name.lower()} }}\n"
+        yield f"{schema.get('description', '')}\n".replace("``", "`")
+        if "enum" in schema:
+            yield " · ".join(f"`{value}`" for value in schema["enum"]) + "\n"
+        elif schema.get("properties"):
+            yield _fields(schema)
+
+
+def _fields(schema: Json) -> str:
+    rows = []
+    for name, field in schema["properties"].items():
+        optional = "" if name in schema["required"] else " (optional)"
+        meaning = field.get("description", "") + optional
+        rows.append((f"`{name}`", _kind(field), meaning.strip()))
+    return _table(("field", "type", "meaning"), rows)
+
+
+def _kind(schema: Json) -> str:
+    """Return the type of a schema, for people; of a known one, a link to it."""
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "anyOf" in schema:
+        return " or ".join(_kind(option) for option in schema["anyOf"])
+    if "enum" in schema or "const" in schema:
+        values = schema.get("enum", [schema.get("const")])
+        return " or ".join(f"`{json.dumps(value)}`" for value in values)
+    if schema.get("type") == "array":
+        return f"list of {_kind(schema['items'])}"
+    return str(schema.get("format", schema.get("type", "any")))
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    cells = [[cell.replace("\n", " ").replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells) + "\n"

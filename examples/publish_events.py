@@ -1,0 +1,34 @@
+"""Tell other parts of the process: each snapshot that is sent is a CloudEvent, too.
+
+python examples/publish_events.py
+"""
+
+import anyio
+from anyio.abc import TaskStatus
+
+from upload_progress import ProgressTracker, UploadState
+from upload_progress.publishers.memory import MemoryPublisher
+from upload_progress.wire import encode_json
+
+publisher = MemoryPublisher()
+tracker = ProgressTracker(publisher=publisher)
+
+
+async def consume(*, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+    async with publisher.listen() as events:
+        task_status.started()
+        async for event in events:
+            print(encode_json(event).decode())
+            if event.data.state is UploadState.COMPLETED:
+                return
+
+
+async def main() -> None:
+    async with tracker.lifespan(), anyio.create_task_group() as tasks:
+        await tasks.start(consume)
+        async with tracker.track(owner="alice", total_bytes=3, filename="abc") as upload:
+            upload.advance(3)
+
+
+if __name__ == "__main__":
+    anyio.run(main)
