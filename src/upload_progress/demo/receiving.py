@@ -145,8 +145,6 @@ class Receiver:
     ) -> list[StoredFile]:
         upload = current_upload(request)
         checksums = await self._hash(upload, [partial for partial, _ in arrived])
-        if is_final(upload.state):
-            raise StoppedByOwner
         return [
             await to_thread.run_sync(self.space.publish, partial, user, name, sha256)
             for (partial, name), sha256 in zip(arrived, checksums, strict=True)
@@ -165,6 +163,8 @@ class Receiver:
                     while size := await to_thread.run_sync(_feed, file, digest.update):
                         stage.advance(size)
                         await pace.spend(size)
+                        if is_final(upload.state):
+                            raise StoppedByOwner
                 checksums.append(digest.hexdigest())
         return checksums
 
