@@ -542,7 +542,7 @@ async def test_a_watch_sleeps_through_heartbeats(sim: Simulation) -> None:
                 assert watcher.is_ready
                 await until(lambda: not watcher.is_ready)
             live.disconnected()
-            # The stall may have been told a moment ago, and what follows waits for the next interval.
+            # A stall may have been told a moment ago: what follows waits for the next interval.
             sim.clock.advance(1)
 
     assert_monotonic(seen)
