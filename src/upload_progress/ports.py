@@ -1,4 +1,4 @@
-"""What the core asks of the world: a store, a publisher, a feed, a clock, and who is asking."""
+"""What the core asks of the world: a store, a publisher, a feed, a post, a clock, who is asking."""
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -17,6 +17,8 @@ __all__ = [
     "Clock",
     "EventFeed",
     "EventPublisher",
+    "Missed",
+    "Post",
     "RecordPage",
     "SessionStore",
     "SystemClock",
@@ -111,11 +113,34 @@ class EventPublisher(Protocol):
         """Send *events*, in order, in one round trip."""
 
 
+@frozen
+class Missed:
+    """Something may have been missed: the line was down, and is up again. Read the store."""
+
+
 @runtime_checkable
 class EventFeed(Protocol):
     """Hears what publishers of other processes tell."""
 
     def listen(
         self, owner: str | None = None
-    ) -> AbstractAsyncContextManager[AsyncIterator[CloudEvent]]:
-        """Follow the events of *owner*, or of everybody."""
+    ) -> AbstractAsyncContextManager[AsyncIterator[CloudEvent | Missed]]:
+        """Follow the events of *owner*, or of everybody, from now on.
+
+        Entered, it hears: what is published afterwards comes. A line that breaks is mended
+        without a word, but for a ``Missed`` once it is up again.
+        """
+
+
+@runtime_checkable
+class Post(Protocol):
+    """Carries letters between the workers of one system: commands, and answers to them.
+
+    A letter is small (below 4 KiB), and is lost when its worker is not there.
+    """
+
+    async def send(self, worker: str, letter: bytes) -> None:
+        """Send *letter* to the box of *worker*."""
+
+    def letters(self, worker: str) -> AbstractAsyncContextManager[AsyncIterator[bytes | Missed]]:
+        """Empty the box of *worker*, from now on; see ``EventFeed.listen`` for ``Missed``."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import anyio
 import pytest
 from attrs import evolve
 
 from upload_progress.model import TransferRecord
-from upload_progress.ports import EventPublisher
+from upload_progress.ports import EventFeed, EventPublisher, Missed
 from upload_progress.publishers import MemoryPublisher
 from upload_progress.publishers.memory import MAX_WAITING
 from upload_progress.testing import PATIENCE_SECONDS, PublisherContract
+from upload_progress.wire import CloudEvent
 
 
 class TestMemoryPublisher(PublisherContract):
@@ -36,3 +40,35 @@ class TestMemoryPublisher(PublisherContract):
             tasks.start_soon(publisher.publish, self._events(record, 1))
             with anyio.fail_after(PATIENCE_SECONDS):
                 assert (await anext(events)).data.sequence == 1
+
+
+class Breaking(AsyncIterator[CloudEvent | Missed]):
+    """A line that breaks, and is mended, before each event."""
+
+    def __init__(self, events: AsyncIterator[CloudEvent | Missed]) -> None:
+        self.events = events
+        self.is_mended = False
+
+    async def __anext__(self) -> CloudEvent | Missed:
+        self.is_mended = not self.is_mended
+        return Missed() if self.is_mended else await anext(self.events)
+
+
+class BreakingFeed:
+    def __init__(self, inner: EventFeed) -> None:
+        self.inner = inner
+
+    @asynccontextmanager
+    async def listen(self, owner: str | None = None) -> AsyncIterator[Breaking]:
+        async with self.inner.listen(owner) as events:
+            yield Breaking(events)
+
+
+class TestALineThatBreaks(PublisherContract):
+    @pytest.fixture
+    def publisher(self) -> MemoryPublisher:
+        return MemoryPublisher()
+
+    @pytest.fixture
+    def feed(self, publisher: MemoryPublisher) -> EventFeed:
+        return BreakingFeed(publisher)

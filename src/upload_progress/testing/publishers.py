@@ -1,6 +1,6 @@
 """The contract of publishers."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 import anyio
@@ -9,7 +9,7 @@ from attrs import evolve
 
 from upload_progress.fold import fold
 from upload_progress.model import TransferRecord, UploadState
-from upload_progress.ports import EventFeed, EventPublisher
+from upload_progress.ports import EventFeed, EventPublisher, Missed
 from upload_progress.wire import CloudEvent, event_of
 
 __all__ = ["PATIENCE_SECONDS", "PublisherContract"]
@@ -57,8 +57,8 @@ class PublisherContract:
             await publisher.publish([event])
 
             with anyio.fail_after(PATIENCE_SECONDS):
-                assert await anext(hers) == event
-                assert await anext(everybodys) == event
+                assert await _next(hers) == event
+                assert await _next(everybodys) == event
 
     async def test_an_owner_hears_nothing_of_others(
         self, publisher: EventPublisher, feed: EventFeed, record: TransferRecord
@@ -69,7 +69,7 @@ class PublisherContract:
             await publisher.publish(self._events(record, 3))
 
             with anyio.fail_after(PATIENCE_SECONDS):
-                assert (await anext(hers)).owner == "ann"
+                assert (await _next(hers)).owner == "ann"
 
     async def test_who_is_slow_hears_the_last(
         self, publisher: EventPublisher, feed: EventFeed, record: TransferRecord
@@ -83,7 +83,7 @@ class PublisherContract:
             heard = [0]
             with anyio.fail_after(PATIENCE_SECONDS):
                 while heard[-1] < 4:
-                    heard.append((await anext(hers)).data.sequence)
+                    heard.append((await _next(hers)).data.sequence)
         assert heard == sorted(heard)
 
     async def test_who_left_is_not_missed(
@@ -94,3 +94,10 @@ class PublisherContract:
             await publisher.publish(self._events(record, 1))
 
         await publisher.publish(self._events(record, 2))
+
+
+async def _next(feed: AsyncIterator[CloudEvent | Missed]) -> CloudEvent:
+    """Return the next event; a line may break and heal at any time."""
+    while isinstance(heard := await anext(feed), Missed):
+        continue
+    return heard
