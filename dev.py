@@ -24,8 +24,10 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 import time
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -36,7 +38,8 @@ SCRIPTS = VENV / ("Scripts" if os.name == "nt" else "bin")
 CAN_MAKE_ENVIRONMENTS = "import ensurepip, venv; ensurepip.version()"
 # What an environment is bound to: its programs name its place, its packages fit one Python.
 HERE = f"{ROOT}\n{sys.version}"
-SESSIONS = ("lint", "types", "docs", "tests", "lowest", "browser")
+# Tests mostly wait: two lanes, side by side, take little longer than the longer one.
+LANES = (("tests",), ("lint", "types", "docs", "lowest", "browser"))
 REQUIRE_SERVICES = "--require-services"
 CHROMIUM = (
     "chromium",
@@ -132,29 +135,58 @@ def nox() -> list[str]:
 
 
 def run_sessions(to_pytest: list[str]) -> int:
-    """Run all sessions, one after the other, and sum them up.
+    """Run the sessions of each lane, one after the other, and sum them up.
 
     Returns:
         The exit code: 1 if one failed.
     """
+    printer, started = Printer(), time.monotonic()
+    with ThreadPoolExecutor(len(LANES)) as lanes:
+        running = [
+            lanes.submit(run_lane, lane, to_pytest, printer, lives=number == 0)
+            for number, lane in enumerate(LANES)
+        ]
+        outcomes = [outcome for lane in running for outcome in lane.result()]
+    return sum_up(outcomes, time.monotonic() - started)
+
+
+class Printer:
+    """Keeps the words of two lanes apart: one is printed as it comes, the other by session."""
+
+    def __init__(self) -> None:
+        """Let one lane speak at a time."""
+        self.lock = threading.Lock()
+
+    def print(self, *lines: str) -> None:
+        """Print *lines* without a word of another lane between them."""
+        with self.lock:
+            for line in lines:
+                print(line, end="", flush=True)
+
+
+def run_lane(
+    sessions: tuple[str, ...], to_pytest: list[str], printer: Printer, *, lives: bool
+) -> list[Outcome]:
+    """Run *sessions*; print what they say as it comes if the lane *lives*, else at each end."""
     outcomes = []
-    for number, session in enumerate(SESSIONS, start=1):
-        say(f"[{number}/{len(SESSIONS)}] {session}")
+    for session in sessions:
         if session == "browser" and not find(CHROMIUM):
-            print("skipped: no Chromium or Chrome was found", flush=True)
+            printer.print("\n==> browser\nskipped: no Chromium or Chrome was found\n")
             outcomes.append(Outcome(session, "skipped", 0.0, []))
         else:
-            outcomes.append(run_session(session, to_pytest))
-    return sum_up(outcomes)
+            printer.print(f"\n==> {session} begins\n")
+            outcomes.append(run_session(session, to_pytest, printer, lives=lives))
+    return outcomes
 
 
-def run_session(session: str, to_pytest: list[str]) -> Outcome:
-    """Run one session; pass its output on while it comes, and keep pytest's closing lines."""
+def run_session(session: str, to_pytest: list[str], printer: Printer, *, lives: bool) -> Outcome:
+    """Run one session; pass its output on, and keep pytest's closing lines."""
     started = time.monotonic()
     colour = ["--force-color"] if sys.stdout.isatty() else []
-    closing_lines = []
+    closing_lines, held = [], [f"\n==> {session}\n"]
     with subprocess.Popen(
         [*nox(), *colour, "--session", session, "--", *to_pytest],
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
@@ -162,20 +194,25 @@ def run_session(session: str, to_pytest: list[str]) -> Outcome:
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     ) as process:
         for line in process.stdout or ():
-            print(line, end="", flush=True)
+            if lives:
+                printer.print(line)
+            else:
+                held.append(line)
             plain = COLOUR.sub("", line).strip()
             if CLOSING_LINE.match(plain):
                 closing_lines.append(plain)
+    if not lives:
+        printer.print(*held)
     word = "FAILED" if process.returncode else "ok"
     return Outcome(session, word, time.monotonic() - started, closing_lines)
 
 
-def sum_up(outcomes: list[Outcome]) -> int:
+def sum_up(outcomes: list[Outcome], seconds: float) -> int:
     """Print a line for each session, then the closing lines of pytest as they were."""
     say("summary")
     for outcome in outcomes:
         print(f"{outcome.session:<10}{outcome.word:<9}{outcome.seconds:6.0f} s")
-    print(f"{'total':<19}{sum(outcome.seconds for outcome in outcomes):6.0f} s")
+    print(f"{'in all':<19}{seconds:6.0f} s")
     for outcome in outcomes:
         for line in outcome.closing_lines:
             print(f"{outcome.session}:\n{line}")

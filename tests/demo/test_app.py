@@ -282,6 +282,7 @@ async def test_cancelling_while_it_is_hashed_keeps_no_file(
 ) -> None:
     # A second of hashing: what is to be seen must not be over before a busy machine has looked.
     monkeypatch.setattr(receiving, "_HASHING_PACE", len(CONTENT) / 1_000_000)
+    monkeypatch.setattr(receiving, "_SLICE_BYTES", len(CONTENT) // 50)
     statuses: list[int] = []
 
     async def upload() -> None:
