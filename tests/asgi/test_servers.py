@@ -488,7 +488,11 @@ def test_a_limit_of_connections_leaks_nothing(http: str) -> None:
     with run_server(served, "uvicorn", http, limit_concurrency=5) as server:
         url = server.url
         with ThreadPoolExecutor(12) as pool:
-            statuses = list(pool.map(one, range(12)))
+            # Two are let in before the crowd comes: of twelve at once it may refuse every one.
+            early = [pool.submit(one, number) for number in range(2)]
+            eventually(lambda: served.tracker.statistics().live_uploads == 2)
+            late = [pool.submit(one, number) for number in range(2, 12)]
+            statuses = [each.result() for each in (*early, *late)]
         eventually(lambda: served.tracker.statistics().live_uploads == 0)
 
     assert set(statuses) == {200, 503}
