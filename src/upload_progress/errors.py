@@ -6,28 +6,39 @@
     ├── InvalidValue            (also ValueError)   mend the value named in ``where``
     ├── UploadNotFound          (also LookupError)  not there, or not yours: the same
     ├── UploadEnded                                 it has ended; start another attempt
-    ├── UploadCancelled                             out of ``track()``: its owner cancels
+    ├── UploadCancelled                             its owner has cancelled it: stop
     ├── QuotaExceeded                               wait ``retry_after_seconds``, or end something
     ├── StoreUnavailable                            the session store did not answer in time
     ├── TrackerInUse                                a tracker is entered once at a time
     ├── MiddlewareMissing                           add ``UploadProgressMiddleware``
+    ├── ServerUnreachable                           client: check address and network; come later
+    ├── ServerBusy                                  client: wait ``retry_after_seconds``
+    ├── NotAllowed                                  client: show who you are, or that you may
+    ├── UploadRejected                              client: the server takes no such upload
+    ├── UnexpectedAnswer                            client: that address answers something else
     └── MissingExtra            (also ImportError)  run the ``pip install`` line in the message
 
 Nothing here is ever raised into the code that handles an upload, except by the
-functions which that code calls itself (``current_upload``, ``track``).
+functions which that code calls itself (``current_upload``, ``track``). What is marked "client"
+comes out of ``upload_progress.client`` only, which also raises those that its server tells of.
 """
 
 __all__ = [
     "InvalidValue",
     "MiddlewareMissing",
     "MissingExtra",
+    "NotAllowed",
     "QuotaExceeded",
+    "ServerBusy",
+    "ServerUnreachable",
     "StoreUnavailable",
     "TrackerInUse",
+    "UnexpectedAnswer",
     "UploadCancelled",
     "UploadEnded",
     "UploadNotFound",
     "UploadProgressError",
+    "UploadRejected",
 ]
 
 
@@ -65,7 +76,7 @@ class UploadEnded(UploadProgressError):
 
 
 class UploadCancelled(UploadProgressError):
-    """The owner cancelled the upload while ``ProgressTracker.track()`` ran its body."""
+    """The owner cancelled the upload while ``track()`` ran its body, or a client sent it."""
 
     def __init__(self) -> None:
         super().__init__("The upload was cancelled by its owner.")
@@ -107,6 +118,73 @@ class MiddlewareMissing(UploadProgressError):
             "This request did not pass UploadProgressMiddleware: add it to the application "
             "with Middleware(UploadProgressMiddleware, tracker=…, authenticate=…)."
         )
+
+
+class ServerUnreachable(UploadProgressError):
+    """No answer came from the server: not there, gone in the middle, or behind a broken proxy.
+
+    Attributes:
+        address: Where it was sought, without credentials.
+        problem: What the network said.
+    """
+
+    def __init__(self, address: str, problem: str) -> None:
+        super().__init__(f"{address} cannot be reached: {problem}")
+        self.address = address
+        self.problem = problem
+
+
+class ServerBusy(UploadProgressError):
+    """The server asks to come back later (429 or 503), and went on asking.
+
+    Attributes:
+        retry_after_seconds: When it may be worth trying again.
+    """
+
+    def __init__(self, problem: str, retry_after_seconds: float) -> None:
+        super().__init__(f"The server is busy: {problem}")
+        self.retry_after_seconds = retry_after_seconds
+
+
+class NotAllowed(UploadProgressError):
+    """The server does not know who asks (401), or does not let them (403).
+
+    Attributes:
+        status: The HTTP status.
+    """
+
+    def __init__(self, status: int, problem: str) -> None:
+        super().__init__(f"The server refuses ({status}): {problem}")
+        self.status = status
+
+
+class UploadRejected(UploadProgressError):
+    """The server, or its application, did not take the upload; sending it again changes nothing.
+
+    Attributes:
+        status: The HTTP status; None where it is not known.
+        problem: Its reason, in its own words.
+    """
+
+    def __init__(self, status: int | None, problem: str) -> None:
+        code = "" if status is None else f" ({status})"
+        super().__init__(f"The upload was rejected{code}: {problem}")
+        self.status = status
+        self.problem = problem
+
+
+class UnexpectedAnswer(UploadProgressError):
+    """What answers at an address is something else than was sought there.
+
+    Attributes:
+        address: Which address, without credentials.
+        problem: What it answered.
+    """
+
+    def __init__(self, address: str, problem: str) -> None:
+        super().__init__(f"{address} {problem}")
+        self.address = address
+        self.problem = problem
 
 
 class MissingExtra(UploadProgressError, ImportError):

@@ -16,7 +16,7 @@ import msgspec
 from attrs import define, field, fields, frozen
 
 from upload_progress.errors import InvalidValue
-from upload_progress.model import Metadata, TransferRecord, UploadProgress
+from upload_progress.model import Metadata, TransferRecord, UploadPage, UploadProgress
 
 __all__ = [
     "DEEPEST_METADATA",
@@ -25,6 +25,7 @@ __all__ = [
     "Update",
     "bounded_metadata",
     "decode_json",
+    "decode_page",
     "decode_progress",
     "encode_json",
     "event_of",
@@ -105,6 +106,18 @@ def decode_progress(data: bytes | str) -> UploadProgress:
         return msgspec.json.decode(data, type=UploadProgress)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise InvalidValue("snapshot", str(error)) from None
+
+
+def decode_page(data: bytes | str) -> UploadPage:
+    """Decode a page of a list; fields it does not know are ignored.
+
+    Raises:
+        InvalidValue: It is none.
+    """
+    try:
+        return msgspec.json.decode(data, type=UploadPage)
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+        raise InvalidValue("page", str(error)) from None
 
 
 def bounded_metadata(metadata: Mapping[str, object], where: str, size_bytes: int) -> Metadata:

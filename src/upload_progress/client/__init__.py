@@ -1,0 +1,11 @@
+"""Send uploads, and follow them, from Python: the client of what ``progress_routes`` answers.
+
+``AsyncProgressClient`` runs on asyncio and trio; ``ProgressClient`` is the same for code that
+blocks. The extra ``client`` holds what they need.
+"""
+
+from upload_progress.client.asynchronous import AsyncProgressClient
+from upload_progress.client.blocking import ProgressClient
+from upload_progress.client.sending import Sent
+
+__all__ = ["AsyncProgressClient", "ProgressClient", "Sent"]
