@@ -1,10 +1,12 @@
 """The command line: ``upload-progress``.
 
-Exit codes: 0 done, 1 the upload failed, 2 it cannot be done as asked, 130 interrupted.
+Exit codes: 0 done, 1 the upload failed, 2 it cannot be done as asked, 3 the server cannot be
+reached, 4 it does not let us, 130 interrupted.
 """
 
 import sys
 
+from upload_progress.cli.exits import INTERRUPTED, code_of, explained
 from upload_progress.cli.extras import require
 from upload_progress.errors import UploadProgressError
 
@@ -19,7 +21,9 @@ def main() -> None:
         require("cyclopts", extra=extra)
         from upload_progress.cli.commands import run  # noqa: PLC0415  # it needs cyclopts
 
-        run()
+        sys.exit(run())
     except UploadProgressError as error:
-        sys.stderr.write(f"upload-progress: {error}\n")
-        sys.exit(2)
+        sys.stderr.write(f"upload-progress: {explained(error)}\n")
+        sys.exit(code_of(error))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

@@ -5,6 +5,7 @@ programs on the way are whatever they are, so that their text is cut, and cleane
 shown.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -117,11 +118,18 @@ def network_failure(error: httpx2.TransportError, address: str) -> UploadProgres
     """Return what a failure of the network means: the innermost word that says anything."""
     words, cause = str(error), error.__cause__ or error.__context__
     while cause is not None:
-        words = getattr(cause, "strerror", None) or str(cause) or words
+        words = _reason(cause) or words
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, httpx2.TimeoutException):
         words = f"no answer in time ({type(error).__name__})"
     return ServerUnreachable(address, _shown(words) or type(error).__name__)
+
+
+def _reason(cause: BaseException) -> str:
+    # asyncio puts words of its own, with the address, where the system's would be.
+    if isinstance(cause, ConnectionError) and cause.errno:
+        return os.strerror(cause.errno)
+    return getattr(cause, "strerror", None) or str(cause)
 
 
 def _problem(response: httpx2.Response, body: bytes) -> Mapping[str, object]:

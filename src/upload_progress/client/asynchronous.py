@@ -45,6 +45,7 @@ class AsyncProgressClient:
         retries: How many failures of the network in a row are borne.
         first_pause_seconds: About how long to wait after the first; it doubles with each.
         http: A client of your own, which is used instead of one made from these, and not closed.
+        calls: What it asks the server with.
     """
 
     url: str
@@ -54,7 +55,7 @@ class AsyncProgressClient:
     retries: int = field(default=RETRIES, kw_only=True)
     first_pause_seconds: float = field(default=FIRST_PAUSE_SECONDS, kw_only=True)
     http: httpx2.AsyncClient | None = field(default=None, kw_only=True)
-    _calls: Calls = field(init=False)
+    calls: Calls = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         """Read the URL, and take what is secret out of it.
@@ -65,7 +66,7 @@ class AsyncProgressClient:
         address = read_url(self.url)
         self.url = address.text
         http = self.http or self._made(address)
-        self._calls = Calls(http, mount_of(address.url))
+        self.calls = Calls(http, mount_of(address.url))
 
     def _made(self, address: Address) -> httpx2.AsyncClient:
         headers = {} if self.token is None else {"authorization": f"Bearer {self.token}"}
@@ -81,7 +82,7 @@ class AsyncProgressClient:
     async def __aexit__(self, *_exc_info: object) -> None:
         """Close what is its own."""
         if self.http is None:
-            await self._calls.http.aclose()
+            await self.calls.http.aclose()
 
     async def create(
         self,
@@ -108,7 +109,7 @@ class AsyncProgressClient:
             "group": group,
             "metadata": metadata,
         }
-        return await self._calls.create(announcement)
+        return await self.calls.create(announcement)
 
     async def put(
         self,
@@ -165,9 +166,9 @@ class AsyncProgressClient:
             upload_id = announced.upload_id
         upload_id = new_upload_id() if upload_id is None else upload_id
         # It also says whether that is an id at all.
-        self._calls.upload_url(upload_id)
+        self.calls.upload_url(upload_id)
         return await Sending(
-            self._calls,
+            self.calls,
             source,
             target_of(address.url, PurePosixPath(source.name)),
             upload_id,
@@ -198,7 +199,7 @@ class AsyncProgressClient:
             UnexpectedAnswer: Something else answers there.
         """
         filters = {} if group is None else {"group": group}
-        watching = Watching(self._calls, self._patience(), upload_id=upload_id, filters=filters)
+        watching = Watching(self.calls, self._patience(), upload_id=upload_id, filters=filters)
         return watching.snapshots()
 
     async def get(self, upload_id: str) -> UploadProgress:
@@ -210,7 +211,7 @@ class AsyncProgressClient:
             ServerUnreachable: No answer came.
             UnexpectedAnswer: Something else answers there.
         """
-        return await self._calls.snapshot(upload_id)
+        return await self.calls.snapshot(upload_id)
 
     async def list(
         self, *, states: Collection[UploadState] = (), group: str | None = None
@@ -232,10 +233,10 @@ class AsyncProgressClient:
             filters["state"] = ",".join(states)
         if group is not None:
             filters["group"] = group
-        page = await self._calls.page(filters)
+        page = await self.calls.page(filters)
         uploads = page.uploads
         while page.next is not None:
-            page = await self._calls.page({**filters, "cursor": page.next})
+            page = await self.calls.page({**filters, "cursor": page.next})
             uploads += page.uploads
         return UploadPage(uploads, page.total)
 
@@ -250,9 +251,9 @@ class AsyncProgressClient:
             UnexpectedAnswer: Something else answers there.
         """
         try:
-            return await self._calls.cancel(upload_id)
+            return await self.calls.cancel(upload_id)
         except UploadEnded:
-            ended = await self._calls.snapshot(upload_id)
+            ended = await self.calls.snapshot(upload_id)
             raise UploadEnded(ended.state) from None
 
     def _patience(self) -> Patience:
