@@ -1,0 +1,192 @@
+"""Both clients, against a real server."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import aclosing
+from pathlib import Path
+
+import anyio
+import httpx2
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from tests.servers import run_app
+from upload_progress import (
+    InvalidValue,
+    NotAllowed,
+    ProgressTracker,
+    UploadEnded,
+    UploadNotFound,
+    UploadProgress,
+    UploadRejected,
+    UploadState,
+)
+from upload_progress.asgi import UploadProgressMiddleware, current_upload
+from upload_progress.client import AsyncProgressClient, ProgressClient
+from upload_progress.starlette import basic, bearer, first_of, progress_mount
+
+DEADLINE_SECONDS = 30
+BIG = 3_000_000
+ANN = ("ann", "ann")
+
+
+async def receive(request: Request) -> Response:
+    size = sum([len(piece) async for piece in request.stream()])
+    if request.path_params["name"] == "virus":
+        current_upload(request).fail("It is a virus.")
+    return PlainTextResponse(f"{size}")
+
+
+async def refuse(_request: Request) -> Response:
+    return PlainTextResponse("No room.", 507)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    tracker = ProgressTracker()
+    who = first_of(basic(lambda user, password: user == password), bearer(_user_of))
+    app = Starlette(
+        routes=[
+            Route("/files/{name}", receive, methods=["PUT"]),
+            Route("/full/{name}", refuse, methods=["PUT"]),
+            progress_mount(tracker, authenticate=who),
+        ],
+        middleware=[Middleware(UploadProgressMiddleware, tracker=tracker, authenticate=who)],
+        lifespan=tracker.lifespan,
+    )
+    with run_app(app) as url:
+        yield url
+
+
+def _user_of(token: str) -> str | None:
+    return {"t0ken": "ann"}.get(token)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "big.bin"
+    path.write_bytes(bytes(BIG))
+    return path
+
+
+@pytest.mark.anyio
+async def test_an_upload_is_sent_followed_and_found_again(url: str, path: Path) -> None:
+    heard: list[UploadProgress] = []
+    with anyio.fail_after(DEADLINE_SECONDS):
+        async with AsyncProgressClient(url, basic=ANN) as client:
+            sent = await client.put(path, f"{url}/files/", group="g", on_progress=heard.append)
+            watched = [each async for each in client.watch(sent.upload_id)]
+            page = await client.list(group="g", states=[UploadState.COMPLETED])
+            found = await client.get(sent.upload_id)
+
+    assert (sent.status, sent.content) == (200, str(BIG).encode())
+    assert sent.progress == heard[-1]
+    assert {each.state for each in (found, watched[-1], heard[-1])} == {"completed"}
+    assert sent.upload_id in {each.upload_id for each in page.uploads}
+    assert page.next is None
+
+
+@pytest.mark.anyio
+async def test_an_upload_is_announced_cancelled_and_then_refused(url: str, path: Path) -> None:
+    with anyio.fail_after(DEADLINE_SECONDS):
+        async with AsyncProgressClient(f"{url}/uploads", token="t0ken") as client:
+            announced = await client.create(filename="x", total_bytes=7, metadata={"a": 1})
+            async with aclosing(client.watch()) as snapshots:
+                states = {(await anext(snapshots)).state}
+            cancelled = await client.cancel(announced.upload_id)
+            sent = await client.put(path, f"{url}/files/a")
+            with pytest.raises(UploadEnded, match="it is completed"):
+                await client.cancel(sent.upload_id)
+    gc.collect()
+
+    assert announced.metadata == {"a": 1}
+    assert states <= set(UploadState)
+    assert cancelled.state == "cancelled"
+
+
+@pytest.mark.anyio
+async def test_what_the_server_says_is_an_error_of_ours(url: str, path: Path) -> None:
+    with anyio.fail_after(DEADLINE_SECONDS):
+        async with AsyncProgressClient(url.replace("//", "//ann:ann@"), retries=1) as client:
+            with pytest.raises(UploadNotFound):
+                await client.get("unknown")
+            with pytest.raises(UploadRejected, match="virus"):
+                await client.put(path, f"{url}/files/virus")
+            with pytest.raises(UploadRejected, match="507"):
+                await client.put(path, f"{url}/full/x")
+        async with AsyncProgressClient(url, basic=("ann", "bob")) as client:
+            with pytest.raises(NotAllowed):
+                await client.list()
+
+    assert "ann" not in client.url
+
+
+@pytest.mark.anyio
+async def test_a_client_of_ones_own_is_not_closed(url: str) -> None:
+    async with httpx2.AsyncClient(auth=ANN) as http:
+        async with AsyncProgressClient(url, http=http) as client:
+            await client.list()
+
+        assert not http.is_closed
+
+
+@pytest.mark.anyio
+async def test_a_list_of_many_pages_is_one(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("upload_progress.client.asynchronous._PAGE", "1")
+    async with AsyncProgressClient(url, basic=("many", "many")) as client:
+        made = [(await client.create(filename=name)).upload_id for name in "abc"]
+        page = await client.list()
+
+        assert {each.upload_id for each in page.uploads} >= set(made)
+        assert page.total.uploads == len(page.uploads)
+
+
+def test_the_blocking_client_does_the_same(url: str, path: Path) -> None:
+    heard, sizes = list[UploadProgress](), list[int]()
+    with ProgressClient(url, basic=("bo", "bo")) as client:
+        made = client.create(filename="x")
+        sent = client.put(
+            path,
+            f"{url}/files/",
+            upload_id=made.upload_id,
+            on_progress=heard.append,
+            on_sent=sizes.append,
+        )
+        states = [each.state for each in client.watch(made.upload_id)]
+        for each in client.watch():
+            assert each.upload_id == made.upload_id
+            break
+        page = client.list()
+        with pytest.raises(UploadNotFound):
+            client.get("unknown")
+        other = client.create()
+        cancelled = client.cancel(other.upload_id)
+    gc.collect()
+
+    assert sent.progress == heard[-1]
+    assert sizes[-1] == BIG
+    assert states == ["completed"]
+    assert [each.upload_id for each in page.uploads] == [made.upload_id]
+    assert cancelled.state == "cancelled"
+
+
+def test_a_blocking_client_that_is_interrupted_ends(url: str) -> None:
+    def interrupted() -> None:
+        with ProgressClient(url, basic=("int", "int")) as client:
+            made = client.create()
+            for _ in client.watch(made.upload_id):
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+
+
+def test_a_blocking_client_takes_no_nonsense() -> None:
+    with pytest.raises(InvalidValue):
+        ProgressClient("nowhere")
