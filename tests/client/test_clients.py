@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -159,9 +161,9 @@ def test_the_blocking_client_does_the_same(url: str, path: Path) -> None:
             on_sent=sizes.append,
         )
         states = [each.state for each in client.watch(made.upload_id)]
-        for each in client.watch():
-            assert each.upload_id == made.upload_id
-            break
+        following = client.watch()
+        assert next(following).upload_id == made.upload_id
+        following.close()
         page = client.list()
         with pytest.raises(UploadNotFound):
             client.get("unknown")
@@ -180,8 +182,8 @@ def test_a_blocking_client_that_is_interrupted_ends(url: str) -> None:
     def interrupted() -> None:
         with ProgressClient(url, basic=("int", "int")) as client:
             made = client.create()
-            for _ in client.watch(made.upload_id):
-                raise KeyboardInterrupt
+            assert next(client.watch(made.upload_id)) == made
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
@@ -190,3 +192,31 @@ def test_a_blocking_client_that_is_interrupted_ends(url: str) -> None:
 def test_a_blocking_client_takes_no_nonsense() -> None:
     with pytest.raises(InvalidValue):
         ProgressClient("nowhere")
+
+
+WITHOUT = """
+import sys
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == sys.argv[1]:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Finder())
+try:
+    import upload_progress.client
+except ImportError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        ("httpx2", "MissingExtra httpx2 is not installed: pip install 'upload-progress[client]'"),
+        ("httpcore2", "ModuleNotFoundError No module named 'httpcore2'"),
+    ],
+)
+def test_a_missing_driver_is_named_with_the_line_that_mends_it(module: str, said: str) -> None:
+    run = [sys.executable, "-c", WITHOUT, module]
+    finished = subprocess.run(run, capture_output=True, text=True, check=True, timeout=60)
+
+    assert finished.stdout == f"{said}\n"

@@ -3,7 +3,6 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from upload_progress.client import patience
 from upload_progress.client.patience import Patience
 from upload_progress.errors import ServerBusy, ServerUnreachable, UploadProgressError
 
@@ -20,7 +19,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def note(seconds: float) -> None:
         noted.append(seconds)
 
-    monkeypatch.setattr(patience.anyio, "sleep", note)
+    monkeypatch.setattr("anyio.sleep", note)
     return noted
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import anyio
 import httpx2
@@ -47,11 +48,16 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-async def put(play: Play, path: Path, *, retries: int = 3, **options: object) -> Sent:
+async def put(
+    play: Play,
+    path: Path,
+    *,
+    retries: int = 3,
+    **options: Any,  # noqa: ANN401  # whatever put() takes
+) -> Sent:
     with anyio.fail_after(DEADLINE_SECONDS):
         async with client_of(play, retries=retries) as client:
-            settings: dict[str, object] = {"upload_id": "u", **options}
-            return await client.put(path, f"{URL}/files/", **settings)  # type: ignore[arg-type]  # as given
+            return await client.put(path, f"{URL}/files/", **{"upload_id": "u", **options})
 
 
 async def test_a_file_is_sent_with_all_that_is_known_of_it(path: Path) -> None:
@@ -129,6 +135,8 @@ async def test_patience_ends(path: Path, act: Act, kind: type[Exception]) -> Non
         (problem(401, "unauthenticated"), NotAllowed),
         (answer(301, location="/x"), UnexpectedAnswer),
         (answer(308), UnexpectedAnswer),
+        (answer(400, 20_000 * b"x"), UploadRejected),
+        (httpx2.LocalProtocolError("Illegal header value"), InvalidValue),
     ],
 )
 async def test_a_refusal_is_not_tried_again(path: Path, act: Act, kind: type[Exception]) -> None:
@@ -242,6 +250,20 @@ async def test_an_upload_that_is_refused_while_it_is_sent_is_cut(
         client.calls = type(client.calls)(http, client.calls.mount)
         with anyio.fail_after(DEADLINE_SECONDS), pytest.raises(UploadRejected, match="like it"):
             await client.put(path, f"{URL}/files/", upload_id="u")
+
+
+async def test_an_earlier_attempt_is_not_shown_again(path: Path) -> None:
+    play, heard = Play([LOST, TAKEN], [as_json(DISCONNECTED)]), list[UploadProgress]()
+
+    def take(_request: httpx2.Request) -> httpx2.Response:
+        play.asks = [as_json(DISCONNECTED), as_json(told(UploadState.COMPLETED, attempt=2))]
+        return httpx2.Response(201)
+
+    play.puts = [LOST, take]
+    with anyio.fail_after(DEADLINE_SECONDS):
+        await put(play, path, on_progress=heard.append)
+
+    assert heard[-1].attempt in {1, 2}
 
 
 async def test_metadata_is_announced_first(path: Path) -> None:

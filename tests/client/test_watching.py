@@ -77,8 +77,8 @@ async def test_all_is_seen_once_and_the_end_last(asks: Sequence[Act]) -> None:
 async def test_where_streams_are_held_back_it_asks() -> None:
     class Silence(httpx2.AsyncByteStream):
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            await anyio.sleep_forever()
             yield b""
+            await anyio.sleep_forever()
 
     def silent(_request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(200, headers=STREAM, stream=Silence())

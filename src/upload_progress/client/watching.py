@@ -120,11 +120,11 @@ class Watching:
 
     async def _ask(self) -> AsyncGenerator[UploadProgress]:
         """Yield what an ordinary question is answered with."""
-        if self.upload_id is not None:
-            yield await self.calls.snapshot(self.upload_id)
-            return
-        page = await self.calls.page(self.filters)
-        for progress in page.uploads:
+        if self.upload_id is None:
+            uploads = (await self.calls.page(self.filters)).uploads
+        else:
+            uploads = (await self.calls.snapshot(self.upload_id),)
+        for progress in uploads:
             yield progress
 
     async def _stream(self) -> AsyncGenerator[UploadProgress]:
