@@ -212,7 +212,7 @@ except ImportError as error:
     ("module", "said"),
     [
         ("httpx2", "MissingExtra httpx2 is not installed: pip install 'upload-progress[client]'"),
-        ("httpcore2", "ModuleNotFoundError No module named 'httpcore2'"),
+        ("httpx2._sse", "ModuleNotFoundError No module named 'httpx2._sse'"),
     ],
 )
 def test_a_missing_driver_is_named_with_the_line_that_mends_it(module: str, said: str) -> None:

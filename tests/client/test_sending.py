@@ -280,7 +280,7 @@ async def test_metadata_is_announced_first(path: Path) -> None:
 @pytest.mark.parametrize(
     "options", [{"chunk_bytes": 0}, {"upload_id": "a/b"}, {"upload_id": "progress"}]
 )
-async def test_what_makes_no_sense_is_refused(path: Path, options: dict[str, object]) -> None:
+async def test_what_makes_no_sense_is_refused(path: Path, options: dict[str, Any]) -> None:
     play = Play([TAKEN])
 
     with pytest.raises(InvalidValue):
