@@ -64,8 +64,13 @@ def is_upload_id(text: str) -> bool:
 
 
 def new_upload_id() -> str:
-    """Return a fresh id: 128 bits from the system's random source, URL-safe."""
-    return secrets.token_urlsafe(16)
+    """Return a fresh id: 128 bits from the system's random source, URL-safe.
+
+    The last of its 22 characters holds two bits, and is one of ``AQgw``. Put first, it keeps a
+    hyphen from standing there, where a command line would take the id for an option.
+    """
+    token = secrets.token_urlsafe(16)
+    return token[-1] + token[:-1]
 
 
 def new_transfer_id() -> str:

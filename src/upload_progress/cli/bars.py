@@ -38,6 +38,9 @@ def _progress(console: Console) -> Progress:
         console=console,
         transient=True,
         refresh_per_second=10,
+        # Else results would go to the terminal, too, where they are sent to a file.
+        redirect_stdout=False,
+        redirect_stderr=False,
     )
 
 

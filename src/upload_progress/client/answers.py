@@ -81,7 +81,7 @@ def failure_of(refusal: Refusal, address: str) -> UploadProgressError:
     match refusal.status:
         case 422 if refusal.code:
             return InvalidValue(refusal.where, refusal.detail.removeprefix(f"{refusal.where}: "))
-        case 404 if refusal.code:
+        case 404 if refusal.code == "not_found":
             return UploadNotFound()
         case 409 if refusal.code == "upload_ended":
             return UploadEnded("over")
