@@ -22,12 +22,14 @@ from upload_progress import (
     ProgressTracker,
     Retention,
     asgi,
+    client,
     documents,
     errors,
     starlette,
     throttle,
 )
 from upload_progress.asgi import UploadProgressMiddleware
+from upload_progress.cli import commands, exits
 from upload_progress.model import ErrorCode, UploadState
 from upload_progress.starlette import progress_mount, progress_routes
 
@@ -163,6 +165,30 @@ def test_every_option_is_in_its_table(title: str) -> None:
     assert re.findall(r"^\| `(\w+)`", section, re.MULTILINE) == OPTIONS[title]
 
 
+def test_every_command_and_option_is_documented() -> None:
+    page = PAGES["docs/guides/command-line.md"]
+    for name in commands.app:
+        if name.startswith("-"):
+            continue
+        assert f"### {name}\n" in page
+        section = page.partition(f"### {name}\n")[2].partition("\n##")[0]
+        shared = page.partition("## Options of all")[2].partition("\n## Who")[0]
+        for argument in commands.app[name].assemble_argument_collection():
+            for option in argument.names:
+                assert not option.startswith("--") or f"| `{option}` |" in section + shared, option
+
+
+def test_every_exit_code_is_documented() -> None:
+    codes = {str(value) for name, value in vars(exits).items() if name in CODES}
+
+    assert codes == set(
+        re.findall(r"^\| (\d+) \|", PAGES["docs/guides/command-line.md"], re.MULTILINE)
+    )
+
+
+CODES = {"DONE", "FAILED", "USAGE", "UNREACHABLE", "NOT_ALLOWED", "INTERRUPTED"}
+
+
 def test_mount_and_routes_take_the_same_options() -> None:
     assert parameters(progress_routes) == parameters(progress_mount)
 
@@ -211,6 +237,7 @@ def test_the_reference_shows_all_that_is_public() -> None:
         *(name for name in upload_progress.__all__ if name not in {"__version__", *errors.__all__}),
         *(f"asgi.{name}" for name in asgi.__all__),
         *(f"starlette.{name}" for name in starlette.__all__ if name not in asgi.__all__),
+        *(f"client.{name}" for name in client.__all__),
         *(f"documents.{name}" for name in documents.__all__),
     }
 

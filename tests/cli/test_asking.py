@@ -68,10 +68,10 @@ def upload_of(result: str) -> str:
 def on_terminal(*arguments: str, env: Mapping[str, str] = ALICE) -> tuple[int, str]:
     """Run the command in a terminal of its own, and return its exit code and all it drew."""
     screen, slave = pty.openpty()
-    streams = {"stdin": slave, "stdout": slave, "stderr": slave}
     drawn, deadline = b"", time.monotonic() + 2 * DEADLINE_SECONDS
     command = [*COMMAND, *arguments]
-    with subprocess.Popen(command, env=environment({"TERM": "xterm", **env}), **streams) as child:
+    settings = environment({"TERM": "xterm", **env})
+    with subprocess.Popen(command, env=settings, stdin=slave, stdout=slave, stderr=slave) as child:
         os.close(slave)
         # Linux ends a terminal that nobody writes to any more with an error.
         with suppress(OSError):
@@ -210,7 +210,7 @@ def test_a_file_that_is_too_large_is_refused(demo: DemoProcess, tmp_path: Path) 
 def test_who_is_not_known_is_told_how(
     demo: DemoProcess, big: Path, env: dict[str, str], code: int
 ) -> None:
-    for command in (("put", big, f"{demo.url}/files/"), ("list", demo.url)):
+    for command in (["put", str(big), f"{demo.url}/files/"], ["list", demo.url]):
         finished = run(*command, env=env)
 
         assert finished.returncode == code
@@ -231,7 +231,7 @@ def test_credentials_in_the_url_are_used_and_not_shown(demo: DemoProcess, big: P
 @pytest.mark.parametrize("command", ["put", "watch", "list", "cancel", "doctor"])
 def test_a_server_that_is_not_there_is_unreachable(command: str, big: Path) -> None:
     gone = "http://127.0.0.1:1/"
-    arguments = {"put": [big, gone], "cancel": [gone, "x"]}.get(command, [gone])
+    arguments = {"put": [str(big), gone], "cancel": [gone, "x"]}.get(command, [gone])
     finished = run(command, *arguments, "--retries", "0")
 
     assert finished.returncode == 3

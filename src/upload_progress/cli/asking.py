@@ -99,7 +99,7 @@ def list_uploads(
     url: str,
     /,
     *,
-    state: Annotated[tuple[UploadState, ...], Parameter(consume_multiple=False)] = (),
+    state: Annotated[tuple[UploadState, ...], Parameter(negative="")] = (),
     group: str | None = None,
     json: _Flag = False,
     reach: _Reach = _DEFAULT_REACH,

@@ -12,7 +12,7 @@ from rich.text import Text
 from upload_progress.cli.sizes import spelled
 from upload_progress.cli.words import Row, clean, figures, percent_of, result_line
 
-__all__ = ["Bars"]
+__all__ = ["LABEL_CHARACTERS", "Bars"]
 
 LABEL_CHARACTERS: Final = 28
 

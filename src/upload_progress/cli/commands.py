@@ -9,9 +9,9 @@ from cyclopts import App, Parameter, validators
 from upload_progress.cli.asking import Size, cancel, doctor, list_uploads, put, read_size, watch
 from upload_progress.cli.extras import require
 
-__all__ = ["demo", "run"]
+__all__ = ["app", "demo", "run"]
 
-_app = App(
+app = App(
     name="upload-progress",
     # Markdown would take a third of the time that it takes to start.
     help_format="plaintext",
@@ -21,12 +21,12 @@ _app = App(
 
 
 for _command in (put, watch, cancel, doctor):
-    _app.command(_command)
-_app.command(list_uploads, name="list")
-_app.register_install_completion_command(help="Complete commands and options in your shell.")
+    app.command(_command)
+app.command(list_uploads, name="list")
+app.register_install_completion_command(help="Complete commands and options in your shell.")
 
 
-@_app.command
+@app.command
 def demo(
     *,
     host: str = "127.0.0.1",
@@ -56,5 +56,5 @@ def run() -> int:
     Raises:
         UploadProgressError: It cannot be done; the message says why.
     """
-    code = _app(result_action="return_value")
+    code = app(result_action="return_value")
     return code if isinstance(code, int) else 0

@@ -15,6 +15,7 @@ from attrs import define, field
 
 from upload_progress.cli.options import Mode
 from upload_progress.cli.words import Row, figures, percent_of, result_line
+from upload_progress.lifecycle import is_final
 from upload_progress.wire import encode_json
 
 __all__ = ["LINE_SECONDS", "STEP_PERCENT", "Display", "Json", "Plain", "open_display"]
@@ -61,7 +62,9 @@ class Plain:
         """Leave nothing behind."""
 
     def show(self, row: Row) -> None:
-        """Print a line, if one is due."""
+        """Print a line, if one is due; of the end there will be a result."""
+        if row.progress is not None and is_final(row.progress.state):
+            return
         now = self.clock()
         step, since = self._said.setdefault(id(row), (0, now))
         percent = percent_of(row)

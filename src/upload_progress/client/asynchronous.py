@@ -13,7 +13,7 @@ from upload_progress.client.calls import Calls
 from upload_progress.client.driver import httpx2
 from upload_progress.client.patience import Patience
 from upload_progress.client.sending import Sending, Sent
-from upload_progress.client.sources import open_source
+from upload_progress.client.sources import Source, open_source
 from upload_progress.client.watching import Watching
 from upload_progress.errors import InvalidValue, UploadEnded
 from upload_progress.model import Metadata, UploadPage, UploadProgress, UploadState, new_upload_id
@@ -156,14 +156,7 @@ class AsyncProgressClient:
         address = read_url(url)
         source = await open_source(Path(path), content_type)
         if metadata is not None:
-            announced = await self.create(
-                filename=source.name,
-                total_bytes=source.size_bytes,
-                content_type=source.content_type,
-                group=group,
-                metadata=metadata,
-            )
-            upload_id = announced.upload_id
+            upload_id = await self._announced(source, group, metadata)
         upload_id = new_upload_id() if upload_id is None else upload_id
         # It also says whether that is an id at all.
         self.calls.upload_url(upload_id)
@@ -179,6 +172,16 @@ class AsyncProgressClient:
             on_progress=on_progress,
             on_sent=on_sent,
         ).run()
+
+    async def _announced(self, source: Source, group: str | None, metadata: Metadata) -> str:
+        announced = await self.create(
+            filename=source.name,
+            total_bytes=source.size_bytes,
+            content_type=source.content_type,
+            group=group,
+            metadata=metadata,
+        )
+        return announced.upload_id
 
     def watch(
         self, upload_id: str | None = None, *, group: str | None = None

@@ -1,12 +1,16 @@
 """httpx2, or the line that installs it."""
 
+from importlib import import_module
+
 from upload_progress.errors import MissingExtra
 
 try:
-    import httpx2
+    import_module("httpx2")
 except ModuleNotFoundError as error:
     if error.name != "httpx2":
         raise
     raise MissingExtra("httpx2", "client") from error
+
+import httpx2  # it is there
 
 __all__ = ["httpx2"]

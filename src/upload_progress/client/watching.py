@@ -7,7 +7,7 @@ connection costs nothing but time: what comes after it says all.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Final
 
 import anyio
@@ -132,7 +132,13 @@ class Watching:
         headers = {"accept": "text/event-stream"}
         if self._last_event_id:
             headers["last-event-id"] = self._last_event_id
-        async with self.calls.stream(self._url, params=self.filters, headers=headers) as response:
+        async with AsyncExitStack() as stack:
+            opening = self.calls.stream(self._url, params=self.filters, headers=headers)
+            self.streams = False
+            with anyio.move_on_after(self.first_word_seconds) as waiting:
+                response = await stack.enter_async_context(opening)
+            if waiting.cancelled_caught:
+                return
             is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
             # 204 says that nothing more will come; else something on the way knows no streams.
             self.streams = is_stream or response.status_code == NOTHING_MORE
