@@ -134,10 +134,10 @@ class Watching:
             headers["last-event-id"] = self._last_event_id
         async with AsyncExitStack() as stack:
             opening = self.calls.stream(self._url, params=self.filters, headers=headers)
-            self.streams = False
             with anyio.move_on_after(self.first_word_seconds) as waiting:
                 response = await stack.enter_async_context(opening)
             if waiting.cancelled_caught:
+                self.streams = False
                 return
             is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
             # 204 says that nothing more will come; else something on the way knows no streams.
