@@ -75,7 +75,9 @@ def on_terminal(*arguments: str, env: Mapping[str, str] = ALICE) -> tuple[int, s
         os.close(slave)
         # Linux ends a terminal that nobody writes to any more with an error.
         with suppress(OSError):
-            while select.select([screen], [], [], deadline - time.monotonic())[0]:
+            while True:
+                readable, _, _ = select.select([screen], [], [], deadline - time.monotonic())
+                assert readable, f"it hangs: {drawn!r}"
                 drawn += os.read(screen, 65536)
         child.wait(DEADLINE_SECONDS)
     os.close(screen)
@@ -242,6 +244,9 @@ def test_a_wrong_mount_is_said_with_its_mend(demo: DemoProcess) -> None:
     finished = run("list", demo.url, "--mount", "/elsewhere")
     found = run("list", "http://127.0.0.1:1", "--mount", f"{demo.url}/uploads")
 
+    insecure = run("list", demo.url, "--insecure", "--mount", "/uploads")
+
+    assert insecure.returncode == 0
     assert finished.returncode == 2
     assert "Say where the server has its progress routes: --mount /path." in finished.stderr
     assert found.returncode == 0

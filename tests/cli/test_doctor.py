@@ -24,7 +24,7 @@ from upload_progress.asgi import UploadProgressMiddleware
 from upload_progress.cli import doctor
 from upload_progress.cli.mends import Fault, mends_of
 from upload_progress.cli.options import Reach
-from upload_progress.errors import UploadRejected
+from upload_progress.errors import UnexpectedAnswer, UploadRejected
 from upload_progress.starlette import capability, progress_mount
 
 __all__ = ["nginx"]
@@ -142,6 +142,16 @@ def test_an_address_that_takes_no_uploads_is_said(
 
     with pytest.raises(UploadRejected, match="507"):
         anyio.run(examined, f"{url}/full/")
+
+
+def test_a_server_that_follows_no_uploads_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "PATIENCE_SECONDS", 0.5)
+    tracker = ProgressTracker()
+    mount = progress_mount(tracker, authenticate=capability())
+    app = Starlette(routes=[Route("/files/{name}", receive, methods=["PUT"]), mount])
+
+    with run_app(app) as url, pytest.raises(UnexpectedAnswer, match="lacks UploadProgressM"):
+        anyio.run(examined, f"{url}/files/")
 
 
 @pytest.mark.parametrize("fault", Fault)

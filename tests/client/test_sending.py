@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import anyio
 import httpx2
@@ -12,7 +13,7 @@ import pytest
 
 from tests.client.acts import URL, Act, Play, answer, as_json, client_of, problem, told
 from upload_progress import UploadProgress, UploadState
-from upload_progress.client import Sent, sending
+from upload_progress.client import AsyncProgressClient, Sent, asynchronous, sending
 from upload_progress.errors import (
     InvalidValue,
     NotAllowed,
@@ -57,7 +58,8 @@ async def put(
 ) -> Sent:
     with anyio.fail_after(DEADLINE_SECONDS):
         async with client_of(play, retries=retries) as client:
-            return await client.put(path, f"{URL}/files/", **{"upload_id": "u", **options})
+            with mock.patch.object(asynchronous, "new_upload_id", return_value="u"):
+                return await client.put(path, f"{URL}/files/", **options)
 
 
 async def test_a_file_is_sent_with_all_that_is_known_of_it(path: Path) -> None:
@@ -246,24 +248,61 @@ async def test_an_upload_that_is_refused_while_it_is_sent_is_cut(
         return await play(request)
 
     http = httpx2.AsyncClient(transport=httpx2.MockTransport(hang))
-    async with client_of(play) as client:
-        client.calls = type(client.calls)(http, client.calls.mount)
+    async with AsyncProgressClient(URL, http=http) as client:
         with anyio.fail_after(DEADLINE_SECONDS), pytest.raises(UploadRejected, match="like it"):
-            await client.put(path, f"{URL}/files/", upload_id="u")
+            await client.put(path, f"{URL}/files/")
 
 
-async def test_an_earlier_attempt_is_not_shown_again(path: Path) -> None:
-    play, heard = Play([LOST, TAKEN], [as_json(DISCONNECTED)]), list[UploadProgress]()
+@pytest.mark.parametrize("end", [told(UploadState.CANCELLED), COMPLETED])
+async def test_the_end_of_an_earlier_attempt_is_not_ours(path: Path, end: UploadProgress) -> None:
+    """Neither is its success taken for ours, nor its failure; it is not even shown."""
+    play, heard = Play(asks=[as_json(end)]), list[UploadProgress]()
+    ours = told(UploadState.COMPLETED, attempt=2, sequence=20)
+    follower_has_asked = anyio.Event()
 
-    def take(_request: httpx2.Request) -> httpx2.Response:
-        play.asks = [as_json(DISCONNECTED), as_json(told(UploadState.COMPLETED, attempt=2))]
-        return httpx2.Response(201)
+    async def play_on(request: httpx2.Request) -> httpx2.Response:
+        if request.headers.get("accept") == "text/event-stream":
+            follower_has_asked.set()
+        if request.method == "PUT" and len(play.received) == 1:
+            await follower_has_asked.wait()
+            play.asks = [as_json(ours)]
+        return await play(request)
 
-    play.puts = [LOST, take]
+    play.puts = [LOST, TAKEN]
+    http = httpx2.AsyncClient(transport=httpx2.MockTransport(play_on))
     with anyio.fail_after(DEADLINE_SECONDS):
-        await put(play, path, on_progress=heard.append)
+        async with AsyncProgressClient(URL, http=http, first_pause_seconds=0.001) as client:
+            sent = await client.put(path, f"{URL}/files/", upload_id="u", on_progress=heard.append)
 
-    assert heard[-1].attempt in {1, 2}
+    assert play.received == [BODY, BODY]
+    assert sent.progress == ours
+    assert heard == [ours]
+
+
+async def test_an_upload_that_was_only_announced_is_ours(path: Path) -> None:
+    play = Play([TAKEN], [as_json(told(UploadState.PENDING, sequence=1)), as_json(COMPLETED)])
+
+    assert (await put(play, path, upload_id="u")).progress == COMPLETED
+
+
+async def test_a_cut_whose_reason_is_gone_is_a_lost_connection(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "GRACE_SECONDS", 0.01)
+    # The follower asks for a stream, and when it gets none, once more.
+    refused = as_json(failed(ErrorCode.REJECTED))
+    play = Play(asks=[refused, refused, problem(404, "not_found")])
+
+    async def hang(request: httpx2.Request) -> httpx2.Response:
+        if request.method == "PUT":
+            await anyio.sleep_forever()
+        return await play(request)
+
+    http = httpx2.AsyncClient(transport=httpx2.MockTransport(hang))
+    with anyio.fail_after(DEADLINE_SECONDS):
+        async with AsyncProgressClient(URL, http=http, retries=0) as client:
+            with pytest.raises(ServerUnreachable, match="was cut"):
+                await client.put(path, f"{URL}/files/")
 
 
 async def test_metadata_is_announced_first(path: Path) -> None:

@@ -15,6 +15,7 @@ app = App(
     name="upload-progress",
     # Markdown would take a third of the time that it takes to start.
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,
     help="Follow uploads live, as the server receives them.",
     version=version("upload-progress"),
 )

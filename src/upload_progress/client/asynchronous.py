@@ -157,15 +157,16 @@ class AsyncProgressClient:
         source = await open_source(Path(path), content_type)
         if metadata is not None:
             upload_id = await self._announced(source, group, metadata)
-        upload_id = new_upload_id() if upload_id is None else upload_id
+        name = new_upload_id() if upload_id is None else upload_id
         # It also says whether that is an id at all.
-        self.calls.upload_url(upload_id)
+        self.calls.upload_url(name)
         return await Sending(
             self.calls,
             source,
             target_of(address.url, PurePosixPath(source.name)),
-            upload_id,
+            name,
             self._patience(),
+            may_exist=upload_id is not None,
             headers={} if group is None else {"upload-group": group},
             auth=address.basic,
             chunk_bytes=chunk_bytes,

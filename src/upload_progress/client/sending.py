@@ -27,7 +27,7 @@ from upload_progress.errors import (
     UploadProgressError,
     UploadRejected,
 )
-from upload_progress.lifecycle import is_receiving
+from upload_progress.lifecycle import is_final, is_receiving
 from upload_progress.model import ErrorCode, UploadProgress, UploadState
 
 __all__ = [
@@ -88,6 +88,7 @@ class Sending:
     Attributes:
         headers: What every request carries besides what is known here.
         chunk_bytes: How much one request carries, with ``Content-Range``; None for all at once.
+        may_exist: Whether the id may have been used before.
         on_progress: Told each new snapshot.
         on_sent: Told how many bytes were handed to the network.
     """
@@ -100,6 +101,7 @@ class Sending:
     headers: Mapping[str, str] = field(kw_only=True)
     auth: tuple[str, str] | None = field(default=None, kw_only=True)
     chunk_bytes: int | None = field(default=None, kw_only=True)
+    may_exist: bool = field(default=False, kw_only=True)
     on_progress: Callable[[UploadProgress], object] = field(kw_only=True)
     on_sent: Callable[[int], object] = field(kw_only=True)
     _attempt: int = field(default=1, init=False)
@@ -111,6 +113,8 @@ class Sending:
         Raises:
             UploadProgressError: It was not taken; see the errors of ``put``.
         """
+        if self.may_exist:
+            await self._look_back()
         outcome: Sent | UploadProgressError
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._follow)
@@ -123,6 +127,12 @@ class Sending:
         if isinstance(outcome, UploadProgressError):
             raise outcome
         return outcome
+
+    async def _look_back(self) -> None:
+        """See which attempts of that upload are over: their end is not ours."""
+        progress = await self._asked()
+        if progress is not None and is_final(progress.state):
+            self._attempt = progress.attempt + 1
 
     async def _send(self) -> Sent:
         has_failed = False
