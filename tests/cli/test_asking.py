@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.demo_process import COMMAND, DEADLINE_SECONDS, DemoProcess, running_demo
+from upload_progress.cli import commands, main
 
 ALICE = {"UPLOAD_PROGRESS_BASIC": "alice:alice"}
 BIG = 2_000_000
@@ -188,6 +189,18 @@ def test_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
 
     assert sending.returncode == 130
     assert said == ""
+
+
+def test_an_interruption_at_any_other_time_is_one_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "run", interrupted)
+
+    with pytest.raises(SystemExit) as left:
+        main()
+
+    assert left.value.code == 130
 
 
 def test_a_file_that_is_too_large_is_refused(demo: DemoProcess, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from upload_progress.client.watching import Watching
 from upload_progress.errors import UnexpectedAnswer
 from upload_progress.model import UploadProgress
 
-__all__ = ["PATIENCE_SECONDS", "PROBE_BYTES", "PROBE_NAME", "SKEW_SECONDS", "examine"]
+__all__ = ["PATIENCE_SECONDS", "PROBE_BYTES", "PROBE_NAME", "SKEW_SECONDS", "examine", "told"]
 
 PROBE_NAME: Final = "upload-progress-probe"
 PROBE_BYTES: Final = 1024 * 1024
@@ -134,7 +134,7 @@ class _Examination:
                     await socket.receive_text()
                     return None
             except* (HTTPXWSException, httpx2.TransportError) as group:
-                reason = "; ".join(_told(error) for error in group.exceptions)
+                reason = "; ".join(told(error) for error in group.exceptions)
         return reason
 
     async def _look_at_uploads(self) -> None:
@@ -185,7 +185,8 @@ def _since(began: float) -> str:
     return _milliseconds(monotonic() - began)
 
 
-def _told(error: Exception) -> str:
+def told(error: Exception) -> str:
+    """Return what *error* says, or at least what it is."""
     response = getattr(error, "response", None)
     if isinstance(response, httpx2.Response):
         return f"the handshake was answered with {response.status_code}"
