@@ -333,7 +333,8 @@ async def test_ids_made_here_are_random() -> None:
         server = await run_through(
             sink, tracker, scope=head(None, length=BIG), messages=body(bytes(BIG))
         )
-        text = server.headers["upload-id"]
+        first, *others = server.headers["upload-id"]
+        text = "".join(others) + first
         numbers.append(int.from_bytes(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))))
 
     varying = 0

@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from cyclopts import App, Parameter, validators
 
@@ -11,7 +11,7 @@ from upload_progress.cli.extras import require
 
 __all__ = ["app", "demo", "run"]
 
-app = App(
+app: Final[App] = App(
     name="upload-progress",
     # Markdown would take a third of the time that it takes to start.
     help_format="plaintext",

@@ -4,13 +4,18 @@ from importlib import import_module
 
 from upload_progress.errors import MissingExtra
 
-try:
-    import_module("httpx2")
-except ModuleNotFoundError as error:
-    if error.name != "httpx2":
-        raise
-    raise MissingExtra("httpx2", "client") from error
 
-import httpx2  # it is there
+def _require() -> None:
+    try:
+        import_module("httpx2")
+    except ModuleNotFoundError as error:
+        if error.name != "httpx2":
+            raise
+        raise MissingExtra("httpx2", "client") from error
+
+
+_require()
+
+import httpx2  # noqa: E402  # it is there
 
 __all__ = ["httpx2"]
