@@ -126,6 +126,8 @@ def test_bars_end_in_results(is_terminal: bool, monkeypatch: pytest.MonkeyPatch)
         bars.end(rows[0])
         bars.drop(rows[1])
         bars.drop(rows[1])
+        rows[2].progress = evolve(snapshot(), bytes_transferred=3, total_bytes=5)
+        bars.show(rows[2])
 
     shown = screen.getvalue()
     assert "t[b]wo" in shown

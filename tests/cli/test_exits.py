@@ -10,6 +10,7 @@ from upload_progress.cli.exits import code_of, explained, summed_up
     ("error", "code", "mend"),
     [
         (errors.UploadRejected(413, "too large"), 1, ""),
+        (errors.UploadRejected(404, "Not Found"), 1, "Is the URL"),
         (errors.UploadCancelled(), 1, ""),
         (errors.UploadNotFound(), 1, ""),
         (errors.InvalidValue("x", "is bad"), 2, ""),

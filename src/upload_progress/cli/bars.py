@@ -1,6 +1,7 @@
 """Bars on a terminal: one for each upload that runs, and one for all of them."""
 
 import sys
+from functools import reduce
 from typing import Final, Self
 
 from attrs import define, field
@@ -51,7 +52,9 @@ class Bars:
     _console: Console = field(factory=lambda: Console(stderr=True, highlight=False, markup=False))
     _progress: Progress = field(init=False)
     _tasks: dict[int, TaskID] = field(factory=dict, init=False)
-    _rows: list[Row] = field(factory=list, init=False)
+    _rows: dict[int, Row] = field(factory=dict, init=False)
+    _over: tuple[int, int] = field(default=(0, 0), init=False)
+    _count: int = field(default=0, init=False)
     _all: TaskID | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -72,7 +75,8 @@ class Bars:
         task = self._tasks.get(id(row))
         if task is None:
             task = self._tasks[id(row)] = self._add(clean(row.label, LABEL_CHARACTERS))
-            self._rows.append(row)
+            self._rows[id(row)] = row
+            self._count += 1
             self._add_sum()
         done, total = _done(row), _total(row)
         percent = percent_of(row)
@@ -95,6 +99,9 @@ class Bars:
         task = self._tasks.pop(id(row), None)
         if task is not None:
             self._progress.remove_task(task)
+            # Of what is over only its share of the sum stays: there may be very many.
+            del self._rows[id(row)]
+            self._over = _added(self._over, row)
 
     def say(self, line: str) -> None:
         """Say something above the bars."""
@@ -104,7 +111,7 @@ class Bars:
         return self._progress.add_task("", total=None, label=label, percent="", words="")
 
     def _add_sum(self) -> None:
-        if len(self._rows) > 1:
+        if self._count > 1:
             # The last line is the one for all.
             if self._all is not None:
                 self._progress.remove_task(self._all)
@@ -113,11 +120,15 @@ class Bars:
     def _show_sum(self) -> None:
         if self._all is None:
             return
-        done = sum(_done(row) for row in self._rows)
-        total = sum(_total(row) or 0 for row in self._rows)
+        done, total = reduce(_added, self._rows.values(), self._over)
         share = f"{100 * done / total:5.1f} %" if total else ""
         words = f"{spelled(done)} of {spelled(total)}"
         self._progress.update(self._all, completed=done, total=total, percent=share, words=words)
+
+
+def _added(total: tuple[int, int], row: Row) -> tuple[int, int]:
+    """Return how far all are and how much it is, with that of *row*."""
+    return total[0] + _done(row), total[1] + (_total(row) or 0)
 
 
 def _done(row: Row) -> int:

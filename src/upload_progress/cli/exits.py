@@ -40,6 +40,7 @@ _SIGN_IN: Final = (
     "or an entry for this host in ~/.netrc."
 )
 _MOUNT: Final = "Say where the server has its progress routes: --mount /path."
+_TARGET: Final = "Is the URL that of a place for uploads? Folders need one with room for paths."
 _CERTIFICATE: Final = "If you trust it, name the authority that signed it: --cacert FILE."
 
 
@@ -72,6 +73,8 @@ def _mend(error: UploadProgressError) -> str:
     match error:
         case NotAllowed(status=401):
             return _SIGN_IN
+        case UploadRejected(status=404 | 405):
+            return _TARGET
         case UnexpectedAnswer():
             return _MOUNT
         case ServerUnreachable() if "certificate verify failed" in error.problem.lower():
