@@ -19,7 +19,7 @@ from upload_progress.client.calls import Calls, reaching, start_of
 from upload_progress.client.driver import httpx2
 from upload_progress.client.patience import Patience
 from upload_progress.client.sources import Source
-from upload_progress.client.watching import Watching
+from upload_progress.client.watching import Watching, version_of
 from upload_progress.errors import (
     ServerBusy,
     ServerUnreachable,
@@ -105,6 +105,7 @@ class Sending:
     on_progress: Callable[[UploadProgress], object] = field(kw_only=True)
     on_sent: Callable[[int], object] = field(kw_only=True)
     _attempt: int = field(default=1, init=False)
+    _newest: UploadProgress | None = field(default=None, init=False)
     _cut: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
 
     async def run(self) -> Sent:
@@ -240,17 +241,26 @@ class Sending:
         Raises:
             UploadProgressError: It is that the upload failed.
         """
+        if upload_id != self.upload_id:
+            # What was heard until now is about somebody else's.
+            self.upload_id, self._newest = upload_id, None
         patience = None if status is None else LAST_WORD_SECONDS
         watching = Watching(self.calls, Patience(0, 0.0), upload_id=upload_id)
-        last: UploadProgress | None = None
         with suppress(UploadProgressError), anyio.move_on_after(patience):
             async with aclosing(watching.snapshots()) as snapshots:
-                async for last in snapshots:
-                    self.on_progress(last)
+                async for progress in snapshots:
+                    self._tell(progress)
+        last = self._newest
         reason = None if last is None else refusal_in(last)
         if reason is not None:
             raise reason
         return Sent(upload_id, status, content, last)
+
+    def _tell(self, progress: UploadProgress) -> None:
+        """Tell of a snapshot, unless that or a newer one was told: two of us listen at the end."""
+        if self._newest is None or version_of(progress) > version_of(self._newest):
+            self._newest = progress
+            self.on_progress(progress)
 
     async def _follow(self) -> None:
         """Tell of each snapshot; where none can be had, the upload goes on all the same."""
@@ -260,8 +270,8 @@ class Sending:
         with suppress(UploadProgressError):
             async with aclosing(watching.snapshots()) as snapshots:
                 async for progress in snapshots:
-                    if progress.attempt >= self._attempt:
-                        self.on_progress(progress)
+                    if progress.upload_id == self.upload_id and progress.attempt >= self._attempt:
+                        self._tell(progress)
                         if refusal_in(progress) is not None:
                             await anyio.sleep(GRACE_SECONDS)
                             self._cut.cancel()

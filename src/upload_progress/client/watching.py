@@ -33,6 +33,7 @@ __all__ = [
     "NOTHING_MORE",
     "SOON_SECONDS",
     "Watching",
+    "version_of",
 ]
 
 FIRST_WORD_SECONDS: Final = 5.0
@@ -106,7 +107,7 @@ class Watching:
     def _is_new(self, progress: UploadProgress) -> bool:
         if self.upload_id is not None and is_final(progress.state) and not self.endless:
             self._is_over = True
-        version = (progress.attempt, progress.sequence, progress.bytes_transferred)
+        version = version_of(progress)
         if version <= self._seen.get(progress.upload_id, (0, 0, 0)):
             return False
         self._seen[progress.upload_id] = version
@@ -171,6 +172,11 @@ class Watching:
         except InvalidValue as error:
             problem = f"sends events that are no snapshots: {error.problem}"
             raise UnexpectedAnswer(self.calls.address, problem) from None
+
+
+def version_of(progress: UploadProgress) -> _Version:
+    """Return what grows with every news of an upload."""
+    return (progress.attempt, progress.sequence, progress.bytes_transferred)
 
 
 @asynccontextmanager
