@@ -55,6 +55,11 @@ class Backend:
         """Whether it failed a moment ago, and is not to be asked."""
         return self.clock.monotonic() < self._retry_at
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last call failed; it may be time to ask again."""
+        return self._rest_seconds > 0
+
     async def call(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Return the answer to *ask*.
 
@@ -67,19 +72,24 @@ class Backend:
             with anyio.fail_after(CALL_SECONDS):
                 answer = await ask()
         except Exception as error:  # noqa: BLE001  # whatever a driver raises means: not now
-            self._failed(error)
+            self.failed(error)
             raise StoreUnavailable from None
         except asyncio.CancelledError as error:
             # Nobody cancelled this task: the driver waited for one of its own that was.
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            self._failed(error)
+            self.failed(error)
             raise StoreUnavailable from None
-        self._rest_seconds = 0.0
+        self.healed()
         return answer
 
-    def _failed(self, error: BaseException) -> None:
+    def healed(self) -> None:
+        """Take note that it answers."""
+        self._rest_seconds = 0.0
+
+    def failed(self, error: BaseException) -> None:
+        """Take note of a failure, let it rest, and log it once in a while."""
         now = self.clock.monotonic()
         self.failures += 1
         self._rest_seconds = min(

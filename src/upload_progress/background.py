@@ -14,10 +14,12 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 from attrs import define, field
 
+from upload_progress.cluster import Cluster
 from upload_progress.complaints import Complaints
 from upload_progress.errors import TrackerInUse
 from upload_progress.flusher import Flusher
 from upload_progress.hub import Hub, Watcher
+from upload_progress.premises import Premises
 from upload_progress.ticker import Keeper, Ticker
 from upload_progress.wire import Update
 
@@ -26,13 +28,16 @@ __all__ = ["Background"]
 
 @define(eq=False, repr=False)
 class Background:
-    """Runs flusher, ticker and keeper."""
+    """Runs flusher, ticker, keeper, and what connects this worker with the others."""
 
     hub: Hub
     flusher: Flusher
     ticker: Ticker
     keeper: Keeper
+    cluster: Cluster
+    premises: Premises
     complaints: Complaints
+    _is_entered: bool = field(default=False, init=False)
     _tasks: TaskGroup | None = field(default=None, init=False)
     _only_seat: anyio.Lock | None = field(default=None, init=False)
     _sitting: anyio.CancelScope | None = field(default=None, init=False)
@@ -60,24 +65,33 @@ class Background:
         Raises:
             TrackerInUse: It runs already.
         """
-        if self._tasks is not None:
+        if self._is_entered:
             raise TrackerInUse
-        failure: Exception | None = None
+        self._is_entered, failures = True, list[Exception]()
+        try:
+            async with self.premises.held(), self._busy():
+                try:
+                    yield
+                except Exception as error:  # noqa: BLE001  # raised again, outside of the groups
+                    failures.append(error)
+        finally:
+            self._is_entered = False
+        for failure in failures:
+            raise failure
+
+    @asynccontextmanager
+    async def _busy(self) -> AsyncIterator[None]:
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             tasks.start_soon(self._take_over)
             try:
                 yield
-            except Exception as error:  # noqa: BLE001  # raised again, outside of the group
-                failure = error
             finally:
                 self._tasks = None
                 with anyio.CancelScope(shield=True):
                     await self.flusher.flush(everything=True)
                 self.hub.close()
                 tasks.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
 
     async def _take_over(self) -> None:
         if self._sitting is not None:
@@ -90,6 +104,7 @@ class Background:
             tasks.start_soon(self.flusher.run)
             tasks.start_soon(self.ticker.run)
             tasks.start_soon(self.keeper.run)
+            tasks.start_soon(self.cluster.run)
 
     def spawn(self, work: Callable[[], Awaitable[None]]) -> bool:
         """Run *work* beside the rest; return False where nothing runs that could."""

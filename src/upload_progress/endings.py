@@ -5,7 +5,15 @@ from typing import Final
 from upload_progress.lifecycle import Signal
 from upload_progress.model import ErrorCode, UploadError
 
-__all__ = ["ABORTED", "CANCELLED", "DISCONNECTED", "LOWEST_ERROR_STATUS", "RAISED", "ending_of"]
+__all__ = [
+    "ABORTED",
+    "CANCELLED",
+    "DISCONNECTED",
+    "LOST",
+    "LOWEST_ERROR_STATUS",
+    "RAISED",
+    "ending_of",
+]
 
 LOWEST_ERROR_STATUS: Final = 400
 
@@ -16,6 +24,9 @@ ABORTED: Final = UploadError(
 )
 DISCONNECTED: Final = UploadError(
     ErrorCode.CLIENT_DISCONNECTED, "The client disconnected before the last byte."
+)
+LOST: Final = UploadError(
+    ErrorCode.WORKER_LOST, "The server process that received the upload is gone."
 )
 
 

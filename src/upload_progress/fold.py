@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 
 from attrs import evolve
 
+from upload_progress.endings import LOST
 from upload_progress.estimate import eta_seconds
 from upload_progress.lifecycle import Signal, is_final, is_waiting, next_state
 from upload_progress.model import (
@@ -34,9 +35,6 @@ T = TypeVar("T")
 
 _OPEN_RANK: Final = (UploadState.RECEIVING, UploadState.PROCESSING, UploadState.PAUSED)
 _STOPPED: Final = frozenset({UploadState.FAILED, UploadState.CANCELLED})
-_LOST: Final = UploadError(
-    ErrorCode.WORKER_LOST, "The server process that received the upload is gone."
-)
 _EXPIRED: Final = UploadError(ErrorCode.EXPIRED, "No byte came for too long.")
 
 
@@ -47,7 +45,7 @@ def as_of(record: TransferRecord, now: float) -> TransferRecord:
     if is_waiting(record.state):
         ended_at, signal, error = record.expires_at, Signal.EXPIRE, _EXPIRED
     else:
-        ended_at, signal, error = record.lease_until, Signal.LOSE, _LOST
+        ended_at, signal, error = record.lease_until, Signal.LOSE, LOST
     state = next_state(record.state, signal)
     if ended_at is None or ended_at > now or state is None:
         return record

@@ -5,7 +5,7 @@ of one owner and at nobody else's. A watcher that does not read costs its slots 
 nobody; when it reads again it gets the newest of each upload, and never misses the last.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from attrs import define, field
@@ -20,14 +20,23 @@ __all__ = ["HEARTBEAT_SECONDS", "Hub", "Topic", "Watcher"]
 HEARTBEAT_SECONDS: Final = 15.0
 
 
+def _tell_nobody(_owner: str) -> None:
+    """Stand in until there is somebody who follows other workers."""
+
+
 @define(eq=False, repr=False)
 class Hub:
-    """Knows who watches whom, in this process."""
+    """Knows who watches whom, in this process.
+
+    Attributes:
+        on_watched: Told of each owner who has got a first watcher.
+    """
 
     _by_owner: dict[str, dict[Watcher, None]] = field(factory=dict, init=False)
     _watchers: dict[Watcher, None] = field(factory=dict, init=False)
     _beats: TimingWheel[Watcher] = field(factory=lambda: TimingWheel(0.5), init=False)
     delivered: int = field(default=0, init=False)
+    on_watched: Callable[[str], None] = field(default=_tell_nobody, init=False)
     courier: Courier = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -49,7 +58,10 @@ class Hub:
 
     def join(self, owner: str, watcher: Watcher) -> None:
         """Deliver the updates of *owner* to *watcher*, too."""
+        is_first = owner not in self._by_owner
         self._by_owner.setdefault(owner, {})[watcher] = None
+        if is_first:
+            self.on_watched(owner)
 
     def part(self, owner: str, watcher: Watcher) -> None:
         """Deliver nothing more of *owner* to *watcher*."""
@@ -65,6 +77,18 @@ class Hub:
     def is_watched(self, owner: str | None) -> bool:
         """Tell whether anybody here watches uploads of *owner*."""
         return owner in self._by_owner
+
+    def owners(self) -> list[str]:
+        """Return whose uploads are watched here."""
+        return list(self._by_owner)
+
+    def topics(self) -> set[Topic]:
+        """Return the uploads that are watched here by their ids."""
+        return {topic for watcher in self._watchers for topic in watcher.uploads}
+
+    def wide_owners(self) -> set[str]:
+        """Return of whom a group, or everything, is watched here."""
+        return {owner for watcher in self._watchers for owner in watcher.wide_owners}
 
     def deliver(self, update: Update) -> None:
         """Bring *update* to whoever follows its upload."""

@@ -19,6 +19,7 @@ __all__ = [
     "CapabilityIdentity",
     "Identity",
     "alphabet_bits",
+    "as_identity",
 ]
 
 CAPABILITY_BITS: Final = 120
@@ -102,3 +103,8 @@ class CapabilityIdentity(Identity):
     def listable(self) -> bool:
         """Never: a list would hand out the ids."""
         return False
+
+
+def as_identity(owner: str | Identity) -> Identity:
+    """Return *owner* as an identity: a string names one."""
+    return owner if isinstance(owner, Identity) else Identity(owner)

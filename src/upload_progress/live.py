@@ -10,7 +10,7 @@ from typing import Final
 from attrs import define, field
 
 from upload_progress.desk import Desk
-from upload_progress.endings import ABORTED, CANCELLED, DISCONNECTED, RAISED, ending_of
+from upload_progress.endings import ABORTED, CANCELLED, DISCONNECTED, LOST, RAISED, ending_of
 from upload_progress.fold import fold, newest
 from upload_progress.identity import Identity
 from upload_progress.lifecycle import Signal, is_final, is_receiving, next_state
@@ -165,6 +165,10 @@ class LiveUpload:
         """The owner wants it to stop: it ends, and the running transfer is cut."""
         if self._end(Signal.CANCEL, CANCELLED) and self.on_cut is not None:
             self.on_cut()
+
+    def lost(self) -> None:
+        """Others took this process for dead, and have ended the upload: what comes is not told."""
+        self._end(Signal.LOSE, LOST)
 
     def _end(self, signal: Signal, error: UploadError | None) -> bool:
         state = next_state(self.state, signal)

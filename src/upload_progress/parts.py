@@ -4,13 +4,14 @@ from typing import Protocol
 
 from attrs import frozen
 
-from upload_progress.backend import Backend
 from upload_progress.background import Background
+from upload_progress.cluster import Cluster
 from upload_progress.complaints import Complaints
 from upload_progress.flusher import Flusher
 from upload_progress.hub import Hub
 from upload_progress.limits import Limits
-from upload_progress.ports import Clock, EventPublisher, SessionStore
+from upload_progress.ports import Clock, EventFeed, EventPublisher, Post, SessionStore
+from upload_progress.premises import Guards, Premises
 from upload_progress.reading import Reader
 from upload_progress.reception import Reception
 from upload_progress.registry import Registry
@@ -27,6 +28,8 @@ class Settings(Protocol):
 
     store: SessionStore
     publisher: EventPublisher | None
+    feed: EventFeed | None
+    post: Post | None
     policy: ThrottlePolicy
     limits: Limits
     mount_path: str
@@ -50,6 +53,7 @@ class Parts:
     ticker: Ticker
     keeper: Keeper
     background: Background
+    cluster: Cluster
     reader: Reader
     sessions: Sessions
     reception: Reception
@@ -59,7 +63,8 @@ class Parts:
         """Put the parts together; nothing runs and nothing connects yet."""
         store, clock, hub = settings.store, settings.clock, settings.hub
         limits, path = settings.limits, settings.mount_path
-        guard, complaints = Backend("the session store", clock), Complaints(clock)
+        guards, complaints = Guards(clock), Complaints(clock)
+        guard = guards.of(store, "the session store")
         registry = Registry(limits)
         flusher = Flusher(
             hub=hub,
@@ -67,7 +72,7 @@ class Parts:
             store=store,
             store_guard=guard,
             publisher=settings.publisher,
-            publisher_guard=Backend("the event publisher", clock),
+            publisher_guard=guards.of(settings.publisher, "the event publisher"),
             source=settings.source,
             on_saved=registry.remove,
             complaints=complaints,
@@ -75,7 +80,10 @@ class Parts:
         ticker = Ticker(hub, flusher, clock, complaints)
         flusher.on_sent = ticker.watch
         keeper = Keeper(clock, store, guard, flusher, path, lambda: settings.worker, complaints)
-        background = Background(hub, flusher, ticker, keeper, complaints)
+        cluster = Cluster.assemble(settings, guards, hub, registry, complaints)
+        keeper.on_lapse = cluster.recheck.everything
+        premises = Premises(guards.resources)
+        background = Background(hub, flusher, ticker, keeper, cluster, premises, complaints)
         return cls(
             hub=hub,
             registry=registry,
@@ -83,8 +91,9 @@ class Parts:
             ticker=ticker,
             keeper=keeper,
             background=background,
+            cluster=cluster,
             reader=Reader(registry, store, guard, clock, path),
-            sessions=Sessions(store, guard, flusher, clock, limits, path),
+            sessions=Sessions(store, guard, flusher, registry, cluster.correspondence, settings),
             reception=Reception(
                 registry, settings, due=flusher.add, watch=ticker.watch, breathe=background.breathe
             ),
@@ -102,6 +111,9 @@ class Parts:
             updates_delivered=self.hub.delivered,
             store_failures=flusher.store_guard.failures,
             publisher_failures=flusher.publisher_guard.failures,
+            events_heard=self.cluster.relay.heard,
+            events_refused=self.cluster.relay.refused,
+            letters_spoiled=self.cluster.correspondence.spoiled,
             ends_dropped=flusher.dropped,
             swept=self.keeper.swept,
             untracked=self.reception.untracked,

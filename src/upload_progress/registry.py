@@ -54,6 +54,10 @@ class Registry:
         """Return the live uploads of *owner*, newest first."""
         return list(reversed(self._owners.get(owner, {}).values()))
 
+    def everything(self) -> list[LiveUpload]:
+        """Return all live uploads."""
+        return [upload for uploads in self._owners.values() for upload in uploads.values()]
+
     def __len__(self) -> int:
         """How many there are."""
         return self._size

@@ -17,6 +17,9 @@ class Statistics:
         updates_delivered: Snapshots put into watchers' slots.
         store_failures: Calls to the store that failed or took too long.
         publisher_failures: The same for the publisher.
+        events_heard: Events of other workers that came for watchers here.
+        events_refused: Events that were not of the owner whose channel they came over.
+        letters_spoiled: Letters of other workers that could not be read, or were too many.
         ends_dropped: Ends that the store never got because it was away for too long.
         swept: Uploads that expired or lost their worker, ended by this process.
         untracked: Uploads received without progress, because a limit was reached.
@@ -30,6 +33,9 @@ class Statistics:
     updates_delivered: int
     store_failures: int
     publisher_failures: int
+    events_heard: int
+    events_refused: int
+    letters_spoiled: int
     ends_dropped: int
     swept: int
     untracked: int

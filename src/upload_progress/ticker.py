@@ -5,7 +5,7 @@ which it has to; the store hands out what is overdue in small portions; and betw
 portions of work the event loop gets its turn.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import groupby
 from typing import Final
 
@@ -33,6 +33,7 @@ __all__ = [
     "PORTION",
     "PORTIONS",
     "RENEW_SECONDS",
+    "SUSPECT_SECONDS",
     "SWEEP_SECONDS",
     "TICK_SECONDS",
     "Keeper",
@@ -44,7 +45,12 @@ PORTION: Final = 200
 LEASE_SECONDS: Final = 15.0
 RENEW_SECONDS: Final = 5.0
 SWEEP_SECONDS: Final = 1.0
+SUSPECT_SECONDS: Final = 3.0
 PORTIONS: Final = 10
+
+
+async def _ignore() -> None:
+    """Stand in until somebody cares about a lease that ran out."""
 
 
 @define(eq=False, repr=False)
@@ -101,6 +107,7 @@ class Keeper:
 
     Attributes:
         swept: Uploads that were ended because they expired or lost their worker.
+        on_lapse: Called when the lease had run out: others may have ended what lives here.
     """
 
     clock: Clock
@@ -111,6 +118,8 @@ class Keeper:
     worker: Callable[[], str]
     complaints: Complaints
     swept: int = field(default=0, init=False)
+    on_lapse: Callable[[], Awaitable[None]] = field(default=_ignore, init=False)
+    _suspect_until: float = field(default=0.0, init=False)
     _renewed_at: float | None = field(default=None, init=False)
     _kept_at: float | None = field(default=None, init=False)
 
@@ -131,6 +140,8 @@ class Keeper:
         self._kept_at = self.clock.monotonic()
         try:
             await self._renew()
+            if self.clock.monotonic() < self._suspect_until:
+                await self.on_lapse()
             for _ in range(PORTIONS):
                 if await self._sweep() < PORTION:
                     return
@@ -146,6 +157,9 @@ class Keeper:
             return
         worker = self.worker()
         await self.guard.call(lambda: self.store.renew(worker, seconds=LEASE_SECONDS))
+        if self._renewed_at is not None and now - self._renewed_at >= LEASE_SECONDS:
+            # Who took it for dead may be about to write.
+            self._suspect_until = now + SUSPECT_SECONDS
         self._renewed_at = now
 
     async def _sweep(self) -> int:
@@ -157,10 +171,7 @@ class Keeper:
             self._renewed_at = None
             await self._renew()
         if lost:
-            ends = [
-                evolve(as_of(record, now), sequence=record.sequence + 1, updated_at=now)
-                async for record in paced(lost)
-            ]
+            ends = [_end_of(as_of(record, now), now) async for record in paced(lost)]
             await self.guard.call(lambda: self.store.save(ends))
             await self._tell(ends)
             self.swept += len(ends)
@@ -175,3 +186,10 @@ class Keeper:
             progress = fold(group, now=self.clock.time(), mount_path=self.mount_path)
             assert progress is not None  # noqa: S101  # no group is empty
             self.flusher.post(Update(key.owner, progress))
+
+
+def _end_of(ended: TransferRecord, now: float) -> TransferRecord:
+    """Return the last version: the same, whoever makes it, where several workers do at once."""
+    return evolve(
+        ended, sequence=ended.sequence + 1, updated_at=ended.finished_at or now, worker=None
+    )

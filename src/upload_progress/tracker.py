@@ -1,19 +1,18 @@
 """``ProgressTracker``: what an application makes one of, and mounts."""
 
 import builtins
-import os
-import secrets
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from typing import Unpack
 
 from attrs import define, field
 
+from upload_progress.checks import check_mount_path, check_stall
+from upload_progress.correspondence import Correspondence
 from upload_progress.description import Described
-from upload_progress.errors import InvalidValue, UploadEnded
 from upload_progress.fold import sum_of
 from upload_progress.hub import Hub, Watcher
-from upload_progress.identity import Identity
+from upload_progress.identity import Identity, as_identity
 from upload_progress.limits import Limits
 from upload_progress.live import LiveUpload
 from upload_progress.memory import MemoryStore
@@ -25,24 +24,22 @@ from upload_progress.model import (
     UploadState,
 )
 from upload_progress.parts import Parts
-from upload_progress.ports import Clock, EventPublisher, SessionStore, SystemClock
+from upload_progress.ports import (
+    Clock,
+    EventFeed,
+    EventPublisher,
+    Post,
+    SessionStore,
+    SystemClock,
+)
 from upload_progress.statistics import Statistics
 from upload_progress.throttle import DEFAULT_POLICY, ThrottlePolicy
 from upload_progress.upload import Upload
 from upload_progress.watch import Watch
 from upload_progress.wire import Update
+from upload_progress.worker import Worker
 
 __all__ = ["ProgressTracker", "Statistics"]
-
-
-def _positive(_instance: object, _attribute: object, value: float) -> None:
-    if not value > 0:
-        raise InvalidValue("stall_after_seconds", f"must be above 0, not {value!r}")
-
-
-def _mount_path(_instance: object, _attribute: object, value: str) -> None:
-    if not value.startswith("/") or value.endswith("/"):
-        raise InvalidValue("mount_path", f"starts with a slash and ends without, not {value!r}")
 
 
 @define(eq=False, repr=False, kw_only=True)
@@ -52,6 +49,8 @@ class ProgressTracker:
     Args:
         store: Where sessions are kept; in memory by default.
         publisher: Where ``UploadProgressUpdated`` events go; nowhere by default.
+        feed: Where events of other workers come from; the publisher, if it can.
+        post: Carries commands between workers; the publisher, if it can.
         policy: When a report is due.
         limits: How much one owner, one socket and the process may hold.
         mount_path: Where ``progress_routes`` are mounted, as clients see it: links begin so.
@@ -65,19 +64,26 @@ class ProgressTracker:
 
     store: SessionStore = field(factory=MemoryStore)
     publisher: EventPublisher | None = None
+    feed: EventFeed | None = None
+    post: Post | None = None
     policy: ThrottlePolicy = DEFAULT_POLICY
     limits: Limits = field(factory=Limits)
-    mount_path: str = field(default="/uploads", validator=_mount_path)
-    stall_after_seconds: float = field(default=30.0, validator=_positive)
+    mount_path: str = field(default="/uploads", validator=check_mount_path)
+    stall_after_seconds: float = field(default=30.0, validator=check_stall)
     source: str = "/upload-progress"
     clock: Clock = field(factory=SystemClock)
     hub: Hub = field(factory=Hub, init=False)
     has_routes: bool = field(default=False, init=False)
     _parts: Parts = field(init=False)
-    _worker: tuple[int, str] = field(default=(0, ""), init=False)
+    _worker: Worker = field(factory=Worker, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Put the parts together; nothing runs and nothing connects yet."""
+        publisher: object = self.publisher
+        if self.feed is None and isinstance(publisher, EventFeed):
+            self.feed = publisher
+        if self.post is None and isinstance(publisher, Post):
+            self.post = publisher
         self._parts = Parts.assemble(self)
 
     def __repr__(self) -> str:
@@ -87,9 +93,12 @@ class ProgressTracker:
     @property
     def worker(self) -> str:
         """The name of this process; a fork gets one of its own."""
-        if self._worker[0] != os.getpid():
-            self._worker = (os.getpid(), secrets.token_urlsafe(8))
-        return self._worker[1]
+        return self._worker.name
+
+    @property
+    def correspondence(self) -> Correspondence:
+        """How this worker asks others, and answers them."""
+        return self._parts.cluster.correspondence
 
     def lifespan(self, _app: object = None) -> AbstractAsyncContextManager[None]:
         """Run the background work; for ``Starlette(lifespan=tracker.lifespan)``.
@@ -168,7 +177,7 @@ class ProgressTracker:
             group=group,
             metadata=metadata,
         )
-        return self._parts.reception.track(_identity(owner), upload_id, said)
+        return self._parts.reception.track(as_identity(owner), upload_id, said)
 
     async def announce(
         self,
@@ -188,7 +197,7 @@ class ProgressTracker:
             StoreUnavailable: The store does not answer.
         """
         return await self._parts.sessions.announce(
-            _identity(owner),
+            as_identity(owner),
             filename=filename,
             total_bytes=total_bytes,
             content_type=content_type,
@@ -227,7 +236,7 @@ class ProgressTracker:
             InvalidValue: The cursor is none, or the limit is no number above 0.
             StoreUnavailable: The store does not answer.
         """
-        identity = _identity(owner)
+        identity = as_identity(owner)
         if not identity.listable:
             return UploadPage((), sum_of(()))
         return await self._parts.reader.list(
@@ -242,18 +251,7 @@ class ProgressTracker:
             UploadEnded: It has completed or failed already.
             StoreUnavailable: The store does not answer, and the upload is not received here.
         """
-        key = self.key(upload_id, owner)
-        live = self._parts.registry.find(key.owner, key.upload_id)
-        if live is None:
-            cancelled = await self._parts.sessions.cancel(key)
-            live = self._parts.registry.find(key.owner, key.upload_id)
-            # A request may have begun to carry it while the store was asked.
-            if live is None or live.is_ended:
-                return cancelled
-        live.cancel()
-        if live.state is not UploadState.CANCELLED:
-            raise UploadEnded(live.state)
-        return live.snapshot()
+        return await self._parts.sessions.cancel(self.key(upload_id, owner))
 
     def watch(self, upload_id: str, *, owner: str | Identity) -> Watch:
         """Follow an upload: ``async for snapshot in tracker.watch(...)``, its end last."""
@@ -282,8 +280,4 @@ class ProgressTracker:
 
     def key(self, upload_id: str, owner: str | Identity) -> UploadKey:
         """Return the key of *upload_id* in the namespace of *owner*."""
-        return UploadKey(_identity(owner).owner_of(upload_id), upload_id)
-
-
-def _identity(owner: str | Identity) -> Identity:
-    return owner if isinstance(owner, Identity) else Identity(owner)
+        return UploadKey(as_identity(owner).owner_of(upload_id), upload_id)

@@ -1,9 +1,10 @@
-"""Events inside this process: a publisher and a feed in one.
+"""Events inside this process: a publisher, a feed and a post in one.
 
 Each listener holds one slot per upload: one that is slow gets the newest event of each, and
 the memory it costs is bounded by the number of uploads it is behind on, up to a limit.
 """
 
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
@@ -40,10 +41,27 @@ class _Listener(AsyncIterator[CloudEvent]):
 
 
 @define(eq=False, repr=False)
+class _Box(AsyncIterator[bytes]):
+    _letters: deque[bytes] = field(factory=lambda: deque(maxlen=MAX_WAITING), init=False)
+    _woken: anyio.Event = field(factory=anyio.Event, init=False)
+
+    def put(self, letter: bytes) -> None:
+        self._letters.append(letter)
+        self._woken.set()
+
+    async def __anext__(self) -> bytes:
+        while not self._letters:
+            self._woken = anyio.Event()
+            await self._woken.wait()
+        return self._letters.popleft()
+
+
+@define(eq=False, repr=False)
 class MemoryPublisher:
-    """An ``EventPublisher`` and ``EventFeed`` for consumers in the same process."""
+    """An ``EventPublisher``, ``EventFeed`` and ``Post`` for trackers in the same process."""
 
     _listeners: dict[_Listener, None] = field(factory=dict, init=False)
+    _boxes: dict[str, _Box] = field(factory=dict, init=False)
 
     async def publish(self, events: Sequence[CloudEvent]) -> None:
         """Hand *events* to whoever listens."""
@@ -60,3 +78,18 @@ class MemoryPublisher:
             yield listener
         finally:
             del self._listeners[listener]
+
+    async def send(self, worker: str, letter: bytes) -> None:
+        """Put *letter* into the box of *worker*; it is lost where there is none."""
+        box = self._boxes.get(worker)
+        if box is not None:
+            box.put(letter)
+
+    @asynccontextmanager
+    async def letters(self, worker: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Empty the box of *worker*, from now on."""
+        box = self._boxes[worker] = _Box()
+        try:
+            yield box
+        finally:
+            del self._boxes[worker]
