@@ -135,6 +135,8 @@ class Sessions:
         cancelled = self._cancel_here(UploadKey(plea.owner, plea.upload_id))
         if cancelled is None:
             return None
+        # Stored before it is answered: who cancelled it will read it as cancelled.
+        await self.flusher.flush(ends=True)
         # What may be long is in the store: a letter stays small.
         return encode_json(evolve(cancelled, filename=None, content_type=None, metadata=None))
 
