@@ -19,7 +19,6 @@ from upload_progress import (
     UploadState,
 )
 from upload_progress.publishers import MemoryPublisher
-from upload_progress.testing import FaultyPublisher, FaultyStore
 
 pytestmark = pytest.mark.anyio
 
@@ -72,6 +71,14 @@ async def test_the_transfer_is_cut_where_it_runs() -> None:
     async with workers.running() as [one, other]:
         cancelled = list[UploadProgress]()
 
+        async def receive(tracker: ProgressTracker) -> None:
+            said = {"k": "v" * 4000}
+            async with tracker.track(
+                owner="ann", upload_id="up", filename="name", metadata=said
+            ) as upload:
+                upload.advance(5)
+                await anyio.sleep_forever()
+
         async def cancel() -> None:
             await stored(workers.memory)
             cancelled.append(await other.cancel("up", owner="ann"))
@@ -79,11 +86,7 @@ async def test_the_transfer_is_cut_where_it_runs() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(cancel)
             with pytest.raises(UploadCancelled):
-                async with one.track(
-                    owner="ann", upload_id="up", filename="name", metadata={"k": "v" * 4000}
-                ) as upload:
-                    upload.advance(5)
-                    await anyio.sleep_forever()
+                await receive(one)
 
         [answer] = cancelled
         assert answer.state is S.CANCELLED

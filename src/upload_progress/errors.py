@@ -87,12 +87,14 @@ class QuotaExceeded(UploadProgressError):
 
     Attributes:
         limit: The name of the limit, a field of ``Limits``.
+        allowed: How many it allows.
         retry_after_seconds: When it may be worth trying again.
     """
 
     def __init__(self, limit: str, allowed: int, retry_after_seconds: int = 5) -> None:
         super().__init__(f"The limit {limit} is reached: {allowed} are allowed.")
         self.limit = limit
+        self.allowed = allowed
         self.retry_after_seconds = retry_after_seconds
 
 

@@ -12,10 +12,11 @@ from attrs import define
 
 from upload_progress.complaints import Complaints
 from upload_progress.connection import Connection
-from upload_progress.errors import UploadNotFound
+from upload_progress.errors import StoreUnavailable, UploadNotFound
 from upload_progress.identity import Identity
 from upload_progress.model import is_upload_id
 from upload_progress.ports import Authenticate, Clock
+from upload_progress.starlette.afar import TicketOffice
 from upload_progress.starlette.authenticators import challenges_of
 from upload_progress.starlette.origins import Origins
 from upload_progress.starlette.problems import (
@@ -26,7 +27,7 @@ from upload_progress.starlette.problems import (
     Refused,
 )
 from upload_progress.starlette.rooms import is_same_identity
-from upload_progress.starlette.tickets import Admission, Tickets
+from upload_progress.starlette.tickets import Admission, Voucher
 
 __all__ = ["AUTHENTICATE_SECONDS", "Door", "check_id"]
 
@@ -55,10 +56,14 @@ class Door:
 
     authenticate: Authenticate
     origins: Origins
-    tickets: Tickets
+    tickets: TicketOffice
     clock: Clock
     complaints: Complaints
     revalidate_seconds: float
+
+    def __attrs_post_init__(self) -> None:
+        """Let other workers ask about those who were let in here."""
+        self.tickets.ask_again = self._ask
 
     async def admit(self, connection: Connection) -> Admission:
         """Let a request in.
@@ -96,13 +101,21 @@ class Door:
         ticket = connection.query.get("ticket")
         if ticket is None:
             return None
-        admission = self.tickets.redeem(ticket)
+        admission = await self.tickets.redeem(ticket)
         if admission is None:
             raise self._refusal(connection)
         other = await self._ask(connection)
         if other is not None and not is_same_identity(other, admission.identity) and other.listable:
             raise self._refusal(connection)
         return admission
+
+    async def _ask_again(self, admission: Admission) -> Identity | None:
+        if not isinstance(admission.proof, Voucher):
+            return await self._ask(admission.proof)
+        try:
+            return await self.tickets.vouch(admission.proof)
+        except StoreUnavailable:
+            raise Refused(UNCHECKED) from None
 
     async def _by_credentials(self, connection: Connection) -> Admission:
         identity = await self._ask(connection)
@@ -149,7 +162,7 @@ class Door:
                 left = min(left, ends - self.clock.time())
             await anyio.sleep(max(left, 0.0))
             try:
-                identity = await self._ask(admission.proof)
+                identity = await self._ask_again(admission)
             except Refused as refused:
                 return refused.problem
             if identity is None or not is_same_identity(identity, admission.identity):

@@ -117,15 +117,15 @@ class Rest:
         identity = admission.identity
         body = await read_body(exchange.receive, Subscription, most_bytes=self._most_bytes)
         upload_id = check_id(identity, exchange.parameter("upload_id"))
-        guest = self.site.rooms.find(body.client_id, identity)
-        guest.add(await self.site.tracker.get(upload_id, owner=identity))
+        await self.site.sockets.add(body.client_id, identity, upload_id)
         return Response(status_code=204, headers=COMMON_HEADERS)
 
     async def unsubscribe(self, exchange: Exchange) -> Response:
         """``DELETE /uploads/{client_id}/unsubscribe``: take one or all off a socket."""
         admission = await self.site.door.admit(exchange.connection)
-        guest = self.site.rooms.find(exchange.parameter("client_id"), admission.identity)
-        guest.drop(exchange.connection.query.get("upload_id"))
+        client_id = exchange.parameter("client_id")
+        upload_id = exchange.connection.query.get("upload_id")
+        await self.site.sockets.drop(client_id, admission.identity, upload_id)
         return Response(status_code=204, headers=COMMON_HEADERS)
 
     async def ticket(self, exchange: Exchange) -> Response:

@@ -69,6 +69,10 @@ class Rooms:
         finally:
             del self._guests[guest.client_id]
 
+    def get(self, client_id: str) -> Guest | None:
+        """Return the socket of that name, whosever it is; None where there is none."""
+        return self._guests.get(client_id)
+
     def find(self, client_id: str, identity: Identity) -> Guest:
         """Return the socket of that name.
 

@@ -10,6 +10,7 @@ from upload_progress.complaints import Complaints
 from upload_progress.errors import InvalidValue
 from upload_progress.ports import Authenticate
 from upload_progress.starlette.access import Door
+from upload_progress.starlette.afar import Sockets, TicketOffice
 from upload_progress.starlette.origins import Origins
 from upload_progress.starlette.rest import Rest
 from upload_progress.starlette.rooms import Rooms
@@ -58,7 +59,7 @@ def progress_routes(
         if not seconds > 0:
             raise InvalidValue(name, "must be more than 0")
     tracker.has_routes = True
-    tickets = Tickets(tracker.clock)
+    tickets = TicketOffice(tracker, Tickets(tracker.clock), 3 * revalidate_seconds)
     door = Door(
         authenticate,
         Origins.of(allowed_origins),
@@ -68,7 +69,8 @@ def progress_routes(
         revalidate_seconds,
     )
     rooms = Rooms(tracker.limits.sockets_per_owner)
-    return _routes(Site(tracker, door, rooms, tickets, stream_life_seconds))
+    sockets = Sockets(tracker, rooms)
+    return _routes(Site(tracker, door, rooms, sockets, tickets, stream_life_seconds))
 
 
 def _routes(site: Site) -> list[BaseRoute]:

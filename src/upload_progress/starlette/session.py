@@ -27,6 +27,7 @@ from upload_progress.starlette.problems import problem_of
 from upload_progress.starlette.site import Site
 from upload_progress.starlette.tickets import Admission
 from upload_progress.wire import Update, encode_json
+from upload_progress.worker import SEPARATOR
 
 __all__ = [
     "BURST_MESSAGES",
@@ -58,8 +59,8 @@ class Session:
 
     Attributes:
         only: The one upload of a socket of its own; None on a socket for many.
-        client_id: The socket's name, 128 random bits: who knows it, and is the same user,
-            may add uploads to it.
+        client_id: The socket's name, its worker's and 128 random bits: who knows it, and is
+            the same user, may add uploads to it.
     """
 
     site: Site
@@ -68,13 +69,17 @@ class Session:
     receive: Receive
     send: Send
     only: str | None = None
-    client_id: str = field(factory=lambda: secrets.token_urlsafe(16), init=False)
+    client_id: str = field(init=False)
     _unsent: list[str] = field(factory=list, init=False)
     _room: anyio.Event = field(factory=anyio.Event, init=False)
     _ending: int | None = field(default=None, init=False)
     _ends: anyio.Event = field(factory=anyio.Event, init=False)
     _bad_messages: int = field(default=0, init=False)
     _paid_until: float = field(default=0.0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Name the socket so that other workers know where it is."""
+        self.client_id = self.site.tracker.worker + SEPARATOR + secrets.token_urlsafe(16)
 
     @property
     def identity(self) -> Identity:

@@ -14,6 +14,7 @@ from upload_progress.connection import Connection
 from upload_progress.errors import UploadProgressError
 from upload_progress.hub import Watcher
 from upload_progress.starlette.access import Door
+from upload_progress.starlette.afar import Sockets, TicketOffice
 from upload_progress.starlette.problems import (
     COMMON_HEADERS,
     NOT_FOUND,
@@ -23,7 +24,7 @@ from upload_progress.starlette.problems import (
     problem_response,
 )
 from upload_progress.starlette.rooms import Rooms, seat_name
-from upload_progress.starlette.tickets import Admission, Tickets
+from upload_progress.starlette.tickets import Admission
 from upload_progress.tracker import ProgressTracker
 from upload_progress.wire import encode_json
 
@@ -43,7 +44,8 @@ class Site:
     tracker: ProgressTracker
     door: Door
     rooms: Rooms
-    tickets: Tickets
+    sockets: Sockets
+    tickets: TicketOffice
     stream_life_seconds: float
     _is_checked: bool = field(default=False, init=False)
 

@@ -22,6 +22,8 @@ __all__ = [
     "TICKET_SECONDS",
     "Admission",
     "Tickets",
+    "Voucher",
+    "digest_of",
 ]
 
 TICKET_SECONDS: Final = 30
@@ -31,16 +33,30 @@ MOST_PER_IDENTITY: Final = 50
 
 
 @frozen
+class Voucher:
+    """Stands for a request that showed to another worker who is asking.
+
+    Attributes:
+        worker: Which.
+        digest: By which ticket that worker knows it.
+    """
+
+    worker: str
+    digest: bytes = field(repr=False)
+
+
+@frozen
 class Admission:
     """Somebody was let in.
 
     Attributes:
         identity: Who.
-        proof: The request that showed it: asked again when it is to be shown once more.
+        proof: The request that showed it, or who has seen that: asked again when it is to be
+            shown once more.
     """
 
     identity: Identity
-    proof: Connection
+    proof: Connection | Voucher
 
 
 @frozen
@@ -59,19 +75,23 @@ class Tickets:
     _tickets: dict[bytes, _Ticket] = field(factory=dict, init=False)
     _issued: dict[str, list[bytes]] = field(factory=dict, init=False)
 
-    def issue(self, admission: Admission) -> str:
-        """Return a new ticket for who was admitted: 192 random bits, URL-safe."""
-        ticket = secrets.token_urlsafe(TICKET_BYTES)
+    def issue(self, admission: Admission, *, prefix: str = "") -> str:
+        """Return a new ticket for who was admitted: *prefix* and 192 random bits, URL-safe."""
+        ticket = prefix + secrets.token_urlsafe(TICKET_BYTES)
         name = admission.identity.id
         self._make_room(name)
-        digest = _digest(ticket)
+        digest = digest_of(ticket)
         self._tickets[digest] = _Ticket(admission, self.clock.monotonic() + TICKET_SECONDS)
         self._issued.setdefault(name, []).append(digest)
         return ticket
 
     def redeem(self, ticket: str) -> Admission | None:
         """Take *ticket* back, for good; None when it is none, or not any more."""
-        found = self._take(_digest(ticket))
+        return self.take_back(digest_of(ticket))
+
+    def take_back(self, digest: bytes) -> Admission | None:
+        """Take back the ticket with that hash."""
+        found = self._take(digest)
         if found is None or found.expires_at <= self.clock.monotonic():
             return None
         return found.admission
@@ -100,5 +120,6 @@ class Tickets:
         return len(self._tickets)
 
 
-def _digest(ticket: str) -> bytes:
+def digest_of(ticket: str) -> bytes:
+    """Return what a ticket is known by where it must not be read."""
     return hashlib.sha256(ticket.encode("utf-8", "surrogatepass")).digest()
