@@ -102,7 +102,7 @@ class Relay:
     _asked_at: dict[Topic, float] = field(factory=dict, init=False)
     _ended: set[Topic] = field(factory=set, init=False)
     _tasks: TaskGroup | None = field(default=None, init=False)
-    _woken: anyio.Event | None = field(default=None, init=False)
+    _woken: anyio.Event = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         """Hear of owners that are watched from now on."""
@@ -119,6 +119,7 @@ class Relay:
         """Follow for ever."""
         if self.is_alone:
             return
+        self._woken = anyio.Event()
         try:
             async with anyio.create_task_group() as self._tasks:
                 for owner in self.hub.owners():
@@ -158,8 +159,7 @@ class Relay:
 
     def _distrust(self, line: _Line) -> None:
         line.is_stale = True
-        if self._woken is not None:
-            self._woken.set()
+        self._woken.set()
 
     async def _hear(self, owner: str, event: CloudEvent) -> None:
         progress = event.data

@@ -23,9 +23,18 @@ from tests.starlette.house import (
 )
 from upload_progress import Identity, Limits, MemoryStore, ProgressTracker
 from upload_progress.connection import Connection
-from upload_progress.letters import Outcome, SocketPlea, Who, pack
+from upload_progress.letters import (
+    CancelPlea,
+    Outcome,
+    SocketPlea,
+    TicketPlea,
+    Vouched,
+    Who,
+    pack,
+)
 from upload_progress.ports import Authenticate
 from upload_progress.publishers import MemoryPublisher
+from upload_progress.starlette.tickets import digest_of
 from upload_progress.testing import FaultyStore
 
 pytestmark = pytest.mark.anyio
@@ -229,3 +238,17 @@ async def test_a_stream_is_let_in_by_a_ticket_of_another_worker() -> None:
             assert (await line.hear())["body"].startswith(b"retry:")
             event = (await line.hear())["body"].decode()
             assert json.loads(event.partition("data: ")[2])["state"] == "pending"
+
+
+async def test_questions_are_answered_about_what_is_here_only() -> None:
+    async with workers() as [one, other]:
+        ask = other.tracker.correspondence.ask
+        plea = TicketPlea(digest_of(f"{one.tracker.worker}.never"))
+        assert await ask(one.tracker.worker, "vouch", plea) is None
+        assert await ask(one.tracker.worker, "ticket", plea) is None
+        ticket = await issue(one)
+        assert await enter(other, ticket) == 101
+        answer = await ask(one.tracker.worker, "vouch", TicketPlea(digest_of(ticket)))
+        assert answer == pack(Vouched(Who.of(Identity("alice"))))
+        cancel = CancelPlea("alice", "none")
+        assert await ask(one.tracker.worker, "cancel", cancel) is None
