@@ -7,6 +7,7 @@ import anyio
 from anyio.abc import TaskStatus
 
 from upload_progress import ProgressTracker, UploadState
+from upload_progress.ports import Missed
 from upload_progress.publishers.memory import MemoryPublisher
 from upload_progress.wire import encode_json
 
@@ -18,6 +19,8 @@ async def consume(*, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) 
     async with publisher.listen() as events:
         task_status.started()
         async for event in events:
+            if isinstance(event, Missed):
+                continue  # the line was down: who keeps a copy reads the store again
             print(encode_json(event).decode())
             if event.data.state is UploadState.COMPLETED:
                 return

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from attrs import define, field
 
@@ -35,6 +35,9 @@ who knocks at it connects to himself."""
 Probe = Callable[[], bool]
 
 
+NOBODY: Final = {"user": "nobody", "group": "nogroup", "extra_groups": ()}
+
+
 def free_port() -> int:
     """Return a port of 127.0.0.1 on which nobody listens."""
     while True:
@@ -47,8 +50,7 @@ def free_port() -> int:
 def new_folder(name: str) -> Path:
     """Return a new folder that ``nobody`` may use, if that is who will run the server."""
     folder = Path(tempfile.mkdtemp(prefix=f"upload-progress-{name}-"))
-    if os.geteuid() == 0:
-        shutil.chown(folder, "nobody", "nogroup")
+    shutil.chown(folder, *(("nobody", "nogroup") if os.geteuid() == 0 else (os.getuid(),)))
     return folder
 
 
@@ -117,7 +119,8 @@ class Daemon:
         """Start it, and wait until it answers."""
         for companion in self.companions:
             companion.healthy()
-        user = {"user": "nobody", "group": "nogroup", "extra_groups": ()}
+        other = self.as_nobody and os.geteuid() == 0
+        user: dict[str, Any] = NOBODY if other else {}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command,
@@ -127,7 +130,7 @@ class Daemon:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                **(user if self.as_nobody and os.geteuid() == 0 else {}),  # type: ignore[arg-type]  # as Popen has them
+                **user,
             )
         deadline = time.monotonic() + self.start_seconds
         while not self.is_ready():

@@ -47,9 +47,9 @@ MODULES = {module_name(path): path.read_text(encoding="utf-8") for path in PACKA
 # --- the floor plan: imports only go down ---------------------------------------------------------
 
 FLOORS = [
-    {"errors", "model", "identity", "connection", "limits", "worker", "checks"},
+    {"errors", "model", "identity", "connection", "limits", "worker", "checks", "drivers"},
     {"lifecycle", "fold", "throttle", "estimate", "pulse", "arrival", "wheel", "wire", "transfers"}
-    | {"description", "documents", "endings", "letters"},
+    | {"description", "documents", "endings", "letters", "cloudevents"},
     {"ports"},
     {"tracker", "upload", "live", "backend", "flusher", "pacing", "ticker", "hub"}
     | {
@@ -64,8 +64,9 @@ FLOORS = [
         "recording",
     }
     | {"registry", "sessions", "stages", "statistics", "watch", "watcher"}
-    | {"courier", "cluster", "correspondence", "premises", "recheck", "relay"},
-    {"stores", "publishers", "instrumentation"},
+    | {"courier", "cluster", "correspondence", "premises", "recheck", "relay"}
+    | {"feed", "switchboard"},
+    {"stores", "publishers", "instrumentation"} | {"redis_client"},
     {"asgi"},
     {"starlette", "client", "cli", "demo", "static", "testing"},
     # The package itself: what it shows is for users, and never for its own modules.

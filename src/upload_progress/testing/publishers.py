@@ -9,7 +9,7 @@ from attrs import evolve
 
 from upload_progress.fold import fold
 from upload_progress.model import TransferRecord, UploadState
-from upload_progress.ports import EventFeed, EventPublisher, Missed
+from upload_progress.ports import EventFeed, EventPublisher, Missed, Post
 from upload_progress.wire import CloudEvent, event_of
 
 __all__ = ["PATIENCE_SECONDS", "PublisherContract"]
@@ -94,6 +94,25 @@ class PublisherContract:
             await publisher.publish(self._events(record, 1))
 
         await publisher.publish(self._events(record, 2))
+
+    async def test_a_letter_comes_to_its_worker_only(self, publisher: EventPublisher) -> None:
+        """As it was sent, where the publisher is a post, too."""
+        if not isinstance(publisher, Post):
+            return
+        async with publisher.letters("w1") as ours, publisher.letters("w.*") as others:
+            await publisher.send("w.*", b"\xff to others")
+            await publisher.send("nobody", b"lost")
+            await publisher.send("w1", b"\x00 to us")
+
+            with anyio.fail_after(PATIENCE_SECONDS):
+                assert await _next_letter(ours) == b"\x00 to us"
+                assert await _next_letter(others) == b"\xff to others"
+
+
+async def _next_letter(box: AsyncIterator[bytes | Missed]) -> bytes:
+    while isinstance(letter := await anext(box), Missed):
+        continue
+    return letter
 
 
 async def _next(feed: AsyncIterator[CloudEvent | Missed]) -> CloudEvent:

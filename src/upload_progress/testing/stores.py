@@ -1,5 +1,6 @@
 """The contract of stores."""
 
+import anyio
 import pytest
 from attrs import evolve
 
@@ -33,6 +34,58 @@ class StoreContract(TimeContract):
 
         assert await store.load(UploadKey("ann", "other"), UploadKey("bob", "video")) == []
         assert (await store.list("bob")).uploads == ()
+
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            (("a:b", "c"), ("a", "b:c")),
+            (("A", "c"), ("a", "c")),
+            (("a", "c"), ("a ", "c")),
+            (("a*", "c"), ("ab", "c")),
+            (("\u00fc", "c"), ("u\u0308", "c")),
+        ],
+    )
+    async def test_owners_never_collide(
+        self,
+        store: SessionStore,
+        record: TransferRecord,
+        one: tuple[str, str],
+        other: tuple[str, str],
+    ) -> None:
+        """Whatever their names look like, put together or to each other."""
+        keys = [UploadKey(*one), UploadKey(*other)]
+        records = [
+            evolve(record, owner=key.owner, upload_id=key.upload_id, received_bytes=number)
+            for number, key in enumerate(keys)
+        ]
+
+        await store.save(records)
+
+        for key, each in zip(keys, records, strict=True):
+            assert plain(await store.load(key)) == [each]
+            [upload] = (await store.list(key.owner)).uploads
+            assert plain(upload) == [each]
+
+    async def test_a_batch_is_taken_in_its_order(
+        self, store: SessionStore, record: TransferRecord
+    ) -> None:
+        """Versions of one record in one batch are as good as in several."""
+        versions = [evolve(record, sequence=sequence) for sequence in (5, 7, 6)]
+
+        await store.save(versions)
+
+        assert plain(await store.load(record.key)) == [versions[1]]
+
+    async def test_writers_at_the_same_time_do_not_lose_each_others_records(
+        self, store: SessionStore, record: TransferRecord
+    ) -> None:
+        """Each transfer has one writer, and an upload many."""
+        records = [evolve(record, transfer_id=f"t{number}") for number in range(8)]
+        async with anyio.create_task_group() as tasks:
+            for each in records:
+                tasks.start_soon(store.save, [evolve(each, sequence=4), each])
+
+        assert plain(await store.load(record.key)) == plain(records)
 
     async def test_many_are_saved_and_loaded_at_once(
         self, store: SessionStore, record: TransferRecord

@@ -1,0 +1,287 @@
+"""Sessions in Redis: for several workers, on one machine or many.
+
+Each operation is one script, hence one round trip, whatever the number of uploads. Redis decides
+which version of a record is the last, by ``(attempt, sequence)``, and its clock says whose lease
+has run out. Every key has a time to live from birth, so that nothing stays if all workers go away.
+
+A cluster of Redis spreads owners over ``shards``; all that is an owner's lies in one slot.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from hashlib import sha1
+from types import TracebackType
+from typing import Any, Final, Self
+from zlib import crc32
+
+import msgspec
+from attrs import define, evolve, field
+
+from upload_progress.drivers import explained
+from upload_progress.fold import deciding, newest
+from upload_progress.lifecycle import is_final, is_waiting
+from upload_progress.memory import Retention
+from upload_progress.model import TransferRecord, UploadKey, UploadState
+from upload_progress.ports import RecordPage
+from upload_progress.stores import scripts
+from upload_progress.switchboard import key_of
+from upload_progress.wire import pack_record, unpack_record
+
+try:
+    from redis.asyncio import Redis, RedisCluster
+    from redis.exceptions import NoScriptError
+
+    from upload_progress.redis_client import checked_client, open_client
+except ImportError as error:
+    raise explained(error, "redis", "redis") from None
+
+__all__ = ["AGAIN_SECONDS", "NEWBORN_SECONDS", "PORTION", "SCANNED", "SHARDS", "RedisStore"]
+
+PORTION: Final = 500
+"""Records in one script: Redis does nothing else meanwhile."""
+SCANNED: Final = 1000
+"""Uploads that one look into a list goes through; a page may come out shorter."""
+SHARDS: Final = 16
+AGAIN_SECONDS: Final = 5.0
+NEWBORN_SECONDS: Final = 60.0
+"""The lease of a worker that has not renewed it yet."""
+
+_KINDS: Final = {
+    UploadState.PENDING: "N",
+    UploadState.RECEIVING: "R",
+    UploadState.PROCESSING: "R",
+    UploadState.PAUSED: "P",
+    UploadState.COMPLETED: "C",
+    UploadState.FAILED: "S",
+    UploadState.CANCELLED: "S",
+}
+_VERSION: Final = b"1\t"
+
+Found = Sequence[tuple[bytes, Sequence[bytes]]]
+
+
+@define(eq=False, repr=False)
+class RedisStore:
+    """A ``SessionStore`` in Redis 6.2 or newer, for asyncio.
+
+    Args:
+        client: A ready client, which does not decode responses and stays open, of a server or of
+            a cluster.
+        retention: How long sessions are kept.
+        prefix: What the names of all keys begin with.
+        shards: Over how many slots owners are spread; the same for all workers. One by default,
+            16 for a cluster.
+
+    Attributes:
+        spoiled: Records that were passed over, since nothing here could read them.
+    """
+
+    client: Redis | RedisCluster
+    retention: Retention = field(factory=Retention, kw_only=True)
+    prefix: str = field(default="upload-progress", kw_only=True)
+    shards: int = field(kw_only=True)
+    spoiled: int = field(default=0, init=False)
+    _is_ours: bool = field(default=False, init=False)
+
+    @shards.default
+    def _default_shards(self) -> int:
+        return SHARDS if isinstance(self.client, RedisCluster) else 1
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse a client that decodes."""
+        checked_client(self.client)
+
+    @classmethod
+    def open(
+        cls, url: str, *, retention: Retention | None = None, prefix: str = "upload-progress"
+    ) -> Self:
+        """Return one with a client of its own, which it closes.
+
+        Args:
+            url: ``redis://…``, ``rediss://…`` or ``unix://…``, as redis-py takes it.
+            retention: As above.
+            prefix: As above.
+
+        Raises:
+            InvalidValue: The URL is none of these.
+        """
+        store = cls(open_client(url), retention=retention or Retention(), prefix=prefix)
+        store._is_ours = True
+        return store
+
+    async def __aenter__(self) -> Self:
+        """Do nothing: a connection is made when it is first needed."""
+        return self
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        """Close the client that was opened here; one that was given stays open."""
+        if self._is_ours:
+            await self.client.aclose()
+
+    # Where things lie
+
+    def _shard(self, owner: str) -> int:
+        return crc32(owner.encode()) % self.shards
+
+    def _by_shard(self, keys: Sequence[UploadKey]) -> dict[int, list[UploadKey]]:
+        shards: dict[int, list[UploadKey]] = defaultdict(list)
+        for key in keys:
+            shards[self._shard(key_of(key.owner))].append(key)
+        return shards
+
+    async def _run(self, script: str, shard: int, *args: str | bytes | float) -> Any:  # noqa: ANN401  # what the script returns
+        base = f"{self.prefix}:{{{shard}}}"
+        sha = sha1(script.encode(), usedforsecurity=False).hexdigest()
+        try:
+            return await self.client.evalsha(sha, 1, base, *args)
+        except NoScriptError:
+            return await self.client.eval(script, 1, base, *args)
+
+    # Writing
+
+    async def save(self, records: Sequence[TransferRecord]) -> None:
+        """Keep *records*; one that was overtaken changes nothing."""
+        shards: dict[int, list[bytes]] = defaultdict(list)
+        for record in records:
+            owner = key_of(record.owner)
+            shards[self._shard(owner)].append(_row(owner, record))
+        ended_ms = max(1, round(self.retention.ended_seconds * 1000))
+        terms = (ended_ms, self.retention.waiting_seconds, NEWBORN_SECONDS)
+        for shard, rows in shards.items():
+            for start in range(0, len(rows), PORTION):
+                packed = b"".join(rows[start : start + PORTION])
+                await self._run(scripts.SAVE, shard, packed, *terms)
+
+    async def renew(self, worker: str, *, seconds: float) -> None:
+        """Prolong the lease of *worker*."""
+        for shard in range(self.shards):
+            await self._run(scripts.RENEW, shard, key_of(worker), seconds)
+
+    # Reading
+
+    async def load(self, *keys: UploadKey) -> list[TransferRecord]:
+        """Return all records of those uploads."""
+        records: list[TransferRecord] = []
+        for shard, theirs in self._by_shard(keys).items():
+            members = _packed(*(_member(key) for key in theirs))
+            now, leases, found = await self._run(scripts.LOAD, shard, members)
+            uploads = self._read(now, leases, found)
+            records += [record for upload in uploads for record in upload]
+        return records
+
+    async def list(
+        self,
+        owner: str,
+        *,
+        group: str | None = None,
+        ended_since: float | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> RecordPage:
+        """Return the uploads of *owner*, newest first; a page may be shorter than *limit*."""
+        name = key_of(owner)
+        now, leases, found, further = await self._run(
+            scripts.LIST,
+            self._shard(name),
+            name,
+            cursor or "",
+            limit,
+            "" if group is None else key_of(group),
+            "" if ended_since is None else f"{ended_since:.6f}",
+            SCANNED,
+        )
+        uploads = [tuple(upload) for upload in self._read(now, leases, found)]
+        return RecordPage(tuple(uploads), further.decode() or None)
+
+    async def overdue(self, *, limit: int) -> Sequence[TransferRecord]:
+        """Return open records whose lease ran out, or that waited too long."""
+        overdue: list[TransferRecord] = []
+        for shard in range(self.shards):
+            left = limit - len(overdue)
+            if left > 0:
+                now, leases, found = await self._run(scripts.OVERDUE, shard, left, AGAIN_SECONDS)
+                for upload in self._read(now, leases, found):
+                    overdue += _lost(upload, time.time())
+        return overdue[:limit]
+
+    def _read(
+        self, now: bytes, leases: Sequence[bytes], found: Found
+    ) -> Iterator[Sequence[TransferRecord]]:
+        """Decode uploads, and stamp them with the times that only the store knows."""
+        # By our clock: only how long a lease still lasts is said by that of the server.
+        skew = time.time() - float(now)
+        until = {
+            worker.decode(): float(moment) + skew
+            for worker, moment in zip(leases[::2], leases[1::2], strict=True)
+        }
+        for member, fields in found:
+            upload_id = member.decode().partition(":")[2]
+            values = dict(zip(fields[::2], fields[1::2], strict=True))
+            owner = values.pop(b"", b"").decode()
+            records = [self._record(owner, upload_id, value) for value in values.values()]
+            upload = newest(self._stamped(record, until) for record in records if record)
+            if upload:
+                yield upload
+
+    def _record(self, owner: str, upload_id: str, value: bytes) -> TransferRecord | None:
+        head, _, packed = value.partition(b"\n")
+        try:
+            if head.startswith(_VERSION):
+                return unpack_record(owner, upload_id, packed)
+        except (msgspec.MsgspecError, UnicodeError, ValueError):
+            pass
+        self.spoiled += 1
+        return None
+
+    def _stamped(self, record: TransferRecord, until: dict[str, float]) -> TransferRecord:
+        if is_final(record.state):
+            return record
+        if is_waiting(record.state):
+            return evolve(record, expires_at=record.updated_at + self.retention.waiting_seconds)
+        return evolve(record, lease_until=until.get(key_of(record.worker or "")))
+
+
+def _member(key: UploadKey) -> str:
+    return f"{key_of(key.owner)}:{key.upload_id}"
+
+
+def _packed(*strings: str | bytes) -> bytes:
+    """Return many arguments as one, which the driver sends faster: each behind its length."""
+    encoded = [each.encode() if isinstance(each, str) else each for each in strings]
+    return b"".join(len(each).to_bytes(4) + each for each in encoded)
+
+
+def _row(owner: str, record: TransferRecord) -> bytes:
+    """Return what the script takes: where it goes, and what it is."""
+    at = (record.finished_at if is_final(record.state) else None) or record.updated_at
+    head = (
+        str(record.attempt),
+        str(record.sequence),
+        _KINDS[record.state],
+        f"{at:.6f}",
+        key_of(record.worker) if record.worker is not None else "",
+        key_of(record.group) if record.group is not None else "",
+    )
+    packed = pack_record(evolve(record, lease_until=None, expires_at=None))
+    value = b"%b%b\n%b" % (_VERSION, "\t".join(head).encode(), packed)
+    created = f"{record.created_at:.6f}"
+    return _packed(owner, record.owner, record.upload_id, record.transfer_id, value, created)
+
+
+def _lost(upload: Sequence[TransferRecord], now: float) -> Iterator[TransferRecord]:
+    """Return what is to be ended of an upload: whose worker is gone, or what waited too long."""
+    decided = deciding(upload)
+    if is_final(decided.state):
+        return
+    if is_waiting(decided.state):
+        yield decided
+        return
+    for record in upload:
+        if record.lease_until is not None and record.lease_until <= now:
+            yield record

@@ -1,0 +1,39 @@
+"""A driver that is not installed: who needs it says how to get it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+WITHOUT = """
+import importlib, sys
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == sys.argv[1]:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Finder())
+try:
+    importlib.import_module(sys.argv[2])
+except ImportError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("missing", "module", "extra"),
+    [
+        ("redis", "upload_progress.redis_client", "redis"),
+        ("redis", "upload_progress.stores.redis", "redis"),
+        ("redis", "upload_progress.publishers.redis", "redis"),
+    ],
+)
+def test_a_missing_driver_is_named_with_the_line_that_mends_it(
+    missing: str, module: str, extra: str
+) -> None:
+    run = [sys.executable, "-c", WITHOUT, missing, module]
+    finished = subprocess.run(run, capture_output=True, text=True, check=True, timeout=60)
+
+    wanted = f"{missing} is not installed: pip install 'upload-progress[{extra}]'"
+    assert finished.stdout == f"MissingExtra {wanted}\n"
