@@ -64,9 +64,9 @@ FLOORS = [
         "recording",
     }
     | {"registry", "sessions", "stages", "statistics", "watch", "watcher"}
-    | {"courier", "cluster", "correspondence", "premises", "recheck", "relay"}
-    | {"feed", "switchboard"},
-    {"stores", "publishers", "instrumentation"} | {"redis_client"},
+    | {"courier", "cluster", "correspondence", "premises", "recheck", "relay", "backends"}
+    | {"feed", "switchboard", "redis_client", "redis_scripts"},
+    {"stores", "publishers", "instrumentation"},
     {"asgi"},
     {"starlette", "client", "cli", "demo", "static", "testing"},
     # The package itself: what it shows is for users, and never for its own modules.

@@ -3,10 +3,11 @@
 import builtins
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
-from typing import Unpack
+from typing import Self, Unpack
 
 from attrs import define, field
 
+from upload_progress.backends import TrackerSettings, connect
 from upload_progress.checks import check_mount_path, check_stall
 from upload_progress.correspondence import Correspondence
 from upload_progress.description import Described
@@ -15,23 +16,10 @@ from upload_progress.hub import Hub, Watcher
 from upload_progress.identity import Identity, as_identity
 from upload_progress.limits import Limits
 from upload_progress.live import LiveUpload
-from upload_progress.memory import MemoryStore
-from upload_progress.model import (
-    Metadata,
-    UploadKey,
-    UploadPage,
-    UploadProgress,
-    UploadState,
-)
+from upload_progress.memory import MemoryStore, Retention
+from upload_progress.model import Metadata, UploadKey, UploadPage, UploadProgress, UploadState
 from upload_progress.parts import Parts
-from upload_progress.ports import (
-    Clock,
-    EventFeed,
-    EventPublisher,
-    Post,
-    SessionStore,
-    SystemClock,
-)
+from upload_progress.ports import Clock, EventFeed, EventPublisher, Post, SessionStore, SystemClock
 from upload_progress.statistics import Statistics
 from upload_progress.throttle import DEFAULT_POLICY, ThrottlePolicy
 from upload_progress.upload import Upload
@@ -86,6 +74,30 @@ class ProgressTracker:
             self.post = publisher
         self._parts = Parts.assemble(self)
 
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        events: str | None = None,
+        retention: Retention | None = None,
+        **settings: Unpack[TrackerSettings],
+    ) -> Self:
+        """Return one over the store at *url*, such as ``redis://…`` or ``memory:``.
+
+        Args:
+            url: Where sessions are kept, for as long as ``retention`` says.
+            events: Where events go, and come from; the same place by default.
+            retention: See ``Retention``.
+            settings: As above.
+
+        Raises:
+            InvalidValue: Nothing here is for such a URL.
+            MissingExtra: Its driver is not installed.
+        """
+        store, publisher = connect(url, events, retention)
+        return cls(store=store, publisher=publisher, **settings)
+
     def __repr__(self) -> str:
         """Show how much there is, and no secrets of a store or publisher."""
         return f"<ProgressTracker {self.mount_path} {len(self._parts.registry)} live uploads>"
@@ -97,7 +109,7 @@ class ProgressTracker:
 
     @property
     def correspondence(self) -> Correspondence:
-        """How this worker asks others, and answers them."""
+        """How this worker asks others."""
         return self._parts.cluster.correspondence
 
     def lifespan(self, _app: object = None) -> AbstractAsyncContextManager[None]:

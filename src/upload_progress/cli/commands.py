@@ -34,6 +34,8 @@ def demo(
     port: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))] = 8000,
     data: Path | None = None,
     slow: Annotated[Size | None, Parameter(converter=read_size)] = None,
+    store: str = "memory:",
+    events: str | None = None,
 ) -> None:
     """Run an artifact server with a web page, to watch uploads arrive.
 
@@ -44,11 +46,13 @@ def demo(
         port: The port to listen on; 0 takes a free one.
         data: The folder for received files; without it, a temporary one.
         slow: Read each upload at this many bytes per second, such as 500k or 2M.
+        store: Where sessions are kept, such as redis://127.0.0.1; several demos can share it.
+        events: Where events go, such as redis://127.0.0.1; by default where the store is.
     """
     require("starlette", "uvicorn", "websockets", "python_multipart", extra="demo")
     from upload_progress.demo import Settings, serve  # noqa: PLC0415  # it needs the extra
 
-    serve(Settings(host, port, data, slow))
+    serve(Settings(host, port, data, slow, store, events))
 
 
 def run() -> int:

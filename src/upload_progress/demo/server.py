@@ -39,12 +39,16 @@ class Settings:
     Attributes:
         data: Where received files are kept; None for a temporary folder.
         slow_bytes_per_second: How fast each upload is read; None for as fast as it comes.
+        store: The URL of the session store.
+        events: The URL of the broker; None for the store's own.
     """
 
     host: str
     port: int
     data: Path | None
     slow_bytes_per_second: int | None
+    store: str = "memory:"
+    events: str | None = None
 
 
 def serve(settings: Settings) -> None:
@@ -52,13 +56,14 @@ def serve(settings: Settings) -> None:
 
     Raises:
         CannotServe: The address or the folder cannot be had.
+        InvalidValue: Nothing here is for such a store or broker.
     """
+    tracker, stop = ProgressTracker.from_url(settings.store, events=settings.events), Stop()
     listening = _listen(settings.host, settings.port)
     with contextlib.ExitStack() as stack:
         stack.enter_context(listening)
         stack.enter_context(_ending_by_exit())
         root = settings.data or Path(stack.enter_context(TemporaryDirectory(prefix=_PREFIX)))
-        tracker, stop = ProgressTracker(), Stop()
         app = create_app(
             tracker,
             root=root,

@@ -18,13 +18,13 @@ from zlib import crc32
 import msgspec
 from attrs import define, evolve, field
 
+from upload_progress import redis_scripts as scripts
 from upload_progress.drivers import explained
 from upload_progress.fold import deciding, newest
 from upload_progress.lifecycle import is_final, is_waiting
 from upload_progress.memory import Retention
 from upload_progress.model import TransferRecord, UploadKey, UploadState
 from upload_progress.ports import RecordPage
-from upload_progress.stores import scripts
 from upload_progress.switchboard import key_of
 from upload_progress.wire import pack_record, unpack_record
 
@@ -58,7 +58,7 @@ _KINDS: Final = {
 }
 _VERSION: Final = b"1\t"
 
-Found = Sequence[tuple[bytes, Sequence[bytes]]]
+_Found = Sequence[tuple[bytes, Sequence[bytes]]]
 
 
 @define(eq=False, repr=False)
@@ -211,7 +211,7 @@ class RedisStore:
         return overdue[:limit]
 
     def _read(
-        self, now: bytes, leases: Sequence[bytes], found: Found
+        self, now: bytes, leases: Sequence[bytes], found: _Found
     ) -> Iterator[Sequence[TransferRecord]]:
         """Decode uploads, and stamp them with the times that only the store knows."""
         # By our clock: only how long a lease still lasts is said by that of the server.

@@ -1,0 +1,205 @@
+"""Several processes that share nothing but a store: what one receives is known to all."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+
+import anyio
+import httpx2
+import pytest
+from attrs import define
+
+from tests.conftest import RequireProgram
+from tests.demo_process import DemoProcess, running_demo
+from tests.simulation import deadline
+from upload_progress import UploadProgress, UploadState
+from upload_progress.wire import decode_progress
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """What is tested are servers: who asks them does not matter."""
+    return "asyncio"
+
+
+SIZE = 3_000_000
+SECONDS = 60.0
+
+
+@pytest.fixture(scope="module", params=["redis"])
+def store_url(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture(scope="module")
+def demos(store_url: str) -> Iterator[list[DemoProcess]]:
+    """Run two demos, the first of which takes its time."""
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(running_demo("--slow", "1M", "--store", store_url))
+            for _ in range(2)
+        ]
+
+
+@pytest.fixture
+def big(tmp_path: Path) -> Path:
+    path = tmp_path / "big.bin"
+    path.write_bytes(os.urandom(SIZE))
+    return path
+
+
+@pytest.fixture
+def curl(require_program: RequireProgram) -> str:
+    return require_program("curl", install="get it with: apt-get install curl")
+
+
+@contextmanager
+def sending(
+    curl: str, demo: DemoProcess, path: Path, upload_id: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Send *path* with curl, beside the block."""
+    headers = ["-H", f"Upload-Id: {upload_id}", "--max-time", "60"]
+    command = [curl, "-sS", "-u", "alice:alice", "-T", str(path), *headers]
+    command += ["-w", "\n%{http_code}", f"{demo.url}/files/{upload_id}.bin"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def ended(process: subprocess.Popen[bytes]) -> str:
+    """Return the status that curl got, in the end."""
+    said, _ = process.communicate(timeout=SECONDS)
+    return said.decode().rpartition("\n")[2]
+
+
+@define
+class Looker:
+    """Somebody who asks one demo."""
+
+    http: httpx2.AsyncClient
+    demo: DemoProcess
+
+    async def poll(self, upload_id: str) -> UploadProgress | None:
+        """Ask once."""
+        answer = await self.http.get(f"/uploads/{upload_id}/progress")
+        return decode_progress(answer.content) if answer.status_code == 200 else None
+
+    async def found(self, upload_id: str, state: UploadState = UploadState.RECEIVING) -> None:
+        """Ask until it is there, and some bytes of it."""
+        found: UploadProgress | None = None
+        while found is None or found.state is not state or not found.bytes_transferred:
+            await anyio.sleep(0.02)
+            found = await self.poll(upload_id)
+
+    async def stream(self, upload_id: str) -> AsyncIterator[UploadProgress]:
+        """Follow by SSE to the end."""
+        accept = {"accept": "text/event-stream"}
+        async with self.http.stream(
+            "GET", f"/uploads/{upload_id}/progress", headers=accept
+        ) as answer:
+            assert answer.status_code == 200
+            async for line in answer.aiter_lines():
+                if line.startswith("data: "):
+                    yield decode_progress(line.removeprefix("data: "))
+
+
+@asynccontextmanager
+async def looking(demo: DemoProcess, user: str = "alice") -> AsyncIterator[Looker]:
+    patience = httpx2.Timeout(SECONDS)
+    async with httpx2.AsyncClient(base_url=demo.url, auth=(user, user), timeout=patience) as http:
+        with deadline(SECONDS):
+            yield Looker(http, demo)
+
+
+async def test_what_one_receives_is_polled_and_streamed_at_the_other(
+    demos: list[DemoProcess], big: Path, curl: str
+) -> None:
+    one, other = demos
+    with sending(curl, one, big, "followed") as upload:
+        async with looking(other) as looker, looking(other, "bob") as stranger:
+            await looker.found("followed")
+            assert await stranger.poll("followed") is None
+            seen = [snapshot async for snapshot in looker.stream("followed")]
+            last = await looker.poll("followed")
+        assert ended(upload) == "201"
+
+    assert seen[-1].state is UploadState.COMPLETED
+    assert last == seen[-1]
+    assert last.bytes_transferred == SIZE
+    sizes = [snapshot.bytes_transferred for snapshot in seen]
+    assert sizes == sorted(sizes)
+    assert len({size // (SIZE // 10) for size in sizes}) >= 5
+    assert [each.sequence for each in seen] == sorted({each.sequence for each in seen})
+
+
+async def test_a_socket_at_one_is_spoken_on_from_the_other(
+    demos: list[DemoProcess], big: Path, curl: str
+) -> None:
+    one, other = demos
+    async with looking(one) as here, looking(other) as there:
+        with sending(curl, one, big, "spoken"):
+            async with here.http.websocket("/uploads/progress") as socket:
+                client_id = json.loads(await socket.receive_text())["client_id"]
+                await there.found("spoken")
+                target = {"client_id": client_id}
+                answer = await there.http.post("/uploads/spoken/subscribe", json=target)
+                assert answer.status_code == 204
+                assert json.loads(await socket.receive_text())["type"] == "subscribed"
+                told = json.loads(await socket.receive_text())
+                assert told["upload"]["upload_id"] == "spoken"
+                answer = await there.http.delete(f"/uploads/{client_id}/unsubscribe")
+                assert answer.status_code == 204
+                is_off = False
+                while not is_off:
+                    told = json.loads(await socket.receive_text())
+                    is_off = told["type"] == "unsubscribed"
+
+
+async def test_what_one_receives_is_cancelled_through_the_other(
+    demos: list[DemoProcess], big: Path, curl: str
+) -> None:
+    one, other = demos
+    async with looking(one) as here, looking(other) as there:
+        with sending(curl, one, big, "cancelled") as upload:
+            await there.found("cancelled")
+            answer = await there.http.delete("/uploads/cancelled")
+            assert answer.status_code == 202
+            assert decode_progress(answer.content).state is UploadState.CANCELLED
+            assert ended(upload) in {"409", "000"}
+        for looker in (here, there):
+            last = await looker.poll("cancelled")
+            assert last is not None
+            assert last.state is UploadState.CANCELLED
+            assert 0 < last.bytes_transferred < SIZE
+
+
+async def test_what_a_killed_worker_received_is_lost_in_time(
+    store_url: str, demos: list[DemoProcess], big: Path, curl: str
+) -> None:
+    """P04: ``kill -9``; the lease runs out, and some other worker says so."""
+    _, other = demos
+    with (
+        running_demo("--slow", "100k", "--store", store_url) as doomed,
+        sending(curl, doomed, big, "lost"),
+    ):
+        async with looking(other) as looker:
+            await looker.found("lost")
+            doomed.process.kill()
+            killed_at = anyio.current_time()
+            seen = [snapshot async for snapshot in looker.stream("lost")]
+            lasted = anyio.current_time() - killed_at
+
+    error = seen[-1].error
+    assert error is not None
+    assert (seen[-1].state, error.code) == (UploadState.FAILED, "worker_lost")
+    assert lasted <= 20
+    assert len([each for each in seen if each.state is UploadState.FAILED]) == 1

@@ -1,0 +1,53 @@
+"""From a URL to a tracker."""
+
+from __future__ import annotations
+
+import pytest
+
+from upload_progress import InvalidValue, MemoryStore, ProgressTracker, Retention
+from upload_progress.publishers.redis import RedisPublisher
+from upload_progress.stores.redis import RedisStore
+
+REDIS = "redis://user:secret@127.0.0.1:1/0"
+
+
+def test_memory_is_a_place_like_others() -> None:
+    tracker = ProgressTracker.from_url("memory:", mount_path="/there", retention=Retention(5.0))
+
+    assert isinstance(tracker.store, MemoryStore)
+    assert tracker.store.retention.ended_seconds == 5.0
+    assert tracker.publisher is None
+    assert tracker.mount_path == "/there"
+
+
+@pytest.mark.parametrize("url", [REDIS, "rediss://127.0.0.1", "unix:///nowhere.sock"])
+def test_redis_is_store_and_broker_at_once(url: str) -> None:
+    tracker = ProgressTracker.from_url(url, retention=Retention(ended_seconds=5.0))
+
+    assert isinstance(tracker.store, RedisStore)
+    assert tracker.store.retention.ended_seconds == 5.0
+    assert isinstance(tracker.publisher, RedisPublisher)
+    assert [tracker.feed, tracker.post] == [tracker.publisher] * 2
+    assert "secret" not in repr(tracker)
+
+
+def test_store_and_broker_may_be_different() -> None:
+    tracker = ProgressTracker.from_url("memory:", events=REDIS)
+
+    assert isinstance(tracker.store, MemoryStore)
+    assert isinstance(tracker.publisher, RedisPublisher)
+    assert ProgressTracker.from_url(REDIS, events="memory:").publisher is None
+
+
+@pytest.mark.parametrize(
+    ("url", "events", "said"),
+    [
+        ("mysql://u:secret@h", None, r"store URL: must begin with one of memory:, redis:"),
+        ("memory:", "mqtt://u:secret@h", r"events URL: must begin with one of memory:, redis:"),
+        ("redis://h:port", None, "is no URL of Redis"),
+    ],
+)
+def test_what_is_for_nothing_here_is_refused(url: str, events: str | None, said: str) -> None:
+    with pytest.raises(InvalidValue, match=said) as caught:
+        ProgressTracker.from_url(url, events=events)
+    assert "secret" not in str(caught.value)
