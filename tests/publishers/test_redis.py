@@ -20,7 +20,7 @@ from upload_progress.model import TransferRecord
 from upload_progress.ports import Missed
 from upload_progress.publishers.redis import RedisPublisher, _Line
 from upload_progress.switchboard import Box, Listener, Switchboard, key_of
-from upload_progress.testing import PATIENCE_SECONDS, PublisherContract
+from upload_progress.testing import PATIENCE_SECONDS, PostContract, PublisherContract
 from upload_progress.wire import CloudEvent
 
 pytestmark = pytest.mark.anyio
@@ -173,3 +173,10 @@ async def test_what_a_client_subscribed_again_by_itself_is_found_out() -> None:
         await subscriptions._attend(told)
     await subscriptions._attend({"type": "message", "pattern": None, "channel": 5, "data": b""})
     await subscriptions._attend({"type": "message", "pattern": None, "channel": b"d", "data": b""})
+
+
+class TestRedisPost(PostContract):
+    @pytest.fixture
+    async def post(self, redis_url: str) -> AsyncIterator[RedisPublisher]:
+        async with opened(redis_url) as publisher:
+            yield publisher

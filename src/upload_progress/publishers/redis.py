@@ -29,7 +29,7 @@ try:
 except ImportError as error:
     raise explained(error, "redis", "redis") from None
 
-__all__ = ["RedisPublisher"]
+__all__ = ["CALL_SECONDS", "RedisPublisher"]
 
 _CONFIRMATIONS: Final = frozenset({"subscribe", "psubscribe"})
 
