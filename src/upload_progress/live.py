@@ -7,7 +7,7 @@ the flusher takes what is due when it is ready to. What comes after the end chan
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from upload_progress.desk import Desk
 from upload_progress.endings import ABORTED, CANCELLED, DISCONNECTED, LOST, RAISED, ending_of
@@ -281,9 +281,12 @@ class LiveUpload:
         return [*self.prior, self.record()]
 
     def snapshot(self) -> UploadProgress:
-        """Return the live snapshot."""
+        """Return the live snapshot; an end that is not stored yet, as it will be stored."""
         self.look()
         self.sequence = max(self.sequence, 1)
         progress = fold(self.records(), now=self.desk.clock.time(), mount_path=self.desk.mount_path)
         assert progress is not None  # noqa: S101  # there is a record
+        if self.is_ended and not self._is_told:
+            # Else one sequence would carry two states, and who keeps the highest miss the end.
+            return evolve(progress, sequence=progress.sequence + 1)
         return progress

@@ -29,7 +29,7 @@ try:
 except ImportError as error:
     raise explained(error, "redis", "redis") from None
 
-__all__ = ["CALL_SECONDS", "RedisPublisher"]
+__all__ = ["RedisPublisher"]
 
 _CONFIRMATIONS: Final = frozenset({"subscribe", "psubscribe"})
 
