@@ -10,6 +10,8 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from tests.browser.conftest import ROOT
 from tests.browser.npm import RUN_SECONDS
 from upload_progress.starlette.script import lean
@@ -85,3 +87,47 @@ def test_the_package_is_of_this_version_and_names_what_there_is() -> None:
     assert package["version"] == project["version"]
     emitted = "upload-progress.d.ts"
     assert all((FOLDER / name).is_file() for name in package["files"] if name != emitted)
+
+
+# --- its guide ------------------------------------------------------------------------------------
+
+GUIDE = (ROOT / "docs" / "guides" / "web-component.md").read_text(encoding="utf-8")
+KINDS = {
+    "attribute": r'(?:getAttribute|hasAttribute)\("([\w-]+)"\)',
+    "property of the style": r"var\((--upload-progress-\w+)",
+    "part": r'(?:make\("\w+", |new (?:Bar|Row)\((?:"\w+", )?)"(\w+)"',
+    "event": r'(?:#tell|dispatchEvent\(new CustomEvent)\("(\w+)"',
+    "key of a word": r"^(\w+)\|",
+    "export": r"^export (?:const|class|function) (\w+)",
+    "method": r"^  (?:async )?([a-z]\w+)\([^)]*\) \{$",
+}
+# What others build on is in its types; what lies inside is not for users.
+NOT_IN_THE_GUIDE = re.compile(
+    r"LABELS|ProgressFeed|Transfer|UploadProgressElement|constructor|\w+Callback|add|accept|ask|fetch|"
+    r"headers|deny|restart|tell|follow|close|send|calmly|show|bytes|percent|pace|reason|share|state|"
+    r"time|say|part"
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_guide_leaves_nothing_out(kind: str) -> None:
+    names = {
+        name
+        for name in re.findall(KINDS[kind], SOURCE, re.MULTILINE)
+        if kind not in {"export", "method"} or not NOT_IN_THE_GUIDE.fullmatch(name)
+    }
+
+    assert names
+    assert [name for name in names if not re.search(rf"`[^`\n]*(?<![\w-]){name}\b", GUIDE)] == []
+
+
+def test_the_guide_names_every_attribute_of_a_form_and_every_option() -> None:
+    dataset = set(re.findall(r"\bupload([A-Z]\w+)", SOURCE)) - {"Id"}
+    types = (FOLDER / "types.d.ts").read_text(encoding="utf-8")
+    options = re.findall(
+        r"^  (\w+)\?:", types.partition("interface UploadOptions")[2], re.MULTILINE
+    )
+
+    named = {f"data-upload-{name.lower()}" for name in dataset} | set(options)
+    assert len(named) >= 12
+    assert [name for name in named if f"| `{name}` |" not in GUIDE] == []
