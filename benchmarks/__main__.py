@@ -28,6 +28,7 @@ CLAIMS = {
     "sse_fanout": 13,
     "poll_latency": 15,
     "stuck_watcher": 16,
+    "web_page": 17,
 }
 """The files that measure, and the number of the budget that each of them is about."""
 
