@@ -38,8 +38,7 @@ SLOW_BYTES_PER_SECOND = 4_000_000
 FAILED_REQUEST = r"^\w+: (Failed to load resource|WebSocket connection to .* failed)"
 SERVER = ("-m", "uvicorn", "tests.browser.site:app", "--timeout-graceful-shutdown", "1", "--port")
 STRICT = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'"
+    "default-src 'none'; script-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'"
 )
 PAGE = """\
 <!doctype html>

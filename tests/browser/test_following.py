@@ -152,6 +152,64 @@ def test_a_socket_that_breaks_is_opened_again_and_no_end_is_missed(
     assert len(opened) == 2
 
 
+COUNT = """
+window.sockets = 0;
+window.WebSocket = class extends WebSocket {
+  constructor(...where) {
+    super(...where);
+    window.sockets++;
+  }
+};
+"""
+
+
+class Line:
+    """A socket that can fall silent, as when a laptop sleeps and the other side is gone."""
+
+    def __init__(self) -> None:
+        self.is_silent = False
+
+    def connect(self, socket: WebSocketRoute) -> None:
+        """Pass on what is said, while it is not silent."""
+        server = socket.connect_to_server()
+        server.on_message(lambda text: None if self.is_silent else socket.send(text))
+
+
+def test_who_was_asleep_is_told_of_the_end(people: People, user: str) -> None:
+    line = Line()
+    page = people.open(
+        ALL,
+        user=user,
+        clock=True,
+        script=COUNT,
+        before=lambda page: page.route_web_socket(re.compile("/progress"), line.connect),
+    )
+    is_connected(page, by="websocket")
+    upload_id = send(page, "a.bin", hold=0.5, bar=None)
+    expect(in_state(page, "a.bin", "receiving")).to_be_visible()
+
+    line.is_silent = True
+    release(page, "a.bin")
+    until_ended(page, f"{people.site}/uploads/{upload_id}/progress")
+    page.evaluate("dispatchEvent(new Event('online'))")
+
+    expect(in_state(page, "a.bin", "completed")).to_be_visible()
+    line.is_silent = False
+    # Longer than the server may be silent: the line is dead, and another is opened.
+    page.clock.run_for(38_000)
+    page.wait_for_function("sockets === 2")
+    is_connected(page, by="websocket")
+
+
+def until_ended(page: Page, url: str) -> None:
+    """Wait until the server says of the upload that it is completed."""
+    wait = {"Prefer": "wait=25"}
+    answer = page.request.get(url)
+    while answer.json()["state"] != "completed":
+        tag = answer.headers["etag"]
+        answer = page.request.get(url, headers={**wait, "If-None-Match": tag})
+
+
 def test_a_page_that_is_loaded_again_goes_on_where_it_was(people: People, user: str) -> None:
     sender, page = (people.open(ALL, user=user) for _ in range(2))
     send(sender, "a.bin", hold=0.5)
