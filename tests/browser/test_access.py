@@ -177,6 +177,7 @@ def test_from_right_to_left_a_bar_grows_from_the_right(people: People, user: str
     assert name
     assert percent
     assert percent["x"] < name["x"]
+    assert row(page, "made-up.bin").locator(".name").evaluate(STYLE, "text-align") == "right"
 
 
 @pytest.mark.parametrize(

@@ -823,7 +823,9 @@ i {
   font-size: 13.5px; color: var(--muted); clip-path: inset(0 0 0 20px);
 }
 .facts:dir(rtl) { clip-path: inset(0 20px 0 0); }
-.facts > * { position: relative; padding-inline-start: 20px; white-space: nowrap; }
+.facts > * { position: relative; padding-inline-start: 20px; }
+span, p { unicode-bidi: plaintext; }
+.row:dir(rtl) { text-align: right; }
 b { color: var(--tone); }
 span::before { content: "·"; position: absolute; inset-inline-start: 8px; }
 p { margin: 5px 0 0; font-size: 13.5px; color: var(--bad); overflow-wrap: anywhere; }
