@@ -123,7 +123,7 @@ def browser(session: nox.Session) -> None:
 @nox.session
 def benchmarks(session: nox.Session) -> None:
     """Run each benchmark, or those that are named; ``--markdown`` prints a table."""
-    install_tree(session, "test")
+    install_tree(session, "test", "browser")
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 

@@ -30,6 +30,7 @@ CLAIMS = {
     "stuck_watcher": 16,
     "put_curl": 17,
     "command_start": 18,
+    "web_page": 19,
 }
 """The files that measure, and the number of the budget that each of them is about."""
 

@@ -5,14 +5,20 @@ Run it after a change of the code: ``python -m docs.generate``. A test says when
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
 from docs.diagram import states_svg, transitions_table
 from docs.pages import events_page, http_page
 from upload_progress.documents import asyncapi_document, openapi_document
+from upload_progress.starlette.script import component, integrity
 
 HERE = Path(__file__).parent
+SCRIPT = """\
+<script type="module" src="/uploads/upload-progress.js?v={version}"
+  integrity="{integrity}"></script>
+"""
 
 
 def generated() -> dict[str, str]:
@@ -21,11 +27,19 @@ def generated() -> dict[str, str]:
     return {
         "images/states.svg": states_svg(),
         "generated/transitions.md": transitions_table(),
+        "generated/integrity.html": script_tag(),
         "reference/openapi.json": json.dumps(openapi, indent=2) + "\n",
         "reference/asyncapi.json": json.dumps(asyncapi, indent=2) + "\n",
         "reference/http.md": http_page(openapi),
         "reference/events.md": events_page(asyncapi),
     }
+
+
+def script_tag() -> str:
+    """Return how a page loads the component as it is now, and nothing else."""
+    script = component() or b""
+    version = hashlib.sha256(script).hexdigest()[:12]
+    return SCRIPT.format(version=version, integrity=integrity(script))
 
 
 def main() -> None:

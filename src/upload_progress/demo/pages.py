@@ -4,8 +4,8 @@ Nothing is inline and nothing comes from elsewhere, so the content security poli
 only this server (Content Security Policy Level 3).
 """
 
-import base64
 import hashlib
+from collections.abc import Mapping
 from contextlib import aclosing
 from html import escape
 from importlib.resources import files
@@ -21,6 +21,7 @@ from upload_progress.demo.answers import NO_FILE
 from upload_progress.demo.door import is_foreign, user_of
 from upload_progress.ports import Authenticate
 from upload_progress.starlette.problems import FOREIGN_ORIGIN, problem_response
+from upload_progress.starlette.script import component, integrity
 
 __all__ = ["page_routes"]
 
@@ -59,16 +60,21 @@ class _Pages:
         self._sessions = sessions
         self._authenticate = authenticate
         self._folder = files("upload_progress.demo") / "page"
-        component = files("upload_progress") / "static" / "upload-progress.js"
-        digest = hashlib.sha384(component.read_bytes()).digest()
-        self._integrity = f"sha384-{base64.b64encode(digest).decode()}"
-        self._component = f"/uploads/upload-progress.js?v={digest.hex()[:12]}"
+        script = component() or b""
+        version = hashlib.sha256(script).hexdigest()[:12]
+        self._words = {
+            "component": f"/uploads/upload-progress.js?v={version}",
+            "integrity": integrity(script),
+        }
 
     def _page(self, name: str, *, status: int = 200, **words: str) -> Response:
+        return HTMLResponse(self._filled(name, words), status, _PAGE_HEADERS)
+
+    def _filled(self, name: str, words: Mapping[str, str]) -> str:
         text = (self._folder / name).read_text(encoding="utf-8")
-        for word, value in words.items():
+        for word, value in {**self._words, **words}.items():
             text = text.replace(f"{{{{{word}}}}}", escape(value))
-        return HTMLResponse(text, status, _PAGE_HEADERS)
+        return text
 
     async def home(self, request: Request) -> Response:
         user = user_of(request, self._authenticate)
@@ -78,8 +84,6 @@ class _Pages:
             "index.html",
             user=user,
             origin=str(request.base_url).rstrip("/"),
-            component=self._component,
-            integrity=self._integrity,
         )
 
     async def login(self, _request: Request) -> Response:
@@ -116,8 +120,7 @@ class _Pages:
         if name not in _ASSETS:
             return problem_response(NO_FILE)
         headers = {"cache-control": "no-cache", "x-content-type-options": "nosniff"}
-        body = (self._folder / name).read_bytes()
-        return Response(body, headers=headers, media_type=_ASSETS[name])
+        return Response(self._filled(name, {}), headers=headers, media_type=_ASSETS[name])
 
 
 async def _small_form(request: Request) -> dict[str, str]:
