@@ -9,8 +9,8 @@ try:
     from redis.asyncio import Redis, RedisCluster
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
-except ImportError as error:
-    raise explained(error, "redis", "redis") from None
+except ImportError as _error:
+    raise explained(_error, "redis", "redis") from None
 
 __all__ = ["CALL_SECONDS", "checked_client", "open_client"]
 

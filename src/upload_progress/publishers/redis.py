@@ -26,8 +26,8 @@ try:
     from redis.asyncio.client import PubSub
 
     from upload_progress.redis_client import checked_client, open_client
-except ImportError as error:
-    raise explained(error, "redis", "redis") from None
+except ImportError as _error:
+    raise explained(_error, "redis", "redis") from None
 
 __all__ = ["RedisPublisher"]
 

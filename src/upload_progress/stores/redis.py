@@ -33,8 +33,8 @@ try:
     from redis.exceptions import NoScriptError
 
     from upload_progress.redis_client import checked_client, open_client
-except ImportError as error:
-    raise explained(error, "redis", "redis") from None
+except ImportError as _error:
+    raise explained(_error, "redis", "redis") from None
 
 __all__ = ["AGAIN_SECONDS", "NEWBORN_SECONDS", "PORTION", "SCANNED", "SHARDS", "RedisStore"]
 
