@@ -49,6 +49,10 @@ CHROMIUM = (
     "chrome",
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 )
+# Of a server's programs, Debian puts only those for its administrator on everybody's path.
+POSTGRES = (*map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))), "postgres")
+PGBOUNCER = ("pgbouncer", "/usr/sbin/pgbouncer")
+RABBITMQ = ("rabbitmq-server", "/usr/sbin/rabbitmq-server")
 # pytest's last line, with or without its frame: "== 3 passed, 1 skipped in 0.12s ==".
 CLOSING_LINE = re.compile(r"(=+ )?(\d+ \w+.*|no tests ran) in [\d.]+s( \([\d:]+\))?( =+)?$")
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
@@ -68,6 +72,13 @@ PROGRAMS = (
     Program(("curl",), ("curl",), "the tests with a real client"),
     Program(("valgrind",), ("valgrind",), "the tests that count instructions"),
     Program(("nginx",), ("nginx",), "the tests behind a real proxy", starts_a_daemon=True),
+    Program(("redis-server",), ("redis-server",), "the tests with Redis", starts_a_daemon=True),
+    Program(POSTGRES, ("postgresql",), "the tests with PostgreSQL", starts_a_daemon=True),
+    Program(PGBOUNCER, ("pgbouncer",), "the tests with PgBouncer", starts_a_daemon=True),
+    Program(RABBITMQ, ("rabbitmq-server",), "the tests with RabbitMQ", starts_a_daemon=True),
+    # Kafka itself comes as jars: tests/recipes.py fetches them.
+    Program(("java",), ("default-jre-headless",), "the tests with Kafka"),
+    Program(("mvn",), ("maven",), "the tests with Kafka"),
 )
 
 

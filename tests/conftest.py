@@ -19,6 +19,9 @@ settings.load_profile("steady")
 # Of a job in the background, Ctrl-C is ignored, and so it would be of the servers started here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Servers are started by who asks for one; to load this costs nothing.
+pytest_plugins = ["tests.services"]
+
 RequireProgram = Callable[..., str]
 
 
