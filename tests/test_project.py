@@ -47,9 +47,10 @@ MODULES = {module_name(path): path.read_text(encoding="utf-8") for path in PACKA
 # --- the floor plan: imports only go down ---------------------------------------------------------
 
 FLOORS = [
-    {"errors", "model", "identity", "connection", "limits"},
+    {"errors", "model", "identity", "connection", "limits", "drivers"},
     {"lifecycle", "fold", "throttle", "estimate", "pulse", "arrival", "wheel", "wire", "transfers"}
-    | {"description", "documents", "endings"},
+    | {"description", "documents", "endings"}
+    | {"cloudevents"},
     {"ports"},
     {"tracker", "upload", "live", "backend", "flusher", "pacing", "ticker", "hub"}
     | {
@@ -64,7 +65,8 @@ FLOORS = [
         "recording",
     }
     | {"registry", "sessions", "stages", "statistics", "watch", "watcher"}
-    | {"courier"},
+    | {"courier"}
+    | {"feed", "switchboard"},
     {"stores", "publishers", "instrumentation"},
     {"asgi"},
     {"starlette", "client", "cli", "demo", "static", "testing"},

@@ -10,6 +10,7 @@
     ├── QuotaExceeded                               wait ``retry_after_seconds``, or end something
     ├── StoreUnavailable                            the session store did not answer in time
     ├── TrackerInUse                                a tracker is entered once at a time
+    ├── NotEntered                                  enter it first: ``async with``
     ├── MiddlewareMissing                           add ``UploadProgressMiddleware``
     ├── ServerUnreachable                           client: check address and network; come later
     ├── ServerBusy                                  client: wait ``retry_after_seconds``
@@ -28,6 +29,7 @@ __all__ = [
     "MiddlewareMissing",
     "MissingExtra",
     "NotAllowed",
+    "NotEntered",
     "QuotaExceeded",
     "ServerBusy",
     "ServerUnreachable",
@@ -108,6 +110,13 @@ class TrackerInUse(UploadProgressError):
 
     def __init__(self) -> None:
         super().__init__("This ProgressTracker is already entered; enter it once, at start-up.")
+
+
+class NotEntered(UploadProgressError):
+    """A feed was asked to listen, and nothing keeps its line up."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is not entered: use it inside `async with`, or by a tracker.")
 
 
 class MiddlewareMissing(UploadProgressError):

@@ -1,62 +1,51 @@
-"""Events inside this process: a publisher and a feed in one.
-
-Each listener holds one slot per upload: one that is slow gets the newest event of each, and
-the memory it costs is bounded by the number of uploads it is behind on, up to a limit.
-"""
+"""Events inside this process: a publisher, a feed and a post in one."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
 
-import anyio
 from attrs import define, field
 
+from upload_progress.switchboard import (
+    EVERYBODY,
+    MAX_WAITING,
+    Address,
+    Box,
+    Listener,
+    Switchboard,
+    checked_letter,
+)
 from upload_progress.wire import CloudEvent
 
 __all__ = ["MAX_WAITING", "MemoryPublisher"]
 
-MAX_WAITING: Final = 10_000
-
-
-@define(eq=False, repr=False)
-class _Listener(AsyncIterator[CloudEvent]):
-    owner: str | None
-    _waiting: dict[tuple[str, str], CloudEvent] = field(factory=dict, init=False)
-    _woken: anyio.Event = field(factory=anyio.Event, init=False)
-
-    def offer(self, event: CloudEvent) -> None:
-        if self.owner is not None and event.owner != self.owner:
-            return
-        self._waiting[event.owner, event.subject] = event
-        if len(self._waiting) > MAX_WAITING:
-            del self._waiting[next(iter(self._waiting))]
-        self._woken.set()
-
-    async def __anext__(self) -> CloudEvent:
-        while not self._waiting:
-            self._woken = anyio.Event()
-            await self._woken.wait()
-        return self._waiting.pop(next(iter(self._waiting)))
-
 
 @define(eq=False, repr=False)
 class MemoryPublisher:
-    """An ``EventPublisher`` and ``EventFeed`` for consumers in the same process."""
+    """An ``EventPublisher``, ``EventFeed`` and ``Post`` for consumers in the same process."""
 
-    _listeners: dict[_Listener, None] = field(factory=dict, init=False)
+    _board: Switchboard = field(factory=Switchboard, init=False)
 
     async def publish(self, events: Sequence[CloudEvent]) -> None:
         """Hand *events* to whoever listens."""
         for event in events:
-            for listener in self._listeners:
-                listener.offer(event)
+            self._board.deliver(event, Address.of_owner(event.owner), EVERYBODY)
 
     @asynccontextmanager
-    async def listen(self, owner: str | None = None) -> AsyncIterator[AsyncIterator[CloudEvent]]:
+    async def listen(self, owner: str | None = None) -> AsyncIterator[Listener]:
         """Follow the events of *owner*, or of everybody, from now on."""
-        listener = _Listener(owner)
-        self._listeners[listener] = None
-        try:
+        with self._board.listening(owner) as listener:
             yield listener
-        finally:
-            del self._listeners[listener]
+
+    async def send(self, worker: str, letter: bytes) -> None:
+        """Send *letter* to the box of *worker*.
+
+        Raises:
+            InvalidValue: It is larger than a letter may be.
+        """
+        self._board.bring_letter(checked_letter(letter), Address.of_worker(worker))
+
+    @asynccontextmanager
+    async def letters(self, worker: str) -> AsyncIterator[Box]:
+        """Empty the box of *worker*, from now on."""
+        with self._board.emptying(worker) as box:
+            yield box
