@@ -8,7 +8,7 @@ from anyio.abc import TaskStatus
 
 from upload_progress import ProgressTracker, UploadState
 from upload_progress.publishers.memory import MemoryPublisher
-from upload_progress.wire import encode_json
+from upload_progress.wire import CloudEvent, encode_json
 
 publisher = MemoryPublisher()
 tracker = ProgressTracker(publisher=publisher)
@@ -18,9 +18,10 @@ async def consume(*, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) 
     async with publisher.listen() as events:
         task_status.started()
         async for event in events:
-            print(encode_json(event).decode())
-            if event.data.state is UploadState.COMPLETED:
-                return
+            if isinstance(event, CloudEvent):
+                print(encode_json(event).decode())
+                if event.data.state is UploadState.COMPLETED:
+                    return
 
 
 async def main() -> None:

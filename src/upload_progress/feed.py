@@ -141,9 +141,11 @@ class Feed(ABC):
         assert tasks is not None  # noqa: S101  # entered, as Python calls this only then
         self._settle()
         tasks.cancel_scope.cancel()
-        await tasks.__aexit__(None, None, None)
-        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-            await self._close()
+        try:
+            await tasks.__aexit__(None, None, None)
+        finally:
+            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                await self._close()
 
     @asynccontextmanager
     async def listen(self, owner: str | None = None) -> AsyncIterator[Listener]:

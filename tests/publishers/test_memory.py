@@ -10,11 +10,17 @@ import pytest
 from attrs import evolve
 
 from upload_progress.model import TransferRecord
-from upload_progress.ports import EventFeed, EventPublisher, Missed
+from upload_progress.ports import EventFeed, EventPublisher, Missed, Post
 from upload_progress.publishers import MemoryPublisher
 from upload_progress.publishers.memory import MAX_WAITING
-from upload_progress.testing import PATIENCE_SECONDS, PublisherContract
+from upload_progress.testing import PATIENCE_SECONDS, PostContract, PublisherContract
 from upload_progress.wire import CloudEvent
+
+
+class TestMemoryPost(PostContract):
+    @pytest.fixture
+    def post(self) -> Post:
+        return MemoryPublisher()
 
 
 class TestMemoryPublisher(PublisherContract):

@@ -10,12 +10,15 @@ pytest_plugins = ["pytester"]
 
 FORGOTTEN = """
     import pytest
-    from upload_progress.testing import PublisherContract, StoreContract
+    from upload_progress.testing import PostContract, PublisherContract, StoreContract
 
     class TestStore(StoreContract):
         pass
 
     class TestPublisher(PublisherContract):
+        pass
+
+    class TestPost(PostContract):
         pass
 
     class TestDeaf(PublisherContract):
@@ -45,13 +48,14 @@ OWN_CLOCK = f"""
 
 def test_a_fixture_that_was_forgotten_is_named(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(FORGOTTEN)
-    result = pytester.runpytest_inprocess("-k", "saved_is_loaded or arrives")
+    result = pytester.runpytest_inprocess("-k", "saved_is_loaded or event_arrives or is_small")
 
-    result.assert_outcomes(errors=3)
+    result.assert_outcomes(errors=4)
     result.stdout.fnmatch_lines(
         [
             "TestStore: override the fixture `store`",
             "TestPublisher: override the fixture `publisher`",
+            "TestPost: override the fixture `post`",
             "TestDeaf: override the fixture `feed`",
         ]
     )

@@ -2,8 +2,7 @@
 
 Channels, below a prefix: ``upload-progress:events:<owner>``, ``upload-progress:letters:<worker>``,
 both names hashed (``key_of``). An event is a CloudEvent in structured JSON. Who wants those of
-everybody
-subscribes to the pattern ``upload-progress:events:*``.
+everybody subscribes to the pattern ``upload-progress:events:*``.
 
 One connection subscribes for the whole process. A half-open one would be silent for ever, so after
 a silence it is asked for a sign of life. A client that repairs connections without a word is found
@@ -31,7 +30,7 @@ try:
 except ImportError as error:
     raise explained(error, "redis", "redis") from None
 
-__all__ = ["RedisPublisher"]
+__all__ = ["CALL_SECONDS", "RedisPublisher"]
 
 CALL_SECONDS: Final = 1.0
 

@@ -18,7 +18,7 @@ from upload_progress.testing.doubles import (
     FaultyStore,
     RecordingPublisher,
 )
-from upload_progress.testing.publishers import PATIENCE_SECONDS, PublisherContract
+from upload_progress.testing.publishers import PATIENCE_SECONDS, PostContract, PublisherContract
 from upload_progress.testing.stores import StoreContract
 from upload_progress.testing.times import Elapse
 
@@ -29,6 +29,7 @@ __all__ = [
     "Fault",
     "FaultyPublisher",
     "FaultyStore",
+    "PostContract",
     "PublisherContract",
     "RecordingPublisher",
     "StoreContract",

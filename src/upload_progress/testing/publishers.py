@@ -1,18 +1,21 @@
-"""The contract of publishers."""
+"""The contracts of publishers, and of the post between workers."""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import anyio
 import pytest
 from attrs import evolve
 
+from upload_progress.errors import InvalidValue
 from upload_progress.fold import fold
 from upload_progress.model import TransferRecord, UploadState
-from upload_progress.ports import EventFeed, EventPublisher, Missed
+from upload_progress.ports import EventFeed, EventPublisher, Missed, Post
 from upload_progress.wire import CloudEvent, event_of
 
-__all__ = ["PATIENCE_SECONDS", "PublisherContract"]
+__all__ = ["PATIENCE_SECONDS", "PostContract", "PublisherContract"]
+
+T = TypeVar("T")
 
 PATIENCE_SECONDS: Final = 10.0
 """How long a contract waits for what has to come."""
@@ -95,9 +98,63 @@ class PublisherContract:
 
         await publisher.publish(self._events(record, 2))
 
+    async def test_who_hears_many_owners_hears_each(
+        self, publisher: EventPublisher, feed: EventFeed, record: TransferRecord
+    ) -> None:
+        """Owners whose names are a broker's wildcards, separators or longer than it allows."""
+        for owner in ("a.*", "a.#", "a:*", "a b/ü", "x" * 500):
+            async with feed.listen(owner) as theirs, feed.listen("a.b"):
+                await publisher.publish(self._events(evolve(record, owner="a.b"), 1))
+                await publisher.publish(self._events(evolve(record, owner=owner), 2))
 
-async def _next(feed: AsyncIterator[CloudEvent | Missed]) -> CloudEvent:
-    """Return the next event; a line may break and heal at any time."""
+                with anyio.fail_after(PATIENCE_SECONDS):
+                    assert (await _next(theirs)).owner == owner
+
+
+class PostContract:
+    """What every post between workers does. Subclass, override ``post``."""
+
+    pytestmark: pytest.MarkDecorator = pytest.mark.anyio
+
+    @pytest.fixture
+    def post(self) -> Post:
+        """Return the post under test."""
+        pytest.fail(f"{type(self).__name__}: override the fixture `post`", pytrace=False)
+
+    async def test_letters_arrive_in_order_and_at_their_worker_only(self, post: Post) -> None:
+        """Of two boxes, each has its own letters, byte for byte."""
+        async with post.letters("w1") as first, post.letters("w2") as second:
+            await post.send("w1", b"one")
+            await post.send("w2", bytes(range(256)))
+            await post.send("w1", b"two")
+
+            with anyio.fail_after(PATIENCE_SECONDS):
+                assert [await _next(first), await _next(first)] == [b"one", b"two"]
+                assert await _next(second) == bytes(range(256))
+
+    async def test_a_letter_to_a_worker_that_is_not_there_is_lost(self, post: Post) -> None:
+        """It is no error, and it does not wait for whoever takes that name later."""
+        await post.send("w1", b"early")
+
+        async with post.letters("w1") as box:
+            await post.send("w1", b"in time")
+
+            with anyio.fail_after(PATIENCE_SECONDS):
+                assert await _next(box) == b"in time"
+
+    async def test_a_letter_is_small(self, post: Post) -> None:
+        """4 KiB go; what is larger is refused where it is sent."""
+        async with post.letters("w1") as box:
+            with pytest.raises(InvalidValue, match="letter: has 4097 bytes"):
+                await post.send("w1", bytes(4097))
+            await post.send("w1", bytes(4096))
+
+            with anyio.fail_after(PATIENCE_SECONDS):
+                assert await _next(box) == bytes(4096)
+
+
+async def _next(feed: AsyncIterator[T | Missed]) -> T:
+    """Return the next that comes; a line may break and heal at any time."""
     while isinstance(heard := await anext(feed), Missed):
         continue
     return heard
