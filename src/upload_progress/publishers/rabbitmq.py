@@ -256,9 +256,7 @@ class _Line:
                 raise ConnectionResetError
             with anyio.fail_after(self._heartbeat_seconds):
                 # Also finds out that somebody has deleted it.
-                found = await self._channel.declare_queue(self._queue.name, passive=True)
-            if not found.declaration_result.consumer_count:
-                raise ConnectionResetError
+                await self._channel.declare_queue(self._queue.name, passive=True)
 
     async def _take(self, message: AbstractIncomingMessage) -> None:
         key = message.routing_key or ""

@@ -126,24 +126,32 @@ class _Line:
     _heartbeat_seconds: float
     _addresses: dict[bytes, Address] = field(factory=dict, init=False)
     _confirmations: dict[bytes, anyio.Event] = field(factory=dict, init=False)
+    _is_silent: bool = field(default=False, init=False)
 
     async def hear(self) -> None:
-        is_asked = False
-        while True:
-            asked_at = anyio.current_time()
-            message = await self._subscriptions.get_message(timeout=self._heartbeat_seconds)
-            if message is not None:
-                is_asked = False
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._question)
+            while True:
+                message = await self._subscriptions.get_message(timeout=None)
+                self._is_silent = False
                 self._take(message)
-            # Else it is silent, or has answered a question of the client's own.
-            elif anyio.current_time() - asked_at >= self._heartbeat_seconds / 2:
-                if is_asked:
-                    raise TimeoutError
-                is_asked = True
+
+    async def _question(self) -> None:
+        """Ask for a sign of life after each silence, and raise if none comes."""
+        while True:
+            self._is_silent = True
+            await anyio.sleep(self._heartbeat_seconds)
+            if self._is_silent:
                 with anyio.fail_after(self._heartbeat_seconds):
                     await self._subscriptions.ping()
+                await anyio.sleep(self._heartbeat_seconds)
+                if self._is_silent:
+                    raise TimeoutError
 
-    def _take(self, message: Mapping[str, object]) -> None:
+    def _take(self, message: Mapping[str, object] | None) -> None:
+        if message is None:
+            # An answer to a question of the client's own.
+            return
         # A pattern, when a message came by one, is what was subscribed to.
         channel, data = message["pattern"] or message["channel"], message["data"]
         if not isinstance(channel, bytes):
