@@ -28,6 +28,8 @@ CLAIMS = {
     "sse_fanout": 13,
     "poll_latency": 15,
     "stuck_watcher": 16,
+    "put_curl": 17,
+    "command_start": 18,
 }
 """The files that measure, and the number of the budget that each of them is about."""
 

@@ -74,6 +74,27 @@ async def test_all_is_seen_once_and_the_end_last(asks: Sequence[Act]) -> None:
     assert await seen(Play(asks=asks)) == [START, MIDDLE, END]
 
 
+async def test_an_end_is_seen_before_it_is_stored_and_once() -> None:
+    """The worker that has the upload knows it first, under the sequence of what was before."""
+    processing = told(UploadState.PROCESSING, sequence=2)
+    early, stored, again = (
+        told(UploadState.COMPLETED, sequence=2),
+        told(UploadState.COMPLETED, sequence=3),
+        told(UploadState.PENDING, sequence=1, attempt=2),
+    )
+    play = Play(asks=[as_json(each) for each in (processing, processing, early, stored, again)])
+
+    heard = []
+    with anyio.fail_after(DEADLINE_SECONDS):
+        async with aclosing(watching(play, endless=True, streams=False).snapshots()) as snapshots:
+            async for each in snapshots:
+                heard.append(each)
+                if each == again:
+                    break
+
+    assert heard == [processing, early, again]
+
+
 async def test_where_streams_are_held_back_it_asks() -> None:
     class Silence(httpx2.AsyncByteStream):
         async def __aiter__(self) -> AsyncIterator[bytes]:

@@ -19,7 +19,7 @@ from upload_progress.client.calls import Calls, reaching, start_of
 from upload_progress.client.driver import httpx2
 from upload_progress.client.patience import Patience
 from upload_progress.client.sources import Source
-from upload_progress.client.watching import Watching, version_of
+from upload_progress.client.watching import Watching, is_newer
 from upload_progress.errors import (
     ServerBusy,
     ServerUnreachable,
@@ -258,19 +258,19 @@ class Sending:
 
     def _tell(self, progress: UploadProgress) -> None:
         """Tell of a snapshot, unless that or a newer one was told: two of us listen at the end."""
-        if self._newest is None or version_of(progress) > version_of(self._newest):
+        if self._newest is None or is_newer(progress, self._newest):
             self._newest = progress
             self.on_progress(progress)
 
     async def _follow(self) -> None:
         """Tell of each snapshot; where none can be had, the upload goes on all the same."""
-        watching = Watching(
-            self.calls, Patience(FOLLOW_RETRIES, 0.1), upload_id=self.upload_id, endless=True
-        )
+        upload_id = self.upload_id
+        patience = Patience(FOLLOW_RETRIES, 0.1)
+        watching = Watching(self.calls, patience, upload_id=upload_id, endless=True)
         with suppress(UploadProgressError):
             async with aclosing(watching.snapshots()) as snapshots:
                 async for progress in snapshots:
-                    if progress.upload_id == self.upload_id and progress.attempt >= self._attempt:
+                    if self.upload_id == upload_id and progress.attempt >= self._attempt:
                         self._tell(progress)
                         if refusal_in(progress) is not None:
                             await anyio.sleep(GRACE_SECONDS)

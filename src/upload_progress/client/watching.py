@@ -33,7 +33,7 @@ __all__ = [
     "NOTHING_MORE",
     "SOON_SECONDS",
     "Watching",
-    "version_of",
+    "is_newer",
 ]
 
 FIRST_WORD_SECONDS: Final = 5.0
@@ -42,7 +42,8 @@ SOON_SECONDS: Final = 0.02
 ASK_SECONDS: Final = 1.0
 """Between two questions, where streams do not pass."""
 
-_Version = tuple[int, int, int]
+_Version = tuple[int, int, int, str]
+_NOTHING: Final[_Version] = (0, 0, 0, "")
 _Events = AsyncIterator[httpx2.ServerSentEvent]
 
 
@@ -107,8 +108,8 @@ class Watching:
     def _is_new(self, progress: UploadProgress) -> bool:
         if self.upload_id is not None and is_final(progress.state) and not self.endless:
             self._is_over = True
-        version = version_of(progress)
-        if version <= self._seen.get(progress.upload_id, (0, 0, 0)):
+        version = _version_of(progress)
+        if not _tells_more(version, self._seen.get(progress.upload_id, _NOTHING)):
             return False
         self._seen[progress.upload_id] = version
         return True
@@ -174,9 +175,21 @@ class Watching:
             raise UnexpectedAnswer(self.calls.address, problem) from None
 
 
-def version_of(progress: UploadProgress) -> _Version:
-    """Return what grows with every news of an upload."""
-    return (progress.attempt, progress.sequence, progress.bytes_transferred)
+def is_newer(progress: UploadProgress, than: UploadProgress) -> bool:
+    """Return whether the first of two snapshots of an upload tells more than the second."""
+    return _tells_more(_version_of(progress), _version_of(than))
+
+
+def _version_of(progress: UploadProgress) -> _Version:
+    """Return what grows with every news; the end counts, for it is told before it is stored."""
+    end = str(progress.state) if is_final(progress.state) else ""
+    return (progress.attempt, progress.sequence, progress.bytes_transferred, end)
+
+
+def _tells_more(version: _Version, known: _Version) -> bool:
+    # When it is stored its sequence grows; but an end is told once.
+    is_known_end = version[3] != "" and (version[0], version[3]) == (known[0], known[3])
+    return version > known and not is_known_end
 
 
 @asynccontextmanager
