@@ -33,8 +33,8 @@ try:
     from psycopg import AsyncConnection, Notify, ProgrammingError, sql
     from psycopg.conninfo import conninfo_to_dict
     from psycopg.rows import TupleRow
-except ImportError as error:
-    raise explained(error, "psycopg", "postgres") from None
+except ImportError as _error:
+    raise explained(_error, "psycopg", "postgres") from None
 
 __all__ = ["MAX_PAYLOAD_BYTES", "MAX_PREFIX_CHARACTERS", "Lender", "PostgresPublisher"]
 

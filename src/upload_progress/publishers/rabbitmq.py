@@ -40,8 +40,8 @@ try:
         AbstractQueue,
         FieldValue,
     )
-except ImportError as error:
-    raise explained(error, "aio_pika", "rabbitmq") from None
+except ImportError as _error:
+    raise explained(_error, "aio_pika", "rabbitmq") from None
 
 __all__ = [
     "AMQP_HEARTBEAT_SECONDS",

@@ -27,8 +27,8 @@ try:
     from redis.asyncio.client import PubSub
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
-except ImportError as error:
-    raise explained(error, "redis", "redis") from None
+except ImportError as _error:
+    raise explained(_error, "redis", "redis") from None
 
 __all__ = ["CALL_SECONDS", "RedisPublisher"]
 
