@@ -45,6 +45,7 @@ class Proxy:
         is_blackhole: Whether what is sent is swallowed: the line is open, and nobody answers.
         is_refusing: Whether new connections are closed at once.
         connections: How many were ever made.
+        pieces: How many pieces came, from either side.
     """
 
     target_port: int
@@ -52,6 +53,7 @@ class Proxy:
     is_blackhole: bool = False
     is_refusing: bool = False
     connections: int = field(default=0, init=False)
+    pieces: int = field(default=0, init=False)
     _listener: socket.socket = field(init=False)
     _links: list[_Link] = field(factory=list, init=False)
     _threads: list[threading.Thread] = field(factory=list, init=False)
@@ -130,6 +132,7 @@ class Proxy:
     def _forward(self, link: _Link, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
             while piece := source.recv(PIECE_BYTES):
+                self.pieces += 1
                 # A piece at a time, in order: what comes meanwhile waits in the system's buffers.
                 time.sleep(self.delay_seconds)
                 if not self.is_blackhole:

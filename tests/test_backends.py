@@ -40,6 +40,22 @@ def test_store_and_broker_may_be_different() -> None:
 
 
 @pytest.mark.parametrize(
+    ("events", "kind"),
+    [
+        ("postgresql://u:secret@127.0.0.1/d", "PostgresPublisher"),
+        ("postgres://127.0.0.1", "PostgresPublisher"),
+        ("amqp://u:secret@127.0.0.1", "RabbitPublisher"),
+        ("amqps://127.0.0.1", "RabbitPublisher"),
+    ],
+)
+def test_each_broker_has_a_scheme(events: str, kind: str) -> None:
+    publisher = ProgressTracker.from_url("memory:", events=events).publisher
+
+    assert type(publisher).__name__ == kind
+    assert "secret" not in repr(publisher)
+
+
+@pytest.mark.parametrize(
     ("url", "events", "said"),
     [
         ("mysql://u:secret@h", None, r"store URL: must begin with one of memory:, redis:"),

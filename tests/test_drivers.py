@@ -27,6 +27,8 @@ except ImportError as error:
         ("redis", "upload_progress.redis_client", "redis"),
         ("redis", "upload_progress.stores.redis", "redis"),
         ("redis", "upload_progress.publishers.redis", "redis"),
+        ("psycopg", "upload_progress.publishers.postgres", "postgres"),
+        ("aio_pika", "upload_progress.publishers.rabbitmq", "rabbitmq"),
     ],
 )
 def test_a_missing_driver_is_named_with_the_line_that_mends_it(

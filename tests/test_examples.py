@@ -9,16 +9,23 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import anyio
 import httpx2
 import msgspec
 import pytest
+from attrs import evolve
 
+from benchmarks.snapshots import snapshot
 from tests.running import running
-from upload_progress import CloudEvent
+from upload_progress import CloudEvent, UploadState
+from upload_progress.publishers.postgres import PostgresPublisher
+from upload_progress.publishers.rabbitmq import RabbitPublisher
+from upload_progress.publishers.redis import RedisPublisher
+from upload_progress.wire import event_of
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -170,3 +177,41 @@ def test_events_are_published() -> None:
     assert events[-1].data.state == "completed"
     assert events[-1].owner == "alice"
     assert json.loads(run("publish_events.py")[-1])["specversion"] == "1.0"
+
+
+Adapter = RedisPublisher | PostgresPublisher | RabbitPublisher
+
+
+@pytest.mark.parametrize(
+    ("name", "service", "open_publisher"),
+    [
+        ("consume_redis.py", "redis_url", RedisPublisher.open),
+        ("consume_postgres.py", "postgres_url", PostgresPublisher.open),
+        ("consume_rabbitmq.py", "amqp_url", RabbitPublisher.open),
+    ],
+)
+def test_events_are_consumed_with_nothing_of_ours(
+    name: str,
+    service: str,
+    open_publisher: Callable[[str], Adapter],
+    request: pytest.FixtureRequest,
+) -> None:
+    url = request.getfixturevalue(service)
+    completed = evolve(snapshot(), state=UploadState.COMPLETED)
+    command = [sys.executable, str(EXAMPLES / name), url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as consumer:
+
+        async def publish() -> None:
+            async with open_publisher(url) as publisher:
+                with anyio.fail_after(RUN_SECONDS):
+                    while consumer.poll() is None:
+                        await publisher.publish([event_of("alice", completed, "/uploads")])
+                        await anyio.sleep(0.05)
+
+        try:
+            anyio.run(publish)
+        finally:
+            consumer.kill()
+        said, _ = consumer.communicate(timeout=RUN_SECONDS)
+    assert said.split() == ["alice", completed.upload_id, "completed"]
+    assert consumer.returncode == 0

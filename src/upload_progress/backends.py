@@ -37,8 +37,18 @@ class _Publisher(Protocol):
 _MEMORY: Final = "memory"
 _REDIS_STORE: Final = "upload_progress.stores.redis:RedisStore"
 _REDIS_EVENTS: Final = "upload_progress.publishers.redis:RedisPublisher"
+_POSTGRES_EVENTS: Final = "upload_progress.publishers.postgres:PostgresPublisher"
+_RABBIT_EVENTS: Final = "upload_progress.publishers.rabbitmq:RabbitPublisher"
 _STORES: Final = {"redis": _REDIS_STORE, "rediss": _REDIS_STORE, "unix": _REDIS_STORE}
-_PUBLISHERS: Final = {"redis": _REDIS_EVENTS, "rediss": _REDIS_EVENTS, "unix": _REDIS_EVENTS}
+_PUBLISHERS: Final = {
+    "redis": _REDIS_EVENTS,
+    "rediss": _REDIS_EVENTS,
+    "unix": _REDIS_EVENTS,
+    "postgresql": _POSTGRES_EVENTS,
+    "postgres": _POSTGRES_EVENTS,
+    "amqp": _RABBIT_EVENTS,
+    "amqps": _RABBIT_EVENTS,
+}
 
 
 def connect(

@@ -111,28 +111,32 @@ class _Line:
     _heartbeat_seconds: float
     _addresses: dict[bytes, Address] = field(factory=dict, init=False)
     _confirmations: dict[bytes, anyio.Event] = field(factory=dict, init=False)
-    _attended_at: float = field(factory=anyio.current_time, init=False)
-    _is_asked: bool = field(default=False, init=False)
+    _is_silent: bool = field(default=False, init=False)
 
     async def hear(self) -> None:
-        seconds = self._heartbeat_seconds
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._question)
+            while True:
+                message = await self._subscriptions.get_message(timeout=None)
+                self._is_silent = False
+                self._take(message)
+
+    async def _question(self) -> None:
+        """Ask for a sign of life after each silence, and raise if none comes."""
         while True:
-            await self._attend(await self._subscriptions.get_message(timeout=seconds))
+            self._is_silent = True
+            await anyio.sleep(self._heartbeat_seconds)
+            if self._is_silent:
+                with anyio.fail_after(self._heartbeat_seconds):
+                    await self._subscriptions.ping()
+                await anyio.sleep(self._heartbeat_seconds)
+                if self._is_silent:
+                    raise TimeoutError
 
-    async def _attend(self, message: Mapping[str, object] | None) -> None:
-        began, self._attended_at = self._attended_at, anyio.current_time()
-        if message is not None:
-            self._is_asked = False
-            self._take(message)
-        # Else it is silent, or has answered a question of the client's own.
-        elif self._attended_at - began >= self._heartbeat_seconds / 2:
-            if self._is_asked:
-                raise TimeoutError
-            self._is_asked = True
-            with anyio.fail_after(self._heartbeat_seconds):
-                await self._subscriptions.ping()
-
-    def _take(self, message: Mapping[str, object]) -> None:
+    def _take(self, message: Mapping[str, object] | None) -> None:
+        if message is None:
+            # An answer to a question of the client's own.
+            return
         # A pattern, when a message came by one, is what was subscribed to.
         channel, data = message["pattern"] or message["channel"], message["data"]
         if not isinstance(channel, bytes):
