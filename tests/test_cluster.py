@@ -19,6 +19,7 @@ from upload_progress import (
     UploadState,
 )
 from upload_progress.publishers import MemoryPublisher
+from upload_progress.testing import FaultyStore
 
 pytestmark = pytest.mark.anyio
 
@@ -98,6 +99,41 @@ async def test_the_transfer_is_cut_where_it_runs() -> None:
         [end] = [snapshot async for snapshot in other.watch("up", owner="ann")]
         assert end.sequence >= answer.sequence
         assert (await other.cancel("up", owner="ann")).state is S.CANCELLED
+
+
+async def test_what_was_cut_is_told_though_its_worker_cannot_store_it_yet() -> None:
+    memory, broker = MemoryStore(), MemoryPublisher()
+    store = FaultyStore(memory)
+    one = ProgressTracker(store=store, publisher=broker)
+    other = ProgressTracker(store=memory, publisher=broker)
+    answers, begun = list[UploadProgress](), anyio.Event()
+
+    async def receive() -> None:
+        async with one.track(owner="ann", upload_id="up", filename="name") as upload:
+            upload.advance(5)
+            await stored(memory)
+            store.fault = "raise"
+            begun.set()
+            await anyio.sleep_forever()
+
+    async def cancel() -> None:
+        await begun.wait()
+        answers.append(await other.cancel("up", owner="ann"))
+
+    async with one.lifespan(), other.lifespan():
+        with deadline():
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(cancel)
+                with pytest.raises(UploadCancelled):
+                    await receive()
+        store.fault = None
+
+    [answer] = answers
+    assert (answer.state, answer.bytes_transferred) == (S.CANCELLED, 5)
+    assert answer.filename == "name"
+    # Nobody but its worker writes how it ended.
+    [record] = await memory.load(one.key("up", "ann"))
+    assert record.worker == one.worker
 
 
 async def test_what_waits_is_cancelled_by_anybody() -> None:
