@@ -299,6 +299,25 @@ async def test_a_store_that_fails_and_comes_back(
     assert not [progress for progress in again if progress.attempt == 1]
 
 
+async def test_at_the_end_all_is_written_though_the_store_was_to_rest(
+    sim: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flusher_module, "PORTION", 3)
+    lives = [sim.begin(f"up{number}") for number in range(7)]
+    sim.store.fault = sim.publisher.fault = "raise"
+    await sim.run()
+    for live in lives:
+        live.body_end()
+        live.answered(200)
+    sim.store.fault = sim.publisher.fault = None
+
+    await sim.parts.flusher.finish()
+
+    assert len(sim.memory) == len(lives)
+    assert sim.parts.flusher.is_idle
+    assert {event.data.state for event in sim.publisher.events} == {S.COMPLETED}
+
+
 @pytest.mark.parametrize("fault", ["raise", "hang"])
 @pytest.mark.usefixtures("hasty")
 async def test_a_publisher_that_fails_gets_the_last_of_each_upload(

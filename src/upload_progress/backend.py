@@ -84,6 +84,10 @@ class Backend:
         self.healed()
         return answer
 
+    def rouse(self) -> None:
+        """Let it be asked at once: there will be no later."""
+        self._retry_at = 0.0
+
     def healed(self) -> None:
         """Take note that it answers."""
         self._rest_seconds = 0.0

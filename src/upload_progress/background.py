@@ -8,6 +8,7 @@ is left behind.
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -23,7 +24,9 @@ from upload_progress.premises import Premises
 from upload_progress.ticker import Keeper, Ticker
 from upload_progress.wire import Update
 
-__all__ = ["Background"]
+__all__ = ["FINISH_SECONDS", "Background"]
+
+FINISH_SECONDS: Final = 5.0
 
 
 @define(eq=False, repr=False)
@@ -88,8 +91,8 @@ class Background:
                 yield
             finally:
                 self._tasks = None
-                with anyio.CancelScope(shield=True):
-                    await self.flusher.flush(everything=True)
+                with anyio.move_on_after(FINISH_SECONDS, shield=True):
+                    await self.flusher.finish()
                 self.hub.close()
                 tasks.cancel_scope.cancel()
 

@@ -131,6 +131,20 @@ class Flusher:
         except Exception as error:  # noqa: BLE001  # it is reported, and ends nothing else
             self.complaints.say("a pass of the flusher failed", error)
 
+    async def finish(self) -> None:
+        """Make passes over all there is, as long as anything gets done; never raises."""
+        self.store_guard.rouse()
+        self.publisher_guard.rouse()
+        before = -1
+        while (left := self._left) != before:
+            before = left
+            await self.flush(everything=True)
+
+    @property
+    def _left(self) -> int:
+        uploads = len(self._due) + len(self._unsettled) + len(self._unsaved)
+        return uploads + len(self._unpublished)
+
     async def _pass(self, *, ends: bool, everything: bool) -> None:
         batch = self._take(ends=ends, everything=everything)
         await self._settle(dict.fromkeys([*self._unsettled, *batch]))
