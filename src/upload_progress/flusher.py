@@ -17,6 +17,7 @@ from typing import Final
 import anyio
 from attrs import define, field
 
+from upload_progress.assembled import AssembledUpload
 from upload_progress.backend import Backend
 from upload_progress.complaints import Complaints
 from upload_progress.errors import StoreUnavailable
@@ -70,6 +71,7 @@ class Flusher:
     dropped: int = field(default=0, init=False)
     _due: dict[LiveUpload, None] = field(factory=dict, init=False)
     _posts: dict[Topic, Update] = field(factory=dict, init=False)
+    _assembled: dict[AssembledUpload, None] = field(factory=dict, init=False)
     _unsettled: dict[LiveUpload, int] = field(factory=dict, init=False)
     _unsaved: dict[LiveUpload, TransferRecord] = field(factory=dict, init=False)
     _ended: dict[LiveUpload, None] = field(factory=dict, init=False)
@@ -159,6 +161,7 @@ class Flusher:
         async with anyio.create_task_group() as both:
             both.start_soon(self._save)
             both.start_soon(self._publish, updates)
+        await self._tell_assembled()
 
     def _commit(self, upload: LiveUpload, updates: dict[Topic, Update]) -> None:
         """Make the next version of *upload*, to be told to *updates* and to be stored."""
@@ -173,7 +176,9 @@ class Flusher:
         else:
             self._unsettled[upload] = upload.sequence
         self.on_sent(upload)
-        if self.is_heard(upload.owner):
+        if isinstance(upload, AssembledUpload):
+            self._assembled[upload] = None
+        elif self.is_heard(upload.owner):
             update = Update(record.owner, upload.snapshot())
             updates[update.topic] = update
 
@@ -206,6 +211,35 @@ class Flusher:
             return
         for key, upload in asked.items():
             upload.settle(known.get(key, []))
+
+    async def _tell_assembled(self) -> None:
+        """Tell of uploads whose requests may come to several workers, as all of them know them.
+
+        What this worker knows is stored by now, and what the others had stored is read after
+        that, of all in one round trip: so snapshots with one sequence are the same.
+        """
+        assembled, self._assembled = self._assembled, {}
+        heard = {
+            key: upload
+            for upload in assembled
+            if (key := upload.key) and self.is_heard(upload.owner)
+        }
+        if not heard:
+            return
+        try:
+            known = await self.store_guard.call(lambda: self._records_of(heard))
+        except StoreUnavailable:
+            known = {}
+        updates: dict[Topic, Update] = {}
+        for key, upload in heard.items():
+            was_ended = upload.is_superseded
+            if key in known:
+                upload.learn(known[key])
+            if not was_ended and upload.is_settled:
+                update = Update(key.owner, upload.snapshot())
+                updates[update.topic] = update
+                self.hub.deliver(update)
+        await self._publish(updates)
 
     async def _records_of(self, keys: Iterable[UploadKey]) -> dict[UploadKey, list[TransferRecord]]:
         known: dict[UploadKey, list[TransferRecord]] = {}
@@ -243,7 +277,7 @@ class Flusher:
         for upload, record in batch.items():
             if self._unsaved.get(upload) is record:
                 del self._unsaved[upload]
-                if is_final(record.state):
+                if is_final(record.state) or upload.is_resting:
                     self._let_go(upload)
 
     def _let_go(self, upload: LiveUpload) -> None:

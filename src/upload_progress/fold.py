@@ -22,12 +22,14 @@ from upload_progress.model import (
     Arrival,
     ErrorCode,
     Links,
+    Parts,
     TransferRecord,
     UploadError,
     UploadProgress,
     UploadState,
     UploadTotal,
 )
+from upload_progress.transfers.spans import covered, whole_parts
 
 __all__ = ["as_of", "deciding", "fold", "links_of", "newest", "percent_of", "sum_of"]
 
@@ -44,12 +46,22 @@ def as_of(record: TransferRecord, now: float) -> TransferRecord:
         return record
     if is_waiting(record.state):
         ended_at, signal, error = record.expires_at, Signal.EXPIRE, _EXPIRED
+    elif record.protocol is not None:
+        return _left_alone(record, now)
     else:
         ended_at, signal, error = record.lease_until, Signal.LOSE, LOST
     state = next_state(record.state, signal)
     if ended_at is None or ended_at > now or state is None:
         return record
     return evolve(record, state=state, error=error, stage=None, finished_at=ended_at)
+
+
+def _left_alone(record: TransferRecord, now: float) -> TransferRecord:
+    """Return *record* of an upload in many requests: without its worker it waits for the next."""
+    state = next_state(record.state, Signal.PAUSE)
+    if record.lease_until is None or record.lease_until > now or state is None:
+        return record
+    return evolve(record, state=state, stage=None, stalled=False)
 
 
 def newest(records: Iterable[TransferRecord]) -> list[TransferRecord]:
@@ -88,8 +100,11 @@ def fold(
     decided = as_of(deciding(current), now)
     # What a transfer says of itself goes before what was announced of it.
     speaking = sorted(current, key=lambda record: record.started_at is None)
-    received = sum(record.received_bytes for record in current)
+    received, repeated = _received(current)
     total = _total(speaking, received)
+    if decided.protocol is not None and decided.state is UploadState.COMPLETED:
+        # The server has it all, whatever part of that came to the writers known here.
+        received = total = received if total is None else total
     stalled = decided.state is UploadState.RECEIVING and decided.stalled
     rate = _rate(current) if decided.state is UploadState.RECEIVING and not stalled else None
     return UploadProgress(
@@ -104,8 +119,8 @@ def fold(
         percent=percent_of(received, total, decided.state),
         bytes_per_second=rate,
         eta_seconds=eta_seconds(None if total is None else total - received, rate),
-        retransmitted_bytes=sum(record.retransmitted_bytes for record in current),
-        parts=None,
+        retransmitted_bytes=repeated,
+        parts=_parts(current, decided),
         stalled=stalled,
         arrival=_arrival(current),
         filename=_first(record.filename for record in speaking),
@@ -128,6 +143,30 @@ def _current(records: Iterable[TransferRecord], now: float) -> list[TransferReco
     ]
 
 
+def _received(records: Sequence[TransferRecord]) -> tuple[int, int]:
+    """Return how many bytes are here, and how many of those that came did so again."""
+    received = sum(record.received_bytes for record in records if record.protocol is None)
+    repeated = sum(record.retransmitted_bytes for record in records)
+    several = [record for record in records if record.protocol is not None]
+    if not several:
+        return received, repeated
+    spans = [span for record in several for span in record.spans]
+    sent = covered(spans)
+    repeated += sum(covered(record.spans) for record in several) - sent
+    held = max(record.confirmed_bytes for record in several)
+    here = covered([*spans, ("", 0, held, True)]) if held else sent
+    total = _first(record.total_bytes for record in records)
+    return received + (here if total is None else min(here, total)), repeated
+
+
+def _parts(records: Sequence[TransferRecord], decided: TransferRecord) -> Parts | None:
+    spans = [span for record in records for span in record.spans if span[0]]
+    if not spans:
+        return None
+    received = whole_parts(spans)
+    return Parts(received, received if decided.state is UploadState.COMPLETED else None)
+
+
 def _total(records: Sequence[TransferRecord], received: int) -> int | None:
     """Return the announced size; one that more bytes than that have proved wrong is unknown."""
     total = _first(record.total_bytes for record in records)
@@ -139,7 +178,8 @@ def deciding(records: Sequence[TransferRecord]) -> TransferRecord:
 
     The first failure or cancellation ends the upload, unless it had been completed before.
     Else any open transfer keeps it open; else the last completion ends it; else it is as
-    it was announced.
+    it was announced. Of an upload in many requests the completion ends it at once: it is the
+    server's word on the whole, and not on one request.
     """
     if len(records) == 1:
         return records[0]
@@ -152,6 +192,8 @@ def deciding(records: Sequence[TransferRecord]) -> TransferRecord:
         default=None,
     )
     running = [record for record in records if record.state in _OPEN_RANK]
+    if completed and completed.protocol is not None:
+        running = []
     if stopped and (running or not completed or _ended(stopped) < _ended(completed)):
         return stopped
     if running:

@@ -39,7 +39,7 @@ class Signal(StrEnum):
     BEGIN = "begin"
     """A request that carries its bytes has arrived."""
     PAUSE = "pause"
-    """The request ended early, and its protocol can resume."""
+    """The request ended early, or was not taken, and its protocol can resume."""
     BODY_END = "body_end"
     """The last byte is here."""
     ACCEPT = "accept"
@@ -85,6 +85,7 @@ TRANSITIONS: Final[Mapping[tuple[UploadState, Signal], UploadState]] = MappingPr
         (UploadState.PAUSED, Signal.EXPIRE): UploadState.FAILED,
         (UploadState.RECEIVING, Signal.PAUSE): UploadState.PAUSED,
         (UploadState.RECEIVING, Signal.BODY_END): UploadState.PROCESSING,
+        (UploadState.PROCESSING, Signal.PAUSE): UploadState.PAUSED,
         (UploadState.RECEIVING, Signal.DISCONNECT): UploadState.FAILED,
         **{
             (state, signal): ending

@@ -57,6 +57,8 @@ class LiveUpload:
     is_due: bool = False
     is_settled: bool = False
     is_superseded: bool = False
+    is_resting: bool = False
+    host: "LiveUpload | None" = None
     attempt: int = 1
     sequence: int = 0
     created_at: float = 0.0

@@ -22,6 +22,7 @@ __all__ = [
     "Links",
     "Metadata",
     "Parts",
+    "Span",
     "Stage",
     "TransferRecord",
     "UploadError",
@@ -37,6 +38,9 @@ __all__ = [
 ]
 
 Metadata = Mapping[str, object]
+
+Span = tuple[str, int, int, bool]
+"""Of an upload in many requests: a part's name, first byte, end, and whether it was taken."""
 
 RESERVED_IDS: Final = frozenset(
     {
@@ -174,6 +178,9 @@ class TransferRecord:
         worker: Whose lease keeps the record alive.
         lease_until: Set by the store when it loads an open record of a worker.
         expires_at: When an upload that waits is given up; None while bytes come.
+        protocol: By which protocol it comes in many requests; None where it is one request.
+        spans: Which of its bytes came to this writer; those of one request are just counted.
+        confirmed_bytes: How many bytes from the start the server said it had.
     """
 
     owner: str
@@ -202,6 +209,9 @@ class TransferRecord:
     expires_at: float | None = None
     worker: str | None = None
     lease_until: float | None = None
+    protocol: str | None = None
+    spans: tuple[Span, ...] = ()
+    confirmed_bytes: int = 0
 
     @property
     def key(self) -> UploadKey:

@@ -6,6 +6,7 @@ from typing import Final
 from anyio.lowlevel import checkpoint
 from attrs import define
 
+from upload_progress.assembled import AssembledUpload
 from upload_progress.backend import Backend
 from upload_progress.errors import InvalidValue, StoreUnavailable, UploadNotFound
 from upload_progress.fold import fold, sum_of
@@ -48,12 +49,14 @@ class Reader:
         return progress
 
     async def _live(self, live: LiveUpload, key: UploadKey) -> UploadProgress:
-        if not live.is_settled:
+        if isinstance(live, AssembledUpload) or not live.is_settled:
             try:
                 records = await self.guard.call(lambda: self.store.load(key))
             except StoreUnavailable:
                 return live.snapshot()
             live.settle(records)
+            if isinstance(live, AssembledUpload):
+                live.learn(records)
         return live.snapshot()
 
     async def list(

@@ -7,6 +7,8 @@ from typing import Unpack
 import anyio
 from attrs import define, field
 
+from upload_progress.assembled import AssembledUpload
+from upload_progress.bindings import Bindings
 from upload_progress.description import Described, described
 from upload_progress.desk import Terms
 from upload_progress.errors import InvalidValue, QuotaExceeded, UploadCancelled
@@ -17,6 +19,7 @@ from upload_progress.model import UploadKey, is_upload_id, new_transfer_id, new_
 from upload_progress.ports import Clock
 from upload_progress.registry import Registry
 from upload_progress.throttle import Meter
+from upload_progress.transfers import Piece, id_of
 from upload_progress.upload import Upload
 
 __all__ = [
@@ -43,6 +46,7 @@ class Reception:
     watch: Callable[[LiveUpload], None] = field(kw_only=True)
     breathe: Callable[[], Awaitable[None]] = field(kw_only=True)
     untracked: int = field(default=0, init=False)
+    _bindings: Bindings = field(factory=Bindings, init=False)
 
     @property
     def clock(self) -> Clock:
@@ -96,12 +100,64 @@ class Reception:
             created_at=self.clock.time(),
         )
 
+    def open_piece(
+        self, piece: Piece, *, claimed_id: str | None, is_proxied: bool, **said: Unpack[Described]
+    ) -> AssembledUpload:
+        """Return the upload of which a request carries *piece*; ``admit`` may give it to another.
+
+        Raises:
+            InvalidValue: What is said of it cannot be kept.
+        """
+        fit = described("open", self.limits.metadata_bytes, said)
+        is_claimed = claimed_id is not None and is_upload_id(claimed_id)
+        address = None if piece.resource is None else id_of(piece, piece.resource)
+        own_id = claimed_id if is_claimed else address
+        return AssembledUpload(
+            upload_id=own_id or new_upload_id(),
+            transfer_id=self.terms.worker,
+            meter=Meter(self.terms.policy, fit["total_bytes"]),
+            desk=self,
+            worker=self.terms.worker,
+            is_settled=own_id is None,
+            is_proxied=is_proxied,
+            filename=fit["filename"],
+            content_type=fit["content_type"],
+            group=fit["group"],
+            created_at=self.clock.time(),
+            piece=piece,
+            address=address,
+            is_claimed=is_claimed,
+        )
+
+    def bind(self, upload: AssembledUpload, address: str) -> None:
+        """Let requests to the resource with the id *address* belong to *upload*."""
+        upload.address = address
+        if upload.is_tracked and upload.owner is not None:
+            self._bindings.remember(upload.owner, address, upload.upload_id)
+        elif not upload.is_claimed:
+            upload.upload_id, upload.is_settled = address, False
+
+    def _join(self, upload: AssembledUpload, identity: Identity) -> bool:
+        """Give *upload* to the one that it belongs to, if that is received here already."""
+        owner = identity.owner_of(upload.upload_id)
+        if upload.address is not None and not upload.is_claimed:
+            upload.upload_id = self._bindings.find(owner, upload.address) or upload.upload_id
+        elif upload.address is not None:
+            self._bindings.remember(owner, upload.address, upload.upload_id)
+        host = self.registry.find(owner, upload.upload_id)
+        if not isinstance(host, AssembledUpload) or not host.takes(upload):
+            return False
+        host.adopt(upload)
+        return True
+
     def admit(self, upload: LiveUpload, identity: Identity) -> bool:
         """Track *upload* for *identity*, under a fresh id where its own cannot be had.
 
         Returns:
             Whether there was room; without, it is received untracked.
         """
+        if isinstance(upload, AssembledUpload) and self._join(upload, identity):
+            return True
         upload_id, owner = upload.upload_id, identity.owner_of(upload.upload_id)
         if not identity.accepts(upload_id) or self.registry.is_receiving(owner, upload_id):
             if upload.is_named:

@@ -7,6 +7,7 @@ from typing import Self, Unpack
 
 from attrs import define, field
 
+from upload_progress.assembled import AssembledUpload
 from upload_progress.backends import TrackerSettings, connect
 from upload_progress.checks import check_mount_path, check_stall
 from upload_progress.correspondence import Correspondence
@@ -22,6 +23,7 @@ from upload_progress.parts import Parts
 from upload_progress.ports import Clock, EventFeed, EventPublisher, Post, SessionStore, SystemClock
 from upload_progress.statistics import Statistics
 from upload_progress.throttle import DEFAULT_POLICY, ThrottlePolicy
+from upload_progress.transfers import Piece
 from upload_progress.upload import Upload
 from upload_progress.watch import Watch
 from upload_progress.wire import Update
@@ -152,6 +154,18 @@ class ProgressTracker:
             InvalidValue: What is said of it cannot be kept.
         """
         return self._parts.reception.open(claimed_id=claimed_id, is_proxied=is_proxied, **said)
+
+    def open_piece(
+        self, piece: Piece, *, claimed_id: str | None, is_proxied: bool, **said: Unpack[Described]
+    ) -> AssembledUpload:
+        """Return the upload of which a request carries *piece*; ``admit`` may give it to another.
+
+        Raises:
+            InvalidValue: What is said of it cannot be kept.
+        """
+        return self._parts.reception.open_piece(
+            piece, claimed_id=claimed_id, is_proxied=is_proxied, **said
+        )
 
     def admit(self, upload: LiveUpload, identity: Identity) -> bool:
         """Track *upload* for *identity*, under a fresh id where its own cannot be had.

@@ -22,7 +22,12 @@ __all__ = ["Upload"]
 class Upload:
     """The upload that a request, or ``ProgressTracker.track()``, is receiving."""
 
-    _live: LiveUpload
+    _opened: LiveUpload
+
+    @property
+    def _live(self) -> LiveUpload:
+        """The upload, once it is known which it is: several requests may carry one."""
+        return self._opened.host or self._opened
 
     def __repr__(self) -> str:
         """Name the upload and where it stands; no owner, no file name."""

@@ -42,9 +42,9 @@ _packer: Final = msgspec.msgpack.Encoder()
 _record_fields: Final = tuple(attribute.name for attribute in fields(TransferRecord))[2:]
 _record_values: Final = attrgetter(*_record_fields)
 _hints: Final = get_type_hints(TransferRecord)
-_unpacker: Final = msgspec.msgpack.Decoder(
-    tuple.__class_getitem__(tuple(_hints[name] for name in _record_fields))
-)
+_record_type: Final = tuple.__class_getitem__(tuple(_hints[name] for name in _record_fields))
+_unpacker: Final = msgspec.msgpack.Decoder(_record_type)
+_defaults: Final = tuple(attribute.default for attribute in fields(TransferRecord))[2:]
 
 
 @frozen(slots=False)
@@ -152,8 +152,13 @@ def pack_record(record: TransferRecord) -> bytes:
 
 
 def unpack_record(owner: str, upload_id: str, data: bytes) -> TransferRecord:
-    """Decode what ``pack_record`` made of a record of that upload."""
-    return TransferRecord(owner, upload_id, *_unpacker.decode(data))
+    """Decode what ``pack_record`` made of a record of that upload, here or in another version."""
+    try:
+        values = _unpacker.decode(data)
+    except msgspec.ValidationError:
+        known = msgspec.msgpack.decode(data)[: len(_defaults)]
+        values = msgspec.convert([*known, *_defaults[len(known) :]], _record_type)
+    return TransferRecord(owner, upload_id, *values)
 
 
 @define(eq=False, repr=False)

@@ -88,7 +88,7 @@ class Asking:
     def _admit(self, identity: object) -> None:
         if isinstance(identity, Identity):
             self._is_known = True
-            if not self.live.is_tracked:
+            if not self.live.is_tracked and self.live.host is None:
                 self.tracker.admit(self.live, identity)
         elif identity is not None:
             self.complaints.say("authenticate returned something that is no Identity")

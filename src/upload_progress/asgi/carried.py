@@ -18,9 +18,10 @@ from upload_progress.complaints import Complaints
 from upload_progress.connection import Connection
 from upload_progress.live import LiveUpload
 from upload_progress.ports import Authenticate
+from upload_progress.strand import Strand
 from upload_progress.throttle import NEVER
 from upload_progress.tracker import ProgressTracker
-from upload_progress.transfers import MULTIPART_LOOK_BYTES, Incoming, multipart_filename
+from upload_progress.transfers import MULTIPART_LOOK_BYTES, Incoming, Kind, multipart_filename
 from upload_progress.upload import Upload
 
 __all__ = ["CUT_SECONDS", "App", "CarriedUpload"]
@@ -48,7 +49,8 @@ class CarriedUpload:
     complaints: Complaints
     min_size_bytes: int
     incoming: Incoming
-    live: LiveUpload
+    opened: LiveUpload
+    strand: Strand | None = None
     _status: int | None = field(default=None, init=False)
     _is_begun: bool = field(default=False, init=False)
     _form_start: bytes = field(default=b"", init=False)
@@ -61,7 +63,7 @@ class CarriedUpload:
     def __attrs_post_init__(self) -> None:
         """Make ready to ask whose it is."""
         self._asking = Asking(
-            self.tracker, self.live, self.authenticate, self.complaints, self._spawn
+            self.tracker, self.opened, self.authenticate, self.complaints, self._spawn
         )
 
     def __repr__(self) -> str:
@@ -70,17 +72,27 @@ class CarriedUpload:
 
     def upload(self) -> Upload:
         """Return what the endpoint holds of it."""
-        return Upload(self.live)
+        return Upload(self.opened)
+
+    @property
+    def live(self) -> LiveUpload:
+        """The upload: another one, once it is known that this request is a piece of that."""
+        return self.opened.host or self.opened
+
+    @property
+    def _told(self) -> LiveUpload | Strand:
+        """What is told of the request's life: the whole upload, or the strand that it is."""
+        return self.strand or self.opened
 
     # The run of a request
 
     async def run(self, app: App, receive: Receive, send: Send) -> None:
         """Call *app*, and see what becomes of the upload."""
         self._inner_send = send
-        self.live.on_cut = self._cut
+        self._told.on_cut = self._cut
         counted = counting(
             receive,
-            self.live.meter,
+            self._told.meter,
             first=self._first,
             gate=self._gate,
             last=self._last,
@@ -92,12 +104,12 @@ class CarriedUpload:
             if self._is_cut and self._status is None:
                 await self._answer_cut()
         finally:
-            self.live.on_cut = None
+            self._told.on_cut = None
             if self.live.is_tracked:
                 await self.tracker.breathe()
 
     async def _run(self, app: App, receive: Receive) -> None:
-        if self.incoming.claimed_id is not None or self._is_large(self.incoming.total_bytes or 0):
+        if self._begins_at_once():
             self._safely(self._begin)
         with self._cut_scope:
             await self._call(app, receive)
@@ -129,17 +141,25 @@ class CarriedUpload:
         try:
             await app(self.scope, receive, self._send)
         except anyio.get_cancelled_exc_class():
-            self._safely(self.live.aborted)
+            self._safely(self._told.aborted)
             raise
         except Exception:
-            self._safely(self.live.raised)
+            self._safely(self._told.raised)
             if not self._is_cut or self._status is not None:
                 raise
         except BaseException:
-            self._safely(self.live.raised)
+            self._safely(self._told.raised)
             raise
         else:
             self._safely(self._answered)
+
+    def _begins_at_once(self) -> bool:
+        if self.strand is not None:
+            piece = self.strand.piece
+            return piece.has_body or piece.kind is not Kind.CREATE
+        return self.incoming.claimed_id is not None or self._is_large(
+            self.incoming.total_bytes or 0
+        )
 
     def _is_large(self, size_bytes: int) -> bool:
         return size_bytes > self.min_size_bytes
@@ -157,7 +177,7 @@ class CarriedUpload:
 
     def _begin(self) -> None:
         self._is_begun = True
-        self.live.begin()
+        self._told.begin()
         self._ask()
 
     def _ask(self) -> None:
@@ -186,11 +206,14 @@ class CarriedUpload:
     def _gate(self, message: Message) -> Message:
         if self._is_cut:
             return {"type": "http.disconnect"}
-        if not self._is_begun and self._is_large(self.live.meter.received_bytes):
+        if not self._is_begun and self._is_large(self._told.meter.received_bytes):
             self._begin()
         if not self.live.is_tracked:
-            self.live.meter.gate_bytes = NEVER
-        self.live.mark_due()
+            self._told.meter.gate_bytes = NEVER
+        if self.strand is None:
+            self.live.mark_due()
+        else:
+            self.strand.pass_gate()
         return message
 
     def _last(self, message: Message) -> Message:
@@ -198,12 +221,12 @@ class CarriedUpload:
         if kind == "http.request":
             if self._is_cut:
                 return {"type": "http.disconnect"}
-            self.live.meter.received_bytes += len(message.get("body", b""))
-            if not self._is_begun and self._is_large(self.live.meter.received_bytes):
+            self._told.meter.received_bytes += len(message.get("body", b""))
+            if not self._is_begun and self._is_large(self._told.meter.received_bytes):
                 self._begin()
-            self.live.body_end()
+            self._told.body_end()
         elif kind == "http.disconnect":
-            self.live.disconnected()
+            self._told.disconnected()
         return message
 
     # What goes out
@@ -211,6 +234,7 @@ class CarriedUpload:
     async def _send(self, message: Message) -> None:
         kind = _kind_of(message)
         if kind == "http.response.start":
+            self._safely(lambda: self._hear(message))
             self._safely(self._ask)
             await self._asking.settle()
         if self._is_cut and self._status is None:
@@ -220,6 +244,17 @@ class CarriedUpload:
         elif kind in _BODIES and not message.get("more_body", False):
             self._safely(self._answered)
         await self._inner_send(message)
+
+    def _hear(self, message: Message) -> None:
+        """Let the strand hear the answer: an upload may have got its address by it."""
+        if self.strand is None:
+            return
+        headers = {
+            bytes(name).decode("latin-1").lower(): bytes(value).decode("latin-1")
+            for name, value in reversed(list(message.get("headers", ())))
+        }
+        is_created = self.strand.heard(int(message["status"]), headers)
+        self._is_begun = self._is_begun or is_created
 
     def _start(self, message: Message) -> Message:
         try:
@@ -237,16 +272,18 @@ class CarriedUpload:
 
     def _answered(self) -> None:
         if self._status is None:
-            self.live.raised()
+            self._told.raised()
         else:
-            self.live.answered(self._status)
+            self._told.answered(self._status)
 
     # Cancelling
 
     def _cut(self) -> None:
         """End the transfer: the next ``receive()`` says disconnect, and soon patience ends."""
         self._is_cut = True
-        self.live.meter.gate_bytes = 0
+        if self.strand is not None:
+            self.strand.is_cut = True
+        self._told.meter.gate_bytes = 0
         if not self._spawn(self._lose_patience):
             self._cut_scope.cancel()
 

@@ -14,8 +14,16 @@ from upload_progress.complaints import Complaints
 from upload_progress.connection import Connection
 from upload_progress.errors import InvalidValue, MiddlewareMissing
 from upload_progress.ports import Authenticate
+from upload_progress.strand import Strand
+from upload_progress.throttle import Meter
 from upload_progress.tracker import ProgressTracker
-from upload_progress.transfers import Incoming, read_head
+from upload_progress.transfers import (
+    DEFAULT_PROTOCOLS,
+    Incoming,
+    Piece,
+    TransferProtocol,
+    read_head,
+)
 from upload_progress.upload import Upload
 
 __all__ = [
@@ -51,6 +59,8 @@ class UploadProgressMiddleware:
             upload of nobody is received like any other, and shown to nobody.
         min_size_bytes: A body above this is followed even without an id.
         methods: The HTTP methods that can carry uploads.
+        protocols: Those by which an upload may come in many requests; the first that knows a
+            request has it. Without any, each request is an upload of its own.
     """
 
     def __init__(
@@ -61,6 +71,7 @@ class UploadProgressMiddleware:
         authenticate: Authenticate,
         min_size_bytes: int = MIN_SIZE_BYTES,
         methods: Collection[str] = UPLOAD_METHODS,
+        protocols: Collection[TransferProtocol] = DEFAULT_PROTOCOLS,
     ) -> None:
         if not callable(authenticate):
             raise InvalidValue("authenticate", "must be callable, and say who is asking")
@@ -68,7 +79,8 @@ class UploadProgressMiddleware:
         self._tracker = tracker
         self._authenticate = authenticate
         self._min_size_bytes = min_size_bytes
-        self._methods = frozenset(methods)
+        self._protocols = tuple(protocols)
+        self._methods = frozenset(methods) | ({"DELETE"} if self._protocols else set())
         self._own_path = tracker.mount_path + "/"
         self._complaints = Complaints(tracker.clock)
 
@@ -95,7 +107,14 @@ class UploadProgressMiddleware:
         if SCOPE_KEY in scope or f"{scope.get('path')}/".startswith(self._own_path):
             return None
         try:
-            incoming = read_head(Connection(scope))
+            connection = Connection(scope)
+            piece, protocol = self._piece(connection)
+            if piece is None and scope["method"] == "DELETE":
+                return None
+            incoming = read_head(connection)
+            if piece is not None and protocol is not None:
+                carried = scope[SCOPE_KEY] = self._follow_piece(scope, incoming, piece, protocol)
+                return carried
             if self._is_small(scope, incoming):
                 scope[SCOPE_KEY] = _Small(self._tracker)
                 return None
@@ -106,6 +125,38 @@ class UploadProgressMiddleware:
             return None
         else:
             return carried
+
+    def _piece(self, connection: Connection) -> tuple[Piece, TransferProtocol] | tuple[None, None]:
+        """Return what the first protocol that knows the request has read in its head."""
+        for protocol in self._protocols:
+            piece = protocol.read(connection)
+            if piece is not None:
+                return piece, protocol
+        return None, None
+
+    def _follow_piece(
+        self, scope: Scope, incoming: Incoming, piece: Piece, protocol: TransferProtocol
+    ) -> CarriedUpload:
+        opened = self._tracker.open_piece(
+            piece,
+            claimed_id=incoming.claimed_id,
+            is_proxied=incoming.is_proxied,
+            total_bytes=piece.total_bytes,
+            filename=piece.filename,
+            content_type=None,
+            group=incoming.group,
+        )
+        strand = Strand(opened, piece, protocol, Meter(self._tracker.policy))
+        return CarriedUpload(
+            scope,
+            self._tracker,
+            self._authenticate,
+            self._complaints,
+            self._min_size_bytes,
+            incoming,
+            opened,
+            strand,
+        )
 
     def _is_small(self, scope: Scope, incoming: Incoming) -> bool:
         """Tell whether no id is named and no large body can follow."""

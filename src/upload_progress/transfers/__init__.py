@@ -1,10 +1,53 @@
 """Who is this request? Pure functions from request heads to what they carry."""
 
+from typing import Final
+
+from upload_progress.transfers.content_range import ContentRange
+from upload_progress.transfers.oci import Oci
+from upload_progress.transfers.pieces import (
+    Came,
+    Headers,
+    Kind,
+    Outcome,
+    Piece,
+    TransferProtocol,
+    id_of,
+)
 from upload_progress.transfers.plain import (
     MULTIPART_LOOK_BYTES,
     Incoming,
     multipart_filename,
     read_head,
 )
+from upload_progress.transfers.resumable import Resumable
+from upload_progress.transfers.s3 import S3Multipart
+from upload_progress.transfers.tus import Tus
 
-__all__ = ["MULTIPART_LOOK_BYTES", "Incoming", "multipart_filename", "read_head"]
+__all__ = [
+    "DEFAULT_PROTOCOLS",
+    "MULTIPART_LOOK_BYTES",
+    "Came",
+    "ContentRange",
+    "Headers",
+    "Incoming",
+    "Kind",
+    "Oci",
+    "Outcome",
+    "Piece",
+    "Resumable",
+    "S3Multipart",
+    "TransferProtocol",
+    "Tus",
+    "id_of",
+    "multipart_filename",
+    "read_head",
+]
+
+DEFAULT_PROTOCOLS: Final[tuple[TransferProtocol, ...]] = (
+    Tus(),
+    Resumable(),
+    Oci(),
+    S3Multipart(),
+    ContentRange(),
+)
+"""All that is shipped; the first that knows a request has it."""

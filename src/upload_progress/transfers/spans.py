@@ -1,0 +1,39 @@
+"""Which bytes of an upload are here: intervals, added up so that none counts twice.
+
+A span is ``(part, start, stop, is_whole)``: bytes *start* to *stop* of that part, and whether
+the server has taken the part. Bytes sent again fall into the span that is there already, so
+that order, duplicates, overlaps and the number of writers change nothing in their union.
+"""
+
+from collections.abc import Iterable
+
+from upload_progress.model import Span
+
+__all__ = ["covered", "end_of", "merged", "whole_parts"]
+
+
+def merged(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """Return the union of *spans*, in order, with those joined that touch."""
+    union: list[Span] = []
+    for part, start, stop, is_whole in sorted(spans):
+        if union and union[-1][0] == part and start <= union[-1][2]:
+            _, first, last, was_whole = union[-1]
+            union[-1] = (part, first, max(last, stop), was_whole or is_whole)
+        else:
+            union.append((part, start, stop, is_whole))
+    return tuple(union)
+
+
+def covered(spans: Iterable[Span]) -> int:
+    """Return how many bytes *spans* cover together."""
+    return sum(stop - start for _, start, stop, _ in merged(spans))
+
+
+def end_of(spans: Iterable[Span], part: str = "") -> int:
+    """Return how far *part* reaches from its start without a gap."""
+    return next((span[2] for span in merged(spans) if span[:2] == (part, 0)), 0)
+
+
+def whole_parts(spans: Iterable[Span]) -> int:
+    """Return how many named parts the server has taken."""
+    return len({part for part, _, _, is_whole in spans if part and is_whole})
