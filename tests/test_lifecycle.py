@@ -27,7 +27,7 @@ TABLE = {
     S.PENDING: "receiving - - - failed - - cancelled - failed",
     S.RECEIVING: "- paused processing completed failed failed failed cancelled failed -",
     S.PAUSED: "receiving - - - failed - - cancelled - failed",
-    S.PROCESSING: "- - - completed failed failed - cancelled failed -",
+    S.PROCESSING: "- paused - completed failed failed - cancelled failed -",
     S.COMPLETED: "- - - - - - - - - -",
     S.FAILED: "- - - - - - - - - -",
     S.CANCELLED: "- - - - - - - - - -",

@@ -48,6 +48,7 @@ class AssembledUpload(LiveUpload):
         repeated_bytes: How many of those that came had been there before.
         address: The id that its resource has, where it goes by another one.
         is_claimed: Whether the client has named it.
+        is_over: Whether it has ended by the word of another worker.
     """
 
     piece: Piece
@@ -58,6 +59,7 @@ class AssembledUpload(LiveUpload):
     ended_bytes: int = 0
     address: str | None = None
     is_claimed: bool = False
+    is_over: bool = False
     _is_known: bool = False
     _refusal: int | None = None
     _rests_since: float = 0.0
@@ -191,16 +193,30 @@ class AssembledUpload(LiveUpload):
     def _notice(self) -> None:
         """End what was refused before anything of it was known, and what is whole by now."""
         if self._refusal is not None and self.is_settled and not self._is_known:
-            if not self.strands:
-                self.begin()
-                self._end(*ending_of(self._refusal, None))
+            self._let_refused_go(self._refusal)
             return
         self._notice_whole()
+
+    def _let_refused_go(self, status: int) -> None:
+        """Forget what nobody was told of; end what somebody was."""
+        if self.strands:
+            return
+        if self.sequence == 0:
+            self.is_superseded = True
+        else:
+            self.begin()
+            self._end(*ending_of(status, None))
 
     def _notice_whole(self) -> None:
         """Complete what is whole by the bytes that the server has taken, where that is the end."""
         total = self.meter.total_bytes
-        if self.strands or self.is_ended or total is None or not self.piece.is_whole_when_full:
+        if (
+            self.strands
+            or self.is_ended
+            or self.is_over
+            or total is None
+            or not self.piece.is_whole_when_full
+        ):
             return
         if covered(span for span in self._known if span[3]) >= total:
             self._complete()
@@ -278,7 +294,6 @@ class AssembledUpload(LiveUpload):
         known = list(records)
         before = fold(known, now=self.desk.clock.time())
         if before is None:
-            self.is_superseded = self.piece.kind is Kind.ABORT
             self._notice()
             return
         if is_final(before.state):
@@ -289,8 +304,9 @@ class AssembledUpload(LiveUpload):
         for record in mine:
             self._go_on(record)
         self._is_known = True
-        self._learn(known)
         self._describe(before.filename, before.total_bytes, before.group)
+        self._learn(known)
+        self._notice()
 
     def _go_on(self, record: TransferRecord) -> None:
         self.sequence += record.sequence
@@ -337,8 +353,14 @@ class AssembledUpload(LiveUpload):
         if self.is_ended:
             return
         after = fold(self.prior, now=self.desk.clock.time())
-        if after is not None and is_final(after.state) and not self.is_ended:
-            self.is_superseded = True
+        if after is None:
+            return
+        self._is_known = True
+        totals = [each.total_bytes for each in self.prior if each.total_bytes is not None]
+        self._describe(after.filename, totals[0] if totals else None, after.group)
+        if is_final(after.state):
+            self.is_over = True
+            self.rest()
 
     def record(self) -> TransferRecord:
         """Return what this process knows now, as the newest version of its record."""

@@ -219,23 +219,19 @@ class Flusher:
         that, of all in one round trip: so snapshots with one sequence are the same.
         """
         assembled, self._assembled = self._assembled, {}
-        heard = {
-            key: upload
-            for upload in assembled
-            if (key := upload.key) and self.is_heard(upload.owner)
-        }
-        if not heard:
+        keys = {key: upload for upload in assembled if (key := upload.key)}
+        if not keys:
             return
         try:
-            known = await self.store_guard.call(lambda: self._records_of(heard))
+            known = await self.store_guard.call(lambda: self._records_of(keys))
         except StoreUnavailable:
             known = {}
         updates: dict[Topic, Update] = {}
-        for key, upload in heard.items():
-            was_ended = upload.is_superseded
+        for key, upload in keys.items():
+            was_over = upload.is_superseded or upload.is_over
             if key in known:
                 upload.learn(known[key])
-            if not was_ended and upload.is_settled:
+            if not was_over and self.is_heard(upload.owner):
                 update = Update(key.owner, upload.snapshot())
                 updates[update.topic] = update
                 self.hub.deliver(update)
