@@ -21,7 +21,7 @@ from upload_progress.endings import CANCELLED, DISCONNECTED, ending_of
 from upload_progress.fold import fold, newest
 from upload_progress.lifecycle import Signal, is_final, is_receiving, is_waiting, next_state
 from upload_progress.live import LiveUpload
-from upload_progress.model import Span, TransferRecord
+from upload_progress.model import Span, TransferRecord, UploadError
 from upload_progress.pulse import Pulse
 from upload_progress.throttle import NEVER
 from upload_progress.transfers import Came, Kind, Outcome, Piece
@@ -197,6 +197,14 @@ class AssembledUpload(LiveUpload):
             return
         self._notice_whole()
 
+    def _end(self, signal: Signal, error: UploadError | None) -> bool:
+        """End; what is on its way is here as far as it has come."""
+        arriving = self._arriving()
+        has_ended = super()._end(signal, error)
+        if has_ended:
+            self.spans = merged([*self.spans, *arriving])
+        return has_ended
+
     def _let_refused_go(self, status: int) -> None:
         """Forget what nobody was told of; end what somebody was."""
         if self.strands:
@@ -327,8 +335,9 @@ class AssembledUpload(LiveUpload):
 
     def _follow(self, known: list[TransferRecord], attempt: int, sequence: int) -> None:
         """Begin the next attempt after one that has ended; a straggler begins nothing."""
-        if self.piece.is_lasting and self.piece.kind is not Kind.CREATE:
-            self.is_superseded = True
+        is_anew = self.is_claimed and self.piece.kind is Kind.CREATE
+        if self.piece.is_lasting and not is_anew:
+            self.is_over = True
             self.attempt, self.prior = attempt, tuple(newest(known))
             return
         self.attempt = attempt + 1
@@ -338,8 +347,8 @@ class AssembledUpload(LiveUpload):
         """Follow on an upload that ended here under the same id, and may not be stored yet."""
         before = ended.snapshot()
         self._follow(ended.records(), before.attempt, before.sequence)
-        self.is_settled = ended.is_settled or self.is_superseded
-        ended.is_superseded = ended.is_superseded or not self.is_settled
+        self.is_settled = ended.is_settled
+        ended.is_superseded = not ended.is_settled and not self.is_over
 
     def learn(self, records: Iterable[TransferRecord]) -> None:
         """Take note of what other workers have stored since."""
@@ -364,11 +373,10 @@ class AssembledUpload(LiveUpload):
 
     def record(self) -> TransferRecord:
         """Return what this process knows now, as the newest version of its record."""
-        arriving = [] if self.is_ended else self._arriving()
         return evolve(
             super().record(),
             protocol=self.piece.protocol,
-            spans=merged([*self.spans, *arriving]),
+            spans=self.spans if self.is_ended else merged([*self.spans, *self._arriving()]),
             confirmed_bytes=self.confirmed_bytes,
             retransmitted_bytes=self.repeated_bytes,
             stalled=not self.is_resting and self.pulse is not None and self.pulse.is_stalled,

@@ -183,6 +183,7 @@ def deciding(records: Sequence[TransferRecord]) -> TransferRecord:
     """
     if len(records) == 1:
         return records[0]
+    records = [record for record in records if not _is_turned_away(record)] or records
     stopped = min(
         (record for record in records if record.state in _STOPPED), key=_ended, default=None
     )
@@ -199,6 +200,12 @@ def deciding(records: Sequence[TransferRecord]) -> TransferRecord:
     if running:
         return min(running, key=lambda record: _OPEN_RANK.index(record.state))
     return completed or records[0]
+
+
+def _is_turned_away(record: TransferRecord) -> bool:
+    """Tell whether a request was refused, which says nothing of what other workers have taken."""
+    error = record.error if record.protocol is not None else None
+    return error is not None and error.http_status is not None
 
 
 def _ended(record: TransferRecord) -> tuple[float, str]:

