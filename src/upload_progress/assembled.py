@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import define, evolve, field
 
 from upload_progress.endings import CANCELLED, DISCONNECTED, ending_of
-from upload_progress.fold import fold, newest
+from upload_progress.fold import fold, is_turned_away, newest
 from upload_progress.lifecycle import Signal, is_final, is_receiving, is_waiting, next_state
 from upload_progress.live import LiveUpload
 from upload_progress.model import Span, TransferRecord, UploadError
@@ -336,7 +336,7 @@ class AssembledUpload(LiveUpload):
     def _follow(self, known: list[TransferRecord], attempt: int, sequence: int) -> None:
         """Begin the next attempt after one that has ended; a straggler begins nothing."""
         is_anew = self.is_claimed and self.piece.kind is Kind.CREATE
-        if self.piece.is_lasting and not is_anew:
+        if self.piece.is_lasting and not is_anew and not all(map(is_turned_away, known)):
             self.is_over = True
             self.attempt, self.prior = attempt, tuple(newest(known))
             return
@@ -361,7 +361,8 @@ class AssembledUpload(LiveUpload):
         self.prior = tuple(record for record in others if record.attempt == self.attempt)
         if self.is_ended:
             return
-        after = fold(self.prior, now=self.desk.clock.time())
+        heeded = [record for record in self.prior if not is_turned_away(record)]
+        after = fold(heeded, now=self.desk.clock.time())
         if after is None:
             return
         self._is_known = True
