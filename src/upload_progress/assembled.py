@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import define, evolve, field
 
 from upload_progress.endings import CANCELLED, DISCONNECTED, ending_of
-from upload_progress.fold import fold, is_turned_away, newest
+from upload_progress.fold import fold, newest
 from upload_progress.lifecycle import Signal, is_final, is_receiving, is_waiting, next_state
 from upload_progress.live import LiveUpload
 from upload_progress.model import Span, TransferRecord, UploadError
@@ -61,7 +61,7 @@ class AssembledUpload(LiveUpload):
     is_claimed: bool = False
     is_over: bool = False
     _is_known: bool = False
-    _refusal: int | None = None
+    _is_refused: bool = False
     _rests_since: float = 0.0
 
     # What is here
@@ -145,7 +145,7 @@ class AssembledUpload(LiveUpload):
                 setattr(self, name, getattr(other, name))
         if self.meter.total_bytes is None:
             self.meter.total_bytes = other.meter.total_bytes
-        self.is_resting = False
+        self.is_resting = self.is_superseded = False
         if other.started_at is not None:
             self.begin()
         self.mark_due()
@@ -170,7 +170,7 @@ class AssembledUpload(LiveUpload):
         elif came not in {Came.ACCEPTED, Came.CREATED}:
             self.rest()
         self._is_known = self._is_known or came in {Came.ACCEPTED, Came.CREATED}
-        self._refusal = strand.status if came is Came.REFUSED else None
+        self._is_refused = came is Came.REFUSED
         self._notice()
         self.is_resting = not self.strands and is_waiting(self.state)
         self.mark_due()
@@ -191,11 +191,11 @@ class AssembledUpload(LiveUpload):
         self.meter.received_bytes = max(self.meter.received_bytes, self._here())
 
     def _notice(self) -> None:
-        """End what was refused before anything of it was known, and what is whole by now."""
-        if self._refusal is not None and self.is_settled and not self._is_known:
-            self._let_refused_go(self._refusal)
-            return
-        self._notice_whole()
+        """Forget what was refused before anything of it was known; end what is whole by now."""
+        if self._is_refused and self.is_settled and not self._is_known and not self.strands:
+            self.is_superseded = self.sequence == 0
+        else:
+            self._notice_whole()
 
     def _end(self, signal: Signal, error: UploadError | None) -> bool:
         """End; what is on its way is here as far as it has come."""
@@ -204,16 +204,6 @@ class AssembledUpload(LiveUpload):
         if has_ended:
             self.spans = merged([*self.spans, *arriving])
         return has_ended
-
-    def _let_refused_go(self, status: int) -> None:
-        """Forget what nobody was told of; end what somebody was."""
-        if self.strands:
-            return
-        if self.sequence == 0:
-            self.is_superseded = True
-        else:
-            self.begin()
-            self._end(*ending_of(status, None))
 
     def _notice_whole(self) -> None:
         """Complete what is whole by the bytes that the server has taken, where that is the end."""
@@ -336,7 +326,7 @@ class AssembledUpload(LiveUpload):
     def _follow(self, known: list[TransferRecord], attempt: int, sequence: int) -> None:
         """Begin the next attempt after one that has ended; a straggler begins nothing."""
         is_anew = self.is_claimed and self.piece.kind is Kind.CREATE
-        if self.piece.is_lasting and not is_anew and not all(map(is_turned_away, known)):
+        if self.piece.is_lasting and not is_anew:
             self.is_over = True
             self.attempt, self.prior = attempt, tuple(newest(known))
             return
@@ -361,8 +351,7 @@ class AssembledUpload(LiveUpload):
         self.prior = tuple(record for record in others if record.attempt == self.attempt)
         if self.is_ended:
             return
-        heeded = [record for record in self.prior if not is_turned_away(record)]
-        after = fold(heeded, now=self.desk.clock.time())
+        after = fold(self.prior, now=self.desk.clock.time())
         if after is None:
             return
         self._is_known = True

@@ -31,7 +31,7 @@ from upload_progress.model import (
 )
 from upload_progress.transfers.spans import covered, whole_parts
 
-__all__ = ["as_of", "deciding", "fold", "is_turned_away", "links_of", "newest", "percent_of", "sum_of"]
+__all__ = ["as_of", "deciding", "fold", "links_of", "newest", "percent_of", "sum_of"]
 
 T = TypeVar("T")
 
@@ -183,7 +183,6 @@ def deciding(records: Sequence[TransferRecord]) -> TransferRecord:
     """
     if len(records) == 1:
         return records[0]
-    records = [record for record in records if not is_turned_away(record)] or records
     stopped = min(
         (record for record in records if record.state in _STOPPED), key=_ended, default=None
     )
@@ -200,12 +199,6 @@ def deciding(records: Sequence[TransferRecord]) -> TransferRecord:
     if running:
         return min(running, key=lambda record: _OPEN_RANK.index(record.state))
     return completed or records[0]
-
-
-def is_turned_away(record: TransferRecord) -> bool:
-    """Tell whether a request was refused, which says nothing of what other workers have taken."""
-    error = record.error if record.protocol is not None else None
-    return error is not None and error.http_status is not None
 
 
 def _ended(record: TransferRecord) -> tuple[float, str]:
