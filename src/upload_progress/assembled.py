@@ -193,7 +193,7 @@ class AssembledUpload(LiveUpload):
     def _notice(self) -> None:
         """Forget what was refused before anything of it was known; end what is whole by now."""
         if self._is_refused and self.is_settled and not self._is_known and not self.strands:
-            self.is_superseded = self.sequence == 0
+            self.is_superseded = self.is_superseded or self.sequence == 0
         else:
             self._notice_whole()
 
