@@ -100,11 +100,7 @@ def fold(
     decided = as_of(deciding(current), now)
     # What a transfer says of itself goes before what was announced of it.
     speaking = sorted(current, key=lambda record: record.started_at is None)
-    received, repeated = _received(current)
-    total = _total(speaking, received)
-    if decided.protocol is not None and decided.state is UploadState.COMPLETED:
-        # The server has it all, whatever part of that came to the writers known here.
-        received = total = received if total is None else total
+    received, repeated, total = _counted(speaking, decided)
     stalled = decided.state is UploadState.RECEIVING and decided.stalled
     rate = _rate(current) if decided.state is UploadState.RECEIVING and not stalled else None
     return UploadProgress(
@@ -141,6 +137,18 @@ def _current(records: Iterable[TransferRecord], now: float) -> list[TransferReco
     return [
         record if is_waiting(record.state) else as_of(record, now) for record in newest(records)
     ]
+
+
+def _counted(
+    records: Sequence[TransferRecord], decided: TransferRecord
+) -> tuple[int, int, int | None]:
+    """Return how many bytes are here, how many came again, and how many there are to come."""
+    received, repeated = _received(records)
+    total = _total(records, received)
+    if decided.protocol is not None and decided.state is UploadState.COMPLETED:
+        # The server has it all, whatever part of that came to the writers known here.
+        received = total = received if total is None else total
+    return received, repeated, total
 
 
 def _received(records: Sequence[TransferRecord]) -> tuple[int, int]:

@@ -158,11 +158,7 @@ class ProgressTracker:
     def open_piece(
         self, piece: Piece, *, claimed_id: str | None, is_proxied: bool, **said: Unpack[Described]
     ) -> AssembledUpload:
-        """Return the upload of which a request carries *piece*; ``admit`` may give it to another.
-
-        Raises:
-            InvalidValue: What is said of it cannot be kept.
-        """
+        """Return the upload of which a request carries *piece*; ``admit`` may join it."""
         return self._parts.reception.open_piece(
             piece, claimed_id=claimed_id, is_proxied=is_proxied, **said
         )

@@ -12,6 +12,7 @@ import anyio
 from anyio.abc import TaskGroup
 from attrs import define, field
 
+from upload_progress.asgi.answering import cut_answer, headers_of, kind_of
 from upload_progress.asgi.asking import Asking
 from upload_progress.asgi.counting import Message, Receive, Scope, Send, counting
 from upload_progress.complaints import Complaints
@@ -32,10 +33,6 @@ CUT_SECONDS: Final = 1.0
 
 _BODIES: Final = frozenset(
     {"http.response.body", "http.response.pathsend", "http.response.zerocopysend"}
-)
-_CUT_BODY: Final = (
-    b'{"type":"about:blank","title":"Upload cancelled","status":409,'
-    b'"detail":"The owner of this upload cancelled it."}'
 )
 
 
@@ -232,7 +229,7 @@ class CarriedUpload:
     # What goes out
 
     async def _send(self, message: Message) -> None:
-        kind = _kind_of(message)
+        kind = kind_of(message)
         if kind == "http.response.start":
             self._safely(lambda: self._hear(message))
             self._safely(self._ask)
@@ -249,11 +246,7 @@ class CarriedUpload:
         """Let the strand hear the answer: an upload may have got its address by it."""
         if self.strand is None:
             return
-        headers = {
-            bytes(name).decode("latin-1").lower(): bytes(value).decode("latin-1")
-            for name, value in reversed(list(message.get("headers", ())))
-        }
-        is_created = self.strand.heard(int(message["status"]), headers)
+        is_created = self.strand.heard(int(message["status"]), headers_of(message))
         self._is_begun = self._is_begun or is_created
 
     def _start(self, message: Message) -> Message:
@@ -292,24 +285,9 @@ class CarriedUpload:
         self._cut_scope.cancel()
 
     async def _answer_cut(self) -> None:
-        headers = [
-            (b"content-type", b"application/problem+json"),
-            (b"content-length", str(len(_CUT_BODY)).encode()),
-            (b"cache-control", b"no-store"),
-        ]
-        if str(self.scope.get("http_version", "1.1")).startswith("1"):
-            headers.append((b"connection", b"close"))
-        start = {"type": "http.response.start", "status": 409, "headers": headers}
+        start, body = cut_answer(self.scope)
         try:
             await self._inner_send(self._start(start))
-            await self._inner_send({"type": "http.response.body", "body": _CUT_BODY})
+            await self._inner_send(body)
         except OSError:
             return  # the client is gone: nobody is left to be told
-
-
-def _kind_of(message: Message) -> object:
-    """Return the message's type; None of what is no message: to complain is the server's."""
-    try:
-        return message["type"]
-    except Exception:  # noqa: BLE001  # whatever the application sends
-        return None

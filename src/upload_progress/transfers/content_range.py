@@ -25,7 +25,7 @@ from upload_progress.transfers.pieces import (
 
 __all__ = ["ContentRange", "end_of_range", "read_range"]
 
-RESUME_INCOMPLETE: Final = 308
+_RESUME_INCOMPLETE: Final = 308
 _RANGE: Final = re.compile(
     r"(?:bytes[ =])?\s*([0-9]{1,16})-([0-9]{1,16})(?:/([0-9]{1,16}|\*))?", re.ASCII
 )
@@ -76,6 +76,6 @@ class ContentRange:
 
     def answer(self, piece: Piece, status: int, headers: Headers) -> Outcome:
         """Return what came of it."""
-        if status == RESUME_INCOMPLETE:
+        if status == _RESUME_INCOMPLETE:
             return Outcome(Came.ACCEPTED, offset=end_of_range(headers.get("range")) or 0)
         return Outcome(Came.ACCEPTED if is_success(status) else Came.REFUSED)

@@ -28,7 +28,7 @@ from upload_progress.transfers.pieces import (
 
 __all__ = ["Oci"]
 
-CREATED: Final = 201
+_CREATED: Final = 201
 _SESSION: Final = re.compile(r".*/v2/.+/blobs/uploads/([^/]*)")
 
 
@@ -90,7 +90,7 @@ class Oci:
         return Outcome(Came.ACCEPTED, offset=end_of_range(headers.get("range")))
 
     def _created(self, piece: Piece, status: int, headers: Headers) -> Outcome:
-        if status == CREATED:
+        if status == _CREATED:
             return Outcome(Came.COMPLETED if piece.is_last else Came.NOTHING)
         resource = path_of(headers.get("location", ""), "/")
         return Outcome(Came.CREATED if resource else Came.NOTHING, resource)

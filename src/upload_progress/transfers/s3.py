@@ -27,8 +27,8 @@ from upload_progress.transfers.pieces import (
 
 __all__ = ["S3Multipart"]
 
-MOST_PARTS: Final = 10_000
-MAX_NAME_CHARACTERS: Final = 255
+_MOST_PARTS: Final = 10_000
+_MAX_NAME_CHARACTERS: Final = 255
 
 
 class S3Multipart:
@@ -53,7 +53,7 @@ class S3Multipart:
         return Piece(self.name, Kind.ABORT, resource) if head.method == "DELETE" else None
 
     def _part(self, head: Connection, resource: str, number: int | None) -> Piece | None:
-        if number is None or not 1 <= number <= MOST_PARTS:
+        if number is None or not 1 <= number <= _MOST_PARTS:
             return None
         decoded = count_of(head.header("x-amz-decoded-content-length"))
         announced = count_of(head.header("content-length"))
@@ -63,7 +63,7 @@ class S3Multipart:
             resource,
             part=str(number),
             length=announced if decoded is None else decoded,
-            filename=head.path.rstrip("/").rpartition("/")[2][:MAX_NAME_CHARACTERS] or None,
+            filename=head.path.rstrip("/").rpartition("/")[2][:_MAX_NAME_CHARACTERS] or None,
             is_sequential=False,
         )
 

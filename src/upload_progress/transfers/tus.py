@@ -29,7 +29,7 @@ from upload_progress.transfers.pieces import (
 
 __all__ = ["Tus"]
 
-MAX_NAME_CHARACTERS: Final = 255
+_MAX_NAME_CHARACTERS: Final = 255
 
 
 class Tus:
@@ -98,4 +98,4 @@ def _decoded(value: str) -> str | None:
         text = b64decode(value, validate=True).decode("utf-8", "replace")
     except (NoBase64, ValueError):
         return None
-    return bounded_text(text.replace("\\", "/").rpartition("/")[2], MAX_NAME_CHARACTERS) or None
+    return bounded_text(text.replace("\\", "/").rpartition("/")[2], _MAX_NAME_CHARACTERS) or None
