@@ -63,7 +63,7 @@ FLOORS = [
         "reception",
         "recording",
     }
-    | {"assembled", "bindings", "strand", "gathered"}
+    | {"assembled", "bindings", "strand", "gathered", "outbox"}
     | {"registry", "sessions", "stages", "statistics", "watch", "watcher"}
     | {"courier", "cluster", "correspondence", "premises", "recheck", "relay", "backends"}
     | {"feed", "switchboard", "redis_client", "redis_scripts"},

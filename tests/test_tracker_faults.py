@@ -29,6 +29,7 @@ from upload_progress import (
 )
 from upload_progress import backend as backend_module
 from upload_progress import flusher as flusher_module
+from upload_progress import outbox as outbox_module
 from upload_progress.lifecycle import is_final
 from upload_progress.live import LiveUpload
 from upload_progress.model import ErrorCode, TransferRecord
@@ -303,6 +304,7 @@ async def test_at_the_end_all_is_written_though_the_store_was_to_rest(
     sim: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(flusher_module, "PORTION", 3)
+    monkeypatch.setattr(outbox_module, "PORTION", 3)
     lives = [sim.begin(f"up{number}") for number in range(7)]
     sim.store.fault = sim.publisher.fault = "raise"
     await sim.run()
@@ -330,7 +332,7 @@ async def test_a_publisher_that_fails_gets_the_last_of_each_upload(
         await sim.run(0.5)
         live.disconnected()
         await sim.run(0.5)
-    assert len(sim.parts.flusher._unpublished) == 20
+    assert len(sim.parts.flusher.outbox.waiting) == 20
     assert len(sim.parts.registry) == 0
 
     sim.publisher.fault = None
@@ -347,6 +349,7 @@ async def test_what_waits_for_dead_backends_is_bounded(
     sim: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(flusher_module, "MAX_UNSAVED", 50)
+    monkeypatch.setattr(outbox_module, "MOST_UNPUBLISHED", 50)
     sim.store.fault = sim.publisher.fault = "raise"
     for number in range(300):
         live = sim.begin(f"named{number}" if number % 2 else None, total=100)
@@ -355,7 +358,7 @@ async def test_what_waits_for_dead_backends_is_bounded(
 
     flusher = sim.parts.flusher
     assert len(flusher._unsaved) + len(flusher._unsettled) <= 51
-    assert len(flusher._unpublished) == 50
+    assert len(flusher.outbox.waiting) == 50
     assert len(sim.parts.registry) <= 51
     assert sim.tracker.statistics().ends_dropped >= 249
 

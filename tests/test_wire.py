@@ -6,6 +6,7 @@ import json
 from contextlib import suppress
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from attrs import evolve
 from hypothesis import given
@@ -81,6 +82,28 @@ def snapshot(record: TransferRecord) -> UploadProgress:
 @given(records)
 def test_a_packed_record_comes_back(record: TransferRecord) -> None:
     assert unpack_record(record.owner, record.upload_id, pack_record(record)) == record
+
+
+@given(records, st.integers(0, 40))
+def test_records_of_other_releases_are_read(record: TransferRecord, count: int) -> None:
+    """An older release knew fewer fields, a newer one appends its own."""
+    several = evolve(record, protocol="s3", spans=(("1", 0, 9, True),), confirmed_bytes=9)
+    values = [*msgspec.msgpack.decode(pack_record(several)), *[["new"]] * 20]
+    least = len(msgspec.msgpack.decode(pack_record(evolve(record, metadata=None)))) - 5
+
+    read = unpack_record("a", "u", msgspec.msgpack.encode(values[: least + count]))
+
+    assert (read.transfer_id, read.received_bytes) == (record.transfer_id, record.received_bytes)
+    assert read.confirmed_bytes in {0, 9}
+    assert read.protocol in {None, "s3"}
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x01", b"\xdc\x00\x19", b"\xc0\x00\x00", b"\x91\xa1x", b"\x90"]
+)
+def test_what_is_no_record_says_so(data: bytes) -> None:
+    with pytest.raises(msgspec.MsgspecError):
+        unpack_record("a", "u", data)
 
 
 @given(records)

@@ -10,7 +10,7 @@ over by then, and are one event instead of several.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Final
 
@@ -25,18 +25,16 @@ from upload_progress.hub import Hub
 from upload_progress.lifecycle import is_final
 from upload_progress.live import LiveUpload
 from upload_progress.model import TransferRecord, UploadKey
+from upload_progress.outbox import Outbox, Topic
 from upload_progress.pacing import paced
-from upload_progress.ports import Clock, EventPublisher, SessionStore
-from upload_progress.wire import Update, event_of
+from upload_progress.ports import Clock, SessionStore
+from upload_progress.wire import Update
 
 __all__ = ["FLUSH_SECONDS", "MAX_UNSAVED", "PORTION", "Flusher", "Topic"]
 
 FLUSH_SECONDS: Final = 0.1
 MAX_UNSAVED: Final = 10_000
 PORTION: Final = 1000
-
-Topic = tuple[str, str]
-"""An owner and an upload id."""
 
 
 def _tell_nobody(_upload: LiveUpload) -> None:
@@ -59,15 +57,12 @@ class Flusher:
     clock: Clock
     store: SessionStore
     store_guard: Backend
-    publisher: EventPublisher | None
-    publisher_guard: Backend
-    source: str
+    outbox: Outbox
     on_saved: Callable[[LiveUpload], None]
     complaints: Complaints
     on_sent: Callable[[LiveUpload], None] = field(default=_tell_nobody, init=False)
     writes: int = field(default=0, init=False)
     records: int = field(default=0, init=False)
-    published: int = field(default=0, init=False)
     dropped: int = field(default=0, init=False)
     _due: dict[LiveUpload, None] = field(factory=dict, init=False)
     _posts: dict[Topic, Update] = field(factory=dict, init=False)
@@ -75,7 +70,6 @@ class Flusher:
     _unsettled: dict[LiveUpload, int] = field(factory=dict, init=False)
     _unsaved: dict[LiveUpload, TransferRecord] = field(factory=dict, init=False)
     _ended: dict[LiveUpload, None] = field(factory=dict, init=False)
-    _unpublished: dict[Topic, Update] = field(factory=dict, init=False)
     _woken: anyio.Event | None = field(default=None, init=False)
     _thread: int = field(default=0, init=False)
 
@@ -94,12 +88,12 @@ class Flusher:
 
     def is_heard(self, owner: str | None) -> bool:
         """Tell whether anybody would hear of an upload of *owner*."""
-        return self.publisher is not None or self.hub.is_watched(owner)
+        return self.outbox.publisher is not None or self.hub.is_watched(owner)
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is due, and nothing is left to be stored or published."""
-        waiting = (self._due, self._posts, self._unsettled, self._unsaved, self._unpublished)
+        waiting = (self._due, self._posts, self._unsettled, self._unsaved, self.outbox.waiting)
         return not any(waiting)
 
     def wake(self) -> None:
@@ -136,7 +130,7 @@ class Flusher:
     async def finish(self) -> None:
         """Make passes over all there is, as long as anything gets done; never raises."""
         self.store_guard.rouse()
-        self.publisher_guard.rouse()
+        self.outbox.guard.rouse()
         before = -1
         while (left := self._left) != before:
             before = left
@@ -145,7 +139,7 @@ class Flusher:
     @property
     def _left(self) -> int:
         uploads = len(self._due) + len(self._unsettled) + len(self._unsaved)
-        return uploads + len(self._unpublished)
+        return uploads + len(self.outbox.waiting)
 
     async def _pass(self, *, ends: bool, everything: bool) -> None:
         batch = self._take(ends=ends, everything=everything)
@@ -160,7 +154,7 @@ class Flusher:
             self.hub.deliver(update)
         async with anyio.create_task_group() as both:
             both.start_soon(self._save)
-            both.start_soon(self._publish, updates)
+            both.start_soon(self.outbox.send, updates)
         await self._tell_assembled()
 
     def _commit(self, upload: LiveUpload, updates: dict[Topic, Update]) -> None:
@@ -235,7 +229,7 @@ class Flusher:
                 update = Update(key.owner, upload.snapshot())
                 updates[update.topic] = update
                 self.hub.deliver(update)
-        await self._publish(updates)
+        await self.outbox.send(updates)
 
     async def _records_of(self, keys: Iterable[UploadKey]) -> dict[UploadKey, list[TransferRecord]]:
         known: dict[UploadKey, list[TransferRecord]] = {}
@@ -288,24 +282,3 @@ class Flusher:
             self._unsaved.pop(upload, None)
             self.dropped += 1
             self._let_go(upload)
-
-    async def _publish(self, updates: Mapping[Topic, Update]) -> None:
-        """Send *updates* and what could not be sent before: of each upload the newest."""
-        publisher, waiting = self.publisher, self._unpublished
-        if publisher is None:
-            return
-        waiting |= updates
-        while len(waiting) > MAX_UNSAVED:
-            del waiting[next(iter(waiting))]
-        if not waiting or self.publisher_guard.is_resting:
-            return
-        batch = dict(islice(waiting.items(), PORTION))
-        events = [event_of(each.owner, each.progress, self.source) for each in batch.values()]
-        try:
-            await self.publisher_guard.call(lambda: publisher.publish(events))
-        except StoreUnavailable:
-            return
-        self.published += len(events)
-        for topic, update in batch.items():
-            if waiting.get(topic) is update:
-                del waiting[topic]

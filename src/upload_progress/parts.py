@@ -10,6 +10,7 @@ from upload_progress.complaints import Complaints
 from upload_progress.flusher import Flusher
 from upload_progress.hub import Hub
 from upload_progress.limits import Limits
+from upload_progress.outbox import Outbox
 from upload_progress.ports import Clock, EventFeed, EventPublisher, Post, SessionStore
 from upload_progress.premises import Guards, Premises
 from upload_progress.reading import Reader
@@ -66,14 +67,13 @@ class Parts:
         guards, complaints = Guards(clock), Complaints(clock)
         guard = guards.of(store, "the session store")
         registry = Registry(limits)
+        publishing = guards.of(settings.publisher, "the event publisher")
         flusher = Flusher(
             hub=hub,
             clock=clock,
             store=store,
             store_guard=guard,
-            publisher=settings.publisher,
-            publisher_guard=guards.of(settings.publisher, "the event publisher"),
-            source=settings.source,
+            outbox=Outbox(settings.publisher, publishing, settings.source),
             on_saved=registry.remove,
             complaints=complaints,
         )
@@ -107,10 +107,10 @@ class Parts:
             watchers=len(self.hub),
             store_writes=flusher.writes,
             records_written=flusher.records,
-            events_published=flusher.published,
+            events_published=flusher.outbox.published,
             updates_delivered=self.hub.delivered,
             store_failures=flusher.store_guard.failures,
-            publisher_failures=flusher.publisher_guard.failures,
+            publisher_failures=flusher.outbox.guard.failures,
             events_heard=self.cluster.relay.heard,
             events_refused=self.cluster.relay.refused,
             letters_spoiled=self.cluster.correspondence.spoiled,

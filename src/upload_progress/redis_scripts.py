@@ -44,7 +44,7 @@ local function strings(packed)
   return found
 end
 
-local function is_final(kind) return kind == 'C' or kind == 'S' end
+local function is_final(kind) return kind == 'C' or kind == 'D' or kind == 'S' end
 
 -- Returns the heads of an upload by transfer, and all its fields; nil for what is no upload.
 local function upload(member)
@@ -58,14 +58,17 @@ local function upload(member)
 end
 
 -- Returns whether the upload has ended and when, and else whether it waits and since when.
+-- D is the server's word that an upload in many requests is whole, C that one request is.
 local function decide(heads)
   local attempt, stopped, completed, waits = 0, nil, nil, nil
-  local runs, pauses = false, false
+  local runs, pauses, is_whole = false, false, false
   for _, each in pairs(heads) do attempt = math.max(attempt, each.attempt) end
   for _, each in pairs(heads) do
     if each.attempt == attempt then
       if each.kind == 'S' then stopped = math.min(stopped or each.at, each.at)
-      elseif each.kind == 'C' then completed = math.max(completed or each.at, each.at)
+      elseif is_final(each.kind) then
+        completed = math.max(completed or each.at, each.at)
+        is_whole = is_whole or each.kind == 'D'
       else
         runs = runs or each.kind == 'R'
         pauses = pauses or each.kind == 'P'
@@ -73,6 +76,7 @@ local function decide(heads)
       end
     end
   end
+  if is_whole then runs, pauses = false, false end
   local is_open = runs or pauses
   if stopped and (is_open or not completed or stopped < completed) then return stopped, nil end
   if runs then return nil, nil end

@@ -140,11 +140,7 @@ class ProgressTracker:
         return self._parts.statistics()
 
     def open(
-        self,
-        *,
-        claimed_id: str | None = None,
-        is_proxied: bool = False,
-        **said: Unpack[Described],
+        self, *, claimed_id: str | None = None, is_proxied: bool = False, **said: Unpack[Described]
     ) -> LiveUpload:
         """Return a live upload that is not tracked yet; ``admit`` tracks it.
 
@@ -159,9 +155,8 @@ class ProgressTracker:
         self, piece: Piece, *, claimed_id: str | None, is_proxied: bool, **said: Unpack[Described]
     ) -> AssembledUpload:
         """Return the upload of which a request carries *piece*; ``admit`` may join it."""
-        return self._parts.reception.open_piece(
-            piece, claimed_id=claimed_id, is_proxied=is_proxied, **said
-        )
+        reception = self._parts.reception
+        return reception.open_piece(piece, claimed_id=claimed_id, is_proxied=is_proxied, **said)
 
     def admit(self, upload: LiveUpload, identity: Identity) -> bool:
         """Track *upload* for *identity*, under a fresh id where its own cannot be had.

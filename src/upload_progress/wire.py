@@ -10,10 +10,11 @@ event stream format (section 9.2).
 from collections.abc import Mapping
 from datetime import datetime
 from operator import attrgetter
+from types import GenericAlias
 from typing import Final, get_type_hints
 
 import msgspec
-from attrs import define, field, fields, frozen
+from attrs import NOTHING, define, field, fields, frozen
 
 from upload_progress.errors import InvalidValue
 from upload_progress.model import Metadata, TransferRecord, UploadPage, UploadProgress
@@ -40,11 +41,21 @@ DEEPEST_METADATA: Final = 32
 _encoder: Final = msgspec.json.Encoder()
 _packer: Final = msgspec.msgpack.Encoder()
 _record_fields: Final = tuple(attribute.name for attribute in fields(TransferRecord))[2:]
-_record_values: Final = attrgetter(*_record_fields)
 _hints: Final = get_type_hints(TransferRecord)
-_record_type: Final = tuple.__class_getitem__(tuple(_hints[name] for name in _record_fields))
-_unpacker: Final = msgspec.msgpack.Decoder(_record_type)
-_defaults: Final = tuple(attribute.default for attribute in fields(TransferRecord))[2:]
+_PLAIN: Final = _record_fields.index("protocol")
+"""How many fields a record has of an upload that is one request; what follows is of many."""
+_LEAST: Final = sum(each.default is NOTHING for each in fields(TransferRecord)) - 2
+_plain_values: Final = attrgetter(*_record_fields[:_PLAIN])
+_record_values: Final = attrgetter(*_record_fields)
+
+
+def _types_of(count: int) -> GenericAlias:
+    return tuple.__class_getitem__(tuple(_hints[name] for name in _record_fields[:count]))
+
+
+_unpackers: Final = {
+    count: msgspec.msgpack.Decoder(_types_of(count)) for count in (_PLAIN, len(_record_fields))
+}
 
 
 @frozen(slots=False)
@@ -148,16 +159,23 @@ def _is_deeper(value: object, levels: int) -> bool:
 
 def pack_record(record: TransferRecord) -> bytes:
     """Encode *record* as compactly as it goes: MessagePack, values only, without its key."""
-    return _packer.encode(_record_values(record))
+    values = _plain_values if record.protocol is None else _record_values
+    return _packer.encode(values(record))
 
 
 def unpack_record(owner: str, upload_id: str, data: bytes) -> TransferRecord:
-    """Decode what ``pack_record`` made of a record of that upload, here or in another version."""
-    try:
-        values = _unpacker.decode(data)
-    except msgspec.ValidationError:
-        known = msgspec.msgpack.decode(data)[: len(_defaults)]
-        values = msgspec.convert([*known, *_defaults[len(known) :]], _record_type)
+    """Decode what ``pack_record`` made of a record of that upload, here or in another version.
+
+    Raises:
+        msgspec.MsgspecError: It is nothing of that kind.
+    """
+    unpacker = _unpackers.get(int.from_bytes(data[1:3], "big"))
+    if unpacker is not None:
+        return TransferRecord(owner, upload_id, *unpacker.decode(data))
+    known = msgspec.msgpack.decode(data, type=list)[: len(_record_fields)]
+    if len(known) < _LEAST:
+        raise msgspec.ValidationError("a record lacks fields")
+    values = msgspec.convert(known, _types_of(len(known)))
     return TransferRecord(owner, upload_id, *values)
 
 

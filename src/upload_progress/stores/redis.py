@@ -257,13 +257,18 @@ def _packed(*strings: str | bytes) -> bytes:
     return b"".join(len(each).to_bytes(4) + each for each in encoded)
 
 
+def _kind_of(record: TransferRecord) -> str:
+    is_whole = record.protocol is not None and record.state is UploadState.COMPLETED
+    return "D" if is_whole else _KINDS[record.state]
+
+
 def _row(owner: str, record: TransferRecord) -> bytes:
     """Return what the script takes: where it goes, and what it is."""
     at = (record.finished_at if is_final(record.state) else None) or record.updated_at
     head = (
         str(record.attempt),
         str(record.sequence),
-        _KINDS[record.state],
+        _kind_of(record),
         f"{at:.6f}",
         key_of(record.worker) if record.worker is not None else "",
         key_of(record.group) if record.group is not None else "",

@@ -26,6 +26,16 @@ class StoreContract(TimeContract):
 
         assert plain(await store.load(record.key)) == [record]
 
+    async def test_what_came_in_many_requests_is_loaded(
+        self, store: SessionStore, record: TransferRecord
+    ) -> None:
+        """Which bytes came, and by which protocol."""
+        spans = (("", 0, 400, False), ("17", 5, 2**40, True))
+        several = evolve(record, protocol="s3", spans=spans, confirmed_bytes=300)
+        await store.save([several])
+
+        assert plain(await store.load(record.key)) == [several]
+
     async def test_what_is_unknown_adds_nothing(
         self, store: SessionStore, record: TransferRecord
     ) -> None:
@@ -221,3 +231,23 @@ class StoreContract(TimeContract):
         page = await store.list("ann", ended_since=now - 0.75)
 
         assert {upload[0].upload_id for upload in page.uploads} == {"after", "video", "waiting"}
+
+    async def test_the_word_on_the_whole_outranks_what_still_runs(
+        self, store: SessionStore, record: TransferRecord, clock: Clock
+    ) -> None:
+        """An upload in many requests has ended for all of its writers, when it has for one."""
+        now = clock.time()
+        running = evolve(record, protocol="tus", stage=None, error=None)
+        paused = evolve(running, transfer_id="t3", state=UploadState.PAUSED, worker=None)
+        whole = evolve(
+            running,
+            transfer_id="t2",
+            state=UploadState.COMPLETED,
+            worker=None,
+            finished_at=now - 1.0,
+        )
+        await store.save([running, paused, whole])
+
+        assert (await store.list("ann", ended_since=now - 0.5)).uploads == ()
+        [upload] = (await store.list("ann", ended_since=now - 1.5)).uploads
+        assert len(upload) == 3

@@ -114,6 +114,25 @@ class TimeContract:
         assert plain([lost]) == [record]
         assert list(await store.overdue(limit=9)) == []
 
+    async def test_what_lost_its_worker_and_can_go_on_waits(
+        self, store: SessionStore, record: TransferRecord, clock: Clock, elapse: Elapse
+    ) -> None:
+        """An upload in many requests is paused then, and expires like any that waits."""
+        several = evolve(record, protocol="tus", stage=None, error=None, stalled=False)
+        await store.save([several])
+        await store.renew("w1", seconds=0.5)
+        await elapse(1.0)
+        [lost] = await store.overdue(limit=9)
+        paused = evolve(
+            lost, sequence=6, state=UploadState.PAUSED, updated_at=clock.time(), worker=None
+        )
+        await store.save([paused])
+
+        assert plain([lost]) == [several]
+        assert list(await store.overdue(limit=9)) == []
+        [loaded] = await store.load(record.key)
+        assert loaded.expires_at == paused.updated_at + self.RETENTION.waiting_seconds
+
     async def test_what_ended_in_time_is_not_overdue(
         self, store: SessionStore, record: TransferRecord, clock: Clock, elapse: Elapse
     ) -> None:
