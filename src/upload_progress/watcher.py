@@ -4,12 +4,10 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Protocol
 
 import anyio
-from attrs import define, field, frozen
+from attrs import define, field
 
 from upload_progress.errors import QuotaExceeded
-from upload_progress.lifecycle import is_final
-from upload_progress.model import UploadProgress
-from upload_progress.wire import Update
+from upload_progress.wire import Mark, Update
 
 __all__ = ["Host", "Topic", "Watcher"]
 
@@ -28,37 +26,6 @@ class Host(Protocol):
 
     def forget(self, watcher: "Watcher") -> None:
         """Remove a closed watcher."""
-
-
-@frozen
-class _Seen:
-    """Of a snapshot, what decides whether another one is news."""
-
-    sequence: int
-    attempt: int
-    received_bytes: int
-    is_end: bool
-
-    @classmethod
-    def of(cls, progress: UploadProgress) -> "_Seen":
-        return cls(
-            progress.sequence,
-            progress.attempt,
-            progress.bytes_transferred,
-            is_final(progress.state),
-        )
-
-    def is_before(self, progress: UploadProgress) -> bool:
-        """Tell whether *progress* is news: events may come twice, late, or from a stranger.
-
-        Nothing follows an end but the next attempt, and bytes never fall, unless it ends.
-        """
-        if progress.sequence <= self.sequence or progress.attempt < self.attempt:
-            return False
-        if progress.attempt > self.attempt:
-            return True
-        is_less = progress.bytes_transferred < self.received_bytes
-        return not self.is_end and (not is_less or is_final(progress.state))
 
 
 @define(eq=False, repr=False)
@@ -80,7 +47,7 @@ class Watcher:
     _groups: set[Topic] = field(factory=set, init=False)
     _owners: set[str] = field(factory=set, init=False)
     _slots: dict[Topic, Update] = field(factory=dict, init=False)
-    _seen: dict[Topic, _Seen] = field(factory=dict, init=False)
+    _seen: dict[Topic, Mark] = field(factory=dict, init=False)
     _woken: anyio.Event | None = field(default=None, init=False)
     _is_nudged: bool = field(default=False, init=False)
     _readers: int = field(default=0, init=False)
@@ -164,7 +131,7 @@ class Watcher:
         if not self._is_news(update):
             return
         waiting = self._slots.get(update.topic)
-        if waiting is None or _Seen.of(waiting.progress).is_before(update.progress):
+        if waiting is None or waiting.mark.is_before(update.mark):
             self._slots[update.topic] = update
             self.wake()
         if len(self._slots) > self._most_waiting:
@@ -172,7 +139,7 @@ class Watcher:
 
     def _is_news(self, update: Update) -> bool:
         seen = self._seen.get(update.topic)
-        return seen is None or seen.is_before(update.progress)
+        return seen is None or seen.is_before(update.mark)
 
     def _give_up(self) -> None:
         """End a watcher that reads too slowly: it comes back, and reads where things stand."""
@@ -254,7 +221,7 @@ class Watcher:
 
     def _remember(self, update: Update) -> None:
         self._seen.pop(update.topic, None)
-        self._seen[update.topic] = _Seen.of(update.progress)
+        self._seen[update.topic] = update.mark
         if len(self._seen) > 2 * self._capacity:
             del self._seen[next(iter(self._seen))]
 

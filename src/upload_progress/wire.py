@@ -17,12 +17,14 @@ import msgspec
 from attrs import NOTHING, define, field, fields, frozen
 
 from upload_progress.errors import InvalidValue
+from upload_progress.lifecycle import is_final
 from upload_progress.model import Metadata, TransferRecord, UploadPage, UploadProgress
 
 __all__ = [
     "DEEPEST_METADATA",
     "EVENT_TYPE",
     "CloudEvent",
+    "Mark",
     "Update",
     "bounded_metadata",
     "decode_json",
@@ -179,13 +181,39 @@ def unpack_record(owner: str, upload_id: str, data: bytes) -> TransferRecord:
     return TransferRecord(owner, upload_id, *values)
 
 
+@frozen
+class Mark:
+    """Of a snapshot, what decides whether another one is news."""
+
+    sequence: int
+    attempt: int
+    received_bytes: int
+    is_end: bool
+
+    def is_before(self, other: "Mark") -> bool:
+        """Tell whether *other* is news: events may come twice, late, or from a stranger.
+
+        Nothing follows an end but the next attempt, and bytes never fall, unless it ends.
+        """
+        if other.sequence <= self.sequence or other.attempt < self.attempt:
+            return False
+        if other.attempt > self.attempt:
+            return True
+        return not self.is_end and (other.received_bytes >= self.received_bytes or other.is_end)
+
+
 @define(eq=False, repr=False)
 class Update:
-    """A snapshot on its way to watchers; each encoding is made once, when first asked for."""
+    """A snapshot on its way to watchers.
+
+    Each encoding, and what watchers remember of it, is made once, when first asked for: a
+    thousand of them share it.
+    """
 
     owner: str
     progress: UploadProgress
     topic: tuple[str, str] = field(init=False)
+    _mark: Mark | None = field(default=None, init=False)
     _json: bytes | None = field(default=None, init=False)
     _websocket_text: str | None = field(default=None, init=False)
     _sse: bytes | None = field(default=None, init=False)
@@ -193,6 +221,21 @@ class Update:
     def __attrs_post_init__(self) -> None:
         """Name the upload, as watchers look it up."""
         self.topic = (self.owner, self.progress.upload_id)
+
+    @property
+    def mark(self) -> Mark:
+        """What a watcher remembers of the snapshot that it was shown last."""
+        if self._mark is None:
+            shown = self.progress
+            self._mark = Mark(
+                shown.sequence, shown.attempt, shown.bytes_transferred, is_final(shown.state)
+            )
+        return self._mark
+
+    @property
+    def is_end(self) -> bool:
+        """Whether the upload has ended with it."""
+        return self.mark.is_end
 
     @property
     def json(self) -> bytes:

@@ -18,7 +18,6 @@ from starlette.types import Message, Receive, Send
 from upload_progress.errors import InvalidValue, QuotaExceeded, UploadNotFound, UploadProgressError
 from upload_progress.hub import HEARTBEAT_SECONDS, Watcher
 from upload_progress.identity import Identity
-from upload_progress.lifecycle import is_final
 from upload_progress.model import UploadProgress
 from upload_progress.starlette.access import check_id
 from upload_progress.starlette.commands import Command, read_command
@@ -100,7 +99,7 @@ class Session:
     async def _show(self, updates: Sequence[Update]) -> None:
         for update in updates:
             await self.send({"type": "websocket.send", "text": update.websocket_text})
-            if self.only is not None and is_final(update.progress.state):
+            if self.only is not None and update.is_end:
                 self._end(_NORMAL)
 
     def greet(self) -> None:

@@ -146,7 +146,7 @@ class _Stream:
         shown = [update.sse for update in updates if self._is_wanted(update)]
         for start in range(0, len(shown), EVENTS_PER_WRITE):
             await self._write(b"".join(shown[start : start + EVENTS_PER_WRITE]))
-        if self.ends_with_upload and any(is_final(update.progress.state) for update in updates):
+        if self.ends_with_upload and any(update.is_end for update in updates):
             self._has_ended = True
             self.watcher.nudge()
 
