@@ -15,6 +15,7 @@ from tests.simulation import Simulation
 from upload_progress import Identity, UploadProgress, UploadState
 from upload_progress import bindings as bindings_module
 from upload_progress.asgi import current_upload
+from upload_progress.assembled import AssembledUpload
 from upload_progress.connection import Connection
 from upload_progress.fold import as_of, fold
 from upload_progress.model import Span, TransferRecord
@@ -57,6 +58,12 @@ def strand(sim: Simulation, piece: Piece, claimed_id: str | None = None) -> Stra
         piece, claimed_id=claimed_id, is_proxied=False, total_bytes=piece.total_bytes
     )
     return Strand(opened, piece, Tus(), Meter(sim.tracker.policy))
+
+
+def whole(request: Strand) -> AssembledUpload:
+    """Return the upload to which *request* belongs."""
+    assert isinstance(request.upload, AssembledUpload)
+    return request.upload
 
 
 def part(number: int, total: int | None = None) -> Piece:
@@ -164,10 +171,10 @@ async def test_requests_that_name_one_upload_are_one(sim: Simulation) -> None:
     third = strand(sim, Piece("tus", Kind.BYTES, PATH), "named")
     third.begin()
     for each in (first, second, third):
-        assert sim.tracker.admit(each.upload, ALICE)
-    assert first.upload is second.upload is third.upload
+        assert sim.tracker.admit(whole(each), ALICE)
+    assert whole(first) is whole(second) is whole(third)
     second.begin()
-    assert first.upload.started_at is not None
+    assert whole(first).started_at is not None
     assert len(sim.parts.registry) == 1
 
 
@@ -175,19 +182,19 @@ async def test_cancel_cuts_what_can_be_cut_and_only_once(sim: Simulation) -> Non
     cuts = list[str]()
     one, other = strand(sim, part(1)), strand(sim, part(2))
     for each in (one, other):
-        assert sim.tracker.admit(each.upload, ALICE)
+        assert sim.tracker.admit(whole(each), ALICE)
         each.begin()
     one.on_cut = lambda: cuts.append("one")
-    one.upload.cancel()
-    one.upload.cancel()
+    whole(one).cancel()
+    whole(one).cancel()
     assert cuts == ["one"]
-    assert one.upload.state is S.CANCELLED
+    assert whole(one).state is S.CANCELLED
 
 
 async def test_it_stalls_when_none_of_its_requests_brings_anything(sim: Simulation) -> None:
     one, other = strand(sim, part(1)), strand(sim, part(2))
     for each in (one, other):
-        assert sim.tracker.admit(each.upload, ALICE)
+        assert sim.tracker.admit(whole(each), ALICE)
         each.begin()
         each.meter.add(5)
         each.meter.is_waiting = True
@@ -203,39 +210,49 @@ async def test_it_stalls_when_none_of_its_requests_brings_anything(sim: Simulati
 async def test_the_gate_of_the_whole_is_dealt_out(sim: Simulation) -> None:
     strands = [strand(sim, part(number, 10_000_000)) for number in (1, 2)]
     for each in strands:
-        assert sim.tracker.admit(each.upload, ALICE)
+        assert sim.tracker.admit(whole(each), ALICE)
         each.begin()
     await sim.run(1)
-    gate = strands[0].upload.meter.gate_bytes
+    gate = whole(strands[0]).meter.gate_bytes
     assert {each.meter.gate_bytes for each in strands} == {gate // 2}
 
     strands[0].meter.received_bytes = gate // 2
     strands[0].pass_gate()
-    assert [strands[0].upload.is_due] == [False]
+    assert [whole(strands[0]).is_due] == [False]
     assert strands[0].meter.gate_bytes == gate // 2 + gate // 4
     strands[1].meter.received_bytes = gate - gate // 2
     strands[1].pass_gate()
-    assert [strands[0].upload.is_due] == [True]
+    assert [whole(strands[0]).is_due] == [True]
     assert {each.meter.gate_bytes for each in strands} == {NEVER}
+
+
+async def test_what_was_refused_adds_nothing_to_what_others_tell(sim: Simulation) -> None:
+    """A request that the server refused before anything was known of its upload."""
+    opened = whole(strand(sim, part(1)))
+    assert len(opened.records()) == 1
+    told = evolve(opened.record(), owner="ann", transfer_id="elsewhere")
+    opened.prior = (told,)
+    opened.is_superseded = True
+    assert opened.records() == [told]
 
 
 async def test_whoever_claims_a_piece_has_the_upload(sim: Simulation) -> None:
     piece = strand(sim, part(1))
-    assert piece.upload.claim(ALICE)
+    assert whole(piece).claim(ALICE)
     piece.begin()
     assert (await the_one(sim)).state is S.RECEIVING
 
 
 async def test_a_client_that_goes_after_its_last_byte_is_awaited(sim: Simulation) -> None:
     piece = strand(sim, part(1))
-    assert sim.tracker.admit(piece.upload, ALICE)
+    assert sim.tracker.admit(whole(piece), ALICE)
     piece.begin()
     piece.meter.add(5)
     piece.body_end()
     piece.disconnected()
-    assert piece.upload.strands
+    assert whole(piece).strands
     piece.answered(200)
-    assert not piece.upload.strands
+    assert not whole(piece).strands
     piece.answered(200)
 
 
@@ -289,7 +306,7 @@ async def test_what_nobody_owns_has_an_address_too(sim: Simulation) -> None:
 async def test_a_piece_without_bytes_begins_nothing(sim: Simulation) -> None:
     piece = strand(sim, Piece("tus", Kind.CREATE, has_body=False))
     piece.begin()
-    assert piece.upload.state is S.PENDING
+    assert whole(piece).state is S.PENDING
     assert piece.content_bytes == 0
 
 

@@ -13,7 +13,7 @@ before they count: it will refuse them.
 """
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from attrs import define
 
@@ -22,12 +22,11 @@ from upload_progress.fold import fold, newest
 from upload_progress.gathered import GatheredUpload
 from upload_progress.lifecycle import Signal, is_final, is_waiting, next_state
 from upload_progress.live import LiveUpload
-from upload_progress.model import TransferRecord, UploadError
+from upload_progress.model import Span, TransferRecord, UploadError, UploadState
+from upload_progress.stages import StageHandle
+from upload_progress.strand import Strand
 from upload_progress.transfers import Came, Kind, Outcome
 from upload_progress.transfers.spans import covered, merged
-
-if TYPE_CHECKING:
-    from upload_progress.strand import Strand
 
 __all__ = ["REST_SECONDS", "AssembledUpload"]
 
@@ -41,12 +40,21 @@ class AssembledUpload(GatheredUpload):
 
     # What the requests say
 
-    def whole(self, strand: "Strand") -> None:
+    def whole(self, strand: Strand) -> None:
         """All bytes of *strand* have come; if it was all there was to come, they are processed."""
         self.look()
         total = self.meter.total_bytes
         if strand.piece.is_last or (total is not None and self.meter.received_bytes >= total):
             self.body_end()
+
+    def bind(self, address: str) -> None:
+        """Let the owner's requests to the resource with the id *address* belong to this upload."""
+        self.address: str | None = address
+        if self.is_tracked and self.owner is not None:
+            self.desk.remember(self.owner, address, self.upload_id)
+        elif not self.is_claimed:
+            self.upload_id: str = address
+            self.is_settled: bool = False
 
     def takes(self, other: "AssembledUpload") -> bool:
         """Tell whether *other* is a further request of this upload."""
@@ -55,21 +63,22 @@ class AssembledUpload(GatheredUpload):
     def adopt(self, other: "AssembledUpload") -> None:
         """Take over the requests of *other*, which is the same upload."""
         other.host = self
-        self.strands |= other.strands
+        self.strands.update(other.strands)
         for strand in other.strands:
             strand.upload = self
-        self.ended_bytes += other.ended_bytes
+        self.ended_bytes: int = self.ended_bytes + other.ended_bytes
         for name in ("filename", "content_type", "metadata", "group"):
             if getattr(self, name) is None:
                 setattr(self, name, getattr(other, name))
         if self.meter.total_bytes is None:
             self.meter.total_bytes = other.meter.total_bytes
-        self.is_resting = self.is_superseded = False
+        self.is_resting: bool = False
+        self.is_superseded: bool = False
         if other.started_at is not None:
             self.begin()
         self.mark_due()
 
-    def close(self, strand: "Strand", outcome: Outcome | None) -> None:
+    def close(self, strand: Strand, outcome: Outcome | None) -> None:
         """*strand* is over; what came of it is None where it broke off without an answer."""
         if self.strands.pop(strand, strand) is strand or self.is_ended:
             return
@@ -94,17 +103,18 @@ class AssembledUpload(GatheredUpload):
         self.is_resting = not self.strands and is_waiting(self.state)
         self.mark_due()
 
-    def _keep(self, strand: "Strand", outcome: Outcome | None) -> None:
+    def _keep(self, strand: Strand, outcome: Outcome | None) -> None:
         """Add what *strand* brought to what is here, and what was in vain to the waste."""
         is_taken = outcome is not None and outcome.came in {Came.ACCEPTED, Came.COMPLETED}
         span = strand.span(outcome)
         before = covered(self.spans)
         if span is not None:
-            self.spans = merged([*self.spans, (*span[:3], is_taken)])
+            self.spans: tuple[Span, ...] = merged([*self.spans, (*span[:3], is_taken)])
         gained = covered(self.spans) - before
-        self.repeated_bytes += max(0, strand.content_bytes - gained)
+        wasted = max(0, strand.content_bytes - gained)
+        self.repeated_bytes: int = self.repeated_bytes + wasted
         if outcome is not None:
-            self.confirmed_bytes = max(self.confirmed_bytes, outcome.offset or 0)
+            self.confirmed_bytes: int = max(self.confirmed_bytes, outcome.offset or 0)
             if self.meter.total_bytes is None:
                 self.meter.total_bytes = outcome.total_bytes
         self.meter.received_bytes = max(self.meter.received_bytes, self._here())
@@ -147,14 +157,15 @@ class AssembledUpload(GatheredUpload):
         state = next_state(self.state, Signal.PAUSE)
         if state is not None and not self.strands:
             self.look()
-            self.state, self.current_stage = state, None
+            self.state: UploadState = state
+            self.current_stage: StageHandle | None = None
             self.is_resting = True
             self.mark_due()
 
     def cancel(self) -> None:
         """The owner wants it to stop: it ends, and all its requests are cut."""
         cuts = [strand.on_cut for strand in self.strands]
-        self.on_cut = lambda: _call_all(cuts)
+        self.on_cut: Callable[[], None] | None = lambda: _call_all(cuts)
         super().cancel()
 
     def tick(self) -> float | None:
@@ -186,7 +197,7 @@ class AssembledUpload(GatheredUpload):
         if is_final(before.state):
             self._follow(known, before.attempt, before.sequence)
             return
-        self.attempt = before.attempt
+        self.attempt: int = before.attempt
         mine = [record for record in newest(known) if record.transfer_id == self.transfer_id]
         for record in mine:
             self._go_on(record)
@@ -199,11 +210,12 @@ class AssembledUpload(GatheredUpload):
         """Begin the next attempt after one that has ended; a straggler begins nothing."""
         is_anew = self.is_claimed and self.piece.kind is Kind.CREATE
         if self.piece.is_lasting and not is_anew:
-            self.is_over = True
-            self.attempt, self.prior = attempt, tuple(newest(known))
+            self.is_over: bool = True
+            self.attempt = attempt
+            self.prior: tuple[TransferRecord, ...] = tuple(newest(known))
             return
         self.attempt = attempt + 1
-        self.sequence += sequence + 1
+        self.sequence: int = self.sequence + sequence + 1
 
     def succeed(self, ended: LiveUpload) -> None:
         """Follow on an upload that ended here under the same id, and may not be stored yet."""

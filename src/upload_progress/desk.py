@@ -8,7 +8,6 @@ from upload_progress.ports import Clock
 from upload_progress.throttle import ThrottlePolicy
 
 if TYPE_CHECKING:
-    from upload_progress.assembled import AssembledUpload
     from upload_progress.live import LiveUpload
 
 __all__ = ["Desk", "Terms"]
@@ -50,8 +49,8 @@ class Desk(Protocol):
     def due(self, upload: "LiveUpload") -> None:
         """Take *upload* into the next sending."""
 
-    def bind(self, upload: "AssembledUpload", address: str) -> None:
-        """Let requests to the resource with the id *address* belong to *upload*."""
+    def remember(self, owner: str, address: str, upload_id: str) -> None:
+        """Let *owner*'s requests to the resource with the id *address* belong to an upload."""
 
     def admit(self, upload: "LiveUpload", identity: Identity) -> bool:
         """Track *upload* for *identity*; return whether there was room."""

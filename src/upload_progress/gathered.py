@@ -5,20 +5,16 @@ gate of the upload is dealt out among them. What came is kept as spans, so that 
 the workers' records counts no byte twice (see ``transfers.spans``).
 """
 
-from typing import TYPE_CHECKING
-
 from attrs import define, evolve, field
 
 from upload_progress.lifecycle import Signal, is_receiving, next_state
 from upload_progress.live import LiveUpload
-from upload_progress.model import Span, TransferRecord
+from upload_progress.model import Metadata, Span, TransferRecord, UploadState
 from upload_progress.pulse import Pulse
+from upload_progress.strand import Strand
 from upload_progress.throttle import NEVER
 from upload_progress.transfers import Piece
 from upload_progress.transfers.spans import covered, end_of, merged
-
-if TYPE_CHECKING:
-    from upload_progress.strand import Strand
 
 __all__ = ["GatheredUpload"]
 
@@ -39,7 +35,7 @@ class GatheredUpload(LiveUpload):
     """
 
     piece: Piece
-    strands: "dict[Strand, None]" = field(factory=dict)
+    strands: dict[Strand, None] = field(factory=dict)
     spans: tuple[Span, ...] = ()
     confirmed_bytes: int = 0
     repeated_bytes: int = 0
@@ -97,12 +93,13 @@ class GatheredUpload(LiveUpload):
         state = next_state(self.state, Signal.BEGIN)
         if state is None:
             return
-        self.state, self.is_resting = state, False
+        self.state: UploadState = state
+        self.is_resting: bool = False
         clock = self.desk.clock
         self.started_at = self.started_at or clock.time()
         self._sent_at = clock.monotonic()
         last = self.pulse.last_byte_at if self.pulse else None
-        self.pulse = Pulse(self._sent_at, self._sent_bytes, last_byte_at=last)
+        self.pulse: Pulse | None = Pulse(self._sent_at, self._sent_bytes, last_byte_at=last)
         if self.owner is None and self._claimant is not None:
             self.desk.admit(self, self._claimant)
         self.mark_due()
@@ -116,7 +113,7 @@ class GatheredUpload(LiveUpload):
             for strand in self.strands:
                 strand.wait_for(NEVER)
 
-    def pass_gate(self, strand: "Strand") -> None:
+    def pass_gate(self, strand: Strand) -> None:
         """*strand* has brought its share of what a report waits for."""
         self.look()
         if self.meter.received_bytes >= self.meter.gate_bytes:
@@ -124,7 +121,7 @@ class GatheredUpload(LiveUpload):
         elif not self.is_due:
             self._deal(strand)
 
-    def _deal(self, *strands: "Strand") -> None:
+    def _deal(self, *strands: Strand) -> None:
         """Give *strands* their share of what is missing to the upload's gate."""
         missing = self.meter.gate_bytes - self.meter.received_bytes
         share = max(1, missing // max(1, len(self.strands)))
@@ -140,14 +137,14 @@ class GatheredUpload(LiveUpload):
     # Records
 
     def _go_on(self, record: TransferRecord) -> None:
-        self.sequence += record.sequence
+        self.sequence: int = self.sequence + record.sequence
         self.spans = merged([*self.spans, *record.spans])
         self.confirmed_bytes = max(self.confirmed_bytes, record.confirmed_bytes)
         self.repeated_bytes += record.retransmitted_bytes
-        self.created_at = min(self.created_at, record.created_at)
+        self.created_at: float = min(self.created_at, record.created_at)
         self.started_at = record.started_at or self.started_at
-        self.metadata = self.metadata or record.metadata
-        self.content_type = record.content_type or self.content_type
+        self.metadata: Metadata | None = self.metadata or record.metadata
+        self.content_type: str | None = record.content_type or self.content_type
 
     def _describe(self, filename: str | None, total: int | None, group: str | None) -> None:
         for name, value in (("filename", filename), ("group", group)):

@@ -129,13 +129,9 @@ class Reception:
             is_claimed=is_claimed,
         )
 
-    def bind(self, upload: AssembledUpload, address: str) -> None:
-        """Let requests to the resource with the id *address* belong to *upload*."""
-        upload.address = address
-        if upload.is_tracked and upload.owner is not None:
-            self._bindings.remember(upload.owner, address, upload.upload_id)
-        elif not upload.is_claimed:
-            upload.upload_id, upload.is_settled = address, False
+    def remember(self, owner: str, address: str, upload_id: str) -> None:
+        """Let *owner*'s requests to the resource with the id *address* belong to an upload."""
+        self._bindings.remember(owner, address, upload_id)
 
     def _join(self, upload: AssembledUpload, identity: Identity) -> bool:
         """Give *upload* to the one that it belongs to, if that is received here already."""
@@ -143,7 +139,7 @@ class Reception:
         if upload.address is not None and not upload.is_claimed:
             upload.upload_id = self._bindings.find(owner, upload.address) or upload.upload_id
         elif upload.address is not None:
-            self._bindings.remember(owner, upload.address, upload.upload_id)
+            self.remember(owner, upload.address, upload.upload_id)
         host = self.registry.find(owner, upload.upload_id)
         if not isinstance(host, AssembledUpload) or not host.takes(upload):
             return False

@@ -1,15 +1,40 @@
 """One request of an upload in many requests, while it is carried."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 from attrs import define, field
 
-from upload_progress.assembled import AssembledUpload
 from upload_progress.model import Span
 from upload_progress.throttle import NEVER, Meter
 from upload_progress.transfers import Came, Headers, Kind, Outcome, Piece, TransferProtocol, id_of
 
-__all__ = ["Strand"]
+__all__ = ["Strand", "Whole"]
+
+
+class Whole(Protocol):
+    """The upload to which requests belong, as they see it."""
+
+    strands: "dict[Strand, None]"
+    is_settled: bool
+
+    def end_of(self, part: str) -> int:
+        """Return how far *part* reaches without a gap."""
+
+    def bind(self, address: str) -> None:
+        """Have the resource with the id *address*."""
+
+    def begin(self) -> None:
+        """Bytes may come now."""
+
+    def whole(self, strand: "Strand") -> None:
+        """All bytes of *strand* have come."""
+
+    def close(self, strand: "Strand", outcome: Outcome | None) -> None:
+        """*strand* is over; without an outcome it broke off."""
+
+    def pass_gate(self, strand: "Strand") -> None:
+        """*strand* has brought its share."""
 
 
 @define(eq=False, repr=False)
@@ -26,7 +51,7 @@ class Strand:
         is_cut: Whether it was cut: its next message says so.
     """
 
-    upload: AssembledUpload
+    upload: Whole
     piece: Piece
     protocol: TransferProtocol
     meter: Meter
@@ -99,7 +124,7 @@ class Strand:
         resource = self._outcome.resource
         if self._outcome.came is not Came.CREATED or resource is None:
             return False
-        self.upload.desk.bind(self.upload, id_of(self.piece, resource))
+        self.upload.bind(id_of(self.piece, resource))
         return True
 
     def answered(self, status: int) -> None:

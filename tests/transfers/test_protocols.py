@@ -106,8 +106,7 @@ def test_any_head_can_be_read(
         assert_countable(piece)
         outcome = protocol.answer(piece, status, answered)
         assert_countable(outcome)
-        if outcome.came is Came.CREATED:
-            assert outcome.resource
+        assert outcome.came is not Came.CREATED or outcome.resource
         for resource in (piece.resource, outcome.resource):
             assert resource is None or id_of(piece, resource).startswith(protocol.name)
 

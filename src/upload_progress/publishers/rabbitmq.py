@@ -31,7 +31,7 @@ from upload_progress.switchboard import EVERYBODY, Address, Switchboard, checked
 from upload_progress.wire import CloudEvent
 
 try:
-    from aio_pika import DeliveryMode, ExchangeType, Message, connect
+    from aio_pika import Connection, DeliveryMode, ExchangeType, Message, connect
     from aio_pika.abc import (
         AbstractChannel,
         AbstractConnection,
@@ -139,10 +139,8 @@ class RabbitPublisher(Feed):
             is_usable = False
         if not is_usable:
             raise InvalidValue("url", "is no URL of RabbitMQ: amqp://HOST:PORT/VHOST")
-        connector = partial(connect, url, heartbeat=AMQP_HEARTBEAT_SECONDS)
-        return cls(
-            connector, exchange=exchange, durable=durable, heartbeat_seconds=heartbeat_seconds
-        )
+        dial = partial(connect, url, heartbeat=AMQP_HEARTBEAT_SECONDS, connection_class=_Dialled)
+        return cls(dial, exchange=exchange, durable=durable, heartbeat_seconds=heartbeat_seconds)
 
     async def publish(self, events: Sequence[CloudEvent]) -> None:
         """Send *events*, in order, and wait until the broker has confirmed all of them."""
@@ -210,6 +208,17 @@ class RabbitPublisher(Feed):
 
     async def _close(self) -> None:
         await self._hang_up()
+
+
+class _Dialled(Connection):
+    """Closed where it could not be made: else it says so when it is collected as garbage."""
+
+    async def connect(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # as there
+        try:
+            await super().connect(timeout)
+        except BaseException:
+            await self.close()
+            raise
 
 
 def _message(event: CloudEvent, mode: DeliveryMode) -> Message:

@@ -59,6 +59,7 @@ class Oci:
             total_bytes=length if is_whole else None,
             is_last=is_whole,
             has_body=is_whole,
+            base=head.path,
         )
 
     def _step(self, head: Connection) -> Piece | None:
@@ -92,5 +93,5 @@ class Oci:
     def _created(self, piece: Piece, status: int, headers: Headers) -> Outcome:
         if status == _CREATED:
             return Outcome(Came.COMPLETED if piece.is_last else Came.NOTHING)
-        resource = path_of(headers.get("location", ""), "/")
+        resource = path_of(headers.get("location"), piece.base)
         return Outcome(Came.CREATED if resource else Came.NOTHING, resource)

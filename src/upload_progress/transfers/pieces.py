@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from enum import StrEnum, unique
 from hashlib import blake2b
 from typing import Final, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from attrs import frozen
 
@@ -95,6 +95,7 @@ class Piece:
         is_lasting: Whether the resource is the upload's alone, and never that of another.
         is_whole_when_full: Whether the upload is whole when the server has taken all its bytes.
         has_body: Whether bytes of the upload come with it.
+        base: The path of the request, from which a relative address in the answer is seen.
     """
 
     protocol: str
@@ -110,6 +111,7 @@ class Piece:
     is_lasting: bool = True
     is_whole_when_full: bool = False
     has_body: bool = True
+    base: str = "/"
 
 
 @frozen
@@ -158,15 +160,19 @@ def id_of(piece: Piece, resource: str) -> str:
     return f"{piece.protocol}-{digest}"
 
 
-def path_of(location: str, base: str) -> str | None:
-    """Return the path that a ``Location`` names, seen from *base*; None where it names none."""
+def path_of(location: str | None, base: str) -> str | None:
+    """Return the decoded path that a ``Location`` names, as seen from *base*.
+
+    Returns:
+        The path, as a later request's will be; None where it names none.
+    """
+    if not location:
+        return None
     try:
-        path = urlsplit(location).path
+        path = urlsplit(urljoin(quote(base, errors="replace"), location.strip())).path
     except ValueError:
         return None
-    if path.startswith("/"):
-        return path
-    return f"{base.rpartition('/')[0]}/{path}" if path else None
+    return unquote(path) if path.startswith("/") else None
 
 
 def count_of(text: str | None) -> int | None:

@@ -52,6 +52,7 @@ class Resumable:
             length=length,
             total_bytes=total,
             is_last=is_last,
+            base=head.path,
         )
 
     def answer(self, piece: Piece, status: int, headers: Headers) -> Outcome:
@@ -65,6 +66,6 @@ class Resumable:
         if not is_open:
             return Outcome(Came.COMPLETED)
         if piece.kind is Kind.CREATE:
-            resource = path_of(headers.get("location", ""), "/")
+            resource = path_of(headers.get("location"), piece.base)
             return Outcome(Came.CREATED if resource else Came.NOTHING, resource, offset)
         return Outcome(Came.ACCEPTED, offset=offset)

@@ -69,6 +69,7 @@ class Tus:
             is_whole_when_full=True,
             filename=_filename(head.header("upload-metadata") or ""),
             has_body=head.header("content-type") == "application/offset+octet-stream",
+            base=head.path,
         )
 
     def answer(self, piece: Piece, status: int, headers: Headers) -> Outcome:
@@ -79,7 +80,7 @@ class Tus:
             return Outcome(Came.ABORTED)
         offset = count_of(headers.get("upload-offset"))
         if piece.kind is Kind.CREATE:
-            resource = path_of(headers.get("location", ""), "/")
+            resource = path_of(headers.get("location"), piece.base)
             return Outcome(Came.CREATED if resource else Came.NOTHING, resource, offset)
         return Outcome(Came.ACCEPTED, offset=offset)
 
