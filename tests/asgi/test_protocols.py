@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import anyio
 import pytest
@@ -57,6 +57,15 @@ async def the_one(
             ):
                 return shown[0]
             await anyio.sleep(0.01)
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until *condition* holds, which is looked at after a moment."""
+    with anyio.fail_after(10):
+        holds = False
+        while not holds:
+            await anyio.sleep(0.01)
+            holds = await condition()
 
 
 async def create(shop: Resources, tracker: ProgressTracker, length: int | None) -> str:
@@ -173,9 +182,11 @@ async def test_somebody_elses_resource_stays_theirs(workers: list[ProgressTracke
     await patch(shop, workers[0], path, 0, b"x" * 30)
 
     assert (await the_one(workers, S.COMPLETED)).bytes_transferred == 30
-    with anyio.fail_after(5):
-        while (await workers[0].list(owner=bob, states=set(S))).uploads:  # noqa: ASYNC110  # a state sets no event
-            await anyio.sleep(0.01)
+
+    async def is_gone() -> bool:
+        return not (await workers[0].list(owner=bob, states=set(S))).uploads
+
+    await eventually(is_gone)
 
 
 async def test_content_range_in_order_on_two_workers(workers: list[ProgressTracker]) -> None:
@@ -192,10 +203,12 @@ async def test_content_range_in_order_on_two_workers(workers: list[ProgressTrack
     shop.files.clear()
     headers = {"content-range": "bytes 0-4/5"}
     await ask(shop, workers[1], "PUT", path, headers=headers, content=b"y" * 5)
-    with anyio.fail_after(5):
-        while (again := await the_one(workers, S.COMPLETED)).attempt != 2:  # noqa: ASYNC110  # a state sets no event
-            await anyio.sleep(0.01)
-    assert again.bytes_transferred == 5
+
+    async def is_again() -> bool:
+        again = await the_one(workers, S.COMPLETED)
+        return (again.attempt, again.bytes_transferred) == (2, 5)
+
+    await eventually(is_again)
 
 
 async def test_oci_pushes_a_blob(workers: list[ProgressTracker]) -> None:
@@ -225,9 +238,11 @@ async def test_oci_mounts_push_at_once_and_cancel(workers: list[ProgressTracker]
 
     start = await ask(shop, tracker, "POST", "/v2/b/blobs/uploads/")
     await ask(shop, tracker, "DELETE", start.headers["location"].partition("?")[0])
-    with anyio.fail_after(5):
-        while {each.state for each in await uploads(tracker)} != {S.COMPLETED, S.CANCELLED}:  # noqa: ASYNC110  # a state sets no event
-            await anyio.sleep(0.01)
+
+    async def are_over() -> bool:
+        return {each.state for each in await uploads(tracker)} == {S.COMPLETED, S.CANCELLED}
+
+    await eventually(are_over)
 
 
 async def test_s3_parts_in_parallel_on_two_workers(workers: list[ProgressTracker]) -> None:
@@ -244,9 +259,11 @@ async def test_s3_parts_in_parallel_on_two_workers(workers: list[ProgressTracker
     await ask(shop, workers[1], "POST", f"{path}?uploadId=abc", content=b"<xml/>")
 
     done = await the_one(workers, S.COMPLETED)
-    with anyio.fail_after(5):
-        while (await the_one(workers)).retransmitted_bytes != 100:  # noqa: ASYNC110  # a state sets no event
-            await anyio.sleep(0.01)
+
+    async def is_added_up() -> bool:
+        return (await the_one(workers)).retransmitted_bytes == 100
+
+    await eventually(is_added_up)
     done = await the_one(workers, S.COMPLETED)
     assert done.parts
     assert (done.parts.received, done.parts.total) == (20, 20)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from upload_progress.connection import Connection
@@ -92,6 +92,7 @@ def assert_countable(piece: Piece | Outcome) -> None:
         | st.text(st.characters(codec=None), max_size=40),
     ),
 )
+@example(("POST", "/files"), b"", [(b"tus-resumable", b"1.0.0")], 201, {"location": "/files/1"})
 def test_any_head_can_be_read(
     target: tuple[str, str],
     query: bytes,
