@@ -9,8 +9,8 @@ from attrs import define, evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.asgi.probes import ALICE, Receive, Scope, body
-from tests.asgi.shops import Answer, Blobs, Ranges, Resources, ask, asked
+from tests.asgi.probes import ALICE, Receive, Scope, Send, body
+from tests.asgi.shops import Answer, Blobs, Ranges, Resources, Shop, ask, asked
 from tests.simulation import Simulation
 from upload_progress import Identity, UploadProgress, UploadState
 from upload_progress import bindings as bindings_module
@@ -267,6 +267,51 @@ async def test_pieces_without_a_place_go_to_the_end(sim: Simulation) -> None:
     await ask(shop, sim.tracker, "PUT", f"{path}?digest=good", content=b"y" * 5)
     done = await the_one(sim)
     assert (done.state, done.bytes_transferred, done.total_bytes) == (S.COMPLETED, 25, 25)
+
+
+async def test_a_push_in_one_request_has_a_total(sim: Simulation) -> None:
+    """The request that ends a push is all of it, where nothing came before."""
+    shop = Blobs()
+    start = await ask(shop, sim.tracker, "POST", "/v2/a/blobs/uploads/")
+    path = start.headers["location"].partition("?")[0]
+    shown: list[UploadProgress] = []
+
+    class Looking(Blobs):
+        async def append(self, path: str, receive: Receive) -> int:
+            await sim.run(0.5)
+            size = await super().append(path, receive)
+            shown.append(await the_one(sim))
+            return size
+
+    looking = Looking(files=shop.files)
+    await ask(looking, sim.tracker, "PUT", f"{path}?digest=good", content=b"y" * 5)
+    assert [(each.bytes_transferred, each.total_bytes) for each in shown] == [(5, 5)]
+    assert (await the_one(sim)).state is S.COMPLETED
+
+
+@pytest.mark.parametrize(("offset", "told"), [(8, 20), (11, 9)])
+async def test_what_was_broken_off_goes_on_by_its_name(
+    sim: Simulation, offset: int, told: int
+) -> None:
+    """curl -C: what had come of the upload that failed is there, if the client says so."""
+
+    async def broken(_scope: Scope, receive: Receive, _send: Send) -> None:
+        await receive()
+        raise ConnectionError
+
+    named = {"upload-id": "chosen-by-curl"}
+    messages = [*body(b"x" * 10)[:1], {"type": "http.disconnect"}]
+    await ask(broken, sim.tracker, "PUT", "/a", headers=named, messages=messages)
+    await sim.run(1)
+    before = await the_one(sim)
+    assert (before.state, before.bytes_transferred, before.attempt) == (S.FAILED, 10, 1)
+
+    headers = {**named, "content-range": f"bytes {offset}-19/20"}
+    shop = Shop()
+    await ask(shop, sim.tracker, "PUT", "/a", headers=headers, content=b"x" * (20 - offset))
+    again = await the_one(sim)
+    assert (again.bytes_transferred, again.attempt, again.total_bytes) == (told, 2, 20)
+    assert (again.state is S.COMPLETED) == (told == 20)
 
 
 async def test_an_id_that_the_client_chose_goes_with_the_address(

@@ -22,7 +22,7 @@ from upload_progress.fold import fold, newest
 from upload_progress.gathered import GatheredUpload
 from upload_progress.lifecycle import Signal, is_final, is_waiting, next_state
 from upload_progress.live import LiveUpload
-from upload_progress.model import Span, TransferRecord, UploadError, UploadState
+from upload_progress.model import Span, TransferRecord, UploadError, UploadProgress, UploadState
 from upload_progress.stages import StageHandle
 from upload_progress.strand import Strand
 from upload_progress.transfers import Came, Kind, Outcome
@@ -70,8 +70,8 @@ class AssembledUpload(GatheredUpload):
         for name in ("filename", "content_type", "metadata", "group"):
             if getattr(self, name) is None:
                 setattr(self, name, getattr(other, name))
-        if self.meter.total_bytes is None:
-            self.meter.total_bytes = other.meter.total_bytes
+        if other.meter.total_bytes is not None:
+            self.expect(other.meter.total_bytes)
         self.is_resting: bool = False
         self.is_superseded: bool = False
         if other.started_at is not None:
@@ -115,8 +115,8 @@ class AssembledUpload(GatheredUpload):
         self.repeated_bytes: int = self.repeated_bytes + wasted
         if outcome is not None:
             self.confirmed_bytes: int = max(self.confirmed_bytes, outcome.offset or 0)
-            if self.meter.total_bytes is None:
-                self.meter.total_bytes = outcome.total_bytes
+            if outcome.total_bytes is not None:
+                self.expect(outcome.total_bytes)
         self.meter.received_bytes = max(self.meter.received_bytes, self._here())
 
     def _notice(self) -> None:
@@ -195,7 +195,7 @@ class AssembledUpload(GatheredUpload):
             self._notice()
             return
         if is_final(before.state):
-            self._follow(known, before.attempt, before.sequence)
+            self._follow(known, before)
             return
         self.attempt: int = before.attempt
         mine = [record for record in newest(known) if record.transfer_id == self.transfer_id]
@@ -206,21 +206,26 @@ class AssembledUpload(GatheredUpload):
         self._learn(known)
         self._notice()
 
-    def _follow(self, known: list[TransferRecord], attempt: int, sequence: int) -> None:
-        """Begin the next attempt after one that has ended; a straggler begins nothing."""
+    def _follow(self, known: list[TransferRecord], before: UploadProgress) -> None:
+        """Begin the next attempt after one that has ended; a straggler begins nothing.
+
+        A client that goes on where the bytes that came end has them there, and sends the rest.
+        """
         is_anew = self.is_claimed and self.piece.kind is Kind.CREATE
         if self.piece.is_lasting and not is_anew:
             self.is_over: bool = True
-            self.attempt = attempt
+            self.attempt = before.attempt
             self.prior: tuple[TransferRecord, ...] = tuple(newest(known))
             return
-        self.attempt = attempt + 1
-        self.sequence: int = self.sequence + sequence + 1
+        self.attempt = before.attempt + 1
+        self.sequence: int = self.sequence + before.sequence + 1
+        if (self.piece.offset or 0) <= before.bytes_transferred:
+            self.confirmed_bytes = max(self.confirmed_bytes, self.piece.offset or 0)
 
     def succeed(self, ended: LiveUpload) -> None:
         """Follow on an upload that ended here under the same id, and may not be stored yet."""
         before = ended.snapshot()
-        self._follow(ended.records(), before.attempt, before.sequence)
+        self._follow(ended.records(), before)
         self.is_settled = ended.is_settled
         ended.is_superseded = not ended.is_settled and not self.is_over
 

@@ -104,6 +104,11 @@ class GatheredUpload(LiveUpload):
             self.desk.admit(self, self._claimant)
         self.mark_due()
 
+    def expect(self, total_bytes: int) -> None:
+        """So many bytes are to come in all, if nothing else has been said."""
+        if self.meter.total_bytes is None:
+            self.meter.total_bytes = total_bytes
+
     # Gates
 
     def mark_due(self) -> None:
@@ -150,8 +155,8 @@ class GatheredUpload(LiveUpload):
         for name, value in (("filename", filename), ("group", group)):
             if value is not None and name not in self._chosen:
                 setattr(self, name, value)
-        if self.meter.total_bytes is None:
-            self.meter.total_bytes = total
+        if total is not None:
+            self.expect(total)
 
     def record(self) -> TransferRecord:
         """Return what this process knows now, as the newest version of its record."""

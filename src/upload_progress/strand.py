@@ -24,6 +24,9 @@ class Whole(Protocol):
     def bind(self, address: str) -> None:
         """Have the resource with the id *address*."""
 
+    def expect(self, total_bytes: int) -> None:
+        """So many bytes are to come in all."""
+
     def begin(self) -> None:
         """Bytes may come now."""
 
@@ -102,7 +105,13 @@ class Strand:
         end = self.upload.end_of(self.piece.part)
         if self.upload.is_settled:
             self._start = end
+            self._announce(end)
         return end
+
+    def _announce(self, start: int) -> None:
+        """Tell how large the upload is, where this request brings all of it."""
+        if self.piece.is_last and start == 0 and self.piece.length is not None:
+            self.upload.expect(self.piece.length)
 
     # What becomes of the request
 
