@@ -70,6 +70,8 @@ class Program(NamedTuple):
 PROGRAMS = (
     Program(CHROMIUM, ("chromium", "fonts-dejavu-core"), "the browser tests"),
     Program(("curl",), ("curl",), "the tests with a real client"),
+    Program(("skopeo",), ("skopeo",), "the tests with a real client"),
+    Program(("npm",), ("nodejs", "npm"), "the tests with tus-js-client"),
     Program(("valgrind",), ("valgrind",), "the tests that count instructions"),
     Program(("nginx",), ("nginx",), "the tests behind a real proxy", starts_a_daemon=True),
     Program(("redis-server",), ("redis-server",), "the tests with Redis", starts_a_daemon=True),

@@ -60,7 +60,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types of all code, and that the public API leaves none out."""
-    install_tree(session, "types", "test", "browser", "docs", "dev")
+    install_tree(session, "types", "test", "clients", "browser", "docs", "dev")
     session.run("mypy")
     session.run("pyright", "--verifytypes", "upload_progress", "--ignoreexternal")
 
@@ -76,7 +76,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests against the built wheel; demand full coverage of it and of them."""
-    install_wheel(session, "test")
+    install_wheel(session, "test", "clients")
     session.run("coverage", "erase")
     session.run(
         *("coverage", "run", "-m", "pytest", "--ignore=tests/browser"),
@@ -100,7 +100,8 @@ def lowest(session: nox.Session) -> None:
         *("uv", "pip", "compile", "pyproject.toml", "--output-file", str(pins)),
         *("--python", str(python).strip(), *compiled),
     )
-    session.install("--editable", ".[all]", *group("test"), "--constraint", str(pins))
+    groups = (*group("test"), *group("clients"))
+    session.install("--editable", ".[all]", *groups, "--constraint", str(pins))
     session.run(
         *("python", "-m", "pytest", "tests/asgi", "tests/publishers", "tests/starlette"),
         *("tests/transfers", *map(str, sorted(Path("tests").glob("test_tracker*.py")))),

@@ -9,6 +9,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from docs.clients import clients_table
 from docs.diagram import states_svg, transitions_table
 from docs.pages import events_page, http_page
 from upload_progress.documents import asyncapi_document, openapi_document
@@ -26,6 +27,7 @@ def generated() -> dict[str, str]:
     openapi, asyncapi = openapi_document(), asyncapi_document()
     return {
         "images/states.svg": states_svg(),
+        "generated/clients.md": clients_table(),
         "generated/transitions.md": transitions_table(),
         "generated/integrity.html": script_tag(),
         "reference/openapi.json": json.dumps(openapi, indent=2) + "\n",

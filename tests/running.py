@@ -13,7 +13,7 @@ from queue import SimpleQueue
 
 START_SECONDS = 30
 STOP_SECONDS = 10
-ADDRESS = re.compile(r"running on (http://127\.0\.0\.1:\d+)")
+ADDRESS = re.compile(r"running on (https?://127\.0\.0\.1:\d+)")
 
 
 @contextmanager

@@ -23,6 +23,8 @@ ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "docs/server-guide.md").read_text(encoding="utf-8")
 LOCATIONS = GUIDE.partition("```nginx\n")[2].partition("```")[0]
 STOP_SECONDS = 10
+# So that the body takes longer than a second, below which nothing is claimed.
+RATE, SEND_SECONDS = "1M", 60
 # What a package of nginx configures elsewhere, moved to a folder of our own.
 CONFIGURATION = """
 USER
@@ -111,6 +113,22 @@ def test_a_buffering_proxy_is_told_of(nginx: str, tmp_path: Path) -> None:
     assert buffering != LOCATIONS
     assert seen == [404]
     assert end["arrival"] == "buffered"
+
+
+def test_what_the_guide_says_makes_it_stream(
+    nginx: str, require_program: RequireProgram, tmp_path: Path
+) -> None:
+    """The mend is one line of the guide's configuration: bytes come as the client sends them."""
+    curl = require_program("curl", install="install curl with your system's package manager")
+    upload_id, file = str(uuid.uuid4()), tmp_path / "file"
+    file.write_bytes(BODY)
+    with proxied(nginx, tmp_path) as url, httpx2.Client(base_url=url, timeout=30) as client:
+        send = [curl, "--silent", "--fail", "--limit-rate", RATE, "-H", f"Upload-Id: {upload_id}"]
+        subprocess.run([*send, "-T", file, f"{url}/files/a"], check=True, timeout=SEND_SECONDS)
+        end = client.get(f"/uploads/{upload_id}/progress").json()
+
+    assert "proxy_request_buffering off;" in LOCATIONS
+    assert (end["state"], end["arrival"]) == ("completed", "streamed")
 
 
 def test_streams_and_sockets_pass(nginx: str, tmp_path: Path) -> None:

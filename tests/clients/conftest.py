@@ -1,0 +1,129 @@
+"""What the tests with real clients share: the example servers, artifacts, tus-js-client."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+from attrs import frozen
+
+from tests.clients.commands import INSTALL
+from tests.clients.report import Report
+from tests.clients.watching import Server, serving
+from tests.conftest import RequireProgram
+
+# Of each request, where several run at a time; and how large an artifact is that shall show it.
+SLOW = 6_000_000
+SIZE = 4_000_000
+NPM = Path.home() / ".cache" / "upload-progress" / "npm" / "clients"
+TUS_JS_CLIENT = "tus-js-client@4.3.1"
+NPM_SECONDS = 120
+
+
+@pytest.fixture(scope="session")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file of random bytes."""
+    path = tmp_path_factory.mktemp("artifact") / "big.bin"
+    path.write_bytes(os.urandom(SIZE))
+    return path
+
+
+@pytest.fixture(scope="session")
+def large_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file larger than what the system keeps on the way.
+
+    A killed client's bytes go on arriving from there: of a small file, all of them.
+    """
+    path = tmp_path_factory.mktemp("artifact") / "large.bin"
+    path.write_bytes(os.urandom(3 * SIZE))
+    return path
+
+
+@pytest.fixture(scope="session")
+def files() -> Iterator[Server]:
+    with serving("generic_put.py", slow=SLOW) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def index() -> Iterator[Server]:
+    with serving("pypi_server.py", slow=SLOW) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[Server]:
+    with serving("oci_registry.py", slow=SLOW) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def tus() -> Iterator[Server]:
+    with serving("tus_server.py", slow=SLOW) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Server]:
+    with serving("s3_gateway.py", slow=SLOW) as server:
+        yield server
+
+
+@frozen
+class Certificate:
+    """A server's certificate: with its key, and for those who shall trust it."""
+
+    server: Path
+    trusted: Path
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    folder, authority = tmp_path_factory.mktemp("certificate"), trustme.CA()
+    found = Certificate(folder / "server.pem", folder / "trusted.pem")
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(found.server)
+    authority.cert_pem.write_to_path(found.trusted)
+    return found
+
+
+@pytest.fixture(scope="session")
+def s3_by_tls(certificate: Certificate) -> Iterator[Server]:
+    """By TLS, boto3 signs no body, but sends it in chunks with a checksum behind them."""
+    trust = ssl.create_default_context(cafile=certificate.trusted)
+    certified = ("--certificate", str(certificate.server))
+    with serving("s3_gateway.py", *certified, slow=SLOW, tls=trust) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def report() -> Report:
+    return Report()
+
+
+@pytest.fixture(scope="session")
+def node_path(require_program: RequireProgram) -> str:
+    """Return where Node finds tus-js-client, which is fetched once for all runs."""
+    npm = require_program(
+        "npm", install="install nodejs and npm with your system's package manager"
+    )
+    NPM.mkdir(parents=True, exist_ok=True)
+    # Nothing is fetched if it is there.
+    quick = ["--prefer-offline", "--no-audit", "--no-fund", "--prefix", str(NPM)]
+    subprocess.run([npm, "install", *quick, TUS_JS_CLIENT], check=True, timeout=NPM_SECONDS)
+    return str(NPM / "node_modules")
+
+
+@pytest.fixture(scope="session")
+def curl(require_program: RequireProgram) -> list[str]:
+    program = require_program("curl", install=INSTALL.format("curl"))
+    return [program, "--silent", "--show-error", "--fail", "--user", "alice:alice"]
+
+
+@pytest.fixture(scope="session")
+def skopeo(require_program: RequireProgram) -> str:
+    return require_program("skopeo", install=INSTALL.format("skopeo"))

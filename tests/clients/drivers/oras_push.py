@@ -1,0 +1,34 @@
+"""oras as a program of its own, so that it can be killed: push or pull one file.
+
+oras_push.py whole|chunked|pull HOST:PORT/REPOSITORY:TAG FILE
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import oras.client
+
+CHUNK_BYTES = 1024 * 1024
+
+
+def main(what: str, target: str, file: str) -> None:
+    """Do one of them, as alice, beside the file."""
+    client = oras.client.OrasClient(insecure=True, auth_backend="basic")
+    client.auth.set_basic_auth("alice", "alice")
+    path = Path(file)
+    os.chdir(path.parent)
+    if what == "pull":
+        client.pull(target=target, outdir=str(path.parent))
+    else:
+        client.push(
+            target=target,
+            files=[path.name],
+            do_chunked=what == "chunked",
+            chunk_size=CHUNK_BYTES,
+        )
+
+
+main(*sys.argv[1:])

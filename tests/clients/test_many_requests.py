@@ -1,0 +1,170 @@
+"""Clients whose artifact comes in many requests: still one upload, also where one is killed.
+
+What it had sent is on its way after its end: so each waits until nothing arrives any more before
+the client is started again. What is seen is the table in the documentation: see ``report.py``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.clients.artifacts import make_image, sha256_of
+from tests.clients.commands import copying, driver, tus_command, tus_version
+from tests.clients.conftest import SIZE, Certificate
+from tests.clients.report import Report, version_of
+from tests.clients.watching import Command, Server, watching
+
+
+def test_curl_resumes(
+    curl: list[str], files: Server, large_artifact: Path, tmp_path: Path, report: Report
+) -> None:
+    address, back = f"{files.url}/files/resumed.bin", tmp_path / "back"
+    named = [*curl, "-H", "Upload-Id: resumed-by-curl-0001"]
+    with watching(files) as watch:
+        watch.kill_half_way([*named, "-T", large_artifact, address])
+        watch.until_at_rest()
+        offset = files.http.head("/files/resumed.bin").headers["upload-offset"]
+        watch.run([*named, "-T", large_artifact, "-C", offset, address])
+        watch.run([*curl, "-o", back, address])
+
+    assert 0 < int(offset) < large_artifact.stat().st_size
+    watch.must_have_shown()
+    report.add(
+        watch,
+        client=version_of(curl[0]),
+        sends="a PUT with Content-Range (`-C`), and `Upload-Id`",
+        back=sha256_of(back) == sha256_of(large_artifact),
+        killed="went on, the same upload",
+    )
+
+
+def test_skopeo_starts_over(registry: Server, skopeo: str, tmp_path: Path, report: Report) -> None:
+    image, back = tmp_path / "image", tmp_path / "back"
+    digest = make_image(image, 3 * SIZE)
+    there = f"docker://127.0.0.1:{registry.port}/alice/again:1"
+    with watching(registry) as watch:
+        watch.kill_half_way(copying(skopeo, "dest", f"oci:{image}:1", there))
+        watch.until_at_rest()
+        watch.run(copying(skopeo, "dest", f"oci:{image}:1", there))
+        watch.run(copying(skopeo, "src", there, f"oci:{back}:1"))
+
+    watch.must_have_shown("paused")
+    [described] = json.loads((back / "index.json").read_text())["manifests"]
+    report.add(
+        watch,
+        client=version_of(skopeo),
+        sends="a push again",
+        back=described["digest"] == digest,
+        killed="began a new upload, as it never resumes; the old one stays paused",
+    )
+
+
+def test_oras_in_chunks(
+    registry: Server, large_artifact: Path, tmp_path: Path, report: Report
+) -> None:
+    artifact = large_artifact
+    target = f"127.0.0.1:{registry.port}/alice/by-oras-chunked:1"
+    with watching(registry) as watch:
+        watch.run([*driver("oras_push.py"), "chunked", target, artifact])
+        watch.run([*driver("oras_push.py"), "pull", target, tmp_path / artifact.name])
+
+    watch.must_have_shown()
+    same = sha256_of(tmp_path / artifact.name) == sha256_of(artifact)
+    report.add(watch, client=version_of("oras"), sends="POST, PATCH …, PUT (OCI)", back=same)
+
+
+def test_tus_js_client_in_parallel(
+    tus: Server, node_path: str, artifact: Path, tmp_path: Path, report: Report
+) -> None:
+    command = tus_command(tus, artifact, 3, tmp_path)
+    with watching(tus) as watch:
+        address = watch.run(command, NODE_PATH=node_path).strip()
+
+    watch.must_have_shown()
+    same = tus.http.get(address).content == artifact.read_bytes()
+    report.add(
+        watch,
+        client=tus_version(node_path),
+        sends="three PATCH at a time, then one POST",
+        back=same,
+    )
+
+
+@pytest.mark.parametrize(
+    ("parallel", "sends"), [(1, "POST, PATCH, PATCH"), (3, "three PATCH at a time, and again")]
+)
+def test_tus_js_client_resumes(
+    *,
+    parallel: int,
+    sends: str,
+    tus: Server,
+    node_path: str,
+    large_artifact: Path,
+    tmp_path: Path,
+    report: Report,
+) -> None:
+    command = tus_command(tus, large_artifact, parallel, tmp_path)
+    with watching(tus) as watch:
+        watch.kill_half_way(command, NODE_PATH=node_path)
+        watch.until_at_rest()
+        address = watch.run(command, NODE_PATH=node_path).strip()
+
+    watch.must_have_shown()
+    report.add(
+        watch,
+        client=tus_version(node_path),
+        sends=sends,
+        back=tus.http.get(address).content == large_artifact.read_bytes(),
+        killed="went on, the same upload",
+    )
+
+
+def test_boto3(s3: Server, large_artifact: Path, tmp_path: Path, report: Report) -> None:
+    back = tmp_path / "back"
+    with watching(s3) as watch:
+        watch.run([*driver("boto3_upload.py"), "upload", s3.url, large_artifact, "a/b.bin"])
+        watch.run([*driver("boto3_upload.py"), "download", s3.url, back, "a/b.bin"])
+
+    watch.must_have_shown()
+    same = sha256_of(back) == sha256_of(large_artifact)
+    report.add(watch, client=version_of("boto3"), sends="parts, in parallel", back=same)
+
+
+def test_boto3_by_tls(
+    s3_by_tls: Server,
+    certificate: Certificate,
+    large_artifact: Path,
+    tmp_path: Path,
+    report: Report,
+) -> None:
+    back, url, trust = tmp_path / "back", s3_by_tls.url, str(certificate.trusted)
+    with watching(s3_by_tls) as watch:
+        for what, file in (("upload", large_artifact), ("download", back)):
+            watch.run([*driver("boto3_upload.py"), what, url, file, "d.bin"], CERTIFICATE=trust)
+
+    watch.must_have_shown()
+    assert watch.latest()[0]["bytes_transferred"] == large_artifact.stat().st_size
+    same = sha256_of(back) == sha256_of(large_artifact)
+    report.add(watch, client=version_of("boto3"), sends="parts, `aws-chunked`, by TLS", back=same)
+
+
+def test_boto3_resumes(s3: Server, large_artifact: Path, tmp_path: Path, report: Report) -> None:
+    back = tmp_path / "back"
+    with watching(s3) as watch:
+        upload: Command = [*driver("boto3_upload.py"), "upload", s3.url, large_artifact, "c.bin"]
+        watch.kill_half_way(upload)
+        watch.until_at_rest()
+        watch.run([*driver("boto3_upload.py"), "resume", s3.url, large_artifact, "c.bin"])
+        watch.run([*driver("boto3_upload.py"), "download", s3.url, back, "c.bin"])
+
+    watch.must_have_shown()
+    report.add(
+        watch,
+        client=version_of("boto3"),
+        sends="the parts that are missing",
+        back=sha256_of(back) == sha256_of(large_artifact),
+        killed="went on, the same upload",
+    )
