@@ -21,7 +21,7 @@ from upload_progress.fold import as_of, fold
 from upload_progress.model import Span, TransferRecord
 from upload_progress.strand import Strand
 from upload_progress.throttle import NEVER, Meter
-from upload_progress.transfers import Kind, Piece, Tus
+from upload_progress.transfers import Came, Kind, Outcome, Piece, Tus
 
 pytestmark = pytest.mark.anyio
 
@@ -234,6 +234,17 @@ async def test_what_was_refused_adds_nothing_to_what_others_tell(sim: Simulation
     opened.prior = (told,)
     opened.is_superseded = True
     assert opened.records() == [told]
+
+
+async def test_an_answer_may_tell_the_total(sim: Simulation) -> None:
+    """As a protocol of a third party may read it."""
+    piece = strand(sim, part(1))
+    assert sim.tracker.admit(whole(piece), ALICE)
+    piece.begin()
+    piece.meter.add(5)
+    whole(piece).close(piece, Outcome(Came.ACCEPTED, total_bytes=10))
+    shown = await the_one(sim)
+    assert (shown.bytes_transferred, shown.total_bytes) == (5, 10)
 
 
 async def test_whoever_claims_a_piece_has_the_upload(sim: Simulation) -> None:

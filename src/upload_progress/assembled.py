@@ -44,7 +44,8 @@ class AssembledUpload(GatheredUpload):
         """All bytes of *strand* have come; if it was all there was to come, they are processed."""
         self.look()
         total = self.meter.total_bytes
-        if strand.piece.is_last or (total is not None and self.meter.received_bytes >= total):
+        is_full = total is not None and self.meter.received_bytes >= total
+        if strand.piece.is_last or (is_full and not self.is_divided):
             self.body_end()
 
     def bind(self, address: str) -> None:
@@ -67,6 +68,7 @@ class AssembledUpload(GatheredUpload):
         for strand in other.strands:
             strand.upload = self
         self.ended_bytes: int = self.ended_bytes + other.ended_bytes
+        self.spans: tuple[Span, ...] = merged([*self.spans, *other.spans])
         for name in ("filename", "content_type", "metadata", "group"):
             if getattr(self, name) is None:
                 setattr(self, name, getattr(other, name))
@@ -88,6 +90,8 @@ class AssembledUpload(GatheredUpload):
         self._keep(strand, outcome)
         if self._verdict is not None:
             self._end(*ending_of(None, self._verdict))
+        elif came is Came.COMPLETED and strand.piece.kind is Kind.COMPLETE and not self._is_known:
+            self._is_made = True
         elif came is Came.COMPLETED:
             self._complete()
         elif came is Came.ABORTED:
@@ -109,20 +113,27 @@ class AssembledUpload(GatheredUpload):
         span = strand.span(outcome)
         before = covered(self.spans)
         if span is not None:
-            self.spans: tuple[Span, ...] = merged([*self.spans, (*span[:3], is_taken)])
+            self.spans = merged([*self.spans, (*span[:3], is_taken)])
         gained = covered(self.spans) - before
         wasted = max(0, strand.content_bytes - gained)
         self.repeated_bytes: int = self.repeated_bytes + wasted
         if outcome is not None:
-            self.confirmed_bytes: int = max(self.confirmed_bytes, outcome.offset or 0)
+            if not strand.part:
+                self.confirmed_bytes: int = max(self.confirmed_bytes, outcome.offset or 0)
             if outcome.total_bytes is not None:
                 self.expect(outcome.total_bytes)
         self.meter.received_bytes = max(self.meter.received_bytes, self._here())
 
     def _notice(self) -> None:
-        """Forget what was refused before anything of it was known; end what is whole by now."""
-        if self._is_refused and self.is_settled and not self._is_known and not self.strands:
-            self.is_superseded = self.is_superseded or self.sequence == 0
+        """Forget what was refused, or made of others, before anything of it was known.
+
+        And end what is whole by now.
+        """
+        is_idle = self.is_settled and not self.strands and not self.is_ended
+        if (self._is_refused or self._is_made) and is_idle and not self._is_known:
+            self.is_superseded = self.is_superseded or not self._is_committed
+        elif self._is_made and is_idle and not self.is_over:
+            self._complete()
         else:
             self._notice_whole()
 
@@ -143,6 +154,7 @@ class AssembledUpload(GatheredUpload):
             or self.is_over
             or total is None
             or not self.piece.is_whole_when_full
+            or self.is_divided
         ):
             return
         if covered(span for span in self._known if span[3]) >= total:

@@ -29,7 +29,7 @@ from upload_progress.model import (
     UploadState,
     UploadTotal,
 )
-from upload_progress.transfers.spans import covered, whole_parts
+from upload_progress.transfers.spans import covered, declared, numbered, whole_parts
 
 __all__ = ["as_of", "deciding", "fold", "links_of", "newest", "percent_of", "sum_of"]
 
@@ -163,12 +163,12 @@ def _received(records: Sequence[TransferRecord]) -> tuple[int, int]:
     repeated += sum(covered(record.spans) for record in several) - sent
     held = max(record.confirmed_bytes for record in several)
     here = covered([*spans, ("", 0, held, True)]) if held else sent
-    total = _first(record.total_bytes for record in records)
+    total = _announced(records)
     return received + (here if total is None else min(here, total)), repeated
 
 
 def _parts(records: Sequence[TransferRecord], decided: TransferRecord) -> Parts | None:
-    spans = [span for record in records for span in record.spans if span[0]]
+    spans = numbered(span for record in records for span in record.spans)
     if not spans:
         return None
     received = whole_parts(spans)
@@ -177,8 +177,14 @@ def _parts(records: Sequence[TransferRecord], decided: TransferRecord) -> Parts 
 
 def _total(records: Sequence[TransferRecord], received: int) -> int | None:
     """Return the announced size; one that more bytes than that have proved wrong is unknown."""
-    total = _first(record.total_bytes for record in records)
+    total = _announced(records)
     return None if total is None or received > total else total
+
+
+def _announced(records: Sequence[TransferRecord]) -> int | None:
+    """Return the announced size: of all parts together, where each of them announces its own."""
+    in_parts = declared(span for record in records for span in record.spans)
+    return in_parts or _first(record.total_bytes for record in records)
 
 
 def deciding(records: Sequence[TransferRecord]) -> TransferRecord:

@@ -14,7 +14,7 @@ from upload_progress.pulse import Pulse
 from upload_progress.strand import Strand
 from upload_progress.throttle import NEVER
 from upload_progress.transfers import Piece
-from upload_progress.transfers.spans import covered, end_of, merged
+from upload_progress.transfers.spans import covered, declared, end_mark, end_of, merged
 
 __all__ = ["GatheredUpload"]
 
@@ -45,6 +45,8 @@ class GatheredUpload(LiveUpload):
     is_over: bool = False
     _is_known: bool = False
     _is_refused: bool = False
+    _is_made: bool = False
+    _is_committed: bool = False
     _rests_since: float = 0.0
 
     # What is here
@@ -64,8 +66,9 @@ class GatheredUpload(LiveUpload):
         return [span for strand in self.strands if (span := strand.span()) is not None]
 
     def _here(self) -> int:
-        here = covered([*self._known, *self._arriving()])
-        total = self.meter.total_bytes
+        known = self._known
+        here = covered([*known, *self._arriving()])
+        total = self.meter.total_bytes = declared(known) or self.meter.total_bytes
         return here if total is None else min(here, total)
 
     def look(self) -> None:
@@ -104,6 +107,16 @@ class GatheredUpload(LiveUpload):
             self.desk.admit(self, self._claimant)
         self.mark_due()
 
+    def divide(self, part: str, length: int) -> None:
+        """It has a *part* that will be so long, and others beside it."""
+        self.spans = merged([*self.spans, end_mark(part, length)])
+        self.mark_due()
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether it has parts of which each is announced by itself: a last word makes it whole."""
+        return declared(self._known) is not None
+
     def expect(self, total_bytes: int) -> None:
         """So many bytes are to come in all, if nothing else has been said."""
         if self.meter.total_bytes is None:
@@ -136,6 +149,7 @@ class GatheredUpload(LiveUpload):
     def commit(self) -> TransferRecord:
         """Make the next version of the record, and arm the meters."""
         record = super().commit()
+        self._is_committed = True
         self._deal(*self.strands)
         return record
 

@@ -112,10 +112,11 @@ class Reception:
         is_claimed = claimed_id is not None and is_upload_id(claimed_id)
         address = None if piece.resource is None else id_of(piece, piece.resource)
         own_id = claimed_id if is_claimed else address
+        is_part = is_claimed and piece.partial_bytes is not None
         return AssembledUpload(
             upload_id=own_id or new_upload_id(),
             transfer_id=self.terms.worker,
-            meter=Meter(self.terms.policy, fit["total_bytes"]),
+            meter=Meter(self.terms.policy, None if is_part else fit["total_bytes"]),
             desk=self,
             worker=self.terms.worker,
             is_settled=own_id is None,

@@ -7,7 +7,16 @@ from attrs import define, field
 
 from upload_progress.model import Span
 from upload_progress.throttle import NEVER, Meter
-from upload_progress.transfers import Came, Headers, Kind, Outcome, Piece, TransferProtocol, id_of
+from upload_progress.transfers import (
+    Came,
+    Headers,
+    Kind,
+    Outcome,
+    Piece,
+    TransferProtocol,
+    id_of,
+    part_of,
+)
 
 __all__ = ["Strand", "Whole"]
 
@@ -17,6 +26,7 @@ class Whole(Protocol):
 
     strands: "dict[Strand, None]"
     is_settled: bool
+    is_claimed: bool
 
     def end_of(self, part: str) -> int:
         """Return how far *part* reaches without a gap."""
@@ -26,6 +36,9 @@ class Whole(Protocol):
 
     def expect(self, total_bytes: int) -> None:
         """So many bytes are to come in all."""
+
+    def divide(self, part: str, length: int) -> None:
+        """It has a *part* that will be so long, and others beside it."""
 
     def begin(self) -> None:
         """Bytes may come now."""
@@ -64,12 +77,21 @@ class Strand:
     _outcome: Outcome | None = field(default=None, init=False)
     _is_whole: bool = field(default=False, init=False)
     _start: int | None = field(default=None, init=False)
+    _resource: str | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Become a strand of the upload."""
         self.upload.strands[self] = None
+        self._resource = self.piece.resource
 
     # What it brings
+
+    @property
+    def part(self) -> str:
+        """Of which part its bytes are; what has no address yet is a part of its own."""
+        if not (self.piece.is_one_of and self.upload.is_claimed):
+            return self.piece.part
+        return part_of(self._resource or f"{id(self)}")
 
     @property
     def content_bytes(self) -> int:
@@ -85,7 +107,7 @@ class Strand:
         Args:
             outcome: What came of it; None while that is not known.
         """
-        size, part = self.content_bytes, self.piece.part
+        size, part = self.content_bytes, self.part
         if not size:
             return None
         start, end = self._from(), self.upload.end_of(part)
@@ -102,7 +124,7 @@ class Strand:
             return self.piece.offset
         if self._start is not None:
             return self._start
-        end = self.upload.end_of(self.piece.part)
+        end = self.upload.end_of(self.part)
         if self.upload.is_settled:
             self._start = end
             self._announce(end)
@@ -133,7 +155,10 @@ class Strand:
         resource = self._outcome.resource
         if self._outcome.came is not Came.CREATED or resource is None:
             return False
+        self._resource = resource
         self.upload.bind(id_of(self.piece, resource))
+        if self.upload.is_claimed and self.piece.partial_bytes is not None:
+            self.upload.divide(self.part, self.piece.partial_bytes)
         return True
 
     def answered(self, status: int) -> None:

@@ -223,12 +223,17 @@ async def test_the_resource_of_somebody_else_stays_theirs() -> None:
 
 
 @pytest.mark.parametrize("listed", ["/files/99", "https://elsewhere.example/files/0", ";;", "%ff"])
-async def test_a_final_post_of_what_is_not_there(tracker: ProgressTracker, listed: str) -> None:
+async def test_a_final_post_of_what_is_not_there(listed: str) -> None:
+    sim = Simulation()
     headers = {**TUS, "upload-concat": f"final;{listed}"}
-    server = await ask(Shop(), tracker, "POST", "/files", headers=headers)
-
+    server = await ask(Shop(), sim.tracker, "POST", "/files", headers=headers)
     assert server.status == 200
-    assert await uploads(tracker) == []
+    for shown in await uploads(sim.tracker):
+        assert (shown.bytes_transferred, shown.finished_at) == (0, None)
+    await sim.run(5)
+
+    assert await uploads(sim.tracker) == []
+    assert len(sim.parts.registry) == 0
 
 
 async def test_a_digest_that_does_not_match_ends_nothing() -> None:

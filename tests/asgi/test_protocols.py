@@ -21,6 +21,7 @@ pytestmark = pytest.mark.anyio
 
 S = UploadState
 TUS = {"tus-resumable": "1.0.0"}
+NAMED = {"upload-id": "named-by-the-client"}
 OCTETS = {"content-type": "application/offset+octet-stream"}
 
 
@@ -158,6 +159,71 @@ async def test_creation_with_upload_goes_on_under_its_id(workers: list[ProgressT
     assert done.bytes_transferred == 20
 
 
+async def partial(shop: Resources, tracker: ProgressTracker, length: int) -> str:
+    """Create what is to be a part of the upload ``named``."""
+    headers = {**TUS, **NAMED, "upload-length": str(length), "upload-concat": "partial"}
+    server = await ask(shop, tracker, "POST", "/files", headers=headers)
+    assert asked(server) == NAMED["upload-id"]
+    return server.headers["location"].removeprefix("http://example.org")
+
+
+async def test_partial_uploads_of_one_name_are_one(workers: list[ProgressTracker]) -> None:
+    """tus' concatenation: parts on two workers, each announced by itself, made one in the end."""
+    shop = Resources()
+    paths = [await partial(shop, workers[index % 2], 10 * (index + 1)) for index in range(3)]
+    for index, path in enumerate(paths):
+        headers = {**TUS, **OCTETS, **NAMED, "upload-offset": "0"}
+        content = b"x" * (10 * (index + 1) - 5)
+        await ask(shop, workers[index % 2], "PATCH", path, headers=headers, content=content)
+        assert (await the_one(workers)).state is not S.COMPLETED
+    for index, path in enumerate(paths):
+        headers = {**TUS, **OCTETS, **NAMED, "upload-offset": str(10 * (index + 1) - 5)}
+        await ask(shop, workers[1], "PATCH", path, headers=headers, content=b"y" * 5)
+
+    async def is_all_there() -> bool:
+        shown = await the_one(workers)
+        assert not shown.finished_at
+        return (shown.bytes_transferred, shown.total_bytes, shown.parts) == (60, 60, None)
+
+    await eventually(is_all_there)
+    headers = {**TUS, **NAMED, "upload-concat": f"final;{' '.join(paths)}"}
+    final = await ask(shop, workers[0], "POST", "/files", headers=headers)
+
+    assert final.status == 201
+    done = await the_one(workers, S.COMPLETED)
+    assert (done.upload_id, done.percent, done.attempt) == (NAMED["upload-id"], 100.0, 1)
+    assert (done.bytes_transferred, done.total_bytes, done.retransmitted_bytes) == (60, 60, 0)
+
+
+async def test_partial_uploads_without_a_name_are_several(workers: list[ProgressTracker]) -> None:
+    shop, paths = Resources(), list[str]()
+    for _ in range(2):
+        headers = {**TUS, "upload-length": "10", "upload-concat": "partial"}
+        server = await ask(shop, workers[0], "POST", "/files", headers=headers)
+        paths.append(server.headers["location"].removeprefix("http://example.org"))
+        await patch(shop, workers[0], paths[-1], 0, b"x" * 10)
+    headers = {**TUS, "upload-concat": f"final;{' '.join(paths)}"}
+    await ask(shop, workers[0], "POST", "/files", headers=headers)
+
+    async def are_completed() -> bool:
+        shown = await uploads(workers[1])
+        return [(each.state, each.total_bytes) for each in shown] == [(S.COMPLETED, 10)] * 2
+
+    await eventually(are_completed)
+
+
+async def test_a_partial_upload_may_begin_with_its_creation(
+    workers: list[ProgressTracker],
+) -> None:
+    shop = Resources()
+    for _ in range(2):
+        headers = {**TUS, **NAMED, **OCTETS, "upload-length": "10", "upload-concat": "partial"}
+        await ask(shop, workers[0], "POST", "/files", headers=headers, content=b"x" * 7)
+
+    shown = await the_one(workers)
+    assert (shown.bytes_transferred, shown.total_bytes) == (14, 20)
+
+
 async def test_termination_cancels(workers: list[ProgressTracker]) -> None:
     shop = Resources()
     path = await create(shop, workers[0], 30)
@@ -269,6 +335,20 @@ async def test_s3_parts_in_parallel_on_two_workers(workers: list[ProgressTracker
     assert (done.parts.received, done.parts.total) == (20, 20)
     assert (done.bytes_transferred, done.total_bytes) == (2000, 2000)
     assert done.filename == "key.bin"
+
+
+async def test_s3_is_made_by_a_worker_that_took_no_part(workers: list[ProgressTracker]) -> None:
+    shop, path = Bucket(), "/bucket/key.bin"
+    await ask(shop, workers[0], "PUT", f"{path}?partNumber=1&uploadId=abc", content=b"x" * 100)
+
+    async def is_paused() -> bool:
+        return (await the_one(workers)).state is S.PAUSED
+
+    await eventually(is_paused)
+    await ask(shop, workers[1], "POST", f"{path}?uploadId=abc", content=b"<xml/>")
+
+    done = await the_one(workers, S.COMPLETED)
+    assert (done.bytes_transferred, done.total_bytes) == (100, 100)
 
 
 async def test_s3_counts_decoded_bytes_and_aborts(workers: list[ProgressTracker]) -> None:

@@ -12,6 +12,7 @@ from upload_progress.transfers.pieces import (
     Piece,
     TransferProtocol,
     id_of,
+    part_of,
 )
 from upload_progress.transfers.plain import (
     MULTIPART_LOOK_BYTES,
@@ -40,6 +41,7 @@ __all__ = [
     "Tus",
     "id_of",
     "multipart_filename",
+    "part_of",
     "read_head",
 ]
 

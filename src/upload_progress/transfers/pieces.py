@@ -32,6 +32,7 @@ __all__ = [
     "count_of",
     "id_of",
     "is_success",
+    "part_of",
     "path_of",
 ]
 
@@ -96,6 +97,8 @@ class Piece:
         is_whole_when_full: Whether the upload is whole when the server has taken all its bytes.
         has_body: Whether bytes of the upload come with it.
         base: The path of the request, from which a relative address in the answer is seen.
+        is_one_of: Whether an upload that the client has named may have several such resources.
+        partial_bytes: How large this resource will be, where it is only a part of the upload.
     """
 
     protocol: str
@@ -112,6 +115,8 @@ class Piece:
     is_whole_when_full: bool = False
     has_body: bool = True
     base: str = "/"
+    is_one_of: bool = False
+    partial_bytes: int | None = None
 
 
 @frozen
@@ -158,6 +163,11 @@ def id_of(piece: Piece, resource: str) -> str:
     size = 18 if piece.is_lasting else 8
     digest = blake2b(resource.encode("utf-8", "surrogatepass"), digest_size=size).hexdigest()
     return f"{piece.protocol}-{digest}"
+
+
+def part_of(resource: str) -> str:
+    """Return the name of the part that is at *resource*, where an upload has several of them."""
+    return "." + blake2b(resource.encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 
 def path_of(location: str | None, base: str) -> str | None:

@@ -9,7 +9,10 @@ from collections.abc import Iterable
 
 from upload_progress.model import Span
 
-__all__ = ["covered", "end_of", "merged", "whole_parts"]
+__all__ = ["covered", "declared", "end_mark", "end_of", "merged", "numbered", "whole_parts"]
+
+_MARK = "~"
+_UNNUMBERED = (".", _MARK)
 
 
 def merged(spans: Iterable[Span]) -> tuple[Span, ...]:
@@ -35,5 +38,21 @@ def end_of(spans: Iterable[Span], part: str = "") -> int:
 
 
 def whole_parts(spans: Iterable[Span]) -> int:
-    """Return how many named parts the server has taken."""
-    return len({part for part, _, _, is_whole in spans if part and is_whole})
+    """Return how many numbered parts the server has taken."""
+    return len({part for part, _, _, is_whole in numbered(spans) if is_whole})
+
+
+def numbered(spans: Iterable[Span]) -> list[Span]:
+    """Return those of *spans* that are of parts which their protocol numbers."""
+    return [span for span in spans if span[0] and not span[0].startswith(_UNNUMBERED)]
+
+
+def end_mark(part: str, length: int) -> Span:
+    """Return what tells how long *part* will be: a span without bytes, at its end."""
+    return (_MARK + part, length, length, False)
+
+
+def declared(spans: Iterable[Span]) -> int | None:
+    """Return how long the parts will be together whose ends are marked; None without any."""
+    ends = [stop for part, _, stop, _ in merged(spans) if part.startswith(_MARK)]
+    return sum(ends) if ends else None

@@ -55,22 +55,34 @@ class Tus:
                 length=count_of(head.header("content-length")),
                 total_bytes=count_of(head.header("upload-length")),
                 is_whole_when_full=True,
+                is_one_of=True,
             )
         return Piece(self.name, Kind.ABORT, head.path) if method == "DELETE" else None
 
     def _creation(self, head: Connection) -> Piece | None:
-        if (head.header("upload-concat") or "").startswith("final"):
-            return None
+        concat, _, parts = (head.header("upload-concat") or "").strip().partition(";")
+        if concat == "final":
+            return self._concatenation(head, parts)
+        length = count_of(head.header("upload-length"))
         return Piece(
             self.name,
             Kind.CREATE,
             length=count_of(head.header("content-length")),
-            total_bytes=count_of(head.header("upload-length")),
+            total_bytes=length,
             is_whole_when_full=True,
             filename=_filename(head.header("upload-metadata") or ""),
             has_body=head.header("content-type") == "application/offset+octet-stream",
             base=head.path,
+            is_one_of=True,
+            partial_bytes=length if concat == "partial" else None,
         )
+
+    def _concatenation(self, head: Connection, parts: str) -> Piece | None:
+        """Return the request that makes one of several: it goes by the first of them."""
+        first = path_of(next(iter(parts.split()), None), head.path)
+        if first is None:
+            return None
+        return Piece(self.name, Kind.COMPLETE, first, is_last=True, has_body=False)
 
     def answer(self, piece: Piece, status: int, headers: Headers) -> Outcome:
         """Return what came of it: the server's word on how far it is."""
@@ -78,6 +90,8 @@ class Tus:
             return Outcome(Came.REFUSED)
         if piece.kind is Kind.ABORT:
             return Outcome(Came.ABORTED)
+        if piece.kind is Kind.COMPLETE:
+            return Outcome(Came.COMPLETED)
         offset = count_of(headers.get("upload-offset"))
         if piece.kind is Kind.CREATE:
             resource = path_of(headers.get("location"), piece.base)
