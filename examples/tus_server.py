@@ -4,7 +4,7 @@ python examples/tus_server.py --port 8000
 new tus.Upload(file, {endpoint: "http://127.0.0.1:8000/files/", parallelUploads: 3, ...})
 curl -u alice:alice http://127.0.0.1:8000/uploads/progress
 
-With parallelUploads, a header Upload-Group shows the parts as one group while they arrive.
+With parallelUploads, a header Upload-Id of your choice makes the parts one upload.
 Source: tus 1.0.0 (https://tus.io/protocols/resumable-upload).
 """
 

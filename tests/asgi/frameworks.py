@@ -100,7 +100,8 @@ def litestar_app() -> App:
         await request.body()
         raise Broken
 
-    return spoken(litestar.Litestar([raw, form, refused, broken]))
+    # Its own set-up of logging would be that of the whole process.
+    return spoken(litestar.Litestar([raw, form, refused, broken], logging_config=None))
 
 
 def quart_app() -> App:

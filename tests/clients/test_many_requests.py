@@ -77,8 +77,9 @@ def test_oras_in_chunks(
 
 
 def test_tus_js_client_in_parallel(
-    tus: Server, node_path: str, artifact: Path, tmp_path: Path, report: Report
+    tus: Server, node_path: str, large_artifact: Path, tmp_path: Path, report: Report
 ) -> None:
+    artifact = large_artifact
     command = tus_command(tus, artifact, 3, tmp_path)
     with watching(tus) as watch:
         address = watch.run(command, NODE_PATH=node_path).strip()

@@ -5,6 +5,7 @@
 // MEMORY is a file that keeps the addresses of uploads: what was broken off goes on from there.
 // Prints the address of what was uploaded.
 "use strict";
+const { createHash } = require("node:crypto");
 const fs = require("node:fs");
 const path = require("node:path");
 const tus = require("tus-js-client");
@@ -17,7 +18,8 @@ const upload = new tus.Upload(fs.createReadStream(file), {
   parallelUploads,
   headers: {
     Authorization: `Basic ${Buffer.from("alice:alice").toString("base64")}`,
-    ...(parallelUploads > 1 ? { "Upload-Group": path.basename(file) } : {}),
+    // The parts of one artifact have one name: that of where it is remembered.
+    ...(parallelUploads > 1 ? { "Upload-Id": createHash("sha256").update(memory).digest("hex") } : {}),
   },
   metadata: { filename: path.basename(file), filetype: "application/octet-stream" },
   retryDelays: null,
