@@ -31,6 +31,8 @@ CLAIMS = {
     "put_curl": 17,
     "command_start": 18,
     "web_page": 19,
+    "recognition": 20,
+    "parallel_parts": 21,
 }
 """The files that measure, and the number of the budget that each of them is about."""
 

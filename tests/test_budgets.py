@@ -15,6 +15,7 @@ from benchmarks import (
     __main__ as runner,
 )
 from benchmarks import (
+    parallel_parts,
     session_memory,
     store_writes,
     stuck_watcher,
@@ -73,6 +74,15 @@ def test_a_stuck_watcher_holds_one_snapshot_of_each_upload() -> None:
     held, _ = stuck_watcher.held(20)
 
     assert held == stuck_watcher.UPLOADS
+
+
+def test_parallel_parts_cost_no_more_round_trips_than_one() -> None:
+    """Those of the interval at which each worker writes, not those of the parts."""
+    few, many = parallel_parts.count(2), parallel_parts.count(parallel_parts.PARTS)
+
+    assert (few.parts, many.parts) == (2, parallel_parts.PARTS)
+    assert few.bytes_transferred == many.bytes_transferred
+    assert few.count / 2 < many.count <= few.count
 
 
 class CountingEncoder:
