@@ -26,7 +26,7 @@ from upload_progress.model import Span, TransferRecord, UploadError, UploadProgr
 from upload_progress.stages import StageHandle
 from upload_progress.strand import Strand
 from upload_progress.transfers import Came, Kind, Outcome
-from upload_progress.transfers.spans import covered, merged
+from upload_progress.transfers.spans import covered, merged, told
 
 __all__ = ["REST_SECONDS", "AssembledUpload"]
 
@@ -118,11 +118,17 @@ class AssembledUpload(GatheredUpload):
         wasted = max(0, strand.content_bytes - gained)
         self.repeated_bytes: int = self.repeated_bytes + wasted
         if outcome is not None:
-            if not strand.part:
-                self.confirmed_bytes: int = max(self.confirmed_bytes, outcome.offset or 0)
+            self._confirm(strand.part, outcome.offset or 0)
             if outcome.total_bytes is not None:
                 self.expect(outcome.total_bytes)
         self.meter.received_bytes = max(self.meter.received_bytes, self._here())
+
+    def _confirm(self, part: str, offset: int) -> None:
+        """The server has *part* up to *offset*."""
+        if not part:
+            self.confirmed_bytes: int = max(self.confirmed_bytes, offset)
+        elif offset:
+            self.spans = merged([*self.spans, told(part, offset)])
 
     def _notice(self) -> None:
         """Forget what was refused, or made of others, before anything of it was known.

@@ -29,7 +29,14 @@ from upload_progress.model import (
     UploadState,
     UploadTotal,
 )
-from upload_progress.transfers.spans import covered, declared, numbered, whole_parts
+from upload_progress.transfers.spans import (
+    covered,
+    declared,
+    known,
+    numbered,
+    received,
+    whole_parts,
+)
 
 __all__ = ["as_of", "deciding", "fold", "links_of", "newest", "percent_of", "sum_of"]
 
@@ -153,18 +160,18 @@ def _counted(
 
 def _received(records: Sequence[TransferRecord]) -> tuple[int, int]:
     """Return how many bytes are here, and how many of those that came did so again."""
-    received = sum(record.received_bytes for record in records if record.protocol is None)
+    plain = sum(record.received_bytes for record in records if record.protocol is None)
     repeated = sum(record.retransmitted_bytes for record in records)
     several = [record for record in records if record.protocol is not None]
     if not several:
-        return received, repeated
+        return plain, repeated
     spans = [span for record in several for span in record.spans]
-    sent = covered(spans)
-    repeated += sum(covered(record.spans) for record in several) - sent
+    sent = covered(received(spans))
+    repeated += sum(covered(received(record.spans)) for record in several) - sent
     held = max(record.confirmed_bytes for record in several)
-    here = covered([*spans, ("", 0, held, True)]) if held else sent
+    here = covered(known([*spans, ("", 0, held, True)]))
     total = _announced(records)
-    return received + (here if total is None else min(here, total)), repeated
+    return plain + (here if total is None else min(here, total)), repeated
 
 
 def _parts(records: Sequence[TransferRecord], decided: TransferRecord) -> Parts | None:

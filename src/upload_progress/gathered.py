@@ -14,7 +14,7 @@ from upload_progress.pulse import Pulse
 from upload_progress.strand import Strand
 from upload_progress.throttle import NEVER
 from upload_progress.transfers import Piece
-from upload_progress.transfers.spans import covered, declared, end_mark, end_of, merged
+from upload_progress.transfers.spans import covered, declared, end_mark, end_of, known, merged
 
 __all__ = ["GatheredUpload"]
 
@@ -56,7 +56,8 @@ class GatheredUpload(LiveUpload):
         """What has come to all workers, without what is on its way here."""
         held = max([record.confirmed_bytes for record in self.prior] + [self.confirmed_bytes])
         confirmed = [("", 0, held, True)] if held else []
-        return [*(span for each in self.prior for span in each.spans), *self.spans, *confirmed]
+        of_others = (span for each in self.prior for span in each.spans)
+        return known([*of_others, *self.spans, *confirmed])
 
     def end_of(self, part: str) -> int:
         """Return how far *part* reaches without a gap, by what has come to all workers."""
@@ -66,9 +67,9 @@ class GatheredUpload(LiveUpload):
         return [span for strand in self.strands if (span := strand.span()) is not None]
 
     def _here(self) -> int:
-        known = self._known
-        here = covered([*known, *self._arriving()])
-        total = self.meter.total_bytes = declared(known) or self.meter.total_bytes
+        spans = self._known
+        here = covered([*spans, *self._arriving()])
+        total = self.meter.total_bytes = declared(spans) or self.meter.total_bytes
         return here if total is None else min(here, total)
 
     def look(self) -> None:

@@ -9,10 +9,22 @@ from collections.abc import Iterable
 
 from upload_progress.model import Span
 
-__all__ = ["covered", "declared", "end_mark", "end_of", "merged", "numbered", "whole_parts"]
+__all__ = [
+    "covered",
+    "declared",
+    "end_mark",
+    "end_of",
+    "known",
+    "merged",
+    "numbered",
+    "received",
+    "told",
+    "whole_parts",
+]
 
 _MARK = "~"
-_UNNUMBERED = (".", _MARK)
+_TOLD = "="
+_UNNUMBERED = (".", _MARK, _TOLD)
 
 
 def merged(spans: Iterable[Span]) -> tuple[Span, ...]:
@@ -50,6 +62,21 @@ def numbered(spans: Iterable[Span]) -> list[Span]:
 def end_mark(part: str, length: int) -> Span:
     """Return what tells how long *part* will be: a span without bytes, at its end."""
     return (_MARK + part, length, length, False)
+
+
+def told(part: str, stop: int) -> Span:
+    """Return what tells that the server has *part* up to *stop*, whoever received that."""
+    return (_TOLD + part, 0, stop, True)
+
+
+def known(spans: Iterable[Span]) -> list[Span]:
+    """Return what is there by *spans*, received or told."""
+    return [(span[0].removeprefix(_TOLD), *span[1:]) for span in spans]
+
+
+def received(spans: Iterable[Span]) -> list[Span]:
+    """Return those of *spans* that were received."""
+    return [span for span in spans if not span[0].startswith(_TOLD)]
 
 
 def declared(spans: Iterable[Span]) -> int | None:
