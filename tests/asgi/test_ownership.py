@@ -44,7 +44,7 @@ from upload_progress import (
     UploadNotFound,
     UploadState,
 )
-from upload_progress.asgi import UploadProgressMiddleware, current_upload
+from upload_progress.asgi import UploadProgressMiddleware, asking, current_upload
 from upload_progress.connection import Connection
 from upload_progress.identity import CapabilityIdentity
 from upload_progress.model import is_upload_id, new_upload_id
@@ -458,8 +458,12 @@ async def slow(connection: Connection) -> Identity:
 
 @lifespans
 @pytest.mark.parametrize("read", [True, False], ids=["reads", "answers at once"])
-async def test_a_hook_that_takes_its_time_is_waited_for_beside(lifespan: bool, read: bool) -> None:
+async def test_a_hook_that_takes_its_time_is_waited_for_beside(
+    lifespan: bool, read: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A14, P06: async, with or without lifespan: tracked while it comes, and named."""
+    # A busy machine takes its time for a few turns of the loop.
+    monkeypatch.setattr(asking, "INLINE_SECONDS", 10.0)
     tracker = ProgressTracker()
     seen = []
 
