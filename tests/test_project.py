@@ -66,7 +66,7 @@ FLOORS = [
     | {"assembled", "bindings", "strand", "gathered", "outbox"}
     | {"registry", "sessions", "stages", "statistics", "watch", "watcher"}
     | {"courier", "cluster", "correspondence", "premises", "recheck", "relay", "backends"}
-    | {"feed", "switchboard", "redis_client", "redis_scripts"},
+    | {"feed", "switchboard", "kept", "redis_client", "redis_scripts"},
     {"stores", "publishers", "instrumentation"},
     {"asgi"},
     {"starlette", "client", "cli", "demo", "static", "testing"},

@@ -8,6 +8,7 @@ Where things lie, below the base ``PREFIX:{SHARD}``, which is one slot of a clus
 ``w:WORKER``           zset     members ``OWNER:UPLOAD`` that the worker receives
 ``due``                zset     members that wait, by when they expire
 ``leases``             zset     workers, by the end of their lease
+``k:WORKER``           string   there while what the worker receives need not live longer
 =====================  =======  =====================================================
 
 OWNER and WORKER are hashed names, so that no name can hold a separator. A record is a head, which
@@ -85,14 +86,19 @@ local function decide(heads)
   return nil, waits
 end
 
+-- Nothing lives for ever: each key lasts at least so long from its last use, and then is gone.
+local function outlive(key, ms)
+  if redis.call('PTTL', key) < ms then redis.call('PEXPIRE', key, ms) end
+end
+
 local function leases() return redis.call('ZRANGE', base .. ':leases', 0, -1, 'WITHSCORES') end
 """
 
 SAVE: Final = (
     _PRELUDE
     + r"""
-local ended_ms, waiting_s, newborn_s = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local open_ms = math.floor(waiting_s * 1000) + ended_ms
+local ended_ms, open_ms = tonumber(ARGV[2]), tonumber(ARGV[3])
+local waiting_s, newborn_s = tonumber(ARGV[4]), tonumber(ARGV[5])
 
 local function advances(new, tid, heads)
   for other, each in pairs(heads) do
@@ -103,17 +109,13 @@ local function advances(new, tid, heads)
   return true
 end
 
-local function outlive(key, ms)
-  if redis.call('PTTL', key) < ms then redis.call('PEXPIRE', key, ms) end
-end
-
--- The index forgets as fast as it learns: nobody has to list for it to stay small.
+-- The index forgets as fast as it learns, so that it stays small where nobody ever lists.
 local function enlist(owner, id, created)
   local key = base .. ':o:' .. owner
   if redis.call('ZADD', key, 'NX', created, id) == 0 then return key end
-  for _, oldest in ipairs(redis.call('ZRANGE', key, 0, 1)) do
-    if redis.call('EXISTS', base .. ':u:' .. owner .. ':' .. oldest) == 0 then
-      redis.call('ZREM', key, oldest)
+  for _, any in ipairs(redis.call('ZRANDMEMBER', key, 3)) do
+    if redis.call('EXISTS', base .. ':u:' .. owner .. ':' .. any) == 0 then
+      redis.call('ZREM', key, any)
     end
   end
   return key
@@ -128,8 +130,9 @@ local function place(member, heads, before)
       if each.kind == 'R' then
         left[each.worker] = nil
         redis.call('ZADD', base .. ':w:' .. each.worker, 0, member)
-        redis.call('PEXPIRE', base .. ':w:' .. each.worker, open_ms)
+        outlive(base .. ':w:' .. each.worker, open_ms)
         redis.call('ZADD', base .. ':leases', 'NX', now + newborn_s, each.worker)
+        outlive(base .. ':leases', open_ms)
       end
     end
   end
@@ -138,6 +141,7 @@ local function place(member, heads, before)
   end
   if waits then
     redis.call('ZADD', base .. ':due', string.format('%.6f', waits + waiting_s), member)
+    outlive(base .. ':due', open_ms)
   else
     redis.call('ZREM', base .. ':due', member)
   end
@@ -230,7 +234,19 @@ return {string.format('%.6f', now), leases(), page, further}
 RENEW: Final = (
     _PRELUDE
     + r"""
-redis.call('ZADD', base .. ':leases', string.format('%.6f', now + ARGV[2]), ARGV[1])
+local worker, open_ms = ARGV[1], tonumber(ARGV[3])
+local mine = base .. ':w:' .. worker
+redis.call('ZADD', base .. ':leases', string.format('%.6f', now + ARGV[2]), worker)
+outlive(base .. ':leases', open_ms)
+
+-- What is received may be silent for longer than keys live. That is looked after once in a while.
+if redis.call('SET', base .. ':k:' .. worker, '', 'NX', 'PX', math.ceil(open_ms / 4)) then
+  for _, member in ipairs(redis.call('ZRANGE', mine, 0, -1)) do
+    outlive(base .. ':u:' .. member, open_ms)
+    outlive(base .. ':o:' .. string.match(member, '^[^:]*'), open_ms)
+  end
+  outlive(mine, open_ms)
+end
 return 1
 """
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from redis.exceptions import ResponseError
 
 from tests import recipes
 from tests.conftest import RequireProgram
-from tests.daemons import Daemon
+from tests.daemons import Daemon, free_port
 from tests.services import ProxyTo
 from upload_progress.errors import InvalidValue
 from upload_progress.memory import Retention
@@ -51,7 +52,8 @@ async def ask(node: Redis, *words: str | int) -> object:
 @pytest.fixture
 async def cluster_server(require_program: RequireProgram) -> AsyncIterator[Daemon]:
     """Run a cluster of one node, which is as strict about slots as one of many."""
-    daemon = recipes.redis(require_program, "--cluster-enabled", "yes").start()
+    bus = ("--cluster-port", str(free_port()))
+    daemon = recipes.redis(require_program, "--cluster-enabled", "yes", *bus).start()
     try:
         async with Redis(host="127.0.0.1", port=daemon.port) as node:
             await ask(node, "CLUSTER", "ADDSLOTSRANGE", 0, 16383)
@@ -92,6 +94,10 @@ def upload_key(upload_id: str = "up", owner: str = "ann") -> str:
     return f"upload-progress:{{0}}:u:{key_of(owner)}:{upload_id}"
 
 
+def worker_key(kind: str, worker: str) -> str:
+    return f"upload-progress:{{0}}:{kind}:{key_of(worker)}"
+
+
 class TestRedisStore(StoreContract):
     @pytest.fixture
     def store(self, client: Redis) -> RedisStore:
@@ -110,7 +116,7 @@ async def test_a_batch_is_one_round_trip(client: Redis, store: RedisStore) -> No
 
 
 async def test_every_key_has_a_time_to_live_from_birth(client: Redis, store: RedisStore) -> None:
-    """S07: all workers may go away for ever; leases and what is due are a line for each."""
+    """All workers may go away for ever."""
     await store.save(
         [
             record(),
@@ -122,12 +128,27 @@ async def test_every_key_has_a_time_to_live_from_birth(client: Redis, store: Red
 
     lives = {str(key, "utf-8"): await client.ttl(key) for key in await every_key(client)}
 
-    assert {key for key, life in lives.items() if life < 0} == {
-        "upload-progress:{0}:leases",
-        "upload-progress:{0}:due",
-    }
+    assert len(lives) == 8
+    assert min(lives.values()) > 0
     assert 3500 < lives[upload_key("e")] <= 3600
     assert lives[upload_key("p")] > 24 * 3600
+
+
+async def test_what_is_silent_lives_as_long_as_its_worker(client: Redis, store: RedisStore) -> None:
+    """S14: an application may take longer to answer than keys live."""
+    await store.save([record()])
+    await store.renew("w", seconds=15)
+    keys = [upload_key(), f"upload-progress:{{0}}:o:{key_of('ann')}", worker_key("w", "w")]
+    for key in [*keys, "upload-progress:{0}:leases"]:
+        await client.expire(key, 100)
+
+    await store.renew("w", seconds=15)
+    assert await client.ttl(upload_key()) <= 100
+    await client.delete(worker_key("k", "w"))
+    await store.renew("w", seconds=15)
+
+    for key in [*keys, "upload-progress:{0}:leases"]:
+        assert await client.ttl(key) > 24 * 3600
 
 
 async def test_the_index_of_an_owner_forgets_what_expired(client: Redis, store: RedisStore) -> None:
@@ -245,6 +266,22 @@ async def test_a_worker_that_never_renewed_is_lost_after_a_minute(
     assert score is not None
     seconds, micros = await client.time()
     assert 50 < score - seconds - micros / 1e6 <= 60
+
+
+async def test_what_the_server_says_has_expired_has_expired(
+    client: Redis, store: RedisStore
+) -> None:
+    """Also by our clock, which may be behind: else nobody would end it."""
+    now = time.time()
+    await store.save([record(state=S.PENDING, worker=None, updated_at=now)])
+    [waiting] = await store.load(record().key)
+    assert waiting.expires_at == now + 24 * 3600
+    await client.zadd("upload-progress:{0}:due", {f"{key_of('ann')}:up": 5})
+
+    [expired] = await store.overdue(limit=9)
+
+    assert expired.expires_at is not None
+    assert expired.expires_at <= time.time()
 
 
 async def test_overdue_looks_no_further_than_its_limit(store: RedisStore) -> None:

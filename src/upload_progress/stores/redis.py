@@ -16,12 +16,13 @@ from typing import Any, Final, Self
 from zlib import crc32
 
 import msgspec
-from attrs import define, evolve, field
+from attrs import Factory, define, field
 
 from upload_progress import redis_scripts as scripts
 from upload_progress.drivers import explained
-from upload_progress.fold import deciding, newest
-from upload_progress.lifecycle import is_final, is_waiting
+from upload_progress.fold import newest
+from upload_progress.kept import bare, lost, stamped
+from upload_progress.lifecycle import is_final
 from upload_progress.memory import Retention
 from upload_progress.model import TransferRecord, UploadKey, UploadState
 from upload_progress.ports import RecordPage
@@ -36,7 +37,15 @@ try:
 except ImportError as _error:
     raise explained(_error, "redis", "redis") from None
 
-__all__ = ["AGAIN_SECONDS", "NEWBORN_SECONDS", "PORTION", "SCANNED", "SHARDS", "RedisStore"]
+__all__ = [
+    "AGAIN_SECONDS",
+    "GRACE_SECONDS",
+    "NEWBORN_SECONDS",
+    "PORTION",
+    "SCANNED",
+    "SHARDS",
+    "RedisStore",
+]
 
 PORTION: Final = 500
 """Records in one script: Redis does nothing else meanwhile."""
@@ -46,6 +55,8 @@ SHARDS: Final = 16
 AGAIN_SECONDS: Final = 5.0
 NEWBORN_SECONDS: Final = 60.0
 """The lease of a worker that has not renewed it yet."""
+GRACE_SECONDS: Final = 60.0
+"""How much longer than its time an upload that waits is there, for somebody to end it."""
 
 _KINDS: Final = {
     UploadState.PENDING: "N",
@@ -80,13 +91,11 @@ class RedisStore:
     client: Redis | RedisCluster
     retention: Retention = field(factory=Retention, kw_only=True)
     prefix: str = field(default="upload-progress", kw_only=True)
-    shards: int = field(kw_only=True)
+    shards: int = field(
+        default=Factory(lambda store: _shards_of(store.client), takes_self=True), kw_only=True
+    )
     spoiled: int = field(default=0, init=False)
     _is_ours: bool = field(default=False, init=False)
-
-    @shards.default
-    def _default_shards(self) -> int:
-        return SHARDS if isinstance(self.client, RedisCluster) else 1
 
     def __attrs_post_init__(self) -> None:
         """Refuse a client that decodes."""
@@ -135,6 +144,12 @@ class RedisStore:
             shards[self._shard(key_of(key.owner))].append(key)
         return shards
 
+    @property
+    def _open_ms(self) -> int:
+        """How long keys live that nobody uses any more."""
+        kept = self.retention.waiting_seconds + self.retention.ended_seconds + GRACE_SECONDS
+        return round(kept * 1000)
+
     async def _run(self, script: str, shard: int, *args: str | bytes | float) -> Any:  # noqa: ANN401  # what the script returns
         base = f"{self.prefix}:{{{shard}}}"
         sha = sha1(script.encode(), usedforsecurity=False).hexdigest()
@@ -152,7 +167,7 @@ class RedisStore:
             owner = key_of(record.owner)
             shards[self._shard(owner)].append(_row(owner, record))
         ended_ms = max(1, round(self.retention.ended_seconds * 1000))
-        terms = (ended_ms, self.retention.waiting_seconds, NEWBORN_SECONDS)
+        terms = (ended_ms, self._open_ms, self.retention.waiting_seconds, NEWBORN_SECONDS)
         for shard, rows in shards.items():
             for start in range(0, len(rows), PORTION):
                 packed = b"".join(rows[start : start + PORTION])
@@ -161,7 +176,7 @@ class RedisStore:
     async def renew(self, worker: str, *, seconds: float) -> None:
         """Prolong the lease of *worker*."""
         for shard in range(self.shards):
-            await self._run(scripts.RENEW, shard, key_of(worker), seconds)
+            await self._run(scripts.RENEW, shard, key_of(worker), seconds, self._open_ms)
 
     # Reading
 
@@ -169,10 +184,11 @@ class RedisStore:
         """Return all records of those uploads."""
         records: list[TransferRecord] = []
         for shard, theirs in self._by_shard(keys).items():
-            members = _packed(*(_member(key) for key in theirs))
-            now, leases, found = await self._run(scripts.LOAD, shard, members)
-            uploads = self._read(now, leases, found)
-            records += [record for upload in uploads for record in upload]
+            for start in range(0, len(theirs), PORTION):
+                members = _packed(*(_member(key) for key in theirs[start : start + PORTION]))
+                now, leases, found = await self._run(scripts.LOAD, shard, members)
+                uploads = self._read(now, leases, found)
+                records += [record for upload in uploads for record in upload]
         return records
 
     async def list(
@@ -207,7 +223,7 @@ class RedisStore:
             if left > 0:
                 now, leases, found = await self._run(scripts.OVERDUE, shard, left, AGAIN_SECONDS)
                 for upload in self._read(now, leases, found):
-                    overdue += _lost(upload, time.time())
+                    overdue += lost(upload, time.time())
         return overdue[:limit]
 
     def _read(
@@ -223,9 +239,13 @@ class RedisStore:
         for member, fields in found:
             upload_id = member.decode().partition(":")[2]
             values = dict(zip(fields[::2], fields[1::2], strict=True))
-            owner = values.pop(b"", b"").decode()
+            owner = values.pop(b"", b"").decode("utf-8", "surrogatepass")
             records = [self._record(owner, upload_id, value) for value in values.values()]
-            upload = newest(self._stamped(record, until) for record in records if record)
+            upload = newest(
+                stamped(record, self.retention, until.get(key_of(record.worker or "")))
+                for record in records
+                if record
+            )
             if upload:
                 yield upload
 
@@ -239,12 +259,9 @@ class RedisStore:
         self.spoiled += 1
         return None
 
-    def _stamped(self, record: TransferRecord, until: dict[str, float]) -> TransferRecord:
-        if is_final(record.state):
-            return record
-        if is_waiting(record.state):
-            return evolve(record, expires_at=record.updated_at + self.retention.waiting_seconds)
-        return evolve(record, lease_until=until.get(key_of(record.worker or "")))
+
+def _shards_of(client: Redis | RedisCluster) -> int:
+    return SHARDS if isinstance(client, RedisCluster) else 1
 
 
 def _member(key: UploadKey) -> str:
@@ -253,7 +270,9 @@ def _member(key: UploadKey) -> str:
 
 def _packed(*strings: str | bytes) -> bytes:
     """Return many arguments as one, which the driver sends faster: each behind its length."""
-    encoded = [each.encode() if isinstance(each, str) else each for each in strings]
+    encoded = [
+        each.encode("utf-8", "surrogatepass") if isinstance(each, str) else each for each in strings
+    ]
     return b"".join(len(each).to_bytes(4) + each for each in encoded)
 
 
@@ -273,20 +292,7 @@ def _row(owner: str, record: TransferRecord) -> bytes:
         key_of(record.worker) if record.worker is not None else "",
         key_of(record.group) if record.group is not None else "",
     )
-    packed = pack_record(evolve(record, lease_until=None, expires_at=None))
+    packed = pack_record(bare(record))
     value = b"%b%b\n%b" % (_VERSION, "\t".join(head).encode(), packed)
     created = f"{record.created_at:.6f}"
     return _packed(owner, record.owner, record.upload_id, record.transfer_id, value, created)
-
-
-def _lost(upload: Sequence[TransferRecord], now: float) -> Iterator[TransferRecord]:
-    """Return what is to be ended of an upload: whose worker is gone, or what waited too long."""
-    decided = deciding(upload)
-    if is_final(decided.state):
-        return
-    if is_waiting(decided.state):
-        yield decided
-        return
-    for record in upload:
-        if record.lease_until is not None and record.lease_until <= now:
-            yield record

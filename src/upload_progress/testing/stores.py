@@ -53,6 +53,9 @@ class StoreContract(TimeContract):
             (("a", "c"), ("a ", "c")),
             (("a*", "c"), ("ab", "c")),
             (("\u00fc", "c"), ("u\u0308", "c")),
+            (("1", "c"), ("01", "c")),
+            (("a\0", "c"), ("a", "c")),
+            (("\ud800", "c"), ("\ufffd", "c")),
         ],
     )
     async def test_owners_never_collide(
