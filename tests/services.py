@@ -12,6 +12,8 @@ itself, always one of ours, to be killed, paused and started again; after the te
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -27,6 +29,7 @@ __all__ = [
     "daemons",
     "kafka_server",
     "kafka_url",
+    "migrated_postgres_url",
     "postgres_server",
     "postgres_url",
     "proxy_to",
@@ -69,6 +72,14 @@ def redis_url(daemons: Daemons) -> str:
 @pytest.fixture(scope="session")
 def postgres_url(daemons: Daemons) -> str:
     return service_url("postgres", daemons)
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres_url(postgres_url: str) -> str:
+    """Return the address of PostgreSQL, where the tables of a store are."""
+    command = [sys.executable, "-m", "upload_progress.cli", "migrate", postgres_url]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=60)
+    return postgres_url
 
 
 @pytest.fixture(scope="session")

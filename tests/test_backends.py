@@ -6,6 +6,7 @@ import pytest
 
 from upload_progress import InvalidValue, MemoryStore, ProgressTracker, Retention
 from upload_progress.publishers.redis import RedisPublisher
+from upload_progress.stores.postgres import PostgresStore
 from upload_progress.stores.redis import RedisStore
 
 REDIS = "redis://user:secret@127.0.0.1:1/0"
@@ -29,6 +30,18 @@ def test_redis_is_store_and_broker_at_once(url: str) -> None:
     assert isinstance(tracker.publisher, RedisPublisher)
     assert [tracker.feed, tracker.post] == [tracker.publisher] * 2
     assert "secret" not in repr(tracker)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
+def test_postgresql_is_a_store(scheme: str) -> None:
+    url = f"{scheme}://user:secret@127.0.0.1:1/there"
+    tracker = ProgressTracker.from_url(
+        url, events="memory:", retention=Retention(ended_seconds=5.0)
+    )
+
+    assert isinstance(tracker.store, PostgresStore)
+    assert tracker.store.retention.ended_seconds == 5.0
+    assert "secret" not in repr(tracker) + repr(tracker.store) + repr(tracker.store.client)
 
 
 def test_store_and_broker_may_be_different() -> None:
@@ -61,6 +74,7 @@ def test_each_broker_has_a_scheme(events: str, kind: str) -> None:
         ("mysql://u:secret@h", None, r"store URL: must begin with one of memory:, redis:"),
         ("memory:", "mqtt://u:secret@h", r"events URL: must begin with one of memory:, redis:"),
         ("redis://h:port", None, "is no URL of Redis"),
+        ("postgresql://u:secret@[h/d", "memory:", "is no URL of PostgreSQL"),
     ],
 )
 def test_what_is_for_nothing_here_is_refused(url: str, events: str | None, said: str) -> None:

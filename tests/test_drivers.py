@@ -29,6 +29,9 @@ except ImportError as error:
         ("redis", "upload_progress.publishers.redis", "redis"),
         ("psycopg", "upload_progress.publishers.postgres", "postgres"),
         ("aio_pika", "upload_progress.publishers.rabbitmq", "rabbitmq"),
+        ("psycopg", "upload_progress.postgres_client", "postgres"),
+        ("psycopg", "upload_progress.postgres_schema", "postgres"),
+        ("psycopg", "upload_progress.stores.postgres", "postgres"),
     ],
 )
 def test_a_missing_driver_is_named_with_the_line_that_mends_it(

@@ -66,7 +66,8 @@ FLOORS = [
     | {"assembled", "bindings", "strand", "gathered", "outbox"}
     | {"registry", "sessions", "stages", "statistics", "watch", "watcher"}
     | {"courier", "cluster", "correspondence", "premises", "recheck", "relay", "backends"}
-    | {"feed", "switchboard", "kept", "redis_client", "redis_scripts"},
+    | {"feed", "switchboard", "kept", "redis_client", "redis_scripts"}
+    | {"postgres_client", "postgres_rows", "postgres_schema", "postgres_statements"},
     {"stores", "publishers", "instrumentation"},
     {"asgi"},
     {"starlette", "client", "cli", "demo", "static", "testing"},

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 import anyio
 from attrs import define, field
 
-from upload_progress.errors import StoreUnavailable
+from upload_progress.errors import StoreUnavailable, UploadProgressError
 from upload_progress.ports import Clock
 
 __all__ = [
@@ -105,5 +105,6 @@ class Backend:
             logger.warning(
                 "%s is not available (%s); uploads go on, their progress may be late",
                 self.name,
-                type(error).__name__,
+                # What a driver says may hold a password; what we say does not.
+                error if isinstance(error, UploadProgressError) else type(error).__name__,
             )

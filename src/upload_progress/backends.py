@@ -39,7 +39,14 @@ _REDIS_STORE: Final = "upload_progress.stores.redis:RedisStore"
 _REDIS_EVENTS: Final = "upload_progress.publishers.redis:RedisPublisher"
 _POSTGRES_EVENTS: Final = "upload_progress.publishers.postgres:PostgresPublisher"
 _RABBIT_EVENTS: Final = "upload_progress.publishers.rabbitmq:RabbitPublisher"
-_STORES: Final = {"redis": _REDIS_STORE, "rediss": _REDIS_STORE, "unix": _REDIS_STORE}
+_POSTGRES_STORE: Final = "upload_progress.stores.postgres:PostgresStore"
+_STORES: Final = {
+    "redis": _REDIS_STORE,
+    "rediss": _REDIS_STORE,
+    "unix": _REDIS_STORE,
+    "postgresql": _POSTGRES_STORE,
+    "postgres": _POSTGRES_STORE,
+}
 _PUBLISHERS: Final = {
     "redis": _REDIS_EVENTS,
     "rediss": _REDIS_EVENTS,

@@ -9,6 +9,7 @@
     ├── UploadCancelled                             its owner has cancelled it: stop
     ├── QuotaExceeded                               wait ``retry_after_seconds``, or end something
     ├── StoreUnavailable                            the session store did not answer in time
+    ├── SchemaMissing                               run ``upload-progress migrate``
     ├── TrackerInUse                                a tracker is entered once at a time
     ├── NotEntered                                  enter it first: ``async with``
     ├── MiddlewareMissing                           add ``UploadProgressMiddleware``
@@ -31,6 +32,7 @@ __all__ = [
     "NotAllowed",
     "NotEntered",
     "QuotaExceeded",
+    "SchemaMissing",
     "ServerBusy",
     "ServerUnreachable",
     "StoreUnavailable",
@@ -105,6 +107,15 @@ class StoreUnavailable(UploadProgressError):
 
     def __init__(self) -> None:
         super().__init__("The session store is not available; try again in a moment.")
+
+
+class SchemaMissing(UploadProgressError):
+    """The database has no tables for sessions, or older ones than this release needs."""
+
+    def __init__(self, schema: str) -> None:
+        super().__init__(
+            f"The schema {schema!r} is missing or too old: run `upload-progress migrate URL`."
+        )
 
 
 class TrackerInUse(UploadProgressError):

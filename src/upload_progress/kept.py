@@ -1,19 +1,77 @@
-"""What stores outside this process have in common: times that only they know, what is overdue."""
+"""What stores outside this process have in common.
+
+They look at little of a record: in which version it is, of what kind, and since when. The rest is
+packed. The times that only the store knows are stamped on a record when it is read.
+"""
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
+import msgspec
 from attrs import evolve
 
+from upload_progress.entries import advances
 from upload_progress.fold import deciding
 from upload_progress.lifecycle import is_final, is_waiting
 from upload_progress.memory import Retention
-from upload_progress.model import TransferRecord
+from upload_progress.model import TransferRecord, UploadState
+from upload_progress.wire import unpack_record
 
-__all__ = ["bare", "lost", "stamped"]
+__all__ = ["bare", "decided_at", "kind_of", "lost", "settled", "stamped", "unpacked"]
+
+_KINDS: Final = {
+    UploadState.PENDING: "N",
+    UploadState.RECEIVING: "R",
+    UploadState.PROCESSING: "R",
+    UploadState.PAUSED: "P",
+    UploadState.COMPLETED: "C",
+    UploadState.FAILED: "S",
+    UploadState.CANCELLED: "S",
+}
+
+
+def kind_of(record: TransferRecord) -> str:
+    """Return what stores tell apart: waiting (N, P), running (R), ended well (C, D) or not (S).
+
+    C says that one request has ended well, D that the upload in many requests has.
+    """
+    is_whole = record.protocol is not None and record.state is UploadState.COMPLETED
+    return "D" if is_whole else _KINDS[record.state]
+
+
+def decided_at(record: TransferRecord) -> float:
+    """Return since when *record* has ended, or else waits or runs."""
+    ended_at = record.finished_at if is_final(record.state) else None
+    return float(record.updated_at if ended_at is None else ended_at)
+
+
+def settled(records: Sequence[TransferRecord]) -> list[TransferRecord]:
+    """Return what is left of *records* written one after the other, in a settled order.
+
+    Those that write the same in the same order wait for each other, and never cross.
+    """
+    uploads: dict[tuple[str, str], dict[str, TransferRecord]] = {}
+    for record in records:
+        known = uploads.setdefault((record.owner, record.upload_id), {})
+        if not known or advances(record, list(known.values())):
+            if any(other.attempt < record.attempt for other in known.values()):
+                known.clear()
+            known[record.transfer_id] = record
+    return [known[name] for _, known in sorted(uploads.items()) for name in sorted(known)]
+
+
+def unpacked(owner: str, upload_id: str, data: bytes) -> TransferRecord | None:
+    """Return what was packed; None of what nobody here has packed."""
+    try:
+        return unpack_record(owner, upload_id, data)
+    except (msgspec.MsgspecError, UnicodeError, ValueError):
+        return None
 
 
 def bare(record: TransferRecord) -> TransferRecord:
     """Return *record* without the times that the store stamps on it."""
+    if record.lease_until is None and record.expires_at is None:
+        return record
     return evolve(record, lease_until=None, expires_at=None)
 
 

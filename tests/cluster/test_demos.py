@@ -33,7 +33,7 @@ SIZE = 3_000_000
 SECONDS = 60.0
 
 
-@pytest.fixture(scope="module", params=["redis"])
+@pytest.fixture(scope="module", params=["redis", "migrated_postgres"])
 def store_url(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(f"{request.param}_url"))
 

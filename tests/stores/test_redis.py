@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from typing import Any
 
 import anyio
 import pytest
-from attrs import evolve
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
@@ -17,9 +15,10 @@ from tests import recipes
 from tests.conftest import RequireProgram
 from tests.daemons import Daemon, free_port
 from tests.services import ProxyTo
+from tests.stores.records import record
 from upload_progress.errors import InvalidValue
 from upload_progress.memory import Retention
-from upload_progress.model import TransferRecord, UploadKey, UploadState
+from upload_progress.model import UploadKey, UploadState
 from upload_progress.stores.redis import RedisStore
 from upload_progress.switchboard import key_of
 from upload_progress.testing import StoreContract
@@ -69,21 +68,6 @@ async def cluster_server(require_program: RequireProgram) -> AsyncIterator[Daemo
 @pytest.fixture
 def store(client: Redis) -> RedisStore:
     return RedisStore(client)
-
-
-def record(upload_id: str = "up", **changes: Any) -> TransferRecord:  # noqa: ANN401  # any field
-    made = TransferRecord(
-        owner="ann",
-        upload_id=upload_id,
-        transfer_id="t",
-        attempt=1,
-        sequence=1,
-        state=S.RECEIVING,
-        worker="w",
-        created_at=1_800_000_000.0,
-        updated_at=1_800_000_000.0,
-    )
-    return evolve(made, **changes)
 
 
 async def every_key(client: Redis) -> list[bytes]:

@@ -9,7 +9,7 @@ from cyclopts import App, Parameter, validators
 from upload_progress.cli.asking import Size, cancel, doctor, list_uploads, put, read_size, watch
 from upload_progress.cli.extras import require
 
-__all__ = ["app", "demo", "run"]
+__all__ = ["app", "demo", "migrate", "run"]
 
 app: Final[App] = App(
     name="upload-progress",
@@ -53,6 +53,20 @@ def demo(
     from upload_progress.demo import Settings, serve  # noqa: PLC0415  # it needs the extra
 
     serve(Settings(host, port, data, slow, store, events))
+
+
+@app.command
+def migrate(url: str, /, *, schema: str = "upload_progress") -> None:
+    """Make, or bring up to date, the tables that a store in PostgreSQL needs.
+
+    Args:
+        url: The database, such as postgresql://user@host/name; PGPASSWORD and ~/.pgpass hold.
+        schema: Where the tables shall be.
+    """
+    require("psycopg", extra="postgres")
+    from upload_progress.cli.migrating import migrated  # noqa: PLC0415  # it needs the extra
+
+    print(migrated(url, schema))  # noqa: T201  # it is what the command says
 
 
 def run() -> int:

@@ -15,19 +15,17 @@ from types import TracebackType
 from typing import Any, Final, Self
 from zlib import crc32
 
-import msgspec
 from attrs import Factory, define, field
 
 from upload_progress import redis_scripts as scripts
 from upload_progress.drivers import explained
 from upload_progress.fold import newest
-from upload_progress.kept import bare, lost, stamped
-from upload_progress.lifecycle import is_final
+from upload_progress.kept import bare, decided_at, kind_of, lost, stamped, unpacked
 from upload_progress.memory import Retention
-from upload_progress.model import TransferRecord, UploadKey, UploadState
+from upload_progress.model import TransferRecord, UploadKey
 from upload_progress.ports import RecordPage
 from upload_progress.switchboard import key_of
-from upload_progress.wire import pack_record, unpack_record
+from upload_progress.wire import pack_record
 
 try:
     from redis.asyncio import Redis, RedisCluster
@@ -58,15 +56,6 @@ NEWBORN_SECONDS: Final = 60.0
 GRACE_SECONDS: Final = 60.0
 """How much longer than its time an upload that waits is there, for somebody to end it."""
 
-_KINDS: Final = {
-    UploadState.PENDING: "N",
-    UploadState.RECEIVING: "R",
-    UploadState.PROCESSING: "R",
-    UploadState.PAUSED: "P",
-    UploadState.COMPLETED: "C",
-    UploadState.FAILED: "S",
-    UploadState.CANCELLED: "S",
-}
 _VERSION: Final = b"1\t"
 
 _Found = Sequence[tuple[bytes, Sequence[bytes]]]
@@ -251,13 +240,10 @@ class RedisStore:
 
     def _record(self, owner: str, upload_id: str, value: bytes) -> TransferRecord | None:
         head, _, packed = value.partition(b"\n")
-        try:
-            if head.startswith(_VERSION):
-                return unpack_record(owner, upload_id, packed)
-        except (msgspec.MsgspecError, UnicodeError, ValueError):
-            pass
-        self.spoiled += 1
-        return None
+        known = head.startswith(_VERSION)
+        record = unpacked(owner, upload_id, packed) if known else None
+        self.spoiled += record is None
+        return record
 
 
 def _shards_of(client: Redis | RedisCluster) -> int:
@@ -276,19 +262,13 @@ def _packed(*strings: str | bytes) -> bytes:
     return b"".join(len(each).to_bytes(4) + each for each in encoded)
 
 
-def _kind_of(record: TransferRecord) -> str:
-    is_whole = record.protocol is not None and record.state is UploadState.COMPLETED
-    return "D" if is_whole else _KINDS[record.state]
-
-
 def _row(owner: str, record: TransferRecord) -> bytes:
     """Return what the script takes: where it goes, and what it is."""
-    at = (record.finished_at if is_final(record.state) else None) or record.updated_at
     head = (
         str(record.attempt),
         str(record.sequence),
-        _kind_of(record),
-        f"{at:.6f}",
+        kind_of(record),
+        f"{decided_at(record):.6f}",
         key_of(record.worker) if record.worker is not None else "",
         key_of(record.group) if record.group is not None else "",
     )
