@@ -17,7 +17,7 @@ import binascii
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 import anyio
 from attrs import define, field
@@ -30,32 +30,26 @@ from upload_progress.switchboard import EVERYBODY, Address, Switchboard, checked
 from upload_progress.wire import CloudEvent
 
 try:
-    from psycopg import AsyncConnection, Notify, ProgrammingError, sql
-    from psycopg.conninfo import conninfo_to_dict
+    from psycopg import AsyncConnection, Notify, sql
     from psycopg.rows import TupleRow
+
+    from upload_progress.postgres_client import Lender, checked_url, connected, rows_of
 except ImportError as _error:
     raise explained(_error, "psycopg", "postgres") from None
 
-__all__ = ["MAX_PAYLOAD_BYTES", "MAX_PREFIX_CHARACTERS", "Lender", "PostgresPublisher"]
+__all__ = ["MAX_PAYLOAD_BYTES", "MAX_PREFIX_CHARACTERS", "PostgresPublisher"]
 
 MAX_PAYLOAD_BYTES: Final = 7999
 MAX_PREFIX_CHARACTERS: Final = 32
 """A name has 63 bytes; what follows the prefix has up to 31."""
 
-_TELL: Final = (
+_TELL: Final = sql.SQL(
     "SELECT pg_notify(channel, payload)"
     " FROM unnest(%s::text[], %s::text[]) AS batch(channel, payload)"
 )
 
 
 _QUESTION: Final = sql.SQL("SELECT 1")
-
-
-class Lender(Protocol):
-    """What lends connections, as an ``AsyncConnectionPool`` of psycopg does."""
-
-    def connection(self) -> AbstractAsyncContextManager[AsyncConnection[TupleRow]]:
-        """Lend a connection for a block; commit at its end, if it did not raise."""
 
 
 def _channel(prefix: str, address: Address) -> str:
@@ -65,11 +59,6 @@ def _channel(prefix: str, address: Address) -> str:
 def _payload(event: CloudEvent) -> str:
     whole = encode_structured(event)
     return (whole if len(whole) <= MAX_PAYLOAD_BYTES else encode_stub(event)).decode()
-
-
-async def _connected(url: str) -> AsyncConnection[TupleRow]:
-    # No prepared statements: the next transaction may run on another of a pooler's sessions.
-    return await AsyncConnection.connect(url, autocommit=True, prepare_threshold=None)
 
 
 @define(eq=False, repr=False)
@@ -114,11 +103,7 @@ class PostgresPublisher(Feed):
             InvalidValue: The URL is none of these.
         """
         for each in (url, listen_url or ""):
-            try:
-                conninfo_to_dict(each)
-            except ProgrammingError:
-                # What libpq says quotes the URL, which may hold a password.
-                raise InvalidValue("url", "is no URL of PostgreSQL: postgresql://…") from None
+            checked_url(each)
         return cls(
             _Single(url),
             prefix=prefix,
@@ -149,7 +134,7 @@ class PostgresPublisher(Feed):
         if told:
             channels, payloads = ([each[i] for each in told] for i in (0, 1))
             async with self.client.connection() as connection:
-                await connection.execute(_TELL, (channels, payloads), prepare=False)
+                await rows_of(connection, _TELL, (channels, payloads))
 
     async def _dial(self) -> "_Line":
         loan = _lent(self.listen_url) if self.listen_url else self.client.connection()
@@ -169,7 +154,7 @@ class PostgresPublisher(Feed):
 
 @asynccontextmanager
 async def _lent(url: str) -> AsyncIterator[AsyncConnection[TupleRow]]:
-    connection = await _connected(url)
+    connection = await connected(url)
     try:
         yield connection
     finally:
@@ -188,7 +173,7 @@ class _Single:
     async def connection(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
         async with self._lock:
             if self._connection is None:
-                self._connection = await _connected(self._url)
+                self._connection = await connected(self._url)
             try:
                 yield self._connection
             except BaseException:
@@ -252,7 +237,7 @@ class _Line:
         """Do what there is to do; else ask whether anybody is there."""
         commands, self._commands = self._commands, []
         statements = [each for command in commands for each in command.statements]
-        await self._connection.execute(sql.SQL("; ").join([*statements, _QUESTION]))
+        await rows_of(self._connection, sql.SQL("; ").join([*statements, _QUESTION]), None)
         for command in commands:
             command.done.set()
 
