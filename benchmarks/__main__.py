@@ -24,6 +24,8 @@ CLAIMS = {
     "session_memory": 7,
     "expiry_stall": 8,
     "live_uploads": 9,
+    "redis_updates": 10,
+    "postgres_updates": 11,
     "websocket_fanout": 12,
     "sse_fanout": 13,
     "poll_latency": 15,

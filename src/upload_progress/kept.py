@@ -5,6 +5,7 @@ packed. The times that only the store knows are stamped on a record when it is r
 """
 
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -18,6 +19,8 @@ from upload_progress.model import TransferRecord, UploadState
 from upload_progress.wire import unpack_record
 
 __all__ = ["bare", "decided_at", "kind_of", "lost", "settled", "stamped", "unpacked"]
+
+_upload: Final = attrgetter("owner", "upload_id")
 
 _KINDS: Final = {
     UploadState.PENDING: "N",
@@ -50,6 +53,8 @@ def settled(records: Sequence[TransferRecord]) -> list[TransferRecord]:
 
     Those that write the same in the same order wait for each other, and never cross.
     """
+    if len({_upload(record) for record in records}) == len(records):
+        return sorted(records, key=_upload)
     uploads: dict[tuple[str, str], dict[str, TransferRecord]] = {}
     for record in records:
         known = uploads.setdefault((record.owner, record.upload_id), {})

@@ -1,6 +1,7 @@
 """Records as rows of PostgreSQL, and whole batches of them as a few arrays."""
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from upload_progress.kept import bare, decided_at, kind_of
@@ -54,6 +55,7 @@ class Row(NamedTuple):
         return None if self.lease_seconds is None else now + self.lease_seconds
 
 
+@lru_cache(maxsize=4096)
 def raw(name: str) -> bytes:
     """Return *name* as bytes: a text of PostgreSQL cannot hold everything that a name may."""
     return name.encode("utf-8", "surrogatepass")

@@ -28,8 +28,8 @@ local moment = redis.call('TIME')
 local now = moment[1] + moment[2] / 1e6
 
 local function head(value)
-  local attempt, sequence, kind, at, worker, group = string.match(
-    value, '^1\t(%d+)\t(%d+)\t(%u)\t([%d.]+)\t([^\t\n]*)\t([^\t\n]*)\n')
+  local attempt, kind, worker, group, sequence, at = string.match(
+    value, '^1\t(%d+)\t(%u)\t([^\t\n]*)\t([^\t\n]*)\t(%d+)\t([%d.]+)\n')
   if not attempt then return nil end
   return {attempt = tonumber(attempt), sequence = tonumber(sequence), kind = kind,
           at = tonumber(at), worker = worker, group = group}
@@ -148,8 +148,21 @@ local function place(member, heads, before)
   return ended and ended_ms or open_ms
 end
 
+-- Most writes are of a transfer that went on, which changes nothing around it. That its record is
+-- there says that no attempt is newer. Once in a while all is looked after, whatever was lost.
+local function goes_on(key, tid, value)
+  local same, new = string.match(value, '^(1\t%d+\tR\t[^\t\n]*\t[^\t\n]*\t)(%d+)')
+  if not same or new % 16 == 0 then return false end
+  local known = redis.pcall('HGET', key, tid)
+  if type(known) ~= 'string' or string.sub(known, 1, #same) ~= same then return false end
+  if tonumber(string.match(known, '^%d+', #same + 1)) >= tonumber(new) then return false end
+  return redis.call('HSET', key, tid, value)
+end
+
 local function save(owner, name, id, tid, value, created)
   local member = owner .. ':' .. id
+  local key = base .. ':u:' .. member
+  if goes_on(key, tid, value) then return end
   local heads, flat = upload(member)
   if not heads then return end
   local new, before = head(value), ''
@@ -160,7 +173,6 @@ local function save(owner, name, id, tid, value, created)
     end
   end
   if not advances(new, tid, heads) then return end
-  local key = base .. ':u:' .. member
   for other, each in pairs(heads) do
     if each.attempt < new.attempt then
       redis.call('HDEL', key, other)
@@ -175,8 +187,11 @@ local function save(owner, name, id, tid, value, created)
   outlive(enlist(owner, id, created), ms)
 end
 
-local fields = strings(ARGV[1])
-for i = 1, #fields, 6 do save(unpack(fields, i, i + 5)) end
+local rows, at, owner, name, id, tid, value, created = ARGV[1], 1
+while at <= #rows do
+  owner, name, id, tid, value, created, at = struct.unpack(string.rep('>I4c0', 6), rows, at)
+  save(owner, name, id, tid, value, created)
+end
 return 1
 """
 )

@@ -10,6 +10,7 @@ Nothing here does any I/O.
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from hashlib import sha256
 from itertools import count
 from typing import Final, Generic, Literal, TypeVar
@@ -46,6 +47,7 @@ MAX_LETTER_BYTES: Final = 4_096
 _HASH_BYTES: Final = 16
 
 
+@lru_cache(maxsize=4096)
 def key_of(name: str) -> str:
     """Return what an owner or worker is called at a broker: 22 characters of base64url.
 

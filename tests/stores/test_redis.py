@@ -171,7 +171,7 @@ async def test_records_of_a_newer_release_are_kept_and_of_nobody_are_passed_over
     future = b"2\tsomething else\n\x00"
     await client.hset(upload_key(), mapping={"t": future, "": "ann"})
     await client.hset(upload_key(), mapping={"junk": b"\xff\x00 no record"})
-    await client.hset(upload_key(), mapping={"torn": b"1\t1\t1\tR\t5.0\t\t\n\xc1"})
+    await client.hset(upload_key(), mapping={"torn": b"1\t1\tR\t\t\t1\t5.0\n\xc1"})
 
     await store.save([record(sequence=9)])
     await store.save([record(transfer_id="other")])

@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from hashlib import sha1
+from struct import Struct
 from types import TracebackType
 from typing import Any, Final, Self
 from zlib import crc32
@@ -19,6 +20,7 @@ from attrs import Factory, define, field
 
 from upload_progress import redis_scripts as scripts
 from upload_progress.drivers import explained
+from upload_progress.errors import InvalidValue
 from upload_progress.fold import newest
 from upload_progress.kept import bare, decided_at, kind_of, lost, stamped, unpacked
 from upload_progress.memory import Retention
@@ -58,6 +60,8 @@ GRACE_SECONDS: Final = 60.0
 
 _VERSION: Final = b"1\t"
 
+_length: Final = Struct(">I").pack
+
 _Found = Sequence[tuple[bytes, Sequence[bytes]]]
 
 
@@ -87,8 +91,10 @@ class RedisStore:
     _is_ours: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse a client that decodes."""
+        """Refuse a client that decodes, and a prefix that would choose the slot."""
         checked_client(self.client)
+        if set(self.prefix) & set("{}"):
+            raise InvalidValue("prefix", "must have no braces: a cluster spreads keys by them")
 
     @classmethod
     def open(
@@ -256,23 +262,19 @@ def _member(key: UploadKey) -> str:
 
 def _packed(*strings: str | bytes) -> bytes:
     """Return many arguments as one, which the driver sends faster: each behind its length."""
-    encoded = [
-        each.encode("utf-8", "surrogatepass") if isinstance(each, str) else each for each in strings
-    ]
-    return b"".join(len(each).to_bytes(4) + each for each in encoded)
+    pieces: list[bytes] = []
+    for each in strings:
+        piece = each.encode("utf-8", "surrogatepass") if isinstance(each, str) else each
+        pieces += (_length(len(piece)), piece)
+    return b"".join(pieces)
 
 
 def _row(owner: str, record: TransferRecord) -> bytes:
     """Return what the script takes: where it goes, and what it is."""
-    head = (
-        str(record.attempt),
-        str(record.sequence),
-        kind_of(record),
-        f"{decided_at(record):.6f}",
-        key_of(record.worker) if record.worker is not None else "",
-        key_of(record.group) if record.group is not None else "",
-    )
-    packed = pack_record(bare(record))
-    value = b"%b%b\n%b" % (_VERSION, "\t".join(head).encode(), packed)
+    worker = "" if record.worker is None else key_of(record.worker)
+    group = "" if record.group is None else key_of(record.group)
+    same = f"1\t{record.attempt}\t{kind_of(record)}\t{worker}\t{group}"
+    head = f"{same}\t{record.sequence}\t{decided_at(record):.6f}\n"
+    value = head.encode() + pack_record(bare(record))
     created = f"{record.created_at:.6f}"
     return _packed(owner, record.owner, record.upload_id, record.transfer_id, value, created)
