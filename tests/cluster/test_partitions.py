@@ -16,6 +16,7 @@ from tests.services import ProxyTo
 from tests.simulation import assert_monotonic, deadline
 from upload_progress import ProgressTracker, UploadNotFound, UploadProgress, UploadState
 from upload_progress.errors import StoreUnavailable
+from upload_progress.postgres_schema import migrate
 
 pytestmark = pytest.mark.anyio
 
@@ -25,8 +26,16 @@ PIECES = 10
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """Redis' driver runs on asyncio."""
+    """The drivers run on asyncio."""
     return "asyncio"
+
+
+@pytest.fixture(params=["redis", "postgres"])
+async def server(request: pytest.FixtureRequest) -> Daemon:
+    daemon: Daemon = request.getfixturevalue(f"{request.param}_server")
+    if request.param == "postgres":
+        await migrate(daemon.url)
+    return daemon
 
 
 def refuse(proxy: Proxy) -> None:
@@ -96,7 +105,7 @@ def each_is_said_once(caplog: pytest.LogCaptureFixture) -> bool:
 @pytest.mark.parametrize("parts", ["store", "events", "store events"])
 @pytest.mark.parametrize("fault", [refuse, swallow])
 async def test_dead_at_the_start(
-    redis_server: Daemon,
+    server: Daemon,
     proxy_to: ProxyTo,
     caplog: pytest.LogCaptureFixture,
     parts: str,
@@ -104,7 +113,7 @@ async def test_dead_at_the_start(
 ) -> None:
     """S01: the application starts, uploads are taken, and what they came to is told later."""
     upload_id = f"start-{fault.__name__}-{parts.replace(' ', '-')}"
-    async with lines(redis_server, proxy_to) as all_lines:
+    async with lines(server, proxy_to) as all_lines:
         for proxy in all_lines.broken(parts):
             fault(proxy)
         async with all_lines.here.lifespan(), all_lines.there.lifespan():
@@ -122,7 +131,7 @@ async def test_dead_at_the_start(
 @pytest.mark.parametrize("parts", ["store", "events", "store events"])
 @pytest.mark.parametrize("fault", [refuse, swallow, delay])
 async def test_broken_in_the_middle(
-    redis_server: Daemon,
+    server: Daemon,
     proxy_to: ProxyTo,
     caplog: pytest.LogCaptureFixture,
     parts: str,
@@ -135,7 +144,7 @@ async def test_broken_in_the_middle(
     async def watch(tracker: ProgressTracker) -> None:
         seen.extend([each async for each in tracker.watch(upload_id, owner="ann")])
 
-    async with lines(redis_server, proxy_to) as all_lines:
+    async with lines(server, proxy_to) as all_lines:
         here, there = all_lines.here, all_lines.there
         async with here.lifespan(), there.lifespan(), anyio.create_task_group() as tasks:
             async with here.track(owner="ann", upload_id=upload_id, total_bytes=PIECES) as upload:
@@ -165,10 +174,10 @@ async def stored(tracker: ProgressTracker, upload_id: str) -> None:
 
 
 async def test_what_ends_last_is_stored_before_the_worker_stops(
-    redis_server: Daemon, proxy_to: ProxyTo
+    server: Daemon, proxy_to: ProxyTo
 ) -> None:
     """P02: also where the store was away until a moment ago, and was not to be asked yet."""
-    async with lines(redis_server, proxy_to) as all_lines:
+    async with lines(server, proxy_to) as all_lines:
         async with all_lines.here.lifespan():
             async with all_lines.here.track(owner="ann", upload_id="last") as upload:
                 await stored(all_lines.here, "last")
@@ -188,9 +197,9 @@ async def failing(tracker: ProgressTracker) -> None:
         has_failed = tracker.statistics().store_failures > 0
 
 
-async def test_what_is_not_known_is_not_made_up(redis_server: Daemon, proxy_to: ProxyTo) -> None:
+async def test_what_is_not_known_is_not_made_up(server: Daemon, proxy_to: ProxyTo) -> None:
     """I11: while the store is away, what is received elsewhere is not answered wrongly."""
-    async with lines(redis_server, proxy_to) as all_lines:
+    async with lines(server, proxy_to) as all_lines:
         refuse(all_lines.store)
         async with (
             all_lines.here.lifespan(),

@@ -1,0 +1,149 @@
+"""Redis that fails, is full, or lets us do little."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from tests.daemons import Daemon
+from tests.stores.records import record
+from upload_progress.errors import InvalidValue
+from upload_progress.model import UploadState
+from upload_progress.publishers.redis import RedisPublisher
+from upload_progress.stores.redis import RedisStore
+from upload_progress.testing.times import plain
+
+pytestmark = pytest.mark.anyio
+
+GUIDE = Path(__file__).parent.parent.parent / "docs" / "guides" / "stores.md"
+SECONDS = 10.0
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Redis' driver runs on asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture
+async def admin(redis_server: Daemon) -> AsyncIterator[Redis]:
+    """Yield a client that may do everything to a server of our own."""
+    async with Redis.from_url(redis_server.url) as client:
+        await client.flushall()
+        yield client
+
+
+async def test_a_replica_refuses_and_once_it_leads_it_does_not(
+    redis_server: Daemon, admin: Redis
+) -> None:
+    """S05: READONLY, as after a failover to the wrong side."""
+    async with RedisStore.open(redis_server.url) as store:
+        await store.save([record()])
+        try:
+            await admin.replicaof("127.0.0.1", 1)
+            with pytest.raises(ResponseError, match="read only replica"):
+                await store.save([record(sequence=2)])
+            assert plain(await store.load(record().key)) == [record()]
+        finally:
+            await admin.replicaof("NO", "ONE")
+        await store.save([record(sequence=3)])
+        assert plain(await store.load(record().key)) == [record(sequence=3)]
+
+
+async def test_who_is_not_let_in_is_told_so_without_secrets(
+    redis_server: Daemon, admin: Redis
+) -> None:
+    """S01 and S05: no password, a wrong one, and the right one."""
+    place = redis_server.url.removeprefix("redis://")
+    try:
+        await admin.config_set("requirepass", "right-secret")
+        for url in (redis_server.url, f"redis://:wrong-secret@{place}"):
+            async with RedisStore.open(url) as store:
+                with pytest.raises(AuthenticationError) as caught:
+                    await store.save([record()])
+                assert "secret" not in str(caught.value)
+        async with RedisStore.open(f"redis://:right-secret@{place}") as store:
+            await store.save([record()])
+            assert len(await store.load(record().key)) == 1
+    finally:
+        await admin.config_set("requirepass", "")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "nowhere.invalid"])
+async def test_a_server_that_is_not_there_is_an_error_without_secrets(host: str) -> None:
+    """S01."""
+    async with RedisStore.open(f"redis://user:secret@{host}/0") as store:
+        with pytest.raises(RedisConnectionError) as caught:
+            await store.save([record()])
+    assert "secret" not in str(caught.value)
+
+
+async def test_whatever_is_evicted_comes_back(redis_server: Daemon, admin: Redis) -> None:
+    """S06: any key may be gone at any time; within sixteen writes all is as it was."""
+    async with RedisStore.open(redis_server.url) as store:
+        await store.save([record()])
+        for key in await admin.keys():
+            await admin.delete(key)
+            for _ in range(16):
+                await store.save([record(sequence=await sequence(store) + 1)])
+            assert len(await store.load(record().key)) == 1
+            assert len((await store.list("ann")).uploads) == 1
+            assert await admin.exists(key)
+        await store.renew("w", seconds=-1)
+        assert len(await store.overdue(limit=9)) == 1
+
+
+async def sequence(store: RedisStore) -> int:
+    """Return up to which version it knows the upload."""
+    return max((each.sequence for each in await store.load(record().key)), default=0)
+
+
+async def test_a_user_with_few_rights_is_enough(redis_server: Daemon, admin: Redis) -> None:
+    """D03: least privilege, word for word as it is documented."""
+    [rule] = re.findall(r"ACL SETUSER uploads (on .*?)```", GUIDE.read_text("utf-8"), re.DOTALL)
+    place = redis_server.url.removeprefix("redis://")
+    await admin.execute_command(  # type: ignore[no-untyped-call]  # its gap
+        "ACL", "SETUSER", "uploads", *rule.replace("PASSWORD", "few").split()
+    )
+    try:
+        with anyio.fail_after(SECONDS):
+            await use(f"redis://uploads:few@{place}", admin)
+        async with Redis.from_url(f"redis://uploads:few@{place}") as stranger:
+            with pytest.raises(RedisError, match="permission"):
+                await stranger.set("of-others", "1")
+            with pytest.raises(RedisError, match="permission"):
+                await stranger.flushall()
+    finally:
+        await admin.acl_deluser("uploads")
+
+
+async def use(url: str, admin: Redis) -> None:
+    """Do all that a tracker does with Redis."""
+    async with (
+        RedisStore.open(url) as store,
+        RedisPublisher.open(url) as publisher,
+        publisher.listen(),
+        publisher.letters("w"),
+    ):
+        await publisher.send("w", b"letter")
+        await admin.script_flush()
+        await store.save(
+            [record(attempt=2), record("ended", state=UploadState.FAILED, worker=None)]
+        )
+        await store.renew("w", seconds=-1)
+        assert len((await store.list("ann")).uploads) == 2
+        assert len(await store.overdue(limit=9)) == 1
+
+
+def test_a_prefix_that_would_choose_the_slot_is_refused() -> None:
+    """D06: a cluster spreads keys by what stands between the first braces."""
+    for prefix in ("a{b}", "}", "{"):
+        with pytest.raises(InvalidValue, match="prefix"):
+            RedisStore.open("redis://127.0.0.1", prefix=prefix)
