@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import anyio
-import httpx2
 import pytest
-from attrs import define
 
+from tests.cluster.lookers import ended, looking, sending, told_on
 from tests.conftest import RequireProgram
 from tests.demo_process import DemoProcess, running_demo
-from tests.simulation import deadline
-from upload_progress import UploadProgress, UploadState
+from upload_progress import UploadState
 from upload_progress.wire import decode_progress
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +27,6 @@ def anyio_backend() -> str:
 
 
 SIZE = 3_000_000
-SECONDS = 60.0
 
 
 @pytest.fixture(scope="module", params=["redis", "migrated_postgres"])
@@ -60,72 +56,12 @@ def curl(require_program: RequireProgram) -> str:
     return require_program("curl", install="get it with: apt-get install curl")
 
 
-@contextmanager
-def sending(
-    curl: str, demo: DemoProcess, path: Path, upload_id: str
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Send *path* with curl, beside the block."""
-    headers = ["-H", f"Upload-Id: {upload_id}", "--max-time", "60"]
-    command = [curl, "-sS", "-u", "alice:alice", "-T", str(path), *headers]
-    command += ["-w", "\n%{http_code}", f"{demo.url}/files/{upload_id}.bin"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def ended(process: subprocess.Popen[bytes]) -> str:
-    """Return the status that curl got, in the end."""
-    said, _ = process.communicate(timeout=SECONDS)
-    return said.decode().rpartition("\n")[2]
-
-
-@define
-class Looker:
-    """Somebody who asks one demo."""
-
-    http: httpx2.AsyncClient
-    demo: DemoProcess
-
-    async def poll(self, upload_id: str) -> UploadProgress | None:
-        """Ask once."""
-        answer = await self.http.get(f"/uploads/{upload_id}/progress")
-        return decode_progress(answer.content) if answer.status_code == 200 else None
-
-    async def found(self, upload_id: str, state: UploadState = UploadState.RECEIVING) -> None:
-        """Ask until it is there, and some bytes of it."""
-        found: UploadProgress | None = None
-        while found is None or found.state is not state or not found.bytes_transferred:
-            await anyio.sleep(0.02)
-            found = await self.poll(upload_id)
-
-    async def stream(self, upload_id: str) -> AsyncIterator[UploadProgress]:
-        """Follow by SSE to the end."""
-        accept = {"accept": "text/event-stream"}
-        async with self.http.stream(
-            "GET", f"/uploads/{upload_id}/progress", headers=accept
-        ) as answer:
-            assert answer.status_code == 200
-            async for line in answer.aiter_lines():
-                if line.startswith("data: "):
-                    yield decode_progress(line.removeprefix("data: "))
-
-
-@asynccontextmanager
-async def looking(demo: DemoProcess, user: str = "alice") -> AsyncIterator[Looker]:
-    patience = httpx2.Timeout(SECONDS)
-    async with httpx2.AsyncClient(base_url=demo.url, auth=(user, user), timeout=patience) as http:
-        with deadline(SECONDS):
-            yield Looker(http, demo)
-
-
 async def test_what_one_receives_is_polled_and_streamed_at_the_other(
     demos: list[DemoProcess], big: Path, curl: str
 ) -> None:
     one, other = demos
-    with sending(curl, one, big, "followed") as upload:
-        async with looking(other) as looker, looking(other, "bob") as stranger:
+    with sending(curl, one.url, big, "followed") as upload:
+        async with looking(other.url) as looker, looking(other.url, "bob") as stranger:
             await looker.found("followed")
             assert await stranger.poll("followed") is None
             seen = [snapshot async for snapshot in looker.stream("followed")]
@@ -141,12 +77,33 @@ async def test_what_one_receives_is_polled_and_streamed_at_the_other(
     assert [each.sequence for each in seen] == sorted({each.sequence for each in seen})
 
 
+async def test_what_one_receives_is_followed_on_sockets_at_the_other(
+    demos: list[DemoProcess], big: Path, curl: str
+) -> None:
+    """By a socket for that upload, and by one for many that asks for it in words."""
+    one, other = demos
+    with sending(curl, one.url, big, "spoken-of") as upload:
+        async with looking(other.url) as looker:
+            await looker.found("spoken-of")
+            async with looker.http.websocket("/uploads/progress") as socket:
+                await socket.send_text('{"type": "subscribe", "upload_id": "spoken-of"}')
+                seen = [snapshot async for snapshot in looker.socket("spoken-of")]
+                told = [each async for each in told_on(socket, until=UploadState.COMPLETED)]
+        assert ended(upload) == "201"
+
+    for followed in (seen, told):
+        sizes = [snapshot.bytes_transferred for snapshot in followed]
+        assert sizes == sorted(sizes)
+        assert len(set(sizes)) >= 5
+        assert (followed[-1].state, sizes[-1]) == (UploadState.COMPLETED, SIZE)
+
+
 async def test_a_socket_at_one_is_spoken_on_from_the_other(
     demos: list[DemoProcess], big: Path, curl: str
 ) -> None:
     one, other = demos
-    async with looking(one) as here, looking(other) as there:
-        with sending(curl, one, big, "spoken"):
+    async with looking(one.url) as here, looking(other.url) as there:
+        with sending(curl, one.url, big, "spoken"):
             async with here.http.websocket("/uploads/progress") as socket:
                 client_id = json.loads(await socket.receive_text())["client_id"]
                 await there.found("spoken")
@@ -168,8 +125,8 @@ async def test_what_one_receives_is_cancelled_through_the_other(
     demos: list[DemoProcess], big: Path, curl: str
 ) -> None:
     one, other = demos
-    async with looking(one) as here, looking(other) as there:
-        with sending(curl, one, big, "cancelled") as upload:
+    async with looking(one.url) as here, looking(other.url) as there:
+        with sending(curl, one.url, big, "cancelled") as upload:
             await there.found("cancelled")
             answer = await there.http.delete("/uploads/cancelled")
             assert answer.status_code == 202
@@ -189,9 +146,9 @@ async def test_what_a_killed_worker_received_is_lost_in_time(
     _, other = demos
     with (
         running_demo("--slow", "100k", "--store", store_url) as doomed,
-        sending(curl, doomed, big, "lost"),
+        sending(curl, doomed.url, big, "lost"),
     ):
-        async with looking(other) as looker:
+        async with looking(other.url) as looker:
             await looker.found("lost")
             doomed.process.kill()
             killed_at = anyio.current_time()
