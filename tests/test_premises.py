@@ -13,6 +13,7 @@ from attrs import define, field
 from tests.simulation import deadline
 from upload_progress import ProgressTracker
 from upload_progress.publishers import MemoryPublisher
+from upload_progress.publishers.redis import RedisPublisher
 
 pytestmark = pytest.mark.anyio
 
@@ -95,3 +96,20 @@ async def test_a_broker_that_never_comes_does_not_keep_the_application_from_stop
             await until(lambda: broker.log)
 
     assert broker.log == ["trouble"]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_broker_whose_line_broke_is_said_to_be_away_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """I11: by the half that sends or by the half that hears, whichever finds out first."""
+    broker = RedisPublisher.open("redis://127.0.0.1:1/0")
+    tracker = ProgressTracker(publisher=broker)
+    with deadline():
+        async with tracker.lifespan():
+            async with tracker.track(owner="ann"):
+                await until(lambda: broker.statistics().breaks >= 2)
+            await until(lambda: tracker.statistics().publisher_failures)
+
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("the event publisher is not available (")

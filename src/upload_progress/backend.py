@@ -94,12 +94,16 @@ class Backend:
 
     def failed(self, error: BaseException) -> None:
         """Take note of a failure, let it rest, and log it once in a while."""
-        now = self.clock.monotonic()
         self.failures += 1
         self._rest_seconds = min(
             max(self._rest_seconds * 2, FIRST_REST_SECONDS), LONGEST_REST_SECONDS
         )
-        self._retry_at = now + self._rest_seconds
+        self._retry_at = self.clock.monotonic() + self._rest_seconds
+        self.complain(error)
+
+    def complain(self, error: BaseException) -> None:
+        """Log once in a while that something is wrong with it."""
+        now = self.clock.monotonic()
         if self._logged_at is None or now - self._logged_at >= LOG_EVERY_SECONDS:
             self._logged_at = now
             logger.warning(

@@ -22,6 +22,7 @@ from anyio.abc import TaskGroup
 from attrs import define, field, frozen
 
 from upload_progress.errors import InvalidValue, NotEntered
+from upload_progress.ports import OnBreak
 from upload_progress.switchboard import Address, Box, Listener, Switchboard
 
 __all__ = [
@@ -88,9 +89,13 @@ class Feed(ABC):
     Args:
         heartbeat_seconds: After so long a silence the broker is asked whether it is there; after
             as long again without an answer the line is taken for dead.
+
+    Attributes:
+        on_break: Told of each break instead of the log.
     """
 
     heartbeat_seconds: float = 4.0
+    on_break: OnBreak | None = field(default=None, init=False)
     _board: Switchboard = field(factory=Switchboard, init=False)
     _confirmed: set[Address] = field(factory=set, init=False)
     _changed: anyio.Event = field(factory=anyio.Event, init=False)
@@ -256,13 +261,13 @@ class Feed(ABC):
         self._settled = anyio.Event()
 
     def _complain(self, error: Exception | None) -> None:
-        now = asyncio.get_running_loop().time()
-        if self._logged_at is None or now - self._logged_at >= LOG_EVERY_SECONDS:
+        now, cause = asyncio.get_running_loop().time(), _first(error or ConnectionError())
+        if self.on_break is not None:
+            self.on_break(cause)
+        elif self._logged_at is None or now - self._logged_at >= LOG_EVERY_SECONDS:
             self._logged_at = now
-            kind = type(_first(error)).__name__ if error is not None else "ConnectionError"
-            logger.warning(
-                "the line of %s is down (%s); it is being mended", type(self).__name__, kind
-            )
+            kind, name = type(cause).__name__, type(self).__name__
+            logger.warning("the line of %s is down (%s); it is being mended", name, kind)
 
 
 def _first(error: Exception) -> Exception:

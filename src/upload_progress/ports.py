@@ -18,8 +18,10 @@ __all__ = [
     "EventFeed",
     "EventPublisher",
     "Missed",
+    "OnBreak",
     "Post",
     "RecordPage",
+    "SelfMending",
     "SessionStore",
     "SystemClock",
 ]
@@ -144,3 +146,14 @@ class Post(Protocol):
 
     def letters(self, worker: str) -> AbstractAsyncContextManager[AsyncIterator[bytes | Missed]]:
         """Empty the box of *worker*, from now on; see ``EventFeed.listen`` for ``Missed``."""
+
+
+OnBreak = Callable[[BaseException], None]
+"""Told that a line broke, and why."""
+
+
+@runtime_checkable
+class SelfMending(Protocol):
+    """A backend that mends its own line, and says so to who has it rather than to the log."""
+
+    on_break: OnBreak | None

@@ -13,7 +13,7 @@ import anyio
 from attrs import define, field, frozen
 
 from upload_progress.backend import Backend
-from upload_progress.ports import Clock
+from upload_progress.ports import Clock, SelfMending
 
 __all__ = ["AGAIN_SECONDS", "CLOSE_SECONDS", "START_SECONDS", "Guards", "Premises", "Resource"]
 
@@ -39,8 +39,11 @@ class Guards:
 
     def of(self, backend: object, name: str) -> Backend:
         """Return the guard of *backend*; the first name that it is given stays."""
-        known = self._guards.setdefault(id(backend), (backend, Backend(name, self.clock)))
-        return known[1]
+        _, guard = self._guards.setdefault(id(backend), (backend, Backend(name, self.clock)))
+        if isinstance(backend, SelfMending):
+            # One line in the log, whichever half of it finds the broker away.
+            backend.on_break = guard.complain
+        return guard
 
     @property
     def resources(self) -> list[Resource]:
