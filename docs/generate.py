@@ -9,6 +9,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from docs.backends import backends_table
 from docs.clients import clients_table
 from docs.diagram import states_svg, transitions_table
 from docs.pages import events_page, http_page
@@ -27,6 +28,7 @@ def generated() -> dict[str, str]:
     openapi, asyncapi = openapi_document(), asyncapi_document()
     return {
         "images/states.svg": states_svg(),
+        "generated/backends.md": backends_table(),
         "generated/clients.md": clients_table(),
         "generated/transitions.md": transitions_table(),
         "generated/integrity.html": script_tag(),
