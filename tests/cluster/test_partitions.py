@@ -49,7 +49,17 @@ def swallow(proxy: Proxy) -> None:
     proxy.is_blackhole = True
 
 
+def dawdle(proxy: Proxy) -> None:
+    """As slow as a server at the other end of a continent."""
+    proxy.delay_seconds = 0.02
+
+
 def delay(proxy: Proxy) -> None:
+    """As slow as anybody waits."""
+    proxy.delay_seconds = 1.0
+
+
+def delay_more(proxy: Proxy) -> None:
     """Slower than anybody waits."""
     proxy.delay_seconds = 5.0
 
@@ -133,7 +143,7 @@ async def test_dead_at_the_start(
 
 
 @pytest.mark.parametrize("parts", ["store", "events", "store events"])
-@pytest.mark.parametrize("fault", [refuse, swallow, delay])
+@pytest.mark.parametrize("fault", [refuse, swallow, dawdle, delay, delay_more])
 async def test_broken_in_the_middle(
     server: Daemon,
     proxy_to: ProxyTo,

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import AsyncIterator, Mapping, Sequence
-from pathlib import Path
 
 import aio_pika
 import pytest
@@ -13,8 +10,8 @@ from aio_pika.abc import FieldValue
 from anyio import to_thread
 
 from tests.daemons import Daemon
+from tests.publishers.alarms import clear_memory_alarm, control, set_memory_alarm
 from tests.publishers.faults import (
-    FAULT_SECONDS,
     HEARTBEAT_SECONDS,
     LineFaults,
     event,
@@ -64,19 +61,6 @@ async def tell(
     return len(bodies)
 
 
-def control(server: Daemon, expression: str) -> None:
-    """Let the broker evaluate an expression of Erlang."""
-    program = Path(server.command[0]).with_name("rabbitmqctl")
-    subprocess.run(
-        [program, "-q", "eval", expression],
-        env={**os.environ, **server.environment},
-        check=True,
-        stdout=subprocess.DEVNULL,
-        timeout=FAULT_SECONDS,
-        **({"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}),  # type: ignore[call-overload]  # as Popen has them
-    )
-
-
 class TestRabbitFaults(LineFaults):
     @pytest.fixture
     def server(self, rabbitmq_server: Daemon) -> Daemon:
@@ -101,15 +85,14 @@ class TestRabbitFaults(LineFaults):
         await tell(url, owner, [encode_data(forged)], headers)
 
     async def test_a_memory_alarm_loses_events_and_nothing_else(self, server: Daemon) -> None:
-        alarm = "{resource_limit, memory, node()}"
         async with self.open(server.url) as publisher, publisher.listen("ann") as hers:
             await publisher.publish([event(1)])
             assert await heard(hers, 1) == [1]
-            await to_thread.run_sync(control, server, f"rabbit_alarm:set_alarm({{{alarm}, []}}).")
+            await to_thread.run_sync(set_memory_alarm, server)
             assert not await told(publisher, event(2), event(3))
             assert not await told(publisher, event(4))
             async with publisher.listen("bob") as his:
-                await to_thread.run_sync(control, server, f"rabbit_alarm:clear_alarm({alarm}).")
+                await to_thread.run_sync(clear_memory_alarm, server)
                 await told_at_last(publisher, event(5), event(5, "bob"))
 
                 assert (await heard(hers, 5))[-1] == 5
