@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from upload_progress import InvalidValue, MemoryStore, ProgressTracker, Retention
+from upload_progress.publishers.kafka import KafkaPublisher
 from upload_progress.publishers.redis import RedisPublisher
+from upload_progress.stores.kafka import KafkaStore
 from upload_progress.stores.postgres import PostgresStore
 from upload_progress.stores.redis import RedisStore
 
@@ -44,6 +46,16 @@ def test_postgresql_is_a_store(scheme: str) -> None:
     assert "secret" not in repr(tracker) + repr(tracker.store) + repr(tracker.store.client)
 
 
+@pytest.mark.parametrize("url", ["kafka://user:secret@127.0.0.1:1", "kafkas://127.0.0.1"])
+def test_kafka_is_store_and_broker_at_once(url: str) -> None:
+    tracker = ProgressTracker.from_url(url, retention=Retention(ended_seconds=5.0))
+
+    assert isinstance(tracker.store, KafkaStore)
+    assert tracker.store.retention.ended_seconds == 5.0
+    assert isinstance(tracker.publisher, KafkaPublisher)
+    assert "secret" not in repr(tracker)
+
+
 def test_store_and_broker_may_be_different() -> None:
     tracker = ProgressTracker.from_url("memory:", events=REDIS)
 
@@ -59,6 +71,8 @@ def test_store_and_broker_may_be_different() -> None:
         ("postgres://127.0.0.1", "PostgresPublisher"),
         ("amqp://u:secret@127.0.0.1", "RabbitPublisher"),
         ("amqps://127.0.0.1", "RabbitPublisher"),
+        ("kafka://u:secret@127.0.0.1", "KafkaPublisher"),
+        ("kafkas://127.0.0.1", "KafkaPublisher"),
     ],
 )
 def test_each_broker_has_a_scheme(events: str, kind: str) -> None:

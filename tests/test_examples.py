@@ -22,6 +22,7 @@ from attrs import evolve
 from benchmarks.snapshots import snapshot
 from tests.running import running
 from upload_progress import CloudEvent, UploadState
+from upload_progress.publishers.kafka import KafkaPublisher
 from upload_progress.publishers.postgres import PostgresPublisher
 from upload_progress.publishers.rabbitmq import RabbitPublisher
 from upload_progress.publishers.redis import RedisPublisher
@@ -183,7 +184,7 @@ def test_events_are_published() -> None:
     assert json.loads(run("publish_events.py")[-1])["specversion"] == "1.0"
 
 
-Adapter = RedisPublisher | PostgresPublisher | RabbitPublisher
+Adapter = RedisPublisher | PostgresPublisher | RabbitPublisher | KafkaPublisher
 
 
 @pytest.mark.parametrize(
@@ -192,6 +193,7 @@ Adapter = RedisPublisher | PostgresPublisher | RabbitPublisher
         ("consume_redis.py", "redis_url", RedisPublisher.open),
         ("consume_postgres.py", "postgres_url", PostgresPublisher.open),
         ("consume_rabbitmq.py", "amqp_url", RabbitPublisher.open),
+        ("consume_kafka.py", "kafka_url", KafkaPublisher.open),
     ],
 )
 def test_events_are_consumed_with_nothing_of_ours(
@@ -202,7 +204,7 @@ def test_events_are_consumed_with_nothing_of_ours(
 ) -> None:
     url = request.getfixturevalue(service)
     completed = evolve(snapshot(), state=UploadState.COMPLETED)
-    command = [sys.executable, str(EXAMPLES / name), url]
+    command = [sys.executable, str(EXAMPLES / name), url.removeprefix("kafka://")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as consumer:
 
         async def publish() -> None:

@@ -66,7 +66,16 @@ FLOORS = [
     | {"assembled", "bindings", "strand", "gathered", "outbox"}
     | {"registry", "sessions", "stages", "statistics", "watch", "watcher"}
     | {"courier", "cluster", "correspondence", "premises", "recheck", "relay", "backends"}
-    | {"feed", "switchboard", "kept", "redis_client", "redis_scripts"}
+    | {
+        "feed",
+        "switchboard",
+        "kept",
+        "kafka_access",
+        "kafka_lines",
+        "kafka_topics",
+        "redis_client",
+        "redis_scripts",
+    }
     | {"postgres_client", "postgres_rows", "postgres_schema", "postgres_statements"},
     {"stores", "publishers", "instrumentation"},
     {"asgi"},

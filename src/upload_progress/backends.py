@@ -40,12 +40,16 @@ _REDIS_EVENTS: Final = "upload_progress.publishers.redis:RedisPublisher"
 _POSTGRES_EVENTS: Final = "upload_progress.publishers.postgres:PostgresPublisher"
 _RABBIT_EVENTS: Final = "upload_progress.publishers.rabbitmq:RabbitPublisher"
 _POSTGRES_STORE: Final = "upload_progress.stores.postgres:PostgresStore"
+_KAFKA_STORE: Final = "upload_progress.stores.kafka:KafkaStore"
+_KAFKA_EVENTS: Final = "upload_progress.publishers.kafka:KafkaPublisher"
 _STORES: Final = {
     "redis": _REDIS_STORE,
     "rediss": _REDIS_STORE,
     "unix": _REDIS_STORE,
     "postgresql": _POSTGRES_STORE,
     "postgres": _POSTGRES_STORE,
+    "kafka": _KAFKA_STORE,
+    "kafkas": _KAFKA_STORE,
 }
 _PUBLISHERS: Final = {
     "redis": _REDIS_EVENTS,
@@ -55,6 +59,8 @@ _PUBLISHERS: Final = {
     "postgres": _POSTGRES_EVENTS,
     "amqp": _RABBIT_EVENTS,
     "amqps": _RABBIT_EVENTS,
+    "kafka": _KAFKA_EVENTS,
+    "kafkas": _KAFKA_EVENTS,
 }
 
 

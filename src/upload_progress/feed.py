@@ -266,8 +266,10 @@ class Feed(ABC):
             self.on_break(cause)
         elif self._logged_at is None or now - self._logged_at >= LOG_EVERY_SECONDS:
             self._logged_at = now
-            kind, name = type(cause).__name__, type(self).__name__
-            logger.warning("the line of %s is down (%s); it is being mended", name, kind)
+            # What is ours says what to do; what is a driver's may hold anything.
+            what = str(cause) if isinstance(cause, InvalidValue) else type(cause).__name__
+            name = type(self).__name__
+            logger.warning("the line of %s is down (%s); it is being mended", name, what)
 
 
 def _first(error: Exception) -> Exception:

@@ -203,11 +203,8 @@ class MemoryStore:
     ) -> RecordPage:
         """Return the uploads of *owner*, newest first."""
         uploads = self._owners.get(owner, {})
-        ids: Iterator[str] = reversed(uploads)
-        if cursor in uploads:
-            ids = islice(dropwhile(lambda upload_id: upload_id != cursor, ids), 1, None)
         page: list[tuple[TransferRecord, ...]] = []
-        for upload_id in ids:
+        for upload_id in self._newest_first(owner, cursor):
             entry = uploads[upload_id]
             if ended_since is not None and self._ended_before(entry, ended_since):
                 continue
@@ -218,6 +215,14 @@ class MemoryStore:
             if len(page) == limit:
                 return RecordPage(tuple(page), upload_id)
         return RecordPage(tuple(page))
+
+    def _newest_first(self, owner: str, cursor: str | None) -> Iterator[str]:
+        """Yield the uploads of *owner* that come behind *cursor*."""
+        uploads = self._owners.get(owner, {})
+        ids: Iterator[str] = reversed(uploads)
+        if cursor in uploads:
+            ids = islice(dropwhile(lambda upload_id: upload_id != cursor, ids), 1, None)
+        return ids
 
     def _ended_before(self, entry: Entry, moment: float) -> bool:
         """Tell whether it ended before *moment*; the bucket knows, unless it is close to that."""

@@ -29,7 +29,7 @@ def anyio_backend() -> str:
 SIZE = 3_000_000
 
 
-@pytest.fixture(scope="module", params=["redis", "migrated_postgres"])
+@pytest.fixture(scope="module", params=["redis", "migrated_postgres", "kafka"])
 def store_url(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(f"{request.param}_url"))
 

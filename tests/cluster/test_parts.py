@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 S = UploadState
 SECONDS = 30.0
-STORES = ["redis_url", "migrated_postgres_url"]
+STORES = ["redis_url", "migrated_postgres_url", "kafka_url"]
 
 
 @pytest.fixture

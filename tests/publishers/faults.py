@@ -21,6 +21,7 @@ from tests.proxy import Proxy
 from tests.services import ProxyTo
 from upload_progress.errors import InvalidValue, NotEntered
 from upload_progress.ports import Missed
+from upload_progress.publishers.kafka import KafkaPublisher
 from upload_progress.publishers.postgres import PostgresPublisher
 from upload_progress.publishers.rabbitmq import RabbitPublisher
 from upload_progress.publishers.redis import RedisPublisher
@@ -29,6 +30,7 @@ from upload_progress.wire import CloudEvent, event_of
 __all__ = [
     "FAULT_SECONDS",
     "HEARTBEAT_SECONDS",
+    "BrokerFaults",
     "LineFaults",
     "event",
     "heard",
@@ -73,11 +75,11 @@ async def until(condition: Callable[[], object]) -> None:
             await anyio.sleep(0.005)
 
 
-Adapter = RedisPublisher | PostgresPublisher | RabbitPublisher
+Adapter = RedisPublisher | PostgresPublisher | RabbitPublisher | KafkaPublisher
 
 
-class LineFaults(ABC):
-    """Subclass, and override what is abstract and the fixture ``server``."""
+class BrokerFaults(ABC):
+    """What the broker itself may do. Subclass, override what is abstract, and ``server``."""
 
     pytestmark = pytest.mark.anyio
 
@@ -96,77 +98,6 @@ class LineFaults(ABC):
     async def tell_as(self, url: str, owner: str, forged: CloudEvent) -> None:
         """Send a well-formed event of somebody else to the channel of *owner*."""
 
-    def url_of(self, server: Daemon, port: int) -> str:
-        return server.url.replace(f":{server.port}", f":{port}")
-
-    async def test_a_line_that_breaks_is_mended_and_says_so(
-        self, server: Daemon, proxy_to: ProxyTo
-    ) -> None:
-        proxy = proxy_to(server.port)
-        async with (
-            self.open(server.url) as teller,
-            self.open(self.url_of(server, proxy.port)) as hearer,
-            hearer.listen("ann") as hers,
-            hearer.listen() as everybodys,
-            hearer.letters("w") as box,
-        ):
-            await teller.publish([event(1)])
-            assert await heard(hers, 1) == [1]
-            assert await heard(everybodys, 1) == [1]
-            for break_it in (proxy.reset, proxy.cut):
-                break_it()
-                await missed(hers)
-                await missed(everybodys)
-                with anyio.fail_after(FAULT_SECONDS):
-                    assert await anext(box) == Missed()
-
-            await teller.publish([event(2)])
-            await teller.send("w", b"letter")
-            assert await heard(hers, 2) == [2]
-            assert await heard(everybodys, 2) == [2]
-            with anyio.fail_after(FAULT_SECONDS):
-                assert await anext(box) == b"letter"
-            assert hearer.statistics().breaks >= 2
-
-    async def test_a_line_that_is_silently_dead_is_found_out(
-        self, server: Daemon, proxy_to: ProxyTo
-    ) -> None:
-        proxy = proxy_to(server.port)
-        async with (
-            self.open(server.url) as teller,
-            self.open(self.url_of(server, proxy.port)) as hearer,
-            hearer.listen("ann") as hers,
-        ):
-            proxy.is_blackhole = True
-            await teller.publish([event(1)])
-            await until(lambda: hearer.statistics().breaks)
-            proxy.is_blackhole = False
-            await missed(hers)
-            await teller.publish([event(2)])
-
-            assert await heard(hers, 2) == [2]
-
-    async def test_signs_of_life_are_asked_for_and_given(
-        self, server: Daemon, proxy_to: ProxyTo
-    ) -> None:
-        """With listeners and without."""
-        proxy = proxy_to(server.port)
-        async with (
-            self.open(server.url) as teller,
-            self.open(self.url_of(server, proxy.port), heartbeat_seconds=0.2) as hearer,
-        ):
-            await until(lambda: hearer.statistics().is_connected)
-            await self.silence(proxy)
-            async with hearer.listen("ann") as hers:
-                await self.silence(proxy)
-                await teller.publish([event(1)])
-
-                assert (await heard(hers, 1))[-1] == 1
-
-    async def silence(self, proxy: Proxy) -> None:
-        before = proxy.pieces
-        await until(lambda: proxy.pieces >= before + 6)
-
     async def test_a_server_that_was_killed_comes_back(self, server: Daemon) -> None:
         async with (
             self.open(server.url) as teller,
@@ -177,6 +108,7 @@ class LineFaults(ABC):
             assert await heard(hers, 1) == [1]
             await to_thread.run_sync(server.kill)
             assert not await told(teller, event(2))
+            await until(lambda: hearer.statistics().breaks)
             await to_thread.run_sync(server.start)
             await missed(hers)
             await told_at_last(teller, event(3))
@@ -200,23 +132,6 @@ class LineFaults(ABC):
             await told_at_last(teller, event(4))
 
             assert (await heard(hers, 4))[-1] == 4
-
-    async def test_who_listens_before_the_broker_is_there_waits_for_it(
-        self, server: Daemon, proxy_to: ProxyTo, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        proxy = proxy_to(server.port)
-        proxy.is_refusing = True
-        async with self.open(self.url_of(server, proxy.port)) as publisher:
-            await until(lambda: publisher.statistics().breaks >= 2)
-            assert not await told(publisher, event(1))
-            proxy.is_refusing = False
-            with anyio.fail_after(FAULT_SECONDS):
-                async with publisher.listen("ann") as hers:
-                    await told_at_last(publisher, event(2))
-                    assert (await heard(hers, 2))[-1] == 2
-        ours = [each.getMessage() for each in caplog.records if each.name == "upload_progress"]
-        assert len(ours) == 1
-        assert type(publisher).__name__ in ours[0]
 
     async def test_what_cannot_be_read_is_passed_over(self, server: Daemon) -> None:
         """Broken UTF-8, no JSON, the wrong JSON, nothing, and far too much of it."""
@@ -299,6 +214,98 @@ class LineFaults(ABC):
             await publisher.publish([event(1)])
             assert await heard(hers, 1) == [1]
         await publisher.publish([])
+
+
+class LineFaults(BrokerFaults):
+    """What may happen on the way, too, for brokers that a client finds behind a proxy."""
+
+    def url_of(self, server: Daemon, port: int) -> str:
+        return server.url.replace(f":{server.port}", f":{port}")
+
+    async def test_a_line_that_breaks_is_mended_and_says_so(
+        self, server: Daemon, proxy_to: ProxyTo
+    ) -> None:
+        proxy = proxy_to(server.port)
+        async with (
+            self.open(server.url) as teller,
+            self.open(self.url_of(server, proxy.port)) as hearer,
+            hearer.listen("ann") as hers,
+            hearer.listen() as everybodys,
+            hearer.letters("w") as box,
+        ):
+            await teller.publish([event(1)])
+            assert await heard(hers, 1) == [1]
+            assert await heard(everybodys, 1) == [1]
+            for break_it in (proxy.reset, proxy.cut):
+                break_it()
+                await missed(hers)
+                await missed(everybodys)
+                with anyio.fail_after(FAULT_SECONDS):
+                    assert await anext(box) == Missed()
+
+            await teller.publish([event(2)])
+            await teller.send("w", b"letter")
+            assert await heard(hers, 2) == [2]
+            assert await heard(everybodys, 2) == [2]
+            with anyio.fail_after(FAULT_SECONDS):
+                assert await anext(box) == b"letter"
+            assert hearer.statistics().breaks >= 2
+
+    async def test_a_line_that_is_silently_dead_is_found_out(
+        self, server: Daemon, proxy_to: ProxyTo
+    ) -> None:
+        proxy = proxy_to(server.port)
+        async with (
+            self.open(server.url) as teller,
+            self.open(self.url_of(server, proxy.port)) as hearer,
+            hearer.listen("ann") as hers,
+        ):
+            proxy.is_blackhole = True
+            await teller.publish([event(1)])
+            await until(lambda: hearer.statistics().breaks)
+            proxy.is_blackhole = False
+            await missed(hers)
+            await teller.publish([event(2)])
+
+            assert await heard(hers, 2) == [2]
+
+    async def test_signs_of_life_are_asked_for_and_given(
+        self, server: Daemon, proxy_to: ProxyTo
+    ) -> None:
+        """With listeners and without."""
+        proxy = proxy_to(server.port)
+        async with (
+            self.open(server.url) as teller,
+            self.open(self.url_of(server, proxy.port), heartbeat_seconds=0.2) as hearer,
+        ):
+            await until(lambda: hearer.statistics().is_connected)
+            await self.silence(proxy)
+            async with hearer.listen("ann") as hers:
+                await self.silence(proxy)
+                await teller.publish([event(1)])
+
+                assert (await heard(hers, 1))[-1] == 1
+
+    async def silence(self, proxy: Proxy) -> None:
+        before = proxy.pieces
+        await until(lambda: proxy.pieces >= before + 6)
+
+    async def test_who_listens_before_the_broker_is_there_waits_for_it(
+        self, server: Daemon, proxy_to: ProxyTo, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        proxy = proxy_to(server.port)
+        proxy.is_refusing = True
+        async with self.open(self.url_of(server, proxy.port)) as publisher:
+            await until(lambda: publisher.statistics().breaks >= 2)
+            assert not await told(publisher, event(1))
+            proxy.is_refusing = False
+            with anyio.fail_after(FAULT_SECONDS):
+                async with publisher.listen("ann") as hers:
+                    await told_at_last(publisher, event(2))
+                    assert (await heard(hers, 2))[-1] == 2
+        ours = [each.getMessage() for each in caplog.records if each.name == "upload_progress"]
+        assert len(ours) == 1
+        assert type(publisher).__name__ in ours[0]
 
 
 async def told(teller: Adapter, *events: CloudEvent) -> bool:

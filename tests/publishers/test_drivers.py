@@ -11,6 +11,8 @@ import pytest
 
 from upload_progress.drivers import explained
 from upload_progress.errors import InvalidValue, MissingExtra
+from upload_progress.feed import Feed
+from upload_progress.publishers.kafka import KafkaPublisher
 from upload_progress.publishers.postgres import PostgresPublisher
 from upload_progress.publishers.rabbitmq import RabbitPublisher
 from upload_progress.publishers.redis import RedisPublisher
@@ -56,11 +58,12 @@ def test_what_is_broken_inside_a_driver_stays_in_sight() -> None:
         RedisPublisher.open("redis://host"),
         PostgresPublisher.open("postgresql://host"),
         RabbitPublisher.open("amqp://host"),
+        KafkaPublisher.open("kafka://host"),
     ],
     ids=lambda publisher: type(publisher).__name__,
 )
 def test_a_loop_that_is_not_asyncio_is_refused(
-    publisher: RedisPublisher | PostgresPublisher | RabbitPublisher,
+    publisher: Feed,
 ) -> None:
     async def enter() -> None:
         with pytest.raises(InvalidValue, match="needs asyncio"):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import signal
 import socket
@@ -59,6 +60,8 @@ def serve(settings: Settings) -> None:
         InvalidValue: Nothing here is for such a store or broker.
     """
     tracker, stop = ProgressTracker.from_url(settings.store, events=settings.events), Stop()
+    # A driver that tells of each attempt; that a line is down is said once, by the library.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     listening = _listen(settings.host, settings.port)
     with contextlib.ExitStack() as stack:
         stack.enter_context(listening)
