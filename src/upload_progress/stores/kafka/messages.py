@@ -4,6 +4,7 @@ A key is a JSON array: ``["owner", "upload", "transfer"]`` of a record, ``["work
 No two names make the same array. A value begins with the version of what follows, in MessagePack.
 """
 
+import json
 from typing import Final
 
 import msgspec
@@ -32,17 +33,21 @@ _LEASE, _RECORD = 1, 3
 
 _packer: Final = msgspec.msgpack.Encoder()
 _seconds: Final = msgspec.msgpack.Decoder(float)
-_names: Final = msgspec.json.Decoder(list[str])
 
 
 def record_key(owner: str, upload_id: str, transfer_id: str) -> bytes:
     """Return the key of a record."""
-    return msgspec.json.encode([owner, upload_id, transfer_id])
+    return _key_of(owner, upload_id, transfer_id)
 
 
 def lease_key(worker: str) -> bytes:
     """Return the key of a worker's lease."""
-    return msgspec.json.encode([worker])
+    return _key_of(worker)
+
+
+def _key_of(*names: str) -> bytes:
+    # A name may have half of a surrogate pair: JSON has an escape for it, UTF-8 has nothing.
+    return json.dumps(names, separators=(",", ":")).encode("ascii")
 
 
 def name_of(key: bytes | None) -> list[str]:
@@ -52,9 +57,11 @@ def name_of(key: bytes | None) -> list[str]:
         InvalidValue: It is no key of ours.
     """
     try:
-        name = _names.decode(key or b"")
-    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+        name = json.loads(key or b"")
+    except (ValueError, RecursionError) as error:
         raise InvalidValue("key", str(error)) from None
+    if not isinstance(name, list) or not all(isinstance(each, str) for each in name):
+        raise InvalidValue("key", "is no array of strings")
     if len(name) not in (_LEASE, _RECORD):
         raise InvalidValue("key", f"has {len(name)} parts")
     return name
