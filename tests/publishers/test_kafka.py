@@ -25,6 +25,7 @@ from upload_progress.errors import InvalidValue
 from upload_progress.kafka_lines import KafkaWriter, Outgoing
 from upload_progress.ports import Missed
 from upload_progress.publishers.kafka import ATTRIBUTE_PREFIX, KafkaAccess, KafkaPublisher
+from upload_progress.publishers.kafka import _Line as lines
 from upload_progress.switchboard import key_of
 from upload_progress.testing import PostContract, PublisherContract
 from upload_progress.wire import CloudEvent
@@ -170,3 +171,40 @@ async def test_topics_that_somebody_deletes_are_made_again(kafka_url: str) -> No
         await told_at_last(publisher, event(2))
 
         assert (await heard(hers, 2))[-1] == 2
+
+
+@pytest.mark.anyio
+async def test_a_letter_of_before_the_box_is_nobodys(kafka_url: str, topic: str) -> None:
+    async with (
+        KafkaPublisher.open(kafka_url, topic=topic) as publisher,
+        publisher.listen() as everybodys,
+    ):
+        await told_at_last(publisher, event(1))
+        assert (await heard(everybodys, 1))[-1] == 1
+        await publisher.send("early", b"before")
+        with anyio.fail_after(FAULT_SECONDS):
+            async with publisher.letters("early") as box:
+                await publisher.send("early", b"after")
+                assert await anext(box) == b"after"
+
+
+@pytest.mark.anyio
+async def test_a_line_that_cannot_begin_is_stopped_and_tried_again(
+    kafka_url: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, refused = lines.begin, list[object]()
+
+    async def refuse_once(line: lines) -> None:
+        if not refused:
+            refused.append(line)
+            raise ConnectionResetError
+        await begin(line)
+
+    monkeypatch.setattr(lines, "begin", refuse_once)
+    async with KafkaPublisher.open(kafka_url, topic=topic) as publisher:
+        with anyio.fail_after(FAULT_SECONDS):
+            async with publisher.listen("ann") as hers:
+                await told_at_last(publisher, event(1))
+                assert (await heard(hers, 1))[-1] == 1
+        assert publisher.statistics().breaks == 1
+    assert len(refused) == 1
