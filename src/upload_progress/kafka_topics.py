@@ -101,10 +101,9 @@ async def _create(admin: AIOKafkaAdminClient, topics: Mapping[str, NewSettings])
         # What the brokers are set to; the constructor refuses to be told so.
         new.replication_factor = -1
     answer = await admin.create_topics(wanted)
-    for found in answer.topic_errors:
-        # Another worker may have been first.
-        if found[1] != _ALREADY_EXISTS:
-            _check(found[1])
+    # Another worker may have been first.
+    for code in {found[1] for found in answer.topic_errors} - {_ALREADY_EXISTS}:
+        _check(code)
 
 
 def _check(code: object) -> None:
