@@ -107,6 +107,7 @@ class Simulation:
             not (
                 len(self.parts.registry)
                 or self.parts.registry._owners
+                or self.parts.registry._open
                 or flusher._ended
                 or len(self.parts.ticker._wheel)
                 or len(self.tracker.hub)

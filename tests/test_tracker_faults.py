@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import anyio
 import pytest
 from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.simulation import ANN, Simulation, assert_monotonic, deadline
 from upload_progress import (
@@ -379,6 +381,30 @@ async def test_ended_uploads_that_wait_for_the_store_take_nobodys_place() -> Non
     assert not sim.tracker.admit(sim.tracker.open(), ANN)
     assert sim.tracker.statistics().untracked == 1
     assert len(sim.parts.registry) == 5 + len(open_ones)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["begin", "end", "forget"]), st.integers(0, 4))))
+def test_room_is_for_those_that_have_not_ended(steps: list[tuple[str, int]]) -> None:
+    """However they come and go: also those that are let go before they end, and end after that."""
+    sim = Simulation(limits=Limits(tracked_per_owner=3))
+    registry = sim.parts.registry
+    known: list[LiveUpload] = []
+    for step, number in steps:
+        if step == "begin":
+            live = sim.tracker.open(claimed_id=f"upload-{number}")
+            was_room = sum(not each.is_ended for each in registry.of_owner("ann")) < 3
+            assert sim.tracker.admit(live, ANN) is was_room
+            known.append(live)
+        for each in known[number : number + 1]:
+            if step == "end":
+                each.aborted()
+            elif step == "forget":
+                registry.remove(each)
+
+    for each in known:
+        registry.remove(each)
+    assert not len(registry)
+    assert not registry._open
 
 
 async def test_a_policy_that_raises_is_replaced(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,7 +4,8 @@ No URL is rebuilt and no body is touched: what is needed is looked up in the raw
 and the raw query, as they came (ASGI 3.0 specification, HTTP connection scope).
 """
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
+from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -45,12 +46,15 @@ class Connection:
 
     def headers(self, name: str) -> list[str]:
         """Return every header of that name, in their order."""
-        wanted = name.lower().encode("latin-1")
-        return [
-            value.decode("latin-1")
-            for key, value in self.scope.get("headers", ())
-            if key.lower() == wanted
-        ]
+        values = self._fields.get(name.lower().encode("latin-1"), ())
+        return [value.decode("latin-1") for value in values]
+
+    @cached_property
+    def _fields(self) -> Mapping[bytes, Sequence[bytes]]:
+        fields: dict[bytes, list[bytes]] = {}
+        for name, value in self.scope.get("headers", ()):
+            fields.setdefault(name.lower(), []).append(value)
+        return fields
 
     @property
     def query(self) -> Mapping[str, str]:

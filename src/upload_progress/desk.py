@@ -49,6 +49,9 @@ class Desk(Protocol):
     def due(self, upload: "LiveUpload") -> None:
         """Take *upload* into the next sending."""
 
+    def ended(self, upload: "LiveUpload") -> None:
+        """Take note that *upload*, which may be tracked or not, has just ended."""
+
     def remember(self, owner: str, address: str, upload_id: str) -> None:
         """Let *owner*'s requests to the resource with the id *address* belong to an upload."""
 

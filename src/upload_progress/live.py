@@ -180,6 +180,7 @@ class LiveUpload:
         self.state, self.error, self.current_stage = state, error, None
         self._frozen_bytes = self.meter.received_bytes
         self.finished_at = self.desk.clock.time()
+        self.desk.ended(self)
         self.mark_due()
         return True
 

@@ -130,6 +130,10 @@ class Reception:
             is_claimed=is_claimed,
         )
 
+    def ended(self, upload: LiveUpload) -> None:
+        """Let another upload of its owner have the place of *upload*, which has just ended."""
+        self.registry.ended(upload)
+
     def remember(self, owner: str, address: str, upload_id: str) -> None:
         """Let *owner*'s requests to the resource with the id *address* belong to an upload."""
         self._bindings.remember(owner, address, upload_id)

@@ -1,5 +1,7 @@
 """The uploads that this process is receiving right now, by owner."""
 
+from collections import Counter
+
 from attrs import define, field
 
 from upload_progress.limits import Limits
@@ -16,6 +18,7 @@ class Registry:
     limits: Limits
     _owners: dict[str, dict[str, LiveUpload]] = field(factory=dict, init=False)
     _size: int = field(default=0, init=False)
+    _open: Counter[str] = field(factory=Counter, init=False)
 
     def find(self, owner: str, upload_id: str) -> LiveUpload | None:
         """Return the live upload of that key; None when this process receives none."""
@@ -28,27 +31,40 @@ class Registry:
 
     def has_room(self, owner: str) -> bool:
         """Tell whether one more upload of *owner* may be tracked."""
-        allowed, mine = self.limits.tracked_per_owner, self._owners.get(owner, {})
-        if self._size >= self.limits.tracked_total:
-            return False
         # What has ended and waits for a slow store takes nobody's place.
-        return len(mine) < allowed or sum(not each.is_ended for each in mine.values()) < allowed
+        is_mine = self._open[owner] < self.limits.tracked_per_owner
+        return is_mine and self._size < self.limits.tracked_total
 
     def add(self, key: UploadKey, upload: LiveUpload) -> None:
         """Keep *upload* under *key*; what was there has ended."""
         uploads = self._owners.setdefault(key.owner, {})
         self._size += key.upload_id not in uploads
         uploads[key.upload_id] = upload
+        self._open[key.owner] += 1
+
+    def ended(self, upload: LiveUpload) -> None:
+        """*upload* has just ended; it is kept until its end is stored."""
+        owner = upload.owner or ""
+        if self.find(owner, upload.upload_id) is upload:
+            self._close(owner)
+
+    def _close(self, owner: str) -> None:
+        self._open[owner] -= 1
+        if not self._open[owner]:
+            del self._open[owner]
 
     def remove(self, upload: LiveUpload) -> None:
         """Forget *upload*, if it is still the one under its key."""
-        uploads = self._owners.get(upload.owner or "", {})
+        owner = upload.owner or ""
+        uploads = self._owners.get(owner, {})
         if uploads.get(upload.upload_id) is not upload:
             return
         del uploads[upload.upload_id]
         self._size -= 1
+        if not upload.is_ended:
+            self._close(owner)
         if not uploads:
-            del self._owners[upload.owner or ""]
+            del self._owners[owner]
 
     def of_owner(self, owner: str) -> list[LiveUpload]:
         """Return the live uploads of *owner*, newest first."""
