@@ -20,6 +20,8 @@ CLAIMS = {
     "wrapper_instructions": 1,
     "wrapper_nanoseconds": 2,
     "upload_cpu": 3,
+    "stored_uploads": 4,
+    "slow_store": 5,
     "store_writes": 6,
     "session_memory": 7,
     "expiry_stall": 8,
@@ -28,6 +30,7 @@ CLAIMS = {
     "postgres_updates": 11,
     "websocket_fanout": 12,
     "sse_fanout": 13,
+    "across_workers": 14,
     "poll_latency": 15,
     "stuck_watcher": 16,
     "put_curl": 17,
@@ -35,6 +38,7 @@ CLAIMS = {
     "web_page": 19,
     "recognition": 20,
     "parallel_parts": 21,
+    "many_workers": 22,
 }
 """The files that measure, and the number of the budget that each of them is about."""
 

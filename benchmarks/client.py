@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 from attrs import define, field, frozen
 
@@ -23,16 +24,24 @@ HEAD = "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n"
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
-    """Run the server under test while the block runs, on one processor, and stay on the other."""
+def serving(url: str = "memory:", *, processor: int = 0) -> Iterator[Server]:
+    """Run the server under test while the block runs, on one processor, and stay on another.
+
+    Args:
+        url: Of its store, which is its publisher as well.
+        processor: The server's; this process has the last.
+    """
     with closing(socket.create_server(("127.0.0.1", 0), backlog=2048)) as listener:
         process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.server", str(listener.fileno())],
+            [
+                *(sys.executable, "-m", "benchmarks.server"),
+                *(str(listener.fileno()), str(processor), url),
+            ],
             cwd=ROOT,
             env=child_environment(),
             pass_fds=[listener.fileno()],
         )
-        server = Server(listener.getsockname()[1])
+        server = Server(listener.getsockname()[1], process.pid)
     own_cpu(-1)
     try:
         server.get("/plain")
@@ -57,6 +66,7 @@ class Server:
     """Where the server under test listens."""
 
     port: int
+    pid: int
 
     def connect(self) -> socket.socket:
         """Open a connection."""
@@ -79,6 +89,16 @@ class Server:
     def cpu_seconds(self) -> float:
         """Return how much processor time the server has used."""
         return float(self.get("/cpu"))
+
+    def resident_bytes(self) -> int:
+        """Return how much memory the server has."""
+        pages = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1]
+        return int(pages) * resource.getpagesize()
+
+    def statistics(self) -> dict[str, int]:
+        """Return what the server's tracker has done."""
+        found: dict[str, int] = json.loads(self.get("/statistics"))
+        return found
 
     def put(self, path: str, size_bytes: int) -> float:
         """Upload that much; return the seconds it took until it was answered."""

@@ -3,12 +3,14 @@
     PUT  /bare, /followed       read a body: without, and through the middleware
     GET  /plain                 a small JSON answer, for the poll to be compared with
     GET  /cpu                   how much processor time this process has used, in seconds
+    GET  /statistics            what the tracker has done
     WS   /bare                  a socket in the bare fan-out
     GET  /bare                  an event stream in the bare fan-out
     POST /fan                   send events to everybody, and say what that took
     /uploads/...                the library's own routes
 
-It listens on the socket whose number is its argument.
+It listens on the socket whose number is its first argument, on the processor whose number is its
+second, and keeps its sessions, and sends its events, where the URL in its third says.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from urllib.parse import parse_qsl
 
 import uvicorn
 from anyio.lowlevel import checkpoint
-from attrs import define, evolve, field
+from attrs import asdict, define, evolve, field
 from starlette.applications import Starlette
 
 from benchmarks.common import own_cpu
@@ -157,6 +159,8 @@ class Variants:
                 await answer(send, encode_json(self.fan.snapshot))
             case ("http", "GET", "/cpu"):
                 await answer(send, b"%.9f" % time.process_time())
+            case ("http", "GET", "/statistics"):
+                await answer(send, encode_json(asdict(self.fan.tracker.statistics())))
             case ("http", "POST", "/fan"):
                 query = dict(parse_qsl(scope["query_string"].decode()))
                 passes, batch = int(query["passes"]), int(query["batch"])
@@ -165,11 +169,10 @@ class Variants:
                 await self.api(scope, receive, send)
 
 
-def variants() -> Variants:
+def variants(url: str) -> Variants:
     """Put the application together."""
-    tracker = ProgressTracker(
-        limits=Limits(sockets_per_owner=MOST, tracked_per_owner=MOST, tracked_total=MOST)
-    )
+    limits = Limits(sockets_per_owner=MOST, tracked_per_owner=MOST, tracked_total=MOST)
+    tracker = ProgressTracker.from_url(url, limits=limits)
     mount = progress_mount(tracker, authenticate=authenticate)
     return Variants(
         Starlette(routes=[mount], lifespan=tracker.lifespan),
@@ -180,10 +183,11 @@ def variants() -> Variants:
 
 def main() -> None:
     """Serve on one processor, until told to stop."""
-    own_cpu(0)
+    number, processor, url = sys.argv[1:]
+    own_cpu(int(processor))
     gc.freeze()
-    listener = socket.socket(fileno=int(sys.argv[1]))
-    config = uvicorn.Config(variants(), log_level="warning", ws_ping_interval=None)
+    listener = socket.socket(fileno=int(number))
+    config = uvicorn.Config(variants(url), log_level="warning", ws_ping_interval=None)
     uvicorn.Server(config).run(sockets=[listener])
 
 

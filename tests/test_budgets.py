@@ -15,6 +15,7 @@ from benchmarks import (
     __main__ as runner,
 )
 from benchmarks import (
+    many_workers,
     parallel_parts,
     session_memory,
     store_writes,
@@ -83,6 +84,13 @@ def test_parallel_parts_cost_no_more_round_trips_than_one() -> None:
     assert (few.parts, many.parts) == (2, parallel_parts.PARTS)
     assert few.bytes_transferred == many.bytes_transferred
     assert few.count / 2 < many.count <= few.count
+
+
+def test_many_uploads_cost_no_more_round_trips_than_some() -> None:
+    """Those of the flush interval, as soon as there is something to tell in each."""
+    few, many = many_workers.trips(50), many_workers.trips(500)
+
+    assert 200 < many <= few
 
 
 class CountingEncoder:
