@@ -108,6 +108,31 @@ def count(*, seconds: float, messages: int = 1000, watched: bool = True) -> Writ
     return anyio.run(main, backend="trio", backend_options={"clock": clock})
 
 
+def first_waits(begin: Sequence[float]) -> list[float]:
+    """Return how long it took until uploads were written first that began at these moments."""
+
+    async def main() -> list[float]:
+        store = CountedStore(clock=VirtualClock())
+        tracker = ProgressTracker(store=store, clock=store.clock)
+        async with tracker.lifespan(), anyio.create_task_group() as tasks:
+            began = trio.current_time()
+            for number, seconds in enumerate(begin):
+                tasks.start_soon(_one_of_many, tracker, f"upload-{number}", seconds)
+        firsts = [store.written[f"upload-{number}"][0] for number in range(len(begin))]
+        return [first - began - seconds for first, seconds in zip(firsts, begin, strict=True)]
+
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    return anyio.run(main, backend="trio", backend_options={"clock": clock})
+
+
+async def _one_of_many(tracker: ProgressTracker, upload_id: str, begin: float) -> None:
+    await anyio.sleep(begin)
+    async with tracker.track(owner=OWNER, upload_id=upload_id, total_bytes=10) as upload:
+        for _ in range(10):
+            await anyio.sleep(0.037)
+            upload.advance(1)
+
+
 def allowed(seconds: float) -> int:
     """Return how many writes an upload of that length may cost.
 

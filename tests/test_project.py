@@ -56,6 +56,7 @@ FLOORS = [
         "background",
         "complaints",
         "desk",
+        "due",
         "entries",
         "memory",
         "parts",

@@ -1,12 +1,8 @@
 """One flusher per process: what is due is written as one batch, published as one batch.
 
-Due uploads are a set, never a queue: however often one asks, its newest state goes out once.
 The next pass begins when store and broker have answered, and not before the flush interval
 is over. So a slow store makes updates rarer, never memory larger, never an upload slower.
 Watchers in this process do not wait for either.
-
-A new upload is held back for one interval, unless somebody is watching: most uploads are
-over by then, and are one event instead of several.
 """
 
 import threading
@@ -20,6 +16,7 @@ from attrs import define, field
 from upload_progress.assembled import AssembledUpload
 from upload_progress.backend import Backend
 from upload_progress.complaints import Complaints
+from upload_progress.due import FLUSH_SECONDS, Due
 from upload_progress.errors import StoreUnavailable
 from upload_progress.hub import Hub
 from upload_progress.lifecycle import is_final
@@ -32,7 +29,6 @@ from upload_progress.wire import Update
 
 __all__ = ["FLUSH_SECONDS", "MAX_UNSAVED", "PORTION", "Flusher", "Topic"]
 
-FLUSH_SECONDS: Final = 0.1
 MAX_UNSAVED: Final = 10_000
 PORTION: Final = 1000
 
@@ -64,7 +60,7 @@ class Flusher:
     writes: int = field(default=0, init=False)
     records: int = field(default=0, init=False)
     dropped: int = field(default=0, init=False)
-    _due: dict[LiveUpload, None] = field(factory=dict, init=False)
+    _due: Due = field(init=False)
     _posts: dict[Topic, Update] = field(factory=dict, init=False)
     _assembled: dict[AssembledUpload, None] = field(factory=dict, init=False)
     _unsettled: dict[LiveUpload, int] = field(factory=dict, init=False)
@@ -73,12 +69,16 @@ class Flusher:
     _woken: anyio.Event | None = field(default=None, init=False)
     _thread: int = field(default=0, init=False)
 
+    def __attrs_post_init__(self) -> None:
+        """Begin with nothing."""
+        self._due = Due(self.clock)
+
     def add(self, upload: LiveUpload) -> None:
         """Take *upload* into the next pass."""
-        if upload.sequence == 0 and not upload.not_before and not self.hub.is_watched(upload.owner):
-            upload.not_before = self.clock.monotonic() + FLUSH_SECONDS
-        self._due[upload] = None
-        if threading.get_ident() == self._thread:
+        is_first = self.is_idle
+        may_go = self._due.add(upload, is_watched=self.hub.is_watched(upload.owner))
+        # For what is held back one waits when it is the first, and not again.
+        if (is_first or may_go) and threading.get_ident() == self._thread:
             self.wake()
 
     def post(self, update: Update) -> None:
@@ -106,14 +106,25 @@ class Flusher:
         self._thread = threading.get_ident()
         try:
             while True:
-                self._woken = anyio.Event()
-                if self.is_idle:
-                    await self._woken.wait()
+                await self._wait()
                 with anyio.CancelScope(shield=True):
                     await self.flush()
                 await anyio.sleep(FLUSH_SECONDS)
         finally:
             self._woken = None
+
+    async def _wait(self) -> None:
+        """Wait until there is anything that may go out."""
+        while (seconds := self._early_seconds()) > 0:
+            self._woken = anyio.Event()
+            with anyio.move_on_after(seconds):
+                await self._woken.wait()
+
+    def _early_seconds(self) -> float:
+        """Return for how long there will be nothing to do, unless something comes."""
+        if self._left > len(self._due) or self._posts:
+            return 0
+        return self._due.early_seconds()
 
     async def flush(self, *, ends: bool = False, everything: bool = False) -> None:
         """Make one pass; never raises.
@@ -142,7 +153,7 @@ class Flusher:
         return uploads + len(self.outbox.waiting)
 
     async def _pass(self, *, ends: bool, everything: bool) -> None:
-        batch = self._take(ends=ends, everything=everything)
+        batch = self._due.take(ends=ends, everything=everything)
         await self._settle(dict.fromkeys([*self._unsettled, *batch]))
         updates, self._posts = self._posts, {}
         async for upload in paced([*batch, *self._late(batch)]):
@@ -175,20 +186,6 @@ class Flusher:
         elif self.is_heard(upload.owner):
             update = Update(record.owner, upload.snapshot())
             updates[update.topic] = update
-
-    def _take(self, *, ends: bool, everything: bool) -> list[LiveUpload]:
-        now = self.clock.monotonic()
-        ready = [
-            upload
-            # A list, as threads of an application may add to it meanwhile.
-            for upload in list(self._due)
-            if everything
-            or upload.not_before <= now
-            or (upload.is_ended and (ends or not upload.sequence))
-        ]
-        for upload in ready:
-            del self._due[upload]
-        return ready
 
     async def _settle(self, uploads: Iterable[LiveUpload]) -> None:
         """Learn what the store knows of uploads whose id came from outside."""
