@@ -20,7 +20,7 @@ from attrs import define, field
 
 from benchmarks.across_workers import delays, listening
 from benchmarks.client import Server, head, most_connections, open_stream, serving
-from benchmarks.common import Figure, percentile, run
+from benchmarks.common import CannotRun, Figure, percentile, run
 from benchmarks.parallel_parts import CountedStore
 from benchmarks.requests import BODY, OWNER, application, scope_of, swallow
 from benchmarks.store_writes import VirtualClock
@@ -35,7 +35,7 @@ CLAIM = "thousands of uploads at two workers"
 FEW, MANY = 50, 5000
 SECONDS = 10.0
 PIECES = 10
-PIECE = bytes(4096)
+PIECE = bytes(16 * 1024)
 MOST_WRITES = 2 / FLUSH_SECONDS
 """A second: those of the two workers."""
 ROUND_SECONDS = 5.0
@@ -111,19 +111,24 @@ class Load:
 
 @define
 class Use:
-    """What the workers used, for so long."""
+    """What the workers have used, and what they have done for it."""
 
     cpu_seconds: float
     writes: int
+    records: int
+    live: int
     resident_bytes: int
     at: float
 
     @classmethod
     def of(cls, workers: Sequence[Server]) -> Use:
         """Return it as it is now."""
+        known = [worker.statistics() for worker in workers]
         return cls(
             sum(worker.cpu_seconds() for worker in workers),
-            sum(worker.statistics()["store_writes"] for worker in workers),
+            sum(each["store_writes"] for each in known),
+            sum(each["records_written"] for each in known),
+            sum(each["live_uploads"] for each in known),
             sum(worker.resident_bytes() for worker in workers),
             time.monotonic(),
         )
@@ -143,6 +148,8 @@ def loaded(workers: Sequence[Server], path: str, uploads: int) -> tuple[Use, Use
         for _ in range(ROUNDS):
             load.send(ROUND_SECONDS)
         after = Use.of(workers)
+        if path == "/followed" and after.live != uploads:
+            raise CannotRun(f"{after.live} of {uploads} uploads are followed")
         beside: list[float] = []
         if path == "/followed":
             with closing(open_stream(workers[1], "/uploads/progress")) as line:
@@ -159,13 +166,14 @@ def real() -> list[Figure]:
         before, middle, after, beside = loaded([first, second], "/followed", uploads)
     seconds = after.at - middle.at
     writes = (after.writes - middle.writes) / seconds
+    records = (after.records - middle.records) / seconds
     cpu = (after.cpu_seconds - middle.cpu_seconds) / seconds
     bare_cpu = (bare_after.cpu_seconds - bare_middle.cpu_seconds) / (bare_after.at - bare_middle.at)
     size = (after.resident_bytes - before.resident_bytes) / uploads
     bare_size = (bare_after.resident_bytes - bare_before.resident_bytes) / uploads
     return [
         Figure(
-            what=f"{uploads} uploads, {uploads / ROUND_SECONDS:g} marks a second: batches stored",
+            what=f"{uploads} uploads, {records:.0f} records a second stored: in how many batches",
             value=writes,
             unit="a second",
             budget=f"<= {MOST_WRITES:g}",
