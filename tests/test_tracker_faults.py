@@ -661,6 +661,34 @@ async def test_a_lost_workers_upload_is_ended_once_whoever_sweeps(sim: Simulatio
 # --- cancelling -----------------------------------------------------------------------------------
 
 
+async def test_a_loss_is_told_though_the_store_did_not_say_that_it_had_it(sim: Simulation) -> None:
+    """It took the end, and its answer did not come; or it did not take it, and is asked again."""
+    lost = [
+        evolve(sim.begin(f"up-{number}").record(), worker="dead", transfer_id="t", sequence=7)
+        for number in range(2)
+    ]
+    for live in sim.parts.registry.everything():
+        live.cancel()
+    await sim.run(1)
+    told = len(sim.publisher.events)
+    await sim.memory.save([evolve(each, upload_id=f"lost-{each.upload_id}") for each in lost])
+    await sim.memory.renew("dead", seconds=-1)
+    save = sim.store.save
+
+    async def take_one(records: Sequence[TransferRecord]) -> None:
+        await save(records[:1])
+        raise OSError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sim.store, "save", take_one)
+        await sim.parts.keeper.keep()
+    assert len(sim.publisher.events) == told
+    await sim.run(30)
+
+    ends = [(each.subject, each.data.state) for each in sim.publisher.events[told:]]
+    assert sorted(ends) == [("lost-up-0", S.FAILED), ("lost-up-1", S.FAILED)]
+
+
 async def test_what_waits_is_cancelled_once(sim: Simulation) -> None:
     announced = await sim.tracker.announce(owner="ann")
     watcher = sim.watcher()

@@ -2,8 +2,8 @@
 
 A row is a record, and an upload is the rows of its newest attempt. What has to be looked at has
 ``due_at``: what has ended then is forgotten, what waits has then expired. What a worker receives
-has none, and lives by the lease of its worker. So the rows that change most often change nothing
-that is indexed, and PostgreSQL writes them in place.
+has none unless it was handed out as lost, and lives by the lease of its worker. So the rows that
+change most often change nothing that is indexed, and PostgreSQL writes them in place.
 
 A row whose ``format`` is not known here is of a newer release, and is left as it is.
 """
@@ -12,12 +12,12 @@ from typing import Final
 
 __all__ = [
     "CLAIM",
+    "CLAIM_LOST",
     "COLUMNS",
     "DROP",
     "DROP_OLD",
     "LIST",
     "LOAD",
-    "LOST",
     "MIGRATIONS",
     "RELEASE",
     "RENEW",
@@ -180,13 +180,21 @@ WHERE known.owner = seen.owner AND known.upload_id = seen.upload_id
     AND known.attempt = seen.attempt AND known.sequence = seen.sequence
 """
 
-LOST: Final = """
-SELECT DISTINCT known.owner, known.upload_id
-FROM {schema}.leases AS lease
-JOIN {schema}.transfers AS known ON known.worker = lease.worker AND known.kind = 'R'
-WHERE lease.until <= now() AND known.format <= 1
-LIMIT %s
+CLAIM_LOST: Final = """
+UPDATE {schema}.transfers AS known SET due_at = now() + make_interval(secs => %s)
+FROM (
+    SELECT received.owner, received.upload_id, received.transfer_id
+    FROM {schema}.leases AS lease
+    JOIN {schema}.transfers AS received ON received.worker = lease.worker AND received.kind = 'R'
+    WHERE lease.until <= now() AND received.format <= 1
+        AND (received.due_at IS NULL OR received.due_at <= now())
+    LIMIT %s FOR UPDATE OF received SKIP LOCKED
+) AS due
+WHERE known.owner = due.owner AND known.upload_id = due.upload_id
+    AND known.transfer_id = due.transfer_id
+RETURNING known.owner, known.upload_id, known.transfer_id
 """
+"""The same for what a worker received whose lease has run out."""
 
 RELEASE: Final = """
 UPDATE {schema}.transfers AS known SET worker = NULL

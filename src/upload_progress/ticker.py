@@ -122,6 +122,7 @@ class Keeper:
     _suspect_until: float = field(default=0.0, init=False)
     _renewed_at: float | None = field(default=None, init=False)
     _kept_at: float | None = field(default=None, init=False)
+    _untold: Sequence[TransferRecord] = field(default=(), init=False)
 
     async def run(self) -> None:
         """Keep for ever."""
@@ -139,6 +140,7 @@ class Keeper:
         """Renew and sweep once; never raises."""
         self._kept_at = self.clock.monotonic()
         try:
+            await self._tell()
             await self._renew()
             if self.clock.monotonic() < self._suspect_until:
                 await self.on_lapse()
@@ -172,20 +174,30 @@ class Keeper:
             await self._renew()
         if lost:
             ends = [_end_of(as_of(record, now), now) async for record in paced(lost)]
+            # A store that does not answer may have taken them all the same.
+            self._untold = ends
             await self.guard.call(lambda: self.store.save(ends))
-            await self._tell(ends)
             self.swept += len(ends)
+            await self._tell()
         return len(overdue)
 
-    async def _tell(self, ends: Sequence[TransferRecord]) -> None:
-        """Tell of those that somebody wants to hear of."""
-        keys = sorted({end.key for end in ends if self.flusher.is_heard(end.owner)})
-        records = await self.guard.call(lambda: self.store.load(*keys)) if keys else []
-        by_key = groupby(sorted(records, key=lambda record: record.key), lambda record: record.key)
+    async def _tell(self) -> None:
+        """Tell of those that the store has taken, and that somebody wants to hear of."""
+        keys = sorted({end.key for end in self._untold if self.flusher.is_heard(end.owner)})
+        known = await self.guard.call(lambda: self.store.load(*keys)) if keys else []
+        ends = set(map(_version, self._untold))
+        taken = {record.key for record in known if _version(record) in ends}
+        self._untold = ()
+        records = sorted((each for each in known if each.key in taken), key=lambda each: each.key)
+        by_key = groupby(records, lambda record: record.key)
         async for key, group in paced(by_key):
             progress = fold(group, now=self.clock.time(), mount_path=self.mount_path)
             assert progress is not None  # noqa: S101  # no group is empty
             self.flusher.post(Update(key.owner, progress))
+
+
+def _version(record: TransferRecord) -> tuple[object, ...]:
+    return record.key, record.transfer_id, record.attempt, record.sequence
 
 
 def _end_of(ended: TransferRecord, now: float) -> TransferRecord:

@@ -9,7 +9,7 @@ The schema is made beforehand: ``upload-progress migrate URL``.
 """
 
 import builtins
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Final, LiteralString, Self
 
@@ -182,8 +182,8 @@ class PostgresStore:
                 records += self._records(upload)
         return records
 
-    async def _load(self, keys: Iterable[Key]) -> builtins.list[builtins.list[Row]]:
-        return uploads_of(await self._run(statements.LOAD, split(keys)))
+    async def _load(self, keys: Collection[Key]) -> builtins.list[builtins.list[Row]]:
+        return uploads_of(await self._run(statements.LOAD, split(keys))) if keys else []
 
     async def list(
         self,
@@ -238,10 +238,12 @@ class PostgresStore:
             found += await self._lost(limit - len(found))
         return found[:limit]
 
-    async def _claim(self, kinds: sql.SQL, limit: int) -> dict[Key, set[str]]:
+    async def _claim(
+        self, limit: int, statement: LiteralString, kinds: sql.SQL | None = None
+    ) -> dict[Key, set[str]]:
         claimed: dict[Key, set[str]] = {}
         for owner, upload_id, transfer_id in await self._run(
-            statements.CLAIM, (AGAIN_SECONDS, limit), kinds
+            statement, (AGAIN_SECONDS, limit), kinds
         ):
             claimed.setdefault((owner, upload_id), set()).add(transfer_id)
         return claimed
@@ -252,15 +254,15 @@ class PostgresStore:
         A transfer that has ended is not the upload: others of it may go on. Only versions that
         were seen are deleted, so that an attempt that begins meanwhile stays.
         """
-        claimed = await self._claim(_ENDED, PORTION)
-        if claimed:
-            gone = [
-                row
-                for upload in await self._load(claimed)
-                if self._is_over(upload, claimed[upload[0].key])
-                for row in upload
-                if row.format <= FORMAT
-            ]
+        claimed = await self._claim(PORTION, statements.CLAIM, _ENDED)
+        gone = [
+            row
+            for upload in await self._load(claimed)
+            if self._is_over(upload, claimed[upload[0].key])
+            for row in upload
+            if row.format <= FORMAT
+        ]
+        if gone:
             await self._run(statements.DROP, versions_of(gone))
         return sum(map(len, claimed.values()))
 
@@ -272,25 +274,24 @@ class PostgresStore:
         return is_final(decided.state) and decided.transfer_id in due
 
     async def _expired(self, limit: int) -> builtins.list[TransferRecord]:
-        claimed = await self._claim(_WAITING, limit)
-        if not claimed:
-            return []
-        return [
-            record
-            for upload in await self._load(claimed)
-            for record in lost(self._records(upload), self.clock.time())
-            if record.transfer_id in claimed[upload[0].key]
-        ]
+        claimed = await self._claim(limit, statements.CLAIM, _WAITING)
+        return [each for rows in await self._load(claimed) for each in self._open(rows, claimed)]
+
+    def _open(
+        self, upload: Sequence[Row], claimed: Mapping[Key, set[str]]
+    ) -> Iterator[TransferRecord]:
+        """Yield those that were claimed: the others are another worker's to end."""
+        for record in lost(self._records(upload), self.clock.time()):
+            if record.transfer_id in claimed[upload[0].key]:
+                yield record
 
     async def _lost(self, limit: int) -> builtins.list[TransferRecord]:
-        keys: builtins.list[Key] = [
-            (row[0], row[1]) for row in await self._run(statements.LOST, (limit,))
-        ]
+        claimed = await self._claim(limit, statements.CLAIM_LOST)
         found: builtins.list[TransferRecord] = []
         stale: builtins.list[Row] = []
-        for upload in await self._load(keys) if keys else ():
+        for upload in await self._load(claimed):
             records = self._records(upload)
-            found += lost(records, self.clock.time())
+            found += self._open(upload, claimed)
             current = {record.transfer_id for record in records}
             is_ended = not records or is_final(deciding(records).state)
             stale += [row for row in upload if is_ended or row.transfer_id not in current]

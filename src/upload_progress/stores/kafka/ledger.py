@@ -69,6 +69,10 @@ class Ledger:
         """How many messages the topic owes."""
         return len(self._debts)
 
+    def alive(self) -> Sequence[str]:
+        """Return the workers whose leases run."""
+        return [worker for worker in self._leases if self.view.is_alive(worker)]
+
     def read(self, message: Message, now: float) -> None:
         """Take in *message*, at *now* in monotonic seconds."""
         key, value, partition = message.key or b"", message.value, message.partition

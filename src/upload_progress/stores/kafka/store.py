@@ -8,7 +8,8 @@ whoever wrote finds it.
 Who wins is decided by the order of the messages in the topic, which all processes see alike, and
 by the rule of all stores; see ``Ledger`` for what the topic then owes. A lease is a message that
 says "alive for so many seconds from now"; each process counts them from when it reads it, so that
-no two clocks are compared. One that starts gives every worker one more lease.
+no two clocks are compared. One that starts gives every worker one more lease. Nobody can claim
+what a dead worker left behind before the others: those who live end it in turns.
 """
 
 import asyncio
@@ -29,6 +30,7 @@ from upload_progress.ports import RecordPage
 from upload_progress.stores.kafka.follower import Follower
 from upload_progress.stores.kafka.ledger import Ledger
 from upload_progress.stores.kafka.messages import lease_key, pack_lease, pack_value, record_key
+from upload_progress.stores.kafka.turns import Turns
 from upload_progress.stores.kafka.view import View
 
 __all__ = ["KafkaStatistics", "KafkaStore"]
@@ -75,6 +77,8 @@ class KafkaStore:
     create_partitions: int | None = field(default=None, kw_only=True)
     _follower: Follower = field(init=False)
     _tasks: TaskGroup | None = field(default=None, init=False)
+    _turns: Turns = field(factory=Turns, init=False)
+    _worker: str | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Prepare the view; nothing is connected."""
@@ -172,14 +176,16 @@ class KafkaStore:
     async def renew(self, worker: str, *, seconds: float) -> None:
         """Prolong the lease of *worker*."""
         self._check()
+        self._worker = worker
         await self._follower.write([Outgoing(lease_key(worker), pack_lease(seconds))])
 
     async def overdue(self, *, limit: int) -> Sequence[TransferRecord]:
         """Return open records whose lease ran out, or that waited too long; drop the ended."""
         self._check()
-        found = await self._follower.ledger.view.overdue(limit=limit)
-        self._follower.ledger.sweep(asyncio.get_running_loop().time())
-        return found
+        ledger, now = self._follower.ledger, asyncio.get_running_loop().time()
+        found = await ledger.view.overdue(limit=limit)
+        ledger.sweep(now)
+        return self._turns.due_to(self._worker, ledger.alive(), found, now)
 
     def statistics(self) -> KafkaStatistics:
         """Return the figures of this moment."""

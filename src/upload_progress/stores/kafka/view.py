@@ -72,6 +72,10 @@ class View(MemoryStore):
         """Tell whether *worker* is known: its lease runs, or it has left something behind."""
         return worker in self._leases
 
+    def is_alive(self, worker: str) -> bool:
+        """Tell whether the lease of *worker* runs."""
+        return self._leases.get(worker, 0.0) > self.clock.time()
+
     def _place(self, entry: Entry, records: Sequence[TransferRecord]) -> None:
         super()._place(entry, records)
         if isinstance(entry.place, str):

@@ -1,0 +1,74 @@
+"""Workers that find what others left behind, all at the same moment."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+
+import anyio
+import pytest
+
+from tests.daemons import Daemon
+from tests.publishers.faults import until
+from tests.stores.records import record
+from upload_progress import ProgressTracker
+from upload_progress.model import ErrorCode
+from upload_progress.postgres_schema import migrate
+
+pytestmark = pytest.mark.anyio
+
+WORKERS = 10
+UPLOADS = 30
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The drivers run on asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture(params=["redis", "postgres", "kafka"])
+async def url(request: pytest.FixtureRequest) -> str:
+    daemon: Daemon = request.getfixturevalue(f"{request.param}_server")
+    if request.param == "postgres":
+        await migrate(daemon.url)
+    return daemon.url
+
+
+async def leave_behind(url: str, owner: str) -> None:
+    """Write what a worker that is dead by now was receiving."""
+    store = ProgressTracker.from_url(url).store
+    assert isinstance(store, AbstractAsyncContextManager)
+    async with store:
+        await store.save(
+            [record(f"left-{number}", owner=owner, worker=owner) for number in range(UPLOADS)]
+        )
+        await store.renew(owner, seconds=-1)
+
+
+@asynccontextmanager
+async def workers(url: str) -> AsyncIterator[list[ProgressTracker]]:
+    trackers = [ProgressTracker.from_url(url) for _ in range(WORKERS)]
+    async with AsyncExitStack() as stack:
+        for tracker in trackers:
+            await stack.enter_async_context(tracker.lifespan())
+        yield trackers
+
+
+async def test_whoever_comes_first_ends_each_upload_once(url: str) -> None:
+    """P09 and P10: all workers were gone, and ten begin at once."""
+    await leave_behind(url, "reaped")
+
+    def known(name: str) -> int:
+        return sum(getattr(tracker.statistics(), name) for tracker in trackers)
+
+    async with workers(url) as trackers:
+        await until(lambda: known("swept") >= UPLOADS)
+        # Whoever would tell it a second time has had the time to.
+        await anyio.sleep(1)
+        ends = (await trackers[0].list(owner="reaped")).uploads
+        counts = known("swept"), known("events_published")
+
+    assert counts == (UPLOADS, UPLOADS)
+    assert len(ends) == UPLOADS
+    assert {each.error.code for each in ends if each.error} == {ErrorCode.WORKER_LOST}
