@@ -60,14 +60,25 @@ def redis(find: FindProgram, *options: str) -> Daemon:
 
 def postgres(find: FindProgram) -> Daemon:
     """Return PostgreSQL, not started; its cluster is made now."""
+    settings = ["-U", "test", "-A", "trust", "-N", "--no-instructions", "--locale=C", "-E", "UTF8"]
+    return _postgres(find, "initdb", *settings)
+
+
+def postgres_standby(find: FindProgram, primary: Daemon) -> Daemon:
+    """Return a hot standby of *primary*, not started; it has what that has now."""
+    line = ["-h", "127.0.0.1", "-p", str(primary.port), "-U", "test"]
+    return _postgres(find, "pg_basebackup", *line, "-c", "fast", "-N", "-R")
+
+
+def _postgres(find: FindProgram, maker: str, *settings: str) -> Daemon:
+    """Return PostgreSQL, not started, on a cluster that the program *maker* makes now."""
     server = find(
         *search("/usr/lib/postgresql/*/bin/postgres", "postgres"), install=debian("postgresql")
     )
     programs, port, folder = Path(server).resolve().parent, free_port(), new_folder("postgres")
     data = str(folder / "data")
-    locale = ["--no-instructions", "--locale=C", "-E", "UTF8"]
     subprocess.run(
-        [str(programs / "initdb"), "-D", data, "-U", "test", "-A", "trust", "-N", *locale],
+        [str(programs / maker), "-D", data, *settings],
         cwd=folder,
         check=True,
         stdout=subprocess.DEVNULL,

@@ -23,13 +23,14 @@ from psycopg_pool import AsyncConnectionPool
 
 from tests.conftest import RequireProgram
 from tests.daemons import Daemon
-from tests.recipes import pgbouncer
+from tests.publishers.faults import until
+from tests.recipes import pgbouncer, postgres_standby
 from tests.services import ProxyTo
 from tests.stores.records import record
 from upload_progress import ProgressTracker
 from upload_progress.errors import InvalidValue, SchemaMissing
 from upload_progress.memory import Retention
-from upload_progress.model import UploadKey
+from upload_progress.model import UploadKey, UploadState
 from upload_progress.postgres_client import MOST, Connections, connected
 from upload_progress.postgres_schema import migrate
 from upload_progress.stores.postgres import PostgresStore
@@ -195,6 +196,37 @@ async def test_a_server_that_only_reads_refuses_and_then_does_not(
     async with PostgresStore.open(migrated_postgres_url) as writing:
         await writing.save([record(sequence=2)])
         assert [each.sequence for each in await writing.load(record().key)] == [2]
+
+
+async def test_a_standby_reads_and_once_it_leads_it_writes(
+    postgres_server: Daemon, require_program: RequireProgram, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S09 and I12: uploads go on, and what they came to is stored after the failover."""
+    await migrate(postgres_server.url)
+    async with PostgresStore.open(postgres_server.url) as primary:
+        await primary.save([record("before")])
+    standby = postgres_standby(require_program, postgres_server).start()
+    try:
+        with anyio.fail_after(SECONDS):
+            tracker = ProgressTracker.from_url(standby.url)
+            async with tracker.lifespan(), await connected(standby.url) as admin:
+                assert (await tracker.get("before", owner="ann")).state is UploadState.RECEIVING
+                async with tracker.track(owner="ann", upload_id="during") as upload:
+                    upload.advance(1)
+                await until(lambda: tracker.statistics().store_failures)
+                await admin.execute("SELECT pg_promote()")
+                await until(lambda: not tracker.statistics().live_uploads)
+            async with PostgresStore.open(standby.url) as leading:
+                [stored] = await leading.load(UploadKey("ann", "during"))
+    finally:
+        standby.stop()
+    said = [each.getMessage().partition(" (")[0] for each in caplog.records]
+
+    assert stored.state is UploadState.COMPLETED
+    assert sorted(said) == [
+        "the event publisher is not available",
+        "the session store is not available",
+    ]
 
 
 async def until_waiting(admin: AsyncConnection[TupleRow], sessions: int) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from tests.conftest import RequireProgram
 from tests.daemons import Daemon
+from tests.recipes import redis
 from tests.stores.records import record
 from upload_progress.errors import InvalidValue
 from upload_progress.model import UploadState
@@ -55,6 +58,37 @@ async def test_a_replica_refuses_and_once_it_leads_it_does_not(
             await admin.replicaof("NO", "ONE")
         await store.save([record(sequence=3)])
         assert plain(await store.load(record().key)) == [record(sequence=3)]
+
+
+async def test_a_server_that_is_loading_is_an_error_and_then_is_not(
+    require_program: RequireProgram,
+) -> None:
+    """S05: LOADING, as after a restart with much to read: here one key in two milliseconds."""
+    slowly = ("--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024")
+    daemon = redis(require_program, *slowly).start()
+    try:
+        async with Redis.from_url(daemon.url) as client:
+            await client.mset({f"key-{number}": number for number in range(2000)})
+            await client.save()
+        daemon.kill()
+        daemon.start()
+        async with RedisStore.open(daemon.url) as store:
+            with pytest.raises((BusyLoadingError, TimeoutError)):
+                await store.save([record()])
+            with anyio.fail_after(SECONDS):
+                while not await tries(store):  # noqa: ASYNC110  # the server tells nobody
+                    await anyio.sleep(0.05)
+            assert plain(await store.load(record().key)) == [record(sequence=2)]
+    finally:
+        daemon.stop()
+
+
+async def tries(store: RedisStore) -> bool:
+    """Save, and return whether that went well."""
+    with suppress(BusyLoadingError, TimeoutError):
+        await store.save([record(sequence=2)])
+        return True
+    return False
 
 
 async def test_who_is_not_let_in_is_told_so_without_secrets(
