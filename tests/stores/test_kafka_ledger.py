@@ -10,6 +10,7 @@ from upload_progress.kafka_access import KafkaAccess
 from upload_progress.kafka_lines import Outgoing, partition_of
 from upload_progress.memory import Retention
 from upload_progress.model import TransferRecord, UploadKey, UploadState
+from upload_progress.pacing import STRETCH
 from upload_progress.stores.kafka import ledger as ledgers
 from upload_progress.stores.kafka.ledger import Ledger
 from upload_progress.stores.kafka.messages import (
@@ -152,6 +153,20 @@ async def test_what_is_over_is_erased_once_and_by_one(
     assert paid(ledger) == []
     ledger.read(Came(key(record), None), 0.0)
     assert ledger.owed == 0
+
+
+async def test_much_that_is_over_is_looked_at_in_parts(
+    ledger: Ledger, record: TransferRecord, clock: FakeClock
+) -> None:
+    end, uploads = ended(record, clock), range(STRETCH + 1)
+    for number in uploads:
+        ledger.read(came(evolve(end, upload_id=f"up-{number}")), 0.0)
+    clock.advance(100)
+    await ledger.view.overdue(limit=9)
+
+    assert ledger.owed == len(uploads)
+    assert [ledger.sweep(0.0) for _ in range(3)] == [True, False, False]
+    assert ledger.owed == len(paid(ledger)) == len(uploads)
 
 
 async def test_before_the_view_is_whole_what_goes_is_not_over(

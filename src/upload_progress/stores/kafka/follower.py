@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import anyio
+from anyio.lowlevel import checkpoint
 from attrs import define, field
 
 from upload_progress.errors import InvalidValue
@@ -25,6 +26,7 @@ _FIRST_REST_SECONDS: Final = 0.1
 _LONGEST_REST_SECONDS: Final = 3.0
 _LOG_EVERY_SECONDS: Final = 30.0
 _PAYMENT: Final = 500
+_STRETCHES: Final = 50
 
 logger: Final[logging.Logger] = logging.getLogger("upload_progress")
 
@@ -110,6 +112,7 @@ class Follower:
                     self.is_fresh = self.ledger.view.is_whole = True
                     self._move()
                 await self._read(reader)
+                await self._sweep()
                 if self._now() - self._asked_at >= _HEARTBEAT_SECONDS:
                     ends = await self._look(reader)
                     await self._pay()
@@ -125,6 +128,13 @@ class Follower:
         for partition in self._positions:
             self._positions[partition] = await reader.position(partition)
         self._move()
+
+    async def _sweep(self) -> None:
+        """Note what the view has dropped: a part of it, if that is much."""
+        left = _STRETCHES
+        while self.ledger.sweep(self._now()) and left:
+            left -= 1
+            await checkpoint()
 
     async def _look(self, reader: KafkaReader, *, is_new: bool = False) -> dict[int, int]:
         """Ask the broker where the topic ends, which is also a sign of life, and how wide it is."""

@@ -14,6 +14,7 @@ Nothing here does any I/O.
 
 import random
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final
 
 from attrs import define, field, frozen
@@ -22,6 +23,7 @@ from upload_progress.entries import advances
 from upload_progress.errors import InvalidValue
 from upload_progress.kafka_lines import Message, Outgoing, partition_of
 from upload_progress.model import TransferRecord
+from upload_progress.pacing import STRETCH
 from upload_progress.stores.kafka.messages import (
     is_later,
     lease_key,
@@ -37,6 +39,8 @@ __all__ = ["MAX_DEBTS", "SPREAD_SECONDS", "Ledger"]
 
 MAX_DEBTS: Final = 100_000
 SPREAD_SECONDS: Final = 5.0
+_LOOKS: Final = 10
+"""How many debts are looked at for each message that may be written."""
 
 _OWN: Final = 1
 
@@ -67,7 +71,7 @@ class Ledger:
     @property
     def owed(self) -> int:
         """How many messages the topic owes."""
-        return len(self._debts)
+        return len(self._debts) + len(self.view.over)
 
     def alive(self) -> Sequence[str]:
         """Return the workers whose leases run."""
@@ -144,14 +148,15 @@ class Ledger:
     def _owe_erasure(self, key: bytes, now: float) -> None:
         self._owe(self._home(key), key, now, is_over=True)
 
-    def sweep(self, now: float) -> None:
-        """Note what the view has dropped since."""
-        over, self.view.over = self.view.over, []
-        for name in over:
-            self._owe_erasure(record_key(*name), now)
+    def sweep(self, now: float) -> bool:
+        """Note a few of those that the view has dropped since; return whether there are more."""
+        over = self.view.over
+        for _ in range(min(STRETCH, len(over))):
+            self._owe_erasure(record_key(*over.pop()), now)
         for worker in [each for each in self._leases if not self.view.is_leased(each)]:
             del self._leases[worker]
             self._owe_erasure(lease_key(worker), now)
+        return bool(over)
 
     def pay(self, now: float, most: int) -> tuple[Sequence[Outgoing], Sequence[Outgoing]]:
         """Return up to about *most* messages that are to be written now: some first, some then.
@@ -160,14 +165,15 @@ class Ledger:
         """
         first: list[Outgoing] = []
         then: list[Outgoing] = []
-        for (partition, key), debt in list(self._debts.items()):
+        # In the order in which they fall due, but for a few seconds.
+        for (partition, key), debt in list(islice(self._debts.items(), most * _LOOKS)):
             if len(first) + len(then) >= most:
                 break
             if debt.due > now:
                 continue
             wanted, home = self._wanted(name_of(key)), self._home(key)
+            del self._debts[partition, key]
             if wanted is None and not debt.is_over:
-                del self._debts[partition, key]
                 continue
             self._debts[partition, key] = _Debt(now + SPREAD_SECONDS, debt.is_over)
             if wanted is not None:

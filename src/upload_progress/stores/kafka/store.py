@@ -184,7 +184,6 @@ class KafkaStore:
         self._check()
         ledger, now = self._follower.ledger, asyncio.get_running_loop().time()
         found = await ledger.view.overdue(limit=limit)
-        ledger.sweep(now)
         return self._turns.due_to(self._worker, ledger.alive(), found, now)
 
     def statistics(self) -> KafkaStatistics:
