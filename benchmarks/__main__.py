@@ -39,6 +39,7 @@ CLAIMS = {
     "recognition": 20,
     "parallel_parts": 21,
     "many_workers": 22,
+    "commits_beside": 23,
 }
 """The files that measure, and the number of the budget that each of them is about."""
 
