@@ -5,13 +5,19 @@ and the raw query, as they came (ASGI 3.0 specification, HTTP connection scope).
 """
 
 from collections.abc import Mapping, MutableMapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
 from attrs import frozen
 
 __all__ = ["Connection"]
+
+
+@lru_cache(maxsize=256)
+def _field(name: str) -> bytes:
+    """Return *name* as servers hand it over."""
+    return name.lower().encode("latin-1")
 
 
 @frozen(eq=False, repr=False)
@@ -42,12 +48,12 @@ class Connection:
 
     def header(self, name: str) -> str | None:
         """Return the first header of that name, in Latin-1; None where there is none."""
-        return next(iter(self.headers(name)), None)
+        values = self._fields.get(_field(name))
+        return values[0].decode("latin-1") if values else None
 
     def headers(self, name: str) -> list[str]:
         """Return every header of that name, in their order."""
-        values = self._fields.get(name.lower().encode("latin-1"), ())
-        return [value.decode("latin-1") for value in values]
+        return [value.decode("latin-1") for value in self._fields.get(_field(name), ())]
 
     @cached_property
     def _fields(self) -> Mapping[bytes, Sequence[bytes]]:
