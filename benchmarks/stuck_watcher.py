@@ -59,7 +59,8 @@ def measure() -> list[Figure]:
     """Count what is held, and time the delivery to the others."""
     own_cpu(-1)
     held(1)
-    once, many = held(1), held(REPORTS)
+    # The first report has nothing to replace: tables have their size from the second on.
+    twice, many = held(2), held(REPORTS)
     alone, beside = Hub(), Hub()
     readers = [(hub, watcher_of(hub)) for hub in (alone, beside)]
     watcher_of(beside)
@@ -82,18 +83,18 @@ def measure() -> list[Figure]:
             what=f"snapshots held after {REPORTS} reports of {UPLOADS} uploads",
             value=many[0],
             unit="snapshots",
-            baseline=once[0],
+            baseline=twice[0],
             budget=f"<= {UPLOADS}: one for each upload",
             holds=many[0] <= UPLOADS,
         ),
         Figure(
-            what="bytes held after them, against after one report of each",
+            what="bytes held after them, against after two reports of each",
             value=many[1],
             unit="B",
-            baseline=once[1],
-            ratio=many[1] / once[1],
+            baseline=twice[1],
+            ratio=many[1] / twice[1],
             budget="ratio <= 1.05",
-            holds=many[1] <= 1.05 * once[1],
+            holds=many[1] <= 1.05 * twice[1],
         ),
         Figure(
             what="delivery to a reader, beside one that is stuck",
