@@ -196,6 +196,18 @@ async def test_transfers_of_several_workers_lose_only_the_dead_ones(store: Postg
     assert await store.overdue(limit=0) == []
 
 
+async def test_who_ends_one_of_an_uploads_transfers_leaves_the_others_to_others(
+    store: PostgresStore,
+) -> None:
+    """P10: each is handed out once, also where both belong to one upload."""
+    await store.save([record(), record(transfer_id="t2")])
+    await store.renew("w", seconds=-1)
+
+    handed = [each.transfer_id for _ in range(3) for each in await store.overdue(limit=1)]
+
+    assert sorted(handed) == ["t", "t2"]
+
+
 async def test_what_ended_by_another_record_is_not_overdue(store: PostgresStore) -> None:
     """Cancelled by a record of who cancelled, beside that of who receives."""
     await store.save([record()])
