@@ -187,9 +187,9 @@ local function save(owner, name, id, tid, value, created)
   outlive(enlist(owner, id, created), ms)
 end
 
-local rows, at, owner, name, id, tid, value, created = ARGV[1], 1
+local rows, row, at, owner, name, id, tid, value, created = ARGV[1], string.rep('>I4c0', 6), 1
 while at <= #rows do
-  owner, name, id, tid, value, created, at = struct.unpack(string.rep('>I4c0', 6), rows, at)
+  owner, name, id, tid, value, created, at = struct.unpack(row, rows, at)
   save(owner, name, id, tid, value, created)
 end
 return 1

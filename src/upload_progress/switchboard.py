@@ -48,6 +48,7 @@ _HASH_BYTES: Final = 16
 
 
 @lru_cache(maxsize=4096)
+@lru_cache(maxsize=4096)
 def key_of(name: str) -> str:
     """Return what an owner or worker is called at a broker: 22 characters of base64url.
 

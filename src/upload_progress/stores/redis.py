@@ -10,6 +10,7 @@ A cluster of Redis spreads owners over ``shards``; all that is an owner's lies i
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import cache
 from hashlib import sha1
 from struct import Struct
 from types import TracebackType
@@ -147,9 +148,8 @@ class RedisStore:
 
     async def _run(self, script: str, shard: int, *args: str | bytes | float) -> Any:  # noqa: ANN401  # what the script returns
         base = f"{self.prefix}:{{{shard}}}"
-        sha = sha1(script.encode(), usedforsecurity=False).hexdigest()
         try:
-            return await self.client.evalsha(sha, 1, base, *args)
+            return await self.client.evalsha(_sha_of(script), 1, base, *args)
         except NoScriptError:
             return await self.client.eval(script, 1, base, *args)
 
@@ -250,6 +250,12 @@ class RedisStore:
         record = unpacked(owner, upload_id, packed) if known else None
         self.spoiled += record is None
         return record
+
+
+@cache
+def _sha_of(script: str) -> str:
+    """Return what Redis calls *script*."""
+    return sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
 def _shards_of(client: Redis | RedisCluster) -> int:
