@@ -24,10 +24,10 @@ from benchmarks.common import ROOT, Figure, child_environment, percentile, run
 from benchmarks.snapshots import snapshot
 from benchmarks.updates import served
 from tests.recipes import postgres
-from upload_progress.flusher import FLUSH_SECONDS
-from upload_progress.postgres_client import connected
-from upload_progress.publishers.postgres import PostgresPublisher
-from upload_progress.wire import event_of
+from upload_progress._model.cloudevents import event_of
+from upload_progress._tracking.flusher import FLUSH_SECONDS
+from upload_progress.backends.postgres.client import connected
+from upload_progress.backends.postgres.publisher import PostgresPublisher
 
 CLAIM = "commits of an application beside events in PostgreSQL"
 WORKERS = 2

@@ -21,10 +21,10 @@ from benchmarks.common import CannotRun, Figure, Samples, in_turns, own_cpu, run
 from benchmarks.requests import BODY, application, scope_of, swallow
 from upload_progress import Identity, Limits, ProgressTracker
 from upload_progress.asgi import UploadProgressMiddleware
-from upload_progress.asgi.carried import App
-from upload_progress.asgi.counting import Message, Receive, Scope, Send, counting
+from upload_progress.asgi.receive import Message, Receive, Scope, Send, counting
+from upload_progress.asgi.tracked_request import App
 from upload_progress.connection import Connection
-from upload_progress.throttle import DEFAULT_POLICY, Meter
+from upload_progress.throttling import DEFAULT_POLICY, Meter
 
 CLAIM = "many uploads at once"
 FEW, MANY = 10, 10_000

@@ -27,9 +27,9 @@ from benchmarks.store_writes import VirtualClock
 from benchmarks.updates import served
 from tests.recipes import redis
 from upload_progress import Limits, ProgressTracker
+from upload_progress._tracking.flusher import FLUSH_SECONDS
 from upload_progress.asgi import UploadProgressMiddleware
-from upload_progress.asgi.counting import Message
-from upload_progress.flusher import FLUSH_SECONDS
+from upload_progress.asgi.receive import Message
 
 CLAIM = "thousands of uploads at two workers"
 FEW, MANY = 50, 5000

@@ -16,7 +16,7 @@ from benchmarks.requests import BODY, OWNER, application, swallow
 from benchmarks.store_writes import VirtualClock
 from upload_progress import MemoryStore, ProgressTracker, TransferRecord, UploadKey
 from upload_progress.asgi import UploadProgressMiddleware
-from upload_progress.asgi.counting import Message, Scope
+from upload_progress.asgi.receive import Message, Scope
 
 CLAIM = "store round trips of an upload in parallel parts"
 SECONDS = 10.0

@@ -17,10 +17,10 @@ from psycopg.rows import TupleRow
 from benchmarks.common import Figure, run
 from benchmarks.updates import Batch, Ways, compared, in_turns, served
 from tests.recipes import postgres
-from upload_progress.postgres_client import connected
-from upload_progress.postgres_schema import migrate
-from upload_progress.stores.postgres import PostgresStore
-from upload_progress.wire import pack_record
+from upload_progress._model.codec import pack_record
+from upload_progress.backends.postgres.client import connected
+from upload_progress.backends.postgres.schema import migrate
+from upload_progress.backends.postgres.store import PostgresStore
 
 CLAIM = "updates a second in PostgreSQL"
 SINGLE_BUDGET, BARE_BUDGET = 20.0, 0.8

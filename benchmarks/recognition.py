@@ -13,9 +13,9 @@ from benchmarks.common import Figure, in_turns, own_cpu, run
 from benchmarks.requests import OWNER, drive, swallow
 from upload_progress import ProgressTracker
 from upload_progress.asgi import UploadProgressMiddleware
-from upload_progress.asgi.counting import Message, Receive, Scope, Send
+from upload_progress.asgi.receive import Message, Receive, Scope, Send
 from upload_progress.connection import Connection
-from upload_progress.transfers import DEFAULT_PROTOCOLS, TransferProtocol
+from upload_progress.protocols import DEFAULT_PROTOCOLS, TransferProtocol
 
 CLAIM = "recognition of uploads in many requests"
 ROUNDS = 400

@@ -15,8 +15,8 @@ from redis.asyncio import Redis
 from benchmarks.common import Figure, run
 from benchmarks.updates import Batch, Ways, compared, in_turns, served
 from tests.recipes import redis
-from upload_progress.stores.redis import RedisStore
-from upload_progress.wire import pack_record
+from upload_progress._model.codec import pack_record
+from upload_progress.backends.redis.store import RedisStore
 
 CLAIM = "updates a second in Redis"
 BUDGET = 4.0

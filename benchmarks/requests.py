@@ -10,8 +10,8 @@ from typing import Any
 
 from upload_progress import Identity, ProgressTracker
 from upload_progress.asgi import UploadProgressMiddleware
-from upload_progress.asgi.counting import Message, Receive, Scope, Send, counting
-from upload_progress.throttle import DEFAULT_POLICY, Meter
+from upload_progress.asgi.receive import Message, Receive, Scope, Send, counting
+from upload_progress.throttling import DEFAULT_POLICY, Meter
 
 BODY = bytes(256 * 1024)
 """What uvicorn hands over at once."""

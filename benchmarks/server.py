@@ -30,12 +30,13 @@ from starlette.applications import Starlette
 from benchmarks.common import own_cpu
 from benchmarks.snapshots import snapshot
 from upload_progress import Identity, Limits, ProgressTracker, UploadProgress
+from upload_progress._fanout.update import Update
+from upload_progress._model.codec import encode_json
 from upload_progress.asgi import UploadProgressMiddleware
-from upload_progress.asgi.carried import App
-from upload_progress.asgi.counting import Receive, Scope, Send
+from upload_progress.asgi.receive import Receive, Scope, Send
+from upload_progress.asgi.tracked_request import App
 from upload_progress.connection import Connection
 from upload_progress.starlette import progress_mount
-from upload_progress.wire import Update, encode_json
 
 MOST = 20_000
 

@@ -16,7 +16,7 @@ import anyio
 
 from benchmarks.common import CannotRun, Figure, child, run
 from upload_progress import Identity, MemoryStore, ProgressTracker
-from upload_progress.model import Arrival, TransferRecord, UploadState, new_upload_id
+from upload_progress._model.models import Arrival, TransferRecord, UploadState, new_upload_id
 
 CLAIM = "memory per session"
 SESSIONS = 100_000

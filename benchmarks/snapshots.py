@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from upload_progress import UploadProgress, UploadState
-from upload_progress.fold import fold
-from upload_progress.model import TransferRecord
+from upload_progress._model.fold import fold
+from upload_progress._model.models import TransferRecord
 
 
 def snapshot() -> UploadProgress:

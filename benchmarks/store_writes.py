@@ -18,9 +18,9 @@ from attrs import define, field, frozen
 from benchmarks.common import Figure, run
 from benchmarks.requests import BODY, OWNER, application, scope_of, swallow
 from upload_progress import MemoryStore, ProgressTracker, TransferRecord
+from upload_progress._fanout.hub import Watcher
 from upload_progress.asgi import UploadProgressMiddleware
-from upload_progress.asgi.counting import Message
-from upload_progress.hub import Watcher
+from upload_progress.asgi.receive import Message
 
 CLAIM = "store writes per upload"
 LONG_SECONDS = 10

@@ -19,7 +19,7 @@ from benchmarks.common import Figure, Samples, run, turned
 from benchmarks.updates import served
 from tests.daemons import Daemon
 from tests.recipes import postgres, redis
-from upload_progress.postgres_schema import migrate
+from upload_progress.backends.postgres.schema import migrate
 
 CLAIM = "an upload with a store"
 SMALL_BYTES = 4 << 20

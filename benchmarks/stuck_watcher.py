@@ -14,8 +14,8 @@ from attrs import evolve
 from benchmarks.common import Figure, in_turns, own_cpu, run
 from benchmarks.requests import OWNER
 from benchmarks.snapshots import snapshot
-from upload_progress.hub import Hub, Watcher
-from upload_progress.wire import Update
+from upload_progress._fanout.hub import Hub, Watcher
+from upload_progress._fanout.update import Update
 
 CLAIM = "a watcher that does not read"
 UPLOADS = 100

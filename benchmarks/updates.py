@@ -15,7 +15,7 @@ from attrs import evolve
 from benchmarks.common import CannotRun, Figure, Samples, turned
 from tests.conftest import program_path
 from tests.daemons import Daemon
-from upload_progress.model import TransferRecord, UploadState
+from upload_progress._model.models import TransferRecord, UploadState
 
 ROUNDS = 60
 NOW = 1_800_000_000.0

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from upload_progress.lifecycle import FINAL_STATES, TRANSITIONS, Signal
-from upload_progress.model import UploadState
-from upload_progress.model import UploadState as S
+from upload_progress._model.models import UploadState
+from upload_progress._model.models import UploadState as S
+from upload_progress._model.state import FINAL_STATES, TRANSITIONS, Signal
 
 HALF_WIDTH, HALF_HEIGHT = 62, 22
 PLACES: dict[UploadState, tuple[int, int]] = {

@@ -13,8 +13,8 @@ from docs.backends import backends_table
 from docs.clients import clients_table
 from docs.diagram import states_svg, transitions_table
 from docs.pages import events_page, http_page
-from upload_progress.documents import asyncapi_document, openapi_document
-from upload_progress.starlette.script import component, integrity
+from upload_progress.openapi import asyncapi_document, openapi_document
+from upload_progress.starlette.component import component, integrity
 
 HERE = Path(__file__).parent
 SCRIPT = """\

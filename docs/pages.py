@@ -14,7 +14,7 @@ HTTP_HEAD = """\
 Every call of `progress_mount(tracker, authenticate=…)`, or of `progress_routes` under a mount at
 `/uploads`. The same as an
 [OpenAPI 3.1 document](openapi.json); for another mount path:
-`upload_progress.documents.openapi_document(mount_path="/api/uploads")`.
+`upload_progress.openapi.openapi_document(mount_path="/api/uploads")`.
 
 Errors are `application/problem+json` (RFC 9457). Except for the script, every answer says
 `Cache-Control: no-store`.
@@ -24,7 +24,7 @@ EVENTS_HEAD = """\
 
 The messages of the WebSockets, and the event for brokers. The same as an
 [AsyncAPI 3.1 document](asyncapi.json); for another mount path:
-`upload_progress.documents.asyncapi_document(mount_path="/api/uploads")`.
+`upload_progress.openapi.asyncapi_document(mount_path="/api/uploads")`.
 """
 CLOSE_CODES = """\
 ## Close codes

@@ -14,9 +14,9 @@ from typing import Any
 import uvicorn
 
 from upload_progress import Connection, Identity, ProgressTracker, UploadNotFound
+from upload_progress._model.codec import encode_json
 from upload_progress.asgi import UploadProgressMiddleware
 from upload_progress.identity import CapabilityIdentity
-from upload_progress.wire import encode_json
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -7,8 +7,9 @@ import anyio
 from anyio.abc import TaskStatus
 
 from upload_progress import ProgressTracker, UploadState
-from upload_progress.publishers.memory import MemoryPublisher
-from upload_progress.wire import CloudEvent, encode_json
+from upload_progress._model.cloudevents import CloudEvent
+from upload_progress._model.codec import encode_json
+from upload_progress.backends.memory import MemoryPublisher
 
 publisher = MemoryPublisher()
 tracker = ProgressTracker(publisher=publisher)

@@ -11,8 +11,8 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from attrs import define, field
 
 from upload_progress import UploadProgress
-from upload_progress.ports import Missed
-from upload_progress.wire import CloudEvent, event_of
+from upload_progress._model.cloudevents import CloudEvent, event_of
+from upload_progress.interfaces import Missed
 
 __all__ = ["Feed", "Mail"]
 

@@ -14,14 +14,14 @@ import anyio
 from attrs import define, field
 
 from upload_progress import Limits, MemoryStore, ProgressTracker, Retention, UploadProgress
-from upload_progress.hub import Watcher
+from upload_progress._fanout.hub import Watcher
+from upload_progress._model.models import TransferRecord
+from upload_progress._model.state import is_final
+from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.identity import Identity
-from upload_progress.lifecycle import is_final
-from upload_progress.live import LiveUpload
-from upload_progress.model import TransferRecord
-from upload_progress.parts import Parts
 from upload_progress.testing import FakeClock, FaultyPublisher, FaultyStore
-from upload_progress.throttle import DEFAULT_POLICY, ThrottlePolicy
+from upload_progress.throttling import DEFAULT_POLICY, ThrottlePolicy
+from upload_progress.tracker import Parts
 
 ANN = Identity("ann")
 PASS_SECONDS = 0.1

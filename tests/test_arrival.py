@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from upload_progress.arrival import (
+from upload_progress._model.activity import (
     GULP_BYTES,
     GULP_BYTES_PER_SECOND,
     STREAM_SECONDS,
     WAITED_SECONDS,
     judge_arrival,
 )
-from upload_progress.model import Arrival
+from upload_progress._model.models import Arrival
 
 GULP_SECONDS = GULP_BYTES / GULP_BYTES_PER_SECOND
 

@@ -13,15 +13,15 @@ from tests.asgi.probes import ALICE, Receive, Scope, Send, body
 from tests.asgi.shops import Answer, Blobs, Ranges, Resources, Shop, ask, asked
 from tests.simulation import Simulation
 from upload_progress import Identity, UploadProgress, UploadState
-from upload_progress import bindings as bindings_module
+from upload_progress._model.fold import as_of, fold
+from upload_progress._model.models import Span, TransferRecord
+from upload_progress._tracking import registry as bindings_module
+from upload_progress._tracking.multi_request_upload import AssembledUpload
+from upload_progress._tracking.transfer import Strand
 from upload_progress.asgi import current_upload
-from upload_progress.assembled import AssembledUpload
 from upload_progress.connection import Connection
-from upload_progress.fold import as_of, fold
-from upload_progress.model import Span, TransferRecord
-from upload_progress.strand import Strand
-from upload_progress.throttle import NEVER, Meter
-from upload_progress.transfers import Came, Kind, Outcome, Piece, Tus
+from upload_progress.protocols import Came, Kind, Outcome, Piece, Tus
+from upload_progress.throttling import NEVER, Meter
 
 pytestmark = pytest.mark.anyio
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from upload_progress import InvalidValue, MemoryStore, ProgressTracker, Retention
-from upload_progress.publishers.kafka import KafkaPublisher
-from upload_progress.publishers.redis import RedisPublisher
-from upload_progress.stores.kafka import KafkaStore
-from upload_progress.stores.postgres import PostgresStore
-from upload_progress.stores.redis import RedisStore
+from upload_progress.backends.kafka import KafkaStore
+from upload_progress.backends.kafka.publisher import KafkaPublisher
+from upload_progress.backends.postgres.store import PostgresStore
+from upload_progress.backends.redis.publisher import RedisPublisher
+from upload_progress.backends.redis.store import RedisStore
 
 REDIS = "redis://user:secret@127.0.0.1:1/0"
 

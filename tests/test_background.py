@@ -8,8 +8,8 @@ from anyio.lowlevel import checkpoint
 
 from tests.simulation import deadline
 from upload_progress import ProgressTracker
-from upload_progress.watcher import Watcher
-from upload_progress.wire import Update
+from upload_progress._fanout.subscription import Watcher
+from upload_progress._fanout.update import Update
 
 pytestmark = pytest.mark.anyio
 

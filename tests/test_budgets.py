@@ -25,9 +25,9 @@ from benchmarks import (
 from benchmarks.common import ROOT, child_environment
 from benchmarks.snapshots import snapshot
 from tests.conftest import RequireProgram
-from upload_progress import wire
-from upload_progress.hub import Hub
-from upload_progress.wire import Update
+from upload_progress._fanout.hub import Hub
+from upload_progress._fanout.update import Update
+from upload_progress._model import codec as wire
 
 
 @pytest.fixture(scope="module")

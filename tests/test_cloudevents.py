@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.snapshots import snapshot
-from upload_progress.cloudevents import (
+from upload_progress._model.cloudevents import (
     MAX_EVENT_BYTES,
+    CloudEvent,
     EventStub,
     attributes_of,
     decode_binary,
@@ -19,9 +20,9 @@ from upload_progress.cloudevents import (
     encode_data,
     encode_structured,
     encode_stub,
+    event_of,
 )
-from upload_progress.errors import InvalidValue
-from upload_progress.wire import CloudEvent, event_of
+from upload_progress.exceptions import InvalidValue
 
 WORDS = st.text(st.characters(codec="utf-8"), max_size=20)
 EVENTS = st.builds(

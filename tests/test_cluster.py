@@ -18,7 +18,7 @@ from upload_progress import (
     UploadProgress,
     UploadState,
 )
-from upload_progress.publishers import MemoryPublisher
+from upload_progress.backends import MemoryPublisher
 from upload_progress.testing import FaultyStore
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,7 @@ import logging
 import pytest
 from attrs import define
 
-from upload_progress.complaints import EVERY_SECONDS, Complaints
+from upload_progress._runtime.log_limiter import EVERY_SECONDS, Complaints
 
 
 @define

@@ -10,12 +10,12 @@ import pytest
 
 from tests.lines import Mail
 from tests.simulation import deadline
-from upload_progress.backend import Backend
-from upload_progress.complaints import Complaints
-from upload_progress.correspondence import Correspondence
-from upload_progress.errors import StoreUnavailable
-from upload_progress.letters import ANSWER, Letter, Outcome, pack, read
-from upload_progress.ports import Missed, SystemClock
+from upload_progress._cluster.messages import ANSWER, Letter, Outcome, pack, read
+from upload_progress._cluster.rpc import Correspondence
+from upload_progress._runtime.circuit_breaker import Backend
+from upload_progress._runtime.log_limiter import Complaints
+from upload_progress.exceptions import StoreUnavailable
+from upload_progress.interfaces import Missed, SystemClock
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +27,7 @@ def mail() -> Mail:
 
 @pytest.fixture
 def desk(mail: Mail, monkeypatch: pytest.MonkeyPatch) -> Correspondence:
-    monkeypatch.setattr("upload_progress.correspondence.AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("upload_progress._cluster.rpc.AGAIN_SECONDS", 0.01)
     clock = SystemClock()
     return Correspondence(mail, Backend("the post", clock), lambda: "me", Complaints(clock))
 
@@ -80,7 +80,7 @@ async def test_nobody_is_asked_in_vain(
         assert await desk.ask("you", "cancel", None) is None
         # It rests, and is not asked again at once.
         assert await desk.ask("you", "cancel", None) is None
-        monkeypatch.setattr("upload_progress.correspondence.MOST_ASKED", 0)
+        monkeypatch.setattr("upload_progress._cluster.rpc.MOST_ASKED", 0)
         assert await desk.ask("you", "cancel", None) is None
 
     assert desk.guard.failures == 1
@@ -90,7 +90,7 @@ async def test_nobody_is_asked_in_vain(
 async def test_no_answer_comes_in_time(
     desk: Correspondence, mail: Mail, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("upload_progress.correspondence.ANSWER_SECONDS", 0.02)
+    monkeypatch.setattr("upload_progress._cluster.rpc.ANSWER_SECONDS", 0.02)
     async with open_for_letters(desk, mail):
         assert await desk.ask("you", "cancel", None) is None
     assert await desk.ask("you", "cancel", None) is None
@@ -153,7 +153,7 @@ async def test_letters_nobody_can_read_or_answer_end_nothing(
         mail.put(pack(Letter("works", "3", "you", b"it")))
         mail.put(pack(Letter("unheard of", "4", "you", b"it")))
         await until(lambda: len(mail.sent) == 2)
-        monkeypatch.setattr("upload_progress.correspondence.MOST_ASKED", 0)
+        monkeypatch.setattr("upload_progress._cluster.rpc.MOST_ASKED", 0)
         mail.put(pack(Letter("works", "5", "you", b"it")))
         await until(lambda: desk.spoiled == 2)
 

@@ -12,8 +12,8 @@ from attrs import define, evolve, field
 
 from benchmarks.snapshots import snapshot
 from upload_progress import ProgressTracker
-from upload_progress.watcher import Watcher
-from upload_progress.wire import Update
+from upload_progress._fanout.subscription import Watcher
+from upload_progress._fanout.update import Update
 
 pytestmark = pytest.mark.anyio
 

@@ -17,20 +17,14 @@ from attrs import define, field, fields
 import upload_progress
 from tests.conftest import RequireProgram
 from tests.running import running
-from upload_progress import (
-    Limits,
-    ProgressTracker,
-    Retention,
-    asgi,
-    client,
-    documents,
-    errors,
-    starlette,
-    throttle,
-)
+from upload_progress import Limits, ProgressTracker, Retention, asgi, client, starlette
+from upload_progress import exceptions as errors
+from upload_progress import openapi as documents
+from upload_progress import throttling as throttle
+from upload_progress._model.models import ErrorCode, UploadState
 from upload_progress.asgi import UploadProgressMiddleware
-from upload_progress.cli import commands, exits
-from upload_progress.model import ErrorCode, UploadState
+from upload_progress.cli import commands
+from upload_progress.cli import exit_codes as exits
 from upload_progress.starlette import progress_mount, progress_routes
 
 ROOT = Path(__file__).parent.parent

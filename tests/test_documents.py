@@ -14,11 +14,11 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from docs import diagram
 from docs.generate import generated
-from upload_progress.documents import asyncapi_document, openapi_document, schemas
-from upload_progress.documents.meanings import MEANINGS
-from upload_progress.documents.shapes import CLIENT_MESSAGES, SERVER_MESSAGES
-from upload_progress.lifecycle import TRANSITIONS
-from upload_progress.model import RESERVED_IDS, UploadProgress, UploadState, is_upload_id
+from upload_progress._model.models import RESERVED_IDS, UploadProgress, UploadState, is_upload_id
+from upload_progress._model.state import TRANSITIONS
+from upload_progress.openapi import asyncapi_document, openapi_document, schemas
+from upload_progress.openapi.descriptions import MEANINGS
+from upload_progress.openapi.messages import CLIENT_MESSAGES, SERVER_MESSAGES
 
 DOCS = Path(__file__).parent.parent / "docs"
 Json = dict[str, Any]

@@ -24,14 +24,14 @@ except ImportError as error:
 @pytest.mark.parametrize(
     ("missing", "module", "extra"),
     [
-        ("redis", "upload_progress.redis_client", "redis"),
-        ("redis", "upload_progress.stores.redis", "redis"),
-        ("redis", "upload_progress.publishers.redis", "redis"),
-        ("psycopg", "upload_progress.publishers.postgres", "postgres"),
-        ("aio_pika", "upload_progress.publishers.rabbitmq", "rabbitmq"),
-        ("psycopg", "upload_progress.postgres_client", "postgres"),
-        ("psycopg", "upload_progress.postgres_schema", "postgres"),
-        ("psycopg", "upload_progress.stores.postgres", "postgres"),
+        ("redis", "upload_progress.backends.redis.client", "redis"),
+        ("redis", "upload_progress.backends.redis.store", "redis"),
+        ("redis", "upload_progress.backends.redis.publisher", "redis"),
+        ("psycopg", "upload_progress.backends.postgres.publisher", "postgres"),
+        ("aio_pika", "upload_progress.backends.rabbitmq", "rabbitmq"),
+        ("psycopg", "upload_progress.backends.postgres.client", "postgres"),
+        ("psycopg", "upload_progress.backends.postgres.schema", "postgres"),
+        ("psycopg", "upload_progress.backends.postgres.store", "postgres"),
     ],
 )
 def test_a_missing_driver_is_named_with_the_line_that_mends_it(

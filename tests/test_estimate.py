@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upload_progress.estimate import HALF_LIFE_SECONDS, MINIMUM_SECONDS, Estimate, eta_seconds
+from upload_progress._model.rate import HALF_LIFE_SECONDS, MINIMUM_SECONDS, Estimate, eta_seconds
 
 
 def steady(rate: float, seconds: float, step: float) -> Estimate:

@@ -22,11 +22,11 @@ from attrs import evolve
 from benchmarks.snapshots import snapshot
 from tests.running import running
 from upload_progress import CloudEvent, UploadState
-from upload_progress.publishers.kafka import KafkaPublisher
-from upload_progress.publishers.postgres import PostgresPublisher
-from upload_progress.publishers.rabbitmq import RabbitPublisher
-from upload_progress.publishers.redis import RedisPublisher
-from upload_progress.wire import event_of
+from upload_progress._model.cloudevents import event_of
+from upload_progress.backends.kafka.publisher import KafkaPublisher
+from upload_progress.backends.postgres.publisher import PostgresPublisher
+from upload_progress.backends.rabbitmq import RabbitPublisher
+from upload_progress.backends.redis.publisher import RedisPublisher
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"

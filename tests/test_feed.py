@@ -11,10 +11,10 @@ import pytest
 from attrs import define, field
 
 from tests.simulation import deadline
-from upload_progress.errors import InvalidValue, NotEntered
-from upload_progress.feed import Feed
-from upload_progress.ports import Missed
-from upload_progress.switchboard import Address
+from upload_progress.backends.pubsub import Feed
+from upload_progress.backends.subscriptions import Address
+from upload_progress.exceptions import InvalidValue, NotEntered
+from upload_progress.interfaces import Missed
 
 pytestmark = pytest.mark.anyio
 

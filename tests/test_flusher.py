@@ -10,7 +10,7 @@ from anyio.lowlevel import checkpoint
 
 from tests.simulation import Simulation, deadline
 from upload_progress import UploadState
-from upload_progress.model import UploadKey
+from upload_progress._model.models import UploadKey
 from upload_progress.testing import Fault, FaultyPublisher, FaultyStore
 
 pytestmark = pytest.mark.anyio

@@ -9,9 +9,15 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upload_progress.fold import as_of, fold, links_of, newest, percent_of, sum_of
-from upload_progress.lifecycle import is_final, is_waiting
-from upload_progress.model import Arrival, ErrorCode, TransferRecord, UploadProgress, UploadState
+from upload_progress._model.fold import as_of, fold, links_of, newest, percent_of, sum_of
+from upload_progress._model.models import (
+    Arrival,
+    ErrorCode,
+    TransferRecord,
+    UploadProgress,
+    UploadState,
+)
+from upload_progress._model.state import is_final, is_waiting
 
 S = UploadState
 NOW = 1000.0

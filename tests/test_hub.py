@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.simulation import deadline
-from upload_progress.errors import QuotaExceeded
-from upload_progress.fold import fold
-from upload_progress.hub import HEARTBEAT_SECONDS, Hub, Watcher
-from upload_progress.model import TransferRecord, UploadState
-from upload_progress.wire import Update
+from upload_progress._fanout.hub import HEARTBEAT_SECONDS, Hub, Watcher
+from upload_progress._fanout.update import Update
+from upload_progress._model.fold import fold
+from upload_progress._model.models import TransferRecord, UploadState
+from upload_progress.exceptions import QuotaExceeded
 
 pytestmark = pytest.mark.anyio
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upload_progress.errors import InvalidValue
+from upload_progress._model.models import new_upload_id
+from upload_progress.exceptions import InvalidValue
 from upload_progress.identity import CAPABILITY_BITS, CapabilityIdentity, Identity, alphabet_bits
-from upload_progress.model import new_upload_id
 
 
 @pytest.mark.parametrize("value", ["", "x" * 513, None, 5, b"ann", "capability:abc"])

@@ -6,7 +6,8 @@ from itertools import product
 
 import pytest
 
-from upload_progress.lifecycle import (
+from upload_progress._model.models import UploadState
+from upload_progress._model.state import (
     FINAL_STATES,
     OPEN_STATES,
     TRANSITIONS,
@@ -17,7 +18,6 @@ from upload_progress.lifecycle import (
     is_waiting,
     next_state,
 )
-from upload_progress.model import UploadState
 
 S = UploadState
 

@@ -8,8 +8,8 @@ from anyio.lowlevel import checkpoint
 
 from tests.simulation import ANN, Simulation
 from upload_progress import UploadState
-from upload_progress.model import TransferRecord, UploadKey
-from upload_progress.recording import arrival_of
+from upload_progress._model.models import TransferRecord, UploadKey
+from upload_progress._tracking.live_upload import arrival_of
 from upload_progress.testing import FaultyStore
 
 pytestmark = pytest.mark.anyio

@@ -6,10 +6,10 @@ import pytest
 from anyio.lowlevel import checkpoint
 from attrs import evolve
 
-from upload_progress.entries import Bucket, Entry
-from upload_progress.memory import COARSE_SECONDS, FULL, MemoryStore, Retention
-from upload_progress.model import TransferRecord, UploadKey, UploadState
-from upload_progress.ports import SessionStore
+from upload_progress._model.models import TransferRecord, UploadKey, UploadState
+from upload_progress.backends.memory import COARSE_SECONDS, FULL, Bucket, Entry, MemoryStore
+from upload_progress.config import Retention
+from upload_progress.interfaces import SessionStore
 from upload_progress.testing import Elapse, FakeClock, StoreContract
 
 pytestmark = pytest.mark.anyio

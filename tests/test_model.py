@@ -9,7 +9,7 @@ from attrs.exceptions import FrozenInstanceError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upload_progress.model import (
+from upload_progress._model.models import (
     RESERVED_IDS,
     TransferRecord,
     UploadKey,

@@ -12,8 +12,8 @@ from attrs import define, field
 
 from tests.simulation import deadline
 from upload_progress import ProgressTracker
-from upload_progress.publishers import MemoryPublisher
-from upload_progress.publishers.redis import RedisPublisher
+from upload_progress.backends import MemoryPublisher
+from upload_progress.backends.redis.publisher import RedisPublisher
 
 pytestmark = pytest.mark.anyio
 
@@ -69,8 +69,8 @@ async def test_a_broker_that_is_not_there_at_the_start_is_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """S01: the application starts."""
-    monkeypatch.setattr("upload_progress.premises.START_SECONDS", 0.01)
-    monkeypatch.setattr("upload_progress.premises.AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("upload_progress._resources.START_SECONDS", 0.01)
+    monkeypatch.setattr("upload_progress._resources.AGAIN_SECONDS", 0.01)
     broker = Broker(troubles=[OSError("dead"), OSError("dead")])
     tracker = ProgressTracker(publisher=broker)
     with deadline():
@@ -87,8 +87,8 @@ async def test_a_broker_that_is_not_there_at_the_start_is_tried_again(
 async def test_a_broker_that_never_comes_does_not_keep_the_application_from_stopping(
     monkeypatch: pytest.MonkeyPatch, trouble: Exception | None
 ) -> None:
-    monkeypatch.setattr("upload_progress.premises.START_SECONDS", 0.01)
-    monkeypatch.setattr("upload_progress.premises.CLOSE_SECONDS", 0.01)
+    monkeypatch.setattr("upload_progress._resources.START_SECONDS", 0.01)
+    monkeypatch.setattr("upload_progress._resources.CLOSE_SECONDS", 0.01)
     broker = Broker(troubles=[trouble])
     tracker = ProgressTracker(publisher=broker)
     with deadline():

@@ -171,10 +171,10 @@ def test_the_floor_plan_bites(module: str, text: str) -> None:
 
 def test_the_floor_plan_lets_a_package_show_what_is_in_it() -> None:
     house = {
-        "upload_progress": "from upload_progress.stores import MemoryStore",
-        "upload_progress.stores": "from .memory import MemoryStore",
-        "upload_progress.stores.memory": "import asyncio\nfrom ..model import UploadId",
-        "upload_progress.model": "",
+        "upload_progress": "from upload_progress.backends import MemoryStore",
+        "upload_progress.backends": "from .memory import MemoryStore",
+        "upload_progress.backends.memory": "import asyncio\nfrom ..model import UploadId",
+        "upload_progress._model.models": "",
     }
 
     assert floor_faults(house) == []

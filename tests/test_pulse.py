@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from upload_progress.pulse import LOOK_SECONDS, Pulse
+from upload_progress._model.activity import LOOK_SECONDS, Pulse
 
 STALL = 30.0
 

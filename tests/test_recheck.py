@@ -8,11 +8,11 @@ from attrs import evolve
 
 from tests.simulation import Simulation, deadline
 from upload_progress import MemoryStore, ProgressTracker, UploadCancelled, UploadState
-from upload_progress.endings import ABORTED, CANCELLED, LOST
-from upload_progress.live import LiveUpload
-from upload_progress.model import TransferRecord, UploadError
-from upload_progress.publishers import MemoryPublisher
-from upload_progress.recheck import Recheck
+from upload_progress._cluster.reconciler import Recheck
+from upload_progress._model.models import TransferRecord, UploadError
+from upload_progress._model.state import ABORTED, CANCELLED, LOST
+from upload_progress._tracking.live_upload import LiveUpload
+from upload_progress.backends import MemoryPublisher
 
 pytestmark = pytest.mark.anyio
 
@@ -116,7 +116,7 @@ async def test_nothing_is_ended_while_the_store_is_away(sim: Simulation) -> None
 
 async def test_all_are_looked_at_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     """A letter may be lost: the post carries none here."""
-    monkeypatch.setattr("upload_progress.recheck.EVERY_SECONDS", 0.01)
+    monkeypatch.setattr("upload_progress._cluster.reconciler.EVERY_SECONDS", 0.01)
     memory = MemoryStore()
     one = ProgressTracker(store=memory, publisher=MemoryPublisher())
     other = ProgressTracker(store=memory, publisher=MemoryPublisher())

@@ -11,16 +11,11 @@ from attrs import define, evolve, field
 
 from tests.lines import Feed
 from tests.simulation import ANN, deadline
-from upload_progress import (
-    MemoryStore,
-    ProgressTracker,
-    UploadProgress,
-    UploadState,
-)
-from upload_progress.hub import Watcher
-from upload_progress.model import TransferRecord
-from upload_progress.ports import Missed
-from upload_progress.relay import Relay
+from upload_progress import MemoryStore, ProgressTracker, UploadProgress, UploadState
+from upload_progress._cluster.follower import Relay
+from upload_progress._fanout.hub import Watcher
+from upload_progress._model.models import TransferRecord
+from upload_progress.interfaces import Missed
 from upload_progress.testing import FakeClock, FaultyStore
 
 pytestmark = pytest.mark.anyio
@@ -69,8 +64,8 @@ class World:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     """Return two workers; nobody waits long."""
-    monkeypatch.setattr("upload_progress.relay.AGAIN_SECONDS", 0.01)
-    monkeypatch.setattr("upload_progress.relay.POLL_SECONDS", 0.02)
+    monkeypatch.setattr("upload_progress._cluster.follower.AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("upload_progress._cluster.follower.POLL_SECONDS", 0.02)
     return World()
 
 
@@ -119,7 +114,7 @@ async def test_a_line_that_ends_is_taken_up_again(world: World) -> None:
 async def test_after_a_break_the_store_is_read(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("upload_progress.relay.POLL_SECONDS", 60.0)
+    monkeypatch.setattr("upload_progress._cluster.follower.POLL_SECONDS", 60.0)
     pending = await announced(world)
     watcher = world.watcher(pending.upload_id)
     async with world.following():
@@ -215,7 +210,7 @@ async def test_the_line_of_who_is_watched_no_more_is_given_up_after_a_while(
         watcher.close()
         await world.relay.poll()
         assert "ann" in world.feed.listening
-        monkeypatch.setattr("upload_progress.relay.LINGER_SECONDS", 0.0)
+        monkeypatch.setattr("upload_progress._cluster.follower.LINGER_SECONDS", 0.0)
         await until(lambda: not world.feed.listening)
 
 
@@ -223,7 +218,7 @@ async def test_the_line_of_who_is_watched_no_more_is_given_up_after_a_while(
 async def test_all_of_an_owners_uploads_are_read_page_by_page(
     world: World, monkeypatch: pytest.MonkeyPatch, pages: int
 ) -> None:
-    monkeypatch.setattr("upload_progress.relay.MOST_PAGES", pages)
+    monkeypatch.setattr("upload_progress._cluster.follower.MOST_PAGES", pages)
     for number in range(130):
         async with world.there.track(owner="ann", upload_id=f"up{number}"):
             pass

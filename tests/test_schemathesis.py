@@ -18,9 +18,9 @@ from schemathesis.specs.openapi.checks import negative_data_rejection, positive_
 from websockets.sync.client import connect
 
 from tests.running import running
-from upload_progress.documents import asyncapi_document, openapi_document
-from upload_progress.documents.shapes import SERVER_MESSAGES, Heartbeat
-from upload_progress.wire import encode_json
+from upload_progress._model.codec import encode_json
+from upload_progress.openapi import asyncapi_document, openapi_document
+from upload_progress.openapi.messages import SERVER_MESSAGES, Heartbeat
 
 ROOT = Path(__file__).parent.parent
 ALICE = {"Authorization": "Basic " + base64.b64encode(b"alice:alice").decode()}

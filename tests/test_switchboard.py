@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upload_progress.cloudevents import (
+from upload_progress._model.cloudevents import (
+    CloudEvent,
     EventStub,
     attributes_of,
     decode_binary,
@@ -14,13 +15,13 @@ from upload_progress.cloudevents import (
     encode_data,
     encode_structured,
     encode_stub,
+    event_of,
 )
-from upload_progress.drivers import explained
-from upload_progress.errors import InvalidValue, MissingExtra
-from upload_progress.fold import fold
-from upload_progress.model import TransferRecord, UploadState
-from upload_progress.ports import Missed
-from upload_progress.switchboard import (
+from upload_progress._model.codec import decode_json, encode_json
+from upload_progress._model.fold import fold
+from upload_progress._model.models import TransferRecord, UploadState
+from upload_progress._runtime.optional import explained
+from upload_progress.backends.subscriptions import (
     EVERYBODY,
     MAX_LETTER_BYTES,
     MAX_LETTERS,
@@ -30,7 +31,8 @@ from upload_progress.switchboard import (
     checked_letter,
     key_of,
 )
-from upload_progress.wire import CloudEvent, decode_json, encode_json, event_of
+from upload_progress.exceptions import InvalidValue, MissingExtra
+from upload_progress.interfaces import Missed
 
 
 def event(sequence: int = 1, owner: str = "ann", upload_id: str = "up") -> CloudEvent:

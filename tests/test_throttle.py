@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upload_progress.errors import InvalidValue
-from upload_progress.throttle import (
+from upload_progress.exceptions import InvalidValue
+from upload_progress.throttling import (
     DEFAULT_POLICY,
     NEVER,
     ByTotal,

@@ -8,10 +8,10 @@ from anyio.lowlevel import checkpoint
 
 from tests.simulation import Simulation
 from upload_progress import UploadState
-from upload_progress.errors import MiddlewareMissing, MissingExtra
-from upload_progress.live import LiveUpload
-from upload_progress.pulse import LOOK_SECONDS
-from upload_progress.ticker import PORTION
+from upload_progress._model.activity import LOOK_SECONDS
+from upload_progress._tracking.live_upload import LiveUpload
+from upload_progress._tracking.ticker import PORTION
+from upload_progress.exceptions import MiddlewareMissing, MissingExtra
 
 pytestmark = pytest.mark.anyio
 

@@ -23,12 +23,12 @@ from upload_progress import (
     UploadNotFound,
     UploadProgress,
     UploadState,
-    reading,
 )
-from upload_progress import backend as backend_module
-from upload_progress.hub import HEARTBEAT_SECONDS
+from upload_progress._fanout.hub import HEARTBEAT_SECONDS
+from upload_progress._model.models import new_upload_id
+from upload_progress._runtime import circuit_breaker as backend_module
+from upload_progress._tracking import reader as reading
 from upload_progress.identity import CapabilityIdentity, Identity
-from upload_progress.model import new_upload_id
 from upload_progress.testing import RecordingPublisher
 
 pytestmark = pytest.mark.anyio

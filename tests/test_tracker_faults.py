@@ -29,14 +29,14 @@ from upload_progress import (
     UploadNotFound,
     UploadState,
 )
-from upload_progress import backend as backend_module
-from upload_progress import flusher as flusher_module
-from upload_progress import outbox as outbox_module
-from upload_progress.lifecycle import is_final
-from upload_progress.live import LiveUpload
-from upload_progress.model import ErrorCode, TransferRecord
+from upload_progress._model.models import ErrorCode, TransferRecord
+from upload_progress._model.state import is_final
+from upload_progress._runtime import circuit_breaker as backend_module
+from upload_progress._tracking import flusher as flusher_module
+from upload_progress._tracking import outbox as outbox_module
+from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.testing import Fault
-from upload_progress.throttle import Gate, ThrottlePolicy
+from upload_progress.throttling import Gate, ThrottlePolicy
 
 pytestmark = pytest.mark.anyio
 
@@ -618,7 +618,7 @@ async def test_ten_thousand_expire_a_portion_at_a_time(
     sim: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What is counted are portions; a busy machine may take long for one.
-    monkeypatch.setattr("upload_progress.backend.CALL_SECONDS", 60.0)
+    monkeypatch.setattr("upload_progress._runtime.circuit_breaker.CALL_SECONDS", 60.0)
     template = await sim.tracker.announce(owner="ann")
     [record] = await sim.memory.load(sim.tracker.key(template.upload_id, "ann"))
     await sim.memory.save([evolve(record, upload_id=f"u{number}") for number in range(10_000)])

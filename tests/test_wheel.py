@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upload_progress.wheel import TimingWheel
+from upload_progress._runtime.timing_wheel import TimingWheel
 
 
 @given(st.lists(st.tuples(st.floats(0, 50), st.floats(0, 3)), max_size=40), st.integers(1, 5))

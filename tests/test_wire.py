@@ -12,9 +12,17 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upload_progress.errors import InvalidValue
-from upload_progress.fold import fold
-from upload_progress.model import (
+from upload_progress._fanout.update import Update
+from upload_progress._model.cloudevents import EVENT_TYPE, event_of
+from upload_progress._model.codec import (
+    decode_json,
+    decode_progress,
+    encode_json,
+    pack_record,
+    unpack_record,
+)
+from upload_progress._model.fold import fold
+from upload_progress._model.models import (
     Arrival,
     ErrorCode,
     Stage,
@@ -23,18 +31,8 @@ from upload_progress.model import (
     UploadProgress,
     UploadState,
 )
-from upload_progress.wire import (
-    DEEPEST_METADATA,
-    EVENT_TYPE,
-    Update,
-    bounded_metadata,
-    decode_json,
-    decode_progress,
-    encode_json,
-    event_of,
-    pack_record,
-    unpack_record,
-)
+from upload_progress._model.validation import DEEPEST_METADATA, bounded_metadata
+from upload_progress.exceptions import InvalidValue
 
 texts = st.text(max_size=20)
 counts = st.integers(0, 2**53 - 1)

@@ -20,9 +20,9 @@ from upload_progress import (
     UploadPage,
     UploadProgress,
 )
-from upload_progress.model import TransferRecord
-from upload_progress.ports import Authenticate, Clock, EventFeed, EventPublisher, SessionStore
-from upload_progress.publishers import MemoryPublisher
+from upload_progress._model.models import TransferRecord
+from upload_progress.backends import MemoryPublisher
+from upload_progress.interfaces import Authenticate, Clock, EventFeed, EventPublisher, SessionStore
 from upload_progress.testing import FakeClock, FaultyPublisher, FaultyStore, RecordingPublisher
 
 

@@ -6,8 +6,25 @@ See ``ProgressTracker`` for where to begin; ``upload_progress.asgi`` for the mid
 
 from importlib.metadata import version
 
+from upload_progress._model.cloudevents import CloudEvent
+from upload_progress._model.models import (
+    Arrival,
+    ErrorCode,
+    Links,
+    Parts,
+    Stage,
+    TransferRecord,
+    UploadError,
+    UploadKey,
+    UploadPage,
+    UploadProgress,
+    UploadState,
+    UploadTotal,
+)
+from upload_progress.backends.memory import MemoryStore
+from upload_progress.config import Limits, Retention
 from upload_progress.connection import Connection
-from upload_progress.errors import (
+from upload_progress.exceptions import (
     InvalidValue,
     MiddlewareMissing,
     MissingExtra,
@@ -26,24 +43,7 @@ from upload_progress.errors import (
     UploadRejected,
 )
 from upload_progress.identity import Identity
-from upload_progress.limits import Limits
-from upload_progress.memory import MemoryStore, Retention
-from upload_progress.model import (
-    Arrival,
-    ErrorCode,
-    Links,
-    Parts,
-    Stage,
-    TransferRecord,
-    UploadError,
-    UploadKey,
-    UploadPage,
-    UploadProgress,
-    UploadState,
-    UploadTotal,
-)
-from upload_progress.statistics import Statistics
-from upload_progress.throttle import (
+from upload_progress.throttling import (
     ByTotal,
     EveryBytes,
     EveryInterval,
@@ -51,9 +51,8 @@ from upload_progress.throttle import (
     Gate,
     ThrottlePolicy,
 )
-from upload_progress.tracker import ProgressTracker
+from upload_progress.tracker import ProgressTracker, Statistics
 from upload_progress.upload import Upload
-from upload_progress.wire import CloudEvent
 
 __version__ = version("upload-progress")
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from attrs import field, frozen
 
-from upload_progress.errors import InvalidValue
+from upload_progress.exceptions import InvalidValue
 
 __all__ = [
     "CAPABILITY_BITS",

@@ -1,35 +1,201 @@
-"""``ProgressTracker``: what an application makes one of, and mounts."""
+"""What a tracker has counted."""
 
 import builtins
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
-from typing import Self, Unpack
+from typing import Protocol, Self, Unpack
 
-from attrs import define, field
+from attrs import define, field, frozen
 
-from upload_progress.assembled import AssembledUpload
+from upload_progress._background import Background
+from upload_progress._cluster.cluster import Cluster
+from upload_progress._cluster.commands import Sessions
+from upload_progress._cluster.reaper import Keeper
+from upload_progress._cluster.rpc import Correspondence
+from upload_progress._cluster.worker import Worker
+from upload_progress._fanout.hub import Hub
+from upload_progress._fanout.subscription import Watcher
+from upload_progress._fanout.update import Update
+from upload_progress._fanout.watch import Watch
+from upload_progress._model.fold import sum_of
+from upload_progress._model.models import (
+    Metadata,
+    UploadKey,
+    UploadPage,
+    UploadProgress,
+    UploadState,
+)
+from upload_progress._model.validation import Described
+from upload_progress._resources import Guards, Premises
+from upload_progress._runtime.log_limiter import Complaints
+from upload_progress._tracking.admission import Reception
+from upload_progress._tracking.flusher import Flusher
+from upload_progress._tracking.live_upload import LiveUpload
+from upload_progress._tracking.multi_request_upload import AssembledUpload
+from upload_progress._tracking.outbox import Outbox
+from upload_progress._tracking.reader import Reader
+from upload_progress._tracking.registry import Registry
+from upload_progress._tracking.ticker import Ticker
 from upload_progress.backends import TrackerSettings, connect
-from upload_progress.checks import check_mount_path, check_stall
-from upload_progress.correspondence import Correspondence
-from upload_progress.description import Described
-from upload_progress.fold import sum_of
-from upload_progress.hub import Hub, Watcher
+from upload_progress.backends.memory import MemoryStore
+from upload_progress.config import Limits, Retention, check_mount_path, check_stall
 from upload_progress.identity import Identity, as_identity
-from upload_progress.limits import Limits
-from upload_progress.live import LiveUpload
-from upload_progress.memory import MemoryStore, Retention
-from upload_progress.model import Metadata, UploadKey, UploadPage, UploadProgress, UploadState
-from upload_progress.parts import Parts
-from upload_progress.ports import Clock, EventFeed, EventPublisher, Post, SessionStore, SystemClock
-from upload_progress.statistics import Statistics
-from upload_progress.throttle import DEFAULT_POLICY, ThrottlePolicy
-from upload_progress.transfers import Piece
+from upload_progress.interfaces import (
+    Clock,
+    EventFeed,
+    EventPublisher,
+    Post,
+    SessionStore,
+    SystemClock,
+)
+from upload_progress.protocols import Piece
+from upload_progress.throttling import DEFAULT_POLICY, ThrottlePolicy
 from upload_progress.upload import Upload
-from upload_progress.watch import Watch
-from upload_progress.wire import Update
-from upload_progress.worker import Worker
 
-__all__ = ["ProgressTracker", "Statistics"]
+__all__ = [
+    "Parts",
+    "ProgressTracker",
+    "Settings",
+    "Statistics",
+]
+
+
+@frozen
+class Statistics:
+    """Figures of one tracker in this process, at one moment.
+
+    Attributes:
+        live_uploads: Being received now, or ended and not yet stored.
+        watchers: Sockets, streams, long polls and ``watch()`` loops.
+        store_writes: Batches stored; ``records_written`` counts what was in them.
+        events_published: Handed to the publisher.
+        updates_delivered: Snapshots put into watchers' slots.
+        store_failures: Calls to the store that failed or took too long.
+        publisher_failures: The same for the publisher.
+        events_heard: Events of other workers that came for watchers here.
+        events_refused: Events that were not of the owner whose channel they came over.
+        letters_spoiled: Letters of other workers that could not be read, or were too many.
+        ends_dropped: Ends that the store never got because it was away for too long.
+        swept: Uploads that expired or lost their worker, ended by this process.
+        untracked: Uploads received without progress, because a limit was reached.
+    """
+
+    live_uploads: int
+    watchers: int
+    store_writes: int
+    records_written: int
+    events_published: int
+    updates_delivered: int
+    store_failures: int
+    publisher_failures: int
+    events_heard: int
+    events_refused: int
+    letters_spoiled: int
+    ends_dropped: int
+    swept: int
+    untracked: int
+
+
+# FROM parts: The parts of a tracker, and how they hang together.
+
+
+class Settings(Protocol):
+    """What a tracker was told, and the parts are built from."""
+
+    store: SessionStore
+    publisher: EventPublisher | None
+    feed: EventFeed | None
+    post: Post | None
+    policy: ThrottlePolicy
+    limits: Limits
+    mount_path: str
+    stall_after_seconds: float
+    source: str
+    clock: Clock
+    hub: Hub
+
+    @property
+    def worker(self) -> str:
+        """The name of this process."""
+
+
+@frozen(eq=False, repr=False, kw_only=True)
+class Parts:
+    """What a ``ProgressTracker`` is made of."""
+
+    hub: Hub
+    registry: Registry
+    flusher: Flusher
+    ticker: Ticker
+    keeper: Keeper
+    background: Background
+    cluster: Cluster
+    reader: Reader
+    sessions: Sessions
+    reception: Reception
+
+    @classmethod
+    def assemble(cls, settings: Settings) -> "Parts":
+        """Put the parts together; nothing runs and nothing connects yet."""
+        store, clock, hub = settings.store, settings.clock, settings.hub
+        limits, path = settings.limits, settings.mount_path
+        guards, complaints = Guards(clock), Complaints(clock)
+        guard = guards.of(store, "the session store")
+        registry = Registry(limits)
+        publishing = guards.of(settings.publisher, "the event publisher")
+        flusher = Flusher(
+            hub=hub,
+            clock=clock,
+            store=store,
+            store_guard=guard,
+            outbox=Outbox(settings.publisher, publishing, settings.source),
+            on_saved=registry.remove,
+            complaints=complaints,
+        )
+        ticker = Ticker(hub, flusher, clock, complaints)
+        flusher.on_sent = ticker.watch
+        keeper = Keeper(clock, store, guard, flusher, path, lambda: settings.worker, complaints)
+        cluster = Cluster.assemble(settings, guards, hub, registry, complaints)
+        keeper.on_lapse = cluster.recheck.everything
+        premises = Premises(guards.resources)
+        background = Background(hub, flusher, ticker, keeper, cluster, premises, complaints)
+        return cls(
+            hub=hub,
+            registry=registry,
+            flusher=flusher,
+            ticker=ticker,
+            keeper=keeper,
+            background=background,
+            cluster=cluster,
+            reader=Reader(registry, store, guard, clock, path),
+            sessions=Sessions(store, guard, flusher, registry, cluster.correspondence, settings),
+            reception=Reception(
+                registry, settings, due=flusher.add, watch=ticker.watch, breathe=background.breathe
+            ),
+        )
+
+    def statistics(self) -> Statistics:
+        """Return the figures of this moment."""
+        flusher = self.flusher
+        return Statistics(
+            live_uploads=len(self.registry),
+            watchers=len(self.hub),
+            store_writes=flusher.writes,
+            records_written=flusher.records,
+            events_published=flusher.outbox.published,
+            updates_delivered=self.hub.delivered,
+            store_failures=flusher.store_guard.failures,
+            publisher_failures=flusher.outbox.guard.failures,
+            events_heard=self.cluster.relay.heard,
+            events_refused=self.cluster.relay.refused,
+            letters_spoiled=self.cluster.correspondence.spoiled,
+            ends_dropped=flusher.dropped,
+            swept=self.keeper.swept,
+            untracked=self.reception.untracked,
+        )
+
+
+# FROM tracker: ``ProgressTracker``: what an application makes one of, and mounts.
 
 
 @define(eq=False, repr=False, kw_only=True)

@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 
 from attrs import define
 
-from upload_progress.description import Described, checked_count, described
+from upload_progress._model.models import Metadata, UploadProgress, UploadState
+from upload_progress._model.validation import Described, checked_count, described
+from upload_progress._tracking.live_upload import LiveUpload
+from upload_progress._tracking.stage import StageHandle
 from upload_progress.identity import Identity
-from upload_progress.live import LiveUpload
-from upload_progress.model import Metadata, UploadProgress, UploadState
-from upload_progress.stages import StageHandle
 
 __all__ = ["Upload"]
 

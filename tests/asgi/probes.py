@@ -13,7 +13,7 @@ from attrs import define, field
 from upload_progress import Identity, ProgressTracker, UploadNotFound, UploadProgress
 from upload_progress.asgi import UploadProgressMiddleware
 from upload_progress.connection import Connection
-from upload_progress.ports import Authenticate
+from upload_progress.interfaces import Authenticate
 
 __all__ = [
     "ALICE",

@@ -15,8 +15,8 @@ from attrs import asdict, define, field
 
 from tests.asgi.probes import ALICE, App, Receive, Scope, Send, alice
 from upload_progress import ProgressTracker, UploadNotFound
+from upload_progress._model.codec import encode_json
 from upload_progress.asgi import UploadProgressMiddleware
-from upload_progress.wire import encode_json
 
 __all__ = ["Served", "app"]
 

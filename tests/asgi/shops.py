@@ -11,8 +11,8 @@ from attrs import define, field
 from tests.asgi.probes import Message, Receive, Scope, Send, Server, alice, body, head
 from upload_progress import ProgressTracker
 from upload_progress.asgi import UploadProgressMiddleware
-from upload_progress.ports import Authenticate
-from upload_progress.transfers import DEFAULT_PROTOCOLS, TransferProtocol
+from upload_progress.interfaces import Authenticate
+from upload_progress.protocols import DEFAULT_PROTOCOLS, TransferProtocol
 
 __all__ = ["Answer", "Blobs", "Bucket", "Drafts", "Ranges", "Resources", "Shop", "ask", "asked"]
 

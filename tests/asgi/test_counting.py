@@ -6,8 +6,8 @@ import pytest
 
 from tests.asgi.probes import Message, Server, body
 from upload_progress import EveryBytes
-from upload_progress.asgi.counting import counting
-from upload_progress.throttle import NEVER, Meter
+from upload_progress.asgi.receive import counting
+from upload_progress.throttling import NEVER, Meter
 
 pytestmark = pytest.mark.anyio
 

@@ -30,9 +30,9 @@ from tests.asgi.probes import (
     until,
 )
 from upload_progress import MemoryStore, ProgressTracker, StoreUnavailable, UploadState
+from upload_progress._model.cloudevents import CloudEvent
 from upload_progress.asgi import current_upload
-from upload_progress.throttle import Gate, ThrottlePolicy
-from upload_progress.wire import CloudEvent
+from upload_progress.throttling import Gate, ThrottlePolicy
 
 pytestmark = pytest.mark.anyio
 

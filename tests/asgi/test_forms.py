@@ -6,8 +6,8 @@ import pytest
 
 from tests.asgi.probes import BIG, body, drink, ended, head, respond, run_through
 from upload_progress import ProgressTracker
-from upload_progress.asgi.counting import Receive, Scope, Send
-from upload_progress.transfers import MULTIPART_LOOK_BYTES
+from upload_progress.asgi.receive import Receive, Scope, Send
+from upload_progress.protocols import MULTIPART_LOOK_BYTES
 
 pytestmark = pytest.mark.anyio
 

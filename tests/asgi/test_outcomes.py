@@ -33,8 +33,8 @@ from tests.asgi.probes import (
     until,
 )
 from upload_progress import ErrorCode, ProgressTracker, UploadProgress, UploadState
+from upload_progress._model.state import FINAL_STATES
 from upload_progress.asgi import UploadProgressMiddleware
-from upload_progress.lifecycle import FINAL_STATES
 
 pytestmark = pytest.mark.anyio
 

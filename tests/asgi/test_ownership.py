@@ -44,11 +44,12 @@ from upload_progress import (
     UploadNotFound,
     UploadState,
 )
-from upload_progress.asgi import UploadProgressMiddleware, asking, current_upload
+from upload_progress._model.models import is_upload_id, new_upload_id
+from upload_progress.asgi import UploadProgressMiddleware, current_upload
+from upload_progress.asgi import authentication as asking
 from upload_progress.connection import Connection
 from upload_progress.identity import CapabilityIdentity
-from upload_progress.model import is_upload_id, new_upload_id
-from upload_progress.ports import Authenticate
+from upload_progress.interfaces import Authenticate
 
 pytestmark = pytest.mark.anyio
 

@@ -9,13 +9,7 @@ import pytest
 
 from tests.asgi.probes import ALICE, Message, Server, body, until
 from tests.asgi.shops import Blobs, Bucket, Drafts, Ranges, Resources, ask, asked
-from upload_progress import (
-    Identity,
-    MemoryStore,
-    ProgressTracker,
-    UploadProgress,
-    UploadState,
-)
+from upload_progress import Identity, MemoryStore, ProgressTracker, UploadProgress, UploadState
 
 pytestmark = pytest.mark.anyio
 

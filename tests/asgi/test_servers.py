@@ -27,7 +27,7 @@ from tests.asgi.served import Served
 from tests.conftest import RequireProgram
 from tests.servers import run_app, run_granian, run_server
 from upload_progress import UploadState
-from upload_progress.model import is_upload_id
+from upload_progress._model.models import is_upload_id
 
 UNDER_TEST = ["uvicorn-httptools", "uvicorn-h11", "hypercorn", "hypercorn-trio", "granian"]
 OURS = {"upload-id", "link"}

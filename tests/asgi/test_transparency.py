@@ -32,7 +32,7 @@ from tests.asgi.probes import (
 from upload_progress import Identity, ProgressTracker
 from upload_progress.asgi import UploadProgressMiddleware
 from upload_progress.connection import Connection
-from upload_progress.ports import Authenticate
+from upload_progress.interfaces import Authenticate
 
 pytestmark = pytest.mark.anyio
 

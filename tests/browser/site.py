@@ -23,7 +23,7 @@ from starlette.staticfiles import StaticFiles
 from tests.browser.npm import HOME
 from upload_progress import Connection, Identity, ProgressTracker
 from upload_progress.asgi import UploadProgressMiddleware, current_upload
-from upload_progress.ports import Authenticate
+from upload_progress.interfaces import Authenticate
 from upload_progress.starlette import bearer, capability, first_of, progress_mount
 
 HOLD_SECONDS = 60

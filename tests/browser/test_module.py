@@ -14,7 +14,7 @@ import pytest
 
 from tests.browser.conftest import ROOT
 from tests.browser.npm import RUN_SECONDS
-from upload_progress.starlette.script import lean
+from upload_progress.starlette.component import lean
 
 FOLDER = ROOT / "src" / "upload_progress" / "static"
 SOURCE = (FOLDER / "upload-progress.js").read_text(encoding="utf-8")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from upload_progress.cli.credentials import Credentials, find_credentials
-from upload_progress.errors import InvalidValue
+from upload_progress.cli.connection import Credentials, find_credentials
+from upload_progress.exceptions import InvalidValue
 
 NETRC = "machine h login ann password s3cret\nmachine empty login ann\n"
 

@@ -23,9 +23,9 @@ from tests.test_behind_nginx import LOCATIONS, nginx, proxied
 from upload_progress import ProgressTracker
 from upload_progress.asgi import UploadProgressMiddleware
 from upload_progress.cli import doctor
-from upload_progress.cli.mends import Fault, mends_of
-from upload_progress.cli.options import Reach
-from upload_progress.errors import UnexpectedAnswer, UploadRejected
+from upload_progress.cli.connection import Reach
+from upload_progress.cli.doctor import Fault, mends_of
+from upload_progress.exceptions import UnexpectedAnswer, UploadRejected
 from upload_progress.starlette import capability, progress_mount
 
 __all__ = ["nginx"]

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from upload_progress import errors
-from upload_progress.cli.exits import code_of, explained, summed_up
+from upload_progress import exceptions as errors
+from upload_progress.cli.exit_codes import code_of, explained, summed_up
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from psycopg.conninfo import make_conninfo
 from tests.daemons import free_port
 from tests.demo_process import COMMAND, DEADLINE_SECONDS
 from upload_progress.cli import commands
-from upload_progress.cli.migrating import CannotMigrate, migrated
-from upload_progress.errors import InvalidValue, NotAllowed, ServerUnreachable
+from upload_progress.cli.migrate import CannotMigrate, migrated
+from upload_progress.exceptions import InvalidValue, NotAllowed, ServerUnreachable
 
 SCHEMA = "by_command"
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from upload_progress.cli.plan import plan
-from upload_progress.errors import InvalidValue
+from upload_progress.cli.put import plan
+from upload_progress.exceptions import InvalidValue
 
 URL = "http://h/files/"
 

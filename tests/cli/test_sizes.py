@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from upload_progress.cli.sizes import parse_size, spelled
-from upload_progress.errors import InvalidValue
+from upload_progress.cli.formatting import parse_size, spelled
+from upload_progress.exceptions import InvalidValue
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import pytest
 from attrs import evolve
 
 from benchmarks.snapshots import snapshot
-from upload_progress.cli.words import Row, clean, duration, figures, result_line, standing
-from upload_progress.model import Arrival, Stage, UploadState
+from upload_progress._model.models import Arrival, Stage, UploadState
+from upload_progress.cli.formatting import Row, clean, duration, figures, result_line, standing
 
 HALF = evolve(snapshot(), bytes_transferred=5000, total_bytes=10_000, eta_seconds=70.4)
 

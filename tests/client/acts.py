@@ -10,8 +10,8 @@ from attrs import define, evolve, field
 
 from benchmarks.snapshots import snapshot
 from upload_progress import UploadProgress, UploadState
+from upload_progress._model.codec import encode_json
 from upload_progress.client import AsyncProgressClient
-from upload_progress.wire import encode_json
 
 Act = Exception | Callable[[httpx2.Request], httpx2.Response]
 URL = "http://server.test"

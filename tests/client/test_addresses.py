@@ -4,8 +4,8 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from upload_progress.client.addresses import mount_of, read_url, target_of, upload_in
-from upload_progress.errors import InvalidValue
+from upload_progress.client.urls import mount_of, read_url, target_of, upload_in
+from upload_progress.exceptions import InvalidValue
 
 
 def test_credentials_are_taken_out_of_a_url_and_never_shown() -> None:

@@ -7,14 +7,14 @@ import httpx2
 import pytest
 
 from tests.client import acts
-from upload_progress.client.answers import (
+from upload_progress.client.responses import (
     MOST_SHOWN_CHARACTERS,
     Refusal,
     failure_of,
     network_failure,
     rejection_of,
 )
-from upload_progress.errors import (
+from upload_progress.exceptions import (
     InvalidValue,
     NotAllowed,
     ServerBusy,

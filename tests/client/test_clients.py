@@ -140,7 +140,7 @@ async def test_a_client_of_ones_own_is_not_closed(url: str) -> None:
 
 @pytest.mark.anyio
 async def test_a_list_of_many_pages_is_one(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("upload_progress.client.asynchronous._PAGE", "1")
+    monkeypatch.setattr("upload_progress.client.async_client._PAGE", "1")
     async with AsyncProgressClient(url, basic=("many", "many")) as client:
         made = [(await client.create(filename=name)).upload_id for name in "abc"]
         page = await client.list()

@@ -3,8 +3,8 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from upload_progress.client.patience import Patience
-from upload_progress.errors import ServerBusy, ServerUnreachable, UploadProgressError
+from upload_progress.client.retry import Patience
+from upload_progress.exceptions import ServerBusy, ServerUnreachable, UploadProgressError
 
 pytestmark = pytest.mark.anyio
 

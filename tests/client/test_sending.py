@@ -13,8 +13,11 @@ import pytest
 
 from tests.client.acts import URL, Act, Play, answer, as_json, client_of, problem, told
 from upload_progress import UploadProgress, UploadState
-from upload_progress.client import AsyncProgressClient, Sent, asynchronous, sending
-from upload_progress.errors import (
+from upload_progress._model.models import ErrorCode, UploadError
+from upload_progress.client import AsyncProgressClient, Sent
+from upload_progress.client import async_client as asynchronous
+from upload_progress.client import upload as sending
+from upload_progress.exceptions import (
     InvalidValue,
     NotAllowed,
     ServerBusy,
@@ -23,7 +26,6 @@ from upload_progress.errors import (
     UploadCancelled,
     UploadRejected,
 )
-from upload_progress.model import ErrorCode, UploadError
 
 pytestmark = pytest.mark.anyio
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from upload_progress.client.sources import SLICE_BYTES, Source, open_source
-from upload_progress.errors import InvalidValue
+from upload_progress.client.files import SLICE_BYTES, Source, open_source
+from upload_progress.exceptions import InvalidValue
 
 pytestmark = pytest.mark.anyio
 

@@ -23,9 +23,9 @@ from tests.client.acts import (
 )
 from upload_progress import UploadProgress, UploadState
 from upload_progress.client import AsyncProgressClient
-from upload_progress.client.patience import Patience
-from upload_progress.client.watching import Watching
-from upload_progress.errors import (
+from upload_progress.client.retry import Patience
+from upload_progress.client.watch import Watching
+from upload_progress.exceptions import (
     NotAllowed,
     ServerBusy,
     ServerUnreachable,

@@ -16,7 +16,7 @@ from httpx2.websockets import AsyncWebSocketSession, WebSocketDisconnect
 
 from tests.simulation import deadline
 from upload_progress import UploadProgress, UploadState
-from upload_progress.wire import decode_progress
+from upload_progress._model.codec import decode_progress
 
 __all__ = ["SECONDS", "Looker", "ended", "looking", "sending", "told_on"]
 

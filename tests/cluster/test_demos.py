@@ -15,7 +15,7 @@ from tests.cluster.lookers import ended, looking, sending, told_on
 from tests.conftest import RequireProgram
 from tests.demo_process import DemoProcess, running_demo
 from upload_progress import UploadState
-from upload_progress.wire import decode_progress
+from upload_progress._model.codec import decode_progress
 
 pytestmark = pytest.mark.anyio
 

@@ -19,8 +19,8 @@ from tests.daemons import Daemon
 from tests.publishers.alarms import clear_memory_alarm, set_memory_alarm
 from tests.simulation import assert_monotonic, deadline
 from upload_progress import ProgressTracker, UploadNotFound, UploadProgress, UploadState
-from upload_progress.backend import LOG_EVERY_SECONDS
-from upload_progress.errors import StoreUnavailable
+from upload_progress._runtime.circuit_breaker import LOG_EVERY_SECONDS
+from upload_progress.exceptions import StoreUnavailable
 
 pytestmark = pytest.mark.anyio
 

@@ -15,8 +15,8 @@ from tests.proxy import Proxy
 from tests.services import ProxyTo
 from tests.simulation import assert_monotonic, deadline
 from upload_progress import ProgressTracker, UploadNotFound, UploadProgress, UploadState
-from upload_progress.errors import StoreUnavailable
-from upload_progress.postgres_schema import migrate
+from upload_progress.backends.postgres.schema import migrate
+from upload_progress.exceptions import StoreUnavailable
 
 pytestmark = pytest.mark.anyio
 

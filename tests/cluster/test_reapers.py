@@ -12,8 +12,8 @@ from tests.daemons import Daemon
 from tests.publishers.faults import until
 from tests.stores.records import record
 from upload_progress import ProgressTracker
-from upload_progress.model import ErrorCode
-from upload_progress.postgres_schema import migrate
+from upload_progress._model.models import ErrorCode
+from upload_progress.backends.postgres.schema import migrate
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.daemons import free_port
 from tests.running import running
-from upload_progress.wire import decode_progress
+from upload_progress._model.codec import decode_progress
 
 ROOT = Path(__file__).parent.parent.parent
 LOOKS = 2000

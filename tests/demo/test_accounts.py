@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from upload_progress.connection import Connection
-from upload_progress.demo.accounts import COOKIE, SESSION_SECONDS, Sessions, is_password
+from upload_progress.demo.sessions import COOKIE, SESSION_SECONDS, Sessions, is_password
 from upload_progress.identity import Identity
 
 NOW = 1_700_000_000.0

@@ -18,7 +18,7 @@ from attrs import define
 from starlette.applications import Starlette
 
 from upload_progress import ProgressTracker, UploadState
-from upload_progress.demo import receiving
+from upload_progress.demo import uploads as receiving
 from upload_progress.demo.app import MOST_BYTES, create_app
 from upload_progress.demo.files import FileSpace
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upload_progress.demo.files import LONGEST_NAME_BYTES, FileSpace, safe_name
-from upload_progress.errors import InvalidValue
+from upload_progress.exceptions import InvalidValue
 
 
 @pytest.mark.parametrize(

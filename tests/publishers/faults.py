@@ -19,13 +19,13 @@ from benchmarks.snapshots import snapshot
 from tests.daemons import Daemon, free_port
 from tests.proxy import Proxy
 from tests.services import ProxyTo
-from upload_progress.errors import InvalidValue, NotEntered
-from upload_progress.ports import Missed
-from upload_progress.publishers.kafka import KafkaPublisher
-from upload_progress.publishers.postgres import PostgresPublisher
-from upload_progress.publishers.rabbitmq import RabbitPublisher
-from upload_progress.publishers.redis import RedisPublisher
-from upload_progress.wire import CloudEvent, event_of
+from upload_progress._model.cloudevents import CloudEvent, event_of
+from upload_progress.backends.kafka.publisher import KafkaPublisher
+from upload_progress.backends.postgres.publisher import PostgresPublisher
+from upload_progress.backends.rabbitmq import RabbitPublisher
+from upload_progress.backends.redis.publisher import RedisPublisher
+from upload_progress.exceptions import InvalidValue, NotEntered
+from upload_progress.interfaces import Missed
 
 __all__ = [
     "FAULT_SECONDS",

@@ -9,13 +9,13 @@ from importlib.abc import MetaPathFinder
 import anyio
 import pytest
 
-from upload_progress.drivers import explained
-from upload_progress.errors import InvalidValue, MissingExtra
-from upload_progress.feed import Feed
-from upload_progress.publishers.kafka import KafkaPublisher
-from upload_progress.publishers.postgres import PostgresPublisher
-from upload_progress.publishers.rabbitmq import RabbitPublisher
-from upload_progress.publishers.redis import RedisPublisher
+from upload_progress._runtime.optional import explained
+from upload_progress.backends.kafka.publisher import KafkaPublisher
+from upload_progress.backends.postgres.publisher import PostgresPublisher
+from upload_progress.backends.pubsub import Feed
+from upload_progress.backends.rabbitmq import RabbitPublisher
+from upload_progress.backends.redis.publisher import RedisPublisher
+from upload_progress.exceptions import InvalidValue, MissingExtra
 
 
 class Absent(MetaPathFinder):
@@ -36,7 +36,7 @@ DRIVERS = [("redis", "redis"), ("postgres", "psycopg"), ("rabbitmq", "aio_pika")
 def test_a_driver_that_is_missing_is_named(
     extra: str, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = f"upload_progress.publishers.{extra}"
+    module = f"upload_progress.backends.{extra}"
     for name in [name for name in sys.modules if name.split(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delitem(sys.modules, module)

@@ -20,15 +20,14 @@ from tests.publishers.faults import (
     told_at_last,
     until,
 )
-from upload_progress.cloudevents import attributes_of, encode_data
-from upload_progress.errors import InvalidValue
-from upload_progress.kafka_lines import KafkaWriter, Outgoing
-from upload_progress.ports import Missed
-from upload_progress.publishers.kafka import ATTRIBUTE_PREFIX, KafkaAccess, KafkaPublisher
-from upload_progress.publishers.kafka import _Line as lines
-from upload_progress.switchboard import key_of
+from upload_progress._model.cloudevents import CloudEvent, attributes_of, encode_data
+from upload_progress.backends.kafka.clients import KafkaWriter, Outgoing
+from upload_progress.backends.kafka.publisher import ATTRIBUTE_PREFIX, KafkaAccess, KafkaPublisher
+from upload_progress.backends.kafka.publisher import _Line as lines
+from upload_progress.backends.subscriptions import key_of
+from upload_progress.exceptions import InvalidValue
+from upload_progress.interfaces import Missed
 from upload_progress.testing import PostContract, PublisherContract
-from upload_progress.wire import CloudEvent
 
 HEARTBEAT_SECONDS = 1.0
 

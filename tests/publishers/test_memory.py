@@ -9,12 +9,12 @@ import anyio
 import pytest
 from attrs import evolve
 
-from upload_progress.model import TransferRecord
-from upload_progress.ports import EventFeed, EventPublisher, Missed, Post
-from upload_progress.publishers import MemoryPublisher
-from upload_progress.publishers.memory import MAX_WAITING
+from upload_progress._model.cloudevents import CloudEvent
+from upload_progress._model.models import TransferRecord
+from upload_progress.backends import MemoryPublisher
+from upload_progress.backends.memory import MAX_WAITING
+from upload_progress.interfaces import EventFeed, EventPublisher, Missed, Post
 from upload_progress.testing import PATIENCE_SECONDS, PostContract, PublisherContract
-from upload_progress.wire import CloudEvent
 
 
 class TestMemoryPost(PostContract):

@@ -23,13 +23,12 @@ from tests.publishers.faults import (
     until,
 )
 from tests.recipes import pgbouncer
-from upload_progress.cloudevents import encode_structured
-from upload_progress.errors import InvalidValue
-from upload_progress.ports import Missed
-from upload_progress.publishers.postgres import MAX_PAYLOAD_BYTES, PostgresPublisher
-from upload_progress.switchboard import key_of
+from upload_progress._model.cloudevents import CloudEvent, encode_structured
+from upload_progress.backends.postgres.publisher import MAX_PAYLOAD_BYTES, PostgresPublisher
+from upload_progress.backends.subscriptions import key_of
+from upload_progress.exceptions import InvalidValue
+from upload_progress.interfaces import Missed
 from upload_progress.testing import PostContract, PublisherContract
-from upload_progress.wire import CloudEvent
 
 
 @pytest.fixture(scope="module")

@@ -22,11 +22,10 @@ from tests.publishers.faults import (
     until,
 )
 from tests.services import ProxyTo
-from upload_progress.cloudevents import attributes_of, encode_data
-from upload_progress.publishers.rabbitmq import ATTRIBUTE_PREFIX, RabbitPublisher
-from upload_progress.switchboard import key_of
+from upload_progress._model.cloudevents import CloudEvent, attributes_of, encode_data
+from upload_progress.backends.rabbitmq import ATTRIBUTE_PREFIX, RabbitPublisher
+from upload_progress.backends.subscriptions import key_of
 from upload_progress.testing import PostContract, PublisherContract
-from upload_progress.wire import CloudEvent
 
 
 @pytest.fixture(scope="module")

@@ -18,12 +18,11 @@ from tests.publishers.faults import (
     told_at_last,
 )
 from tests.services import ProxyTo
-from upload_progress.cloudevents import encode_structured
-from upload_progress.errors import InvalidValue
-from upload_progress.publishers.redis import RedisPublisher
-from upload_progress.switchboard import key_of
+from upload_progress._model.cloudevents import CloudEvent, encode_structured
+from upload_progress.backends.redis.publisher import RedisPublisher
+from upload_progress.backends.subscriptions import key_of
+from upload_progress.exceptions import InvalidValue
 from upload_progress.testing import PostContract, PublisherContract
-from upload_progress.wire import CloudEvent
 
 
 @pytest.fixture(scope="module")

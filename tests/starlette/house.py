@@ -25,7 +25,7 @@ from starlette.routing import Route
 
 from upload_progress import ProgressTracker
 from upload_progress.asgi import UploadProgressMiddleware
-from upload_progress.ports import Authenticate
+from upload_progress.interfaces import Authenticate
 from upload_progress.starlette import basic, progress_mount
 
 __all__ = [

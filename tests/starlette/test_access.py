@@ -17,9 +17,8 @@ from starlette.requests import HTTPConnection
 from tests.starlette.house import as_user, build_app, call, client, http_scope
 from upload_progress import Identity, InvalidValue, ProgressTracker
 from upload_progress.connection import Connection
-from upload_progress.ports import Authenticate
+from upload_progress.interfaces import Authenticate
 from upload_progress.starlette import (
-    access,
     basic,
     bearer,
     capability,
@@ -27,6 +26,7 @@ from upload_progress.starlette import (
     progress_routes,
     user_identity,
 )
+from upload_progress.starlette.auth import authentication as access
 
 pytestmark = pytest.mark.anyio
 

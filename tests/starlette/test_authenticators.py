@@ -16,9 +16,9 @@ from tests.starlette.house import http_scope
 from upload_progress import Identity
 from upload_progress.connection import Connection
 from upload_progress.identity import CapabilityIdentity
-from upload_progress.ports import Authenticate
+from upload_progress.interfaces import Authenticate
 from upload_progress.starlette import basic, bearer, capability, first_of, user_identity
-from upload_progress.starlette.authenticators import challenges_of
+from upload_progress.starlette.auth.authenticators import challenges_of
 
 pytestmark = pytest.mark.anyio
 

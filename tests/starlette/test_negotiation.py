@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from tests.starlette.house import http_scope
 from upload_progress import InvalidValue, UploadState
+from upload_progress._model.fold import fold
+from upload_progress._model.models import TransferRecord, UploadProgress
 from upload_progress.connection import Connection
-from upload_progress.fold import fold
-from upload_progress.model import TransferRecord, UploadProgress
-from upload_progress.starlette.negotiation import (
+from upload_progress.starlette.http import (
     Condition,
     entity_tag,
     list_query,

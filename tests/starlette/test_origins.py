@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.starlette.house import http_scope
 from upload_progress import InvalidValue
 from upload_progress.connection import Connection
-from upload_progress.starlette.origins import Origin, Origins, parse_origin
+from upload_progress.starlette.auth.origins import Origin, Origins, parse_origin
 
 ORIGINS = Origins.of(["https://ok.example", "http://localhost:3000", "capacitor://app"])
 

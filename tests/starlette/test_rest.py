@@ -25,9 +25,9 @@ from tests.starlette.house import (
     until,
 )
 from upload_progress import Limits, ProgressTracker
-from upload_progress.ports import SessionStore
-from upload_progress.starlette import bodies
-from upload_progress.wire import decode_progress
+from upload_progress._model.codec import decode_progress
+from upload_progress.interfaces import SessionStore
+from upload_progress.starlette import messages as bodies
 
 pytestmark = pytest.mark.anyio
 

@@ -23,8 +23,8 @@ from tests.starlette.house import (
 from upload_progress import InvalidValue, MissingExtra, ProgressTracker, UploadProgressError
 from upload_progress.connection import Connection
 from upload_progress.starlette import progress_mount, progress_routes
-from upload_progress.starlette.script import Script
-from upload_progress.starlette.site import Exchange
+from upload_progress.starlette.component import Script
+from upload_progress.starlette.context import Exchange
 
 pytestmark = pytest.mark.anyio
 

@@ -28,8 +28,9 @@ from tests.starlette.house import (
 )
 from upload_progress import Identity, InvalidValue, Limits, ProgressTracker
 from upload_progress.connection import Connection
-from upload_progress.starlette import bearer, session
-from upload_progress.starlette.commands import Command, read_command
+from upload_progress.starlette import bearer
+from upload_progress.starlette import websocket as session
+from upload_progress.starlette.messages import Command, read_command
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ import pytest
 from tests.starlette.house import http_scope
 from upload_progress import Identity
 from upload_progress.connection import Connection
-from upload_progress.starlette.tickets import Admission, Tickets
+from upload_progress.starlette.auth.tickets import Admission, Tickets
 from upload_progress.testing import FakeClock
 
 

@@ -22,8 +22,7 @@ from tests.starlette.house import (
     websocket_scope,
 )
 from upload_progress import Identity, Limits, MemoryStore, ProgressTracker
-from upload_progress.connection import Connection
-from upload_progress.letters import (
+from upload_progress._cluster.messages import (
     CancelPlea,
     Outcome,
     SocketPlea,
@@ -32,9 +31,10 @@ from upload_progress.letters import (
     Who,
     pack,
 )
-from upload_progress.ports import Authenticate
-from upload_progress.publishers import MemoryPublisher
-from upload_progress.starlette.tickets import digest_of
+from upload_progress.backends import MemoryPublisher
+from upload_progress.connection import Connection
+from upload_progress.interfaces import Authenticate
+from upload_progress.starlette.auth.tickets import digest_of
 from upload_progress.testing import FaultyStore
 
 pytestmark = pytest.mark.anyio
@@ -214,7 +214,7 @@ async def test_who_came_in_by_a_ticket_of_another_worker_must_show_it_again(
 async def test_tickets_redeemed_elsewhere_are_kept_for_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("upload_progress.starlette.afar.MOST_TICKETS", 2)
+    monkeypatch.setattr("upload_progress.starlette.auth.tickets.MOST_TICKETS", 2)
     async with workers() as [one, other]:
         for _ in range(4):
             assert await enter(other, await issue(one)) == 101

@@ -6,7 +6,7 @@ from typing import Any
 
 from attrs import evolve
 
-from upload_progress.model import TransferRecord, UploadState
+from upload_progress._model.models import TransferRecord, UploadState
 
 __all__ = ["record"]
 

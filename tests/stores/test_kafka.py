@@ -20,14 +20,14 @@ from anyio import to_thread
 from attrs import evolve
 
 from tests.daemons import Daemon, free_port
-from upload_progress.errors import InvalidValue, MissingExtra, StoreUnavailable
-from upload_progress.kafka_access import KafkaAccess
-from upload_progress.kafka_lines import KafkaReader, KafkaWriter, Message, Outgoing
-from upload_progress.memory import Retention
-from upload_progress.model import TransferRecord, UploadState
-from upload_progress.stores.kafka import KafkaStore
-from upload_progress.stores.kafka import topic as topics
-from upload_progress.stores.kafka.messages import pack_value, record_key
+from upload_progress._model.models import TransferRecord, UploadState
+from upload_progress.backends.kafka import KafkaStore
+from upload_progress.backends.kafka import topics as topics
+from upload_progress.backends.kafka.access import KafkaAccess
+from upload_progress.backends.kafka.clients import KafkaReader, KafkaWriter, Message, Outgoing
+from upload_progress.backends.kafka.messages import pack_value, record_key
+from upload_progress.config import Retention
+from upload_progress.exceptions import InvalidValue, MissingExtra, StoreUnavailable
 from upload_progress.testing import StoreContract
 
 pytestmark = pytest.mark.anyio
@@ -67,7 +67,7 @@ async def store(open_store: Open) -> AsyncIterator[KafkaStore]:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what is owed be paid at once."""
-    module = "upload_progress.stores.kafka"
+    module = "upload_progress.backends.kafka"
     monkeypatch.setattr(f"{module}.ledger.SPREAD_SECONDS", 0.1)
     monkeypatch.setattr(f"{module}.follower._HEARTBEAT_SECONDS", 0.1)
 
@@ -396,8 +396,8 @@ class Absent(MetaPathFinder):
 def test_a_driver_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "aiokafka"]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delitem(sys.modules, "upload_progress.kafka_access")
+    monkeypatch.delitem(sys.modules, "upload_progress.backends.kafka.access")
     monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
 
     with pytest.raises(MissingExtra, match=r"pip install 'upload-progress\[kafka\]'"):
-        importlib.import_module("upload_progress.kafka_access")
+        importlib.import_module("upload_progress.backends.kafka.access")

@@ -5,15 +5,12 @@ from __future__ import annotations
 import pytest
 from attrs import define, evolve
 
-from upload_progress.errors import InvalidValue
-from upload_progress.kafka_access import KafkaAccess
-from upload_progress.kafka_lines import Outgoing, partition_of
-from upload_progress.memory import Retention
-from upload_progress.model import TransferRecord, UploadKey, UploadState
-from upload_progress.pacing import STRETCH
-from upload_progress.stores.kafka import ledger as ledgers
-from upload_progress.stores.kafka.ledger import Ledger
-from upload_progress.stores.kafka.messages import (
+from upload_progress._model.models import TransferRecord, UploadKey, UploadState
+from upload_progress._runtime.yielding import STRETCH
+from upload_progress.backends.kafka import reconciler as ledgers
+from upload_progress.backends.kafka.access import KafkaAccess
+from upload_progress.backends.kafka.clients import Outgoing, partition_of
+from upload_progress.backends.kafka.messages import (
     is_later,
     lease_key,
     name_of,
@@ -23,8 +20,11 @@ from upload_progress.stores.kafka.messages import (
     unpack_lease,
     unpack_value,
 )
-from upload_progress.stores.kafka.topic import check_settings
-from upload_progress.stores.kafka.view import View
+from upload_progress.backends.kafka.reconciler import Ledger
+from upload_progress.backends.kafka.table import View
+from upload_progress.backends.kafka.topics import check_settings
+from upload_progress.config import Retention
+from upload_progress.exceptions import InvalidValue
 from upload_progress.testing import FakeClock
 
 pytestmark = pytest.mark.anyio

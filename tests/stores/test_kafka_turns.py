@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.stores.records import record
-from upload_progress.stores.kafka.turns import TURN_SECONDS, Turns
+from upload_progress.backends.kafka.assignment import TURN_SECONDS, Turns
 
 UPLOADS = [
     record(f"up-{number}", owner=owner) for owner in ("ann", "\udcff") for number in range(99)

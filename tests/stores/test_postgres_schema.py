@@ -11,11 +11,11 @@ from psycopg.rows import TupleRow
 
 from tests.demo_process import COMMAND
 from tests.stores.records import record
-from upload_progress.model import UploadState
-from upload_progress.postgres_client import connected
-from upload_progress.postgres_schema import NEWEST, Migrated, migrate
-from upload_progress.stores.postgres import PostgresStore
-from upload_progress.testing.times import plain
+from upload_progress._model.models import UploadState
+from upload_progress.backends.postgres.client import connected
+from upload_progress.backends.postgres.schema import NEWEST, Migrated, migrate
+from upload_progress.backends.postgres.store import PostgresStore
+from upload_progress.testing.lease_contract import plain
 
 pytestmark = pytest.mark.anyio
 
@@ -114,7 +114,7 @@ async def test_any_name_is_only_a_name(
         await store.renew("w", seconds=-1)
         assert {each.upload_id for each in await store.overdue(limit=9)} == {"up", "waiting"}
         assert len((await store.list("ann")).uploads) == 3
-    kept = await database.execute("SELECT to_regclass('upload_progress.transfers') IS NOT NULL")
+    kept = await database.execute("SELECT to_regclass('upload_progress.protocols') IS NOT NULL")
     assert await kept.fetchone() == (True,)
 
 

@@ -28,12 +28,12 @@ from tests.recipes import pgbouncer, postgres_standby
 from tests.services import ProxyTo
 from tests.stores.records import record
 from upload_progress import ProgressTracker
-from upload_progress.errors import InvalidValue, SchemaMissing
-from upload_progress.memory import Retention
-from upload_progress.model import UploadKey, UploadState
-from upload_progress.postgres_client import MOST, Connections, connected
-from upload_progress.postgres_schema import migrate
-from upload_progress.stores.postgres import PostgresStore
+from upload_progress._model.models import UploadKey, UploadState
+from upload_progress.backends.postgres.client import MOST, Connections, connected
+from upload_progress.backends.postgres.schema import migrate
+from upload_progress.backends.postgres.store import PostgresStore
+from upload_progress.config import Retention
+from upload_progress.exceptions import InvalidValue, SchemaMissing
 
 pytestmark = pytest.mark.anyio
 
@@ -249,7 +249,7 @@ async def test_whoever_gives_up_on_a_lock_leaves_nobody_waiting(
     caplog.set_level(logging.DEBUG)
     await store.save([record()])
     async with await connected(migrated_postgres_url) as other, other.transaction():
-        await other.execute("LOCK TABLE upload_progress.transfers")
+        await other.execute("LOCK TABLE upload_progress.protocols")
         with pytest.raises(TimeoutError):
             await store.save([record(sequence=2)])
         for _ in range(5):
@@ -273,7 +273,7 @@ async def test_a_statement_that_the_server_ends_is_an_error_and_the_next_is_fine
     async with PostgresStore.open(url) as limited:
         await limited.save([record()])
         async with await connected(migrated_postgres_url) as other, other.transaction():
-            await other.execute("LOCK TABLE upload_progress.transfers")
+            await other.execute("LOCK TABLE upload_progress.protocols")
             with pytest.raises(QueryCanceled):
                 await limited.save([record(sequence=2)])
         await limited.save([record(sequence=3)])
@@ -287,7 +287,7 @@ async def test_a_deadlock_is_an_error_and_the_next_is_fine(
     await store.save([record("a"), record("b")])
     url = make_conninfo(migrated_postgres_url, options="-c deadlock_timeout=10ms")
     ended = list[str]()
-    locks = "SELECT FROM upload_progress.transfers WHERE upload_id = %s FOR UPDATE"
+    locks = "SELECT FROM upload_progress.protocols WHERE upload_id = %s FOR UPDATE"
 
     async with await connected(migrated_postgres_url) as other, PostgresStore.open(url) as ours:
 

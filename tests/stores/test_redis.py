@@ -16,13 +16,13 @@ from tests.conftest import RequireProgram
 from tests.daemons import Daemon, free_port
 from tests.services import ProxyTo
 from tests.stores.records import record
-from upload_progress.errors import InvalidValue
-from upload_progress.memory import Retention
-from upload_progress.model import UploadKey, UploadState
-from upload_progress.stores.redis import RedisStore
-from upload_progress.switchboard import key_of
+from upload_progress._model.models import UploadKey, UploadState
+from upload_progress.backends.redis.store import RedisStore
+from upload_progress.backends.subscriptions import key_of
+from upload_progress.config import Retention
+from upload_progress.exceptions import InvalidValue
 from upload_progress.testing import StoreContract
-from upload_progress.testing.times import plain
+from upload_progress.testing.lease_contract import plain
 
 pytestmark = pytest.mark.anyio
 
@@ -149,7 +149,7 @@ async def test_the_index_of_an_owner_forgets_what_expired(client: Redis, store: 
 async def test_a_list_is_gone_through_in_bounded_looks(
     store: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("upload_progress.stores.redis.SCANNED", 4)
+    monkeypatch.setattr("upload_progress.backends.redis.store.SCANNED", 4)
     await store.save([record(f"u{number}", created_at=float(number)) for number in range(10)])
     await store.save([record("wanted", created_at=-1.0, group="g")])
 

@@ -12,8 +12,8 @@ from tests.conftest import RequireProgram
 from tests.daemons import Daemon, free_port
 from tests.recipes import redis
 from tests.stores.records import record
-from upload_progress.model import TransferRecord
-from upload_progress.stores.redis import RedisStore
+from upload_progress._model.models import TransferRecord
+from upload_progress.backends.redis.store import RedisStore
 
 pytestmark = pytest.mark.anyio
 

@@ -17,11 +17,11 @@ from tests.conftest import RequireProgram
 from tests.daemons import Daemon
 from tests.recipes import redis
 from tests.stores.records import record
-from upload_progress.errors import InvalidValue
-from upload_progress.model import UploadState
-from upload_progress.publishers.redis import RedisPublisher
-from upload_progress.stores.redis import RedisStore
-from upload_progress.testing.times import plain
+from upload_progress._model.models import UploadState
+from upload_progress.backends.redis.publisher import RedisPublisher
+from upload_progress.backends.redis.store import RedisStore
+from upload_progress.exceptions import InvalidValue
+from upload_progress.testing.lease_contract import plain
 
 pytestmark = pytest.mark.anyio
 

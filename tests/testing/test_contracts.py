@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from upload_progress.stores import MemoryStore
+from upload_progress.backends import MemoryStore
 
 pytest_plugins = ["pytester"]
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upload_progress.connection import Connection
-from upload_progress.transfers import MULTIPART_LOOK_BYTES, Incoming, multipart_filename, read_head
-from upload_progress.transfers.plain import MAX_GROUP_CHARACTERS, MAX_NAME_CHARACTERS
+from upload_progress.protocols import MULTIPART_LOOK_BYTES, Incoming, multipart_filename, read_head
+from upload_progress.protocols.request_head import MAX_GROUP_CHARACTERS, MAX_NAME_CHARACTERS
 
 NAMES = [
     b"upload-id",

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from upload_progress._model.byte_ranges import covered, end_of, merged, whole_parts
+from upload_progress._model.models import Span
 from upload_progress.connection import Connection
-from upload_progress.model import Span
-from upload_progress.transfers import (
+from upload_progress.protocols import (
     DEFAULT_PROTOCOLS,
     Came,
     ContentRange,
@@ -24,9 +25,8 @@ from upload_progress.transfers import (
     Tus,
     id_of,
 )
-from upload_progress.transfers.content_range import end_of_range, read_range
-from upload_progress.transfers.pieces import MAX_OFFSET, path_of
-from upload_progress.transfers.spans import covered, end_of, merged, whole_parts
+from upload_progress.protocols.base import MAX_OFFSET, path_of
+from upload_progress.protocols.content_range import end_of_range, read_range
 
 NAMES = [
     b"tus-resumable",

@@ -8,22 +8,22 @@ All others pass untouched: no other scope type, no other method, no small body.
 from collections.abc import Collection, Mapping
 from typing import Final, Protocol, runtime_checkable
 
-from upload_progress.asgi.carried import App, CarriedUpload
-from upload_progress.asgi.counting import Receive, Scope, Send
-from upload_progress.complaints import Complaints
+from upload_progress._runtime.log_limiter import Complaints
+from upload_progress._tracking.transfer import Strand
+from upload_progress.asgi.receive import Receive, Scope, Send
+from upload_progress.asgi.tracked_request import App, CarriedUpload
 from upload_progress.connection import Connection
-from upload_progress.errors import InvalidValue, MiddlewareMissing
-from upload_progress.ports import Authenticate
-from upload_progress.strand import Strand
-from upload_progress.throttle import Meter
-from upload_progress.tracker import ProgressTracker
-from upload_progress.transfers import (
+from upload_progress.exceptions import InvalidValue, MiddlewareMissing
+from upload_progress.interfaces import Authenticate
+from upload_progress.protocols import (
     DEFAULT_PROTOCOLS,
     Incoming,
     Piece,
     TransferProtocol,
     read_head,
 )
+from upload_progress.throttling import Meter
+from upload_progress.tracker import ProgressTracker
 from upload_progress.upload import Upload
 
 __all__ = [

@@ -1,16 +1,15 @@
-"""``doctor``: what lies between here and the server, found out by a probe.
+"""The lines that mend a proxy, by what is wrong with it.
 
-The probe is an upload of 1 MiB, sent slowly. When half of it is on its way the doctor stops, and
-asks the server whether any of it has come. If nothing has, something on the way holds requests
-back: nothing else makes a server wait for bytes that were sent seconds ago. So the finding does
-not hang on how fast anything is. That streams and sockets pass is shown by their first word,
-which the server says at once.
+Sources: nginx ``ngx_http_proxy_module`` and its page on WebSocket proxying; Caddy
+``reverse_proxy``; Traefik's buffering middleware and ``responseForwarding``; Apache ``mod_proxy``,
+``mod_proxy_http`` and ``mod_proxy_wstunnel``.
 """
 
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
+from enum import Enum, unique
 from pathlib import PurePosixPath
 from time import monotonic
 from typing import Final
@@ -19,21 +18,75 @@ import anyio
 from attrs import define, field
 from httpx2.websockets import HTTPXWSException
 
-from upload_progress.cli.exits import DONE, FAILED
-from upload_progress.cli.mends import Fault, mends_of
-from upload_progress.cli.options import Reach
-from upload_progress.cli.reaching import open_client
-from upload_progress.cli.sizes import spelled
-from upload_progress.client.addresses import DEFAULT_MOUNT, read_url, target_of
-from upload_progress.client.answers import Refusal, rejection_of
-from upload_progress.client.calls import Calls, reaching
-from upload_progress.client.driver import httpx2
-from upload_progress.client.patience import Patience
-from upload_progress.client.watching import Watching
-from upload_progress.errors import UnexpectedAnswer
-from upload_progress.model import UploadProgress
+from upload_progress._model.models import UploadProgress
+from upload_progress.cli.connection import Reach, open_client
+from upload_progress.cli.exit_codes import DONE, FAILED
+from upload_progress.cli.formatting import spelled
+from upload_progress.client.api import Calls, reaching
+from upload_progress.client.optional import httpx2
+from upload_progress.client.responses import Refusal, rejection_of
+from upload_progress.client.retry import Patience
+from upload_progress.client.urls import DEFAULT_MOUNT, read_url, target_of
+from upload_progress.client.watch import Watching
+from upload_progress.exceptions import UnexpectedAnswer
 
-__all__ = ["PATIENCE_SECONDS", "PROBE_BYTES", "PROBE_NAME", "SKEW_SECONDS", "examine", "told"]
+__all__ = [
+    "Fault",
+    "PATIENCE_SECONDS",
+    "PROBE_BYTES",
+    "PROBE_NAME",
+    "SKEW_SECONDS",
+    "examine",
+    "mends_of",
+    "told",
+]
+
+
+@unique
+class Fault(Enum):
+    """What a proxy can do to uploads and their progress."""
+
+    UPLOAD_HELD_BACK = "It holds requests back until they are whole."
+    STREAM_HELD_BACK = "It holds answers back, so that event streams do not pass."
+    NO_SOCKET = "It does not let WebSockets through."
+
+
+_MENDS: Final[Mapping[Fault, Mapping[str, str]]] = {
+    Fault.UPLOAD_HELD_BACK: {
+        "nginx": "proxy_request_buffering off; proxy_http_version 1.1;",
+        "Caddy": "remove request_buffers from reverse_proxy: without it requests are streamed",
+        "Traefik": "take the buffering middleware off this router",
+        "Apache": "SetEnv proxy-sendchunked 1   (and no SetInputFilter BUFFER, no proxy-sendcl)",
+    },
+    Fault.STREAM_HELD_BACK: {
+        "nginx": "proxy_buffering off; proxy_http_version 1.1; gzip off;",
+        "Caddy": "reverse_proxy … { flush_interval -1 }",
+        "Traefik": "take compress and buffering off this router, or set flushInterval to 1ms",
+        "Apache": "ProxyPass /uploads http://…/uploads flushpackets=on",
+    },
+    Fault.NO_SOCKET: {
+        "nginx": "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; "
+        "proxy_set_header Connection upgrade;",
+        "Caddy": "nothing: WebSockets pass; look further along the way",
+        "Traefik": "nothing: WebSockets pass; look further along the way",
+        "Apache": "ProxyPass /uploads http://…/uploads upgrade=websocket",
+    },
+}
+
+
+def mends_of(fault: Fault) -> list[str]:
+    """Return what mends *fault*, a line for each proxy."""
+    return [f"  {proxy:<9}{mend}" for proxy, mend in _MENDS[fault].items()]
+
+
+# FROM cli.doctor: ``doctor``: what lies between here and the server, found out by a probe.
+#
+# The probe is an upload of 1 MiB, sent slowly. When half of it is on its way the doctor stops, and
+# asks the server whether any of it has come. If nothing has, something on the way holds requests
+# back: nothing else makes a server wait for bytes that were sent seconds ago. So the finding does
+# not hang on how fast anything is. That streams and sockets pass is shown by their first word,
+# which the server says at once.
+#
 
 PROBE_NAME: Final = "upload-progress-probe"
 PROBE_BYTES: Final = 1024 * 1024

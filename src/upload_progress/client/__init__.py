@@ -4,8 +4,8 @@
 blocks. The extra ``client`` holds what they need.
 """
 
-from upload_progress.client.asynchronous import AsyncProgressClient
-from upload_progress.client.blocking import ProgressClient
-from upload_progress.client.sending import Sent
+from upload_progress.client.async_client import AsyncProgressClient
+from upload_progress.client.sync_client import ProgressClient
+from upload_progress.client.upload import Sent
 
 __all__ = ["AsyncProgressClient", "ProgressClient", "Sent"]

@@ -16,15 +16,15 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from upload_progress.asgi import UploadProgressMiddleware
-from upload_progress.demo.accounts import Sessions
-from upload_progress.demo.answers import HANDLERS, NO_FILE, json_answer
-from upload_progress.demo.door import authenticator, users_only
+from upload_progress.demo.authentication import authenticator, users_only
 from upload_progress.demo.files import FileSpace, safe_name
 from upload_progress.demo.pages import page_routes
-from upload_progress.demo.receiving import Receiver
-from upload_progress.demo.stopping import Stop
+from upload_progress.demo.responses import HANDLERS, NO_FILE, json_answer
+from upload_progress.demo.sessions import Sessions
+from upload_progress.demo.shutdown import Stop
+from upload_progress.demo.uploads import Receiver
 from upload_progress.starlette import progress_mount
-from upload_progress.starlette.problems import problem_response
+from upload_progress.starlette.http import problem_response
 from upload_progress.tracker import ProgressTracker
 
 __all__ = ["MOST_BYTES", "create_app"]

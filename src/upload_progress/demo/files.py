@@ -17,7 +17,7 @@ from typing import Final
 
 from attrs import frozen
 
-from upload_progress.errors import InvalidValue
+from upload_progress.exceptions import InvalidValue
 
 __all__ = ["LONGEST_NAME_BYTES", "FileSpace", "StoredFile", "safe_name"]
 

@@ -16,12 +16,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from upload_progress.demo.accounts import COOKIE, SESSION_SECONDS, Sessions, is_password
-from upload_progress.demo.answers import NO_FILE
-from upload_progress.demo.door import is_foreign, user_of
-from upload_progress.ports import Authenticate
-from upload_progress.starlette.problems import FOREIGN_ORIGIN, problem_response
-from upload_progress.starlette.script import component, integrity
+from upload_progress.demo.authentication import is_foreign, user_of
+from upload_progress.demo.responses import NO_FILE
+from upload_progress.demo.sessions import COOKIE, SESSION_SECONDS, Sessions, is_password
+from upload_progress.interfaces import Authenticate
+from upload_progress.starlette.component import component, integrity
+from upload_progress.starlette.http import FOREIGN_ORIGIN, problem_response
 
 __all__ = ["page_routes"]
 

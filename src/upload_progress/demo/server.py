@@ -16,10 +16,10 @@ from typing import Final, NoReturn
 import uvicorn
 from attrs import frozen
 
-from upload_progress.cli.sizes import spelled
+from upload_progress.cli.formatting import spelled
 from upload_progress.demo.app import create_app
-from upload_progress.demo.stopping import Stop
-from upload_progress.errors import UploadProgressError
+from upload_progress.demo.shutdown import Stop
+from upload_progress.exceptions import UploadProgressError
 from upload_progress.tracker import ProgressTracker
 
 __all__ = ["CannotServe", "Settings", "serve"]

@@ -7,13 +7,13 @@ no default for.
 
 from importlib.util import find_spec
 
-from upload_progress.errors import MissingExtra
+from upload_progress.exceptions import MissingExtra
 
 if find_spec("starlette") is None:
     raise MissingExtra("starlette", "starlette")
 
 from upload_progress.asgi import current_upload
-from upload_progress.starlette.authenticators import (
+from upload_progress.starlette.auth.authenticators import (
     basic,
     bearer,
     capability,

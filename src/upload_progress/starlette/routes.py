@@ -6,18 +6,17 @@ from typing import Final
 from starlette.routing import BaseRoute, Match, Mount, Route, WebSocketRoute
 from starlette.types import Scope
 
-from upload_progress.complaints import Complaints
-from upload_progress.errors import InvalidValue
-from upload_progress.ports import Authenticate
-from upload_progress.starlette.access import Door
-from upload_progress.starlette.afar import Sockets, TicketOffice
-from upload_progress.starlette.origins import Origins
-from upload_progress.starlette.rest import Rest
-from upload_progress.starlette.rooms import Rooms
-from upload_progress.starlette.script import Script
-from upload_progress.starlette.site import Handler, Resource, Site
-from upload_progress.starlette.sockets import NoSocket, Socket
-from upload_progress.starlette.tickets import Tickets
+from upload_progress._runtime.log_limiter import Complaints
+from upload_progress.exceptions import InvalidValue
+from upload_progress.interfaces import Authenticate
+from upload_progress.starlette.auth.authentication import Door
+from upload_progress.starlette.auth.origins import Origins
+from upload_progress.starlette.auth.tickets import TicketOffice, Tickets
+from upload_progress.starlette.component import Script
+from upload_progress.starlette.connections import Rooms, Sockets
+from upload_progress.starlette.context import Handler, Resource, Site
+from upload_progress.starlette.endpoints import Rest
+from upload_progress.starlette.websocket import NoSocket, Socket
 from upload_progress.tracker import ProgressTracker
 
 __all__ = ["REVALIDATE_SECONDS", "STREAM_LIFE_SECONDS", "progress_mount", "progress_routes"]

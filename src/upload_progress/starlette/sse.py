@@ -17,16 +17,15 @@ import anyio
 from attrs import define, field
 from starlette.responses import Response
 
-from upload_progress.errors import UploadNotFound
-from upload_progress.hub import Watcher
-from upload_progress.lifecycle import is_final
-from upload_progress.model import UploadState
-from upload_progress.starlette.access import check_id
-from upload_progress.starlette.negotiation import MOST_PER_PAGE, list_query
-from upload_progress.starlette.problems import COMMON_HEADERS
-from upload_progress.starlette.site import Exchange, Site, cancel_when_gone
-from upload_progress.starlette.tickets import Admission
-from upload_progress.wire import Update
+from upload_progress._fanout.hub import Watcher
+from upload_progress._fanout.update import Update
+from upload_progress._model.models import UploadState
+from upload_progress._model.state import is_final
+from upload_progress.exceptions import UploadNotFound
+from upload_progress.starlette.auth.authentication import check_id
+from upload_progress.starlette.auth.tickets import Admission
+from upload_progress.starlette.context import Exchange, Site, cancel_when_gone
+from upload_progress.starlette.http import COMMON_HEADERS, MOST_PER_PAGE, list_query
 
 __all__ = [
     "EVENTS_PER_WRITE",

@@ -11,16 +11,20 @@ plugin. What passes works with ``ProgressTracker``::
 Needs pytest; nothing else in this library imports this module.
 """
 
-from upload_progress.testing.doubles import (
+from upload_progress.testing.fakes import (
     FakeClock,
     Fault,
     FaultyPublisher,
     FaultyStore,
     RecordingPublisher,
 )
-from upload_progress.testing.publishers import PATIENCE_SECONDS, PostContract, PublisherContract
-from upload_progress.testing.stores import StoreContract
-from upload_progress.testing.times import Elapse
+from upload_progress.testing.lease_contract import Elapse
+from upload_progress.testing.publisher_contract import (
+    PATIENCE_SECONDS,
+    PostContract,
+    PublisherContract,
+)
+from upload_progress.testing.store_contract import StoreContract
 
 __all__ = [
     "PATIENCE_SECONDS",

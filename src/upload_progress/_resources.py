@@ -1,0 +1,96 @@
+"""Stores and brokers that have to be entered, and are left when the tracker stops.
+
+Each is held by a task of its own, since what is entered in one task must be left in it. One that
+cannot be entered now does not keep the application from starting: it is tried again, and until
+then counts as not available.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final
+
+import anyio
+from attrs import define, field, frozen
+
+from upload_progress._runtime.circuit_breaker import Backend
+from upload_progress.interfaces import Clock, SelfMending
+
+__all__ = [
+    "AGAIN_SECONDS",
+    "CLOSE_SECONDS",
+    "Guards",
+    "Premises",
+    "Resource",
+    "START_SECONDS",
+]
+
+START_SECONDS: Final = 1.0
+AGAIN_SECONDS: Final = 1.0
+CLOSE_SECONDS: Final = 2.0
+
+
+@frozen(eq=False, repr=False)
+class Resource:
+    """Something to be entered, and what keeps its failures to itself."""
+
+    entered: AbstractAsyncContextManager[object]
+    guard: Backend
+
+
+@define(eq=False, repr=False)
+class Guards:
+    """A guard for each backend: one that is store, publisher and feed at once has one."""
+
+    clock: Clock
+    _guards: dict[int, tuple[object, Backend]] = field(factory=dict, init=False)
+
+    def of(self, backend: object, name: str) -> Backend:
+        """Return the guard of *backend*; the first name that it is given stays."""
+        _, guard = self._guards.setdefault(id(backend), (backend, Backend(name, self.clock)))
+        if isinstance(backend, SelfMending):
+            # One line in the log, whichever half of it finds the broker away.
+            backend.on_break = guard.complain
+        return guard
+
+    @property
+    def resources(self) -> list[Resource]:
+        """Return those that have to be entered."""
+        return [
+            Resource(backend, guard)
+            for backend, guard in self._guards.values()
+            if isinstance(backend, AbstractAsyncContextManager)
+        ]
+
+
+@define(eq=False, repr=False)
+class Premises:
+    """Holds what a tracker needs, from start to stop."""
+
+    resources: Sequence[Resource]
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Hold everything while the block runs; wait a moment for it, and no longer."""
+        stopping, opened = anyio.Event(), [anyio.Event() for _ in self.resources]
+        async with anyio.create_task_group() as tasks:
+            for resource, event in zip(self.resources, opened, strict=True):
+                tasks.start_soon(self._hold, resource, event, stopping)
+            with anyio.move_on_after(START_SECONDS):
+                for event in opened:
+                    await event.wait()
+            try:
+                yield
+            finally:
+                stopping.set()
+                tasks.cancel_scope.deadline = anyio.current_time() + CLOSE_SECONDS
+
+    async def _hold(self, resource: Resource, opened: anyio.Event, stopping: anyio.Event) -> None:
+        while not stopping.is_set():
+            try:
+                async with resource.entered:
+                    opened.set()
+                    await stopping.wait()
+            except Exception as error:  # noqa: BLE001  # whatever a driver raises means: not now
+                resource.guard.failed(error)
+                with anyio.move_on_after(AGAIN_SECONDS):
+                    await stopping.wait()

@@ -1,0 +1,114 @@
+"""A store or broker may be slow, hung or gone; this is what keeps that to itself.
+
+Each call has a time limit. After a failure the backend rests for a while, longer each time
+up to a bound, so that a dead one costs next to nothing and one that comes back is found
+within seconds. It is reported once, then at most every half minute.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import anyio
+from attrs import define, field
+
+from upload_progress.exceptions import StoreUnavailable, UploadProgressError
+from upload_progress.interfaces import Clock
+
+__all__ = [
+    "Backend",
+    "CALL_SECONDS",
+    "FIRST_REST_SECONDS",
+    "LOG_EVERY_SECONDS",
+    "LONGEST_REST_SECONDS",
+]
+
+T = TypeVar("T")
+
+CALL_SECONDS: Final = 1.0
+FIRST_REST_SECONDS: Final = 0.25
+LONGEST_REST_SECONDS: Final = 5.0
+LOG_EVERY_SECONDS: Final = 30.0
+
+logger: Final[logging.Logger] = logging.getLogger("upload_progress")
+
+
+@define
+class Backend:
+    """Guards the calls to one backend.
+
+    Attributes:
+        name: What it is called in the log.
+        failures: How many calls failed or took too long.
+    """
+
+    name: str
+    clock: Clock
+    failures: int = field(default=0, init=False)
+    _rest_seconds: float = field(default=0.0, init=False)
+    _retry_at: float = field(default=0.0, init=False)
+    _logged_at: float | None = field(default=None, init=False)
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether it failed a moment ago, and is not to be asked."""
+        return self.clock.monotonic() < self._retry_at
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last call failed; it may be time to ask again."""
+        return self._rest_seconds > 0
+
+    async def call(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Return the answer to *ask*.
+
+        Raises:
+            StoreUnavailable: It rests, failed, or did not answer within a second.
+        """
+        if self.is_resting:
+            raise StoreUnavailable
+        try:
+            with anyio.fail_after(CALL_SECONDS):
+                answer = await ask()
+        except Exception as error:  # noqa: BLE001  # whatever a driver raises means: not now
+            self.failed(error)
+            raise StoreUnavailable from None
+        except asyncio.CancelledError as error:
+            # Nobody cancelled this task: the driver waited for one of its own that was.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            self.failed(error)
+            raise StoreUnavailable from None
+        self.healed()
+        return answer
+
+    def rouse(self) -> None:
+        """Let it be asked at once: there will be no later."""
+        self._retry_at = 0.0
+
+    def healed(self) -> None:
+        """Take note that it answers."""
+        self._rest_seconds = 0.0
+
+    def failed(self, error: BaseException) -> None:
+        """Take note of a failure, let it rest, and log it once in a while."""
+        self.failures += 1
+        self._rest_seconds = min(
+            max(self._rest_seconds * 2, FIRST_REST_SECONDS), LONGEST_REST_SECONDS
+        )
+        self._retry_at = self.clock.monotonic() + self._rest_seconds
+        self.complain(error)
+
+    def complain(self, error: BaseException) -> None:
+        """Log once in a while that something is wrong with it."""
+        now = self.clock.monotonic()
+        if self._logged_at is None or now - self._logged_at >= LOG_EVERY_SECONDS:
+            self._logged_at = now
+            logger.warning(
+                "%s is not available (%s); uploads go on, their progress may be late",
+                self.name,
+                # What a driver says may hold a password; what we say does not.
+                error if isinstance(error, UploadProgressError) else type(error).__name__,
+            )

@@ -1,0 +1,56 @@
+"""What the application does with an upload after its last byte, step by step."""
+
+from collections.abc import Callable
+from typing import Final
+
+from attrs import define
+
+from upload_progress._model.models import Stage, bounded_text
+from upload_progress._model.validation import MAX_COUNT, checked_count
+from upload_progress.throttling import NEVER, STAGE_POLICY, Meter
+
+__all__ = [
+    "STAGE_NAME_CHARACTERS",
+    "StageHandle",
+]
+
+STAGE_NAME_CHARACTERS: Final = 100
+
+
+@define(eq=False, repr=False)
+class StageHandle:
+    """A stage while it runs; throttled like the bytes were."""
+
+    _name: str
+    _mark_due: Callable[[], None]
+    meter: Meter
+
+    @classmethod
+    def begin(cls, name: str, total: int | None, mark_due: Callable[[], None]) -> "StageHandle":
+        """Return the stage *name* at its beginning.
+
+        Raises:
+            InvalidValue: The total is no whole number from 0 up.
+        """
+        if total is not None:
+            total = checked_count("stage.total", total)
+        meter = Meter(STAGE_POLICY, total)
+        meter.rearm()
+        return cls(bounded_text(name, STAGE_NAME_CHARACTERS), mark_due, meter)
+
+    def advance(self, steps: int = 1) -> None:
+        """Count *steps* more; between two reports this is little more than an addition.
+
+        Raises:
+            InvalidValue: They are no whole number from 0 up.
+        """
+        if self.meter.add(checked_count("stage.steps", steps)):
+            self.meter.gate_bytes = NEVER
+            self._mark_due()
+
+    @property
+    def stage(self) -> Stage:
+        """What is shown of it now."""
+        total = self.meter.total_bytes
+        most = MAX_COUNT if total is None else total
+        return Stage(self._name, min(self.meter.received_bytes, most), total)

@@ -1,0 +1,115 @@
+"""From a URL to a store and a publisher; only the driver that it names is imported."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Final, Protocol, TypedDict, cast
+
+from upload_progress.backends.memory import MemoryPublisher, MemoryStore
+from upload_progress.config import Limits, Retention
+from upload_progress.exceptions import InvalidValue
+from upload_progress.interfaces import Clock, EventPublisher, SessionStore
+from upload_progress.throttling import ThrottlePolicy
+
+__all__ = [
+    "MemoryPublisher",
+    "MemoryStore",
+    "Retention",
+    "TrackerSettings",
+    "connect",
+]
+
+
+class TrackerSettings(TypedDict, total=False):
+    """What ``ProgressTracker`` may be told beside where things are kept."""
+
+    policy: ThrottlePolicy
+    limits: Limits
+    mount_path: str
+    stall_after_seconds: float
+    source: str
+    clock: Clock
+
+
+class _Store(Protocol):
+    @classmethod
+    def open(cls, url: str, *, retention: Retention | None = None) -> SessionStore: ...
+
+
+class _Publisher(Protocol):
+    @classmethod
+    def open(cls, url: str) -> EventPublisher: ...
+
+
+_MEMORY: Final = "memory"
+_REDIS_STORE: Final = "upload_progress.backends.redis.store:RedisStore"
+_REDIS_EVENTS: Final = "upload_progress.backends.redis.publisher:RedisPublisher"
+_POSTGRES_EVENTS: Final = "upload_progress.backends.postgres.publisher:PostgresPublisher"
+_RABBIT_EVENTS: Final = "upload_progress.backends.rabbitmq:RabbitPublisher"
+_POSTGRES_STORE: Final = "upload_progress.backends.postgres.store:PostgresStore"
+_KAFKA_STORE: Final = "upload_progress.backends.kafka:KafkaStore"
+_KAFKA_EVENTS: Final = "upload_progress.backends.kafka.publisher:KafkaPublisher"
+_STORES: Final = {
+    "redis": _REDIS_STORE,
+    "rediss": _REDIS_STORE,
+    "unix": _REDIS_STORE,
+    "postgresql": _POSTGRES_STORE,
+    "postgres": _POSTGRES_STORE,
+    "kafka": _KAFKA_STORE,
+    "kafkas": _KAFKA_STORE,
+}
+_PUBLISHERS: Final = {
+    "redis": _REDIS_EVENTS,
+    "rediss": _REDIS_EVENTS,
+    "unix": _REDIS_EVENTS,
+    "postgresql": _POSTGRES_EVENTS,
+    "postgres": _POSTGRES_EVENTS,
+    "amqp": _RABBIT_EVENTS,
+    "amqps": _RABBIT_EVENTS,
+    "kafka": _KAFKA_EVENTS,
+    "kafkas": _KAFKA_EVENTS,
+}
+
+
+def connect(
+    url: str, events: str | None, retention: Retention | None
+) -> tuple[SessionStore, EventPublisher | None]:
+    """Return the store at *url* and the publisher at *events*; nothing connects yet.
+
+    Raises:
+        InvalidValue: There is nothing for that scheme, or the URL is wrong.
+        MissingExtra: The driver is not installed.
+    """
+    return _store(url, retention), _publisher(url if events is None else events)
+
+
+def _store(url: str, retention: Retention | None) -> SessionStore:
+    if _scheme(url) == _MEMORY:
+        return MemoryStore(retention=retention or Retention())
+    kind = cast("type[_Store]", _found("store URL", url, _STORES))
+    return kind.open(url, retention=retention)
+
+
+def _publisher(url: str) -> EventPublisher | None:
+    if _scheme(url) == _MEMORY:
+        return None
+    return cast("type[_Publisher]", _found("events URL", url, _PUBLISHERS)).open(url)
+
+
+def _scheme(url: str) -> str:
+    return url.partition(":")[0].lower()
+
+
+def _found(what: str, url: str, table: Mapping[str, str]) -> object:
+    path = table.get(_scheme(url))
+    if path is None:
+        known = ", ".join(f"{scheme}:" for scheme in [_MEMORY, *table])
+        # Not the URL itself: there may be a password in it.
+        raise InvalidValue(what, f"must begin with one of {known}")
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
+
+
+# FROM stores: Where sessions are kept. A process on its own needs none but ``MemoryStore``.
+
+
+# FROM publishers: Where events go.

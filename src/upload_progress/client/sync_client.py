@@ -1,0 +1,158 @@
+"""The client for code that blocks: the other one, run by an event loop in a thread."""
+
+import ssl
+from collections.abc import AsyncGenerator, Callable, Collection, Generator
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+from os import PathLike
+from types import TracebackType
+from typing import Self
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from attrs import define, field
+
+from upload_progress._model.models import Metadata, UploadPage, UploadProgress, UploadState
+from upload_progress.client.async_client import (
+    FIRST_PAUSE_SECONDS,
+    RETRIES,
+    AsyncProgressClient,
+    ignore,
+)
+from upload_progress.client.upload import Sent
+
+__all__ = [
+    "ProgressClient",
+]
+
+
+@define(eq=False, repr=False)
+class ProgressClient(AbstractContextManager["ProgressClient"]):
+    """Sends uploads to one server, and follows them; see ``AsyncProgressClient``.
+
+    Use it inside ``with``: it runs an event loop in a thread of its own meanwhile. What it is
+    told to call (``on_progress``, ``on_sent``) is called in that thread.
+
+    Attributes:
+        url: See ``AsyncProgressClient``, as for all of these.
+    """
+
+    url: str
+    token: str | None = field(default=None, kw_only=True)
+    basic: tuple[str, str] | None = field(default=None, kw_only=True)
+    verify: ssl.SSLContext | bool = field(default=True, kw_only=True)
+    retries: int = field(default=RETRIES, kw_only=True)
+    first_pause_seconds: float = field(default=FIRST_PAUSE_SECONDS, kw_only=True)
+    _client: AsyncProgressClient = field(init=False)
+    _portal: BlockingPortal = field(init=False)
+    _stack: ExitStack = field(factory=ExitStack, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Read the URL, and take what is secret out of it.
+
+        Raises:
+            InvalidValue: It is none.
+        """
+        self._client = AsyncProgressClient(
+            self.url,
+            token=self.token,
+            basic=self.basic,
+            verify=self.verify,
+            retries=self.retries,
+            first_pause_seconds=self.first_pause_seconds,
+        )
+        self.url = self._client.url
+
+    def __enter__(self) -> Self:
+        """Start the event loop."""
+        with ExitStack() as stack:
+            self._portal = stack.enter_context(start_blocking_portal("asyncio"))
+            stack.enter_context(self._portal.wrap_async_context_manager(self._client))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the connections, and stop the event loop; what still runs in it is cancelled."""
+        self._stack.__exit__(exc_type, exc, traceback)
+
+    def create(
+        self,
+        *,
+        filename: str | None = None,
+        total_bytes: int | None = None,
+        content_type: str | None = None,
+        group: str | None = None,
+        metadata: Metadata | None = None,
+    ) -> UploadProgress:
+        """Announce an upload: see ``AsyncProgressClient.create``."""
+        return self._portal.call(
+            partial(
+                self._client.create,
+                filename=filename,
+                total_bytes=total_bytes,
+                content_type=content_type,
+                group=group,
+                metadata=metadata,
+            )
+        )
+
+    def put(
+        self,
+        path: str | PathLike[str],
+        url: str,
+        *,
+        upload_id: str | None = None,
+        group: str | None = None,
+        metadata: Metadata | None = None,
+        content_type: str | None = None,
+        chunk_bytes: int | None = None,
+        on_progress: Callable[[UploadProgress], object] = ignore,
+        on_sent: Callable[[int], object] = ignore,
+    ) -> Sent:
+        """Send a file: see ``AsyncProgressClient.put``."""
+        return self._portal.call(
+            partial(
+                self._client.put,
+                path,
+                url,
+                upload_id=upload_id,
+                group=group,
+                metadata=metadata,
+                content_type=content_type,
+                chunk_bytes=chunk_bytes,
+                on_progress=on_progress,
+                on_sent=on_sent,
+            )
+        )
+
+    def watch(
+        self, upload_id: str | None = None, *, group: str | None = None
+    ) -> Generator[UploadProgress]:
+        """Follow uploads: see ``AsyncProgressClient.watch``."""
+        snapshots = self._client.watch(upload_id, group=group)
+        try:
+            while (progress := self._portal.call(_next, snapshots)) is not None:
+                yield progress
+        except GeneratorExit:
+            self._portal.call(snapshots.aclose)
+            raise
+
+    def get(self, upload_id: str) -> UploadProgress:
+        """Return where an upload stands: see ``AsyncProgressClient.get``."""
+        return self._portal.call(self._client.get, upload_id)
+
+    def list(self, *, states: Collection[UploadState] = (), group: str | None = None) -> UploadPage:
+        """Return the caller's uploads: see ``AsyncProgressClient.list``."""
+        return self._portal.call(partial(self._client.list, states=states, group=group))
+
+    def cancel(self, upload_id: str) -> UploadProgress:
+        """Cancel an upload: see ``AsyncProgressClient.cancel``."""
+        return self._portal.call(self._client.cancel, upload_id)
+
+
+async def _next(snapshots: AsyncGenerator[UploadProgress]) -> UploadProgress | None:
+    return await anext(snapshots, None)

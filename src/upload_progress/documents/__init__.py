@@ -1,6 +1,0 @@
-"""Machine-readable descriptions of what this library answers and sends, made from its types."""
-
-from upload_progress.documents.asyncapi import asyncapi_document
-from upload_progress.documents.openapi import openapi_document
-
-__all__ = ["asyncapi_document", "openapi_document"]

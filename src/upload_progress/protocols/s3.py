@@ -1,0 +1,71 @@
+"""S3 multipart: numbered parts in any order and in parallel, put together at the end.
+
+``POST ?uploads`` opens an upload; its id comes in the body of the answer, which nobody here
+reads, so the upload begins with its first part. ``PUT ?partNumber=N&uploadId=ID`` brings a
+part, 1 to 10,000; sent again, it takes the place of the former. ``POST ?uploadId=ID`` puts the
+parts together, ``DELETE ?uploadId=ID`` gives them up. Nothing announces the whole size.
+
+A body that is signed as it streams is longer on the wire than its part: the announced
+``x-amz-decoded-content-length`` is the part's size, and what exceeds it is envelope.
+
+Source: Amazon S3 API reference, UploadPart, CompleteMultipartUpload, AbortMultipartUpload,
+and "Signature calculations for the authorization header: transferring payload in chunks".
+"""
+
+from typing import Final
+
+from upload_progress.connection import Connection
+from upload_progress.protocols.base import Came, Headers, Kind, Outcome, Piece, count_of, is_success
+
+__all__ = [
+    "S3Multipart",
+]
+
+_MOST_PARTS: Final = 10_000
+_MAX_NAME_CHARACTERS: Final = 255
+
+
+class S3Multipart:
+    """Reads multipart uploads."""
+
+    name = "s3"
+    specification = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html"
+
+    def read(self, head: Connection) -> Piece | None:
+        """Return what a request with ``uploadId`` in its query carries."""
+        if b"uploadId=" not in head.scope.get("query_string", b""):
+            return None
+        query = head.query
+        upload_id = query.get("uploadId")
+        if not upload_id:
+            return None
+        resource = f"{head.path}?uploadId={upload_id}"
+        if head.method == "PUT":
+            return self._part(head, resource, count_of(query.get("partNumber")))
+        if head.method == "POST":
+            return Piece(self.name, Kind.COMPLETE, resource, is_last=True, has_body=False)
+        return Piece(self.name, Kind.ABORT, resource) if head.method == "DELETE" else None
+
+    def _part(self, head: Connection, resource: str, number: int | None) -> Piece | None:
+        if number is None or not 1 <= number <= _MOST_PARTS:
+            return None
+        decoded = count_of(head.header("x-amz-decoded-content-length"))
+        announced = count_of(head.header("content-length"))
+        return Piece(
+            self.name,
+            Kind.BYTES,
+            resource,
+            part=str(number),
+            length=announced if decoded is None else decoded,
+            filename=head.path.rstrip("/").rpartition("/")[2][:_MAX_NAME_CHARACTERS] or None,
+            is_sequential=False,
+        )
+
+    def answer(self, piece: Piece, status: int, headers: Headers) -> Outcome:
+        """Return what came of it."""
+        del headers
+        if not is_success(status):
+            return Outcome(Came.REFUSED)
+        if piece.kind is Kind.ABORT:
+            return Outcome(Came.ABORTED)
+        return Outcome(Came.COMPLETED if piece.kind is Kind.COMPLETE else Came.ACCEPTED)

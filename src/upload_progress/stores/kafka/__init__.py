@@ -1,6 +1,0 @@
-"""Sessions in a compacted topic of Kafka: ``pip install 'upload-progress[kafka]'``."""
-
-from upload_progress.kafka_access import KafkaAccess
-from upload_progress.stores.kafka.store import KafkaStatistics, KafkaStore
-
-__all__ = ["KafkaAccess", "KafkaStatistics", "KafkaStore"]
