@@ -103,9 +103,9 @@ def lowest(session: nox.Session) -> None:
     groups = (*group("test"), *group("clients"))
     session.install("--editable", ".[all]", *groups, "--constraint", str(pins))
     session.run(
-        *("python", "-m", "pytest", "tests/asgi", "tests/publishers", "tests/starlette"),
-        *("tests/transfers", *map(str, sorted(Path("tests").glob("test_tracker*.py")))),
-        *("tests/test_memory.py", "tests/test_wire.py", "tests/test_hub.py"),
+        *("python", "-m", "pytest", "tests/asgi", "tests/backends", "tests/starlette"),
+        *("tests/protocols", *map(str, sorted(Path("tests").glob("test_tracker*.py")))),
+        *("tests/model/test_codec.py", "tests/fanout/test_hub.py"),
         *session.posargs,
     )
 

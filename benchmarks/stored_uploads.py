@@ -17,8 +17,8 @@ from benchmarks import upload_cpu
 from benchmarks.client import Crowd, Server, open_stream, serving
 from benchmarks.common import Figure, Samples, run, turned
 from benchmarks.updates import served
-from tests.daemons import Daemon
-from tests.recipes import postgres, redis
+from tests._support.server_processes import Daemon
+from tests._support.server_recipes import postgres, redis
 from upload_progress.backends.postgres.schema import migrate
 
 CLAIM = "an upload with a store"

@@ -14,7 +14,7 @@ from attrs import evolve
 
 from benchmarks.common import CannotRun, Figure, Samples, turned
 from tests.conftest import program_path
-from tests.daemons import Daemon
+from tests._support.server_processes import Daemon
 from upload_progress._model.models import TransferRecord, UploadState
 
 ROUNDS = 60

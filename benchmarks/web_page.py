@@ -13,7 +13,7 @@ import shutil
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.common import CannotRun, Figure, percentile, run
-from tests.demo_process import running_demo
+from tests._support.demo_process import running_demo
 
 CLAIM = "a page that follows uploads"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")

@@ -20,7 +20,7 @@ settings.load_profile("steady")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Servers are started by who asks for one; to load this costs nothing.
-pytest_plugins = ["tests.matrix", "tests.services"]
+pytest_plugins = ["tests._support.backend_matrix", "tests._support.services"]
 
 RequireProgram = Callable[..., str]
 

@@ -6,7 +6,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from tests.simulation import deadline
+from tests._support.simulation import deadline
 from upload_progress import ProgressTracker
 from upload_progress._fanout.subscription import Watcher
 from upload_progress._fanout.update import Update

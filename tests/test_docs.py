@@ -15,11 +15,11 @@ import pytest
 from attrs import define, field, fields
 
 import upload_progress
+from tests._support.child_process import running
+from tests._support.paths import ROOT
 from tests.conftest import RequireProgram
-from tests.running import running
-from upload_progress import Limits, ProgressTracker, Retention, asgi, client, starlette
+from upload_progress import Limits, ProgressTracker, Retention, asgi, client, openapi, starlette
 from upload_progress import exceptions as errors
-from upload_progress import openapi as documents
 from upload_progress import throttling as throttle
 from upload_progress._model.models import ErrorCode, UploadState
 from upload_progress.asgi import UploadProgressMiddleware
@@ -27,7 +27,6 @@ from upload_progress.cli import commands
 from upload_progress.cli import exit_codes as exits
 from upload_progress.starlette import progress_mount, progress_routes
 
-ROOT = Path(__file__).parent.parent
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -232,7 +231,7 @@ def test_the_reference_shows_all_that_is_public() -> None:
         *(f"asgi.{name}" for name in asgi.__all__),
         *(f"starlette.{name}" for name in starlette.__all__ if name not in asgi.__all__),
         *(f"client.{name}" for name in client.__all__),
-        *(f"documents.{name}" for name in documents.__all__),
+        *(f"openapi.{name}" for name in openapi.__all__),
     }
 
     assert public - set(shown) == set()

@@ -20,7 +20,8 @@ import pytest
 from attrs import evolve
 
 from benchmarks.snapshots import snapshot
-from tests.running import running
+from tests._support.child_process import running
+from tests._support.paths import ROOT
 from upload_progress import CloudEvent, UploadState
 from upload_progress._model.cloudevents import event_of
 from upload_progress.backends.kafka.publisher import KafkaPublisher
@@ -28,7 +29,6 @@ from upload_progress.backends.postgres.publisher import PostgresPublisher
 from upload_progress.backends.rabbitmq import RabbitPublisher
 from upload_progress.backends.redis.publisher import RedisPublisher
 
-ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 BODY = os.urandom(3_000_000)
 RUN_SECONDS = 60

@@ -9,7 +9,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from tests.simulation import ANN, Simulation, assert_monotonic, deadline
+from tests._support.simulation import ANN, Simulation, assert_monotonic, deadline
 from upload_progress import (
     InvalidValue,
     Limits,

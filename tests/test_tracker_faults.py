@@ -1,6 +1,6 @@
 """What the whole core promises when time, stores, brokers and watchers misbehave.
 
-Everything here is a simulation under a standing clock: see ``tests.simulation``.
+Everything here is a simulation under a standing clock: see ``tests._support.simulation``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.simulation import ANN, Simulation, assert_monotonic, deadline
+from tests._support.simulation import ANN, Simulation, assert_monotonic, deadline
 from upload_progress import (
     EveryBytes,
     Limits,

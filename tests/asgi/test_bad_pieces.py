@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.asgi.probes import ALICE, Receive, Scope, body
-from tests.asgi.shops import Answer, Blobs, Bucket, Drafts, Ranges, Resources, Shop, ask
-from tests.simulation import Simulation
+from tests._support.asgi_probe import ALICE, Receive, Scope, body
+from tests._support.protocol_apps import Answer, Blobs, Bucket, Drafts, Ranges, Resources, Shop, ask
+from tests._support.simulation import Simulation
 from upload_progress import Identity, ProgressTracker, UploadProgress, UploadState
 from upload_progress.connection import Connection
 

@@ -9,7 +9,7 @@ import anyio
 import pytest
 from attrs import define, field
 
-from tests.asgi.probes import (
+from tests._support.asgi_probe import (
     ALICE,
     ID,
     Receive,

@@ -10,7 +10,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 from attrs import define, frozen
 
-from tests.asgi.probes import (
+from tests._support.asgi_probe import (
     ALICE,
     BIG,
     ID,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.asgi.probes import BIG, body, drink, ended, head, respond, run_through
+from tests._support.asgi_probe import BIG, body, drink, ended, head, respond, run_through
 from upload_progress import ProgressTracker
 from upload_progress.asgi.receive import Receive, Scope, Send
 from upload_progress.protocols import MULTIPART_LOOK_BYTES

@@ -18,9 +18,9 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount
 
-from tests.asgi.frameworks import FRAMEWORKS
-from tests.asgi.probes import App, alice
-from tests.servers import run_app
+from tests._support.asgi_probe import App, alice
+from tests._support.asgi_servers import run_app
+from tests.servers.framework_apps import FRAMEWORKS
 from upload_progress import ProgressTracker
 from upload_progress.asgi import UploadProgressMiddleware
 from upload_progress.starlette import progress_mount

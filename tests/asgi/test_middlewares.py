@@ -20,7 +20,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.asgi.probes import (
+from tests._support.asgi_probe import (
     ALICE,
     BIG,
     ID,

@@ -12,7 +12,7 @@ from anyio.lowlevel import checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.asgi.probes import (
+from tests._support.asgi_probe import (
     ALICE,
     BIG,
     ID,

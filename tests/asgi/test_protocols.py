@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import anyio
 import pytest
 
-from tests.asgi.probes import ALICE, Message, Server, body, until
-from tests.asgi.shops import Blobs, Bucket, Drafts, Ranges, Resources, ask, asked
+from tests._support.asgi_probe import ALICE, Message, Server, body, until
+from tests._support.protocol_apps import Blobs, Bucket, Drafts, Ranges, Resources, ask, asked
 from upload_progress import Identity, MemoryStore, ProgressTracker, UploadProgress, UploadState
 
 pytestmark = pytest.mark.anyio

@@ -22,10 +22,10 @@ import anyio
 import pytest
 from attrs import define, frozen
 
-from tests.asgi.probes import ALICE
-from tests.asgi.served import Served
+from tests._support.asgi_probe import ALICE
+from tests._support.asgi_servers import run_app, run_granian, run_server
 from tests.conftest import RequireProgram
-from tests.servers import run_app, run_granian, run_server
+from tests.servers.upload_app import Served
 from upload_progress import UploadState
 from upload_progress._model.models import is_upload_id
 
@@ -42,7 +42,7 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
     """Serve the application with each server; give its address."""
     name, _, http = request.param.partition("-")
     if name == "granian":
-        with run_granian("tests.asgi.served:app") as address:
+        with run_granian("tests.servers.upload_app:app") as address:
             yield address
     elif http == "trio":
         with run_app(Served(), request.param) as address:

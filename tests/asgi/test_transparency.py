@@ -13,7 +13,7 @@ from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.asgi.probes import (
+from tests._support.asgi_probe import (
     ALICE,
     BIG,
     ID,

@@ -14,12 +14,12 @@ import pytest
 from attrs import define
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
-from tests.browser import npm
+from tests._support import npm_packages as npm
+from tests._support.child_process import running
+from tests._support.demo_process import DemoProcess, running_demo
+from tests._support.paths import ROOT
 from tests.conftest import RequireProgram
-from tests.demo_process import DemoProcess, running_demo
-from tests.running import running
 
-ROOT = Path(__file__).parents[2]
 SCREENSHOTS = ROOT / "build" / "screenshots"
 QUIET = [
     "--no-sandbox",
@@ -36,7 +36,14 @@ DEADLINE_MS = 20_000
 SLOW_BYTES_PER_SECOND = 4_000_000
 # Chromium reports each failed request, also those that are part of a test.
 FAILED_REQUEST = r"^\w+: (Failed to load resource|WebSocket connection to .* failed)"
-SERVER = ("-m", "uvicorn", "tests.browser.site:app", "--timeout-graceful-shutdown", "1", "--port")
+SERVER = (
+    "-m",
+    "uvicorn",
+    "tests.servers.browser_site:app",
+    "--timeout-graceful-shutdown",
+    "1",
+    "--port",
+)
 STRICT = (
     "default-src 'none'; script-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'"
 )

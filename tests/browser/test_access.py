@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests._support.browser_pages import in_state, release, row, send
 from tests.browser.conftest import People
-from tests.browser.pages import in_state, release, row, send
 
 ALL = '<upload-progress src="/uploads" all></upload-progress>'
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests._support.browser_pages import RECORD, in_state, looks, row
+from tests._support.demo_process import DemoProcess, running_demo
 from tests.browser.conftest import SLOW_BYTES_PER_SECOND, Curl, People
-from tests.browser.pages import RECORD, in_state, looks, row
-from tests.demo_process import DemoProcess, running_demo
 
 SLOW = ("--slow", str(SLOW_BYTES_PER_SECOND))
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests._support.browser_pages import in_state, release
+from tests._support.npm_packages import bundle
 from tests.browser.conftest import ROOT, People
-from tests.browser.npm import bundle
-from tests.browser.pages import in_state, release
 
 EXAMPLES = ROOT / "examples"
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests._support.npm_packages import RUN_SECONDS
 from tests.browser.conftest import ROOT
-from tests.browser.npm import RUN_SECONDS
 from upload_progress.starlette.component import lean
 
 FOLDER = ROOT / "src" / "upload_progress" / "static"

@@ -21,8 +21,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from tests._support.demo_process import COMMAND, DEADLINE_SECONDS, DemoProcess, running_demo
 from tests.conftest import RequireProgram
-from tests.demo_process import COMMAND, DEADLINE_SECONDS, DemoProcess, running_demo
 
 Curl = Callable[..., str]
 

@@ -17,9 +17,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from tests.demo_process import COMMAND, DEADLINE_SECONDS
-from tests.servers import run_app
-from tests.test_behind_nginx import LOCATIONS, nginx, proxied
+from tests._support.asgi_servers import run_app
+from tests._support.demo_process import COMMAND, DEADLINE_SECONDS
+from tests.asgi.test_behind_nginx import LOCATIONS, nginx, proxied
 from upload_progress import ProgressTracker
 from upload_progress.asgi import UploadProgressMiddleware
 from upload_progress.cli import doctor

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from tests.servers import run_app
+from tests._support.asgi_servers import run_app
 from upload_progress import (
     InvalidValue,
     NotAllowed,

@@ -12,9 +12,9 @@ import pytest
 import trustme
 from attrs import frozen
 
-from tests.clients.commands import INSTALL
-from tests.clients.report import Report
-from tests.clients.watching import Server, serving
+from tests._support.client_commands import INSTALL
+from tests._support.client_report import Report
+from tests._support.upload_watcher import Server, serving
 from tests.conftest import RequireProgram
 
 # Of each request, where several run at a time; and how large an artifact is that shall show it.

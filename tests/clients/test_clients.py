@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.artifacts import make_image, make_wheel, sha256_of
-from tests.clients.commands import PUBLISHERS, copying, driver, tus_command, tus_version
+from tests._support.artifacts import make_image, make_wheel, sha256_of
+from tests._support.client_commands import PUBLISHERS, copying, driver, tus_command, tus_version
+from tests._support.client_report import Report, version_of
+from tests._support.upload_watcher import Server, watching
 from tests.clients.conftest import SIZE
-from tests.clients.report import Report, version_of
-from tests.clients.watching import Server, watching
 
 
 def test_curl(

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.artifacts import make_image, sha256_of
-from tests.clients.commands import copying, driver, tus_command, tus_version
+from tests._support.artifacts import make_image, sha256_of
+from tests._support.client_commands import copying, driver, tus_command, tus_version
+from tests._support.client_report import Report, version_of
+from tests._support.upload_watcher import Command, Server, watching
 from tests.clients.conftest import SIZE, Certificate
-from tests.clients.report import Report, version_of
-from tests.clients.watching import Command, Server, watching
 
 
 def test_curl_resumes(

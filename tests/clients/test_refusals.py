@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests._support.upload_watcher import Server, serving
 from tests.clients.conftest import SLOW
-from tests.clients.watching import Server, serving
 
 NOTHING = f"sha256:{hashlib.sha256(b'').hexdigest()}"
 DATA = os.urandom(100_000)

@@ -11,9 +11,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.cluster.lookers import ended, looking, sending, told_on
+from tests._support.cluster_clients import ended, looking, sending, told_on
+from tests._support.demo_process import DemoProcess, running_demo
 from tests.conftest import RequireProgram
-from tests.demo_process import DemoProcess, running_demo
 from upload_progress import UploadState
 from upload_progress._model.codec import decode_progress
 

@@ -19,13 +19,13 @@ import pytest
 import yaml
 from attrs import define
 
-from tests.cluster.lookers import SECONDS, ended, looking, sending, told_on
+from tests._support.cluster_clients import SECONDS, ended, looking, sending, told_on
+from tests._support.paths import ROOT
 from tests.conftest import RequireProgram
 from upload_progress import UploadProgress, UploadState
 
 pytestmark = pytest.mark.anyio
 
-ROOT: Final = Path(__file__).parent.parent.parent
 FOLDER: Final = ROOT / "examples" / "cluster"
 SIZE: Final = 2_000_000
 START_SECONDS: Final = 120.0

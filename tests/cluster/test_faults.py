@@ -15,9 +15,9 @@ from anyio import to_thread
 from attrs import define, field
 from redis import Redis
 
-from tests.daemons import Daemon
-from tests.publishers.alarms import clear_memory_alarm, set_memory_alarm
-from tests.simulation import assert_monotonic, deadline
+from tests._support.rabbitmq_alarms import clear_memory_alarm, set_memory_alarm
+from tests._support.server_processes import Daemon
+from tests._support.simulation import assert_monotonic, deadline
 from upload_progress import ProgressTracker, UploadNotFound, UploadProgress, UploadState
 from upload_progress._runtime.circuit_breaker import LOG_EVERY_SECONDS
 from upload_progress.exceptions import StoreUnavailable

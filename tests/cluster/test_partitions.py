@@ -10,10 +10,10 @@ import anyio
 import pytest
 from attrs import define
 
-from tests.daemons import Daemon
-from tests.proxy import Proxy
-from tests.services import ProxyTo
-from tests.simulation import assert_monotonic, deadline
+from tests._support.server_processes import Daemon
+from tests._support.services import ProxyTo
+from tests._support.simulation import assert_monotonic, deadline
+from tests._support.tcp_proxy import Proxy
 from upload_progress import ProgressTracker, UploadNotFound, UploadProgress, UploadState
 from upload_progress.backends.postgres.schema import migrate
 from upload_progress.exceptions import StoreUnavailable

@@ -9,8 +9,8 @@ from contextlib import suppress
 import anyio
 import pytest
 
-from tests.asgi.probes import ALICE, body
-from tests.asgi.shops import Bucket, Resources, ask
+from tests._support.asgi_probe import ALICE, body
+from tests._support.protocol_apps import Bucket, Resources, ask
 from upload_progress import ProgressTracker, UploadNotFound, UploadProgress, UploadState
 
 pytestmark = pytest.mark.anyio

@@ -8,9 +8,9 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 import anyio
 import pytest
 
-from tests.daemons import Daemon
-from tests.publishers.faults import until
-from tests.stores.records import record
+from tests._support.connection_faults import until
+from tests._support.records import record
+from tests._support.server_processes import Daemon
 from upload_progress import ProgressTracker
 from upload_progress._model.models import ErrorCode
 from upload_progress.backends.postgres.schema import migrate

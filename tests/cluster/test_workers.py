@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx2
 import pytest
 
-from tests.daemons import free_port
-from tests.running import running
+from tests._support.child_process import running
+from tests._support.paths import ROOT
+from tests._support.server_processes import free_port
 from upload_progress._model.codec import decode_progress
 
-ROOT = Path(__file__).parent.parent.parent
 LOOKS = 2000
 
 
@@ -22,7 +21,7 @@ def url(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("STORE_URL", redis_url)
     port = str(free_port())
     options = ("--factory", "--workers", "2", "--port", port, "--timeout-graceful-shutdown", "1")
-    with running("-m", "uvicorn", "tests.cluster.factory:create_app", *options, cwd=ROOT) as url:
+    with running("-m", "uvicorn", "tests.servers.worker_app:create_app", *options, cwd=ROOT) as url:
         yield url
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.authentication import SimpleUser, UnauthenticatedUser
 
-from tests.starlette.house import http_scope
+from tests._support.asgi_client import http_scope
 from upload_progress import Identity
 from upload_progress.connection import Connection
 from upload_progress.identity import CapabilityIdentity

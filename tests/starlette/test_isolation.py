@@ -10,7 +10,7 @@ import pytest
 from attrs import frozen
 from starlette.applications import Starlette
 
-from tests.starlette.house import (
+from tests._support.asgi_client import (
     as_user,
     build_app,
     call,

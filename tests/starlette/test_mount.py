@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
-from tests.starlette.house import as_user, name_is_password
+from tests._support.asgi_client import as_user, name_is_password
 from upload_progress import ProgressTracker
 from upload_progress.asgi import UploadProgressMiddleware
 from upload_progress.starlette import progress_routes

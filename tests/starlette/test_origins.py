@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.starlette.house import http_scope
+from tests._support.asgi_client import http_scope
 from upload_progress import InvalidValue
 from upload_progress.connection import Connection
 from upload_progress.starlette.auth.origins import Origin, Origins, parse_origin

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 
-from tests.starlette.house import (
+from tests._support.asgi_client import (
     Message,
     Outbox,
     as_user,

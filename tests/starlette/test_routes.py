@@ -11,7 +11,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount, Router
 
-from tests.starlette.house import (
+from tests._support.asgi_client import (
     Outbox,
     build_app,
     call,
@@ -21,6 +21,7 @@ from tests.starlette.house import (
     never,
 )
 from upload_progress import InvalidValue, MissingExtra, ProgressTracker, UploadProgressError
+from upload_progress._runtime import optional
 from upload_progress.connection import Connection
 from upload_progress.starlette import progress_mount, progress_routes
 from upload_progress.starlette.component import Script
@@ -181,9 +182,9 @@ async def test_a_package_without_the_script_says_so() -> None:
 
 
 def test_without_starlette_the_import_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    find = importlib.util.find_spec
+    find = optional.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "starlette" else find(name)
+        optional, "find_spec", lambda name: None if name == "starlette" else find(name)
     )
     for name in [name for name in sys.modules if name.startswith("upload_progress.starlette")]:
         monkeypatch.delitem(sys.modules, name)

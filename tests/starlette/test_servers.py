@@ -19,8 +19,8 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tests.servers import SERVERS, RunningServer, run_app, run_server
-from tests.starlette.house import as_user, build_app, until
+from tests._support.asgi_client import as_user, build_app, until
+from tests._support.asgi_servers import SERVERS, RunningServer, run_app, run_server
 from upload_progress import ProgressTracker
 
 pytestmark = pytest.mark.anyio

@@ -11,7 +11,7 @@ import anyio
 import pytest
 from starlette.applications import Starlette
 
-from tests.starlette.house import (
+from tests._support.asgi_client import (
     Line,
     Message,
     as_user,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.starlette.house import http_scope
+from tests._support.asgi_client import http_scope
 from upload_progress import Identity
 from upload_progress.connection import Connection
 from upload_progress.starlette.auth.tickets import Admission, Tickets

@@ -9,8 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 from attrs import frozen
 
-from tests.simulation import deadline
-from tests.starlette.house import (
+from tests._support.asgi_client import (
     App,
     as_user,
     build_app,
@@ -21,6 +20,7 @@ from tests.starlette.house import (
     name_is_password,
     websocket_scope,
 )
+from tests._support.simulation import deadline
 from upload_progress import Identity, Limits, MemoryStore, ProgressTracker
 from upload_progress._cluster.messages import (
     CancelPlea,

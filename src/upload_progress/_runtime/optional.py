@@ -1,15 +1,28 @@
-"""What stands in for a driver that is not installed: the line that installs it."""
+"""Optional dependencies: a missing one raises an error that names the extra to install."""
+
+from importlib.util import find_spec
 
 from upload_progress.exceptions import MissingExtra
 
-__all__ = [
-    "explained",
-]
+__all__ = ["require"]
 
 
-def explained(error: ImportError, package: str, extra: str) -> ImportError:
-    """Return what to raise instead of *error*, which the import of *package* has raised.
+def require(*packages: str, extra: str) -> None:
+    """Check that *packages* are installed; call it before they are imported.
 
-    Only where that package itself is missing; that something inside it is broken stays in sight.
+    An error inside an installed package is not hidden: it is raised by its own import.
+
+    Args:
+        packages: Names of top-level packages.
+        extra: The extra of ``upload-progress`` that installs them.
+
+    Raises:
+        MissingExtra: One of them is not installed.
     """
-    return MissingExtra(package, extra) if error.name == package else error
+    for package in packages:
+        try:
+            spec = find_spec(package)
+        except ModuleNotFoundError:
+            spec = None
+        if spec is None:
+            raise MissingExtra(package, extra)

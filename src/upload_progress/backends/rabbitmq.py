@@ -14,6 +14,10 @@ Sources: AMQP 0-9-1, RabbitMQ's guides on confirms, memory alarms and queue argu
 CloudEvents binding for AMQP, whose application properties RabbitMQ calls headers.
 """
 
+from upload_progress._runtime.optional import require
+
+require("aio_pika", extra="rabbitmq")
+
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -21,10 +25,18 @@ from typing import Final, Self
 from urllib.parse import urlsplit
 
 import anyio
+from aio_pika import Connection, DeliveryMode, ExchangeType, Message, connect
+from aio_pika.abc import (
+    AbstractChannel,
+    AbstractConnection,
+    AbstractExchange,
+    AbstractIncomingMessage,
+    AbstractQueue,
+    FieldValue,
+)
 from attrs import define, field, frozen
 
 from upload_progress._model.cloudevents import CloudEvent, attributes_of, decode_binary, encode_data
-from upload_progress._runtime.optional import explained
 from upload_progress.backends.pubsub import Feed
 from upload_progress.backends.subscriptions import (
     EVERYBODY,
@@ -45,18 +57,6 @@ __all__ = [
     "RabbitPublisher",
 ]
 
-try:
-    from aio_pika import Connection, DeliveryMode, ExchangeType, Message, connect
-    from aio_pika.abc import (
-        AbstractChannel,
-        AbstractConnection,
-        AbstractExchange,
-        AbstractIncomingMessage,
-        AbstractQueue,
-        FieldValue,
-    )
-except ImportError as _error:
-    raise explained(_error, "aio_pika", "rabbitmq") from None
 
 ATTRIBUTE_PREFIX: Final = "cloudEvents:"
 AMQP_HEARTBEAT_SECONDS: Final = 2

@@ -6,8 +6,8 @@ reached, 4 it does not let us, 130 interrupted.
 
 import sys
 
+from upload_progress._runtime.optional import require
 from upload_progress.cli.exit_codes import INTERRUPTED, code_of, explained
-from upload_progress.cli.optional import require
 from upload_progress.exceptions import UploadProgressError
 
 __all__ = ["main"]

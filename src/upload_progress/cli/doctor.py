@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Final
 
 import anyio
+import httpx2
 from attrs import define, field
 from httpx2.websockets import HTTPXWSException
 
@@ -23,7 +24,6 @@ from upload_progress.cli.connection import Reach, open_client
 from upload_progress.cli.exit_codes import DONE, FAILED
 from upload_progress.cli.formatting import spelled
 from upload_progress.client.api import Calls, reaching
-from upload_progress.client.optional import httpx2
 from upload_progress.client.responses import Refusal, rejection_of
 from upload_progress.client.retry import Patience
 from upload_progress.client.urls import DEFAULT_MOUNT, read_url, target_of

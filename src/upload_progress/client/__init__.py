@@ -4,6 +4,10 @@
 blocks. The extra ``client`` holds what they need.
 """
 
+from upload_progress._runtime.optional import require
+
+require("httpx2", extra="client")
+
 from upload_progress.client.async_client import AsyncProgressClient
 from upload_progress.client.sync_client import ProgressClient
 from upload_progress.client.upload import Sent

@@ -4,11 +4,11 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Final
 
+import httpx2
 from attrs import frozen
 
 from upload_progress._model.codec import decode_page, decode_progress, encode_json
 from upload_progress._model.models import UploadPage, UploadProgress, is_upload_id
-from upload_progress.client.optional import httpx2
 from upload_progress.client.responses import Refusal, failure_of, network_failure
 from upload_progress.client.urls import DEFAULT_MOUNT
 from upload_progress.exceptions import InvalidValue, UnexpectedAnswer

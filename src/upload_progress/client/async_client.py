@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Final, Self
 
+import httpx2
 from attrs import define, field
 
 from upload_progress._model.models import (
@@ -17,7 +18,6 @@ from upload_progress._model.models import (
 )
 from upload_progress.client.api import Calls
 from upload_progress.client.files import Source, open_source
-from upload_progress.client.optional import httpx2
 from upload_progress.client.retry import Patience
 from upload_progress.client.upload import Sending, Sent
 from upload_progress.client.urls import Address, mount_of, read_url, target_of

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
+import httpx2
 from attrs import frozen
 
 from upload_progress._model.codec import decode_json
-from upload_progress.client.optional import httpx2
 from upload_progress.exceptions import (
     InvalidValue,
     NotAllowed,

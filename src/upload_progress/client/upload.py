@@ -12,13 +12,13 @@ from contextlib import aclosing, suppress
 from typing import Final
 
 import anyio
+import httpx2
 from attrs import define, field, frozen
 
 from upload_progress._model.models import ErrorCode, UploadProgress, UploadState
 from upload_progress._model.state import is_final, is_receiving
 from upload_progress.client.api import Calls, reaching, start_of
 from upload_progress.client.files import Source
-from upload_progress.client.optional import httpx2
 from upload_progress.client.responses import Refusal, rejection_of
 from upload_progress.client.retry import Patience
 from upload_progress.client.watch import Watching, is_newer

@@ -7,10 +7,10 @@ from pathlib import PurePosixPath
 from typing import Final
 from urllib.parse import quote
 
+import httpx2
 from attrs import field, frozen
 
 from upload_progress._model.models import is_upload_id
-from upload_progress.client.optional import httpx2
 from upload_progress.exceptions import InvalidValue
 
 __all__ = [

@@ -11,13 +11,13 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Final
 
 import anyio
+import httpx2
 from attrs import define, field
 
 from upload_progress._model.codec import decode_progress
 from upload_progress._model.models import UploadProgress
 from upload_progress._model.state import is_final
 from upload_progress.client.api import Calls
-from upload_progress.client.optional import httpx2
 from upload_progress.client.retry import Patience
 from upload_progress.exceptions import (
     InvalidValue,

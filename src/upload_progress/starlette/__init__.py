@@ -5,12 +5,9 @@
 no default for.
 """
 
-from importlib.util import find_spec
+from upload_progress._runtime.optional import require
 
-from upload_progress.exceptions import MissingExtra
-
-if find_spec("starlette") is None:
-    raise MissingExtra("starlette", "starlette")
+require("starlette", extra="starlette")
 
 from upload_progress.asgi import current_upload
 from upload_progress.starlette.auth.authenticators import (

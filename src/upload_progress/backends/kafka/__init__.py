@@ -1,10 +1,11 @@
-"""Sessions in a compacted topic of Kafka: ``pip install 'upload-progress[kafka]'``."""
+"""Kafka: sessions in a compacted topic, events in another. Extra: ``upload-progress[kafka]``."""
+
+from upload_progress._runtime.optional import require
+
+require("aiokafka", extra="kafka")
 
 from upload_progress.backends.kafka.access import KafkaAccess
+from upload_progress.backends.kafka.publisher import KafkaPublisher
 from upload_progress.backends.kafka.store import KafkaStatistics, KafkaStore
 
-__all__ = [
-    "KafkaAccess",
-    "KafkaStatistics",
-    "KafkaStore",
-]
+__all__ = ["KafkaAccess", "KafkaPublisher", "KafkaStatistics", "KafkaStore"]

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Literal, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 from attrs import field, frozen
 
-from upload_progress._runtime.optional import explained
 from upload_progress.exceptions import InvalidValue
 
 __all__ = [
@@ -19,11 +20,6 @@ __all__ = [
     "KafkaAccess",
 ]
 
-try:
-    from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-    from aiokafka.admin import AIOKafkaAdminClient
-except ImportError as _error:
-    raise explained(_error, "aiokafka", "kafka") from None
 
 CALL_SECONDS: Final = 1.0
 """How long a call may take, and how long what was not sent is kept."""

@@ -8,8 +8,11 @@ from typing import Final, Protocol
 
 import anyio
 from attrs import define, field
+from psycopg import AsyncConnection, Error, ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import TupleRow
+from psycopg.sql import SQL, Composed
 
-from upload_progress._runtime.optional import explained
 from upload_progress.exceptions import InvalidValue
 
 __all__ = [
@@ -24,13 +27,6 @@ __all__ = [
     "rows_of",
 ]
 
-try:
-    from psycopg import AsyncConnection, Error, ProgrammingError
-    from psycopg.conninfo import conninfo_to_dict
-    from psycopg.rows import TupleRow
-    from psycopg.sql import SQL, Composed
-except ImportError as _error:
-    raise explained(_error, "psycopg", "postgres") from None
 
 MOST: Final = 4
 CALL_SECONDS: Final = 0.75

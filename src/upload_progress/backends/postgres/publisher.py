@@ -21,6 +21,8 @@ from typing import Final, Self
 
 import anyio
 from attrs import define, field
+from psycopg import AsyncConnection, Notify, sql
+from psycopg.rows import TupleRow
 
 from upload_progress._model.cloudevents import (
     CloudEvent,
@@ -28,7 +30,7 @@ from upload_progress._model.cloudevents import (
     encode_structured,
     encode_stub,
 )
-from upload_progress._runtime.optional import explained
+from upload_progress.backends.postgres.client import Lender, checked_url, connected, rows_of
 from upload_progress.backends.pubsub import Feed
 from upload_progress.backends.subscriptions import EVERYBODY, Address, Switchboard, checked_letter
 from upload_progress.exceptions import InvalidValue
@@ -39,13 +41,6 @@ __all__ = [
     "PostgresPublisher",
 ]
 
-try:
-    from psycopg import AsyncConnection, Notify, sql
-    from psycopg.rows import TupleRow
-
-    from upload_progress.backends.postgres.client import Lender, checked_url, connected, rows_of
-except ImportError as _error:
-    raise explained(_error, "psycopg", "postgres") from None
 
 MAX_PAYLOAD_BYTES: Final = 7999
 MAX_PREFIX_CHARACTERS: Final = 32

@@ -8,8 +8,10 @@ from hashlib import sha256
 from typing import Final, LiteralString
 
 from attrs import frozen
+from psycopg import AsyncConnection, AsyncCursor, sql
+from psycopg.rows import TupleRow
 
-from upload_progress._runtime.optional import explained
+from upload_progress.backends.postgres.client import checked_schema, checked_url, connected
 from upload_progress.backends.postgres.statements import MIGRATIONS
 
 __all__ = [
@@ -18,13 +20,6 @@ __all__ = [
     "migrate",
 ]
 
-try:
-    from psycopg import AsyncConnection, AsyncCursor, sql
-    from psycopg.rows import TupleRow
-
-    from upload_progress.backends.postgres.client import checked_schema, checked_url, connected
-except ImportError as _error:
-    raise explained(_error, "psycopg", "postgres") from None
 
 NEWEST: Final = len(MIGRATIONS)
 

@@ -15,12 +15,22 @@ from typing import Final, LiteralString, Self
 
 import anyio
 from attrs import define, field
+from psycopg import sql
+from psycopg.errors import InvalidSchemaName, UndefinedColumn, UndefinedTable
+from psycopg.rows import TupleRow
 
 from upload_progress._model.fold import deciding, newest
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress._model.state import is_final
-from upload_progress._runtime.optional import explained
 from upload_progress.backends.postgres import statements as statements
+from upload_progress.backends.postgres.client import (
+    CALL_SECONDS,
+    Connections,
+    Lender,
+    checked_schema,
+    checked_url,
+    rows_of,
+)
 from upload_progress.backends.postgres.rows import (
     FORMAT,
     Key,
@@ -47,21 +57,6 @@ __all__ = [
     "ROUNDS",
 ]
 
-try:
-    from psycopg import sql
-    from psycopg.errors import InvalidSchemaName, UndefinedColumn, UndefinedTable
-    from psycopg.rows import TupleRow
-
-    from upload_progress.backends.postgres.client import (
-        CALL_SECONDS,
-        Connections,
-        Lender,
-        checked_schema,
-        checked_url,
-        rows_of,
-    )
-except ImportError as _error:
-    raise explained(_error, "psycopg", "postgres") from None
 
 PORTION: Final = 1000
 """Records in one statement."""

@@ -2,7 +2,10 @@
 
 from typing import Final
 
-from upload_progress._runtime.optional import explained
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
 from upload_progress.exceptions import InvalidValue
 
 __all__ = [
@@ -11,12 +14,6 @@ __all__ = [
     "open_client",
 ]
 
-try:
-    from redis.asyncio import Redis, RedisCluster
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
-except ImportError as _error:
-    raise explained(_error, "redis", "redis") from None
 
 CALL_SECONDS: Final = 1.0
 

@@ -14,23 +14,18 @@ from typing import Final, Self
 
 import anyio
 from attrs import define, field
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
 
 from upload_progress._model.cloudevents import CloudEvent, decode_structured, encode_structured
-from upload_progress._runtime.optional import explained
 from upload_progress.backends.pubsub import Feed
+from upload_progress.backends.redis.client import checked_client, open_client
 from upload_progress.backends.subscriptions import EVERYBODY, Address, Switchboard, checked_letter
 
 __all__ = [
     "RedisPublisher",
 ]
 
-try:
-    from redis.asyncio import Redis
-    from redis.asyncio.client import PubSub
-
-    from upload_progress.backends.redis.client import checked_client, open_client
-except ImportError as _error:
-    raise explained(_error, "redis", "redis") from None
 
 _CONFIRMATIONS: Final = frozenset({"subscribe", "psubscribe"})
 

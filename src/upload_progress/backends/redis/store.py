@@ -18,12 +18,14 @@ from typing import Any, Final, Self
 from zlib import crc32
 
 from attrs import Factory, define, field
+from redis.asyncio import Redis, RedisCluster
+from redis.exceptions import NoScriptError
 
 from upload_progress._model.codec import pack_record
 from upload_progress._model.fold import newest
 from upload_progress._model.models import TransferRecord, UploadKey
-from upload_progress._runtime.optional import explained
 from upload_progress.backends.redis import scripts as scripts
+from upload_progress.backends.redis.client import checked_client, open_client
 from upload_progress.backends.store_records import (
     bare,
     decided_at,
@@ -47,13 +49,6 @@ __all__ = [
     "SHARDS",
 ]
 
-try:
-    from redis.asyncio import Redis, RedisCluster
-    from redis.exceptions import NoScriptError
-
-    from upload_progress.backends.redis.client import checked_client, open_client
-except ImportError as _error:
-    raise explained(_error, "redis", "redis") from None
 
 PORTION: Final = 500
 """Records in one script: Redis does nothing else meanwhile."""

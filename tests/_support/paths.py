@@ -1,0 +1,5 @@
+"""Paths of the project that several tests use."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]

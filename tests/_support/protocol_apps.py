@@ -1,0 +1,186 @@
+"""Small applications that speak each protocol as its specification says, and clients for them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from urllib.parse import parse_qs
+
+from attrs import define, field
+
+from tests._support.asgi_probe import Message, Receive, Scope, Send, Server, alice, body, head
+from upload_progress import ProgressTracker
+from upload_progress.asgi import UploadProgressMiddleware
+from upload_progress.interfaces import Authenticate
+from upload_progress.protocols import DEFAULT_PROTOCOLS, TransferProtocol
+
+__all__ = ["Answer", "Blobs", "Bucket", "Drafts", "Ranges", "Resources", "Shop", "ask", "asked"]
+
+Answer = tuple[int, dict[str, str]]
+
+
+def headers_of(scope: Scope) -> dict[str, str]:
+    """Return the request's headers."""
+    return {key.decode(): value.decode() for key, value in scope["headers"]}
+
+
+@define(eq=False)
+class Shop:
+    """An application whose pages are methods; what it keeps lies in ``files``."""
+
+    files: dict[str, bytearray] = field(factory=dict)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as ``answer`` says."""
+        status, headers = await self.answer(scope, receive)
+        pairs = [(key.encode(), value.encode()) for key, value in headers.items()]
+        await send({"type": "http.response.start", "status": status, "headers": pairs})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def answer(self, scope: Scope, receive: Receive) -> Answer:
+        """Take whatever comes to the path."""
+        self.files.setdefault(scope["path"], bytearray())
+        await self.append(scope["path"], receive)
+        return 200, {}
+
+    async def append(self, path: str, receive: Receive) -> int:
+        """Append the body to a file as it comes, as servers do; return its size."""
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ConnectionError
+            self.files[path] += message["body"]
+            more = message["more_body"]
+        return len(self.files[path])
+
+
+@define(eq=False)
+class Resources(Shop):
+    """tus 1.0.0."""
+
+    lengths: dict[str, int | None] = field(factory=dict)
+
+    async def answer(self, scope: Scope, receive: Receive) -> Answer:
+        path, headers = scope["path"], headers_of(scope)
+        if scope["method"] == "POST":
+            path = f"/files/{len(self.files)}"
+            self.files[path] = bytearray()
+            length = headers.get("upload-length")
+            self.lengths[path] = None if length is None else int(length)
+            size = await self.append(path, receive)
+            return 201, {"location": f"http://example.org{path}", "upload-offset": str(size)}
+        if path not in self.files:
+            return 404, {}
+        if scope["method"] == "DELETE":
+            del self.files[path]
+            return 204, {}
+        if int(headers["upload-offset"]) != len(self.files[path]):
+            return 409, {}
+        return 204, {"upload-offset": str(await self.append(path, receive))}
+
+
+@define(eq=False)
+class Ranges(Shop):
+    """A PUT with ``Content-Range``, which 308 asks to go on."""
+
+    async def answer(self, scope: Scope, receive: Receive) -> Answer:
+        path = scope["path"]
+        found = re.search(r"([0-9]+)-[0-9]+/([0-9]+|\*)", headers_of(scope)["content-range"])
+        assert found
+        file = self.files.setdefault(path, bytearray())
+        if int(found[1]) != len(file):
+            return 416, {}
+        size = await self.append(path, receive)
+        return (200, {}) if str(size) == found[2] else (308, {"range": f"bytes=0-{size - 1}"})
+
+
+@define(eq=False)
+class Blobs(Shop):
+    """OCI distribution: pushes of blobs."""
+
+    async def answer(self, scope: Scope, receive: Receive) -> Answer:
+        path, method = scope["path"], scope["method"]
+        query = parse_qs(scope["query_string"].decode())
+        if method == "POST":
+            if "mount" in query:
+                return 201, {"location": "/v2/a/blobs/sha256:1"}
+            path = f"{path}{len(self.files)}"
+            self.files[path] = bytearray()
+            if "digest" in query:
+                await self.append(path, receive)
+                return 201, {"location": "/v2/a/blobs/sha256:1"}
+            return 202, {"location": f"{path}?_state=0"}
+        if method == "DELETE":
+            del self.files[path]
+            return 204, {}
+        size = await self.append(path, receive)
+        if method == "PATCH":
+            return 202, {"location": f"{path}?_state={size}", "range": f"0-{size - 1}"}
+        return (201, {}) if query["digest"] == ["good"] else (400, {})
+
+
+@define(eq=False)
+class Bucket(Shop):
+    """S3 multipart."""
+
+    async def answer(self, scope: Scope, receive: Receive) -> Answer:
+        query = parse_qs(scope["query_string"].decode(), keep_blank_values=True)
+        name = f"{scope['path']}?{query.get('partNumber', ['all'])[0]}"
+        self.files[name] = bytearray()
+        await self.append(name, receive)
+        return (204 if scope["method"] == "DELETE" else 200), {}
+
+
+@define(eq=False)
+class Drafts(Shop):
+    """The IETF draft of resumable uploads."""
+
+    async def answer(self, scope: Scope, receive: Receive) -> Answer:
+        path, headers = scope["path"], headers_of(scope)
+        if scope["method"] == "DELETE":
+            return 204, {}
+        if scope["method"] == "POST":
+            path = f"/drafts/{len(self.files)}"
+            self.files[path] = bytearray()
+        size = await self.append(path, receive)
+        whole = headers["upload-complete"]
+        location = {"location": path} if scope["method"] == "POST" else {}
+        return 200, {"upload-offset": str(size), "upload-complete": whole, **location}
+
+
+async def ask(
+    shop: Callable[[Scope, Receive, Send], Awaitable[None]],
+    tracker: ProgressTracker,
+    method: str,
+    path: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    messages: Sequence[Message | BaseException] | None = None,
+    content: bytes = b"",
+    authenticate: Authenticate = alice,
+    protocols: Sequence[TransferProtocol] = DEFAULT_PROTOCOLS,
+    server: Server | None = None,
+) -> Server:
+    """Send one request; a client that breaks off lets the application's error pass."""
+    path, _, query = path.partition("?")
+    pairs = [(key.encode(), value.encode()) for key, value in (headers or {}).items()]
+    is_scripted = messages is not None or server is not None
+    length = None if is_scripted else len(content)
+    scope = head(
+        None, method=method, path=path, query_string=query.encode(), headers=pairs, length=length
+    )
+    server = server or Server(messages if messages is not None else body(content))
+    middleware = UploadProgressMiddleware(
+        shop, tracker=tracker, authenticate=authenticate, protocols=protocols
+    )
+    try:
+        await middleware(scope, server.receive, server.send)
+    except ConnectionError:
+        assert not server.sent
+    return server
+
+
+def asked(server: Server) -> str:
+    """Return the id that the answer names."""
+    return server.headers["upload-id"]

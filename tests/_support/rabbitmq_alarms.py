@@ -1,0 +1,37 @@
+"""What only RabbitMQ's own console can do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from tests._support.server_processes import Daemon
+
+__all__ = ["clear_memory_alarm", "control", "set_memory_alarm"]
+
+CONTROL_SECONDS: Final = 60
+ALARM: Final = "{resource_limit, memory, node()}"
+
+
+def control(server: Daemon, expression: str) -> None:
+    """Let the broker evaluate an expression of Erlang."""
+    program = Path(server.command[0]).with_name("rabbitmqctl")
+    subprocess.run(
+        [program, "-q", "eval", expression],
+        env={**os.environ, **server.environment},
+        check=True,
+        stdout=subprocess.DEVNULL,
+        timeout=CONTROL_SECONDS,
+        **({"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}),  # type: ignore[call-overload]  # as Popen has them
+    )
+
+
+def set_memory_alarm(server: Daemon) -> None:
+    """Let it say that it has no memory left: it takes nothing more from those who publish."""
+    control(server, f"rabbit_alarm:set_alarm({{{ALARM}, []}}).")
+
+
+def clear_memory_alarm(server: Daemon) -> None:
+    control(server, f"rabbit_alarm:clear_alarm({ALARM}).")

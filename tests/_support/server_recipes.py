@@ -1,0 +1,304 @@
+"""How the servers are started that stores and brokers are tested against."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import uuid
+from collections.abc import Callable, Mapping
+from glob import glob
+from pathlib import Path
+from typing import Final
+
+from tests._support.server_processes import Daemon, answers, free_port, new_folder
+
+__all__ = [
+    "KAFKA_VERSION",
+    "RECIPES",
+    "kafka",
+    "kafka_jars",
+    "pgbouncer",
+    "postgres",
+    "rabbitmq",
+    "redis",
+    "search",
+]
+
+FindProgram = Callable[..., str]
+
+KAFKA_VERSION: Final = "4.3.1"
+LOG4J_VERSION: Final = "2.25.4"
+JARS_SECONDS: Final = 600
+
+
+def search(*names: str) -> tuple[str, ...]:
+    """Return these program names, patterns resolved to the newest file that fits."""
+    return tuple(found for name in names for found in [*sorted(glob(name))[-1:], name])  # noqa: PTH207  # absolute
+
+
+def debian(*packages: str) -> str:
+    """Return the line that installs *packages*."""
+    return f"get it with: apt-get install --no-install-recommends {' '.join(packages)}"
+
+
+def redis(find: FindProgram, *options: str) -> Daemon:
+    """Return Redis, not started: nothing is kept on disk."""
+    program = find("redis-server", install=debian("redis-server"))
+    port, folder = free_port(), new_folder("redis")
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+    return Daemon(
+        name="redis",
+        url=f"redis://127.0.0.1:{port}/0",
+        port=port,
+        folder=folder,
+        command=[*command, "--save", "", "--appendonly", "no", *options],
+        is_ready=lambda: answers(port, b"PING\r\n"),
+    )
+
+
+def postgres(find: FindProgram) -> Daemon:
+    """Return PostgreSQL, not started; its cluster is made now."""
+    settings = ["-U", "test", "-A", "trust", "-N", "--no-instructions", "--locale=C", "-E", "UTF8"]
+    return _postgres(find, "initdb", *settings)
+
+
+def postgres_standby(find: FindProgram, primary: Daemon) -> Daemon:
+    """Return a hot standby of *primary*, not started; it has what that has now."""
+    line = ["-h", "127.0.0.1", "-p", str(primary.port), "-U", "test"]
+    return _postgres(find, "pg_basebackup", *line, "-c", "fast", "-N", "-R")
+
+
+def _postgres(find: FindProgram, maker: str, *settings: str) -> Daemon:
+    """Return PostgreSQL, not started, on a cluster that the program *maker* makes now."""
+    server = find(
+        *search("/usr/lib/postgresql/*/bin/postgres", "postgres"), install=debian("postgresql")
+    )
+    programs, port, folder = Path(server).resolve().parent, free_port(), new_folder("postgres")
+    data = str(folder / "data")
+    subprocess.run(
+        [str(programs / maker), "-D", data, *settings],
+        cwd=folder,
+        check=True,
+        stdout=subprocess.DEVNULL,
+        **({"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}),  # type: ignore[call-overload]  # as Popen has them
+    )
+    fast = ["-F", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
+    is_ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+    return Daemon(
+        name="postgres",
+        url=f"postgresql://test@127.0.0.1:{port}/postgres",
+        port=port,
+        folder=folder,
+        command=[server, "-D", data, "-p", str(port), "-k", str(folder), "-h", "127.0.0.1", *fast],
+        is_ready=lambda: subprocess.call(is_ready) == 0,
+        as_nobody=True,
+        # "Fast": it does not wait for clients to leave.
+        stop_signal=signal.SIGINT,
+    )
+
+
+def pgbouncer(find: FindProgram, database: Daemon) -> Daemon:
+    """Return PgBouncer in transaction mode before *database*, not started."""
+    program = find(*search("/usr/sbin/pgbouncer", "pgbouncer"), install=debian("pgbouncer"))
+    port, folder = free_port(), new_folder("pgbouncer")
+    settings = f"""
+        [databases]
+        * = host=127.0.0.1 port={database.port} user=test
+        [pgbouncer]
+        listen_addr = 127.0.0.1
+        listen_port = {port}
+        unix_socket_dir =
+        auth_type = any
+        pool_mode = transaction
+        default_pool_size = 2
+    """
+    path = folder / "pgbouncer.ini"
+    path.write_text("\n".join(map(str.strip, settings.splitlines())), encoding="utf-8")
+    return Daemon(
+        name="pgbouncer",
+        url=f"postgresql://test@127.0.0.1:{port}/postgres",
+        port=port,
+        folder=folder,
+        command=[program, str(path)],
+        # The beginning of a client's greeting, which it refuses in words.
+        is_ready=lambda: answers(port, bytes([0, 0, 0, 8, 4, 210, 22, 47])),
+        as_nobody=True,
+        stop_signal=signal.SIGINT,
+    )
+
+
+def rabbitmq(find: FindProgram) -> Daemon:
+    """Return RabbitMQ and the port mapper that it needs, not started.
+
+    Not Debian's wrapper, which insists on a user of its own and on folders of the system.
+    """
+    install = debian("rabbitmq-server")
+    program = find(
+        *search("/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server"), install=install
+    )
+    epmd = find("epmd", install=install)
+    port, mapper_port, folder = free_port(), free_port(), new_folder("rabbitmq")
+    environment = _rabbitmq_environment(folder, port, mapper_port)
+    mapper = Daemon(
+        name="epmd",
+        url="",
+        port=mapper_port,
+        folder=new_folder("epmd"),
+        command=[epmd, "-port", str(mapper_port), "-address", "127.0.0.1"],
+        # Asks for the names that it knows.
+        is_ready=lambda: answers(mapper_port, b"\x00\x01n"),
+        environment={"HOME": str(folder)},
+        as_nobody=True,
+    )
+    settings = {
+        "listeners.tcp.1": f"127.0.0.1:{port}",
+        "loopback_users": "none",
+        "log.console": "true",
+        "vm_memory_high_watermark.absolute": "256MB",
+        "disk_free_limit.absolute": "50MB",
+    }
+    lines = "".join(f"{name} = {value}\n" for name, value in settings.items())
+    (folder / "rabbitmq.conf").write_text(lines, encoding="utf-8")
+    (folder / "enabled_plugins").write_text("[].\n", encoding="utf-8")
+    return Daemon(
+        name="rabbitmq",
+        url=f"amqp://guest:guest@127.0.0.1:{port}/",
+        port=port,
+        folder=folder,
+        command=[program],
+        is_ready=lambda: answers(port, b"AMQP\x00\x00\x09\x01"),
+        environment=environment,
+        as_nobody=True,
+        companions=[mapper],
+    )
+
+
+def _rabbitmq_environment(folder: Path, port: int, mapper_port: int) -> Mapping[str, str]:
+    """Return where it finds and puts everything: nothing of the system's own."""
+    quiet = "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none"
+    return {
+        "HOME": str(folder),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "ERL_EPMD_PORT": str(mapper_port),
+        "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "none.config"),
+        "RABBITMQ_BASE": str(folder),
+        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+        "RABBITMQ_CONF_ENV_FILE": str(folder / "no-env.conf"),
+        "RABBITMQ_DIST_PORT": str(free_port()),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
+        "RABBITMQ_GENERATED_CONFIG_DIR": str(folder / "cfg"),
+        "RABBITMQ_LOG_BASE": str(folder / "log"),
+        "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+        "RABBITMQ_NODENAME": f"up{port}@localhost",
+        "RABBITMQ_NODE_PORT": str(port),
+        "RABBITMQ_PID_FILE": str(folder / "pid"),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+            f"-kernel inet_dist_use_interface {{127,0,0,1}} {quiet}"
+        ),
+    }
+
+
+def kafka_jars(find: FindProgram, cache: Path | None = None) -> Path:
+    """Return the folder with Kafka's jars, fetched by Maven the first time.
+
+    Args:
+        find: Finds Maven.
+        cache: Where they are kept; by default outside of this tree, for all of its copies.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    jars = (cache or home / "upload-progress") / f"kafka-{KAFKA_VERSION}"
+    if jars.is_dir():
+        return jars
+    maven = find("mvn", install=debian("maven", "default-jre-headless"))
+    jars.parent.mkdir(parents=True, exist_ok=True)
+    folder = new_folder("maven")
+    artifacts = [
+        ("org.apache.kafka", "kafka_2.13", KAFKA_VERSION),
+        ("org.apache.logging.log4j", "log4j-slf4j-impl", LOG4J_VERSION),
+    ]
+    wanted = "".join(
+        f"<dependency><groupId>{group}</groupId><artifactId>{name}</artifactId>"
+        f"<version>{version}</version></dependency>"
+        for group, name, version in artifacts
+    )
+    (folder / "pom.xml").write_text(
+        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
+        "<groupId>tests</groupId><artifactId>kafka</artifactId><version>1</version>"
+        f"<dependencies>{wanted}</dependencies></project>",
+        encoding="utf-8",
+    )
+    copy = [
+        "-B",
+        "-q",
+        "-Dstyle.color=never",
+        "dependency:copy-dependencies",
+        "-DincludeScope=runtime",
+    ]
+    fetched = folder / "jars"
+    subprocess.run(
+        [maven, *copy, f"-DoutputDirectory={fetched}"], cwd=folder, check=True, timeout=JARS_SECONDS
+    )
+    # At once, or not at all: whoever runs tests beside this finds nothing, or all of it.
+    whole = jars.with_name(f"{jars.name}.{os.getpid()}")
+    shutil.move(fetched, whole)
+    whole.rename(jars)
+    shutil.rmtree(folder)
+    return jars
+
+
+def kafka(find: FindProgram) -> Daemon:
+    """Return Kafka, broker and controller in one, not started; its storage is made now."""
+    java = find("java", install=debian("default-jre-headless"))
+    jars, folder = kafka_jars(find), new_folder("kafka")
+    port, controller_port = free_port(), free_port()
+    settings = folder / "server.properties"
+    ones = ["offsets.topic", "share.coordinator.state.topic", "transaction.state.log"]
+    lines = [
+        "process.roles=broker,controller",
+        "node.id=1",
+        f"controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}",
+        f"listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
+        "controller.listener.names=CONTROLLER",
+        "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+        f"log.dirs={folder / 'data'}",
+        *(f"{name}.replication.factor=1" for name in ones),
+        "share.coordinator.state.topic.min.isr=1",
+        "transaction.state.log.min.isr=1",
+        "offsets.topic.num.partitions=1",
+        "group.initial.rebalance.delay.ms=0",
+        # After kill -9 it waits until it takes itself for dead.
+        "broker.session.timeout.ms=1000",
+        "broker.heartbeat.interval.ms=200",
+        "log.cleaner.backoff.ms=100",
+        "auto.create.topics.enable=false",
+    ]
+    settings.write_text("\n".join(lines), encoding="utf-8")
+    machine = ["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
+    run = [java, *machine, "-cp", f"{jars}/*"]
+    storage = ["format", "--standalone", "-t", str(uuid.uuid4()), "-c", str(settings)]
+    subprocess.run(
+        [*run, "kafka.tools.StorageTool", *storage],
+        cwd=folder,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    # ApiVersions, version 0, of a client without a name.
+    question = bytes([0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 255, 255])
+    return Daemon(
+        name="kafka",
+        url=f"kafka://127.0.0.1:{port}",
+        port=port,
+        folder=folder,
+        command=[*run, "kafka.Kafka", str(settings)],
+        is_ready=lambda: answers(port, question),
+    )
+
+
+RECIPES: Final[Mapping[str, Callable[[FindProgram], Daemon]]] = {
+    "redis": redis,
+    "postgres": postgres,
+    "rabbitmq": rabbitmq,
+    "kafka": kafka,
+}

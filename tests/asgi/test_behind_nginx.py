@@ -1,0 +1,156 @@
+"""Behind a real nginx, configured as the server guide says: progress, streams and sockets pass."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+from websockets.sync.client import connect
+
+from tests._support.child_process import running
+from tests._support.paths import ROOT
+from tests.conftest import RequireProgram
+from tests.test_examples import BODY, pieces, progress_of
+
+GUIDE = (ROOT / "docs/server-guide.md").read_text(encoding="utf-8")
+LOCATIONS = GUIDE.partition("```nginx\n")[2].partition("```")[0]
+STOP_SECONDS = 10
+# So that the body takes longer than a second, below which nothing is claimed.
+RATE, SEND_SECONDS = "1M", 60
+# What a package of nginx configures elsewhere, moved to a folder of our own.
+CONFIGURATION = """
+USER
+pid FOLDER/pid;
+error_log FOLDER/error.log;
+events {}
+http {
+    access_log off;
+    client_body_temp_path FOLDER/body;
+    proxy_temp_path FOLDER/proxy;
+    fastcgi_temp_path FOLDER/fastcgi;
+    uwsgi_temp_path FOLDER/uwsgi;
+    scgi_temp_path FOLDER/scgi;
+    map $http_upgrade $connection_upgrade { default upgrade; '' close; }
+    server {
+        listen 127.0.0.1:PORT;
+        LOCATIONS
+    }
+}
+"""
+
+
+@pytest.fixture
+def nginx(require_program: RequireProgram) -> str:
+    """Return the path of nginx."""
+    install = "install nginx with your system's package manager"
+    return require_program("nginx", "/usr/sbin/nginx", install=install)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+    return port
+
+
+@contextmanager
+def proxied(nginx: str, folder: Path, locations: str = LOCATIONS) -> Iterator[str]:
+    """Run the quickstart behind nginx; yield nginx's address."""
+    with running("examples/quickstart.py", "--port", "0", cwd=ROOT) as backend:
+        port = free_port()
+        text = CONFIGURATION.replace("LOCATIONS", locations)
+        text = text.replace("http://127.0.0.1:8000", backend).replace("PORT", str(port))
+        text = text.replace("USER", "user root;" if os.geteuid() == 0 else "")
+        file = folder / "nginx.conf"
+        file.write_text(text.replace("FOLDER", str(folder)), encoding="utf-8")
+        command = [nginx, "-p", str(folder), "-c", str(file), "-e", str(folder / "error.log")]
+        # It comes back when it listens, and serves in the background.
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            subprocess.run([*command, "-s", "stop"], check=True, timeout=STOP_SECONDS)
+
+
+def test_progress_passes(nginx: str, tmp_path: Path) -> None:
+    upload_id, states = str(uuid.uuid4()), list[object]()
+    with proxied(nginx, tmp_path) as url, httpx2.Client(base_url=url, timeout=30) as client:
+        headers = {"Upload-Id": upload_id, "Content-Length": str(len(BODY))}
+        sent = httpx2.put(
+            f"{url}/files/a", content=pieces(client, upload_id, states), headers=headers
+        )
+        end = client.get(f"/uploads/{upload_id}/progress").json()
+
+    assert sent.status_code == 200
+    assert states == ["receiving", "receiving"]
+    assert end["state"] == "completed"
+
+
+def test_a_buffering_proxy_is_told_of(nginx: str, tmp_path: Path) -> None:
+    buffering = LOCATIONS.replace("proxy_request_buffering off", "proxy_request_buffering on")
+    upload_id, seen = str(uuid.uuid4()), list[int]()
+
+    def body(client: httpx2.Client) -> Iterator[bytes]:
+        yield BODY[:2_000_000]
+        seen.append(client.get(f"/uploads/{upload_id}/progress").status_code)
+        yield BODY[2_000_000:]
+
+    with (
+        proxied(nginx, tmp_path, buffering) as url,
+        httpx2.Client(base_url=url, timeout=30) as client,
+    ):
+        headers = {"Upload-Id": upload_id, "Content-Length": str(len(BODY))}
+        httpx2.put(f"{url}/files/a", content=body(client), headers=headers)
+        end = client.get(f"/uploads/{upload_id}/progress").json()
+
+    assert buffering != LOCATIONS
+    assert seen == [404]
+    assert end["arrival"] == "buffered"
+
+
+def test_what_the_guide_says_makes_it_stream(
+    nginx: str, require_program: RequireProgram, tmp_path: Path
+) -> None:
+    """The mend is one line of the guide's configuration: bytes come as the client sends them."""
+    curl = require_program("curl", install="install curl with your system's package manager")
+    upload_id, file = str(uuid.uuid4()), tmp_path / "file"
+    file.write_bytes(BODY)
+    with proxied(nginx, tmp_path) as url, httpx2.Client(base_url=url, timeout=30) as client:
+        send = [curl, "--silent", "--fail", "--limit-rate", RATE, "-H", f"Upload-Id: {upload_id}"]
+        subprocess.run([*send, "-T", file, f"{url}/files/a"], check=True, timeout=SEND_SECONDS)
+        end = client.get(f"/uploads/{upload_id}/progress").json()
+
+    assert "proxy_request_buffering off;" in LOCATIONS
+    assert (end["state"], end["arrival"]) == ("completed", "streamed")
+
+
+def test_streams_and_sockets_pass(nginx: str, tmp_path: Path) -> None:
+    """Both show the upload while it is still arriving, so neither is held back."""
+    upload_id, told = str(uuid.uuid4()), list[str]()
+
+    def body(url: str) -> Iterator[bytes]:
+        path = f"/uploads/{upload_id}/progress"
+        yield BODY[:1_000_000]
+        with httpx2.Client(base_url=url, timeout=30) as client:
+            progress_of(client, upload_id, 1_000_000)
+            with client.stream("GET", path, headers={"Accept": "text/event-stream"}) as stream:
+                told.append(next(line for line in stream.iter_lines() if line.startswith("data")))
+        with connect(f"ws{url.removeprefix('http')}{path}") as socket:
+            told.extend(str(socket.recv(timeout=10)) for _ in range(3))
+        yield BODY[1_000_000:]
+
+    with proxied(nginx, tmp_path) as url:
+        headers = {"Upload-Id": upload_id, "Content-Length": str(len(BODY))}
+        sent = httpx2.put(f"{url}/files/a", content=body(url), headers=headers, timeout=30)
+
+    assert sent.status_code == 200
+    kinds = [json.loads(text)["type"] for text in told[1:]]
+    assert '"state":"receiving"' in told[0]
+    assert kinds == ["welcome", "subscribed", "progress"]

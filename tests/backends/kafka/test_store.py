@@ -1,0 +1,382 @@
+"""The store in Kafka: the contract of all stores, and what only a topic can suffer."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+
+import anyio
+import pytest
+from aiokafka.admin import NewPartitions, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import InvalidTopicError, KafkaConnectionError, KafkaError
+from anyio import to_thread
+from attrs import evolve
+
+from tests._support.server_processes import Daemon, free_port
+from upload_progress._model.models import TransferRecord, UploadState
+from upload_progress.backends.kafka import KafkaStore
+from upload_progress.backends.kafka import topics as topics
+from upload_progress.backends.kafka.access import KafkaAccess
+from upload_progress.backends.kafka.clients import KafkaReader, KafkaWriter, Message, Outgoing
+from upload_progress.backends.kafka.messages import pack_value, record_key
+from upload_progress.config import Retention
+from upload_progress.exceptions import InvalidValue, StoreUnavailable
+from upload_progress.testing import StoreContract
+
+pytestmark = pytest.mark.anyio
+
+DEADLINE_SECONDS = 60.0
+S = UploadState
+RECORD = TransferRecord("ann", "video", "t1", 1, 5, S.RECEIVING, worker="w", created_at=1.0)
+KEY = record_key("ann", "video", "t1")
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """Its driver runs on asyncio only."""
+    return "asyncio"
+
+
+@pytest.fixture
+def topic() -> str:
+    return f"sessions-{secrets.token_hex(6)}"
+
+
+Open = Callable[..., KafkaStore]
+
+
+@pytest.fixture
+def open_store(kafka_url: str, topic: str) -> Open:
+    return partial(KafkaStore.open, kafka_url, topic=topic, retention=StoreContract.RETENTION)
+
+
+@pytest.fixture
+async def store(open_store: Open) -> AsyncIterator[KafkaStore]:
+    async with open_store() as store:
+        await whole(store)
+        yield store
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what is owed be paid at once."""
+    module = "upload_progress.backends.kafka"
+    monkeypatch.setattr(f"{module}.ledger.SPREAD_SECONDS", 0.1)
+    monkeypatch.setattr(f"{module}.follower._HEARTBEAT_SECONDS", 0.1)
+
+
+async def whole(store: KafkaStore) -> None:
+    with anyio.fail_after(DEADLINE_SECONDS):
+        await store.wait_until_whole()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until *condition* holds, which lasts."""
+    with anyio.fail_after(DEADLINE_SECONDS):
+        while not condition():  # noqa: ASYNC110  # what is waited for sets no event
+            await anyio.sleep(0.01)
+
+
+async def write(url: str, topic: str, *messages: Outgoing) -> None:
+    writer = KafkaWriter(KafkaAccess.from_url(url), topic)
+    try:
+        with anyio.fail_after(DEADLINE_SECONDS):
+            await writer.write(messages)
+    finally:
+        await writer.close()
+
+
+async def messages(url: str, topic: str, partitions: int) -> list[Message]:
+    """Return all that lies in *topic*."""
+    reader = await KafkaReader.dial(KafkaAccess.from_url(url), topic)
+    found: list[Message] = []
+    try:
+        with anyio.fail_after(DEADLINE_SECONDS):
+            reader.assign(dict.fromkeys(range(partitions)))
+            ends = await reader.ends(range(partitions))
+            while any([await reader.position(each) < end for each, end in ends.items()]):
+                found += await reader.read(wait_seconds=0.1)
+    finally:
+        await reader.close()
+    return found
+
+
+async def create(url: str, topic: str, **settings: str) -> None:
+    admin = KafkaAccess.from_url(url).admin()
+    await admin.start()
+    try:
+        new = NewTopic(topic, 1, 1, topic_configs=settings)
+        await admin.create_topics([new])
+    finally:
+        await admin.close()
+
+
+class TestKafkaStore(StoreContract):
+    @pytest.fixture
+    async def store(self, open_store: Open) -> AsyncIterator[KafkaStore]:
+        async with open_store() as store:
+            await whole(store)
+            yield store
+
+
+async def test_what_one_process_wrote_another_reads(store: KafkaStore, open_store: Open) -> None:
+    """Whether it was there from the beginning, or comes later."""
+    async with open_store() as second:
+        await whole(second)
+        await store.save([RECORD])
+        await store.renew("w", seconds=60)
+        await until(lambda: second.statistics().uploads)
+        async with open_store() as third:
+            await whole(third)
+            for each in (store, second, third):
+                with anyio.fail_after(DEADLINE_SECONDS):
+                    [found] = await each.load(RECORD.key)
+                assert found.lease_until is not None
+                assert evolve(found, lease_until=None) == RECORD
+                assert len((await each.list("ann")).uploads) == 1
+
+
+async def test_until_it_is_whole_it_answers_nothing(open_store: Open) -> None:
+    store = open_store()
+    for _ in range(2):
+        for ask in (
+            partial(store.save, [RECORD]),
+            partial(store.load, RECORD.key),
+            partial(store.list, "ann"),
+            partial(store.renew, "w", seconds=1),
+            partial(store.overdue, limit=1),
+        ):
+            with pytest.raises(StoreUnavailable):
+                await ask()
+        # Neither when it has been left.
+        async with store:
+            await whole(store)
+            await store.save([])
+            await store.save([RECORD])
+            with pytest.raises(InvalidValue, match="is entered already"):
+                await store.__aenter__()
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_an_old_message_that_came_last_is_put_right(
+    store: KafkaStore, open_store: Open, kafka_url: str, topic: str
+) -> None:
+    """As Kafka keeps what came last: after its cleaning, only the wrong one would be left."""
+    end = evolve(RECORD, sequence=6, state=S.FAILED, finished_at=4e9, worker=None)
+    await store.save([end])
+    await write(kafka_url, topic, Outgoing(KEY, pack_value(evolve(RECORD, sequence=7))))
+    found: list[bytes | None] = []
+    with anyio.fail_after(DEADLINE_SECONDS):
+        while len(found) < 3:
+            found = [each.value for each in await messages(kafka_url, topic, 4) if each.key == KEY]
+
+    assert found[0] == found[-1] == pack_value(end)
+    assert await store.load(RECORD.key) == [end]
+    async with open_store() as late:
+        await whole(late)
+        assert await late.load(RECORD.key) == [end]
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_what_is_over_is_erased(store: KafkaStore, kafka_url: str, topic: str) -> None:
+    """However much is over at once: what a system left behind that was away for a while."""
+    over = evolve(RECORD, state=S.FAILED, finished_at=1.0, worker=None)
+    await store.save([evolve(over, upload_id=f"up-{number}") for number in range(40)])
+    await store.overdue(limit=9)
+    await until(lambda: not store.statistics().owed)
+
+    last = {each.key: each.value for each in await messages(kafka_url, topic, 4)}
+    assert list(last.values()) == [None] * 40
+    assert store.statistics().uploads == 0
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_topic_may_get_more_partitions(
+    store: KafkaStore, open_store: Open, kafka_url: str, topic: str
+) -> None:
+    """All that is known moves to where it belongs, and the last state wins."""
+    records = [evolve(RECORD, upload_id=f"u{number}") for number in range(40)]
+    await store.save(records)
+    admin = KafkaAccess.from_url(kafka_url).admin()
+    await admin.start()
+    await admin.create_partitions({topic: NewPartitions(8)})
+    await admin.close()
+    newer = [evolve(each, sequence=6) for each in records]
+    async with open_store() as late:
+        await whole(late)
+        await until(lambda: len(late._follower._positions) == len(store._follower._positions) == 8)
+        with anyio.fail_after(DEADLINE_SECONDS):
+            await late.save(newer)
+        await until(lambda: not late.statistics().owed)
+    async with open_store() as later:
+        await whole(later)
+        await until(lambda: not later.statistics().owed)
+        loaded = await later.load(*[each.key for each in newer])
+    assert [evolve(each, lease_until=None) for each in loaded] == newer
+
+
+async def test_what_is_no_record_is_passed_over(
+    store: KafkaStore, kafka_url: str, topic: str
+) -> None:
+    poison = [
+        Outgoing(b"", b"x"),
+        Outgoing(b"\xff", None),
+        Outgoing(KEY, b""),
+        Outgoing(KEY, b"\x01\xff"),
+        Outgoing(KEY, b"\x01" + b"\x91" * 5000),
+    ]
+    await write(kafka_url, topic, *poison)
+    with anyio.fail_after(DEADLINE_SECONDS):
+        await store.save([RECORD])
+    await until(lambda: store.statistics().unreadable == len(poison))
+
+    assert len(await store.load(RECORD.key)) == 1
+
+
+async def test_what_a_later_version_wrote_stays(
+    store: KafkaStore, kafka_url: str, topic: str
+) -> None:
+    other = evolve(RECORD, upload_id="other")
+    await write(kafka_url, topic, Outgoing(KEY, b"\x02of tomorrow"))
+    await until(lambda: store._follower.ledger._later)
+    await store.save([RECORD, other])
+
+    assert await store.load(RECORD.key) == []
+    found = [each.value for each in await messages(kafka_url, topic, 4) if each.key == KEY]
+    assert found == [b"\x02of tomorrow"]
+
+
+async def test_a_topic_that_is_not_there_is_asked_for(
+    open_store: Open, kafka_url: str, topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_store(create_partitions=None) as store:
+        await until(lambda: store.statistics().breaks >= 2)
+        with pytest.raises(StoreUnavailable):
+            await store.load(RECORD.key)
+        await create(kafka_url, topic, **{"cleanup.policy": "compact"})
+        await whole(store)
+        await store.save([RECORD])
+    ours = [each.getMessage() for each in caplog.records if each.name == "upload_progress"]
+    assert len(ours) == 1
+    assert f"topic '{topic}': is not there; create it: kafka-topics.sh" in ours[0]
+
+
+async def test_a_topic_that_forgets_is_refused_until_it_is_put_right(
+    open_store: Open, kafka_url: str, topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await create(kafka_url, topic)
+    async with open_store() as store:
+        await until(lambda: store.statistics().breaks)
+        assert "has cleanup.policy=delete and would lose records" in caplog.text
+        admin = KafkaAccess.from_url(kafka_url).admin()
+        await admin.start()
+        resource = ConfigResource(
+            ConfigResourceType.TOPIC, topic, configs={"cleanup.policy": "compact"}
+        )
+        await admin.alter_configs([resource])
+        await admin.close()
+        await whole(store)
+
+
+async def test_several_may_create_the_topic_at_once(open_store: Open) -> None:
+    async with open_store() as first, open_store() as second, open_store() as third:
+        for each in (first, second, third):
+            await whole(each)
+
+
+async def test_a_name_that_no_topic_may_have_is_the_brokers_to_refuse(kafka_url: str) -> None:
+    access = KafkaAccess.from_url(kafka_url)
+    with anyio.fail_after(DEADLINE_SECONDS), pytest.raises(InvalidTopicError):
+        await topics.prepare_topic(access, "no topic", Retention(), partitions=1)
+
+
+async def test_a_broker_that_was_killed_comes_back(kafka_server: Daemon, topic: str) -> None:
+    async with KafkaStore.open(kafka_server.url, topic=topic) as store:
+        await whole(store)
+        await store.save([RECORD])
+        await to_thread.run_sync(kafka_server.kill)
+        await until(lambda: not store.statistics().is_whole)
+        with pytest.raises(StoreUnavailable):
+            await store.load(RECORD.key)
+        await to_thread.run_sync(kafka_server.start)
+        await whole(store)
+        await saved(store, evolve(RECORD, sequence=6))
+
+        [found] = await store.load(RECORD.key)
+        assert found.sequence == 6
+
+
+async def test_a_broker_that_hangs_is_found_out(kafka_server: Daemon, topic: str) -> None:
+    """A write costs a second and no more; nothing old is shown for long."""
+    async with KafkaStore.open(kafka_server.url, topic=topic) as store:
+        await whole(store)
+        await store.save([RECORD])
+        kafka_server.pause()
+        for sequence in (6, 7):
+            with pytest.raises((TimeoutError, KafkaError, StoreUnavailable)), anyio.fail_after(1):
+                await store.save([evolve(RECORD, sequence=sequence)])
+        await until(lambda: not store.statistics().is_whole)
+        kafka_server.resume()
+        await whole(store)
+        await saved(store, evolve(RECORD, sequence=8))
+
+        [found] = await store.load(RECORD.key)
+        assert found.sequence == 8
+
+
+async def saved(store: KafkaStore, record: TransferRecord) -> None:
+    """Save *record* until it is there, as the core does; each time takes a second at most."""
+    with anyio.fail_after(DEADLINE_SECONDS):
+        while record.sequence not in [each.sequence for each in await store.load(record.key)]:
+            with suppress(TimeoutError, KafkaError, StoreUnavailable), anyio.fail_after(1):
+                await store.save([record])
+            await store.wait_until_whole()
+
+
+async def test_a_broker_that_is_not_there_is_no_reason_not_to_start(topic: str) -> None:
+    access = KafkaAccess([f"127.0.0.1:{free_port()}"])
+    async with KafkaStore(access, topic=topic) as store:
+        await until(lambda: store.statistics().breaks >= 2)
+
+
+async def test_nothing_is_left_open_of_a_writer_that_could_not_be_connected(topic: str) -> None:
+    access = KafkaAccess([f"127.0.0.1:{free_port()}"])
+    with pytest.raises(KafkaConnectionError):
+        await KafkaWriter(access, topic).write([Outgoing(b"", b"")])
+
+
+async def test_nothing_is_left_open_of_a_reader_that_could_not_be_connected(topic: str) -> None:
+    access = KafkaAccess([f"127.0.0.1:{free_port()}"])
+    with pytest.raises(KafkaConnectionError):
+        await KafkaReader.dial(access, topic)
+
+
+async def test_a_password_stays_secret(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "upload_progress")
+    store = KafkaStore.open(f"kafka://user:canary@127.0.0.1:{free_port()}")
+    await break_once(store)
+    assert_silent(store, [each for each in caplog.records if each.name == "upload_progress"])
+
+
+async def break_once(store: KafkaStore) -> None:
+    async with store:
+        await until(lambda: store.statistics().breaks)
+
+
+def assert_silent(store: KafkaStore, records: Sequence[logging.LogRecord]) -> None:
+    """Check that what was logged says what happened, and no password."""
+    ours = [each.getMessage() for each in records]
+    assert "KafkaConnectionError" in ours[0]
+    assert "canary" not in repr(store) + repr(store.access) + "".join(ours)
+
+
+def test_a_loop_that_is_not_asyncio_is_refused() -> None:
+    async def enter() -> None:
+        with pytest.raises(InvalidValue, match="needs asyncio"):
+            await KafkaStore.open("kafka://host").__aenter__()
+
+    anyio.run(enter, backend="trio")

@@ -1,0 +1,138 @@
+"""How the tables come about, and what they are called."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import anyio
+import pytest
+from psycopg import AsyncConnection, sql
+from psycopg.rows import TupleRow
+
+from tests._support.demo_process import COMMAND
+from tests._support.records import record
+from upload_progress._model.models import UploadState
+from upload_progress.backends.postgres.client import connected
+from upload_progress.backends.postgres.schema import NEWEST, Migrated, migrate
+from upload_progress.backends.postgres.store import PostgresStore
+from upload_progress.testing.lease_contract import plain
+
+pytestmark = pytest.mark.anyio
+
+SECONDS = 30.0
+NASTY = 'we"ird; DROP SCHEMA upload_progress CASCADE; -- {} \u00fc'
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """PostgreSQL's driver runs on asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture
+async def database(postgres_url: str) -> AsyncIterator[AsyncConnection[TupleRow]]:
+    """Yield a connection to a database where nothing of ours is; what is made here goes."""
+    async with await connected(postgres_url) as connection:
+        yield connection
+        for name in ("fresh", "evil", NASTY):
+            drop = sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE")
+            await connection.execute(drop.format(sql.Identifier(name)))
+
+
+async def test_many_migrate_at_once(postgres_url: str, database: AsyncConnection[TupleRow]) -> None:
+    """D01: as when all workers of a deployment start."""
+    found = list[Migrated]()
+
+    async def one() -> None:
+        found.append(await migrate(postgres_url, schema="fresh"))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(one)
+
+    assert {each.after for each in found} == {NEWEST}
+    assert sorted(each.before for each in found) == [0] + [NEWEST] * 19
+    numbers = await database.execute("SELECT number FROM fresh.version ORDER BY number")
+    assert await numbers.fetchall() == [(number + 1,) for number in range(NEWEST)]
+
+
+async def test_who_is_killed_in_the_middle_leaves_nothing_half_done(
+    postgres_url: str, database: AsyncConnection[TupleRow]
+) -> None:
+    """D02: ``kill -9``, when the lock was taken and the first table not yet made."""
+    await database.execute("CREATE SCHEMA fresh")
+    async with await connected(postgres_url) as other, other.transaction(force_rollback=True):
+        # Nothing can be made in it until that is decided.
+        await other.execute("DROP SCHEMA fresh")
+        command = [*COMMAND, "migrate", "--schema", "fresh", postgres_url]
+        async with await anyio.open_process(command) as process:
+            with anyio.fail_after(SECONDS):
+                await waits(database)
+            process.kill()
+    assert await migrate(postgres_url, schema="fresh") == Migrated(0, NEWEST)
+
+    async with PostgresStore.open(postgres_url, schema="fresh") as store:
+        await store.save([record()])
+        assert plain(await store.load(record().key)) == [record()]
+
+
+async def waits(database: AsyncConnection[TupleRow]) -> None:
+    """Wait until somebody waits for a lock on a schema."""
+    found: TupleRow | None = None
+    while found is None:
+        await anyio.lowlevel.checkpoint()
+        locks = await database.execute(
+            "SELECT 1 FROM pg_locks WHERE NOT granted AND classid = 'pg_namespace'::regclass"
+        )
+        found = await locks.fetchone()
+
+
+async def test_what_a_newer_release_made_stays(
+    postgres_url: str, database: AsyncConnection[TupleRow]
+) -> None:
+    """D04: the older one says so, and works with it."""
+    await migrate(postgres_url, schema="fresh")
+    await database.execute("INSERT INTO fresh.version VALUES (99)")
+    await database.execute("ALTER TABLE fresh.transfers ADD COLUMN news text DEFAULT 'x'")
+
+    assert await migrate(postgres_url, schema="fresh") == Migrated(99, 99)
+    async with PostgresStore.open(postgres_url, schema="fresh") as store:
+        await store.save([record()])
+        assert len((await store.list("ann")).uploads) == 1
+
+
+async def test_any_name_is_only_a_name(
+    postgres_url: str, database: AsyncConnection[TupleRow]
+) -> None:
+    """D06: quoted in each statement."""
+    await migrate(postgres_url)
+    await migrate(postgres_url, schema=NASTY)
+    async with PostgresStore.open(postgres_url, schema=NASTY) as store:
+        waiting = record("waiting", state=UploadState.PENDING, worker=None, updated_at=5.0)
+        ended = record("ended", state=UploadState.FAILED, worker=None, finished_at=5.0)
+        await store.save([record(attempt=2), waiting, ended])
+        await store.renew("w", seconds=-1)
+        assert {each.upload_id for each in await store.overdue(limit=9)} == {"up", "waiting"}
+        assert len((await store.list("ann")).uploads) == 3
+    kept = await database.execute("SELECT to_regclass('upload_progress.protocols') IS NOT NULL")
+    assert await kept.fetchone() == (True,)
+
+
+async def test_no_search_path_leads_elsewhere(
+    postgres_url: str, database: AsyncConnection[TupleRow]
+) -> None:
+    """D06: tables of the same names, first in the path, are not ours."""
+    await migrate(postgres_url, schema="fresh")
+    await database.execute("CREATE SCHEMA evil")
+    for table in ("transfers", "leases", "version"):
+        copy = sql.SQL("CREATE TABLE evil.{table} (LIKE fresh.{table} INCLUDING ALL)")
+        await database.execute(copy.format(table=sql.Identifier(table)))
+    async with PostgresStore.open(
+        f"{postgres_url}?options=-csearch_path%3Devil", schema="fresh"
+    ) as store:
+        await store.save([record(attempt=2)])
+        await store.renew("w", seconds=5)
+        assert len(await store.load(record().key)) == 1
+    for table in ("transfers", "leases"):
+        query = sql.SQL("SELECT 1 FROM evil.{}").format(sql.Identifier(table))
+        assert await (await database.execute(query)).fetchall() == []

@@ -1,0 +1,402 @@
+"""PostgreSQL that fails, is slow, or lets us do little; and what may be between it and us."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import AsyncIterator
+
+import anyio
+import pytest
+from attrs import define, field
+from psycopg import AsyncConnection, OperationalError, sql
+from psycopg.conninfo import make_conninfo
+from psycopg.errors import (
+    DeadlockDetected,
+    InsufficientPrivilege,
+    QueryCanceled,
+    ReadOnlySqlTransaction,
+)
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool
+
+from tests._support.connection_faults import until
+from tests._support.paths import ROOT
+from tests._support.records import record
+from tests._support.server_processes import Daemon
+from tests._support.server_recipes import pgbouncer, postgres_standby
+from tests._support.services import ProxyTo
+from tests.conftest import RequireProgram
+from upload_progress import ProgressTracker
+from upload_progress._model.models import UploadKey, UploadState
+from upload_progress.backends.postgres.client import MOST, Connections, connected
+from upload_progress.backends.postgres.schema import migrate
+from upload_progress.backends.postgres.store import PostgresStore
+from upload_progress.config import Retention
+from upload_progress.exceptions import InvalidValue, SchemaMissing
+
+pytestmark = pytest.mark.anyio
+
+GUIDE = ROOT / "docs" / "guides" / "stores.md"
+SECONDS = 20.0
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """PostgreSQL's driver runs on asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture
+async def store(
+    migrated_postgres_url: str, admin: AsyncConnection[TupleRow]
+) -> AsyncIterator[PostgresStore]:
+    async with PostgresStore.open(migrated_postgres_url) as store:
+        yield store
+
+
+async def test_a_schema_that_is_missing_is_said(migrated_postgres_url: str) -> None:
+    """D03: in words that mend it."""
+    async with PostgresStore.open(migrated_postgres_url, schema="nowhere") as store:
+        with pytest.raises(SchemaMissing, match="'nowhere' is missing or too old: run"):
+            await store.save([record()])
+        with pytest.raises(SchemaMissing):
+            await store.load(record().key)
+
+
+async def test_the_log_says_how_to_mend_it(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """D03: the application starts, and uploads go on."""
+    tracker = ProgressTracker(store=PostgresStore.open(postgres_url, schema="nowhere"))
+    async with tracker.lifespan(), tracker.track(owner="ann") as upload:
+        upload.advance(1)
+
+    assert "run `upload-progress migrate URL`" in caplog.text
+
+
+async def test_a_role_without_the_right_to_make_tables_saves(
+    migrated_postgres_url: str, admin: AsyncConnection[TupleRow]
+) -> None:
+    """D03: least privilege, word for word as it is documented."""
+    [statements] = re.findall(r"```sql\n(CREATE ROLE.*?)```", GUIDE.read_text("utf-8"), re.DOTALL)
+    await forget_role(admin)
+    for statement in statements.strip().splitlines():
+        await admin.execute(statement)
+    await admin.execute("ALTER ROLE uploads PASSWORD 'uploads'")
+    url = make_conninfo(migrated_postgres_url, user="uploads", password="uploads")
+    try:
+        async with PostgresStore.open(url) as store:
+            await store.save([record(attempt=2)])
+            await store.renew("w", seconds=-1)
+            assert len(await store.overdue(limit=9)) == 1
+            assert len((await store.list("ann")).uploads) == 1
+        with pytest.raises(InsufficientPrivilege):
+            await migrate(url, schema="other")
+        # What is up to date asks for no right that is missing.
+        with pytest.raises(InsufficientPrivilege):
+            await migrate(url)
+    finally:
+        await forget_role(admin)
+
+
+async def forget_role(admin: AsyncConnection[TupleRow]) -> None:
+    """Drop the role of the guide, and what it was granted, if it is there."""
+    await admin.execute(
+        "DO $$ BEGIN IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'uploads')"
+        " THEN DROP OWNED BY uploads; DROP ROLE uploads; END IF; END $$"
+    )
+
+
+async def test_a_pool_that_was_given_stays_open(
+    migrated_postgres_url: str, admin: AsyncConnection[TupleRow]
+) -> None:
+    async with AsyncConnectionPool(migrated_postgres_url, min_size=1, open=False) as pool:
+        async with PostgresStore(pool) as store:
+            await store.save([record(), record("other", attempt=2)])
+            assert len(await store.load(record().key)) == 1
+        assert not pool.closed
+
+
+async def test_a_pooler_in_transaction_mode_is_fine(
+    postgres_server: Daemon,
+    require_program: RequireProgram,
+    admin: AsyncConnection[TupleRow],
+) -> None:
+    """S09: nothing is left behind in a session that the next statement may not get."""
+    await migrate(postgres_server.url)
+    pooler = pgbouncer(require_program, postgres_server).start()
+    try:
+        async with PostgresStore.open(pooler.url) as store, anyio.create_task_group() as tasks:
+            for number in range(20):
+                tasks.start_soon(store.save, [record("pooled", transfer_id=f"t{number}")])
+        async with PostgresStore.open(pooler.url) as store:
+            with anyio.fail_after(20):
+                assert len(await store.load(record("pooled").key)) == 20
+    finally:
+        pooler.stop()
+
+
+async def test_connections_that_were_ended_are_made_again(
+    store: PostgresStore, admin: AsyncConnection[TupleRow]
+) -> None:
+    """S09: after ``pg_terminate_backend`` one call fails, and not one for each connection."""
+    async with anyio.create_task_group() as tasks:
+        for number in range(4):
+            tasks.start_soon(store.save, [record(f"u{number}")])
+    await admin.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    )
+
+    with pytest.raises(OperationalError):
+        await store.load(record().key)
+
+    assert len(await store.load(*(UploadKey("ann", f"u{number}") for number in range(4)))) == 4
+
+
+async def test_a_server_that_was_killed_is_found_again(postgres_server: Daemon) -> None:
+    """S02."""
+    await migrate(postgres_server.url)
+    async with PostgresStore.open(postgres_server.url) as store:
+        await store.save([record()])
+        postgres_server.kill()
+        with pytest.raises(OperationalError):
+            await store.save([record()])
+        with pytest.raises(OperationalError):
+            await store.save([record()])
+        postgres_server.start()
+        await store.save([record(sequence=2)])
+        assert len(await store.load(record().key)) == 1
+
+
+async def test_a_server_that_only_reads_refuses_and_then_does_not(
+    migrated_postgres_url: str, store: PostgresStore, admin: AsyncConnection[TupleRow]
+) -> None:
+    """S09: as a standby is."""
+    name = admin.info.dbname
+    await store.save([record()])
+    try:
+        await admin.execute(
+            sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(
+                sql.Identifier(name)
+            )
+        )
+        async with PostgresStore.open(migrated_postgres_url) as reading:
+            with pytest.raises(ReadOnlySqlTransaction):
+                await reading.save([record(sequence=2)])
+            assert len(await reading.load(record().key)) == 1
+    finally:
+        await admin.execute("SET default_transaction_read_only = off")
+        await admin.execute(
+            sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(
+                sql.Identifier(name)
+            )
+        )
+    async with PostgresStore.open(migrated_postgres_url) as writing:
+        await writing.save([record(sequence=2)])
+        assert [each.sequence for each in await writing.load(record().key)] == [2]
+
+
+async def test_a_standby_reads_and_once_it_leads_it_writes(
+    postgres_server: Daemon, require_program: RequireProgram, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S09 and I12: uploads go on, and what they came to is stored after the failover."""
+    await migrate(postgres_server.url)
+    async with PostgresStore.open(postgres_server.url) as primary:
+        await primary.save([record("before")])
+    standby = postgres_standby(require_program, postgres_server).start()
+    try:
+        with anyio.fail_after(SECONDS):
+            tracker = ProgressTracker.from_url(standby.url)
+            async with tracker.lifespan(), await connected(standby.url) as admin:
+                assert (await tracker.get("before", owner="ann")).state is UploadState.RECEIVING
+                async with tracker.track(owner="ann", upload_id="during") as upload:
+                    upload.advance(1)
+                await until(lambda: tracker.statistics().store_failures)
+                await admin.execute("SELECT pg_promote()")
+                await until(lambda: not tracker.statistics().live_uploads)
+            async with PostgresStore.open(standby.url) as leading:
+                [stored] = await leading.load(UploadKey("ann", "during"))
+    finally:
+        standby.stop()
+    said = [each.getMessage().partition(" (")[0] for each in caplog.records]
+
+    assert stored.state is UploadState.COMPLETED
+    assert sorted(said) == [
+        "the event publisher is not available",
+        "the session store is not available",
+    ]
+
+
+async def until_waiting(admin: AsyncConnection[TupleRow], sessions: int) -> None:
+    """Wait until so many sessions wait for a lock."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    found: TupleRow | None = None
+    with anyio.fail_after(SECONDS):
+        while found != (sessions,):
+            await anyio.lowlevel.checkpoint()
+            found = await (await admin.execute(query)).fetchone()
+
+
+async def test_whoever_gives_up_on_a_lock_leaves_nobody_waiting(
+    store: PostgresStore,
+    migrated_postgres_url: str,
+    admin: AsyncConnection[TupleRow],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """S09: as long as somebody rewrites the table, each attempt would keep a session waiting."""
+    caplog.set_level(logging.DEBUG)
+    await store.save([record()])
+    async with await connected(migrated_postgres_url) as other, other.transaction():
+        await other.execute("LOCK TABLE upload_progress.protocols")
+        with pytest.raises(TimeoutError):
+            await store.save([record(sequence=2)])
+        for _ in range(5):
+            with anyio.move_on_after(0.05) as scope:
+                await store.save([record(sequence=3)])
+            assert scope.cancelled_caught
+        await until_waiting(admin, 0)
+
+    assert [each.sequence for each in await store.load(record().key)] == [1]
+    await store.save([record(sequence=4)])
+    assert [each.sequence for each in await store.load(record().key)] == [4]
+    # One line in half a minute is the tracker's own; the driver is to add none.
+    assert "psycopg" not in {each.name.partition(".")[0] for each in caplog.records}
+
+
+async def test_a_statement_that_the_server_ends_is_an_error_and_the_next_is_fine(
+    migrated_postgres_url: str, store: PostgresStore, admin: AsyncConnection[TupleRow]
+) -> None:
+    """A ``statement_timeout`` of the role, as administrators set it."""
+    url = make_conninfo(migrated_postgres_url, options="-c statement_timeout=50ms")
+    async with PostgresStore.open(url) as limited:
+        await limited.save([record()])
+        async with await connected(migrated_postgres_url) as other, other.transaction():
+            await other.execute("LOCK TABLE upload_progress.protocols")
+            with pytest.raises(QueryCanceled):
+                await limited.save([record(sequence=2)])
+        await limited.save([record(sequence=3)])
+        assert [each.sequence for each in await limited.load(record().key)] == [3]
+
+
+async def test_a_deadlock_is_an_error_and_the_next_is_fine(
+    migrated_postgres_url: str, store: PostgresStore, admin: AsyncConnection[TupleRow]
+) -> None:
+    """S09: ours never cross; with what others do in these tables they may."""
+    await store.save([record("a"), record("b")])
+    url = make_conninfo(migrated_postgres_url, options="-c deadlock_timeout=10ms")
+    ended = list[str]()
+    locks = "SELECT FROM upload_progress.protocols WHERE upload_id = %s FOR UPDATE"
+
+    async with await connected(migrated_postgres_url) as other, PostgresStore.open(url) as ours:
+
+        async def save() -> None:
+            with pytest.raises(DeadlockDetected):
+                await ours.save([record("a", sequence=2), record("b", sequence=2)])
+            ended.append("ours")
+
+        async with other.transaction():
+            await other.execute(locks, ("b",))
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(save)
+                await until_waiting(admin, 1)
+                # It holds a, and waits for b.
+                await other.execute("SET LOCAL deadlock_timeout = '10s'")
+                await other.execute(locks, ("a",))
+
+        assert ended == ["ours"]
+        await ours.save([record("a", sequence=3), record("b", sequence=3)])
+
+
+async def test_a_cancelled_call_leaves_no_answer_behind(
+    postgres_server: Daemon, proxy_to: ProxyTo
+) -> None:
+    """The next caller must not get what was meant for the one before."""
+    await migrate(postgres_server.url)
+    proxy = proxy_to(postgres_server.port)
+    url = postgres_server.url.replace(str(postgres_server.port), str(proxy.port))
+    async with PostgresStore.open(url) as store:
+        await store.save([record(f"u{number}", received_bytes=number) for number in range(20)])
+        proxy.delay_seconds = 0.05
+        for number in range(5):
+            with anyio.move_on_after(0.02):
+                await store.load(UploadKey("ann", f"u{number}"))
+        proxy.delay_seconds = 0.0
+        for number in range(20):
+            [loaded] = await store.load(UploadKey("ann", f"u{number}"))
+            assert loaded.received_bytes == number
+
+
+async def test_a_line_that_swallows_everything_holds_nobody_up(
+    postgres_server: Daemon, proxy_to: ProxyTo
+) -> None:
+    """S03: who gives up after a second is free after a second."""
+    await migrate(postgres_server.url)
+    proxy = proxy_to(postgres_server.port)
+    url = postgres_server.url.replace(str(postgres_server.port), str(proxy.port))
+    async with PostgresStore.open(url) as store:
+        await store.save([record()])
+        proxy.is_blackhole = True
+        with anyio.fail_after(SECONDS):
+            for _ in range(2):
+                with anyio.move_on_after(0.2) as scope:
+                    await store.load(record().key)
+                assert scope.cancelled_caught
+            with pytest.raises(TimeoutError):
+                await store.load(record().key)
+        proxy.is_blackhole = False
+        assert len(await store.load(record().key)) == 1
+
+
+@define
+class Crowd:
+    """Many who borrow at once, and keep what they have until nobody else can have any."""
+
+    lender: Connections
+    lent: int = 0
+    most: int = 0
+    is_full: anyio.Event = field(factory=anyio.Event)
+
+    async def borrow(self) -> None:
+        async with self.lender.connection():
+            self.lent += 1
+            self.most = max(self.most, self.lent)
+            waiting = self.lender._places.statistics().tasks_waiting
+            if (self.lent, waiting) == (MOST, 4 * MOST):
+                self.is_full.set()
+            await self.is_full.wait()
+            self.lent -= 1
+
+
+async def test_only_a_few_connections_are_made(migrated_postgres_url: str) -> None:
+    crowd = Crowd(Connections(migrated_postgres_url))
+    with anyio.fail_after(SECONDS):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5 * MOST):
+                tasks.start_soon(crowd.borrow)
+    await crowd.lender.close()
+
+    assert crowd.most == MOST
+
+
+def test_what_is_no_postgresql_is_refused() -> None:
+    for name in ("", "a" * 64, "a\0b", "a%sb"):
+        with pytest.raises(InvalidValue, match="schema: must have"):
+            PostgresStore.open("postgresql://127.0.0.1", schema=name)
+    with pytest.raises(InvalidValue, match="is no URL of PostgreSQL"):
+        PostgresStore.open("nonsense")
+
+
+def test_a_password_is_not_shown() -> None:
+    opened = PostgresStore.open("postgresql://u:secret@127.0.0.1", retention=Retention())
+    assert "secret" not in repr(opened) + repr(opened.client)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "nowhere.invalid"])
+async def test_a_server_that_is_not_there_is_an_error_without_secrets(host: str) -> None:
+    """S01."""
+    async with PostgresStore.open(f"postgresql://u:secret@{host}/d") as store:
+        with pytest.raises((OperationalError, TimeoutError)) as caught:
+            await store.save([record()])
+    assert "secret" not in str(caught.value)

@@ -1,0 +1,282 @@
+"""The store in PostgreSQL: the contract of all stores, and what is PostgreSQL's own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from attrs import evolve
+from psycopg import AsyncConnection, sql
+from psycopg.rows import TupleRow
+
+from tests._support.records import record
+from upload_progress._model.models import UploadState
+from upload_progress.backends.postgres.store import PORTION, PostgresStore
+from upload_progress.testing import StoreContract
+from upload_progress.testing.lease_contract import plain
+
+pytestmark = pytest.mark.anyio
+
+S = UploadState
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """PostgreSQL's driver runs on asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture
+async def store(
+    migrated_postgres_url: str, admin: AsyncConnection[TupleRow]
+) -> AsyncIterator[PostgresStore]:
+    async with PostgresStore.open(migrated_postgres_url) as store:
+        yield store
+
+
+class TestPostgresStore(StoreContract):
+    @pytest.fixture
+    async def store(
+        self, migrated_postgres_url: str, admin: AsyncConnection[TupleRow]
+    ) -> AsyncIterator[PostgresStore]:
+        async with PostgresStore.open(migrated_postgres_url, retention=self.RETENTION) as store:
+            yield store
+
+
+async def test_a_batch_is_one_statement(
+    store: PostgresStore, admin: AsyncConnection[TupleRow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Budget: one round trip, whatever the number of uploads."""
+    executed: list[object] = []
+    execute = AsyncConnection.execute
+
+    async def counted(self: AsyncConnection[TupleRow], *args: Any, **more: Any) -> object:  # noqa: ANN401  # whatever
+        executed.append(args)
+        return await execute(self, *args, **more)
+
+    monkeypatch.setattr(AsyncConnection, "execute", counted)
+    await store.save([record(f"u{number}") for number in range(500)])
+
+    assert len(executed) == 1
+
+
+async def test_batches_of_any_size(store: PostgresStore) -> None:
+    records = [record(f"u{number:05}") for number in range(PORTION + 1)]
+    await store.save(records)
+
+    assert len(await store.load(*(each.key for each in records))) == PORTION + 1
+    assert len(await store.load(record("u00000").key, record("u00000").key)) == 1
+
+
+async def test_a_late_record_of_an_old_attempt_is_not_seen(store: PostgresStore) -> None:
+    """Two workers may not see each other's rows; who reads sees both."""
+    await store.save([record(attempt=2)])
+
+    await store.save([record(transfer_id="late", attempt=1, sequence=9)])
+
+    assert plain(await store.load(record().key)) == [record(attempt=2)]
+    assert len((await store.list("ann")).uploads[0]) == 1
+
+
+async def test_attempts_in_one_batch(
+    store: PostgresStore, admin: AsyncConnection[TupleRow]
+) -> None:
+    await store.save([record(), record(transfer_id="t2")])
+    await store.save([record(sequence=2), record(transfer_id="t3", attempt=2)])
+
+    assert plain(await store.load(record().key)) == [record(transfer_id="t3", attempt=2)]
+    assert await rows(admin) == 1
+
+
+async def rows(admin: AsyncConnection[TupleRow], table: str = "transfers") -> int:
+    query = sql.SQL("SELECT count(*) FROM upload_progress.{}").format(sql.Identifier(table))
+    [count] = await (await admin.execute(query)).fetchone() or [None]
+    assert isinstance(count, int)
+    return count
+
+
+async def test_records_of_a_newer_release_are_kept_and_of_nobody_are_passed_over(
+    store: PostgresStore, admin: AsyncConnection[TupleRow]
+) -> None:
+    """D04 and S07: neither read nor overwritten, and nothing ends by them."""
+    await store.save([record(transfer_id=name) for name in ("future", "torn", "good")])
+    await admin.execute(
+        "UPDATE upload_progress.protocols SET format = 2 WHERE transfer_id = 'future'"
+    )
+    await admin.execute(
+        "UPDATE upload_progress.protocols SET record = '\\xc1' WHERE transfer_id = 'torn'"
+    )
+    await store.renew("w", seconds=-1)
+
+    await store.save([record(transfer_id="future", sequence=9)])
+
+    [loaded] = await store.load(record().key)
+    assert loaded.transfer_id == "good"
+    assert store.spoiled == 2
+    assert [each.transfer_id for each in await store.overdue(limit=9)] == ["good"]
+    found = await admin.execute(
+        "SELECT sequence FROM upload_progress.protocols WHERE transfer_id = 'future'"
+    )
+    assert await found.fetchone() == (1,)
+
+
+async def test_what_nobody_can_read_is_not_there_and_goes_in_its_time(
+    store: PostgresStore, admin: AsyncConnection[TupleRow]
+) -> None:
+    ended = record(state=S.COMPLETED, worker=None, finished_at=5.0)
+    await store.save([ended])
+    await admin.execute("UPDATE upload_progress.protocols SET record = '\\xc1', due_at = now()")
+
+    assert await store.load(record().key) == []
+    assert (await store.list("ann")).uploads == ()
+    assert await store.overdue(limit=9) == []
+    assert await rows(admin) == 0
+
+
+async def due(admin: AsyncConnection[TupleRow], transfer_id: str) -> None:
+    """Let the time of a row be over."""
+    await admin.execute(
+        "UPDATE upload_progress.protocols SET due_at = now() WHERE transfer_id = %s",
+        (transfer_id,),
+    )
+
+
+async def test_a_transfer_that_ended_stays_while_others_of_its_upload_go_on(
+    store: PostgresStore, admin: AsyncConnection[TupleRow]
+) -> None:
+    await store.save(
+        [
+            record(transfer_id="first", state=S.COMPLETED, worker=None, finished_at=5.0),
+            record(transfer_id="second"),
+        ]
+    )
+    await due(admin, "first")
+
+    assert await store.overdue(limit=9) == []
+    assert await rows(admin) == 2
+
+
+async def test_an_announcement_goes_with_its_upload(
+    store: PostgresStore, admin: AsyncConnection[TupleRow]
+) -> None:
+    """It neither expires once bytes came, nor is it what is left at the end."""
+    announced = record(transfer_id="announced", state=S.PENDING, worker=None)
+    await store.save([announced, record()])
+    await due(admin, "announced")
+    assert await store.overdue(limit=9) == []
+
+    await store.save([record(sequence=2, state=S.COMPLETED, worker=None, finished_at=5.0)])
+    await due(admin, "t")
+    assert await store.overdue(limit=9) == []
+    assert await rows(admin) == 0
+
+
+async def test_what_was_handed_out_comes_again_only_later(
+    store: PostgresStore, admin: AsyncConnection[TupleRow]
+) -> None:
+    now = time.time()
+    await store.save([record(state=S.PENDING, worker=None, updated_at=now)])
+    await due(admin, "t")
+
+    [expired] = await store.overdue(limit=9)
+
+    assert expired.expires_at is not None
+    assert expired.expires_at <= time.time()
+    assert await store.overdue(limit=9) == []
+
+
+async def test_transfers_of_several_workers_lose_only_the_dead_ones(store: PostgresStore) -> None:
+    await store.save([record(), record(transfer_id="t2", worker="w2")])
+    await store.renew("w", seconds=60)
+    await store.renew("w2", seconds=-1)
+
+    assert [lost.transfer_id for lost in await store.overdue(limit=9)] == ["t2"]
+    assert await store.overdue(limit=0) == []
+
+
+async def test_who_ends_one_of_an_uploads_transfers_leaves_the_others_to_others(
+    store: PostgresStore,
+) -> None:
+    """P10: each is handed out once, also where both belong to one upload."""
+    await store.save([record(), record(transfer_id="t2")])
+    await store.renew("w", seconds=-1)
+
+    handed = [each.transfer_id for _ in range(3) for each in await store.overdue(limit=1)]
+
+    assert sorted(handed) == ["t", "t2"]
+
+
+async def test_what_ended_by_another_record_is_not_overdue(store: PostgresStore) -> None:
+    """Cancelled by a record of who cancelled, beside that of who receives."""
+    await store.save([record()])
+    await store.renew("w", seconds=-1)
+    await store.save([record(transfer_id="c", state=S.CANCELLED, worker=None, finished_at=9.0)])
+
+    assert await store.overdue(limit=9) == []
+    assert await store._run("SELECT 1 FROM {schema}.transfers WHERE worker = 'w'", ()) == []
+
+
+async def test_a_worker_that_never_renewed_is_lost_after_a_minute(store: PostgresStore) -> None:
+    await store.save([record()])
+
+    [loaded] = await store.load(record().key)
+
+    assert loaded.lease_until is not None
+    assert time.time() + 30 < loaded.lease_until <= time.time() + 60
+
+
+async def test_leases_of_workers_that_are_long_gone_are_forgotten(
+    store: PostgresStore, admin: AsyncConnection[TupleRow]
+) -> None:
+    await store.save([record()])
+    for worker in ("w", "gone"):
+        await store.renew(worker, seconds=-4000)
+
+    await store.renew("other", seconds=15)
+    assert await rows(admin, "leases") == 2
+
+    await store.renew("w", seconds=-4000)
+    await store.save([record(sequence=2, state=S.FAILED, worker=None, finished_at=5.0)])
+    await store.renew("w", seconds=15)
+    assert await rows(admin, "leases") == 2
+
+
+async def test_a_backlog_is_forgotten_in_portions(
+    store: PostgresStore, admin: AsyncConnection[TupleRow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("upload_progress.backends.postgres.store.PORTION", 2)
+    monkeypatch.setattr("upload_progress.backends.postgres.store.ROUNDS", 3)
+    await store.save(
+        [record(f"u{n}", state=S.FAILED, worker=None, finished_at=5.0) for n in range(7)]
+    )
+    await due(admin, "t")
+
+    await store.overdue(limit=1)
+    assert await rows(admin) == 1
+    await store.overdue(limit=1)
+    assert await rows(admin) == 0
+
+
+async def test_a_list_is_as_its_uploads_are(store: PostgresStore) -> None:
+    """Ended, open or stopped: the database decides as we do."""
+    completed = record("mixed", state=S.COMPLETED, worker=None, finished_at=10.0)
+    await store.save(
+        [
+            completed,
+            record("mixed", transfer_id="t2", state=S.PAUSED, worker=None),
+            evolve(completed, upload_id="done", finished_at=20.0),
+            evolve(completed, upload_id="done", transfer_id="t2", state=S.PENDING),
+            evolve(completed, upload_id="cut"),
+            record("cut", transfer_id="t2", state=S.FAILED, worker=None, finished_at=9.0),
+        ]
+    )
+
+    async def listed(ended_since: float) -> set[str]:
+        page = await store.list("ann", ended_since=ended_since)
+        return {upload[0].upload_id for upload in page.uploads}
+
+    assert await listed(9.0) == {"mixed", "done", "cut"}
+    assert await listed(9.5) == {"mixed", "done"}
+    assert await listed(20.5) == {"mixed"}

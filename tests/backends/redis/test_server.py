@@ -1,0 +1,183 @@
+"""Redis that fails, is full, or lets us do little."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import anyio
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from tests._support.paths import ROOT
+from tests._support.records import record
+from tests._support.server_processes import Daemon
+from tests._support.server_recipes import redis
+from tests.conftest import RequireProgram
+from upload_progress._model.models import UploadState
+from upload_progress.backends.redis.publisher import RedisPublisher
+from upload_progress.backends.redis.store import RedisStore
+from upload_progress.exceptions import InvalidValue
+from upload_progress.testing.lease_contract import plain
+
+pytestmark = pytest.mark.anyio
+
+GUIDE = ROOT / "docs" / "guides" / "stores.md"
+SECONDS = 10.0
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Redis' driver runs on asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture
+async def admin(redis_server: Daemon) -> AsyncIterator[Redis]:
+    """Yield a client that may do everything to a server of our own."""
+    async with Redis.from_url(redis_server.url) as client:
+        await client.flushall()
+        yield client
+
+
+async def test_a_replica_refuses_and_once_it_leads_it_does_not(
+    redis_server: Daemon, admin: Redis
+) -> None:
+    """S05: READONLY, as after a failover to the wrong side."""
+    async with RedisStore.open(redis_server.url) as store:
+        await store.save([record()])
+        try:
+            await admin.replicaof("127.0.0.1", 1)
+            with pytest.raises(ResponseError, match="read only replica"):
+                await store.save([record(sequence=2)])
+            assert plain(await store.load(record().key)) == [record()]
+        finally:
+            await admin.replicaof("NO", "ONE")
+        await store.save([record(sequence=3)])
+        assert plain(await store.load(record().key)) == [record(sequence=3)]
+
+
+async def test_a_server_that_is_loading_is_an_error_and_then_is_not(
+    require_program: RequireProgram,
+) -> None:
+    """S05: LOADING, as after a restart with much to read: here one key in two milliseconds."""
+    slowly = ("--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024")
+    daemon = redis(require_program, *slowly).start()
+    try:
+        async with Redis.from_url(daemon.url) as client:
+            await client.mset({f"key-{number}": number for number in range(2000)})
+            await client.save()
+        daemon.kill()
+        daemon.start()
+        async with RedisStore.open(daemon.url) as store:
+            with pytest.raises((BusyLoadingError, TimeoutError)):
+                await store.save([record()])
+            with anyio.fail_after(SECONDS):
+                while not await tries(store):  # noqa: ASYNC110  # the server tells nobody
+                    await anyio.sleep(0.05)
+            assert plain(await store.load(record().key)) == [record(sequence=2)]
+    finally:
+        daemon.stop()
+
+
+async def tries(store: RedisStore) -> bool:
+    """Save, and return whether that went well."""
+    with suppress(BusyLoadingError, TimeoutError):
+        await store.save([record(sequence=2)])
+        return True
+    return False
+
+
+async def test_who_is_not_let_in_is_told_so_without_secrets(
+    redis_server: Daemon, admin: Redis
+) -> None:
+    """S01 and S05: no password, a wrong one, and the right one."""
+    place = redis_server.url.removeprefix("redis://")
+    try:
+        await admin.config_set("requirepass", "right-secret")
+        for url in (redis_server.url, f"redis://:wrong-secret@{place}"):
+            async with RedisStore.open(url) as store:
+                with pytest.raises(AuthenticationError) as caught:
+                    await store.save([record()])
+                assert "secret" not in str(caught.value)
+        async with RedisStore.open(f"redis://:right-secret@{place}") as store:
+            await store.save([record()])
+            assert len(await store.load(record().key)) == 1
+    finally:
+        await admin.config_set("requirepass", "")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "nowhere.invalid"])
+async def test_a_server_that_is_not_there_is_an_error_without_secrets(host: str) -> None:
+    """S01."""
+    async with RedisStore.open(f"redis://user:secret@{host}/0") as store:
+        with pytest.raises(RedisConnectionError) as caught:
+            await store.save([record()])
+    assert "secret" not in str(caught.value)
+
+
+async def test_whatever_is_evicted_comes_back(redis_server: Daemon, admin: Redis) -> None:
+    """S06: any key may be gone at any time; within sixteen writes all is as it was."""
+    async with RedisStore.open(redis_server.url) as store:
+        await store.save([record()])
+        for key in await admin.keys():
+            await admin.delete(key)
+            for _ in range(16):
+                await store.save([record(sequence=await sequence(store) + 1)])
+            assert len(await store.load(record().key)) == 1
+            assert len((await store.list("ann")).uploads) == 1
+            assert await admin.exists(key)
+        await store.renew("w", seconds=-1)
+        assert len(await store.overdue(limit=9)) == 1
+
+
+async def sequence(store: RedisStore) -> int:
+    """Return up to which version it knows the upload."""
+    return max((each.sequence for each in await store.load(record().key)), default=0)
+
+
+async def test_a_user_with_few_rights_is_enough(redis_server: Daemon, admin: Redis) -> None:
+    """D03: least privilege, word for word as it is documented."""
+    [rule] = re.findall(r"ACL SETUSER uploads (on .*?)```", GUIDE.read_text("utf-8"), re.DOTALL)
+    place = redis_server.url.removeprefix("redis://")
+    await admin.execute_command(  # type: ignore[no-untyped-call]  # its gap
+        "ACL", "SETUSER", "uploads", *rule.replace("PASSWORD", "few").split()
+    )
+    try:
+        with anyio.fail_after(SECONDS):
+            await use(f"redis://uploads:few@{place}", admin)
+        async with Redis.from_url(f"redis://uploads:few@{place}") as stranger:
+            with pytest.raises(RedisError, match="permission"):
+                await stranger.set("of-others", "1")
+            with pytest.raises(RedisError, match="permission"):
+                await stranger.flushall()
+    finally:
+        await admin.acl_deluser("uploads")
+
+
+async def use(url: str, admin: Redis) -> None:
+    """Do all that a tracker does with Redis."""
+    async with (
+        RedisStore.open(url) as store,
+        RedisPublisher.open(url) as publisher,
+        publisher.listen(),
+        publisher.letters("w"),
+    ):
+        await publisher.send("w", b"letter")
+        await admin.script_flush()
+        await store.save(
+            [record(attempt=2), record("ended", state=UploadState.FAILED, worker=None)]
+        )
+        await store.renew("w", seconds=-1)
+        assert len((await store.list("ann")).uploads) == 2
+        assert len(await store.overdue(limit=9)) == 1
+
+
+def test_a_prefix_that_would_choose_the_slot_is_refused() -> None:
+    """D06: a cluster spreads keys by what stands between the first braces."""
+    for prefix in ("a{b}", "}", "{"):
+        with pytest.raises(InvalidValue, match="prefix"):
+            RedisStore.open("redis://127.0.0.1", prefix=prefix)

@@ -1,0 +1,350 @@
+"""The store in Redis: the contract of all stores, and what is Redis' own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+
+import anyio
+import pytest
+from redis.asyncio import Redis, RedisCluster
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from tests._support import server_recipes as recipes
+from tests._support.records import record
+from tests._support.server_processes import Daemon, free_port
+from tests._support.services import ProxyTo
+from tests.conftest import RequireProgram
+from upload_progress._model.models import UploadKey, UploadState
+from upload_progress.backends.redis.store import RedisStore
+from upload_progress.backends.subscriptions import key_of
+from upload_progress.config import Retention
+from upload_progress.exceptions import InvalidValue
+from upload_progress.testing import StoreContract
+from upload_progress.testing.lease_contract import plain
+
+pytestmark = pytest.mark.anyio
+
+S = UploadState
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Redis' driver runs on asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[Redis]:
+    async with Redis.from_url(redis_url) as client:
+        await client.flushall()
+        yield client
+
+
+async def ask(node: Redis, *words: str | int) -> object:
+    """Send a command that redis-py has for clusters only."""
+    answer: object = await node.execute_command(*words)  # type: ignore[no-untyped-call]  # its gap
+    return answer
+
+
+@pytest.fixture
+async def cluster_server(require_program: RequireProgram) -> AsyncIterator[Daemon]:
+    """Run a cluster of one node, which is as strict about slots as one of many."""
+    bus = ("--cluster-port", str(free_port()))
+    daemon = recipes.redis(require_program, "--cluster-enabled", "yes", *bus).start()
+    try:
+        async with Redis(host="127.0.0.1", port=daemon.port) as node:
+            await ask(node, "CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            is_up = False
+            while not is_up:
+                await anyio.sleep(0.02)
+                is_up = "ok" in str(await ask(node, "CLUSTER", "INFO"))
+        yield daemon
+    finally:
+        daemon.stop()
+
+
+@pytest.fixture
+def store(client: Redis) -> RedisStore:
+    return RedisStore(client)
+
+
+async def every_key(client: Redis) -> list[bytes]:
+    return [key for key in await client.keys() if isinstance(key, bytes)]
+
+
+def upload_key(upload_id: str = "up", owner: str = "ann") -> str:
+    return f"upload-progress:{{0}}:u:{key_of(owner)}:{upload_id}"
+
+
+def worker_key(kind: str, worker: str) -> str:
+    return f"upload-progress:{{0}}:{kind}:{key_of(worker)}"
+
+
+class TestRedisStore(StoreContract):
+    @pytest.fixture
+    def store(self, client: Redis) -> RedisStore:
+        return RedisStore(client, retention=self.RETENTION)
+
+
+async def test_a_batch_is_one_round_trip(client: Redis, store: RedisStore) -> None:
+    """Budget: one call of a script, whatever the number of uploads."""
+    await store.save([record()])
+    before = int((await client.info("commandstats"))["cmdstat_evalsha"]["calls"])
+
+    await store.save([record(f"u{number}") for number in range(500)])
+
+    after = int((await client.info("commandstats"))["cmdstat_evalsha"]["calls"])
+    assert after - before == 1
+
+
+async def test_every_key_has_a_time_to_live_from_birth(client: Redis, store: RedisStore) -> None:
+    """All workers may go away for ever."""
+    await store.save(
+        [
+            record(),
+            record("p", state=S.PENDING, worker=None),
+            record("e", state=S.COMPLETED, worker=None),
+        ]
+    )
+    await store.renew("w", seconds=15)
+
+    lives = {str(key, "utf-8"): await client.ttl(key) for key in await every_key(client)}
+
+    assert len(lives) == 8
+    assert min(lives.values()) > 0
+    assert 3500 < lives[upload_key("e")] <= 3600
+    assert lives[upload_key("p")] > 24 * 3600
+
+
+async def test_what_is_silent_lives_as_long_as_its_worker(client: Redis, store: RedisStore) -> None:
+    """S14: an application may take longer to answer than keys live."""
+    await store.save([record()])
+    await store.renew("w", seconds=15)
+    keys = [upload_key(), f"upload-progress:{{0}}:o:{key_of('ann')}", worker_key("w", "w")]
+    for key in [*keys, "upload-progress:{0}:leases"]:
+        await client.expire(key, 100)
+
+    await store.renew("w", seconds=15)
+    assert await client.ttl(upload_key()) <= 100
+    await client.delete(worker_key("k", "w"))
+    await store.renew("w", seconds=15)
+
+    for key in [*keys, "upload-progress:{0}:leases"]:
+        assert await client.ttl(key) > 24 * 3600
+
+
+async def test_the_index_of_an_owner_forgets_what_expired(client: Redis, store: RedisStore) -> None:
+    for number in range(50):
+        await store.save([record(f"u{number}", created_at=float(number))])
+        await client.delete(upload_key(f"u{number}"))
+
+    index = f"upload-progress:{{0}}:o:{key_of('ann')}"
+    assert await client.zcard(index) <= 2
+    assert (await store.list("ann")).uploads == ()
+    assert await client.zcard(index) == 0
+
+
+async def test_a_list_is_gone_through_in_bounded_looks(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("upload_progress.backends.redis.store.SCANNED", 4)
+    await store.save([record(f"u{number}", created_at=float(number)) for number in range(10)])
+    await store.save([record("wanted", created_at=-1.0, group="g")])
+
+    pages, cursor = 0, None
+    found: list[str] = []
+    while pages == 0 or cursor is not None:
+        page = await store.list("ann", group="g", cursor=cursor)
+        found += [upload[0].upload_id for upload in page.uploads]
+        pages, cursor = pages + 1, page.next
+
+    assert found == ["wanted"]
+    assert pages == 3
+
+
+async def test_records_of_a_newer_release_are_kept_and_of_nobody_are_passed_over(
+    client: Redis, store: RedisStore
+) -> None:
+    """D03 and D04: neither read nor overwritten, and nothing ends by them."""
+    future = b"2\tsomething else\n\x00"
+    await client.hset(upload_key(), mapping={"t": future, "": "ann"})
+    await client.hset(upload_key(), mapping={"junk": b"\xff\x00 no record"})
+    await client.hset(upload_key(), mapping={"torn": b"1\t1\tR\t\t\t1\t5.0\n\xc1"})
+
+    await store.save([record(sequence=9)])
+    await store.save([record(transfer_id="other")])
+    await store.save([record(transfer_id="junk")])
+
+    loaded = await store.load(record().key)
+    assert {each.transfer_id for each in loaded} == {"other", "junk"}
+    assert store.spoiled == 2
+    assert await client.hget(upload_key(), "t") == future
+
+
+async def test_what_is_all_spoiled_is_not_there(client: Redis, store: RedisStore) -> None:
+    await client.hset(upload_key(), mapping={"t": b"2\tx\n", "": "ann"})
+    assert await store.load(record().key) == []
+
+
+async def test_a_key_of_a_wrong_type_spoils_nothing_else(client: Redis, store: RedisStore) -> None:
+    await client.set(upload_key("wrong"), "mine")
+
+    await store.save([record("wrong"), record("right")])
+
+    assert await store.load(record("wrong").key) == []
+    assert len(await store.load(record("right").key)) == 1
+    assert await client.get(upload_key("wrong")) == b"mine"
+
+
+async def test_a_flushed_server_is_filled_again(client: Redis, store: RedisStore) -> None:
+    """S06: data and scripts are gone; the next write brings both."""
+    await store.save([record()])
+    await client.flushall()
+    await client.script_flush()
+
+    await store.save([record(sequence=2)])
+
+    assert plain(await store.load(record().key)) == [record(sequence=2)]
+
+
+async def test_transfers_of_several_workers_lose_only_the_dead_ones(
+    client: Redis, store: RedisStore
+) -> None:
+    await store.save([record(), record(transfer_id="t2", worker="w2")])
+    await store.renew("w", seconds=60)
+    await store.renew("w2", seconds=-1)
+
+    [lost] = await store.overdue(limit=9)
+
+    assert lost.transfer_id == "t2"
+    # Handed out, it is not handed out again at once.
+    assert await store.overdue(limit=9) == []
+
+
+async def test_what_ended_by_another_record_is_not_overdue(
+    client: Redis, store: RedisStore
+) -> None:
+    """Cancelled by a record of who cancelled, beside that of who receives."""
+    await store.save([record()])
+    await store.renew("w", seconds=-1)
+    await client.zadd(f"upload-progress:{{0}}:w:{key_of('w')}", {f"{key_of('ann')}:gone": 0})
+    await store.save(
+        [record(transfer_id="c", state=S.CANCELLED, worker=None, finished_at=1_800_000_001.0)]
+    )
+    await client.zadd(f"upload-progress:{{0}}:w:{key_of('w')}", {f"{key_of('ann')}:up": 0})
+
+    assert await store.overdue(limit=9) == []
+
+
+async def test_a_worker_that_never_renewed_is_lost_after_a_minute(
+    client: Redis, store: RedisStore
+) -> None:
+    await store.save([record()])
+
+    [loaded] = await store.load(record().key)
+
+    assert loaded.lease_until is not None
+    score = await client.zscore("upload-progress:{0}:leases", key_of("w"))
+    assert score is not None
+    seconds, micros = await client.time()
+    assert 50 < score - seconds - micros / 1e6 <= 60
+
+
+async def test_what_the_server_says_has_expired_has_expired(
+    client: Redis, store: RedisStore
+) -> None:
+    """Also by our clock, which may be behind: else nobody would end it."""
+    now = time.time()
+    await store.save([record(state=S.PENDING, worker=None, updated_at=now)])
+    [waiting] = await store.load(record().key)
+    assert waiting.expires_at == now + 24 * 3600
+    await client.zadd("upload-progress:{0}:due", {f"{key_of('ann')}:up": 5})
+
+    [expired] = await store.overdue(limit=9)
+
+    assert expired.expires_at is not None
+    assert expired.expires_at <= time.time()
+
+
+async def test_overdue_looks_no_further_than_its_limit(store: RedisStore) -> None:
+    many = RedisStore(store.client, shards=8)
+    owners = [record(f"u{number}", owner=f"o{number}") for number in range(20)]
+    await many.save(owners)
+    await many.renew("w", seconds=-1)
+
+    assert len(await many.overdue(limit=3)) == 3
+
+
+async def test_out_of_memory_is_an_error_and_then_is_not(client: Redis, store: RedisStore) -> None:
+    """S05: what Redis refuses is raised, and the next batch is as good as ever."""
+    try:
+        await client.config_set("maxmemory", "1")
+        with pytest.raises(ResponseError, match="maxmemory"):
+            await store.save([record()])
+    finally:
+        await client.config_set("maxmemory", "0")
+
+    await store.save([record()])
+    assert len(await store.load(record().key)) == 1
+
+
+async def test_a_cancelled_call_leaves_no_answer_behind(
+    redis_server: Daemon, proxy_to: ProxyTo
+) -> None:
+    """CVE-2023-28858: the next caller must not get what was meant for the one before."""
+    proxy = proxy_to(redis_server.port)
+    async with RedisStore.open(f"redis://127.0.0.1:{proxy.port}") as store:
+        await store.save([record(f"u{number}", received_bytes=number) for number in range(20)])
+        proxy.delay_seconds = 0.05
+        for number in range(5):
+            with anyio.move_on_after(0.02):
+                await store.load(UploadKey("ann", f"u{number}"))
+        proxy.delay_seconds = 0.0
+        for number in range(20):
+            [loaded] = await store.load(UploadKey("ann", f"u{number}"))
+            assert loaded.received_bytes == number
+
+
+async def test_a_server_that_was_killed_is_found_again(redis_server: Daemon) -> None:
+    async with RedisStore.open(redis_server.url) as store:
+        redis_server.kill()
+        with pytest.raises(RedisConnectionError):
+            await store.save([record()])
+        redis_server.start()
+        await store.save([record()])
+        assert len(await store.load(record().key)) == 1
+
+
+async def test_a_client_that_was_given_stays_open(client: Redis) -> None:
+    async with RedisStore(client) as store:
+        await store.save([record()])
+    assert await client.ping()
+
+
+async def test_on_a_cluster_each_script_keeps_to_one_slot(
+    client: Redis, cluster_server: Daemon
+) -> None:
+    async with RedisCluster(host="127.0.0.1", port=cluster_server.port) as cluster:
+        store = RedisStore(cluster)
+        assert store.shards == 16
+        records = [record(f"u{number}", owner=f"o{number}") for number in range(40)]
+        await store.save(records)
+        await store.renew("w", seconds=-1)
+
+        assert plain(await store.load(*(each.key for each in records))) == plain(records)
+        assert len((await store.list("o7")).uploads) == 1
+        assert len(await store.overdue(limit=100)) == 40
+
+
+def test_what_is_no_redis_is_refused() -> None:
+    with pytest.raises(InvalidValue, match="redis://HOST"):
+        RedisStore.open("amqp://secret@127.0.0.1")
+    with pytest.raises(InvalidValue, match="decode_responses"):
+        RedisStore(Redis(decode_responses=True))
+
+
+def test_a_password_is_not_shown() -> None:
+    opened = RedisStore.open("redis://user:secret@127.0.0.1", retention=Retention())
+    assert "secret" not in repr(opened)

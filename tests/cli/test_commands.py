@@ -1,0 +1,306 @@
+"""The commands as people run them: against the demo, in a terminal, on a pipe, with real faults."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests._support.demo_process import COMMAND, DEADLINE_SECONDS, DemoProcess, running_demo
+from upload_progress.cli import commands, main
+
+ALICE = {"UPLOAD_PROGRESS_BASIC": "alice:alice"}
+BIG = 2_000_000
+# What the machine that runs the tests has set must not decide.
+DECIDING = ("CI", "NO_COLOR", "UPLOAD_PROGRESS_TOKEN", "UPLOAD_PROGRESS_BASIC")
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[DemoProcess]:
+    with running_demo("--slow", "4M") as demo:
+        yield demo
+
+
+@pytest.fixture
+def big(tmp_path: Path) -> Path:
+    path = tmp_path / "big.bin"
+    path.write_bytes(os.urandom(BIG))
+    return path
+
+
+def environment(more: Mapping[str, str]) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in DECIDING}
+    return {**kept, "NETRC": os.devnull, **more}
+
+
+def run(*arguments: str | Path, env: Mapping[str, str] = ALICE) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=2 * DEADLINE_SECONDS,
+        env=environment(env),
+    )
+
+
+def piped(command: list[str]) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment(ALICE), stdout=pipe, stderr=pipe, text=True)
+
+
+def upload_of(result: str) -> str:
+    found = re.search(r"id ([\w-]+)$", result.strip())
+    assert found, result
+    return found[1]
+
+
+def on_terminal(*arguments: str, env: Mapping[str, str] = ALICE) -> tuple[int, str]:
+    """Run the command in a terminal of its own, and return its exit code and all it drew."""
+    screen, slave = pty.openpty()
+    drawn, deadline = b"", time.monotonic() + 2 * DEADLINE_SECONDS
+    command = [*COMMAND, *arguments]
+    settings = environment({"TERM": "xterm", **env})
+    with subprocess.Popen(command, env=settings, stdin=slave, stdout=slave, stderr=slave) as child:
+        os.close(slave)
+        # Linux ends a terminal that nobody writes to any more with an error.
+        with suppress(OSError):
+            while True:
+                readable, _, _ = select.select([screen], [], [], deadline - time.monotonic())
+                assert readable, f"it hangs: {drawn!r}"
+                drawn += os.read(screen, 65536)
+        child.wait(DEADLINE_SECONDS)
+    os.close(screen)
+    return child.returncode, drawn.decode()
+
+
+def test_put_on_a_pipe_gives_lines_and_a_result(demo: DemoProcess, big: Path) -> None:
+    finished = run("put", big, f"{demo.url}/files/")
+
+    lines = finished.stderr.splitlines()
+    assert finished.returncode == 0
+    assert re.fullmatch(r"big\.bin: completed, 2\.0 MB, in \d+ s, id [\w-]+\n", finished.stdout)
+    assert len(lines) >= 2
+    assert all(line.startswith("big.bin  ") for line in lines)
+    assert "\x1b" not in finished.stderr
+    assert "\r" not in finished.stderr
+
+
+def test_put_sends_folders_at_once_with_a_group(demo: DemoProcess, tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).write_bytes(bytes(300_000))
+    arguments = ("--group", "release", "--parallel", "2", "--json")
+    finished = run("put", *arguments, tmp_path, f"{demo.url}/files/")
+    listed = run("list", demo.url, "--group", "release", "--state", "completed")
+
+    snapshots = [json.loads(line) for line in finished.stdout.splitlines()]
+    ends = {each["filename"] for each in snapshots if each["state"] == "completed"}
+    assert finished.returncode == 0, finished.stderr
+    assert ends == {"a", "b", "c"}
+    assert len(re.findall(r"completed  100 %  [abc]", listed.stdout)) == 3
+    assert listed.stdout.endswith("3 uploads, 900.0 kB received\n")
+
+
+def test_put_in_a_terminal_draws_bars_and_leaves_results(demo: DemoProcess, big: Path) -> None:
+    code, drawn = on_terminal("put", str(big), f"{demo.url}/files/")
+
+    assert code == 0
+    assert "━" in drawn
+    assert "\x1b[" in drawn
+    assert re.search(r"\d %", drawn)
+    assert "big.bin: completed, 2.0 MB" in drawn
+
+
+def test_no_colour_is_no_colour(demo: DemoProcess, big: Path) -> None:
+    _, drawn = on_terminal("put", str(big), f"{demo.url}/files/", env={**ALICE, "NO_COLOR": "1"})
+
+    assert "━" in drawn
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]", drawn)
+
+
+def test_watch_list_and_cancel(demo: DemoProcess, big: Path) -> None:
+    upload_id = upload_of(run("put", "--progress=none", big, f"{demo.url}/files/").stdout)
+
+    watched = run("watch", demo.url, upload_id)
+    by_link = run("watch", f"{demo.url}/uploads/{upload_id}/progress", "--json")
+    listed = run("list", demo.url, "--json")
+    cancelled = run("cancel", demo.url, upload_id)
+    elsewhere = run("cancel", demo.url, "unknown")
+
+    assert (watched.returncode, watched.stderr) == (0, "")
+    assert watched.stdout.startswith("big.bin: completed, 2.0 MB")
+    assert json.loads(by_link.stdout)["upload_id"] == upload_id
+    assert upload_id in [json.loads(line)["upload_id"] for line in listed.stdout.splitlines()]
+    assert cancelled.returncode == 1
+    assert "already ended: it is completed" in cancelled.stderr
+    assert (elsewhere.returncode, elsewhere.stderr) == (
+        1,
+        "upload-progress: There is no such upload.\n",
+    )
+
+
+def test_what_is_cancelled_ends_put_and_all_who_watch(tmp_path: Path) -> None:
+    path = tmp_path / "long.bin"
+    path.write_bytes(bytes(50_000_000))
+    with running_demo("--slow", "1M") as demo:
+        put = [*COMMAND, "put", "--id", "long", str(path), f"{demo.url}/files/"]
+        watch = [*COMMAND, "watch", "--json", demo.url]
+        with piped(watch) as watching, piped(put) as sending:
+            assert watching.stdout is not None
+            assert '"receiving"' in watching.stdout.readline()
+            cancelled = run("cancel", f"{demo.url}/uploads/long/progress")
+            _, said = sending.communicate(timeout=DEADLINE_SECONDS)
+            watching.send_signal(signal.SIGINT)
+            seen, _ = watching.communicate(timeout=DEADLINE_SECONDS)
+        alone = run("watch", demo.url, "long")
+        first = run("list", demo.url)
+
+    assert cancelled.stdout == "long: cancelled\n"
+    assert sending.returncode == 1
+    assert "long.bin: The upload was cancelled by its owner." in said
+    assert watching.returncode == 130
+    assert '"cancelled"' in seen
+    assert alone.returncode == 1
+    assert "long.bin: cancelled (" in alone.stdout
+    assert "\n1 upload, " in first.stdout
+
+
+def test_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "long.bin"
+    path.write_bytes(bytes(50_000_000))
+    with running_demo("--slow", "1M") as demo:
+        put = [*COMMAND, "put", "--json", str(path), f"{demo.url}/files/"]
+        with piped(put) as sending:
+            assert sending.stdout is not None
+            assert "receiving" in sending.stdout.readline()
+            sending.send_signal(signal.SIGINT)
+            _, said = sending.communicate(timeout=DEADLINE_SECONDS)
+
+    assert sending.returncode == 130
+    assert said == ""
+
+
+def test_an_interruption_at_any_other_time_is_one_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "run", interrupted)
+
+    with pytest.raises(SystemExit) as left:
+        main()
+
+    assert left.value.code == 130
+
+
+def test_a_file_that_is_too_large_is_refused(demo: DemoProcess, tmp_path: Path) -> None:
+    path = tmp_path / "huge.bin"
+    with path.open("wb") as file:
+        file.truncate(30_000_000_000)
+    finished = run("put", "--retries", "0", path, f"{demo.url}/files/")
+
+    assert finished.returncode == 1
+    assert "huge.bin: The upload was rejected (413)" in finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("env", "code"),
+    [
+        ({}, 4),
+        ({"UPLOAD_PROGRESS_BASIC": "alice:s3cret"}, 4),
+        ({"UPLOAD_PROGRESS_TOKEN": "s3cret"}, 4),
+        ({"UPLOAD_PROGRESS_BASIC": "s3cret"}, 2),
+    ],
+)
+def test_who_is_not_known_is_told_how(
+    demo: DemoProcess, big: Path, env: dict[str, str], code: int
+) -> None:
+    for command in (["put", str(big), f"{demo.url}/files/"], ["list", demo.url]):
+        finished = run(*command, env=env)
+
+        assert finished.returncode == code
+        assert "UPLOAD_PROGRESS_BASIC" in finished.stderr
+        assert "s3cret" not in finished.stderr
+
+
+def test_credentials_in_the_url_are_used_and_not_shown(demo: DemoProcess, big: Path) -> None:
+    url = demo.url.replace("//", "//alice:alice@")
+    good = run("put", big, f"{url}/files/", env={})
+    bad = run("put", big, f"{url.replace('alice@', 's3cret@')}/files/", env={})
+
+    assert good.returncode == 0, good.stderr
+    assert bad.returncode == 4
+    assert "s3cret" not in bad.stderr
+
+
+@pytest.mark.parametrize("command", ["put", "watch", "list", "cancel", "doctor"])
+def test_a_server_that_is_not_there_is_unreachable(command: str, big: Path) -> None:
+    gone = "http://127.0.0.1:1/"
+    arguments = {"put": [str(big), gone], "cancel": [gone, "x"]}.get(command, [gone])
+    finished = run(command, *arguments, "--retries", "0")
+
+    assert finished.returncode == 3
+    assert "cannot be reached: Connection refused" in finished.stderr
+
+
+def test_a_wrong_mount_is_said_with_its_mend(demo: DemoProcess) -> None:
+    finished = run("list", demo.url, "--mount", "/elsewhere")
+    found = run("list", "http://127.0.0.1:1", "--mount", f"{demo.url}/uploads")
+
+    insecure = run("list", demo.url, "--insecure", "--mount", "/uploads")
+
+    assert insecure.returncode == 0
+    assert finished.returncode == 2
+    assert "Say where the server has its progress routes: --mount /path." in finished.stderr
+    assert found.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["put", "x"], "takes one file or more, and the URL last"),
+        (["put", "--parallel", "0", "x", "http://h/"], "--parallel"),
+        (["put", "--chunk-size", "big", "x", "http://h/"], "chunk-size"),
+        (["put", "--progress", "loud", "x", "http://h/"], "progress"),
+        (["put", "--id", "x", str(Path(__file__).parent), "http://h/"], "--id"),
+        (["watch", "nowhere"], "must begin with http"),
+        (["list", "http://h", "--state", "lost"], "state"),
+        (["list", "http://h", "--cacert", os.devnull], "holds no certificates"),
+    ],
+)
+def test_what_makes_no_sense_is_usage(arguments: list[str], words: str) -> None:
+    finished = run(*arguments)
+
+    assert finished.returncode == 2
+    assert words in finished.stdout + finished.stderr
+
+
+LOADED = """
+import sys
+from upload_progress.cli import main
+try:
+    main()
+finally:
+    print("LOADED", *sys.modules)
+"""
+DRIVERS = {"httpx2", "httpcore2", "starlette", "uvicorn", "wsproto", "markdown_it"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["put", "--help"]])
+def test_help_loads_no_driver(arguments: list[str]) -> None:
+    run = [sys.executable, "-c", LOADED, *arguments]
+    finished = subprocess.run(run, check=True, capture_output=True, text=True, timeout=60)
+
+    loaded = finished.stdout.partition("LOADED ")[2].split()
+    assert "upload_progress.cli.commands" in loaded
+    assert DRIVERS & set(loaded) == set()

@@ -1,0 +1,241 @@
+"""Following other workers: over a line that may break, and from the store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+from attrs import define, evolve, field
+
+from tests._support.fake_connections import Feed
+from tests._support.simulation import ANN, deadline
+from upload_progress import MemoryStore, ProgressTracker, UploadProgress, UploadState
+from upload_progress._cluster.follower import Relay
+from upload_progress._fanout.hub import Watcher
+from upload_progress._model.models import TransferRecord
+from upload_progress.interfaces import Missed
+from upload_progress.testing import FakeClock, FaultyStore
+
+pytestmark = pytest.mark.anyio
+
+S = UploadState
+
+
+@define(eq=False)
+class World:
+    """A worker that receives, and one that watches and hears only what the test says."""
+
+    memory: MemoryStore = field(factory=MemoryStore)
+    feed: Feed = field(factory=Feed)
+    store: FaultyStore = field(init=False)
+    there: ProgressTracker = field(init=False)
+    here: ProgressTracker = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.store = FaultyStore(self.memory)
+        self.there = ProgressTracker(store=self.memory)
+        self.here = ProgressTracker(store=self.store, feed=self.feed)
+
+    @property
+    def relay(self) -> Relay:
+        return self.here._parts.cluster.relay
+
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """Let the relay run while the block does."""
+        with deadline():
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self.relay.run)
+                yield
+                tasks.cancel_scope.cancel()
+
+    def watcher(self, *upload_ids: str) -> Watcher:
+        """Watch these uploads of Ann's at the other worker, or all of hers."""
+        watcher = self.here.watcher()
+        for upload_id in upload_ids:
+            watcher.follow("ann", upload_id)
+        if not upload_ids:
+            watcher.follow_all("ann")
+        return watcher
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    """Return two workers; nobody waits long."""
+    monkeypatch.setattr("upload_progress._cluster.follower.AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("upload_progress._cluster.follower.POLL_SECONDS", 0.02)
+    return World()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until *condition* holds."""
+    is_so = False
+    while not is_so:
+        await anyio.sleep(0.002)
+        is_so = bool(condition())
+
+
+async def news(watcher: Watcher) -> list[UploadProgress]:
+    """Return what comes next."""
+    await watcher.ready()
+    return [update.progress for update in watcher.take()]
+
+
+async def announced(world: World) -> UploadProgress:
+    return await world.there.announce(owner="ann")
+
+
+async def test_a_line_that_cannot_be_had_is_tried_again(world: World) -> None:
+    world.feed.troubles = [OSError(), OSError()]
+    pending = await announced(world)
+    watcher = world.watcher(pending.upload_id)
+
+    async with world.following():
+        await until(lambda: "ann" in world.feed.listening)
+        world.feed.say(evolve(pending, sequence=7))
+        await until(lambda: world.relay.heard)
+
+    assert [update.progress.sequence for update in watcher.take()] == [7]
+    assert world.here.statistics().events_heard == 1
+    assert world.relay.feed_guard.failures == 2
+
+
+async def test_a_line_that_ends_is_taken_up_again(world: World) -> None:
+    world.watcher("up")
+    async with world.following():
+        await until(lambda: "ann" in world.feed.listening)
+        first = world.feed.listening["ann"]
+        first.close()
+        await until(lambda: world.feed.listening.get("ann") not in {None, first})
+
+
+async def test_after_a_break_the_store_is_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("upload_progress._cluster.follower.POLL_SECONDS", 60.0)
+    pending = await announced(world)
+    watcher = world.watcher(pending.upload_id)
+    async with world.following():
+        assert [each.state for each in await news(watcher)] == [S.PENDING]
+        await until(lambda: world.relay._is_sound("ann"))
+        asked = world.store.calls
+        await world.relay.poll()
+        assert world.store.calls == asked
+        await world.there.cancel(pending.upload_id, owner="ann")
+
+        world.feed.listening["ann"].send_nowait(Missed())
+
+        assert [each.state for each in await news(watcher)] == [S.CANCELLED]
+
+
+async def test_what_is_not_the_owners_is_refused(world: World) -> None:
+    """B08: a forged event reaches nobody."""
+    pending = await announced(world)
+    watcher = world.watcher()
+    async with world.following():
+        await news(watcher)
+        await until(lambda: "ann" in world.feed.listening)
+        world.feed.say(evolve(pending, sequence=8), owner="bob")
+        await until(lambda: world.relay.refused)
+
+    assert not watcher.take()
+    assert world.here.statistics().events_refused == 1
+
+
+async def test_what_is_received_here_is_known_better_here(world: World) -> None:
+    world.watcher("up")
+    live = world.here.open(claimed_id="up", total_bytes=100)
+    assert world.here.admit(live, ANN)
+    live.begin()
+    own = live.snapshot()
+
+    async with world.following():
+        await until(lambda: "ann" in world.feed.listening)
+        world.feed.say(own)
+        await until(lambda: world.relay.heard == 1)
+        # What has ended elsewhere is looked up in the store before it is believed.
+        world.feed.say(evolve(own, sequence=own.sequence + 9))
+        asked = world.store.calls
+        world.feed.say(evolve(own, sequence=own.sequence + 10, state=S.CANCELLED))
+        await until(lambda: world.relay.heard == 3 and world.store.calls > asked)
+
+    assert live.snapshot().state is S.RECEIVING
+
+
+@pytest.mark.parametrize("watched", ["one", "all"])
+async def test_the_store_may_be_away_for_a_while(world: World, watched: str) -> None:
+    world.feed.troubles = [OSError()] * 1000
+    world.store.fault = "raise"
+    watcher = world.watcher(*(["up"] if watched == "one" else []))
+    async with world.following():
+        await until(lambda: world.relay.store_guard.failures)
+        async with world.there.track(owner="ann", upload_id="up"):
+            pass
+        world.store.fault = None
+        assert [each.state for each in await news(watcher)][-1] is S.COMPLETED
+
+
+async def test_a_break_while_the_store_is_away_is_remembered(world: World) -> None:
+    world.watcher("up")
+    world.store.fault = "raise"
+    async with world.following():
+        await until(lambda: world.relay.store_guard.failures)
+        await until(lambda: not world.relay._is_sound("ann"))
+        world.store.fault = None
+        await until(lambda: world.relay._is_sound("ann"))
+
+
+async def test_a_store_that_answers_nonsense_ends_nothing(world: World) -> None:
+    world.watcher("up")
+
+    async def load(*_keys: object) -> list[TransferRecord]:
+        return [object()]  # type: ignore[list-item]  # nonsense is what it is about
+
+    monkey = world.store.load
+    world.store.load = load  # type: ignore[method-assign]  # for a while
+    async with world.following():
+        await until(lambda: world.here._parts.background.complaints.count)
+        world.store.load = monkey  # type: ignore[method-assign]  # as it was
+        await until(lambda: world.relay._is_sound("ann"))
+
+
+async def test_the_line_of_who_is_watched_no_more_is_given_up_after_a_while(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = world.watcher("up")
+    async with world.following():
+        await until(lambda: "ann" in world.feed.listening)
+        watcher.close()
+        await world.relay.poll()
+        assert "ann" in world.feed.listening
+        monkeypatch.setattr("upload_progress._cluster.follower.LINGER_SECONDS", 0.0)
+        await until(lambda: not world.feed.listening)
+
+
+@pytest.mark.parametrize("pages", [1, 10])
+async def test_all_of_an_owners_uploads_are_read_page_by_page(
+    world: World, monkeypatch: pytest.MonkeyPatch, pages: int
+) -> None:
+    monkeypatch.setattr("upload_progress._cluster.follower.MOST_PAGES", pages)
+    for number in range(130):
+        async with world.there.track(owner="ann", upload_id=f"up{number}"):
+            pass
+    watcher = world.watcher()
+    live = world.here.open(claimed_id="up129")
+    assert world.here.admit(live, ANN)
+
+    await world.relay.poll()
+
+    seen = {update.progress.upload_id for update in watcher.take()}
+    assert len(seen) == (99 if pages == 1 else 129)
+    assert "up129" not in seen
+
+
+async def test_a_worker_that_nobody_else_writes_for_asks_nobody() -> None:
+    tracker = ProgressTracker(clock=FakeClock())
+    with deadline():
+        await tracker._parts.cluster.relay.run()
+        await tracker._parts.cluster.recheck.run()
+        await tracker._parts.cluster.correspondence.run()

@@ -1,0 +1,215 @@
+"""The OpenAPI and AsyncAPI documents: valid, complete, and true of the types they describe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, cast
+
+import jsonschema_rs
+import pytest
+from attrs import fields
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from docs import diagram
+from docs.generate import generated
+from tests._support.paths import ROOT
+from upload_progress._model.models import RESERVED_IDS, UploadProgress, UploadState, is_upload_id
+from upload_progress._model.state import TRANSITIONS
+from upload_progress.openapi import asyncapi_document, openapi_document, schemas
+from upload_progress.openapi.descriptions import MEANINGS
+from upload_progress.openapi.messages import CLIENT_MESSAGES, SERVER_MESSAGES
+
+DOCS = ROOT / "docs"
+Json = dict[str, Any]
+
+
+def openapi() -> Json:
+    return openapi_document()
+
+
+def asyncapi() -> Json:
+    return asyncapi_document()
+
+
+def test_the_openapi_document_follows_its_specification() -> None:
+    OpenAPIV31SpecValidator(cast("Any", openapi())).validate()
+
+
+def test_the_openapi_document_has_every_call() -> None:
+    calls = {
+        f"{method.upper()} {path}"
+        for path, item in openapi()["paths"].items()
+        for method in item.keys() - {"parameters"}
+    }
+
+    assert calls == {
+        "POST /uploads",
+        "GET /uploads/progress",
+        "GET /uploads/{upload_id}/progress",
+        "POST /uploads/{upload_id}/subscribe",
+        "DELETE /uploads/{client_id}/unsubscribe",
+        "DELETE /uploads/{upload_id}",
+        "HEAD /uploads/{upload_id}",
+        "POST /uploads/tickets",
+        "GET /uploads/upload-progress.js",
+    }
+
+
+def test_every_refusal_is_a_problem() -> None:
+    for item in openapi()["paths"].values():
+        for method in item.keys() - {"parameters", "head"}:
+            for status, response in item[method]["responses"].items():
+                is_problem = "application/problem+json" in response.get("content", {})
+                assert is_problem is (int(status) >= 400)
+
+
+def test_documents_know_another_mount_path() -> None:
+    paths = cast("Json", openapi_document(mount_path="/api/up")["paths"])
+    channels = cast("Json", asyncapi_document(mount_path="/api/up")["channels"])
+
+    assert all(path.startswith("/api/up") for path in paths)
+    assert channels["uploads"]["address"] == "/api/up/progress"
+    assert channels["upload"]["address"] == "/api/up/{upload_id}/progress"
+
+
+# --- AsyncAPI: no validator of 3.1 is to be had from PyPI, so the rules that matter are here ------
+
+
+def references(value: object) -> Iterator[str]:
+    """Yield every ``$ref`` in *value*."""
+    if isinstance(value, dict):
+        if isinstance(value.get("$ref"), str):
+            yield value["$ref"]
+        for inner in value.values():
+            yield from references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from references(inner)
+
+
+def resolve(document: Json, reference: str) -> object:
+    """Return what a local reference points to."""
+    target: Any = document
+    for step in reference.removeprefix("#/").split("/"):
+        target = target[step]
+    return target
+
+
+@pytest.mark.parametrize("document", [openapi(), asyncapi()], ids=["openapi", "asyncapi"])
+def test_every_reference_leads_somewhere(document: Json) -> None:
+    found = list(references(document))
+
+    assert found
+    assert all(resolve(document, reference) for reference in found)
+
+
+def test_the_asyncapi_document_has_the_parts_of_its_specification() -> None:
+    document = asyncapi()
+
+    assert document["asyncapi"] == "3.1.0"
+    assert {"title", "version"} <= document["info"].keys()
+    assert document.keys() <= {
+        "asyncapi",
+        "id",
+        "info",
+        "servers",
+        "defaultContentType",
+        "channels",
+        "operations",
+        "components",
+    }
+    for channel in document["channels"].values():
+        assert channel.keys() <= {"address", "title", "messages", "parameters", "bindings"}
+        names = {part[1:-1] for part in (channel["address"] or "").split("/") if part[:1] == "{"}
+        assert channel.get("parameters", {}).keys() == names
+
+
+def test_operations_use_messages_of_their_own_channel() -> None:
+    document = asyncapi()
+
+    for operation in document["operations"].values():
+        assert operation["action"] in {"send", "receive"}
+        own = operation["channel"]["$ref"] + "/messages/"
+        assert operation["messages"]
+        assert all(message["$ref"].startswith(own) for message in operation["messages"])
+
+
+def test_both_sockets_and_the_event_are_described() -> None:
+    document = asyncapi()
+    messages = document["components"]["messages"]
+
+    assert {channel["address"] for channel in document["channels"].values()} == {
+        "/uploads/progress",
+        "/uploads/{upload_id}/progress",
+        None,
+    }
+    assert messages.keys() == {
+        "UploadProgressUpdated",
+        *(kind.__name__ for kind in (*SERVER_MESSAGES, *CLIENT_MESSAGES)),
+    }
+    assert messages["UploadProgressUpdated"]["contentType"] == "application/cloudevents+json"
+
+
+# --- the schemas ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("a", "a.b_c~d-e", "x" * 128, "..", ".", "", "x" * 129, "a b", "é", "...", "progressive"),
+        *sorted(RESERVED_IDS),
+    ],
+)
+def test_the_schema_of_ids_agrees_with_the_code(text: str) -> None:
+    validator = jsonschema_rs.validator_for(dict(schemas.UPLOAD_ID_SCHEMA))
+
+    assert validator.is_valid(text) is is_upload_id(text)
+
+
+def test_each_field_of_a_snapshot_has_a_meaning_and_is_required() -> None:
+    names = [attribute.name for attribute in fields(UploadProgress)]
+    schema = openapi()["components"]["schemas"]["UploadProgress"]
+
+    assert list(MEANINGS) == names == list(schema["properties"]) == schema["required"]
+    assert all(field["description"] for field in schema["properties"].values())
+
+
+def test_a_type_without_a_schema_is_refused() -> None:
+    class Strange:
+        pass
+
+    with pytest.raises(TypeError, match="Strange"):
+        schemas.schemas_of([Strange])
+
+
+# --- what is generated ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", generated())
+def test_generated_files_are_current(path: str) -> None:
+    """If this fails: ``python -m docs.generate``."""
+    assert (DOCS / path).read_text(encoding="utf-8") == generated()[path]
+
+
+def test_the_json_documents_can_be_read() -> None:
+    for name in ("openapi", "asyncapi"):
+        assert json.loads((DOCS / f"reference/{name}.json").read_text(encoding="utf-8"))
+
+
+def test_the_diagram_has_every_state_and_every_move() -> None:
+    picture = diagram.states_svg()
+
+    assert all(f">{state}</text>" in picture for state in UploadState)
+    assert picture.count('class="line"') == len(diagram.moves())
+    assert {
+        (state, signal) for (state, _), signals in diagram.moves().items() for signal in signals
+    } == set(TRANSITIONS)
+
+
+def test_a_route_without_a_move_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    move = (UploadState.COMPLETED, UploadState.PENDING)
+    monkeypatch.setitem(diagram.ROUTES, move, ("M0,0 L1,1", 0, 0))
+
+    with pytest.raises(LookupError, match="completed"):
+        diagram.states_svg()

@@ -1,0 +1,215 @@
+"""A03, A14, A15: who is not known is not let in, whatever the application's hook does."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import pytest
+from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
+from starlette.middleware import Middleware
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.requests import HTTPConnection
+
+from tests._support.asgi_client import as_user, build_app, call, client, http_scope
+from upload_progress import Identity, InvalidValue, ProgressTracker
+from upload_progress.connection import Connection
+from upload_progress.interfaces import Authenticate
+from upload_progress.starlette import (
+    basic,
+    bearer,
+    capability,
+    first_of,
+    progress_routes,
+    user_identity,
+)
+from upload_progress.starlette.auth import authentication as access
+
+pytestmark = pytest.mark.anyio
+
+
+def test_there_is_no_default_for_who_may_see_what() -> None:
+    """A03: forgetting ``authenticate`` is an error at start-up, not an open door."""
+    with pytest.raises(TypeError, match="authenticate"):
+        progress_routes(ProgressTracker())  # type: ignore[call-arg]  # that is the test
+    with pytest.raises(InvalidValue, match="authenticate"):
+        progress_routes(ProgressTracker(), authenticate=None)  # type: ignore[arg-type]  # the same
+
+
+@pytest.mark.parametrize("name", ["revalidate_seconds", "stream_life_seconds"])
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_times_are_positive(name: str, seconds: float) -> None:
+    options: dict[str, Any] = {name: seconds}
+    with pytest.raises(InvalidValue, match=name):
+        progress_routes(ProgressTracker(), authenticate=capability(), **options)
+
+
+def raises(_connection: Connection) -> Identity:
+    raise RuntimeError("canary-in-an-error")
+
+
+async def raises_later(_connection: Connection) -> Identity:
+    raise ExceptionGroup("canary-in-a-group", [ValueError("canary")])
+
+
+async def hangs(_connection: Connection) -> None:
+    await anyio.sleep_forever()
+
+
+def returns_a_name(_connection: Connection) -> str:
+    return "alice"
+
+
+def returns_an_awaitable_twice(_connection: Connection) -> Awaitable[object]:
+    async def outer() -> object:
+        inner = hangs(_connection)
+        inner.close()
+        return inner
+
+    return outer()
+
+
+def has_no_name(_connection: Connection) -> Identity:
+    return Identity("")
+
+
+def ends_sometime(_connection: Connection) -> Identity:
+    return Identity("alice", expires_at="tomorrow")  # type: ignore[arg-type]  # hooks make mistakes
+
+
+BROKEN: list[Callable[[Connection], Any]] = [
+    raises,
+    raises_later,
+    hangs,
+    returns_a_name,
+    returns_an_awaitable_twice,
+    has_no_name,
+    ends_sometime,
+]
+
+
+@pytest.mark.parametrize("authenticate", BROKEN, ids=lambda hook: hook.__name__)
+async def test_a_broken_hook_lets_nobody_in(
+    authenticate: Authenticate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A14: 503, the upload goes through, and one line in the log without a secret."""
+    monkeypatch.setattr(access, "AUTHENTICATE_SECONDS", 0.01)
+    app = build_app(authenticate=authenticate)
+    async with client(app) as http:
+        uploaded = await http.put("/files/x", content=b"12", headers={"upload-id": "mine"})
+        answers = [await http.get("/uploads/progress"), await http.post("/uploads/tickets")]
+        with anyio.fail_after(5):
+            stream = await http.get(
+                "/uploads/mine/progress", headers={"accept": "text/event-stream"}
+            )
+
+    assert uploaded.json() == {"size": 2}
+    for answer in [*answers, stream]:
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "5"
+        assert answer.json()["code"] == "unchecked"
+    assert len([line for line in caplog.messages if "nobody is let in" in line]) == 1
+    assert "canary" not in caplog.text
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1.0])
+async def test_an_expired_identity_is_nobody(seconds: float) -> None:
+    """A15."""
+    app = build_app(authenticate=lambda _: Identity("alice", expires_at=time.time() - seconds))
+    async with client(app) as http:
+        answer = await http.get("/uploads/progress")
+
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
+
+
+async def test_a_401_says_how_one_could_show_who_one_is() -> None:
+    both = first_of(bearer(lambda _: None), basic(lambda *_: False))
+    async with client(build_app(authenticate=both), user=None) as http:
+        for_programs = await http.get("/uploads/progress")
+        for_scripts = await http.get("/uploads/progress", headers={"sec-fetch-dest": "empty"})
+
+    assert for_programs.headers["www-authenticate"] == (
+        'Bearer realm="upload-progress", Basic realm="upload-progress", charset="UTF-8"'
+    )
+    # A browser opens a dialog for Basic, above a page that has its own sign-in.
+    assert for_scripts.headers["www-authenticate"] == 'Bearer realm="upload-progress"'
+
+
+async def test_basic_alone_is_not_offered_to_scripts() -> None:
+    app = build_app()
+    async with call(
+        app, http_scope("/uploads/progress", headers={"sec-fetch-dest": "empty"})
+    ) as line:
+        status, headers, _ = await line.hear_response()
+
+    assert (status, headers["www-authenticate"]) == (401, "Bearer")
+
+
+WRITES = [
+    ("POST", "/uploads"),
+    ("POST", "/uploads/tickets"),
+    ("POST", "/uploads/some/subscribe"),
+    ("DELETE", "/uploads/some"),
+    ("DELETE", "/uploads/some/unsubscribe"),
+]
+
+
+def by_cookie(connection: Connection) -> Identity | None:
+    name = connection.cookie("session")
+    return None if name is None else Identity(name)
+
+
+@pytest.mark.parametrize(("method", "path"), WRITES)
+async def test_a_foreign_page_cannot_act_with_the_users_cookie(method: str, path: str) -> None:
+    """A19."""
+    app = build_app(authenticate=by_cookie, allowed_origins=["https://ok.example"])
+    async with client(app, user=None, cookies={"session": "alice"}) as http:
+        for headers in ({"origin": "https://evil.example"}, {"origin": "null"}, {}):
+            refused = await http.request(method, path, headers=headers)
+            assert (refused.status_code, refused.json()["code"]) == (403, "foreign_origin")
+        for headers in (
+            {"origin": "https://ok.example"},
+            {"origin": "http://server"},
+            {"sec-fetch-site": "same-origin"},
+        ):
+            assert (await http.request(method, path, headers=headers)).status_code != 403
+
+
+async def test_a_foreign_page_opens_no_stream_with_the_users_cookie() -> None:
+    """I15."""
+    app = build_app(authenticate=by_cookie)
+    headers = {"accept": "text/event-stream", "origin": "https://evil.example"}
+    async with client(app, user=None, cookies={"session": "alice"}) as http:
+        for path in ("/uploads/progress", "/uploads/some/progress"):
+            assert (await http.get(path, headers=headers)).status_code == 403
+
+
+async def test_starlettes_user_is_taken_where_its_middleware_is_outside(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class ByHeader(AuthenticationBackend):
+        async def authenticate(
+            self, conn: HTTPConnection
+        ) -> tuple[AuthCredentials, SimpleUser] | None:
+            name = conn.headers.get("x-user")
+            return None if name is None else (AuthCredentials(), SimpleUser(name))
+
+    middleware = [Middleware(AuthenticationMiddleware, backend=ByHeader())]
+    app = build_app(authenticate=user_identity, middleware=middleware)
+    async with client(app, user=None) as http:
+        made = await http.post("/uploads", headers={"x-user": "alice"})
+        path = made.headers["location"]
+        statuses = [
+            (await http.get(path, headers=headers)).status_code
+            for headers in ({"x-user": "alice"}, {"x-user": "bob"}, {})
+        ]
+
+    assert statuses == [200, 404, 401]
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_the_helper_for_headers_is_what_browsers_send() -> None:
+    assert as_user("alice") == {"authorization": "Basic YWxpY2U6YWxpY2U="}

@@ -1,0 +1,171 @@
+"""Accept, If-None-Match, Prefer, and the filters of a list: read from heads of any bytes."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests._support.asgi_client import http_scope
+from upload_progress import InvalidValue, UploadState
+from upload_progress._model.fold import fold
+from upload_progress._model.models import TransferRecord, UploadProgress
+from upload_progress.connection import Connection
+from upload_progress.starlette.http import (
+    Condition,
+    entity_tag,
+    list_query,
+    wait_seconds,
+    wants_stream,
+)
+
+
+def asking(query: str = "", **headers: str) -> Connection:
+    """Return a request with these headers, their underscores as hyphens."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Connection(http_scope("/", query=query, headers=named))
+
+
+def snapshot() -> UploadProgress:
+    record = TransferRecord(
+        owner="alice",
+        upload_id="x",
+        transfer_id="t",
+        attempt=2,
+        sequence=7,
+        state=UploadState.RECEIVING,
+        received_bytes=40,
+    )
+    progress = fold([record], now=1.0)
+    assert progress is not None
+    return progress
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("text/event-stream", True),
+        ("TEXT/Event-Stream;charset=utf-8", True),
+        ("text/event-stream;q=0.9, application/json;q=0.5", True),
+        ("application/json;q=0.9, text/event-stream;q=0.5", False),
+        ("application/json, text/event-stream", False),
+        ("text/event-stream;q=0", False),
+        ("text/event-stream;q=0.000", False),
+        ("text/event-stream;q=nonsense", True),
+        ("*/*", False),
+        ("text/*", False),
+        ("image/png", False),
+        ("", False),
+        (",;,=;q=", False),
+    ],
+)
+def test_json_is_answered_unless_events_are_preferred(accept: str, expected: bool) -> None:
+    assert wants_stream(asking(accept=accept)) is expected
+
+
+def test_a_request_without_accept_gets_json() -> None:
+    assert wants_stream(asking()) is False
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ('W/"2.7.receiving.40"', True),
+        ('"2.7.receiving.40"', True),
+        ('"other", W/"2.7.receiving.40"', True),
+        ("*", True),
+        ('"2.7.receiving.41"', False),
+        ('"2.8.receiving.40"', False),
+        ("2.7.receiving.40", False),
+        ('"', False),
+        ("", False),
+    ],
+)
+def test_a_condition_names_one_snapshot(text: str, known: bool) -> None:
+    assert Condition.of(asking(if_none_match=text)).knows(snapshot()) is known
+
+
+def test_more_bytes_alone_are_no_new_version() -> None:
+    condition = Condition.of(asking(if_none_match=entity_tag(snapshot())))
+    grown = evolve(snapshot(), bytes_transferred=41)
+
+    assert not condition.knows(grown)
+    assert condition.knows_version(grown)
+    assert not condition.knows_version(evolve(grown, sequence=8))
+    assert not condition.knows_version(evolve(grown, state=UploadState.PROCESSING))
+
+
+def test_any_stands_for_what_there_was_when_it_was_asked() -> None:
+    condition = Condition.of(asking(if_none_match="*")).at(snapshot())
+
+    assert condition.knows_version(snapshot())
+    assert not condition.knows_version(evolve(snapshot(), sequence=8))
+    assert Condition.of(asking(if_none_match='"a"')).at(snapshot()).tags == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("connection", "seconds"),
+    [
+        (asking(), 0),
+        (asking(prefer="wait=25"), 25),
+        (asking(prefer='respond-async, WAIT="7"; foo=bar'), 7),
+        (asking(prefer="return=minimal"), 0),
+        (asking("wait=3"), 3),
+        (asking("wait=3", prefer="wait=9"), 3),
+        (asking("wait=0"), 0),
+        (asking("wait=999999999"), 60),
+    ],
+)
+def test_patience_is_read_and_capped(connection: Connection, seconds: int) -> None:
+    assert wait_seconds(connection) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "1e9", "\u00b3", "9999999999", "1 2"])
+def test_patience_that_is_no_number_is_refused(text: str) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        wait_seconds(asking(prefer=f"wait={text}"))
+    assert caught.value.where == "header.prefer"
+    with pytest.raises(InvalidValue, match=r"query\.wait"):
+        wait_seconds(asking("wait=1.5"))
+
+
+def test_the_filters_of_a_list() -> None:
+    query = list_query(asking("state=failed,pending&state=cancelled&group=g&cursor=c&limit=1000"))
+
+    assert query.states == frozenset(
+        {UploadState.FAILED, UploadState.PENDING, UploadState.CANCELLED}
+    )
+    assert (query.group, query.cursor, query.limit) == ("g", "c", 1000)
+
+
+@pytest.mark.parametrize("text", ["", "state=", "state=,"])
+def test_no_filter_means_the_open_and_recent_ones(text: str) -> None:
+    query = list_query(asking(text))
+
+    assert (query.states, query.group, query.cursor, query.limit) == (None, None, None, 100)
+
+
+@pytest.mark.parametrize("text", ["limit=0", "limit=1001", "limit=x", "limit=", "limit=-5"])
+def test_a_limit_is_between_1_and_1000(text: str) -> None:
+    with pytest.raises(InvalidValue, match=r"query\.limit"):
+        list_query(asking(text))
+
+
+def test_an_unknown_state_is_refused() -> None:
+    with pytest.raises(InvalidValue, match=r"query\.state.*completed"):
+        list_query(asking("state=done"))
+
+
+@given(st.text(st.characters(max_codepoint=255)), st.text(st.characters(max_codepoint=255)))
+def test_any_bytes_are_read_or_refused(header: str, query: str) -> None:
+    """I13: whatever stands in the head, nothing but InvalidValue comes out."""
+    connection = asking(query, accept=header, if_none_match=header, prefer=header)
+
+    wants_stream(connection)
+    Condition.of(connection).knows(snapshot())
+    for read in (wait_seconds, list_query):
+        with suppress(InvalidValue):
+            read(connection)
