@@ -108,8 +108,8 @@ def delays(
     by = random.Random(14)  # no secret
     for number in range(uploads):
         upload_id = f"upload-{number}-0123456789abcdef"
-        for piece, at in enumerate(upload(server, upload_id, by, user), start=1):
-            yield piece, (ear.wait_for(upload_id, piece * len(PIECE)) - at) * 1000
+        for transfer_head, at in enumerate(upload(server, upload_id, by, user), start=1):
+            yield transfer_head, (ear.wait_for(upload_id, transfer_head * len(PIECE)) - at) * 1000
 
 
 def bare(url: str, messages: int) -> list[float]:
@@ -135,7 +135,7 @@ def measure() -> list[Figure]:
             taken = list(delays(first, listening(line), UPLOADS))
         floor = bare(url, 1000)
     everything = [delay for _, delay in taken]
-    later = [delay for piece, delay in taken if piece > 1]
+    later = [delay for transfer_head, delay in taken if transfer_head > 1]
     p99 = percentile(everything, 0.99)
     return [
         Figure(

@@ -157,7 +157,7 @@ class Crowd:
             self.received_bytes += len(connection.recv(1024 * 1024))
         return bool(ready)
 
-    def settle(self) -> None:
+    def load_prior_state(self) -> None:
         """Read until nothing comes any more, and begin to count anew."""
         while self.read(QUIET_SECONDS):
             pass

@@ -63,7 +63,7 @@ async def sweep(tracker: ProgressTracker, store: MemoryStore, is_done: Callable[
     """Let the tracker do what is due, until *is_done*."""
     parts = tracker._parts  # noqa: SLF001  # its pauses are of no interest here
     while not is_done():
-        await parts.keeper.keep()
+        await parts.reaper.keep()
         await parts.flusher.flush()
 
 
@@ -83,7 +83,7 @@ async def waits() -> tuple[float, float, float]:
     nothing = await longest_wait(idle)
     clock.now += LATER_SECONDS
     ended = await longest_wait(
-        lambda: sweep(tracker, store, lambda: tracker.statistics().swept == SESSIONS)
+        lambda: sweep(tracker, store, lambda: tracker.statistics().reaped == SESSIONS)
     )
     clock.now += LATER_SECONDS
     forgotten = await longest_wait(lambda: sweep(tracker, store, lambda: not len(store)))

@@ -34,7 +34,7 @@ def connect(server: Server, way: Way, *, bare: bool) -> socket.socket:
 
 def deliver(server: Server, crowd: Crowd, way: Way, *, kind: str, batch: int) -> float:
     """Send to everybody; return the seconds until all have all of it."""
-    crowd.settle()
+    crowd.load_prior_state()
     begun = time.perf_counter()
     fanned = server.fan(kind, passes=PASSES, batch=batch)
     each = fanned.socket_bytes() if way is Way.SOCKET else fanned.stream_bytes()

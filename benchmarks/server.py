@@ -82,7 +82,7 @@ class Fan:
             updates = self._updates(batch)
             await ways[kind](updates)
             await checkpoint()
-            while self.tracker.hub.courier.is_out:
+            while self.tracker.hub.broadcaster.is_out:
                 await checkpoint()
             await checkpoint()
             sizes.append([len(update.json) for update in updates])

@@ -16,8 +16,8 @@ from attrs import frozen
 from benchmarks.client import Server, serving
 from benchmarks.common import Figure, Samples, run, turned
 from benchmarks.updates import served
-from tests._support.tcp_proxy import Proxy
 from tests._support.server_recipes import redis
+from tests._support.tcp_proxy import Proxy
 
 CLAIM = "an upload while the store is slow"
 SIZE_BYTES = 64 << 20

@@ -18,7 +18,7 @@ from attrs import define, field, frozen
 from benchmarks.common import Figure, run
 from benchmarks.requests import BODY, OWNER, application, scope_of, swallow
 from upload_progress import MemoryStore, ProgressTracker, TransferRecord
-from upload_progress._fanout.hub import Watcher
+from upload_progress._fanout.hub import Subscription
 from upload_progress.asgi import UploadProgressMiddleware
 from upload_progress.asgi.receive import Message
 
@@ -85,7 +85,7 @@ async def upload(store: CountedStore, *, seconds: float, messages: int, watched:
     return writes_of(store)
 
 
-async def _read(tracker: ProgressTracker, watcher: Watcher) -> None:
+async def _read(tracker: ProgressTracker, watcher: Subscription) -> None:
     while True:
         await tracker.wait(watcher)
 

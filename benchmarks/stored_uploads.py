@@ -72,7 +72,7 @@ def measure() -> list[Figure]:
                 asyncio.run(migrate(url))
             with serving(url) as server, closing(Crowd()) as watcher:
                 watcher.join(open_stream(server, "/uploads/progress"))
-                watcher.settle()
+                watcher.load_prior_state()
                 large = upload_cpu.compare(server, watcher)
                 small = waits(server)
         figures += judged(f"{name}: 1 GiB, the server", "CPU s", large, BUDGET_CPU)

@@ -14,7 +14,7 @@ from attrs import evolve
 from benchmarks.common import Figure, in_turns, own_cpu, run
 from benchmarks.requests import OWNER
 from benchmarks.snapshots import snapshot
-from upload_progress._fanout.hub import Hub, Watcher
+from upload_progress._fanout.hub import Hub, Subscription
 from upload_progress._fanout.update import Update
 
 CLAIM = "a watcher that does not read"
@@ -32,7 +32,7 @@ def updates(report: int) -> list[Update]:
     return made
 
 
-def watcher_of(hub: Hub) -> Watcher:
+def watcher_of(hub: Hub) -> Subscription:
     """Return a watcher of everything."""
     watcher = hub.watcher(now=0)
     watcher.follow_all(OWNER.id)
@@ -65,7 +65,7 @@ def measure() -> list[Figure]:
     readers = [(hub, watcher_of(hub)) for hub in (alone, beside)]
     watcher_of(beside)
 
-    def deliver(hub: Hub, reader: Watcher) -> None:
+    def deliver(hub: Hub, reader: Subscription) -> None:
         for update in made:
             hub.deliver(update)
         reader.take()

@@ -13,8 +13,8 @@ import pytest
 from attrs import evolve
 
 from benchmarks.common import CannotRun, Figure, Samples, turned
-from tests.conftest import program_path
 from tests._support.server_processes import Daemon
+from tests.conftest import program_path
 from upload_progress._model.models import TransferRecord, UploadState
 
 ROUNDS = 60

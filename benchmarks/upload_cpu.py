@@ -47,7 +47,7 @@ def measure() -> list[Figure]:
     """Compare, and tell what a tracker costs that has nothing to do."""
     with serving() as server, closing(Crowd()) as watcher:
         watcher.join(open_stream(server, "/uploads/progress"))
-        watcher.settle()
+        watcher.load_prior_state()
         samples = compare(server, watcher)
         seen = watcher.received_bytes
         before = server.cpu_seconds()

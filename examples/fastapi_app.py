@@ -36,10 +36,10 @@ app.router.routes.append(progress_mount(tracker, authenticate=authenticate))
 @app.put("/files/{name}")
 async def put(name: str, request: Request) -> dict[str, str]:
     upload, digest = current_upload(request), hashlib.sha256()
-    pieces = [piece async for piece in request.stream()]
+    pieces = [transfer_head async for transfer_head in request.stream()]
     async with upload.stage("hashing", total=len(pieces)) as stage:
-        for piece in pieces:
-            await anyio.to_thread.run_sync(digest.update, piece)
+        for transfer_head in pieces:
+            await anyio.to_thread.run_sync(digest.update, transfer_head)
             stage.advance()
     upload.set(metadata={"sha256": digest.hexdigest()})
     return {"name": name, "sha256": digest.hexdigest()}

@@ -155,10 +155,10 @@ class Reader:
         self.buffer = b""
 
     async def more(self) -> None:
-        piece = await anext(self.stream, b"")
-        if not piece or len(self.buffer) > LARGEST_CHUNK_BYTES:
+        transfer_head = await anext(self.stream, b"")
+        if not transfer_head or len(self.buffer) > LARGEST_CHUNK_BYTES:
             raise HTTPException(400, "IncompleteBody")
-        self.buffer += piece
+        self.buffer += transfer_head
 
     async def line(self) -> bytes:
         while b"\r\n" not in self.buffer:

@@ -8,7 +8,7 @@ from anyio.lowlevel import checkpoint
 
 from tests._support.simulation import deadline
 from upload_progress import ProgressTracker
-from upload_progress._fanout.subscription import Watcher
+from upload_progress._fanout.subscription import Subscription
 from upload_progress._fanout.update import Update
 
 pytestmark = pytest.mark.anyio
@@ -23,7 +23,7 @@ async def test_a_lifespan_takes_over_from_those_who_wait() -> None:
     def sits() -> bool:
         return background._sitting is not None
 
-    async def wait(watcher: Watcher) -> None:
+    async def wait(watcher: Subscription) -> None:
         news.append(await tracker.wait(watcher))
 
     with deadline():

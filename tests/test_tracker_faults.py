@@ -59,7 +59,7 @@ def end(live: LiveUpload, how: str) -> None:
     if how in {"completed", "rejected", "failed", "processing-cancelled"}:
         live.body_end()
     if how == "failed":
-        live.condemn("virus")
+        live.mark_failed("virus")
     if how in {"completed", "failed"}:
         live.answered(200)
     elif how == "rejected":
@@ -255,7 +255,7 @@ async def test_a_jump_of_the_wall_clock_loses_no_upload(sim: Simulation) -> None
 
     assert [event.state for event in sim.events("up")][-1] is S.COMPLETED
     assert not any(event.state is S.FAILED for event in sim.events("up"))
-    assert sim.tracker.statistics().swept == 0
+    assert sim.tracker.statistics().reaped == 0
 
 
 # --- backends that fail ---------------------------------------------------------------------------
@@ -609,7 +609,7 @@ async def test_what_was_announced_expires_after_a_day_and_its_watchers_are_told(
     assert told.error.code is ErrorCode.EXPIRED
     assert await sim.tracker.get(announced.upload_id, owner="ann") == told
     assert sim.events(announced.upload_id)[-1] == told
-    assert sim.tracker.statistics().swept == 1
+    assert sim.tracker.statistics().reaped == 1
     with pytest.raises(UploadEnded):
         await sim.tracker.cancel(announced.upload_id, owner="ann")
 
@@ -625,10 +625,10 @@ async def test_ten_thousand_expire_a_portion_at_a_time(
     sim.clock.advance(24 * 3600 + 120)
 
     await sim.run(1)
-    assert 0 < sim.tracker.statistics().swept <= 2000
+    assert 0 < sim.tracker.statistics().reaped <= 2000
     await sim.run(10)
 
-    assert sim.tracker.statistics().swept == 10_001
+    assert sim.tracker.statistics().reaped == 10_001
     assert sim.is_at_baseline()
 
 
@@ -648,14 +648,14 @@ async def test_a_lost_workers_upload_is_ended_once_whoever_sweeps(sim: Simulatio
 
     read = await others[1].get("up", owner="ann")
     for other in others:
-        await other._parts.keeper.keep()
+        await other._parts.reaper.keep()
         await other._parts.flusher.flush()
 
     assert read.error is not None
     assert read.error.code is ErrorCode.WORKER_LOST
     [told] = watcher.take()
     assert told.progress.state is S.FAILED
-    assert sum(other.statistics().swept for other in others) == 1
+    assert sum(other.statistics().reaped for other in others) == 1
 
 
 # --- cancelling -----------------------------------------------------------------------------------
@@ -681,7 +681,7 @@ async def test_a_loss_is_told_though_the_store_did_not_say_that_it_had_it(sim: S
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sim.store, "save", take_one)
-        await sim.parts.keeper.keep()
+        await sim.parts.reaper.keep()
     assert len(sim.publisher.events) == told
     await sim.run(30)
 

@@ -22,7 +22,13 @@ from upload_progress import (
 )
 from upload_progress._model.models import TransferRecord
 from upload_progress.backends import MemoryPublisher
-from upload_progress.interfaces import Authenticate, Clock, EventFeed, EventPublisher, SessionStore
+from upload_progress.interfaces import (
+    Authenticate,
+    Clock,
+    EventPublisher,
+    EventSubscriber,
+    SessionStore,
+)
 from upload_progress.testing import FakeClock, FaultyPublisher, FaultyStore, RecordingPublisher
 
 
@@ -41,7 +47,7 @@ store: SessionStore = MemoryStore(clock=clock, retention=Retention(ended_seconds
 faulty: SessionStore = FaultyStore(store, fault="hang")
 publisher: EventPublisher = MemoryPublisher()
 recorder: list[EventPublisher] = [RecordingPublisher(), FaultyPublisher(fault="raise")]
-feed: EventFeed = MemoryPublisher()
+feed: EventSubscriber = MemoryPublisher()
 policy: ThrottlePolicy = EveryPercent(5) & EveryInterval(0.5) | EveryBytes(1024)
 tracker = ProgressTracker(store=store, publisher=publisher, policy=policy, clock=clock)
 positional = ProgressTracker(store)  # type: ignore[call-arg]  # keyword-only

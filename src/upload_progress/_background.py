@@ -16,12 +16,12 @@ from anyio.lowlevel import checkpoint
 from attrs import define, field
 
 from upload_progress._cluster.cluster import Cluster
-from upload_progress._cluster.reaper import Keeper
+from upload_progress._cluster.reaper import Reaper
 from upload_progress._fanout.hub import Hub
-from upload_progress._fanout.subscription import Watcher
+from upload_progress._fanout.subscription import Subscription
 from upload_progress._fanout.update import Update
-from upload_progress._resources import Premises
-from upload_progress._runtime.log_limiter import Complaints
+from upload_progress._resources import ManagedResources
+from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._tracking.flusher import Flusher
 from upload_progress._tracking.ticker import Ticker
 from upload_progress.exceptions import TrackerInUse
@@ -41,10 +41,10 @@ class Background:
     hub: Hub
     flusher: Flusher
     ticker: Ticker
-    keeper: Keeper
+    reaper: Reaper
     cluster: Cluster
-    premises: Premises
-    complaints: Complaints
+    resources: ManagedResources
+    log_limiter: LogLimiter
     _is_entered: bool = field(default=False, init=False)
     _tasks: TaskGroup | None = field(default=None, init=False)
     _only_seat: anyio.Lock | None = field(default=None, init=False)
@@ -52,7 +52,7 @@ class Background:
 
     def __attrs_post_init__(self) -> None:
         """Let the hub's courier run here."""
-        self.hub.courier.spawn = self.spawn
+        self.hub.broadcaster.spawn = self.spawn
 
     @property
     def _seat(self) -> anyio.Lock:
@@ -77,7 +77,7 @@ class Background:
             raise TrackerInUse
         self._is_entered, failures = True, list[Exception]()
         try:
-            async with self.premises.held(), self._busy():
+            async with self.resources.held(), self._busy():
                 try:
                     yield
                 except Exception as error:  # noqa: BLE001  # raised again, outside of the groups
@@ -111,17 +111,17 @@ class Background:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.flusher.run)
             tasks.start_soon(self.ticker.run)
-            tasks.start_soon(self.keeper.run)
+            tasks.start_soon(self.reaper.run)
             tasks.start_soon(self.cluster.run)
 
     def spawn(self, work: Callable[[], Awaitable[None]]) -> bool:
         """Run *work* beside the rest; return False where nothing runs that could."""
         if self._tasks is None:
             return False
-        self._tasks.start_soon(_alone, work, self.complaints)
+        self._tasks.start_soon(_alone, work, self.log_limiter)
         return True
 
-    async def wait(self, watcher: Watcher) -> list[Update]:
+    async def wait(self, watcher: Subscription) -> list[Update]:
         """Wait for news for *watcher*, doing the work meanwhile if nobody else does."""
         if watcher.is_ready:
             await checkpoint()
@@ -148,19 +148,19 @@ class Background:
             await self._work()
         self._sitting = None
 
-    async def breathe(self) -> None:
+    async def run_once(self) -> None:
         """Do once what nobody else will do: called at the end of an upload, never raises."""
         if self.is_running or self._seat.locked():
             return
         with anyio.CancelScope(shield=True):
             await self.flusher.flush(ends=True)
             await self.ticker.tick()
-            await self.keeper.keep_if_due()
+            await self.reaper.keep_if_due()
 
 
-async def _alone(work: Callable[[], Awaitable[None]], complaints: Complaints) -> None:
+async def _alone(work: Callable[[], Awaitable[None]], log_limiter: LogLimiter) -> None:
     """Run *work* so that its failure ends nothing else."""
     try:
         await work()
     except Exception as error:  # noqa: BLE001  # it is reported, and ends nothing else
-        complaints.say("background work failed", error)
+        log_limiter.say("background work failed", error)

@@ -12,15 +12,15 @@ from typing import Final
 import anyio
 from attrs import define, field, frozen
 
-from upload_progress._runtime.circuit_breaker import Backend
-from upload_progress.interfaces import Clock, SelfMending
+from upload_progress._runtime.circuit_breaker import CircuitBreaker
+from upload_progress.interfaces import Clock, ReportsConnectionLoss
 
 __all__ = [
     "AGAIN_SECONDS",
     "CLOSE_SECONDS",
-    "Guards",
-    "Premises",
-    "Resource",
+    "CircuitBreakers",
+    "ManagedResources",
+    "ManagedResource",
     "START_SECONDS",
 ]
 
@@ -30,43 +30,45 @@ CLOSE_SECONDS: Final = 2.0
 
 
 @frozen(eq=False, repr=False)
-class Resource:
+class ManagedResource:
     """Something to be entered, and what keeps its failures to itself."""
 
     entered: AbstractAsyncContextManager[object]
-    guard: Backend
+    breaker: CircuitBreaker
 
 
 @define(eq=False, repr=False)
-class Guards:
+class CircuitBreakers:
     """A guard for each backend: one that is store, publisher and feed at once has one."""
 
     clock: Clock
-    _guards: dict[int, tuple[object, Backend]] = field(factory=dict, init=False)
+    _guards: dict[int, tuple[object, CircuitBreaker]] = field(factory=dict, init=False)
 
-    def of(self, backend: object, name: str) -> Backend:
+    def of(self, backend: object, name: str) -> CircuitBreaker:
         """Return the guard of *backend*; the first name that it is given stays."""
-        _, guard = self._guards.setdefault(id(backend), (backend, Backend(name, self.clock)))
-        if isinstance(backend, SelfMending):
+        _, breaker = self._guards.setdefault(
+            id(backend), (backend, CircuitBreaker(name, self.clock))
+        )
+        if isinstance(backend, ReportsConnectionLoss):
             # One line in the log, whichever half of it finds the broker away.
-            backend.on_break = guard.complain
-        return guard
+            backend.on_connection_lost = breaker.complain
+        return breaker
 
     @property
-    def resources(self) -> list[Resource]:
+    def resources(self) -> list[ManagedResource]:
         """Return those that have to be entered."""
         return [
-            Resource(backend, guard)
-            for backend, guard in self._guards.values()
+            ManagedResource(backend, breaker)
+            for backend, breaker in self._guards.values()
             if isinstance(backend, AbstractAsyncContextManager)
         ]
 
 
 @define(eq=False, repr=False)
-class Premises:
+class ManagedResources:
     """Holds what a tracker needs, from start to stop."""
 
-    resources: Sequence[Resource]
+    resources: Sequence[ManagedResource]
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
@@ -84,13 +86,15 @@ class Premises:
                 stopping.set()
                 tasks.cancel_scope.deadline = anyio.current_time() + CLOSE_SECONDS
 
-    async def _hold(self, resource: Resource, opened: anyio.Event, stopping: anyio.Event) -> None:
+    async def _hold(
+        self, resource: ManagedResource, opened: anyio.Event, stopping: anyio.Event
+    ) -> None:
         while not stopping.is_set():
             try:
                 async with resource.entered:
                     opened.set()
                     await stopping.wait()
             except Exception as error:  # noqa: BLE001  # whatever a driver raises means: not now
-                resource.guard.failed(error)
+                resource.breaker.failed(error)
                 with anyio.move_on_after(AGAIN_SECONDS):
                     await stopping.wait()

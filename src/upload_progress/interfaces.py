@@ -15,13 +15,13 @@ from upload_progress.identity import Identity
 __all__ = [
     "Authenticate",
     "Clock",
-    "EventFeed",
+    "EventSubscriber",
     "EventPublisher",
-    "Missed",
-    "OnBreak",
-    "Post",
+    "EventsMissed",
+    "OnConnectionLost",
+    "MessageTransport",
     "RecordPage",
-    "SelfMending",
+    "ReportsConnectionLoss",
     "SessionStore",
     "SystemClock",
 ]
@@ -116,26 +116,26 @@ class EventPublisher(Protocol):
 
 
 @frozen
-class Missed:
+class EventsMissed:
     """Something may have been missed: the line was down, and is up again. Read the store."""
 
 
 @runtime_checkable
-class EventFeed(Protocol):
+class EventSubscriber(Protocol):
     """Hears what publishers of other processes tell."""
 
     def listen(
         self, owner: str | None = None
-    ) -> AbstractAsyncContextManager[AsyncIterator[CloudEvent | Missed]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[CloudEvent | EventsMissed]]:
         """Follow the events of *owner*, or of everybody, from now on.
 
         Entered, it hears: what is published afterwards comes. A line that breaks is mended
-        without a word, but for a ``Missed`` once it is up again.
+        without a word, but for a ``EventsMissed`` once it is up again.
         """
 
 
 @runtime_checkable
-class Post(Protocol):
+class MessageTransport(Protocol):
     """Carries letters between the workers of one system: commands, and answers to them.
 
     A letter is small (below 4 KiB), and is lost when its worker is not there.
@@ -144,16 +144,18 @@ class Post(Protocol):
     async def send(self, worker: str, letter: bytes) -> None:
         """Send *letter* to the box of *worker*."""
 
-    def letters(self, worker: str) -> AbstractAsyncContextManager[AsyncIterator[bytes | Missed]]:
-        """Empty the box of *worker*, from now on; see ``EventFeed.listen`` for ``Missed``."""
+    def letters(
+        self, worker: str
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes | EventsMissed]]:
+        """Empty the box of *worker*, from now on; see ``EventSubscriber.listen`` for ``EventsMissed``."""
 
 
-OnBreak = Callable[[BaseException], None]
+OnConnectionLost = Callable[[BaseException], None]
 """Told that a line broke, and why."""
 
 
 @runtime_checkable
-class SelfMending(Protocol):
+class ReportsConnectionLoss(Protocol):
     """A backend that mends its own line, and says so to who has it rather than to the log."""
 
-    on_break: OnBreak | None
+    on_connection_lost: OnConnectionLost | None

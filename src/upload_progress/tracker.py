@@ -9,12 +9,12 @@ from attrs import define, field, frozen
 
 from upload_progress._background import Background
 from upload_progress._cluster.cluster import Cluster
-from upload_progress._cluster.commands import Sessions
-from upload_progress._cluster.reaper import Keeper
-from upload_progress._cluster.rpc import Correspondence
+from upload_progress._cluster.commands import UploadCommands
+from upload_progress._cluster.reaper import Reaper
+from upload_progress._cluster.rpc import RpcEndpoint
 from upload_progress._cluster.worker import Worker
 from upload_progress._fanout.hub import Hub
-from upload_progress._fanout.subscription import Watcher
+from upload_progress._fanout.subscription import Subscription
 from upload_progress._fanout.update import Update
 from upload_progress._fanout.watch import Watch
 from upload_progress._model.fold import sum_of
@@ -26,12 +26,12 @@ from upload_progress._model.models import (
     UploadState,
 )
 from upload_progress._model.validation import Described
-from upload_progress._resources import Guards, Premises
-from upload_progress._runtime.log_limiter import Complaints
-from upload_progress._tracking.admission import Reception
+from upload_progress._resources import CircuitBreakers, ManagedResources
+from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress._tracking.admission import Admission
 from upload_progress._tracking.flusher import Flusher
 from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress._tracking.multi_request_upload import AssembledUpload
+from upload_progress._tracking.multi_request_upload import MultiRequestUpload
 from upload_progress._tracking.outbox import Outbox
 from upload_progress._tracking.reader import Reader
 from upload_progress._tracking.registry import Registry
@@ -42,13 +42,13 @@ from upload_progress.config import Limits, Retention, check_mount_path, check_st
 from upload_progress.identity import Identity, as_identity
 from upload_progress.interfaces import (
     Clock,
-    EventFeed,
     EventPublisher,
-    Post,
+    EventSubscriber,
+    MessageTransport,
     SessionStore,
     SystemClock,
 )
-from upload_progress.protocols import Piece
+from upload_progress.protocols import TransferHead
 from upload_progress.throttling import DEFAULT_POLICY, ThrottlePolicy
 from upload_progress.upload import Upload
 
@@ -72,9 +72,9 @@ class Statistics:
         updates_delivered: Snapshots put into watchers' slots.
         store_failures: Calls to the store that failed or took too long.
         publisher_failures: The same for the publisher.
-        events_heard: Events of other workers that came for watchers here.
-        events_refused: Events that were not of the owner whose channel they came over.
-        letters_spoiled: Letters of other workers that could not be read, or were too many.
+        events_received: Events of other workers that came for watchers here.
+        events_rejected: Events that were not of the owner whose channel they came over.
+        messages_rejected: Letters of other workers that could not be read, or were too many.
         ends_dropped: Ends that the store never got because it was away for too long.
         swept: Uploads that expired or lost their worker, ended by this process.
         untracked: Uploads received without progress, because a limit was reached.
@@ -88,11 +88,11 @@ class Statistics:
     updates_delivered: int
     store_failures: int
     publisher_failures: int
-    events_heard: int
-    events_refused: int
-    letters_spoiled: int
+    events_received: int
+    events_rejected: int
+    messages_rejected: int
     ends_dropped: int
-    swept: int
+    reaped: int
     untracked: int
 
 
@@ -104,8 +104,8 @@ class Settings(Protocol):
 
     store: SessionStore
     publisher: EventPublisher | None
-    feed: EventFeed | None
-    post: Post | None
+    feed: EventSubscriber | None
+    post: MessageTransport | None
     policy: ThrottlePolicy
     limits: Limits
     mount_path: str
@@ -127,50 +127,57 @@ class Parts:
     registry: Registry
     flusher: Flusher
     ticker: Ticker
-    keeper: Keeper
+    reaper: Reaper
     background: Background
     cluster: Cluster
     reader: Reader
-    sessions: Sessions
-    reception: Reception
+    sessions: UploadCommands
+    admission: Admission
 
     @classmethod
     def assemble(cls, settings: Settings) -> "Parts":
         """Put the parts together; nothing runs and nothing connects yet."""
         store, clock, hub = settings.store, settings.clock, settings.hub
         limits, path = settings.limits, settings.mount_path
-        guards, complaints = Guards(clock), Complaints(clock)
-        guard = guards.of(store, "the session store")
+        circuit_breakers, log_limiter = CircuitBreakers(clock), LogLimiter(clock)
+        breaker = circuit_breakers.of(store, "the session store")
         registry = Registry(limits)
-        publishing = guards.of(settings.publisher, "the event publisher")
         flusher = Flusher(
             hub=hub,
             clock=clock,
             store=store,
-            store_guard=guard,
-            outbox=Outbox(settings.publisher, publishing, settings.source),
+            store_breaker=breaker,
+            outbox=Outbox(
+                settings.publisher,
+                circuit_breakers.of(settings.publisher, "the event publisher"),
+                settings.source,
+            ),
             on_saved=registry.remove,
-            complaints=complaints,
+            log_limiter=log_limiter,
         )
-        ticker = Ticker(hub, flusher, clock, complaints)
+        ticker = Ticker(hub, flusher, clock, log_limiter)
         flusher.on_sent = ticker.watch
-        keeper = Keeper(clock, store, guard, flusher, path, lambda: settings.worker, complaints)
-        cluster = Cluster.assemble(settings, guards, hub, registry, complaints)
-        keeper.on_lapse = cluster.recheck.everything
-        premises = Premises(guards.resources)
-        background = Background(hub, flusher, ticker, keeper, cluster, premises, complaints)
+        reaper = Reaper(clock, store, breaker, flusher, path, lambda: settings.worker, log_limiter)
+        cluster = Cluster.assemble(settings, circuit_breakers, hub, registry, log_limiter)
+        reaper.on_lease_lost = cluster.reconciler.everything
+        resources = ManagedResources(circuit_breakers.resources)
+        background = Background(hub, flusher, ticker, reaper, cluster, resources, log_limiter)
         return cls(
             hub=hub,
             registry=registry,
             flusher=flusher,
             ticker=ticker,
-            keeper=keeper,
+            reaper=reaper,
             background=background,
             cluster=cluster,
-            reader=Reader(registry, store, guard, clock, path),
-            sessions=Sessions(store, guard, flusher, registry, cluster.correspondence, settings),
-            reception=Reception(
-                registry, settings, due=flusher.add, watch=ticker.watch, breathe=background.breathe
+            reader=Reader(registry, store, breaker, clock, path),
+            sessions=UploadCommands(store, breaker, flusher, registry, cluster.rpc, settings),
+            admission=Admission(
+                registry,
+                settings,
+                due=flusher.add,
+                watch=ticker.watch,
+                run_once=background.run_once,
             ),
         )
 
@@ -184,14 +191,14 @@ class Parts:
             records_written=flusher.records,
             events_published=flusher.outbox.published,
             updates_delivered=self.hub.delivered,
-            store_failures=flusher.store_guard.failures,
-            publisher_failures=flusher.outbox.guard.failures,
-            events_heard=self.cluster.relay.heard,
-            events_refused=self.cluster.relay.refused,
-            letters_spoiled=self.cluster.correspondence.spoiled,
+            store_failures=flusher.store_breaker.failures,
+            publisher_failures=flusher.outbox.breaker.failures,
+            events_received=self.cluster.follower.heard,
+            events_rejected=self.cluster.follower.refused,
+            messages_rejected=self.cluster.rpc.spoiled,
             ends_dropped=flusher.dropped,
-            swept=self.keeper.swept,
-            untracked=self.reception.untracked,
+            reaped=self.reaper.reaped,
+            untracked=self.admission.untracked,
         )
 
 
@@ -220,8 +227,8 @@ class ProgressTracker:
 
     store: SessionStore = field(factory=MemoryStore)
     publisher: EventPublisher | None = None
-    feed: EventFeed | None = None
-    post: Post | None = None
+    feed: EventSubscriber | None = None
+    post: MessageTransport | None = None
     policy: ThrottlePolicy = DEFAULT_POLICY
     limits: Limits = field(factory=Limits)
     mount_path: str = field(default="/uploads", validator=check_mount_path)
@@ -236,9 +243,9 @@ class ProgressTracker:
     def __attrs_post_init__(self) -> None:
         """Put the parts together; nothing runs and nothing connects yet."""
         publisher: object = self.publisher
-        if self.feed is None and isinstance(publisher, EventFeed):
+        if self.feed is None and isinstance(publisher, EventSubscriber):
             self.feed = publisher
-        if self.post is None and isinstance(publisher, Post):
+        if self.post is None and isinstance(publisher, MessageTransport):
             self.post = publisher
         self._parts = Parts.assemble(self)
 
@@ -276,9 +283,9 @@ class ProgressTracker:
         return self._worker.name
 
     @property
-    def correspondence(self) -> Correspondence:
+    def rpc(self) -> RpcEndpoint:
         """How this worker asks others."""
-        return self._parts.cluster.correspondence
+        return self._parts.cluster.rpc
 
     def lifespan(self, _app: object = None) -> AbstractAsyncContextManager[None]:
         """Run the background work; for ``Starlette(lifespan=tracker.lifespan)``.
@@ -297,9 +304,9 @@ class ProgressTracker:
         """Run *work* in the background; return False where ``lifespan`` is not entered."""
         return self._parts.background.spawn(work)
 
-    async def breathe(self) -> None:
+    async def run_once(self) -> None:
         """Write what is due, where nothing runs that would; never raises."""
-        await self._parts.background.breathe()
+        await self._parts.background.run_once()
 
     def statistics(self) -> Statistics:
         """Return the figures of this moment."""
@@ -315,14 +322,21 @@ class ProgressTracker:
         Raises:
             InvalidValue: What is said of it cannot be kept.
         """
-        return self._parts.reception.open(claimed_id=claimed_id, is_proxied=is_proxied, **said)
+        return self._parts.admission.open(claimed_id=claimed_id, is_proxied=is_proxied, **said)
 
-    def open_piece(
-        self, piece: Piece, *, claimed_id: str | None, is_proxied: bool, **said: Unpack[Described]
-    ) -> AssembledUpload:
+    def open_transfer(
+        self,
+        transfer_head: TransferHead,
+        *,
+        claimed_id: str | None,
+        is_proxied: bool,
+        **said: Unpack[Described],
+    ) -> MultiRequestUpload:
         """Return the upload of which a request carries *piece*; ``admit`` may join it."""
-        reception = self._parts.reception
-        return reception.open_piece(piece, claimed_id=claimed_id, is_proxied=is_proxied, **said)
+        admission = self._parts.admission
+        return admission.open_transfer(
+            transfer_head, claimed_id=claimed_id, is_proxied=is_proxied, **said
+        )
 
     def admit(self, upload: LiveUpload, identity: Identity) -> bool:
         """Track *upload* for *identity*, under a fresh id where its own cannot be had.
@@ -330,7 +344,7 @@ class ProgressTracker:
         Returns:
             Whether there was room; without, it is received untracked.
         """
-        return self._parts.reception.admit(upload, identity)
+        return self._parts.admission.admit(upload, identity)
 
     def track(
         self,
@@ -360,7 +374,7 @@ class ProgressTracker:
             group=group,
             metadata=metadata,
         )
-        return self._parts.reception.track(as_identity(owner), upload_id, said)
+        return self._parts.admission.track(as_identity(owner), upload_id, said)
 
     async def announce(
         self,
@@ -441,7 +455,7 @@ class ProgressTracker:
         key = self.key(upload_id, owner)
         return Watch(key, self.watcher, self._parts.reader.get, self.wait)
 
-    def watcher(self) -> Watcher:
+    def watcher(self) -> Subscription:
         """Return a watcher that follows nothing yet, for a socket or stream; close it."""
         limits = self.limits
         return self.hub.watcher(
@@ -450,7 +464,7 @@ class ProgressTracker:
             most_waiting=2 * (limits.subscriptions_per_socket + limits.tracked_per_owner),
         )
 
-    async def wait(self, watcher: Watcher) -> builtins.list[Update]:
+    async def wait(self, watcher: Subscription) -> builtins.list[Update]:
         """Wait for news for *watcher*: the newest of each upload, or none at a heartbeat.
 
         A watcher that ``is_closed`` gets no more news.

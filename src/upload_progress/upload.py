@@ -125,4 +125,4 @@ class Upload:
 
     def fail(self, message: str) -> None:
         """Make the upload end as ``failed``, ``rejected``, whatever the answer's status."""
-        self._live.condemn(message)
+        self._live.mark_failed(message)

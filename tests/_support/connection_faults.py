@@ -25,7 +25,7 @@ from upload_progress.backends.postgres.publisher import PostgresPublisher
 from upload_progress.backends.rabbitmq import RabbitPublisher
 from upload_progress.backends.redis.publisher import RedisPublisher
 from upload_progress.exceptions import InvalidValue, NotEntered
-from upload_progress.interfaces import Missed
+from upload_progress.interfaces import EventsMissed
 
 __all__ = [
     "FAULT_SECONDS",
@@ -52,19 +52,19 @@ def event(sequence: int, owner: str = "ann", text: str | None = None) -> CloudEv
     return event_of(owner, progress, "/tests")
 
 
-async def heard(feed: AsyncIterator[CloudEvent | Missed], sequence: int) -> list[int]:
-    """Return the sequences that come, up to *sequence*; -1 is ``Missed``."""
+async def heard(feed: AsyncIterator[CloudEvent | EventsMissed], sequence: int) -> list[int]:
+    """Return the sequences that come, up to *sequence*; -1 is ``EventsMissed``."""
     found = [0]
     with anyio.fail_after(FAULT_SECONDS):
         while found[-1] < sequence:
             one = await anext(feed)
-            found.append(-1 if isinstance(one, Missed) else one.data.sequence)
+            found.append(-1 if isinstance(one, EventsMissed) else one.data.sequence)
     return found[1:]
 
 
-async def missed(feed: AsyncIterator[CloudEvent | Missed]) -> None:
+async def missed(feed: AsyncIterator[CloudEvent | EventsMissed]) -> None:
     with anyio.fail_after(FAULT_SECONDS):
-        while not isinstance(await anext(feed), Missed):
+        while not isinstance(await anext(feed), EventsMissed):
             continue
 
 
@@ -241,7 +241,7 @@ class LineFaults(BrokerFaults):
                 await missed(hers)
                 await missed(everybodys)
                 with anyio.fail_after(FAULT_SECONDS):
-                    assert await anext(box) == Missed()
+                    assert await anext(box) == EventsMissed()
 
             await teller.publish([event(2)])
             await teller.send("w", b"letter")

@@ -12,14 +12,14 @@ from attrs import define, field
 
 from upload_progress import UploadProgress
 from upload_progress._model.cloudevents import CloudEvent, event_of
-from upload_progress.interfaces import Missed
+from upload_progress.interfaces import EventsMissed
 
-__all__ = ["Feed", "Mail"]
+__all__ = ["BrokerSubscriber", "Mail"]
 
 
 @define(eq=False)
-class Feed:
-    """An ``EventFeed`` that hears what the test says.
+class BrokerSubscriber:
+    """An ``EventSubscriber`` that hears what the test says.
 
     Attributes:
         troubles: Raised by the next listeners, one each, instead of listening.
@@ -27,16 +27,18 @@ class Feed:
     """
 
     troubles: list[Exception] = field(factory=list)
-    listening: dict[str | None, MemoryObjectSendStream[CloudEvent | Missed]] = field(factory=dict)
+    listening: dict[str | None, MemoryObjectSendStream[CloudEvent | EventsMissed]] = field(
+        factory=dict
+    )
 
     @asynccontextmanager
     async def listen(
         self, owner: str | None = None
-    ) -> AsyncIterator[AsyncIterator[CloudEvent | Missed]]:
+    ) -> AsyncIterator[AsyncIterator[CloudEvent | EventsMissed]]:
         """Follow what is said to *owner*."""
         if self.troubles:
             raise self.troubles.pop()
-        send, receive = anyio.create_memory_object_stream[CloudEvent | Missed](math.inf)
+        send, receive = anyio.create_memory_object_stream[CloudEvent | EventsMissed](math.inf)
         self.listening[owner] = send
         try:
             with send, receive:
@@ -61,7 +63,7 @@ class Mail:
 
     troubles: list[Exception] = field(factory=list)
     sent: list[tuple[str, bytes]] = field(factory=list)
-    box: MemoryObjectSendStream[bytes | Missed] | None = None
+    box: MemoryObjectSendStream[bytes | EventsMissed] | None = None
     opened: int = 0
     send_trouble: Exception | None = None
 
@@ -72,17 +74,17 @@ class Mail:
         self.sent.append((worker, letter))
 
     @asynccontextmanager
-    async def letters(self, _worker: str) -> AsyncIterator[AsyncIterator[bytes | Missed]]:
+    async def letters(self, _worker: str) -> AsyncIterator[AsyncIterator[bytes | EventsMissed]]:
         """Open the box."""
         if self.troubles:
             raise self.troubles.pop()
-        receive: MemoryObjectReceiveStream[bytes | Missed]
-        self.box, receive = anyio.create_memory_object_stream[bytes | Missed](math.inf)
+        receive: MemoryObjectReceiveStream[bytes | EventsMissed]
+        self.box, receive = anyio.create_memory_object_stream[bytes | EventsMissed](math.inf)
         self.opened += 1
         with self.box, receive:
             yield receive
 
-    def put(self, letter: bytes | Missed) -> None:
+    def put(self, letter: bytes | EventsMissed) -> None:
         """Let *letter* come."""
         assert self.box is not None
         self.box.send_nowait(letter)

@@ -19,7 +19,7 @@ __all__ = ["Answer", "Blobs", "Bucket", "Drafts", "Ranges", "Resources", "Shop",
 Answer = tuple[int, dict[str, str]]
 
 
-def headers_of(scope: Scope) -> dict[str, str]:
+def response_headers(scope: Scope) -> dict[str, str]:
     """Return the request's headers."""
     return {key.decode(): value.decode() for key, value in scope["headers"]}
 
@@ -62,7 +62,7 @@ class Resources(Shop):
     lengths: dict[str, int | None] = field(factory=dict)
 
     async def answer(self, scope: Scope, receive: Receive) -> Answer:
-        path, headers = scope["path"], headers_of(scope)
+        path, headers = scope["path"], response_headers(scope)
         if scope["method"] == "POST":
             path = f"/files/{len(self.files)}"
             self.files[path] = bytearray()
@@ -86,7 +86,7 @@ class Ranges(Shop):
 
     async def answer(self, scope: Scope, receive: Receive) -> Answer:
         path = scope["path"]
-        found = re.search(r"([0-9]+)-[0-9]+/([0-9]+|\*)", headers_of(scope)["content-range"])
+        found = re.search(r"([0-9]+)-[0-9]+/([0-9]+|\*)", response_headers(scope)["content-range"])
         assert found
         file = self.files.setdefault(path, bytearray())
         if int(found[1]) != len(file):
@@ -137,7 +137,7 @@ class Drafts(Shop):
     """The IETF draft of resumable uploads."""
 
     async def answer(self, scope: Scope, receive: Receive) -> Answer:
-        path, headers = scope["path"], headers_of(scope)
+        path, headers = scope["path"], response_headers(scope)
         if scope["method"] == "DELETE":
             return 204, {}
         if scope["method"] == "POST":

@@ -73,8 +73,8 @@ class Play:
         if request.method != "PUT":
             return self._next("asks", self.asks or [problem(404, "not_found")], request)
         self.received.append(b"")
-        async for piece in request.stream:  # type: ignore[union-attr]  # of an asynchronous client
-            self.received[-1] += piece
+        async for transfer_head in request.stream:  # type: ignore[union-attr]  # of an asynchronous client
+            self.received[-1] += transfer_head
         return self._next("puts", self.puts, request)
 
     def _next(self, kind: str, acts: Sequence[Act], request: httpx2.Request) -> httpx2.Response:

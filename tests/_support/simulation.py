@@ -14,7 +14,7 @@ import anyio
 from attrs import define, field
 
 from upload_progress import Limits, MemoryStore, ProgressTracker, Retention, UploadProgress
-from upload_progress._fanout.hub import Watcher
+from upload_progress._fanout.hub import Subscription
 from upload_progress._model.models import TransferRecord
 from upload_progress._model.state import is_final
 from upload_progress._tracking.live_upload import LiveUpload
@@ -76,9 +76,9 @@ class Simulation:
             await self.parts.ticker.tick()
             await self.parts.flusher.flush()
             if self._passes % 10 == 0:
-                await self.parts.keeper.keep()
+                await self.parts.reaper.keep()
 
-    def watcher(self, *upload_ids: str) -> Watcher:
+    def watcher(self, *upload_ids: str) -> Subscription:
         """Watch these uploads of Ann's, or all of them."""
         watcher = self.tracker.watcher()
         for upload_id in upload_ids:

@@ -131,12 +131,12 @@ class Proxy:
 
     def _forward(self, link: _Link, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
-            while piece := source.recv(PIECE_BYTES):
+            while transfer_head := source.recv(PIECE_BYTES):
                 self.pieces += 1
                 # A piece at a time, in order: what comes meanwhile waits in the system's buffers.
                 time.sleep(self.delay_seconds)
                 if not self.is_blackhole:
-                    target.sendall(piece)
+                    target.sendall(transfer_head)
             if not (link.is_reset or self.is_blackhole):
                 target.shutdown(socket.SHUT_WR)
         with self._lock:

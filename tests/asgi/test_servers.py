@@ -72,7 +72,7 @@ class Answer:
 
 
 @define
-class Wire:
+class BrokerConnection:
     """A connection, with what came on it and is not read yet."""
 
     socket: socket.socket
@@ -149,7 +149,10 @@ def pieces(content: bytes, seed: int) -> Iterator[bytes]:
 
 
 def chunked(content: bytes, seed: int) -> bytes:
-    parts = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces(content, seed)]
+    parts = [
+        b"%x\r\n%b\r\n" % (len(transfer_head), transfer_head)
+        for transfer_head in pieces(content, seed)
+    ]
     return b"".join([*parts, b"0\r\n\r\n"])
 
 
@@ -164,12 +167,12 @@ def upload(url: str, side: str, framing: str, content: bytes, *headers: str) -> 
         "expect": [length, "Expect: 100-continue"],
     }[framing]
     with closing(connect(url)) as connection:
-        wire = Wire(connection)
+        wire = BrokerConnection(connection)
         connection.sendall(request_head(path, *own, *headers))
         if framing == "expect" and content:
             assert wire.head()[0] == 100
-        for piece in pieces(framed, len(content) + 1):
-            connection.sendall(piece)
+        for transfer_head in pieces(framed, len(content) + 1):
+            connection.sendall(transfer_head)
         return wire.answer()
 
 
@@ -263,7 +266,7 @@ def test_http_1_0_by_hand(url: str) -> None:
         with closing(connect(url)) as connection:
             head = request_head(f"/{side}/file", "Content-Length: 70000", version="HTTP/1.0")
             connection.sendall(head + CONTENT[:70_000])
-            wire = Wire(connection)
+            wire = BrokerConnection(connection)
             answers.append(wire.answer())
             assert wire.is_closed()
 
@@ -348,7 +351,7 @@ def test_uploads_on_one_connection_do_not_mix(url: str, pipelined: bool) -> None
 
     answers = []
     with closing(connect(url)) as connection:
-        wire = Wire(connection)
+        wire = BrokerConnection(connection)
         if pipelined:
             with ThreadPoolExecutor(1) as sender:
                 sending = sender.submit(connection.sendall, b"".join(r[0] for r in requests))
@@ -405,7 +408,7 @@ def test_an_answer_without_reading_is_the_same(url: str, kind: str, expect: bool
             own = ["Upload-Id: unread", "Content-Length: 100000"]
             own += ["Expect: 100-continue"] if expect else []
             connection.sendall(request_head(f"/{side}/{kind}", *own))
-            answers.append(Wire(connection).answer())
+            answers.append(BrokerConnection(connection).answer())
 
     server = dict(answers[0].headers)["server"]
     kept = [[pair for pair in each.headers if pair[0] not in RACED[server]] for each in answers]
@@ -437,7 +440,7 @@ def test_a_cancelled_upload_is_told_and_closed(url: str, kind: str) -> None:
         eventually(here)
         begun = time.monotonic()
         assert told(url, f"cancel/{name}")["state"] == "cancelled"
-        wire = Wire(connection)
+        wire = BrokerConnection(connection)
         answer = wire.answer()
         lasted = time.monotonic() - begun
 
@@ -479,10 +482,10 @@ def test_a_limit_of_connections_leaks_nothing(http: str) -> None:
             everyone.wait(TIMEOUT_SECONDS)
             connection.settimeout(IDLE_SECONDS)
             with suppress(TimeoutError):
-                return Wire(connection).answer().status
+                return BrokerConnection(connection).answer().status
             connection.settimeout(TIMEOUT_SECONDS)
             connection.sendall(CONTENT[:80_000])
-            return Wire(connection).answer().status
+            return BrokerConnection(connection).answer().status
 
     everyone = threading.Barrier(12)
     with run_server(served, "uvicorn", http, limit_concurrency=5) as server:

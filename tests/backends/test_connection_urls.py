@@ -7,7 +7,7 @@ import pytest
 
 from upload_progress.backends.kafka.publisher import KafkaPublisher
 from upload_progress.backends.postgres.publisher import PostgresPublisher
-from upload_progress.backends.pubsub import Feed
+from upload_progress.backends.pubsub import BrokerSubscriber
 from upload_progress.backends.rabbitmq import RabbitPublisher
 from upload_progress.backends.redis.publisher import RedisPublisher
 from upload_progress.exceptions import InvalidValue
@@ -24,7 +24,7 @@ from upload_progress.exceptions import InvalidValue
     ids=lambda publisher: type(publisher).__name__,
 )
 def test_a_loop_that_is_not_asyncio_is_refused(
-    publisher: Feed,
+    publisher: BrokerSubscriber,
 ) -> None:
     async def enter() -> None:
         with pytest.raises(InvalidValue, match="needs asyncio"):

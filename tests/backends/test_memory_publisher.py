@@ -13,13 +13,18 @@ from upload_progress._model.cloudevents import CloudEvent
 from upload_progress._model.models import TransferRecord
 from upload_progress.backends import MemoryPublisher
 from upload_progress.backends.memory import MAX_WAITING
-from upload_progress.interfaces import EventFeed, EventPublisher, Missed, Post
-from upload_progress.testing import PATIENCE_SECONDS, PostContract, PublisherContract
+from upload_progress.interfaces import (
+    EventPublisher,
+    EventsMissed,
+    EventSubscriber,
+    MessageTransport,
+)
+from upload_progress.testing import PATIENCE_SECONDS, MessageTransportContract, PublisherContract
 
 
-class TestMemoryPost(PostContract):
+class TestMemoryPost(MessageTransportContract):
     @pytest.fixture
-    def post(self) -> Post:
+    def post(self) -> MessageTransport:
         return MemoryPublisher()
 
 
@@ -36,7 +41,7 @@ class TestMemoryPublisher(PublisherContract):
                 await publisher.publish(self._events(one, 1))
 
             assert len(events._waiting) == MAX_WAITING
-            assert await anext(events) == Missed()
+            assert await anext(events) == EventsMissed()
             heard = await anext(events)
             assert isinstance(heard, CloudEvent)
             assert heard.subject == "u5"
@@ -50,20 +55,20 @@ class TestMemoryPublisher(PublisherContract):
                 assert await anext(events) == self._events(record, 1)[0]
 
 
-class Breaking(AsyncIterator[CloudEvent | Missed]):
+class Breaking(AsyncIterator[CloudEvent | EventsMissed]):
     """A line that breaks, and is mended, before each event."""
 
-    def __init__(self, events: AsyncIterator[CloudEvent | Missed]) -> None:
+    def __init__(self, events: AsyncIterator[CloudEvent | EventsMissed]) -> None:
         self.events = events
         self.is_mended = False
 
-    async def __anext__(self) -> CloudEvent | Missed:
+    async def __anext__(self) -> CloudEvent | EventsMissed:
         self.is_mended = not self.is_mended
-        return Missed() if self.is_mended else await anext(self.events)
+        return EventsMissed() if self.is_mended else await anext(self.events)
 
 
 class BreakingFeed:
-    def __init__(self, inner: EventFeed) -> None:
+    def __init__(self, inner: EventSubscriber) -> None:
         self.inner = inner
 
     @asynccontextmanager
@@ -78,5 +83,5 @@ class TestALineThatBreaks(PublisherContract):
         return MemoryPublisher()
 
     @pytest.fixture
-    def feed(self, publisher: MemoryPublisher) -> EventFeed:
+    def feed(self, publisher: MemoryPublisher) -> EventSubscriber:
         return BreakingFeed(publisher)

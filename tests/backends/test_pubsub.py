@@ -11,10 +11,10 @@ import pytest
 from attrs import define, field
 
 from tests._support.simulation import deadline
-from upload_progress.backends.pubsub import Feed
+from upload_progress.backends.pubsub import BrokerSubscriber
 from upload_progress.backends.subscriptions import Address
 from upload_progress.exceptions import InvalidValue, NotEntered
-from upload_progress.interfaces import Missed
+from upload_progress.interfaces import EventsMissed
 
 pytestmark = pytest.mark.anyio
 
@@ -54,7 +54,7 @@ class Line:
 
 
 @define(eq=False, kw_only=True)
-class Lines(Feed):
+class Lines(BrokerSubscriber):
     """A feed over lines of the test's own."""
 
     lines: list[Line] = field(factory=list)
@@ -99,11 +99,11 @@ async def test_a_line_that_ends_is_dialled_again(
     feed = Lines(refusals=1)
     with deadline():
         async with feed, feed.listen("ann") as news, feed.letters("w") as box:
-            assert await anext(news) == Missed()
+            assert await anext(news) == EventsMissed()
             feed.lines[0].error = error
             feed.lines[0].broken.set()
-            assert await anext(news) == Missed()
-            assert await anext(box) == Missed()
+            assert await anext(news) == EventsMissed()
+            assert await anext(box) == EventsMissed()
             assert feed.lines[1].subscribed == {Address.of_owner("ann"), Address.of_worker("w")}
 
     assert feed.statistics().breaks == 2

@@ -25,7 +25,7 @@ from tests._support.services import ProxyTo
 from upload_progress._model.cloudevents import CloudEvent, attributes_of, encode_data
 from upload_progress.backends.rabbitmq import ATTRIBUTE_PREFIX, RabbitPublisher
 from upload_progress.backends.subscriptions import key_of
-from upload_progress.testing import PostContract, PublisherContract
+from upload_progress.testing import MessageTransportContract, PublisherContract
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ class TestRabbitPublisher(PublisherContract):
             yield publisher
 
 
-class TestRabbitPost(PostContract):
+class TestRabbitPost(MessageTransportContract):
     @pytest.fixture
     async def post(self, amqp_url: str) -> AsyncIterator[RabbitPublisher]:
         async with RabbitPublisher.open(amqp_url) as publisher:

@@ -21,17 +21,17 @@ from upload_progress._model.codec import decode_json, encode_json
 from upload_progress._model.fold import fold
 from upload_progress._model.models import TransferRecord, UploadState
 from upload_progress.backends.subscriptions import (
-    EVERYBODY,
+    ALL_OWNERS,
     MAX_LETTER_BYTES,
     MAX_LETTERS,
     Address,
-    Listener,
-    Switchboard,
+    EventQueue,
+    SubscriptionTable,
     checked_letter,
     key_of,
 )
 from upload_progress.exceptions import InvalidValue
-from upload_progress.interfaces import Missed
+from upload_progress.interfaces import EventsMissed
 
 
 def event(sequence: int = 1, owner: str = "ann", upload_id: str = "up") -> CloudEvent:
@@ -59,7 +59,7 @@ def test_a_letter_has_a_bound() -> None:
         checked_letter(bytes(MAX_LETTER_BYTES + 1))
 
 
-async def taken(listener: Listener) -> list[CloudEvent | Missed]:
+async def taken(listener: EventQueue) -> list[CloudEvent | EventsMissed]:
     """Return all that waits."""
     found = []
     while listener._has_missed or listener._waiting:
@@ -69,7 +69,7 @@ async def taken(listener: Listener) -> list[CloudEvent | Missed]:
 
 @pytest.mark.anyio
 async def test_a_listener_keeps_the_newest_of_its_owner() -> None:
-    board = Switchboard()
+    board = SubscriptionTable()
     address = Address.of_owner("ann")
     with board.listening("ann") as listener:
         for sequence in (1, 3, 2):
@@ -78,21 +78,21 @@ async def test_a_listener_keeps_the_newest_of_its_owner() -> None:
         assert await taken(listener) == [event(3)]
         stub = decode_structured(encode_stub(event(4)))
         board.deliver(stub, address)
-        assert await taken(listener) == [Missed()]
+        assert await taken(listener) == [EventsMissed()]
 
 
 @pytest.mark.anyio
 async def test_of_too_many_letters_the_oldest_are_missed() -> None:
-    board = Switchboard()
+    board = SubscriptionTable()
     changes: list[int] = []
     board.on_change = lambda: changes.append(1)
     with board.emptying("w") as box, board.emptying("w"):
         for number in range(MAX_LETTERS + 1):
             board.bring_letter(str(number).encode(), Address.of_worker("w"))
-        assert await anext(box) == Missed()
+        assert await anext(box) == EventsMissed()
         assert await anext(box) == b"1"
         board.miss()
-        assert await anext(box) == Missed()
+        assert await anext(box) == EventsMissed()
     board.bring_letter(b"late", Address.of_worker("w"))
     assert board.letters == MAX_LETTERS + 1
     assert len(changes) == 2
@@ -100,17 +100,17 @@ async def test_of_too_many_letters_the_oldest_are_missed() -> None:
 
 
 def test_what_nobody_listens_to_is_not_even_decoded() -> None:
-    board = Switchboard()
+    board = SubscriptionTable()
 
     def decode() -> CloudEvent:
         decoded.append(1)
         return event()
 
     decoded: list[int] = []
-    board.bring_event(decode, Address.of_owner("ann"), EVERYBODY)
+    board.bring_event(decode, Address.of_owner("ann"), ALL_OWNERS)
     assert not decoded
     with board.listening(None):
-        board.bring_event(decode, Address.of_owner("ann"), EVERYBODY)
+        board.bring_event(decode, Address.of_owner("ann"), ALL_OWNERS)
     assert decoded
     assert board.events == 1
 

@@ -111,7 +111,7 @@ class People:
     browser: Browser
     site: str
     contexts: list[BrowserContext]
-    complaints: list[str]
+    log_limiter: list[str]
 
     def context(self, *, user: str = "", **options: object) -> BrowserContext:
         """Return a browser that is signed in to the site as *user*; "" is nobody."""
@@ -125,8 +125,8 @@ class People:
     def page(self, context: BrowserContext) -> Page:
         """Return a new window that is listened to."""
         page = context.new_page()
-        page.on("pageerror", lambda error: self.complaints.append(f"{error}\n{error.stack}"))
-        page.on("console", lambda message: self.complaints.extend(complaints_of(message)))
+        page.on("pageerror", lambda error: self.log_limiter.append(f"{error}\n{error.stack}"))
+        page.on("console", lambda message: self.log_limiter.extend(complaints_of(message)))
         return page
 
     def open(
@@ -190,7 +190,7 @@ def people(browser: Browser, site: str) -> Iterator[People]:
     yield people
     for context in people.contexts:
         context.close()
-    assert [text for text in people.complaints if not re.search(FAILED_REQUEST, text)] == []
+    assert [text for text in people.log_limiter if not re.search(FAILED_REQUEST, text)] == []
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from playwright.sync_api import Page, expect
 
 from tests._support.browser_pages import in_state, release
 from tests._support.npm_packages import bundle
-from tests.browser.conftest import ROOT, People
+from tests._support.paths import ROOT
+from tests.browser.conftest import People
 
 EXAMPLES = ROOT / "examples"
 
@@ -108,8 +109,8 @@ def test_uppy_shows_why_a_file_was_refused(people: People, user: str, tmp_path: 
 
     expect(page.locator(".uppy-StatusBar")).to_contain_text("Upload failed")
     # Uppy writes it to the console, too.
-    [complaint] = [text for text in people.complaints if "[Uppy]" in text]
-    people.complaints.remove(complaint)
+    [complaint] = [text for text in people.log_limiter if "[Uppy]" in text]
+    people.log_limiter.remove(complaint)
     assert "Only small files are taken here." in complaint
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests._support.npm_packages import RUN_SECONDS
-from tests.browser.conftest import ROOT
+from tests._support.paths import ROOT
 from upload_progress.starlette.component import lean
 
 FOLDER = ROOT / "src" / "upload_progress" / "static"

@@ -19,7 +19,8 @@ from tests._support.browser_pages import (
     send,
 )
 from tests._support.child_process import running
-from tests.browser.conftest import ROOT, SERVER, People
+from tests._support.paths import ROOT
+from tests.browser.conftest import SERVER, People
 
 ALL = '<upload-progress src="/uploads" all></upload-progress>'
 

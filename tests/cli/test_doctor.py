@@ -23,8 +23,8 @@ from tests.asgi.test_behind_nginx import LOCATIONS, nginx, proxied
 from upload_progress import ProgressTracker
 from upload_progress.asgi import UploadProgressMiddleware
 from upload_progress.cli import doctor
-from upload_progress.cli.connection import Reach
 from upload_progress.cli.doctor import Fault, mends_of
+from upload_progress.cli.options import Reach
 from upload_progress.exceptions import UnexpectedAnswer, UploadRejected
 from upload_progress.starlette import capability, progress_mount
 
@@ -51,9 +51,9 @@ def test_a_buffering_nginx_is_found_and_the_line_printed_mends_it(
 ) -> None:
     with proxied(nginx, tmp_path, BUFFERING) as url:
         code, found = diagnosis(url)
-    mend = re.search(r"^  nginx +(.*)$", found, re.MULTILINE)
-    assert mend
-    with proxied(nginx, tmp_path, _mended(mend[1])) as url:
+    hint = re.search(r"^  nginx +(.*)$", found, re.MULTILINE)
+    assert hint
+    with proxied(nginx, tmp_path, _mended(hint[1])) as url:
         mended_code, mended = diagnosis(url)
 
     assert (code, mended_code) == (1, 0)
@@ -75,7 +75,7 @@ def _mended(lines: str) -> str:
 
 
 async def receive(request: Request) -> Response:
-    size = sum([len(piece) async for piece in request.stream()])
+    size = sum([len(transfer_head) async for transfer_head in request.stream()])
     return PlainTextResponse(f"{size}")
 
 

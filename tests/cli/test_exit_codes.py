@@ -7,7 +7,7 @@ from upload_progress.cli.exit_codes import code_of, explained, summed_up
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "mend"),
+    ("error", "code", "hint"),
     [
         (errors.UploadRejected(413, "too large"), 1, ""),
         (errors.UploadRejected(404, "Not Found"), 1, "Is the URL"),
@@ -22,13 +22,13 @@ from upload_progress.cli.exit_codes import code_of, explained, summed_up
         (errors.NotAllowed(403, "no"), 4, ""),
     ],
 )
-def test_an_error_has_a_code_and_a_mend(
-    error: errors.UploadProgressError, code: int, mend: str
+def test_an_error_has_a_code_and_a_hint(
+    error: errors.UploadProgressError, code: int, hint: str
 ) -> None:
     assert code_of(error) == code
     assert explained(error).startswith(str(error))
-    assert mend in explained(error).removeprefix(str(error))
-    assert mend or explained(error) == str(error)
+    assert hint in explained(error).removeprefix(str(error))
+    assert hint or explained(error) == str(error)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from attrs import evolve
 
 from benchmarks.snapshots import snapshot
-from upload_progress.cli.connection import Mode, Shown
 from upload_progress.cli.formatting import Row
+from upload_progress.cli.options import Mode, Shown
 from upload_progress.cli.output import Json, Plain, open_display
 from upload_progress.cli.progress import Bars
 

@@ -39,7 +39,7 @@ ANN = ("ann", "ann")
 
 
 async def receive(request: Request) -> Response:
-    size = sum([len(piece) async for piece in request.stream()])
+    size = sum([len(transfer_head) async for transfer_head in request.stream()])
     if request.path_params["name"] == "virus":
         current_upload(request).fail("It is a virus.")
     return PlainTextResponse(f"{size}")

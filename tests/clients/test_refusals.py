@@ -181,10 +181,10 @@ def test_an_upload_of_tus_is_private_and_given_back_when_it_is_whole(tus: Server
     metadata = {"Upload-Metadata": "filename YQ==,filetype YQ=="}
     headers = {**TUS, "Upload-Length": "8", **metadata}
     place = tus.http.post("/files/", headers=headers).headers["location"]
-    piece = {**TUS, "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
-    tus.http.patch(place, content=b"0123", headers=piece)
+    transfer_head = {**TUS, "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+    tus.http.patch(place, content=b"0123", headers=transfer_head)
     early = tus.http.get(place)
-    tus.http.patch(place, content=b"4567", headers={**piece, "Upload-Offset": "4"})
+    tus.http.patch(place, content=b"4567", headers={**transfer_head, "Upload-Offset": "4"})
 
     assert early.status_code == 404
     assert tus.http.get(place).content == b"01234567"
@@ -227,10 +227,14 @@ class Signer:
 
     def chunks(self, seed: str, *pieces: bytes) -> bytes:
         body = b""
-        for piece in [*pieces, b""]:
-            digest = hashlib.sha256(piece).hexdigest()
+        for transfer_head in [*pieces, b""]:
+            digest = hashlib.sha256(transfer_head).hexdigest()
             seed = self.sign("AWS4-HMAC-SHA256-PAYLOAD", seed, EMPTY, digest)
-            body += b"%x;chunk-signature=%s\r\n%s\r\n" % (len(piece), seed.encode(), piece)
+            body += b"%x;chunk-signature=%s\r\n%s\r\n" % (
+                len(transfer_head),
+                seed.encode(),
+                transfer_head,
+            )
         return body
 
 

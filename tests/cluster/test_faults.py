@@ -66,7 +66,7 @@ FAULTS = {
 
 
 @define
-class Watcher:
+class Subscription:
     """Somebody at another worker, who follows uploads to their ends."""
 
     tracker: ProgressTracker
@@ -140,11 +140,11 @@ async def test_what_ends_while_a_server_is_away_is_told_when_it_is_back(
 ) -> None:
     """S02, S03, S05, B01, B02: it breaks in the middle of some uploads, and before others."""
     server = redis_server if broken == "redis" else rabbitmq_server
-    smash, mend = (partial(to_thread.run_sync, act, server) for act in FAULTS[fault])
+    smash, hint = (partial(to_thread.run_sync, act, server) for act in FAULTS[fault])
     here, there = (
         ProgressTracker.from_url(redis_server.url, events=rabbitmq_server.url) for _ in range(2)
     )
-    watcher = Watcher(there)
+    watcher = Subscription(there)
     with deadline(SECONDS):
         async with here.lifespan(), there.lifespan():
             async with anyio.create_task_group() as tasks, receiving(here, AFTER):
@@ -157,7 +157,7 @@ async def test_what_ends_while_a_server_is_away_is_told_when_it_is_back(
                 async with receiving(here, MEANWHILE):
                     pass
                 await noticed(here)
-                await mend()
+                await hint()
                 mended_at = anyio.current_time()
             ends = [await watcher.finds(each, UploadState.COMPLETED) for each in MEANWHILE]
             lasted = anyio.current_time() - mended_at

@@ -9,13 +9,13 @@ import anyio
 import pytest
 from attrs import define, evolve, field
 
-from tests._support.fake_connections import Feed
+from tests._support.fake_connections import BrokerSubscriber
 from tests._support.simulation import ANN, deadline
 from upload_progress import MemoryStore, ProgressTracker, UploadProgress, UploadState
-from upload_progress._cluster.follower import Relay
-from upload_progress._fanout.hub import Watcher
+from upload_progress._cluster.follower import Follower
+from upload_progress._fanout.hub import Subscription
 from upload_progress._model.models import TransferRecord
-from upload_progress.interfaces import Missed
+from upload_progress.interfaces import EventsMissed
 from upload_progress.testing import FakeClock, FaultyStore
 
 pytestmark = pytest.mark.anyio
@@ -28,7 +28,7 @@ class World:
     """A worker that receives, and one that watches and hears only what the test says."""
 
     memory: MemoryStore = field(factory=MemoryStore)
-    feed: Feed = field(factory=Feed)
+    feed: BrokerSubscriber = field(factory=BrokerSubscriber)
     store: FaultyStore = field(init=False)
     there: ProgressTracker = field(init=False)
     here: ProgressTracker = field(init=False)
@@ -39,19 +39,19 @@ class World:
         self.here = ProgressTracker(store=self.store, feed=self.feed)
 
     @property
-    def relay(self) -> Relay:
-        return self.here._parts.cluster.relay
+    def follower(self) -> Follower:
+        return self.here._parts.cluster.follower
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
         """Let the relay run while the block does."""
         with deadline():
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self.relay.run)
+                tasks.start_soon(self.follower.run)
                 yield
                 tasks.cancel_scope.cancel()
 
-    def watcher(self, *upload_ids: str) -> Watcher:
+    def watcher(self, *upload_ids: str) -> Subscription:
         """Watch these uploads of Ann's at the other worker, or all of hers."""
         watcher = self.here.watcher()
         for upload_id in upload_ids:
@@ -77,7 +77,7 @@ async def until(condition: Callable[[], object]) -> None:
         is_so = bool(condition())
 
 
-async def news(watcher: Watcher) -> list[UploadProgress]:
+async def news(watcher: Subscription) -> list[UploadProgress]:
     """Return what comes next."""
     await watcher.ready()
     return [update.progress for update in watcher.take()]
@@ -95,11 +95,11 @@ async def test_a_line_that_cannot_be_had_is_tried_again(world: World) -> None:
     async with world.following():
         await until(lambda: "ann" in world.feed.listening)
         world.feed.say(evolve(pending, sequence=7))
-        await until(lambda: world.relay.heard)
+        await until(lambda: world.follower.heard)
 
     assert [update.progress.sequence for update in watcher.take()] == [7]
-    assert world.here.statistics().events_heard == 1
-    assert world.relay.feed_guard.failures == 2
+    assert world.here.statistics().events_received == 1
+    assert world.follower.subscriber_breaker.failures == 2
 
 
 async def test_a_line_that_ends_is_taken_up_again(world: World) -> None:
@@ -119,13 +119,13 @@ async def test_after_a_break_the_store_is_read(
     watcher = world.watcher(pending.upload_id)
     async with world.following():
         assert [each.state for each in await news(watcher)] == [S.PENDING]
-        await until(lambda: world.relay._is_sound("ann"))
+        await until(lambda: world.follower._is_sound("ann"))
         asked = world.store.calls
-        await world.relay.poll()
+        await world.follower.poll()
         assert world.store.calls == asked
         await world.there.cancel(pending.upload_id, owner="ann")
 
-        world.feed.listening["ann"].send_nowait(Missed())
+        world.feed.listening["ann"].send_nowait(EventsMissed())
 
         assert [each.state for each in await news(watcher)] == [S.CANCELLED]
 
@@ -138,10 +138,10 @@ async def test_what_is_not_the_owners_is_refused(world: World) -> None:
         await news(watcher)
         await until(lambda: "ann" in world.feed.listening)
         world.feed.say(evolve(pending, sequence=8), owner="bob")
-        await until(lambda: world.relay.refused)
+        await until(lambda: world.follower.refused)
 
     assert not watcher.take()
-    assert world.here.statistics().events_refused == 1
+    assert world.here.statistics().events_rejected == 1
 
 
 async def test_what_is_received_here_is_known_better_here(world: World) -> None:
@@ -154,12 +154,12 @@ async def test_what_is_received_here_is_known_better_here(world: World) -> None:
     async with world.following():
         await until(lambda: "ann" in world.feed.listening)
         world.feed.say(own)
-        await until(lambda: world.relay.heard == 1)
+        await until(lambda: world.follower.heard == 1)
         # What has ended elsewhere is looked up in the store before it is believed.
         world.feed.say(evolve(own, sequence=own.sequence + 9))
         asked = world.store.calls
         world.feed.say(evolve(own, sequence=own.sequence + 10, state=S.CANCELLED))
-        await until(lambda: world.relay.heard == 3 and world.store.calls > asked)
+        await until(lambda: world.follower.heard == 3 and world.store.calls > asked)
 
     assert live.snapshot().state is S.RECEIVING
 
@@ -170,7 +170,7 @@ async def test_the_store_may_be_away_for_a_while(world: World, watched: str) -> 
     world.store.fault = "raise"
     watcher = world.watcher(*(["up"] if watched == "one" else []))
     async with world.following():
-        await until(lambda: world.relay.store_guard.failures)
+        await until(lambda: world.follower.store_breaker.failures)
         async with world.there.track(owner="ann", upload_id="up"):
             pass
         world.store.fault = None
@@ -181,10 +181,10 @@ async def test_a_break_while_the_store_is_away_is_remembered(world: World) -> No
     world.watcher("up")
     world.store.fault = "raise"
     async with world.following():
-        await until(lambda: world.relay.store_guard.failures)
-        await until(lambda: not world.relay._is_sound("ann"))
+        await until(lambda: world.follower.store_breaker.failures)
+        await until(lambda: not world.follower._is_sound("ann"))
         world.store.fault = None
-        await until(lambda: world.relay._is_sound("ann"))
+        await until(lambda: world.follower._is_sound("ann"))
 
 
 async def test_a_store_that_answers_nonsense_ends_nothing(world: World) -> None:
@@ -196,9 +196,9 @@ async def test_a_store_that_answers_nonsense_ends_nothing(world: World) -> None:
     monkey = world.store.load
     world.store.load = load  # type: ignore[method-assign]  # for a while
     async with world.following():
-        await until(lambda: world.here._parts.background.complaints.count)
+        await until(lambda: world.here._parts.background.log_limiter.count)
         world.store.load = monkey  # type: ignore[method-assign]  # as it was
-        await until(lambda: world.relay._is_sound("ann"))
+        await until(lambda: world.follower._is_sound("ann"))
 
 
 async def test_the_line_of_who_is_watched_no_more_is_given_up_after_a_while(
@@ -208,7 +208,7 @@ async def test_the_line_of_who_is_watched_no_more_is_given_up_after_a_while(
     async with world.following():
         await until(lambda: "ann" in world.feed.listening)
         watcher.close()
-        await world.relay.poll()
+        await world.follower.poll()
         assert "ann" in world.feed.listening
         monkeypatch.setattr("upload_progress._cluster.follower.LINGER_SECONDS", 0.0)
         await until(lambda: not world.feed.listening)
@@ -226,7 +226,7 @@ async def test_all_of_an_owners_uploads_are_read_page_by_page(
     live = world.here.open(claimed_id="up129")
     assert world.here.admit(live, ANN)
 
-    await world.relay.poll()
+    await world.follower.poll()
 
     seen = {update.progress.upload_id for update in watcher.take()}
     assert len(seen) == (99 if pages == 1 else 129)
@@ -236,6 +236,6 @@ async def test_all_of_an_owners_uploads_are_read_page_by_page(
 async def test_a_worker_that_nobody_else_writes_for_asks_nobody() -> None:
     tracker = ProgressTracker(clock=FakeClock())
     with deadline():
-        await tracker._parts.cluster.relay.run()
-        await tracker._parts.cluster.recheck.run()
-        await tracker._parts.cluster.correspondence.run()
+        await tracker._parts.cluster.follower.run()
+        await tracker._parts.cluster.reconciler.run()
+        await tracker._parts.cluster.rpc.run()

@@ -64,7 +64,7 @@ def delay_more(proxy: Proxy) -> None:
     proxy.delay_seconds = 5.0
 
 
-def mend(proxy: Proxy) -> None:
+def hint(proxy: Proxy) -> None:
     proxy.is_refusing = proxy.is_blackhole = False
     proxy.delay_seconds = 0.0
     # Of what was swallowed, nothing more will come.
@@ -136,7 +136,7 @@ async def test_dead_at_the_start(
             mine = await all_lines.here.get(upload_id, owner="ann")
             assert mine.state is UploadState.COMPLETED
             for proxy in all_lines.broken(parts):
-                mend(proxy)
+                hint(proxy)
             assert (await all_lines.ended(upload_id)).bytes_transferred == 10
 
     assert each_is_said_once(caplog)
@@ -171,7 +171,7 @@ async def test_broken_in_the_middle(
                     upload.advance(1)
                     await anyio.lowlevel.checkpoint()
             for proxy in all_lines.broken(parts):
-                mend(proxy)
+                hint(proxy)
 
     assert_monotonic(seen)
     assert (seen[-1].state, seen[-1].bytes_transferred) == (UploadState.COMPLETED, PIECES)
@@ -198,7 +198,7 @@ async def test_what_ends_last_is_stored_before_the_worker_stops(
                 refuse(all_lines.store)
                 upload.advance(1)
             await failing(all_lines.here)
-            mend(all_lines.store)
+            hint(all_lines.store)
         async with all_lines.there.lifespan():
             assert (await all_lines.ended("last")).bytes_transferred == 1
 

@@ -63,11 +63,11 @@ async def test_whoever_comes_first_ends_each_upload_once(url: str) -> None:
         return sum(getattr(tracker.statistics(), name) for tracker in trackers)
 
     async with workers(url) as trackers:
-        await until(lambda: known("swept") >= UPLOADS)
+        await until(lambda: known("reaped") >= UPLOADS)
         # Whoever would tell it a second time has had the time to.
         await anyio.sleep(1)
         ends = (await trackers[0].list(owner="reaped")).uploads
-        counts = known("swept"), known("events_published")
+        counts = known("reaped"), known("events_published")
 
     assert counts == (UPLOADS, UPLOADS)
     assert len(ends) == UPLOADS

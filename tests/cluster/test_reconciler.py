@@ -8,7 +8,7 @@ from attrs import evolve
 
 from tests._support.simulation import Simulation, deadline
 from upload_progress import MemoryStore, ProgressTracker, UploadCancelled, UploadState
-from upload_progress._cluster.reconciler import Recheck
+from upload_progress._cluster.reconciler import Reconciler
 from upload_progress._model.models import TransferRecord, UploadError
 from upload_progress._model.state import ABORTED, CANCELLED, LOST
 from upload_progress._tracking.live_upload import LiveUpload
@@ -24,8 +24,8 @@ def sim() -> Simulation:
     return Simulation()
 
 
-def recheck(sim: Simulation) -> Recheck:
-    return sim.parts.cluster.recheck
+def reconciler(sim: Simulation) -> Reconciler:
+    return sim.parts.cluster.reconciler
 
 
 async def begun(sim: Simulation, upload_id: str = "up") -> LiveUpload:
@@ -63,7 +63,7 @@ async def test_what_its_owner_cancelled_elsewhere_is_cut_here(sim: Simulation) -
     live = await begun(sim)
     await write(sim, S.CANCELLED, error=CANCELLED, transfer_id="another")
 
-    await recheck(sim).everything()
+    await reconciler(sim).everything()
 
     assert live.state is S.CANCELLED
 
@@ -72,7 +72,7 @@ async def test_what_others_took_for_dead_is_told_no_more(sim: Simulation) -> Non
     live = await begun(sim)
     await write(sim, S.FAILED, error=LOST)
 
-    await recheck(sim).everything()
+    await reconciler(sim).everything()
     sim.add(live, 10)
     await sim.run(1)
 
@@ -84,7 +84,7 @@ async def test_another_attempt_ends_this_one(sim: Simulation) -> None:
     live = await begun(sim)
     await write(sim, S.RECEIVING, attempt=2, transfer_id="another")
 
-    await recheck(sim).everything()
+    await reconciler(sim).everything()
 
     assert live.error == LOST
 
@@ -93,24 +93,24 @@ async def test_the_end_of_another_transfer_ends_nothing_here(sim: Simulation) ->
     live = await begun(sim)
     await write(sim, S.FAILED, error=ABORTED, transfer_id="another")
 
-    await recheck(sim).everything()
+    await reconciler(sim).everything()
     assert live.state is S.RECEIVING
 
     live.cancel()
-    await recheck(sim).these([live])
+    await reconciler(sim).these([live])
     assert live.error == CANCELLED
 
 
 async def test_what_is_not_known_to_the_store_yet_is_left_alone(sim: Simulation) -> None:
     live = sim.begin("up")
-    await recheck(sim).everything()
+    await reconciler(sim).everything()
     assert live.state is S.RECEIVING
 
 
 async def test_nothing_is_ended_while_the_store_is_away(sim: Simulation) -> None:
     live = await begun(sim)
     sim.store.fault = "raise"
-    await recheck(sim).everything()
+    await reconciler(sim).everything()
     assert live.state is S.RECEIVING
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from tests._support.fake_connections import Mail
 from tests._support.simulation import deadline
-from upload_progress._cluster.messages import ANSWER, Letter, Outcome, pack, read
-from upload_progress._cluster.rpc import Correspondence
-from upload_progress._runtime.circuit_breaker import Backend
-from upload_progress._runtime.log_limiter import Complaints
+from upload_progress._cluster.messages import ANSWER, RpcMessage, SocketReply, pack, read
+from upload_progress._cluster.rpc import RpcEndpoint
+from upload_progress._runtime.circuit_breaker import CircuitBreaker
+from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress.exceptions import StoreUnavailable
-from upload_progress.interfaces import Missed, SystemClock
+from upload_progress.interfaces import EventsMissed, SystemClock
 
 pytestmark = pytest.mark.anyio
 
@@ -26,14 +26,14 @@ def mail() -> Mail:
 
 
 @pytest.fixture
-def desk(mail: Mail, monkeypatch: pytest.MonkeyPatch) -> Correspondence:
+def desk(mail: Mail, monkeypatch: pytest.MonkeyPatch) -> RpcEndpoint:
     monkeypatch.setattr("upload_progress._cluster.rpc.AGAIN_SECONDS", 0.01)
     clock = SystemClock()
-    return Correspondence(mail, Backend("the post", clock), lambda: "me", Complaints(clock))
+    return RpcEndpoint(mail, CircuitBreaker("the post", clock), lambda: "me", LogLimiter(clock))
 
 
 @asynccontextmanager
-async def open_for_letters(desk: Correspondence, mail: Mail) -> AsyncIterator[None]:
+async def open_for_letters(desk: RpcEndpoint, mail: Mail) -> AsyncIterator[None]:
     """Run *desk* while the block does, from when its box is open."""
     with deadline():
         async with anyio.create_task_group() as tasks:
@@ -52,27 +52,27 @@ async def until(condition: Callable[[], object]) -> None:
         is_so = bool(condition())
 
 
-async def test_a_question_is_answered(desk: Correspondence, mail: Mail) -> None:
+async def test_a_question_is_answered(desk: RpcEndpoint, mail: Mail) -> None:
     answers: list[bytes | None] = []
 
     async def ask() -> None:
-        answers.append(await desk.ask("you", "cancel", Outcome("p")))
+        answers.append(await desk.ask("you", "cancel", SocketReply("p")))
 
     async with open_for_letters(desk, mail), anyio.create_task_group() as tasks:
         tasks.start_soon(ask)
         await until(lambda: mail.sent)
         [(worker, sent)] = mail.sent
-        letter = read(sent, Letter)
+        letter = read(sent, RpcMessage)
         assert (worker, letter.kind, letter.reply_to) == ("you", "cancel", "me")
-        mail.put(pack(Letter(ANSWER, "of somebody else", body=b"no")))
-        mail.put(pack(Letter(ANSWER, letter.id, body=b"yes")))
+        mail.put(pack(RpcMessage(ANSWER, "of somebody else", body=b"no")))
+        mail.put(pack(RpcMessage(ANSWER, letter.id, body=b"yes")))
 
     assert answers == [b"yes"]
     assert not desk._asked
 
 
 async def test_nobody_is_asked_in_vain(
-    desk: Correspondence, mail: Mail, monkeypatch: pytest.MonkeyPatch
+    desk: RpcEndpoint, mail: Mail, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_for_letters(desk, mail):
         assert await desk.ask("me", "cancel", None) is None
@@ -80,15 +80,15 @@ async def test_nobody_is_asked_in_vain(
         assert await desk.ask("you", "cancel", None) is None
         # It rests, and is not asked again at once.
         assert await desk.ask("you", "cancel", None) is None
-        monkeypatch.setattr("upload_progress._cluster.rpc.MOST_ASKED", 0)
+        monkeypatch.setattr("upload_progress._cluster.rpc.MAX_PENDING", 0)
         assert await desk.ask("you", "cancel", None) is None
 
-    assert desk.guard.failures == 1
+    assert desk.breaker.failures == 1
     assert not mail.sent
 
 
 async def test_no_answer_comes_in_time(
-    desk: Correspondence, mail: Mail, monkeypatch: pytest.MonkeyPatch
+    desk: RpcEndpoint, mail: Mail, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("upload_progress._cluster.rpc.ANSWER_SECONDS", 0.02)
     async with open_for_letters(desk, mail):
@@ -98,7 +98,7 @@ async def test_no_answer_comes_in_time(
 
 
 async def test_a_box_that_cannot_be_had_or_breaks_is_opened_again(
-    desk: Correspondence, mail: Mail
+    desk: RpcEndpoint, mail: Mail
 ) -> None:
     mail.troubles = [OSError()]
     missed: list[int] = []
@@ -112,15 +112,13 @@ async def test_a_box_that_cannot_be_had_or_breaks_is_opened_again(
         assert mail.box is not None
         mail.box.close()
         await until(lambda: missed == [1, 2])
-        mail.put(Missed())
+        mail.put(EventsMissed())
         await until(lambda: missed == [1, 2, 2])
 
-    assert desk.guard.failures == 1
+    assert desk.breaker.failures == 1
 
 
-async def test_who_asks_before_the_box_is_open_waits_for_it(
-    desk: Correspondence, mail: Mail
-) -> None:
+async def test_who_asks_before_the_box_is_open_waits_for_it(desk: RpcEndpoint, mail: Mail) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(desk.ask, "you", "cancel", None)
         await until(lambda: desk._opened)
@@ -131,7 +129,7 @@ async def test_who_asks_before_the_box_is_open_waits_for_it(
 
 
 async def test_letters_nobody_can_read_or_answer_end_nothing(
-    desk: Correspondence, mail: Mail, monkeypatch: pytest.MonkeyPatch
+    desk: RpcEndpoint, mail: Mail, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """B07: what came wrongly is counted, and the box stays open."""
     asked: list[bytes] = []
@@ -147,16 +145,16 @@ async def test_letters_nobody_can_read_or_answer_end_nothing(
     desk.on("works", answer)
     async with open_for_letters(desk, mail):
         mail.put(b"\xff no letter")
-        mail.put(pack(Letter("fails", "1", "you", b"away")))
-        mail.put(pack(Letter("fails", "2", "you", b"broken")))
+        mail.put(pack(RpcMessage("fails", "1", "you", b"away")))
+        mail.put(pack(RpcMessage("fails", "2", "you", b"broken")))
         await until(lambda: len(asked) == 2 and not desk._answering)
-        mail.put(pack(Letter("works", "3", "you", b"it")))
-        mail.put(pack(Letter("unheard of", "4", "you", b"it")))
+        mail.put(pack(RpcMessage("works", "3", "you", b"it")))
+        mail.put(pack(RpcMessage("unheard of", "4", "you", b"it")))
         await until(lambda: len(mail.sent) == 2)
-        monkeypatch.setattr("upload_progress._cluster.rpc.MOST_ASKED", 0)
-        mail.put(pack(Letter("works", "5", "you", b"it")))
+        monkeypatch.setattr("upload_progress._cluster.rpc.MAX_PENDING", 0)
+        mail.put(pack(RpcMessage("works", "5", "you", b"it")))
         await until(lambda: desk.spoiled == 2)
 
-    answers = [read(letter, Letter) for _worker, letter in mail.sent]
+    answers = [read(letter, RpcMessage) for _worker, letter in mail.sent]
     assert {(each.id, each.body) for each in answers} == {("3", b"answer to it"), ("4", b"")}
-    assert desk.complaints.count == 2
+    assert desk.log_limiter.count == 2

@@ -12,7 +12,7 @@ from attrs import define, evolve, field
 
 from benchmarks.snapshots import snapshot
 from upload_progress import ProgressTracker
-from upload_progress._fanout.subscription import Watcher
+from upload_progress._fanout.subscription import Subscription
 from upload_progress._fanout.update import Update
 
 pytestmark = pytest.mark.anyio
@@ -27,7 +27,7 @@ class Reader:
     """Sends what it gets to a list; a closed gate stands for a client that does not read."""
 
     tracker: ProgressTracker
-    watcher: Watcher = field(init=False)
+    watcher: Subscription = field(init=False)
     gate: anyio.Event = field(factory=anyio.Event)
     sent: list[tuple[str, int]] = field(factory=list)
     woken: int = 0
@@ -79,7 +79,7 @@ async def test_it_sends_without_waking_anybody() -> None:
         for sequence in (1, 2, 3):
             tracker.hub.deliver(update(sequence))
             tracker.hub.deliver(update(sequence, "v"))
-            await until(lambda: not tracker.hub.courier.is_out)
+            await until(lambda: not tracker.hub.broadcaster.is_out)
 
         assert {tuple(reader.sent) for reader in readers} == {
             (("u", 1), ("v", 1), ("u", 2), ("v", 2), ("u", 3), ("v", 3))
@@ -91,9 +91,9 @@ async def test_of_one_upload_it_brings_the_newest_and_nothing_twice() -> None:
     async with reading(1) as (tracker, [reader]):
         for sequence in (2, 3, 1):
             tracker.hub.deliver(update(sequence))
-        await until(lambda: not tracker.hub.courier.is_out)
+        await until(lambda: not tracker.hub.broadcaster.is_out)
         tracker.hub.deliver(update(3))
-        await until(lambda: not tracker.hub.courier.is_out)
+        await until(lambda: not tracker.hub.broadcaster.is_out)
 
         assert reader.sent == [("u", 3)]
 
@@ -164,16 +164,18 @@ async def test_without_a_background_everybody_is_woken() -> None:
 async def test_a_tour_that_fails_is_not_the_last(caplog: pytest.LogCaptureFixture) -> None:
     """I12: what could stop the courier would keep everybody waiting for ever."""
     async with reading(1) as (tracker, [reader]):
-        courier = tracker.hub.courier
-        recipients = courier.recipients
+        broadcaster = tracker.hub.broadcaster
+        recipients = broadcaster.recipients
 
-        def failing(_owner: str, _updates: list[Update]) -> Iterator[tuple[Watcher, list[Update]]]:
-            courier.recipients = recipients
+        def failing(
+            _owner: str, _updates: list[Update]
+        ) -> Iterator[tuple[Subscription, list[Update]]]:
+            broadcaster.recipients = recipients
             raise LookupError
 
-        courier.recipients = failing
+        broadcaster.recipients = failing
         tracker.hub.deliver(update(1))
-        await until(lambda: not courier.is_out)
+        await until(lambda: not broadcaster.is_out)
         tracker.hub.deliver(update(2))
         await until(lambda: reader.sent)
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests._support.simulation import deadline
-from upload_progress._fanout.hub import HEARTBEAT_SECONDS, Hub, Watcher
+from upload_progress._fanout.hub import HEARTBEAT_SECONDS, Hub, Subscription
 from upload_progress._fanout.update import Update
 from upload_progress._model.fold import fold
 from upload_progress._model.models import TransferRecord, UploadState
@@ -30,7 +30,7 @@ def update(
     return Update(owner, progress)
 
 
-def taken(watcher: Watcher) -> list[tuple[str, int]]:
+def taken(watcher: Subscription) -> list[tuple[str, int]]:
     return [(each.progress.upload_id, each.progress.sequence) for each in watcher.take()]
 
 

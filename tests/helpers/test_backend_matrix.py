@@ -9,7 +9,7 @@ import pytest
 from docs import backends
 from docs.backends import CAPABILITIES, SEEN, backends_table, seen_in, shown_by, text_of
 from tests._support import backend_matrix as matrix
-from upload_progress.testing import PostContract, PublisherContract, StoreContract
+from upload_progress.testing import MessageTransportContract, PublisherContract, StoreContract
 
 pytest_plugins = ["pytester"]
 
@@ -42,7 +42,7 @@ MODULE = """
 
 
 def test_every_test_of_a_contract_is_part_of_a_capability() -> None:
-    contracts = (StoreContract, PublisherContract, PostContract)
+    contracts = (StoreContract, PublisherContract, MessageTransportContract)
     tests = {name for each in contracts for name in dir(each) if name.startswith("test_")}
 
     assert tests - matrix.TESTS == set()

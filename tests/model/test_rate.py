@@ -6,11 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upload_progress._model.rate import HALF_LIFE_SECONDS, MINIMUM_SECONDS, Estimate, eta_seconds
+from upload_progress._model.rate import (
+    HALF_LIFE_SECONDS,
+    MINIMUM_SECONDS,
+    RateEstimate,
+    eta_seconds,
+)
 
 
-def steady(rate: float, seconds: float, step: float) -> Estimate:
-    estimate = Estimate(0.0)
+def steady(rate: float, seconds: float, step: float) -> RateEstimate:
+    estimate = RateEstimate(0.0)
     for number in range(1, round(seconds / step) + 1):
         estimate = estimate.observe(number * step, int(rate * number * step))
     return estimate
@@ -36,14 +41,14 @@ def test_after_one_half_life_half_of_a_change_is_seen() -> None:
 
 
 def test_what_was_there_at_the_start_is_no_speed() -> None:
-    estimate = Estimate(0.0, at_bytes=10**9).observe(5.0, 10**9 + 50)
+    estimate = RateEstimate(0.0, at_bytes=10**9).observe(5.0, 10**9 + 50)
 
     assert estimate.bytes_per_second == pytest.approx(10)
 
 
 @pytest.mark.parametrize("now", [-1.0, 0.0])
 def test_time_that_stands_still_changes_nothing(now: float) -> None:
-    estimate = Estimate(0.0)
+    estimate = RateEstimate(0.0)
 
     assert estimate.observe(now, 500) is estimate
 

@@ -9,23 +9,23 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from upload_progress._model.byte_ranges import covered, end_of, merged, whole_parts
-from upload_progress._model.models import Span
+from upload_progress._model.models import ByteRange
 from upload_progress.connection import Connection
 from upload_progress.protocols import (
     DEFAULT_PROTOCOLS,
-    Came,
     ContentRange,
-    Kind,
+    IetfResumable,
     Oci,
-    Outcome,
-    Piece,
-    Resumable,
     S3Multipart,
+    TransferHead,
+    TransferKind,
+    TransferOutcome,
     TransferProtocol,
+    TransferResult,
     Tus,
-    id_of,
+    upload_id_for,
 )
-from upload_progress.protocols.base import MAX_OFFSET, path_of
+from upload_progress.protocols.base import MAX_OFFSET, resolve_path
 from upload_progress.protocols.content_range import end_of_range, read_range
 
 NAMES = [
@@ -66,9 +66,13 @@ def head(method: str, path: str, *headers: tuple[bytes, bytes], query: bytes = b
     )
 
 
-def assert_countable(piece: Piece | Outcome) -> None:
+def assert_countable(transfer_head: TransferHead | TransferOutcome) -> None:
     """No number is negative, or larger than every JSON reader understands."""
-    numbers = [piece.offset, piece.total_bytes, piece.length if isinstance(piece, Piece) else 0]
+    numbers = [
+        transfer_head.offset,
+        transfer_head.total_bytes,
+        transfer_head.length if isinstance(transfer_head, TransferHead) else 0,
+    ]
     assert all(number is None or 0 <= number <= MAX_OFFSET for number in numbers)
 
 
@@ -102,14 +106,18 @@ def test_any_head_can_be_read(
 ) -> None:
     request = head(*target, *headers, query=query)
     read = {protocol: protocol.read(request) for protocol in DEFAULT_PROTOCOLS}
-    for protocol, piece in [(each, piece) for each, piece in read.items() if piece is not None]:
-        assert piece.protocol == protocol.name
-        assert_countable(piece)
-        outcome = protocol.answer(piece, status, answered)
+    for protocol, transfer_head in [
+        (each, transfer_head) for each, transfer_head in read.items() if transfer_head is not None
+    ]:
+        assert transfer_head.protocol == protocol.name
+        assert_countable(transfer_head)
+        outcome = protocol.answer(transfer_head, status, answered)
         assert_countable(outcome)
-        assert outcome.came is not Came.CREATED or outcome.resource
-        for resource in (piece.resource, outcome.resource):
-            assert resource is None or id_of(piece, resource).startswith(protocol.name)
+        assert outcome.result is not TransferResult.CREATED or outcome.resource
+        for resource in (transfer_head.resource, outcome.resource):
+            assert resource is None or upload_id_for(transfer_head, resource).startswith(
+                protocol.name
+            )
 
 
 @pytest.mark.parametrize(
@@ -118,8 +126,8 @@ def test_any_head_can_be_read(
         (Tus(), head("GET", "/files/1", (b"tus-resumable", b"1.0.0"))),
         (Tus(), head("POST", "/f", (b"tus-resumable", b"1.0.0"), (b"upload-concat", b"final;"))),
         (Tus(), head("PATCH", "/files/1")),
-        (Resumable(), head("DELETE", "/files/1")),
-        (Resumable(), head("POST", "/files", (b"upload-complete", b"yes"))),
+        (IetfResumable(), head("DELETE", "/files/1")),
+        (IetfResumable(), head("POST", "/files", (b"upload-complete", b"yes"))),
         (Oci(), head("PATCH", "/v2/a/blobs/uploads/1/2")),
         (Oci(), head("GET", "/v2/a/blobs/uploads/1")),
         (Oci(), head("POST", "/v2/a/blobs/uploads/1")),
@@ -150,30 +158,32 @@ def test_tus_reads_the_name_that_clients_give() -> None:
         (b"filename", None),
         (b"relativePath YQ==", None),
     ]:
-        piece = Tus().read(
+        transfer_head = Tus().read(
             head("POST", "/f", (b"tus-resumable", b"1.0.0"), (b"upload-metadata", metadata))
         )
-        assert piece is not None
-        assert piece.filename == name
+        assert transfer_head is not None
+        assert transfer_head.filename == name
 
 
 def test_the_draft_is_whole_where_the_server_says_so() -> None:
-    draft = Resumable()
+    draft = IetfResumable()
     first = draft.read(head("POST", "/f", (b"upload-complete", b"?1"), (b"content-length", b"10")))
     assert first is not None
-    assert (first.kind, first.total_bytes, first.is_last) == (Kind.CREATE, 10, True)
-    assert draft.answer(first, 200, {}).came is Came.COMPLETED
+    assert (first.kind, first.total_bytes, first.is_last) == (TransferKind.CREATE, 10, True)
+    assert draft.answer(first, 200, {}).result is TransferResult.COMPLETED
     open_still = draft.answer(first, 200, {"upload-complete": "?0", "location": "/f/1"})
-    assert open_still == Outcome(Came.CREATED, "/f/1")
-    assert draft.answer(first, 200, {"upload-complete": "?0"}).came is Came.NOTHING
-    assert draft.answer(first, 409, {}).came is Came.REFUSED
+    assert open_still == TransferOutcome(TransferResult.CREATED, "/f/1")
+    assert draft.answer(first, 200, {"upload-complete": "?0"}).result is TransferResult.NOTHING
+    assert draft.answer(first, 409, {}).result is TransferResult.REFUSED
     more = draft.read(head("PATCH", "/f/1", (b"upload-complete", b"?0"), (b"upload-offset", b"7")))
     assert more is not None
     assert (more.offset, more.is_last) == (7, False)
-    assert draft.answer(more, 204, {"upload-offset": "17"}) == Outcome(Came.ACCEPTED, offset=17)
+    assert draft.answer(more, 204, {"upload-offset": "17"}) == TransferOutcome(
+        TransferResult.ACCEPTED, offset=17
+    )
     gone = draft.read(head("DELETE", "/f/1", (b"upload-draft-interop-version", b"8")))
     assert gone is not None
-    assert draft.answer(gone, 204, {}).came is Came.ABORTED
+    assert draft.answer(gone, 204, {}).result is TransferResult.ABORTED
 
 
 def test_s3_tells_each_answer_from_the_others() -> None:
@@ -181,8 +191,8 @@ def test_s3_tells_each_answer_from_the_others() -> None:
     part = s3.read(head("PUT", "/b/k", query=b"uploadId=a&partNumber=7"))
     assert part is not None
     assert (part.part, part.filename) == ("7", "k")
-    assert s3.answer(part, 200, {}).came is Came.ACCEPTED
-    assert s3.answer(part, 503, {}).came is Came.REFUSED
+    assert s3.answer(part, 200, {}).result is TransferResult.ACCEPTED
+    assert s3.answer(part, 503, {}).result is TransferResult.REFUSED
 
 
 @pytest.mark.parametrize(
@@ -211,10 +221,10 @@ def test_ranges_of_answers() -> None:
 
 
 def test_locations() -> None:
-    assert path_of("http://example.org/files/1?x=y", "/") == "/files/1"
-    assert path_of("/files/1", "/") == "/files/1"
-    assert path_of("1", "/files/") == "/files/1"
-    assert path_of("http://[", "/") is path_of("", "/") is None
+    assert resolve_path("http://example.org/files/1?x=y", "/") == "/files/1"
+    assert resolve_path("/files/1", "/") == "/files/1"
+    assert resolve_path("1", "/files/") == "/files/1"
+    assert resolve_path("http://[", "/") is resolve_path("", "/") is None
 
 
 SPANS = st.lists(
@@ -230,7 +240,7 @@ SPANS = st.lists(
 
 
 @given(SPANS, st.randoms(use_true_random=False))
-def test_order_and_duplicates_change_nothing(spans: list[Span], chance: random.Random) -> None:
+def test_order_and_duplicates_change_nothing(spans: list[ByteRange], chance: random.Random) -> None:
     """Whatever comes first, twice, or in pieces: the same bytes are here."""
     shuffled = [*spans, *chance.sample(spans, len(spans) // 2)]
     chance.shuffle(shuffled)

@@ -10,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upload_progress.connection import Connection
-from upload_progress.protocols import MULTIPART_LOOK_BYTES, Incoming, multipart_filename, read_head
+from upload_progress.protocols import (
+    MULTIPART_LOOK_BYTES,
+    RequestHead,
+    multipart_filename,
+    read_request_head,
+)
 from upload_progress.protocols.request_head import MAX_GROUP_CHARACTERS, MAX_NAME_CHARACTERS
 
 NAMES = [
@@ -27,7 +32,7 @@ NAMES = [
 
 def head(
     *headers: tuple[str, str], query: str = "", method: str = "POST", path: str = "/files"
-) -> Incoming:
+) -> RequestHead:
     scope = {
         "type": "http",
         "method": method,
@@ -35,7 +40,7 @@ def head(
         "query_string": query.encode(),
         "headers": [(name.encode(), value.encode("utf-8")) for name, value in headers],
     }
-    return read_head(Connection(scope))
+    return read_request_head(Connection(scope))
 
 
 @given(
@@ -54,7 +59,7 @@ def test_any_head_can_be_read(
         "query_string": query,
         "headers": headers,
     }
-    incoming = read_head(Connection(scope))
+    incoming = read_request_head(Connection(scope))
 
     for text in (incoming.filename, incoming.content_type):
         assert text is None or 0 < len(text.encode("utf-8").decode("utf-8")) <= MAX_NAME_CHARACTERS
@@ -76,7 +81,7 @@ def test_any_disposition_can_be_read(value: bytes) -> None:
     scope = {"type": "http", "method": "POST", "headers": [(b"content-disposition", value)]}
     form = b'--x\r\nContent-Disposition: form-data; name="f"; ' + value + b"\r\n\r\nbody"
 
-    for name in (read_head(Connection(scope)).filename, multipart_filename(form)):
+    for name in (read_request_head(Connection(scope)).filename, multipart_filename(form)):
         text = name or "none"
         assert 0 < len(text) <= MAX_NAME_CHARACTERS
         assert text.encode("utf-8")

@@ -1,4 +1,4 @@
-"""Complaints are few, and say no secret."""
+"""LogLimiter are few, and say no secret."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import pytest
 from attrs import define
 
-from upload_progress._runtime.log_limiter import EVERY_SECONDS, Complaints
+from upload_progress._runtime.log_limiter import EVERY_SECONDS, LogLimiter
 
 
 @define
@@ -28,13 +28,13 @@ class StoppedClock:
 def test_each_kind_is_said_once_in_half_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     """I11: however often it goes wrong; all are counted."""
     clock = StoppedClock()
-    complaints = Complaints(clock)
+    log_limiter = LogLimiter(clock)
 
     for clock.now in (0.0, 1.0, EVERY_SECONDS - 0.1, EVERY_SECONDS):
-        complaints.say("this failed", ValueError("secret"))
-        complaints.say("that failed")
+        log_limiter.say("this failed", ValueError("secret"))
+        log_limiter.say("that failed")
 
-    assert complaints.count == 8
+    assert log_limiter.count == 8
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 4
     assert (
         caplog.messages

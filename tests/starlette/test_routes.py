@@ -21,11 +21,10 @@ from tests._support.asgi_client import (
     never,
 )
 from upload_progress import InvalidValue, MissingExtra, ProgressTracker, UploadProgressError
-from upload_progress._runtime import optional
 from upload_progress.connection import Connection
 from upload_progress.starlette import progress_mount, progress_routes
 from upload_progress.starlette.component import Script
-from upload_progress.starlette.context import Exchange
+from upload_progress.starlette.context import RequestContext
 
 pytestmark = pytest.mark.anyio
 
@@ -174,7 +173,7 @@ async def test_the_script_is_for_everybody_and_is_kept() -> None:
 async def test_a_package_without_the_script_says_so() -> None:
     outbox, scope = Outbox(), http_scope("/")
     with pytest.raises(UploadProgressError, match="nothing here"):
-        await Script(None).get(Exchange(scope, never, outbox, Connection(scope)))
+        await Script(None).get(RequestContext(scope, never, outbox, Connection(scope)))
     assert outbox.sent == []
 
 
@@ -182,9 +181,10 @@ async def test_a_package_without_the_script_says_so() -> None:
 
 
 def test_without_starlette_the_import_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    find = optional.find_spec
+    find = importlib.util.find_spec
     monkeypatch.setattr(
-        optional, "find_spec", lambda name: None if name == "starlette" else find(name)
+        "upload_progress._runtime.optional.find_spec",
+        lambda name: None if name == "starlette" else find(name),
     )
     for name in [name for name in sys.modules if name.startswith("upload_progress.starlette")]:
         monkeypatch.delitem(sys.modules, name)

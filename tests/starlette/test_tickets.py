@@ -7,7 +7,7 @@ import pytest
 from tests._support.asgi_client import http_scope
 from upload_progress import Identity
 from upload_progress.connection import Connection
-from upload_progress.starlette.auth.tickets import Admission, Tickets
+from upload_progress.starlette.auth.tickets import AccessGrant, Tickets
 from upload_progress.testing import FakeClock
 
 
@@ -16,12 +16,12 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-def admission(name: str = "alice") -> Admission:
-    return Admission(Identity(name), Connection(http_scope("/", headers={"cookie": "hidden"})))
+def grant(name: str = "alice") -> AccessGrant:
+    return AccessGrant(Identity(name), Connection(http_scope("/", headers={"cookie": "hidden"})))
 
 
 def test_a_ticket_is_good_once(clock: FakeClock) -> None:
-    tickets, alice = Tickets(clock), admission()
+    tickets, alice = Tickets(clock), grant()
     ticket = tickets.issue(alice)
 
     assert tickets.redeem(ticket) is alice
@@ -31,14 +31,14 @@ def test_a_ticket_is_good_once(clock: FakeClock) -> None:
 
 def test_a_ticket_expires(clock: FakeClock) -> None:
     tickets = Tickets(clock)
-    ticket = tickets.issue(admission())
+    ticket = tickets.issue(grant())
     clock.advance(30)
 
     assert tickets.redeem(ticket) is None
 
 
 def test_no_ticket_outlives_its_process(clock: FakeClock) -> None:
-    ticket = Tickets(clock).issue(admission())
+    ticket = Tickets(clock).issue(grant())
 
     assert Tickets(clock).redeem(ticket) is None
 
@@ -50,7 +50,7 @@ def test_what_is_no_ticket(clock: FakeClock, text: str) -> None:
 
 def test_tickets_are_random_and_hold_192_bits(clock: FakeClock) -> None:
     tickets = Tickets(clock, most_per_identity=1000)
-    issued = {tickets.issue(admission()) for _ in range(1000)}
+    issued = {tickets.issue(grant()) for _ in range(1000)}
 
     assert len(issued) == 1000
     assert {len(ticket) for ticket in issued} == {32}
@@ -58,8 +58,8 @@ def test_tickets_are_random_and_hold_192_bits(clock: FakeClock) -> None:
 
 def test_of_too_many_of_one_user_the_oldest_is_void(clock: FakeClock) -> None:
     tickets = Tickets(clock, most_per_identity=2)
-    first, second, third = (tickets.issue(admission()) for _ in range(3))
-    theirs = tickets.issue(admission("bob"))
+    first, second, third = (tickets.issue(grant()) for _ in range(3))
+    theirs = tickets.issue(grant("bob"))
 
     assert tickets.redeem(first) is None
     assert all(tickets.redeem(ticket) for ticket in (second, third, theirs))
@@ -67,7 +67,7 @@ def test_of_too_many_of_one_user_the_oldest_is_void(clock: FakeClock) -> None:
 
 def test_of_too_many_of_all_the_oldest_is_void(clock: FakeClock) -> None:
     tickets = Tickets(clock, most=3)
-    issued = [tickets.issue(admission(str(number))) for number in range(5)]
+    issued = [tickets.issue(grant(str(number))) for number in range(5)]
 
     assert [tickets.redeem(ticket) is not None for ticket in issued] == [False] * 2 + [True] * 3
 
@@ -75,16 +75,16 @@ def test_of_too_many_of_all_the_oldest_is_void(clock: FakeClock) -> None:
 def test_expired_ones_make_room(clock: FakeClock) -> None:
     tickets = Tickets(clock)
     for _ in range(5):
-        tickets.issue(admission())
+        tickets.issue(grant())
     clock.advance(31)
-    tickets.issue(admission("bob"))
+    tickets.issue(grant("bob"))
 
     assert len(tickets) == 1
 
 
 def test_nothing_shows_a_ticket_or_what_it_was_issued_for(clock: FakeClock) -> None:
     """A18: neither the ticket nor the credentials behind it are in a repr or kept in clear."""
-    tickets, alice = Tickets(clock), admission()
+    tickets, alice = Tickets(clock), grant()
     ticket = tickets.issue(alice)
 
     assert ticket not in repr(tickets)

@@ -23,12 +23,12 @@ from tests._support.asgi_client import (
 from tests._support.simulation import deadline
 from upload_progress import Identity, Limits, MemoryStore, ProgressTracker
 from upload_progress._cluster.messages import (
-    CancelPlea,
-    Outcome,
-    SocketPlea,
-    TicketPlea,
-    Vouched,
-    Who,
+    CancelRequest,
+    IdentityReference,
+    IdentityReply,
+    SocketReply,
+    SocketRequest,
+    TicketRequest,
     pack,
 )
 from upload_progress.backends import MemoryPublisher
@@ -131,14 +131,14 @@ async def test_limits_and_failures_are_told_across() -> None:
 async def test_a_letter_that_says_nothing_is_answered_by_nobody() -> None:
     async with workers() as [one, other], listening(one.app) as line:
         client_id = (await line.hear_json())["client_id"]
-        ask, who = other.tracker.correspondence.ask, Who.of(Identity("alice"))
+        ask, who = other.tracker.rpc.ask, IdentityReference.of(Identity("alice"))
         worker = one.tracker.worker
 
-        assert await ask(worker, "subscribe", SocketPlea(client_id, who, None)) is None
+        assert await ask(worker, "subscribe", SocketRequest(client_id, who, None)) is None
         assert await ask(worker, "vouch", {"digest": b"unknown"}) is None
         assert await ask(worker, "no such kind", None) is None
-        answer = await ask(worker, "unsubscribe", SocketPlea(client_id, who, None))
-        assert answer == pack(Outcome())
+        answer = await ask(worker, "unsubscribe", SocketRequest(client_id, who, None))
+        assert answer == pack(SocketReply())
 
 
 async def issue(worker: Worker, user: str = "alice") -> str:
@@ -207,7 +207,7 @@ async def test_who_came_in_by_a_ticket_of_another_worker_must_show_it_again(
                 # Three lapses later it is still let in, and then its worker goes away.
                 await line.tell(type="subscribe", all=True)
                 assert (await line.hear_json())["type"] == "subscribed"
-                one.tracker.correspondence._handlers.clear()
+                one.tracker.rpc._handlers.clear()
                 assert await line.hear_close() == 1013
 
 
@@ -220,7 +220,7 @@ async def test_tickets_redeemed_elsewhere_are_kept_for_a_while(
             assert await enter(other, await issue(one)) == 101
         [office] = {
             handler.__self__  # type: ignore[attr-defined]  # a bound method
-            for handler in one.tracker.correspondence._handlers["ticket"]
+            for handler in one.tracker.rpc._handlers["ticket"]
         }
         assert len(office._redeemed) == 2
 
@@ -242,13 +242,13 @@ async def test_a_stream_is_let_in_by_a_ticket_of_another_worker() -> None:
 
 async def test_questions_are_answered_about_what_is_here_only() -> None:
     async with workers() as [one, other]:
-        ask = other.tracker.correspondence.ask
-        plea = TicketPlea(digest_of(f"{one.tracker.worker}.never"))
-        assert await ask(one.tracker.worker, "vouch", plea) is None
-        assert await ask(one.tracker.worker, "ticket", plea) is None
+        ask = other.tracker.rpc.ask
+        request = TicketRequest(digest_of(f"{one.tracker.worker}.never"))
+        assert await ask(one.tracker.worker, "vouch", request) is None
+        assert await ask(one.tracker.worker, "ticket", request) is None
         ticket = await issue(one)
         assert await enter(other, ticket) == 101
-        answer = await ask(one.tracker.worker, "vouch", TicketPlea(digest_of(ticket)))
-        assert answer == pack(Vouched(Who.of(Identity("alice"))))
-        cancel = CancelPlea("alice", "none")
+        answer = await ask(one.tracker.worker, "vouch", TicketRequest(digest_of(ticket)))
+        assert answer == pack(IdentityReply(IdentityReference.of(Identity("alice"))))
+        cancel = CancelRequest("alice", "none")
         assert await ask(one.tracker.worker, "cancel", cancel) is None

@@ -10,7 +10,7 @@ pytest_plugins = ["pytester"]
 
 FORGOTTEN = """
     import pytest
-    from upload_progress.testing import PostContract, PublisherContract, StoreContract
+    from upload_progress.testing import MessageTransportContract, PublisherContract, StoreContract
 
     class TestStore(StoreContract):
         pass
@@ -18,7 +18,7 @@ FORGOTTEN = """
     class TestPublisher(PublisherContract):
         pass
 
-    class TestPost(PostContract):
+    class TestPost(MessageTransportContract):
         pass
 
     class TestDeaf(PublisherContract):

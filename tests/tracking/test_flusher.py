@@ -69,12 +69,12 @@ async def test_passes_that_overlap_keep_what_is_newest(
     sim.clock.advance(1)
     with deadline():
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(sim.tracker.breathe)
+            tasks.start_soon(sim.tracker.run_once)
             while not (saves and sendings):
                 await checkpoint()
             live.disconnected()
             sim.store.fault = sim.publisher.fault = fault
-            await sim.tracker.breathe()
+            await sim.tracker.run_once()
             sim.store.fault = sim.publisher.fault = None
             assert len(sim.parts.registry) == (0 if fault is None else 1)
             held.set()

@@ -14,13 +14,19 @@ from tests._support.protocol_apps import Answer, Blobs, Ranges, Resources, Shop,
 from tests._support.simulation import Simulation
 from upload_progress import Identity, UploadProgress, UploadState
 from upload_progress._model.fold import as_of, fold
-from upload_progress._model.models import Span, TransferRecord
+from upload_progress._model.models import ByteRange, TransferRecord
 from upload_progress._tracking import registry as bindings_module
-from upload_progress._tracking.multi_request_upload import AssembledUpload
-from upload_progress._tracking.transfer import Strand
+from upload_progress._tracking.multi_request_upload import MultiRequestUpload
+from upload_progress._tracking.transfer import Transfer
 from upload_progress.asgi import current_upload
 from upload_progress.connection import Connection
-from upload_progress.protocols import Came, Kind, Outcome, Piece, Tus
+from upload_progress.protocols import (
+    TransferHead,
+    TransferKind,
+    TransferOutcome,
+    TransferResult,
+    Tus,
+)
 from upload_progress.throttling import NEVER, Meter
 
 pytestmark = pytest.mark.anyio
@@ -52,24 +58,29 @@ async def patch(sim: Simulation, shop: Resources, offset: int, content: bytes) -
     return server.status
 
 
-def strand(sim: Simulation, piece: Piece, claimed_id: str | None = None) -> Strand:
+def transfer(
+    sim: Simulation, transfer_head: TransferHead, claimed_id: str | None = None
+) -> Transfer:
     """Return one request, before anything of it has come."""
-    opened = sim.tracker.open_piece(
-        piece, claimed_id=claimed_id, is_proxied=False, total_bytes=piece.total_bytes
+    opened = sim.tracker.open_transfer(
+        transfer_head,
+        claimed_id=claimed_id,
+        is_proxied=False,
+        total_bytes=transfer_head.total_bytes,
     )
-    return Strand(opened, piece, Tus(), Meter(sim.tracker.policy))
+    return Transfer(opened, transfer_head, Tus(), Meter(sim.tracker.policy))
 
 
-def whole(request: Strand) -> AssembledUpload:
+def whole(request: Transfer) -> MultiRequestUpload:
     """Return the upload to which *request* belongs."""
-    assert isinstance(request.upload, AssembledUpload)
+    assert isinstance(request.upload, MultiRequestUpload)
     return request.upload
 
 
-def part(number: int, total: int | None = None) -> Piece:
-    return Piece(
+def part(number: int, total: int | None = None) -> TransferHead:
+    return TransferHead(
         "s3",
-        Kind.BYTES,
+        TransferKind.BYTES,
         "/b/k?uploadId=a",
         part=str(number),
         total_bytes=total,
@@ -164,11 +175,13 @@ async def the_one_here(sim: Simulation) -> str:
 
 async def test_requests_that_name_one_upload_are_one(sim: Simulation) -> None:
     """A client may name what it creates; whoever creates it twice has one upload."""
-    first = strand(sim, Piece("tus", Kind.CREATE, total_bytes=30), "named")
-    second = strand(
-        sim, Piece("tus", Kind.CREATE, total_bytes=30, filename="a", has_body=False), "named"
+    first = transfer(sim, TransferHead("tus", TransferKind.CREATE, total_bytes=30), "named")
+    second = transfer(
+        sim,
+        TransferHead("tus", TransferKind.CREATE, total_bytes=30, filename="a", has_body=False),
+        "named",
     )
-    third = strand(sim, Piece("tus", Kind.BYTES, PATH), "named")
+    third = transfer(sim, TransferHead("tus", TransferKind.BYTES, PATH), "named")
     third.begin()
     for each in (first, second, third):
         assert sim.tracker.admit(whole(each), ALICE)
@@ -180,7 +193,7 @@ async def test_requests_that_name_one_upload_are_one(sim: Simulation) -> None:
 
 async def test_cancel_cuts_what_can_be_cut_and_only_once(sim: Simulation) -> None:
     cuts = list[str]()
-    one, other = strand(sim, part(1)), strand(sim, part(2))
+    one, other = transfer(sim, part(1)), transfer(sim, part(2))
     for each in (one, other):
         assert sim.tracker.admit(whole(each), ALICE)
         each.begin()
@@ -192,7 +205,7 @@ async def test_cancel_cuts_what_can_be_cut_and_only_once(sim: Simulation) -> Non
 
 
 async def test_it_stalls_when_none_of_its_requests_brings_anything(sim: Simulation) -> None:
-    one, other = strand(sim, part(1)), strand(sim, part(2))
+    one, other = transfer(sim, part(1)), transfer(sim, part(2))
     for each in (one, other):
         assert sim.tracker.admit(whole(each), ALICE)
         each.begin()
@@ -208,27 +221,27 @@ async def test_it_stalls_when_none_of_its_requests_brings_anything(sim: Simulati
 
 
 async def test_the_gate_of_the_whole_is_dealt_out(sim: Simulation) -> None:
-    strands = [strand(sim, part(number, 10_000_000)) for number in (1, 2)]
-    for each in strands:
+    transfers = [transfer(sim, part(number, 10_000_000)) for number in (1, 2)]
+    for each in transfers:
         assert sim.tracker.admit(whole(each), ALICE)
         each.begin()
     await sim.run(1)
-    gate = whole(strands[0]).meter.gate_bytes
-    assert {each.meter.gate_bytes for each in strands} == {gate // 2}
+    gate = whole(transfers[0]).meter.gate_bytes
+    assert {each.meter.gate_bytes for each in transfers} == {gate // 2}
 
-    strands[0].meter.received_bytes = gate // 2
-    strands[0].pass_gate()
-    assert [whole(strands[0]).is_due] == [False]
-    assert strands[0].meter.gate_bytes == gate // 2 + gate // 4
-    strands[1].meter.received_bytes = gate - gate // 2
-    strands[1].pass_gate()
-    assert [whole(strands[0]).is_due] == [True]
-    assert {each.meter.gate_bytes for each in strands} == {NEVER}
+    transfers[0].meter.received_bytes = gate // 2
+    transfers[0].pass_gate()
+    assert [whole(transfers[0]).is_due] == [False]
+    assert transfers[0].meter.gate_bytes == gate // 2 + gate // 4
+    transfers[1].meter.received_bytes = gate - gate // 2
+    transfers[1].pass_gate()
+    assert [whole(transfers[0]).is_due] == [True]
+    assert {each.meter.gate_bytes for each in transfers} == {NEVER}
 
 
 async def test_what_was_refused_adds_nothing_to_what_others_tell(sim: Simulation) -> None:
     """A request that the server refused before anything was known of its upload."""
-    opened = whole(strand(sim, part(1)))
+    opened = whole(transfer(sim, part(1)))
     assert len(opened.records()) == 1
     told = evolve(opened.record(), owner="ann", transfer_id="elsewhere")
     opened.prior = (told,)
@@ -238,33 +251,35 @@ async def test_what_was_refused_adds_nothing_to_what_others_tell(sim: Simulation
 
 async def test_an_answer_may_tell_the_total(sim: Simulation) -> None:
     """As a protocol of a third party may read it."""
-    piece = strand(sim, part(1))
-    assert sim.tracker.admit(whole(piece), ALICE)
-    piece.begin()
-    piece.meter.add(5)
-    whole(piece).close(piece, Outcome(Came.ACCEPTED, total_bytes=10))
+    transfer_head = transfer(sim, part(1))
+    assert sim.tracker.admit(whole(transfer_head), ALICE)
+    transfer_head.begin()
+    transfer_head.meter.add(5)
+    whole(transfer_head).close(
+        transfer_head, TransferOutcome(TransferResult.ACCEPTED, total_bytes=10)
+    )
     shown = await the_one(sim)
     assert (shown.bytes_transferred, shown.total_bytes) == (5, 10)
 
 
 async def test_whoever_claims_a_piece_has_the_upload(sim: Simulation) -> None:
-    piece = strand(sim, part(1))
-    assert whole(piece).claim(ALICE)
-    piece.begin()
+    transfer_head = transfer(sim, part(1))
+    assert whole(transfer_head).claim(ALICE)
+    transfer_head.begin()
     assert (await the_one(sim)).state is S.RECEIVING
 
 
 async def test_a_client_that_goes_after_its_last_byte_is_awaited(sim: Simulation) -> None:
-    piece = strand(sim, part(1))
-    assert sim.tracker.admit(whole(piece), ALICE)
-    piece.begin()
-    piece.meter.add(5)
-    piece.body_end()
-    piece.disconnected()
-    assert whole(piece).strands
-    piece.answered(200)
-    assert not whole(piece).strands
-    piece.answered(200)
+    transfer_head = transfer(sim, part(1))
+    assert sim.tracker.admit(whole(transfer_head), ALICE)
+    transfer_head.begin()
+    transfer_head.meter.add(5)
+    transfer_head.body_end()
+    transfer_head.disconnected()
+    assert whole(transfer_head).transfers
+    transfer_head.answered(200)
+    assert not whole(transfer_head).transfers
+    transfer_head.answered(200)
 
 
 async def test_pieces_without_a_place_go_to_the_end(sim: Simulation) -> None:
@@ -360,10 +375,10 @@ async def test_what_nobody_owns_has_an_address_too(sim: Simulation) -> None:
 
 
 async def test_a_piece_without_bytes_begins_nothing(sim: Simulation) -> None:
-    piece = strand(sim, Piece("tus", Kind.CREATE, has_body=False))
-    piece.begin()
-    assert whole(piece).state is S.PENDING
-    assert piece.content_bytes == 0
+    transfer_head = transfer(sim, TransferHead("tus", TransferKind.CREATE, has_body=False))
+    transfer_head.begin()
+    assert whole(transfer_head).state is S.PENDING
+    assert transfer_head.content_bytes == 0
 
 
 @define
@@ -379,7 +394,7 @@ def tellings(draw: st.DrawFn) -> Told:
     """Return the versions that up to three writers stored, each a prefix of the next."""
     records, covered = list[TransferRecord](), set[tuple[str, int]]()
     for worker in range(draw(st.integers(1, 3))):
-        spans = tuple[Span, ...]()
+        spans = tuple[ByteRange, ...]()
         for sequence in range(1, draw(st.integers(1, 4)) + 1):
             named, start = draw(st.sampled_from(["", "1", "2"])), draw(st.integers(0, 20))
             stop = start + draw(st.integers(1, 9))

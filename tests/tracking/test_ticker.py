@@ -51,7 +51,7 @@ async def test_a_store_that_hands_out_nonsense_is_outlived(
     await sim.run(5)
 
     assert len(caplog.records) == 1
-    assert sim.tracker.statistics().swept == 0
+    assert sim.tracker.statistics().reaped == 0
 
 
 async def test_others_run_between_two_portions_of_a_tick() -> None:

@@ -5,15 +5,15 @@ from typing import Protocol
 import anyio
 from attrs import frozen
 
-from upload_progress._cluster.follower import Relay
-from upload_progress._cluster.reconciler import Recheck
-from upload_progress._cluster.rpc import Correspondence
+from upload_progress._cluster.follower import Follower
+from upload_progress._cluster.reconciler import Reconciler
+from upload_progress._cluster.rpc import RpcEndpoint
 from upload_progress._fanout.hub import Hub
-from upload_progress._resources import Guards
-from upload_progress._runtime.log_limiter import Complaints
+from upload_progress._resources import CircuitBreakers
+from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._tracking.registry import Registry
 from upload_progress.backends.memory import MemoryStore
-from upload_progress.interfaces import Clock, EventFeed, Post, SessionStore
+from upload_progress.interfaces import Clock, EventSubscriber, MessageTransport, SessionStore
 
 __all__ = [
     "Cluster",
@@ -25,8 +25,8 @@ class Terms(Protocol):
     """How workers are connected: what the tracker was told."""
 
     store: SessionStore
-    feed: EventFeed | None
-    post: Post | None
+    feed: EventSubscriber | None
+    post: MessageTransport | None
     mount_path: str
     clock: Clock
 
@@ -39,40 +39,45 @@ class Terms(Protocol):
 class Cluster:
     """What one worker has of the others."""
 
-    relay: Relay
-    recheck: Recheck
-    correspondence: Correspondence
+    follower: Follower
+    reconciler: Reconciler
+    rpc: RpcEndpoint
 
     @classmethod
     def assemble(
-        cls, terms: Terms, guards: Guards, hub: Hub, registry: Registry, complaints: Complaints
+        cls,
+        terms: Terms,
+        circuit_breakers: CircuitBreakers,
+        hub: Hub,
+        registry: Registry,
+        log_limiter: LogLimiter,
     ) -> "Cluster":
         """Put the parts together; nothing runs and nothing connects yet."""
-        store, store_guard = terms.store, guards.of(terms.store, "the session store")
+        store, store_breaker = terms.store, circuit_breakers.of(terms.store, "the session store")
         # A store in memory that nothing is heard of is this tracker's own.
         is_alone = terms.feed is None and isinstance(store, MemoryStore)
-        recheck = Recheck(store, store_guard, registry.everything, is_alone)
-        post_guard = guards.of(terms.post, "the post between workers")
-        correspondence = Correspondence(terms.post, post_guard, lambda: terms.worker, complaints)
-        correspondence.on_missed = recheck.everything
-        relay = Relay(
+        reconciler = Reconciler(store, store_breaker, registry.everything, is_alone)
+        post_guard = circuit_breakers.of(terms.post, "the post between workers")
+        rpc = RpcEndpoint(terms.post, post_guard, lambda: terms.worker, log_limiter)
+        rpc.on_missed = reconciler.everything
+        follower = Follower(
             feed=terms.feed,
-            feed_guard=guards.of(terms.feed, "the event feed"),
+            subscriber_breaker=circuit_breakers.of(terms.feed, "the event feed"),
             store=store,
-            store_guard=store_guard,
+            store_breaker=store_breaker,
             hub=hub,
             registry=registry,
-            recheck=recheck,
+            reconciler=reconciler,
             clock=terms.clock,
             mount_path=terms.mount_path,
-            complaints=complaints,
+            log_limiter=log_limiter,
             is_alone=is_alone,
         )
-        return cls(relay, recheck, correspondence)
+        return cls(follower, reconciler, rpc)
 
     async def run(self) -> None:
         """Follow, look and answer for ever."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self.relay.run)
-            tasks.start_soon(self.recheck.run)
-            tasks.start_soon(self.correspondence.run)
+            tasks.start_soon(self.follower.run)
+            tasks.start_soon(self.reconciler.run)
+            tasks.start_soon(self.rpc.run)

@@ -6,8 +6,8 @@ from typing import Final, Protocol, Unpack
 import anyio
 from attrs import define, evolve
 
-from upload_progress._cluster.messages import CancelPlea, read
-from upload_progress._cluster.rpc import Correspondence
+from upload_progress._cluster.messages import CancelRequest, read
+from upload_progress._cluster.rpc import RpcEndpoint
 from upload_progress._fanout.update import Update
 from upload_progress._model.codec import decode_progress, encode_json
 from upload_progress._model.fold import as_of, deciding, fold, newest
@@ -21,7 +21,7 @@ from upload_progress._model.models import (
 )
 from upload_progress._model.state import CANCELLED, Signal, is_final, next_state
 from upload_progress._model.validation import Described, described
-from upload_progress._runtime.circuit_breaker import Backend
+from upload_progress._runtime.circuit_breaker import CircuitBreaker
 from upload_progress._tracking.flusher import Flusher
 from upload_progress._tracking.registry import Registry
 from upload_progress.config import Limits
@@ -31,7 +31,7 @@ from upload_progress.interfaces import Clock, SessionStore
 
 __all__ = [
     "CANCEL",
-    "Sessions",
+    "UploadCommands",
     "Terms",
 ]
 
@@ -51,19 +51,19 @@ class Terms(Protocol):
 
 
 @define(eq=False, repr=False)
-class Sessions:
+class UploadCommands:
     """Announces uploads, and cancels them wherever they are."""
 
     store: SessionStore
-    guard: Backend
+    breaker: CircuitBreaker
     flusher: Flusher
     registry: Registry
-    correspondence: Correspondence
+    rpc: RpcEndpoint
     terms: Terms
 
     def __attrs_post_init__(self) -> None:
         """Do for other workers what only this one can."""
-        self.correspondence.on(CANCEL, self._cancel_by_letter)
+        self.rpc.on(CANCEL, self._cancel_by_letter)
 
     async def announce(self, identity: Identity, **said: Unpack[Described]) -> UploadProgress:
         """Store a pending upload under a fresh id, and tell its owner's watchers.
@@ -94,7 +94,7 @@ class Sessions:
     async def _check_room(self, owner: str) -> None:
         allowed = self.terms.limits.announced_per_owner
         now = self.terms.clock.time()
-        page = await self.guard.call(
+        page = await self.breaker.call(
             lambda: self.store.list(owner, ended_since=now, limit=2 * allowed)
         )
         waiting = [
@@ -135,8 +135,8 @@ class Sessions:
         return live.snapshot()
 
     async def _cancel_by_letter(self, body: bytes) -> bytes | None:
-        plea = read(body, CancelPlea)
-        cancelled = self._cancel_here(UploadKey(plea.owner, plea.upload_id))
+        request = read(body, CancelRequest)
+        cancelled = self._cancel_here(UploadKey(request.owner, request.upload_id))
         if cancelled is None:
             return None
         # Stored before it is answered: who cancelled it will read it as cancelled.
@@ -167,7 +167,7 @@ class Sessions:
         return await self._end_in_store(records)
 
     async def _load(self, key: UploadKey) -> list[TransferRecord]:
-        return newest(await self.guard.call(lambda: self.store.load(key)))
+        return newest(await self.breaker.call(lambda: self.store.load(key)))
 
     def _fold(self, records: Sequence[TransferRecord]) -> UploadProgress | None:
         return fold(records, now=self.terms.clock.time(), mount_path=self.terms.mount_path)
@@ -184,10 +184,10 @@ class Sessions:
     ) -> dict[str, UploadProgress | None]:
         """Ask *workers*, all at once, to cut what they receive; None of those who do not answer."""
         answers: dict[str, UploadProgress | None] = {}
-        plea = CancelPlea(key.owner, key.upload_id)
+        request = CancelRequest(key.owner, key.upload_id)
 
         async def ask(worker: str) -> None:
-            answer = await self.correspondence.ask(worker, CANCEL, plea)
+            answer = await self.rpc.ask(worker, CANCEL, request)
             answers[worker] = None if answer is None else decode_progress(answer)
 
         async with anyio.create_task_group() as tasks:
@@ -218,7 +218,7 @@ class Sessions:
         self, record: TransferRecord, records: Sequence[TransferRecord]
     ) -> UploadProgress:
         """Keep *record* and tell of the upload that *records* amount to with it."""
-        await self.guard.call(lambda: self.store.save([record]))
+        await self.breaker.call(lambda: self.store.save([record]))
         progress = self._fold(records)
         assert progress is not None  # noqa: S101  # there is at least the record
         self.flusher.post(Update(record.owner, progress))

@@ -18,7 +18,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 from attrs import define, field
 
-from upload_progress._cluster.reconciler import Recheck
+from upload_progress._cluster.reconciler import Reconciler
 from upload_progress._fanout.hub import Hub
 from upload_progress._fanout.subscription import Topic
 from upload_progress._fanout.update import Update
@@ -26,12 +26,18 @@ from upload_progress._model.cloudevents import CloudEvent
 from upload_progress._model.fold import fold
 from upload_progress._model.models import TransferRecord, UploadKey, UploadProgress
 from upload_progress._model.state import is_final
-from upload_progress._runtime.circuit_breaker import Backend
-from upload_progress._runtime.log_limiter import Complaints
-from upload_progress._runtime.yielding import paced
+from upload_progress._runtime.circuit_breaker import CircuitBreaker
+from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress._runtime.yielding import yielding
 from upload_progress._tracking.registry import Registry
 from upload_progress.exceptions import StoreUnavailable
-from upload_progress.interfaces import Clock, EventFeed, Missed, RecordPage, SessionStore
+from upload_progress.interfaces import (
+    Clock,
+    EventsMissed,
+    EventSubscriber,
+    RecordPage,
+    SessionStore,
+)
 
 __all__ = [
     "AGAIN_SECONDS",
@@ -41,7 +47,7 @@ __all__ = [
     "PORTION",
     "QUIET_SECONDS",
     "RECENT_SECONDS",
-    "Relay",
+    "Follower",
 ]
 
 POLL_SECONDS: Final = 1.0
@@ -78,7 +84,7 @@ class _Line:
 
 
 @define(eq=False, repr=False)
-class Relay:
+class Follower:
     """Follows uploads of other workers for the watchers of this one.
 
     Attributes:
@@ -87,16 +93,16 @@ class Relay:
         refused: Events that were none of the owner whose line they came over.
     """
 
-    feed: EventFeed | None
-    feed_guard: Backend
+    feed: EventSubscriber | None
+    subscriber_breaker: CircuitBreaker
     store: SessionStore
-    store_guard: Backend
+    store_breaker: CircuitBreaker
     hub: Hub
     registry: Registry
-    recheck: Recheck
+    reconciler: Reconciler
     clock: Clock
     mount_path: str
-    complaints: Complaints
+    log_limiter: LogLimiter
     is_alone: bool
     heard: int = field(default=0, init=False)
     refused: int = field(default=0, init=False)
@@ -137,24 +143,24 @@ class Relay:
 
     # Lines
 
-    async def _follow(self, line: _Line, feed: EventFeed) -> None:
+    async def _follow(self, line: _Line, feed: EventSubscriber) -> None:
         with line.scope:
             while True:
                 try:
                     await self._listen(line, feed)
                 except Exception as error:  # noqa: BLE001  # whatever a driver raises means: not now
-                    self.feed_guard.failed(error)
+                    self.subscriber_breaker.failed(error)
                 finally:
                     line.is_up = False
                 await anyio.sleep(AGAIN_SECONDS)
 
-    async def _listen(self, line: _Line, feed: EventFeed) -> None:
+    async def _listen(self, line: _Line, feed: EventSubscriber) -> None:
         async with feed.listen(line.owner) as news:
             line.is_up = True
-            self.feed_guard.healed()
+            self.subscriber_breaker.healed()
             self._distrust(line)
             async for event in news:
-                if isinstance(event, Missed):
+                if isinstance(event, EventsMissed):
                     self._distrust(line)
                 else:
                     await self._hear(line.owner, event)
@@ -167,14 +173,14 @@ class Relay:
         progress = event.data
         if (event.owner, event.subject) != (owner, progress.upload_id):
             self.refused += 1
-            return self.complaints.say("an event came that is not what its channel is for")
+            return self.log_limiter.say("an event came that is not what its channel is for")
         self.heard += 1
         live = self.registry.find(owner, progress.upload_id)
         if live is not None and live.attempt >= progress.attempt:
             if live.sequence >= progress.sequence:
                 return None
             if is_final(progress.state):
-                await self.recheck.these([live])
+                await self.reconciler.these([live])
         return self._show(Update(owner, progress))
 
     def _show(self, update: Update) -> None:
@@ -195,7 +201,7 @@ class Relay:
         except StoreUnavailable:
             return
         except Exception as error:  # noqa: BLE001  # it is reported, and ends nothing else
-            self.complaints.say("following other workers failed", error)
+            self.log_limiter.say("following other workers failed", error)
 
     async def _read_doubtful(self) -> None:
         keys = self._doubtful()
@@ -225,7 +231,7 @@ class Relay:
 
     def _is_sound(self, owner: str) -> bool:
         line = self._lines.get(owner)
-        return line is not None and line.is_sound and not self.feed_guard.is_failing
+        return line is not None and line.is_sound and not self.subscriber_breaker.is_failing
 
     def _doubtful(self) -> Sequence[UploadKey]:
         """Return what is watched, not received here, and may be further on than is known."""
@@ -244,10 +250,10 @@ class Relay:
         return due
 
     async def _read(self, keys: Sequence[UploadKey]) -> None:
-        records = await self.store_guard.call(lambda: self.store.load(*keys))
+        records = await self.store_breaker.call(lambda: self.store.load(*keys))
         now = self.clock.monotonic()
         self._asked_at.update(((key.owner, key.upload_id), now) for key in keys)
-        async for progress, owner in paced(self._folded(records)):
+        async for progress, owner in yielding(self._folded(records)):
             self._show(Update(owner, progress))
 
     async def _read_all(self, owner: str) -> None:
@@ -266,7 +272,7 @@ class Relay:
             await checkpoint()
 
     async def _page(self, owner: str, since: float, cursor: str | None) -> RecordPage:
-        return await self.store_guard.call(
+        return await self.store_breaker.call(
             lambda: self.store.list(owner, ended_since=since, cursor=cursor)
         )
 

@@ -15,13 +15,13 @@ from upload_progress.identity import CapabilityIdentity, Identity
 
 __all__ = [
     "ANSWER",
-    "CancelPlea",
-    "Letter",
-    "Outcome",
-    "SocketPlea",
-    "TicketPlea",
-    "Vouched",
-    "Who",
+    "CancelRequest",
+    "RpcMessage",
+    "SocketReply",
+    "SocketRequest",
+    "TicketRequest",
+    "IdentityReply",
+    "IdentityReference",
     "pack",
     "read",
 ]
@@ -34,7 +34,7 @@ _packer: Final = msgspec.msgpack.Encoder()
 
 
 @frozen(slots=False)
-class Letter:
+class RpcMessage:
     """A command, or an answer.
 
     Attributes:
@@ -51,7 +51,7 @@ class Letter:
 
 
 @frozen(slots=False)
-class Who:
+class IdentityReference:
     """An identity on its way; only those of this library can be made again from it.
 
     Attributes:
@@ -63,14 +63,14 @@ class Who:
     expires_at: float | None = None
 
     @classmethod
-    def of(cls, identity: Identity) -> "Who":
+    def of(cls, identity: Identity) -> "IdentityReference":
         """Name *identity*."""
         kind = type(identity)
         return cls(f"{kind.__module__}.{kind.__qualname__}", identity.id, identity.expires_at)
 
     def is_the_same(self, identity: Identity) -> bool:
         """Tell whether *identity* is the same user; when it ends does not matter."""
-        other = Who.of(identity)
+        other = IdentityReference.of(identity)
         return (self.kind, self.id) == (other.kind, other.id)
 
     def identity(self) -> Identity | None:
@@ -83,7 +83,7 @@ class Who:
 
 
 @frozen(slots=False)
-class CancelPlea:
+class CancelRequest:
     """Cut the transfer of that upload, if you receive it."""
 
     owner: str
@@ -91,23 +91,23 @@ class CancelPlea:
 
 
 @frozen(slots=False)
-class SocketPlea:
+class SocketRequest:
     """Put an upload onto a socket of yours, or take it off; None takes all of them off."""
 
     client_id: str
-    who: Who
+    who: IdentityReference
     upload_id: str | None
 
 
 @frozen(slots=False)
-class TicketPlea:
+class TicketRequest:
     """Take back the ticket with that hash; or say whether who had it is still let in."""
 
     digest: bytes
 
 
 @frozen(slots=False)
-class Outcome:
+class SocketReply:
     """What came of a plea about a socket.
 
     Attributes:
@@ -122,10 +122,10 @@ class Outcome:
 
 
 @frozen(slots=False)
-class Vouched:
+class IdentityReply:
     """Who is let in; None for nobody any more."""
 
-    who: Who | None = None
+    who: IdentityReference | None = None
 
 
 def pack(value: object) -> bytes:

@@ -17,16 +17,16 @@ from upload_progress._fanout.update import Update
 from upload_progress._model.fold import as_of, fold
 from upload_progress._model.models import TransferRecord
 from upload_progress._model.state import is_waiting
-from upload_progress._runtime.circuit_breaker import Backend
-from upload_progress._runtime.log_limiter import Complaints
-from upload_progress._runtime.yielding import paced
+from upload_progress._runtime.circuit_breaker import CircuitBreaker
+from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress._runtime.yielding import yielding
 from upload_progress._tracking.flusher import Flusher
 from upload_progress._tracking.ticker import PORTION
 from upload_progress.exceptions import StoreUnavailable
 from upload_progress.interfaces import Clock, SessionStore
 
 __all__ = [
-    "Keeper",
+    "Reaper",
     "LEASE_SECONDS",
     "PORTIONS",
     "RENEW_SECONDS",
@@ -45,23 +45,23 @@ async def _ignore() -> None:
 
 
 @define(eq=False, repr=False)
-class Keeper:
+class Reaper:
     """Renews this worker's lease, and ends what nobody else will end.
 
     Attributes:
         swept: Uploads that were ended because they expired or lost their worker.
-        on_lapse: Called when the lease had run out: others may have ended what lives here.
+        on_lease_lost: Called when the lease had run out: others may have ended what lives here.
     """
 
     clock: Clock
     store: SessionStore
-    guard: Backend
+    breaker: CircuitBreaker
     flusher: Flusher
     mount_path: str
     worker: Callable[[], str]
-    complaints: Complaints
-    swept: int = field(default=0, init=False)
-    on_lapse: Callable[[], Awaitable[None]] = field(default=_ignore, init=False)
+    log_limiter: LogLimiter
+    reaped: int = field(default=0, init=False)
+    on_lease_lost: Callable[[], Awaitable[None]] = field(default=_ignore, init=False)
     _suspect_until: float = field(default=0.0, init=False)
     _renewed_at: float | None = field(default=None, init=False)
     _kept_at: float | None = field(default=None, init=False)
@@ -86,7 +86,7 @@ class Keeper:
             await self._tell()
             await self._renew()
             if self.clock.monotonic() < self._suspect_until:
-                await self.on_lapse()
+                await self.on_lease_lost()
             for _ in range(PORTIONS):
                 if await self._sweep() < PORTION:
                     return
@@ -94,21 +94,21 @@ class Keeper:
         except StoreUnavailable:
             return
         except Exception as error:  # noqa: BLE001  # it is reported, and ends nothing else
-            self.complaints.say("a sweep failed", error)
+            self.log_limiter.say("a sweep failed", error)
 
     async def _renew(self) -> None:
         now = self.clock.monotonic()
         if self._renewed_at is not None and now - self._renewed_at < RENEW_SECONDS:
             return
         worker = self.worker()
-        await self.guard.call(lambda: self.store.renew(worker, seconds=LEASE_SECONDS))
+        await self.breaker.call(lambda: self.store.renew(worker, seconds=LEASE_SECONDS))
         if self._renewed_at is not None and now - self._renewed_at >= LEASE_SECONDS:
             # Who took it for dead may be about to write.
             self._suspect_until = now + SUSPECT_SECONDS
         self._renewed_at = now
 
     async def _sweep(self) -> int:
-        overdue = await self.guard.call(lambda: self.store.overdue(limit=PORTION))
+        overdue = await self.breaker.call(lambda: self.store.overdue(limit=PORTION))
         now, worker = self.clock.time(), self.worker()
         lost = [record for record in overdue if record.worker != worker or is_waiting(record.state)]
         if len(lost) < len(overdue):
@@ -116,24 +116,24 @@ class Keeper:
             self._renewed_at = None
             await self._renew()
         if lost:
-            ends = [_end_of(as_of(record, now), now) async for record in paced(lost)]
+            ends = [_end_of(as_of(record, now), now) async for record in yielding(lost)]
             # A store that does not answer may have taken them all the same.
             self._untold = ends
-            await self.guard.call(lambda: self.store.save(ends))
-            self.swept += len(ends)
+            await self.breaker.call(lambda: self.store.save(ends))
+            self.reaped += len(ends)
             await self._tell()
         return len(overdue)
 
     async def _tell(self) -> None:
         """Tell of those that the store has taken, and that somebody wants to hear of."""
         keys = sorted({end.key for end in self._untold if self.flusher.is_heard(end.owner)})
-        known = await self.guard.call(lambda: self.store.load(*keys)) if keys else []
+        known = await self.breaker.call(lambda: self.store.load(*keys)) if keys else []
         ends = set(map(_version, self._untold))
         taken = {record.key for record in known if _version(record) in ends}
         self._untold = ()
         records = sorted((each for each in known if each.key in taken), key=lambda each: each.key)
         by_key = groupby(records, lambda record: record.key)
-        async for key, group in paced(by_key):
+        async for key, group in yielding(by_key):
             progress = fold(group, now=self.clock.time(), mount_path=self.mount_path)
             assert progress is not None  # noqa: S101  # no group is empty
             self.flusher.post(Update(key.owner, progress))

@@ -15,7 +15,7 @@ from attrs import define
 from upload_progress._model.fold import newest
 from upload_progress._model.models import ErrorCode, TransferRecord, UploadKey
 from upload_progress._model.state import is_final
-from upload_progress._runtime.circuit_breaker import Backend
+from upload_progress._runtime.circuit_breaker import CircuitBreaker
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.exceptions import StoreUnavailable
 from upload_progress.interfaces import SessionStore
@@ -23,7 +23,7 @@ from upload_progress.interfaces import SessionStore
 __all__ = [
     "EVERY_SECONDS",
     "PORTION",
-    "Recheck",
+    "Reconciler",
 ]
 
 EVERY_SECONDS: Final = 15.0
@@ -31,7 +31,7 @@ PORTION: Final = 500
 
 
 @define(eq=False, repr=False)
-class Recheck:
+class Reconciler:
     """Ends here what has ended elsewhere.
 
     Attributes:
@@ -39,7 +39,7 @@ class Recheck:
     """
 
     store: SessionStore
-    guard: Backend
+    breaker: CircuitBreaker
     live: Callable[[], Iterable[LiveUpload]]
     is_alone: bool
 
@@ -68,14 +68,14 @@ class Recheck:
 
     async def _records_of(self, keys: Sequence[UploadKey]) -> dict[UploadKey, list[TransferRecord]]:
         known: dict[UploadKey, list[TransferRecord]] = {}
-        for record in await self.guard.call(lambda: self.store.load(*keys)):
+        for record in await self.breaker.call(lambda: self.store.load(*keys)):
             known.setdefault(record.key, []).append(record)
         return known
 
 
 def _compare(upload: LiveUpload, records: Sequence[TransferRecord]) -> None:
     """End *upload*, if the store says that it has ended, or that another attempt has begun."""
-    if upload.is_ended or not upload.is_settled:
+    if upload.is_ended or not upload.has_prior_state:
         return None
     for record in records:
         if record.attempt > upload.attempt:

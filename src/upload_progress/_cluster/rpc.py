@@ -1,4 +1,4 @@
-"""Asking other workers, and answering them.
+"""UploadAuthentication other workers, and answering them.
 
 Each worker has a box, named after it. A letter asks for something that only that worker can do:
 cut a transfer that it receives, speak on a socket that it holds. The answer comes within a
@@ -13,23 +13,23 @@ import anyio
 from anyio.abc import TaskGroup
 from attrs import define, field
 
-from upload_progress._cluster.messages import ANSWER, Letter, pack, read
-from upload_progress._runtime.circuit_breaker import Backend
-from upload_progress._runtime.log_limiter import Complaints
+from upload_progress._cluster.messages import ANSWER, RpcMessage, pack, read
+from upload_progress._runtime.circuit_breaker import CircuitBreaker
+from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress.exceptions import InvalidValue, StoreUnavailable
-from upload_progress.interfaces import Missed, Post
+from upload_progress.interfaces import EventsMissed, MessageTransport
 
 __all__ = [
     "AGAIN_SECONDS",
     "ANSWER_SECONDS",
-    "Correspondence",
+    "RpcEndpoint",
     "Handler",
-    "MOST_ASKED",
+    "MAX_PENDING",
 ]
 
 ANSWER_SECONDS: Final = 1.0
 AGAIN_SECONDS: Final = 1.0
-MOST_ASKED: Final = 1000
+MAX_PENDING: Final = 1000
 """Questions that wait for an answer, and letters that are being answered."""
 
 Handler = Callable[[bytes], Awaitable[bytes | None]]
@@ -47,7 +47,7 @@ class _Question:
 
 
 @define(eq=False, repr=False)
-class Correspondence:
+class RpcEndpoint:
     """The letters of one worker.
 
     Attributes:
@@ -55,10 +55,10 @@ class Correspondence:
         spoiled: Letters that nobody could read, or that came in too large a number.
     """
 
-    post: Post | None
-    guard: Backend
+    post: MessageTransport | None
+    breaker: CircuitBreaker
     worker: Callable[[], str]
-    complaints: Complaints
+    log_limiter: LogLimiter
     on_missed: Callable[[], Awaitable[None]] = field(default=_ignore, init=False)
     spoiled: int = field(default=0, init=False)
     _handlers: dict[str, list[Handler]] = field(factory=dict, init=False)
@@ -74,14 +74,14 @@ class Correspondence:
     async def ask(self, worker: str, kind: str, body: object) -> bytes | None:
         """Return what another worker answers; None when it does not, or has nothing to say."""
         post = self.post
-        if post is None or worker == self.worker() or len(self._asked) >= MOST_ASKED:
+        if post is None or worker == self.worker() or len(self._asked) >= MAX_PENDING:
             return None
-        letter = Letter(kind, secrets.token_urlsafe(12), self.worker(), pack(body))
+        letter = RpcMessage(kind, secrets.token_urlsafe(12), self.worker(), pack(body))
         question = self._asked[letter.id] = _Question()
         try:
             with anyio.move_on_after(ANSWER_SECONDS):
                 await self._open()
-                await self.guard.call(lambda: post.send(worker, pack(letter)))
+                await self.breaker.call(lambda: post.send(worker, pack(letter)))
                 await question.answered.wait()
         except StoreUnavailable:
             return None
@@ -101,13 +101,13 @@ class Correspondence:
             try:
                 await self._empty(self.post)
             except Exception as error:  # noqa: BLE001  # whatever a driver raises means: not now
-                self.guard.failed(error)
+                self.breaker.failed(error)
             await anyio.sleep(AGAIN_SECONDS)
 
-    async def _empty(self, post: Post) -> None:
+    async def _empty(self, post: MessageTransport) -> None:
         async with anyio.create_task_group() as tasks, post.letters(self.worker()) as box:
             self._is_open = True
-            self.guard.healed()
+            self.breaker.healed()
             if self._opened is not None:
                 self._opened.set()
                 self._opened = None
@@ -118,21 +118,21 @@ class Correspondence:
                 self._is_open = False
             tasks.cancel_scope.cancel()
 
-    async def _take(self, box: AsyncIterator[bytes | Missed], tasks: TaskGroup) -> None:
+    async def _take(self, box: AsyncIterator[bytes | EventsMissed], tasks: TaskGroup) -> None:
         async for letter in box:
-            if isinstance(letter, Missed):
+            if isinstance(letter, EventsMissed):
                 tasks.start_soon(self._alone, self.on_missed)
-            elif self._answering >= MOST_ASKED:
+            elif self._answering >= MAX_PENDING:
                 self.spoiled += 1
             else:
                 self._open_letter(letter, tasks)
 
     def _open_letter(self, data: bytes, tasks: TaskGroup) -> None:
         try:
-            letter = read(data, Letter)
+            letter = read(data, RpcMessage)
         except InvalidValue as error:
             self.spoiled += 1
-            self.complaints.say("a letter to this worker could not be read", error)
+            self.log_limiter.say("a letter to this worker could not be read", error)
             return
         if letter.kind == ANSWER:
             self._hear(letter)
@@ -140,19 +140,19 @@ class Correspondence:
             self._answering += 1
             tasks.start_soon(self._alone, lambda: self._answer(letter))
 
-    def _hear(self, answer: Letter) -> None:
+    def _hear(self, answer: RpcMessage) -> None:
         question = self._asked.get(answer.id)
         if question is not None:
             question.answer = answer.body
             question.answered.set()
 
-    async def _answer(self, letter: Letter) -> None:
+    async def _answer(self, letter: RpcMessage) -> None:
         try:
             body = b""
             for handler in self._handlers.get(letter.kind, ()):
                 body = body or await handler(letter.body) or b""
-            answer = pack(Letter(ANSWER, letter.id, body=body))
-            await self.guard.call(lambda: self._send(letter.reply_to, answer))
+            answer = pack(RpcMessage(ANSWER, letter.id, body=body))
+            await self.breaker.call(lambda: self._send(letter.reply_to, answer))
         finally:
             self._answering -= 1
 
@@ -167,4 +167,4 @@ class Correspondence:
         except StoreUnavailable:
             return
         except Exception as error:  # noqa: BLE001  # it is reported, and ends nothing else
-            self.complaints.say("answering another worker failed", error)
+            self.log_limiter.say("answering another worker failed", error)

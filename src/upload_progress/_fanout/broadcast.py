@@ -18,7 +18,7 @@ from attrs import define, field
 from upload_progress._fanout.update import Update
 
 __all__ = [
-    "Courier",
+    "Broadcaster",
     "PORTION",
     "Recipient",
 ]
@@ -54,7 +54,7 @@ class _Tour:
 
 
 @define(eq=False, repr=False)
-class Courier:
+class Broadcaster:
     """Brings news to recipients. Where it cannot be employed, they are woken.
 
     Attributes:

@@ -10,8 +10,8 @@ from typing import Final
 
 from attrs import define, field
 
-from upload_progress._fanout.broadcast import Courier
-from upload_progress._fanout.subscription import Topic, Watcher
+from upload_progress._fanout.broadcast import Broadcaster
+from upload_progress._fanout.subscription import Subscription, Topic
 from upload_progress._fanout.update import Update
 from upload_progress._runtime.timing_wheel import TimingWheel
 
@@ -19,7 +19,7 @@ __all__ = [
     "HEARTBEAT_SECONDS",
     "Hub",
     "Topic",
-    "Watcher",
+    "Subscription",
 ]
 
 HEARTBEAT_SECONDS: Final = 15.0
@@ -37,18 +37,20 @@ class Hub:
         on_watched: Told of each owner who has got a first watcher.
     """
 
-    _by_owner: dict[str, dict[Watcher, None]] = field(factory=dict, init=False)
-    _watchers: dict[Watcher, None] = field(factory=dict, init=False)
-    _beats: TimingWheel[Watcher] = field(factory=lambda: TimingWheel(0.5), init=False)
+    _by_owner: dict[str, dict[Subscription, None]] = field(factory=dict, init=False)
+    _watchers: dict[Subscription, None] = field(factory=dict, init=False)
+    _beats: TimingWheel[Subscription] = field(factory=lambda: TimingWheel(0.5), init=False)
     delivered: int = field(default=0, init=False)
     on_watched: Callable[[str], None] = field(default=_tell_nobody, init=False)
-    courier: Courier = field(init=False)
+    broadcaster: Broadcaster = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         """Employ a courier, who can do nothing before there is a background."""
-        self.courier = Courier(self._recipients)
+        self.broadcaster = Broadcaster(self._recipients)
 
-    def watcher(self, *, now: float, capacity: int = 1000, most_waiting: int = 4000) -> Watcher:
+    def watcher(
+        self, *, now: float, capacity: int = 1000, most_waiting: int = 4000
+    ) -> Subscription:
         """Return a new watcher that follows nothing yet. Close it.
 
         Args:
@@ -56,26 +58,26 @@ class Hub:
             capacity: How many uploads and groups it may follow by name.
             most_waiting: A watcher that leaves more snapshots untaken is closed.
         """
-        watcher = Watcher(self, capacity, most_waiting)
+        watcher = Subscription(self, capacity, most_waiting)
         self._watchers[watcher] = None
         self._beats.add(watcher, now + HEARTBEAT_SECONDS)
         return watcher
 
-    def join(self, owner: str, watcher: Watcher) -> None:
+    def join(self, owner: str, watcher: Subscription) -> None:
         """Deliver the updates of *owner* to *watcher*, too."""
         is_first = owner not in self._by_owner
         self._by_owner.setdefault(owner, {})[watcher] = None
         if is_first:
             self.on_watched(owner)
 
-    def part(self, owner: str, watcher: Watcher) -> None:
+    def part(self, owner: str, watcher: Subscription) -> None:
         """Deliver nothing more of *owner* to *watcher*."""
         watchers = self._by_owner.get(owner, {})
         watchers.pop(watcher, None)
         if not watchers:
             self._by_owner.pop(owner, None)
 
-    def forget(self, watcher: Watcher) -> None:
+    def forget(self, watcher: Subscription) -> None:
         """Remove a closed watcher."""
         self._watchers.pop(watcher, None)
 
@@ -98,14 +100,14 @@ class Hub:
     def deliver(self, update: Update) -> None:
         """Bring *update* to whoever follows its upload."""
         if any(watcher.express for watcher in self._by_owner.get(update.owner, ())):
-            self.courier.add(update)
+            self.broadcaster.add(update)
         else:
             for watcher, _ in self._recipients(update.owner, [update]):
                 watcher.offer(update)
 
     def _recipients(
         self, owner: str, updates: list[Update]
-    ) -> Iterator[tuple[Watcher, list[Update]]]:
+    ) -> Iterator[tuple[Subscription, list[Update]]]:
         """Go through the watchers of *owner*, and what each wants of *updates*."""
         for watcher in list(self._by_owner.get(owner, ())):
             wanted = watcher.wanted(owner, updates)
@@ -125,7 +127,7 @@ class Hub:
 
     def close(self) -> None:
         """End every watcher: the server stops."""
-        self.courier.hand_over()
+        self.broadcaster.hand_over()
         for watcher in list(self._watchers):
             watcher.close()
 

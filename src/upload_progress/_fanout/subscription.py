@@ -6,13 +6,13 @@ from typing import Protocol
 import anyio
 from attrs import define, field
 
-from upload_progress._fanout.update import Mark, Update
+from upload_progress._fanout.update import SnapshotVersion, Update
 from upload_progress.exceptions import QuotaExceeded
 
 __all__ = [
     "Host",
     "Topic",
-    "Watcher",
+    "Subscription",
 ]
 
 Topic = tuple[str, str]
@@ -22,18 +22,18 @@ Topic = tuple[str, str]
 class Host(Protocol):
     """Where a watcher is known: the hub."""
 
-    def join(self, owner: str, watcher: "Watcher") -> None:
+    def join(self, owner: str, watcher: "Subscription") -> None:
         """Deliver the updates of *owner* to *watcher*, too."""
 
-    def part(self, owner: str, watcher: "Watcher") -> None:
+    def part(self, owner: str, watcher: "Subscription") -> None:
         """Deliver nothing more of *owner* to *watcher*."""
 
-    def forget(self, watcher: "Watcher") -> None:
+    def forget(self, watcher: "Subscription") -> None:
         """Remove a closed watcher."""
 
 
 @define(eq=False, repr=False)
-class Watcher:
+class Subscription:
     """Follows any number of uploads, groups, or everything of an owner.
 
     Attributes:
@@ -51,7 +51,7 @@ class Watcher:
     _groups: set[Topic] = field(factory=set, init=False)
     _owners: set[str] = field(factory=set, init=False)
     _slots: dict[Topic, Update] = field(factory=dict, init=False)
-    _seen: dict[Topic, Mark] = field(factory=dict, init=False)
+    _seen: dict[Topic, SnapshotVersion] = field(factory=dict, init=False)
     _woken: anyio.Event | None = field(default=None, init=False)
     _is_nudged: bool = field(default=False, init=False)
     _readers: int = field(default=0, init=False)

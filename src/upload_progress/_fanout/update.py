@@ -14,13 +14,13 @@ from upload_progress._model.models import UploadProgress
 from upload_progress._model.state import is_final
 
 __all__ = [
-    "Mark",
+    "SnapshotVersion",
     "Update",
 ]
 
 
 @frozen
-class Mark:
+class SnapshotVersion:
     """Of a snapshot, what decides whether another one is news."""
 
     sequence: int
@@ -28,7 +28,7 @@ class Mark:
     received_bytes: int
     is_end: bool
 
-    def is_before(self, other: "Mark") -> bool:
+    def is_before(self, other: "SnapshotVersion") -> bool:
         """Tell whether *other* is news: events may come twice, late, or from a stranger.
 
         Nothing follows an end but the next attempt, and bytes never fall, unless it ends.
@@ -51,7 +51,7 @@ class Update:
     owner: str
     progress: UploadProgress
     topic: tuple[str, str] = field(init=False)
-    _mark: Mark | None = field(default=None, init=False)
+    _mark: SnapshotVersion | None = field(default=None, init=False)
     _json: bytes | None = field(default=None, init=False)
     _websocket_text: str | None = field(default=None, init=False)
     _sse: bytes | None = field(default=None, init=False)
@@ -61,11 +61,11 @@ class Update:
         self.topic = (self.owner, self.progress.upload_id)
 
     @property
-    def mark(self) -> Mark:
+    def mark(self) -> SnapshotVersion:
         """What a watcher remembers of the snapshot that it was shown last."""
         if self._mark is None:
             shown = self.progress
-            self._mark = Mark(
+            self._mark = SnapshotVersion(
                 shown.sequence, shown.attempt, shown.bytes_transferred, is_final(shown.state)
             )
         return self._mark

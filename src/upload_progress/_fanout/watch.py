@@ -5,7 +5,7 @@ from typing import Self
 
 from attrs import define, field
 
-from upload_progress._fanout.subscription import Watcher
+from upload_progress._fanout.subscription import Subscription
 from upload_progress._fanout.update import Update
 from upload_progress._model.models import UploadKey, UploadProgress
 from upload_progress._model.state import is_final
@@ -24,10 +24,10 @@ class Watch(AsyncIterator[UploadProgress]):
     """
 
     _key: UploadKey
-    _open: Callable[[], Watcher]
+    _open: Callable[[], Subscription]
     _current: Callable[[UploadKey], Awaitable[UploadProgress]]
-    _wait: Callable[[Watcher], Awaitable[list[Update]]]
-    _watcher: Watcher | None = field(default=None, init=False)
+    _wait: Callable[[Subscription], Awaitable[list[Update]]]
+    _watcher: Subscription | None = field(default=None, init=False)
     _is_ended: bool = field(default=False, init=False)
 
     async def __aenter__(self) -> Self:

@@ -10,13 +10,13 @@ from typing import Final
 from attrs import define, field
 
 from upload_progress._model.models import Arrival
-from upload_progress._model.rate import Estimate
+from upload_progress._model.rate import RateEstimate
 
 __all__ = [
     "GULP_BYTES",
     "GULP_BYTES_PER_SECOND",
     "LOOK_SECONDS",
-    "Pulse",
+    "Activity",
     "STREAM_SECONDS",
     "WAITED_SECONDS",
     "judge_arrival",
@@ -27,7 +27,7 @@ LOOK_SECONDS: Final = 1.0
 
 
 @define
-class Pulse:
+class Activity:
     """Follows one transfer while its bytes come.
 
     Attributes:
@@ -48,12 +48,12 @@ class Pulse:
     is_stalled: bool = False
     looks: int = 0
     waits: int = 0
-    estimate: Estimate = field(init=False)
+    estimate: RateEstimate = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         """Start the clockwork at the beginning."""
         self.changed_at = self.began_at
-        self.estimate = Estimate(self.began_at, self.seen_bytes)
+        self.estimate = RateEstimate(self.began_at, self.seen_bytes)
 
     def look(
         self,
@@ -74,7 +74,7 @@ class Pulse:
         else:
             self.is_stalled = now - self.changed_at >= stall_after_seconds
         if was_stalled and not self.is_stalled:
-            self.estimate = Estimate(now, received_bytes)
+            self.estimate = RateEstimate(now, received_bytes)
         self.estimate = self.estimate.observe(now, received_bytes)
         return was_stalled is not self.is_stalled
 

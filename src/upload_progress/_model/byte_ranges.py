@@ -7,7 +7,7 @@ that order, duplicates, overlaps and the number of writers change nothing in the
 
 from collections.abc import Iterable
 
-from upload_progress._model.models import Span
+from upload_progress._model.models import ByteRange
 
 __all__ = [
     "covered",
@@ -27,9 +27,9 @@ _TOLD = "="
 _UNNUMBERED = (".", _MARK, _TOLD)
 
 
-def merged(spans: Iterable[Span]) -> tuple[Span, ...]:
+def merged(spans: Iterable[ByteRange]) -> tuple[ByteRange, ...]:
     """Return the union of *spans*, in order, with those joined that touch."""
-    union: list[Span] = []
+    union: list[ByteRange] = []
     for part, start, stop, is_whole in sorted(spans):
         if union and union[-1][0] == part and start <= union[-1][2]:
             _, first, last, was_whole = union[-1]
@@ -39,47 +39,47 @@ def merged(spans: Iterable[Span]) -> tuple[Span, ...]:
     return tuple(union)
 
 
-def covered(spans: Iterable[Span]) -> int:
+def covered(spans: Iterable[ByteRange]) -> int:
     """Return how many bytes *spans* cover together."""
     return sum(stop - start for _, start, stop, _ in merged(spans))
 
 
-def end_of(spans: Iterable[Span], part: str = "") -> int:
+def end_of(spans: Iterable[ByteRange], part: str = "") -> int:
     """Return how far *part* reaches from its start without a gap."""
     return next((span[2] for span in merged(spans) if span[:2] == (part, 0)), 0)
 
 
-def whole_parts(spans: Iterable[Span]) -> int:
+def whole_parts(spans: Iterable[ByteRange]) -> int:
     """Return how many numbered parts the server has taken."""
     return len({part for part, _, _, is_whole in numbered(spans) if is_whole})
 
 
-def numbered(spans: Iterable[Span]) -> list[Span]:
+def numbered(spans: Iterable[ByteRange]) -> list[ByteRange]:
     """Return those of *spans* that are of parts which their protocol numbers."""
     return [span for span in spans if span[0] and not span[0].startswith(_UNNUMBERED)]
 
 
-def end_mark(part: str, length: int) -> Span:
+def end_mark(part: str, length: int) -> ByteRange:
     """Return what tells how long *part* will be: a span without bytes, at its end."""
     return (_MARK + part, length, length, False)
 
 
-def told(part: str, stop: int) -> Span:
+def told(part: str, stop: int) -> ByteRange:
     """Return what tells that the server has *part* up to *stop*, whoever received that."""
     return (_TOLD + part, 0, stop, True)
 
 
-def known(spans: Iterable[Span]) -> list[Span]:
+def known(spans: Iterable[ByteRange]) -> list[ByteRange]:
     """Return what is there by *spans*, received or told."""
     return [(span[0].removeprefix(_TOLD), *span[1:]) for span in spans]
 
 
-def received(spans: Iterable[Span]) -> list[Span]:
+def received(spans: Iterable[ByteRange]) -> list[ByteRange]:
     """Return those of *spans* that were received."""
     return [span for span in spans if not span[0].startswith(_TOLD)]
 
 
-def declared(spans: Iterable[Span]) -> int | None:
+def declared(spans: Iterable[ByteRange]) -> int | None:
     """Return how long the parts will be together whose ends are marked; None without any."""
     ends = [stop for part, _, stop, _ in merged(spans) if part.startswith(_MARK)]
     return sum(ends) if ends else None

@@ -22,7 +22,7 @@ __all__ = [
     "Metadata",
     "Parts",
     "RESERVED_IDS",
-    "Span",
+    "ByteRange",
     "Stage",
     "TransferRecord",
     "UploadError",
@@ -39,7 +39,7 @@ __all__ = [
 
 Metadata = Mapping[str, object]
 
-Span = tuple[str, int, int, bool]
+ByteRange = tuple[str, int, int, bool]
 """Of an upload in many requests: a part's name, first byte, end, and whether it was taken."""
 
 RESERVED_IDS: Final = frozenset(
@@ -210,7 +210,7 @@ class TransferRecord:
     worker: str | None = None
     lease_until: float | None = None
     protocol: str | None = None
-    spans: tuple[Span, ...] = ()
+    spans: tuple[ByteRange, ...] = ()
     confirmed_bytes: int = 0
 
     @property

@@ -11,7 +11,7 @@ from typing import Final
 from attrs import frozen
 
 __all__ = [
-    "Estimate",
+    "RateEstimate",
     "HALF_LIFE_SECONDS",
     "MINIMUM_SECONDS",
     "eta_seconds",
@@ -22,7 +22,7 @@ MINIMUM_SECONDS: Final = 2.0
 
 
 @frozen
-class Estimate:
+class RateEstimate:
     """A smoothed rate. Immutable: looking ahead with ``observe`` changes nothing.
 
     Attributes:
@@ -37,14 +37,14 @@ class Estimate:
     weighted_rate: float = 0.0
     span_seconds: float = 0.0
 
-    def observe(self, now_seconds: float, total_bytes: int) -> "Estimate":
+    def observe(self, now_seconds: float, total_bytes: int) -> "RateEstimate":
         """Return the estimate after *total_bytes* have come by *now_seconds*."""
         elapsed = now_seconds - self.at_seconds
         if elapsed <= 0:
             return self
         keep = 0.5 ** (elapsed / HALF_LIFE_SECONDS)
         rate = (total_bytes - self.at_bytes) / elapsed
-        return Estimate(
+        return RateEstimate(
             at_seconds=now_seconds,
             at_bytes=total_bytes,
             weighted_rate=keep * self.weighted_rate + (1 - keep) * rate,

@@ -17,7 +17,7 @@ from upload_progress.exceptions import StoreUnavailable, UploadProgressError
 from upload_progress.interfaces import Clock
 
 __all__ = [
-    "Backend",
+    "CircuitBreaker",
     "CALL_SECONDS",
     "FIRST_REST_SECONDS",
     "LOG_EVERY_SECONDS",
@@ -35,8 +35,8 @@ logger: Final[logging.Logger] = logging.getLogger("upload_progress")
 
 
 @define
-class Backend:
-    """Guards the calls to one backend.
+class CircuitBreaker:
+    """CircuitBreakers the calls to one backend.
 
     Attributes:
         name: What it is called in the log.
@@ -84,7 +84,7 @@ class Backend:
         self.healed()
         return answer
 
-    def rouse(self) -> None:
+    def reset(self) -> None:
         """Let it be asked at once: there will be no later."""
         self._retry_at = 0.0
 

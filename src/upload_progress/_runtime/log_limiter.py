@@ -8,7 +8,7 @@ from attrs import define, field
 from upload_progress.interfaces import Clock
 
 __all__ = [
-    "Complaints",
+    "LogLimiter",
     "EVERY_SECONDS",
 ]
 
@@ -18,7 +18,7 @@ logger: Final[logging.Logger] = logging.getLogger("upload_progress")
 
 
 @define(eq=False, repr=False)
-class Complaints:
+class LogLimiter:
     """Logs a warning of each kind at most every half minute; counts them all."""
 
     clock: Clock

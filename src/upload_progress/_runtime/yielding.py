@@ -6,19 +6,19 @@ from typing import Final, TypeVar
 from anyio.lowlevel import checkpoint
 
 __all__ = [
-    "STRETCH",
-    "paced",
+    "YIELD_EVERY",
+    "yielding",
 ]
 
 T = TypeVar("T")
 
-STRETCH: Final = 16
+YIELD_EVERY: Final = 16
 """How many things are done in a row: at 50 µs each, less than a millisecond."""
 
 
-async def paced(items: Iterable[T]) -> AsyncIterator[T]:
+async def yielding(items: Iterable[T]) -> AsyncIterator[T]:
     """Go through *items*, and let others run after every few of them."""
     for number, item in enumerate(items, start=1):
         yield item
-        if number % STRETCH == 0:
+        if number % YIELD_EVERY == 0:
             await checkpoint()

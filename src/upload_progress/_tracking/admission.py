@@ -10,24 +10,24 @@ from attrs import define, field
 from upload_progress._model.models import UploadKey, is_upload_id, new_transfer_id, new_upload_id
 from upload_progress._model.validation import Described, described
 from upload_progress._tracking.live_upload import LiveUpload, Terms
-from upload_progress._tracking.multi_request_upload import AssembledUpload
+from upload_progress._tracking.multi_request_upload import MultiRequestUpload
 from upload_progress._tracking.registry import Bindings, Registry
 from upload_progress.config import Limits
 from upload_progress.exceptions import InvalidValue, QuotaExceeded, UploadCancelled
 from upload_progress.identity import Identity
 from upload_progress.interfaces import Clock
-from upload_progress.protocols import Piece, id_of
+from upload_progress.protocols import TransferHead, upload_id_for
 from upload_progress.throttling import Meter
 from upload_progress.upload import Upload
 
 __all__ = [
-    "Reception",
+    "Admission",
     "Terms",
 ]
 
 
 @define(eq=False, repr=False)
-class Reception:
+class Admission:
     """The ``Desk`` of a tracker's live uploads.
 
     Attributes:
@@ -42,7 +42,7 @@ class Reception:
     terms: Terms
     due: Callable[[LiveUpload], None] = field(kw_only=True)
     watch: Callable[[LiveUpload], None] = field(kw_only=True)
-    breathe: Callable[[], Awaitable[None]] = field(kw_only=True)
+    run_once: Callable[[], Awaitable[None]] = field(kw_only=True)
     untracked: int = field(default=0, init=False)
     _bindings: Bindings = field(factory=Bindings, init=False)
 
@@ -89,7 +89,7 @@ class Reception:
             meter=Meter(self.terms.policy, fit["total_bytes"]),
             desk=self,
             worker=self.terms.worker,
-            is_settled=not is_theirs,
+            has_prior_state=not is_theirs,
             is_proxied=is_proxied,
             filename=fit["filename"],
             content_type=fit["content_type"],
@@ -98,9 +98,14 @@ class Reception:
             created_at=self.clock.time(),
         )
 
-    def open_piece(
-        self, piece: Piece, *, claimed_id: str | None, is_proxied: bool, **said: Unpack[Described]
-    ) -> AssembledUpload:
+    def open_transfer(
+        self,
+        transfer_head: TransferHead,
+        *,
+        claimed_id: str | None,
+        is_proxied: bool,
+        **said: Unpack[Described],
+    ) -> MultiRequestUpload:
         """Return the upload of which a request carries *piece*; ``admit`` may give it to another.
 
         Raises:
@@ -108,22 +113,26 @@ class Reception:
         """
         fit = described("open", self.limits.metadata_bytes, said)
         is_claimed = claimed_id is not None and is_upload_id(claimed_id)
-        address = None if piece.resource is None else id_of(piece, piece.resource)
+        address = (
+            None
+            if transfer_head.resource is None
+            else upload_id_for(transfer_head, transfer_head.resource)
+        )
         own_id = claimed_id if is_claimed else address
-        is_part = is_claimed and piece.partial_bytes is not None
-        return AssembledUpload(
+        is_part = is_claimed and transfer_head.partial_bytes is not None
+        return MultiRequestUpload(
             upload_id=own_id or new_upload_id(),
             transfer_id=self.terms.worker,
             meter=Meter(self.terms.policy, None if is_part else fit["total_bytes"]),
             desk=self,
             worker=self.terms.worker,
-            is_settled=own_id is None,
+            has_prior_state=own_id is None,
             is_proxied=is_proxied,
             filename=fit["filename"],
             content_type=fit["content_type"],
             group=fit["group"],
             created_at=self.clock.time(),
-            piece=piece,
+            transfer_head=transfer_head,
             address=address,
             is_claimed=is_claimed,
         )
@@ -136,7 +145,7 @@ class Reception:
         """Let *owner*'s requests to the resource with the id *address* belong to an upload."""
         self._bindings.remember(owner, address, upload_id)
 
-    def _join(self, upload: AssembledUpload, identity: Identity) -> bool:
+    def _join(self, upload: MultiRequestUpload, identity: Identity) -> bool:
         """Give *upload* to the one that it belongs to, if that is received here already."""
         owner = identity.owner_of(upload.upload_id)
         if upload.address is not None and not upload.is_claimed:
@@ -144,7 +153,7 @@ class Reception:
         elif upload.address is not None:
             self.remember(owner, upload.address, upload.upload_id)
         host = self.registry.find(owner, upload.upload_id)
-        if not isinstance(host, AssembledUpload) or not host.takes(upload):
+        if not isinstance(host, MultiRequestUpload) or not host.takes(upload):
             return False
         host.adopt(upload)
         return True
@@ -155,7 +164,7 @@ class Reception:
         Returns:
             Whether there was room; without, it is received untracked.
         """
-        if isinstance(upload, AssembledUpload) and self._join(upload, identity):
+        if isinstance(upload, MultiRequestUpload) and self._join(upload, identity):
             return True
         upload_id, owner = upload.upload_id, identity.owner_of(upload.upload_id)
         if not identity.accepts(upload_id) or self.registry.is_receiving(owner, upload_id):
@@ -163,13 +172,13 @@ class Reception:
                 return False
             upload_id = new_upload_id()
             owner = identity.owner_of(upload_id)
-            upload.is_settled = True
+            upload.has_prior_state = True
         if not self.registry.has_room(owner):
             self.untracked += 1
             return False
         before = self.registry.find(owner, upload_id)
         if before is not None:
-            upload.succeed(before)
+            upload.start_after(before)
         upload.upload_id, upload.owner, upload.is_tracked = upload_id, owner, True
         self.registry.add(UploadKey(owner, upload_id), upload)
         self.watch(upload)
@@ -209,4 +218,4 @@ class Reception:
             live.answered(None)
         finally:
             live.on_cut = None
-            await self.breathe()
+            await self.run_once()

@@ -18,17 +18,17 @@ from upload_progress._fanout.hub import Hub
 from upload_progress._fanout.update import Update
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress._model.state import is_final
-from upload_progress._runtime.circuit_breaker import Backend
-from upload_progress._runtime.log_limiter import Complaints
-from upload_progress._runtime.yielding import paced
+from upload_progress._runtime.circuit_breaker import CircuitBreaker
+from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress._runtime.yielding import yielding
 from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress._tracking.multi_request_upload import AssembledUpload
+from upload_progress._tracking.multi_request_upload import MultiRequestUpload
 from upload_progress._tracking.outbox import Outbox, Topic
 from upload_progress.exceptions import StoreUnavailable
 from upload_progress.interfaces import Clock, SessionStore
 
 __all__ = [
-    "Due",
+    "DueUploads",
     "FLUSH_SECONDS",
     "Flusher",
     "MAX_UNSAVED",
@@ -40,7 +40,7 @@ FLUSH_SECONDS: Final = 0.1
 
 
 @define(eq=False, repr=False)
-class Due:
+class DueUploads:
     """The uploads that are to be reported.
 
     Threads of an application may add to it: hence lists, where they are gone through.
@@ -124,17 +124,17 @@ class Flusher:
     hub: Hub
     clock: Clock
     store: SessionStore
-    store_guard: Backend
+    store_breaker: CircuitBreaker
     outbox: Outbox
     on_saved: Callable[[LiveUpload], None]
-    complaints: Complaints
+    log_limiter: LogLimiter
     on_sent: Callable[[LiveUpload], None] = field(default=_tell_nobody, init=False)
     writes: int = field(default=0, init=False)
     records: int = field(default=0, init=False)
     dropped: int = field(default=0, init=False)
-    _due: Due = field(init=False)
+    _due: DueUploads = field(init=False)
     _posts: dict[Topic, Update] = field(factory=dict, init=False)
-    _assembled: dict[AssembledUpload, None] = field(factory=dict, init=False)
+    _assembled: dict[MultiRequestUpload, None] = field(factory=dict, init=False)
     _unsettled: dict[LiveUpload, int] = field(factory=dict, init=False)
     _unsaved: dict[LiveUpload, TransferRecord] = field(factory=dict, init=False)
     _ended: dict[LiveUpload, None] = field(factory=dict, init=False)
@@ -143,7 +143,7 @@ class Flusher:
 
     def __attrs_post_init__(self) -> None:
         """Begin with nothing."""
-        self._due = Due(self.clock)
+        self._due = DueUploads(self.clock)
 
     def add(self, upload: LiveUpload) -> None:
         """Take *upload* into the next pass."""
@@ -208,12 +208,12 @@ class Flusher:
         try:
             await self._pass(ends=ends, everything=everything)
         except Exception as error:  # noqa: BLE001  # it is reported, and ends nothing else
-            self.complaints.say("a pass of the flusher failed", error)
+            self.log_limiter.say("a pass of the flusher failed", error)
 
     async def finish(self) -> None:
         """Make passes over all there is, as long as anything gets done; never raises."""
-        self.store_guard.rouse()
-        self.outbox.guard.rouse()
+        self.store_breaker.reset()
+        self.outbox.breaker.reset()
         before = -1
         while (left := self._left) != before:
             before = left
@@ -226,13 +226,13 @@ class Flusher:
 
     async def _pass(self, *, ends: bool, everything: bool) -> None:
         batch = self._due.take(ends=ends, everything=everything)
-        await self._settle(dict.fromkeys([*self._unsettled, *batch]))
+        await self._load_prior_state(dict.fromkeys([*self._unsettled, *batch]))
         updates, self._posts = self._posts, {}
-        async for upload in paced([*batch, *self._late(batch)]):
+        async for upload in yielding([*batch, *self._late(batch)]):
             try:
                 self._commit(upload, updates)
             except Exception as error:  # noqa: BLE001  # one upload's trouble is not the others'
-                self.complaints.say("making a report failed", error)
+                self.log_limiter.say("making a report failed", error)
         for update in updates.values():
             self.hub.deliver(update)
         async with anyio.create_task_group() as both:
@@ -248,32 +248,32 @@ class Flusher:
             self._ended[upload] = None
         if upload.is_superseded:
             self._let_go(upload)
-        elif upload.is_settled:
+        elif upload.has_prior_state:
             self._unsaved[upload] = record
         else:
             self._unsettled[upload] = upload.sequence
         self.on_sent(upload)
-        if isinstance(upload, AssembledUpload):
+        if isinstance(upload, MultiRequestUpload):
             self._assembled[upload] = None
         elif self.is_heard(upload.owner):
             update = Update(record.owner, upload.snapshot())
             updates[update.topic] = update
 
-    async def _settle(self, uploads: Iterable[LiveUpload]) -> None:
+    async def _load_prior_state(self, uploads: Iterable[LiveUpload]) -> None:
         """Learn what the store knows of uploads whose id came from outside."""
         asked = {
             key: upload
             for upload in uploads
-            if not (upload.is_settled or upload.is_superseded) and (key := upload.key)
+            if not (upload.has_prior_state or upload.is_superseded) and (key := upload.key)
         }
-        if not asked or self.store_guard.is_resting:
+        if not asked or self.store_breaker.is_resting:
             return
         try:
-            known = await self.store_guard.call(lambda: self._records_of(asked))
+            known = await self.store_breaker.call(lambda: self._records_of(asked))
         except StoreUnavailable:
             return
         for key, upload in asked.items():
-            upload.settle(known.get(key, []))
+            upload.load_prior_state(known.get(key, []))
 
     async def _tell_assembled(self) -> None:
         """Tell of uploads whose requests may come to several workers, as all of them know them.
@@ -286,7 +286,7 @@ class Flusher:
         if not keys:
             return
         try:
-            known = await self.store_guard.call(lambda: self._records_of(keys))
+            known = await self.store_breaker.call(lambda: self._records_of(keys))
         except StoreUnavailable:
             known = {}
         updates: dict[Topic, Update] = {}
@@ -311,7 +311,7 @@ class Flusher:
         for upload in [upload for upload in self._unsettled if upload.is_superseded]:
             del self._unsettled[upload]
             self._let_go(upload)
-        settled = [upload for upload in self._unsettled if upload.is_settled]
+        settled = [upload for upload in self._unsettled if upload.has_prior_state]
         told = {upload: self._unsettled.pop(upload) for upload in settled}
         for upload, sequence in told.items():
             if upload.sequence == sequence:
@@ -324,11 +324,11 @@ class Flusher:
 
     async def _save(self) -> None:
         self._bound()
-        if not self._unsaved or self.store_guard.is_resting:
+        if not self._unsaved or self.store_breaker.is_resting:
             return
         batch = dict(islice(self._unsaved.items(), PORTION))
         try:
-            await self.store_guard.call(lambda: self.store.save(list(batch.values())))
+            await self.store_breaker.call(lambda: self.store.save(list(batch.values())))
         except StoreUnavailable:
             return
         self.writes += 1

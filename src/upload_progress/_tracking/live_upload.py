@@ -5,7 +5,7 @@ from typing import Final, Protocol
 
 from attrs import define, evolve, field
 
-from upload_progress._model.activity import LOOK_SECONDS, Pulse, judge_arrival
+from upload_progress._model.activity import LOOK_SECONDS, Activity, judge_arrival
 from upload_progress._model.fold import fold, newest
 from upload_progress._model.models import (
     Arrival,
@@ -96,21 +96,21 @@ class Desk(Protocol):
 
 def arrival_of(upload: "LiveUpload") -> Arrival | None:
     """Return how the bytes of *upload* came, once the last of them is here."""
-    if upload.pulse is None or upload.started_at is None:
+    if upload.activity is None or upload.started_at is None:
         return None
     announced = min((record.created_at for record in upload.prior), default=upload.started_at)
     return judge_arrival(
         received_bytes=upload.received_bytes,
-        body_seconds=upload.desk.clock.monotonic() - upload.pulse.began_at,
+        body_seconds=upload.desk.clock.monotonic() - upload.activity.began_at,
         waited_seconds=upload.started_at - announced,
         is_proxied=upload.is_proxied,
-        is_led_by_client=upload.pulse.is_led_by_client,
+        is_led_by_client=upload.activity.is_led_by_client,
     )
 
 
 def record_of(upload: "LiveUpload") -> TransferRecord:
     """Return what this process knows of *upload* now, as the newest version of its record."""
-    pulse = upload.pulse
+    activity = upload.activity
     return TransferRecord(
         owner=upload.owner or "",
         upload_id=upload.upload_id,
@@ -120,8 +120,8 @@ def record_of(upload: "LiveUpload") -> TransferRecord:
         state=upload.state,
         received_bytes=upload.received_bytes,
         total_bytes=upload.meter.total_bytes,
-        bytes_per_second=pulse.estimate.bytes_per_second if pulse else None,
-        stalled=pulse is not None and pulse.is_stalled,
+        bytes_per_second=activity.estimate.bytes_per_second if activity else None,
+        stalled=activity is not None and activity.is_stalled,
         arrival=upload.arrival,
         stage=upload.current_stage.stage if upload.current_stage else None,
         error=upload.error,
@@ -132,7 +132,7 @@ def record_of(upload: "LiveUpload") -> TransferRecord:
         created_at=upload.created_at,
         started_at=upload.started_at,
         updated_at=upload.finished_at or upload.desk.clock.time(),
-        last_byte_at=pulse.last_byte_at if pulse else None,
+        last_byte_at=activity.last_byte_at if activity else None,
         finished_at=upload.finished_at,
         worker=None if upload.is_ended else upload.worker,
     )
@@ -168,7 +168,7 @@ class LiveUpload:
     state: UploadState = UploadState.PENDING
     error: UploadError | None = None
     is_due: bool = False
-    is_settled: bool = False
+    has_prior_state: bool = False
     is_superseded: bool = False
     is_resting: bool = False
     host: "LiveUpload | None" = None
@@ -179,7 +179,7 @@ class LiveUpload:
     finished_at: float | None = None
     not_before: float = 0.0
     timer_at: float | None = None
-    pulse: Pulse | None = None
+    activity: Activity | None = None
     arrival: Arrival | None = None
     prior: tuple[TransferRecord, ...] = ()
     on_cut: Callable[[], None] | None = None
@@ -221,7 +221,7 @@ class LiveUpload:
             return self._claimant == identity
         return not self.is_ended and self.desk.admit(self, identity)
 
-    def condemn(self, message: str) -> None:
+    def mark_failed(self, message: str) -> None:
         """Make it end as rejected, whatever the answer's status."""
         self._verdict = bounded_text(message, VERDICT_CHARACTERS)
 
@@ -242,7 +242,9 @@ class LiveUpload:
         self.started_at = self.desk.clock.time()
         self._sent_at = self.desk.clock.monotonic()
         here = self.meter.received_bytes
-        self.pulse = Pulse(self._sent_at, here, last_byte_at=self.started_at if here else None)
+        self.activity = Activity(
+            self._sent_at, here, last_byte_at=self.started_at if here else None
+        )
         if self.owner is None and self._claimant is not None:
             self.desk.admit(self, self._claimant)
         self.mark_due()
@@ -310,12 +312,12 @@ class LiveUpload:
 
     def look(self) -> None:
         """Notice what only time shows: since when nothing came, and how fast it came."""
-        if self.pulse is None or not is_receiving(self.state):
+        if self.activity is None or not is_receiving(self.state):
             return
         now, wall = self.desk.clock.monotonic(), self.desk.clock.time()
         received = self.meter.received_bytes
         patience, is_waiting = self.desk.stall_after_seconds, self.meter.is_waiting
-        if self.pulse.look(now, wall, received, patience, is_waiting=is_waiting):
+        if self.activity.look(now, wall, received, patience, is_waiting=is_waiting):
             self.mark_due()
 
     def tick(self) -> float | None:
@@ -328,10 +330,10 @@ class LiveUpload:
         silent = now - self._sent_at
         if not self.is_due and meter.elapse(silent):
             self.mark_due()
-        if self.pulse is None or not is_receiving(self.state):
+        if self.activity is None or not is_receiving(self.state):
             return now + LOOK_SECONDS
         gates = [self._sent_at + seconds for seconds in self.meter.later_than(silent)]
-        return self.pulse.next_look(now, gates, self.desk.stall_after_seconds)
+        return self.activity.next_look(now, gates, self.desk.stall_after_seconds)
 
     # Records and snapshots
 
@@ -340,11 +342,11 @@ class LiveUpload:
         """The upload's key; None while it belongs to nobody."""
         return None if self.owner is None else UploadKey(self.owner, self.upload_id)
 
-    def settle(self, records: Iterable[TransferRecord]) -> None:
+    def load_prior_state(self, records: Iterable[TransferRecord]) -> None:
         """Learn from the store what was there before: an announcement, or an earlier attempt."""
-        if self.is_settled:
+        if self.has_prior_state:
             return
-        self.is_settled = True
+        self.has_prior_state = True
         others = [record for record in records if record.transfer_id != self.transfer_id]
         before = fold(others, now=self.desk.clock.time())
         if before is None:
@@ -364,13 +366,13 @@ class LiveUpload:
         if self.meter.total_bytes is None:
             self.meter.total_bytes = before.total_bytes
 
-    def succeed(self, ended: "LiveUpload") -> None:
+    def start_after(self, ended: "LiveUpload") -> None:
         """Follow on an upload that ended here under the same id, and may not be stored yet."""
         before = ended.snapshot()
         self.attempt = before.attempt + 1
         self.sequence += before.sequence + 1
-        self.is_settled = ended.is_settled
-        ended.is_superseded = not ended.is_settled
+        self.has_prior_state = ended.has_prior_state
+        ended.is_superseded = not ended.has_prior_state
 
     def commit(self) -> TransferRecord:
         """Make the next version of the record, and arm the meter for the one after it."""
@@ -381,7 +383,7 @@ class LiveUpload:
         self.meter.rearm()
         if self.current_stage is not None:
             self.current_stage.meter.rearm()
-        if self.pulse is not None and self.pulse.is_stalled:
+        if self.activity is not None and self.activity.is_stalled:
             self.meter.gate_bytes = self.meter.received_bytes + 1
         if self.is_ended:
             self.meter.gate_bytes = 0

@@ -10,7 +10,7 @@ from typing import Final
 
 from attrs import define, evolve, field
 
-from upload_progress._model.activity import Pulse
+from upload_progress._model.activity import Activity
 from upload_progress._model.byte_ranges import (
     covered,
     declared,
@@ -22,8 +22,8 @@ from upload_progress._model.byte_ranges import (
 )
 from upload_progress._model.fold import fold, newest
 from upload_progress._model.models import (
+    ByteRange,
     Metadata,
-    Span,
     TransferRecord,
     UploadError,
     UploadProgress,
@@ -41,12 +41,12 @@ from upload_progress._model.state import (
 )
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.stage import StageHandle
-from upload_progress._tracking.transfer import Strand
-from upload_progress.protocols import Came, Kind, Outcome, Piece
+from upload_progress._tracking.transfer import Transfer
+from upload_progress.protocols import TransferHead, TransferKind, TransferOutcome, TransferResult
 from upload_progress.throttling import NEVER
 
 __all__ = [
-    "AssembledUpload",
+    "MultiRequestUpload",
     "GatheredUpload",
     "REST_SECONDS",
 ]
@@ -67,9 +67,9 @@ class GatheredUpload(LiveUpload):
         is_over: Whether it has ended by the word of another worker.
     """
 
-    piece: Piece
-    strands: dict[Strand, None] = field(factory=dict)
-    spans: tuple[Span, ...] = ()
+    transfer_head: TransferHead
+    transfers: dict[Transfer, None] = field(factory=dict)
+    spans: tuple[ByteRange, ...] = ()
     confirmed_bytes: int = 0
     repeated_bytes: int = 0
     ended_bytes: int = 0
@@ -85,7 +85,7 @@ class GatheredUpload(LiveUpload):
     # What is here
 
     @property
-    def _known(self) -> list[Span]:
+    def _known(self) -> list[ByteRange]:
         """What has come to all workers, without what is on its way here."""
         held = max([record.confirmed_bytes for record in self.prior] + [self.confirmed_bytes])
         confirmed = [("", 0, held, True)] if held else []
@@ -96,8 +96,8 @@ class GatheredUpload(LiveUpload):
         """Return how far *part* reaches without a gap, by what has come to all workers."""
         return end_of(self._known, part)
 
-    def _arriving(self) -> list[Span]:
-        return [span for strand in self.strands if (span := strand.span()) is not None]
+    def _arriving(self) -> list[ByteRange]:
+        return [span for transfer in self.transfers if (span := transfer.span()) is not None]
 
     def _here(self) -> int:
         spans = self._known
@@ -110,19 +110,19 @@ class GatheredUpload(LiveUpload):
         if self.is_ended:
             return
         self.meter.received_bytes = max(self.meter.received_bytes, self._here())
-        if self.pulse is None or not is_receiving(self.state):
+        if self.activity is None or not is_receiving(self.state):
             return
         sent = self._sent_bytes
         now, wall = self.desk.clock.monotonic(), self.desk.clock.time()
-        is_waiting = any(strand.meter.is_waiting for strand in self.strands)
+        is_waiting = any(transfer.meter.is_waiting for transfer in self.transfers)
         patience = self.desk.stall_after_seconds
-        if self.pulse.look(now, wall, sent, patience, is_waiting=is_waiting):
+        if self.activity.look(now, wall, sent, patience, is_waiting=is_waiting):
             self.mark_due()
 
     @property
     def _sent_bytes(self) -> int:
         """What has come through the line to this worker, of whatever use it was."""
-        arriving = sum(strand.meter.received_bytes for strand in self.strands)
+        arriving = sum(transfer.meter.received_bytes for transfer in self.transfers)
         return self.ended_bytes + arriving
 
     def begin(self) -> None:
@@ -135,8 +135,10 @@ class GatheredUpload(LiveUpload):
         clock = self.desk.clock
         self.started_at = self.started_at or clock.time()
         self._sent_at = clock.monotonic()
-        last = self.pulse.last_byte_at if self.pulse else None
-        self.pulse: Pulse | None = Pulse(self._sent_at, self._sent_bytes, last_byte_at=last)
+        last = self.activity.last_byte_at if self.activity else None
+        self.activity: Activity | None = Activity(
+            self._sent_at, self._sent_bytes, last_byte_at=last
+        )
         if self.owner is None and self._claimant is not None:
             self.desk.admit(self, self._claimant)
         self.mark_due()
@@ -162,29 +164,29 @@ class GatheredUpload(LiveUpload):
         """Ask for a report, once."""
         super().mark_due()
         if self.is_due:
-            for strand in self.strands:
-                strand.wait_for(NEVER)
+            for transfer in self.transfers:
+                transfer.wait_for(NEVER)
 
-    def pass_gate(self, strand: Strand) -> None:
+    def pass_gate(self, transfer: Transfer) -> None:
         """*strand* has brought its share of what a report waits for."""
         self.look()
         if self.meter.received_bytes >= self.meter.gate_bytes:
             self.mark_due()
         elif not self.is_due:
-            self._deal(strand)
+            self._deal(transfer)
 
-    def _deal(self, *strands: Strand) -> None:
+    def _deal(self, *transfers: Transfer) -> None:
         """Give *strands* their share of what is missing to the upload's gate."""
         missing = self.meter.gate_bytes - self.meter.received_bytes
-        share = max(1, missing // max(1, len(self.strands)))
-        for strand in strands:
-            strand.wait_for(NEVER if self.is_ended or self.is_due else share)
+        share = max(1, missing // max(1, len(self.transfers)))
+        for transfer in transfers:
+            transfer.wait_for(NEVER if self.is_ended or self.is_due else share)
 
     def commit(self) -> TransferRecord:
         """Make the next version of the record, and arm the meters."""
         record = super().commit()
         self._is_committed = True
-        self._deal(*self.strands)
+        self._deal(*self.transfers)
         return record
 
     # Records
@@ -210,11 +212,11 @@ class GatheredUpload(LiveUpload):
         """Return what this process knows now, as the newest version of its record."""
         return evolve(
             super().record(),
-            protocol=self.piece.protocol,
+            protocol=self.transfer_head.protocol,
             spans=self.spans if self.is_ended else merged([*self.spans, *self._arriving()]),
             confirmed_bytes=self.confirmed_bytes,
             retransmitted_bytes=self.repeated_bytes,
-            stalled=not self.is_resting and self.pulse is not None and self.pulse.is_stalled,
+            stalled=not self.is_resting and self.activity is not None and self.activity.is_stalled,
         )
 
     def records(self) -> list[TransferRecord]:
@@ -226,7 +228,7 @@ class GatheredUpload(LiveUpload):
 
 # FROM assembled: An upload that is sent in many requests, as one worker sees it.
 #
-# All requests of an upload that come to one worker are *strands* of one ``AssembledUpload``,
+# All requests of an upload that come to one worker are *strands* of one ``MultiRequestUpload``,
 # which writes one record: however many parts there are, an upload has as many records as workers.
 # The record tells which bytes came (see ``transfers.spans``), so that the fold over the workers'
 # records counts none twice. Each strand has a meter of its own, which the requests' chunks go
@@ -243,17 +245,17 @@ REST_SECONDS: Final = 2.0
 
 
 @define(eq=False, repr=False, kw_only=True)
-class AssembledUpload(GatheredUpload):
+class MultiRequestUpload(GatheredUpload):
     """What this worker knows of an upload in many requests."""
 
     # What the requests say
 
-    def whole(self, strand: Strand) -> None:
+    def whole(self, transfer: Transfer) -> None:
         """All bytes of *strand* have come; if it was all there was to come, they are processed."""
         self.look()
         total = self.meter.total_bytes
         is_full = total is not None and self.meter.received_bytes >= total
-        if strand.piece.is_last or (is_full and not self.is_divided):
+        if transfer.transfer_head.is_last or (is_full and not self.is_divided):
             self.body_end()
 
     def bind(self, address: str) -> None:
@@ -263,20 +265,20 @@ class AssembledUpload(GatheredUpload):
             self.desk.remember(self.owner, address, self.upload_id)
         elif not self.is_claimed:
             self.upload_id: str = address
-            self.is_settled: bool = False
+            self.has_prior_state: bool = False
 
-    def takes(self, other: "AssembledUpload") -> bool:
+    def takes(self, other: "MultiRequestUpload") -> bool:
         """Tell whether *other* is a further request of this upload."""
-        return not self.is_ended and self.piece.protocol == other.piece.protocol
+        return not self.is_ended and self.transfer_head.protocol == other.transfer_head.protocol
 
-    def adopt(self, other: "AssembledUpload") -> None:
+    def adopt(self, other: "MultiRequestUpload") -> None:
         """Take over the requests of *other*, which is the same upload."""
         other.host = self
-        self.strands.update(other.strands)
-        for strand in other.strands:
-            strand.upload = self
+        self.transfers.update(other.transfers)
+        for transfer in other.transfers:
+            transfer.upload = self
         self.ended_bytes: int = self.ended_bytes + other.ended_bytes
-        self.spans: tuple[Span, ...] = merged([*self.spans, *other.spans])
+        self.spans: tuple[ByteRange, ...] = merged([*self.spans, *other.spans])
         for name in ("filename", "content_type", "metadata", "group"):
             if getattr(self, name) is None:
                 setattr(self, name, getattr(other, name))
@@ -288,45 +290,55 @@ class AssembledUpload(GatheredUpload):
             self.begin()
         self.mark_due()
 
-    def close(self, strand: Strand, outcome: Outcome | None) -> None:
+    def close(self, transfer: Transfer, outcome: TransferOutcome | None) -> None:
         """*strand* is over; what came of it is None where it broke off without an answer."""
-        if self.strands.pop(strand, strand) is strand or self.is_ended:
+        if self.transfers.pop(transfer, transfer) is transfer or self.is_ended:
             return
-        self.ended_bytes += strand.meter.received_bytes
+        self.ended_bytes += transfer.meter.received_bytes
         self._rests_since = self.desk.clock.monotonic()
-        came = outcome.came if outcome is not None else None
-        self._keep(strand, outcome)
+        result = outcome.result if outcome is not None else None
+        self._keep(transfer, outcome)
         if self._verdict is not None:
             self._end(*ending_of(None, self._verdict))
-        elif came is Came.COMPLETED and strand.piece.kind is Kind.COMPLETE and not self._is_known:
+        elif (
+            result is TransferResult.COMPLETED
+            and transfer.transfer_head.kind is TransferKind.COMPLETE
+            and not self._is_known
+        ):
             self._is_made = True
-        elif came is Came.COMPLETED:
+        elif result is TransferResult.COMPLETED:
             self._complete()
-        elif came is Came.ABORTED:
+        elif result is TransferResult.ABORTED:
             self.begin()
             self._end(Signal.CANCEL, CANCELLED)
-        elif outcome is None and strand.piece.kind is Kind.CREATE:
+        elif outcome is None and transfer.transfer_head.kind is TransferKind.CREATE:
             self._end(Signal.DISCONNECT, DISCONNECTED)
-        elif came not in {Came.ACCEPTED, Came.CREATED}:
+        elif result not in {TransferResult.ACCEPTED, TransferResult.CREATED}:
             self.rest()
-        self._is_known = self._is_known or came in {Came.ACCEPTED, Came.CREATED}
-        self._is_refused = came is Came.REFUSED
+        self._is_known = self._is_known or result in {
+            TransferResult.ACCEPTED,
+            TransferResult.CREATED,
+        }
+        self._is_refused = result is TransferResult.REFUSED
         self._notice()
-        self.is_resting = not self.strands and is_waiting(self.state)
+        self.is_resting = not self.transfers and is_waiting(self.state)
         self.mark_due()
 
-    def _keep(self, strand: Strand, outcome: Outcome | None) -> None:
+    def _keep(self, transfer: Transfer, outcome: TransferOutcome | None) -> None:
         """Add what *strand* brought to what is here, and what was in vain to the waste."""
-        is_taken = outcome is not None and outcome.came in {Came.ACCEPTED, Came.COMPLETED}
-        span = strand.span(outcome)
+        is_taken = outcome is not None and outcome.result in {
+            TransferResult.ACCEPTED,
+            TransferResult.COMPLETED,
+        }
+        span = transfer.span(outcome)
         before = covered(self.spans)
         if span is not None:
             self.spans = merged([*self.spans, (*span[:3], is_taken)])
         gained = covered(self.spans) - before
-        wasted = max(0, strand.content_bytes - gained)
+        wasted = max(0, transfer.content_bytes - gained)
         self.repeated_bytes: int = self.repeated_bytes + wasted
         if outcome is not None:
-            self._confirm(strand.part, outcome.offset or 0)
+            self._confirm(transfer.part, outcome.offset or 0)
             if outcome.total_bytes is not None:
                 self.expect(outcome.total_bytes)
         self.meter.received_bytes = max(self.meter.received_bytes, self._here())
@@ -343,7 +355,7 @@ class AssembledUpload(GatheredUpload):
 
         And end what is whole by now.
         """
-        is_idle = self.is_settled and not self.strands and not self.is_ended
+        is_idle = self.has_prior_state and not self.transfers and not self.is_ended
         if (self._is_refused or self._is_made) and is_idle and not self._is_known:
             self.is_superseded = self.is_superseded or not self._is_committed
         elif self._is_made and is_idle and not self.is_over:
@@ -363,11 +375,11 @@ class AssembledUpload(GatheredUpload):
         """Complete what is whole by the bytes that the server has taken, where that is the end."""
         total = self.meter.total_bytes
         if (
-            self.strands
+            self.transfers
             or self.is_ended
             or self.is_over
             or total is None
-            or not self.piece.is_whole_when_full
+            or not self.transfer_head.is_whole_when_full
             or self.is_divided
         ):
             return
@@ -381,7 +393,7 @@ class AssembledUpload(GatheredUpload):
     def rest(self) -> None:
         """No request carries it: it waits for the next one."""
         state = next_state(self.state, Signal.PAUSE)
-        if state is not None and not self.strands:
+        if state is not None and not self.transfers:
             self.look()
             self.state: UploadState = state
             self.current_stage: StageHandle | None = None
@@ -390,7 +402,7 @@ class AssembledUpload(GatheredUpload):
 
     def cancel(self) -> None:
         """The owner wants it to stop: it ends, and all its requests are cut."""
-        cuts = [strand.on_cut for strand in self.strands]
+        cuts = [transfer.on_cut for transfer in self.transfers]
         self.on_cut: Callable[[], None] | None = lambda: _call_all(cuts)
         super().cancel()
 
@@ -398,9 +410,9 @@ class AssembledUpload(GatheredUpload):
         """Look; pause what no request carries any more; return when to look again."""
         if self.is_resting or self.is_superseded:
             return None
-        if self.strands or self.is_ended:
+        if self.transfers or self.is_ended:
             again = super().tick()
-            self._deal(*self.strands)
+            self._deal(*self.transfers)
             return again
         until = self._rests_since + REST_SECONDS
         if self.desk.clock.monotonic() < until:
@@ -410,11 +422,11 @@ class AssembledUpload(GatheredUpload):
 
     # Records
 
-    def settle(self, records: Iterable[TransferRecord]) -> None:
+    def load_prior_state(self, records: Iterable[TransferRecord]) -> None:
         """Go on with what this worker had stored, and learn what the others have."""
-        if self.is_settled:
+        if self.has_prior_state:
             return
-        self.is_settled = True
+        self.has_prior_state = True
         known = list(records)
         before = fold(known, now=self.desk.clock.time())
         if before is None:
@@ -437,23 +449,23 @@ class AssembledUpload(GatheredUpload):
 
         A client that goes on where the bytes that came end has them there, and sends the rest.
         """
-        is_anew = self.is_claimed and self.piece.kind is Kind.CREATE
-        if self.piece.is_lasting and not is_anew:
+        is_new_attempt = self.is_claimed and self.transfer_head.kind is TransferKind.CREATE
+        if self.transfer_head.is_lasting and not is_new_attempt:
             self.is_over: bool = True
             self.attempt = before.attempt
             self.prior: tuple[TransferRecord, ...] = tuple(newest(known))
             return
         self.attempt = before.attempt + 1
         self.sequence: int = self.sequence + before.sequence + 1
-        if (self.piece.offset or 0) <= before.bytes_transferred:
-            self.confirmed_bytes = max(self.confirmed_bytes, self.piece.offset or 0)
+        if (self.transfer_head.offset or 0) <= before.bytes_transferred:
+            self.confirmed_bytes = max(self.confirmed_bytes, self.transfer_head.offset or 0)
 
-    def succeed(self, ended: LiveUpload) -> None:
+    def start_after(self, ended: LiveUpload) -> None:
         """Follow on an upload that ended here under the same id, and may not be stored yet."""
         before = ended.snapshot()
         self._follow(ended.records(), before)
-        self.is_settled = ended.is_settled
-        ended.is_superseded = not ended.is_settled and not self.is_over
+        self.has_prior_state = ended.has_prior_state
+        ended.is_superseded = not ended.has_prior_state and not self.is_over
 
     def learn(self, records: Iterable[TransferRecord]) -> None:
         """Take note of what other workers have stored since."""

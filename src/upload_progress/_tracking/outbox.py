@@ -8,7 +8,7 @@ from attrs import define, field
 
 from upload_progress._fanout.update import Update
 from upload_progress._model.cloudevents import event_of
-from upload_progress._runtime.circuit_breaker import Backend
+from upload_progress._runtime.circuit_breaker import CircuitBreaker
 from upload_progress.exceptions import StoreUnavailable
 from upload_progress.interfaces import EventPublisher
 
@@ -35,7 +35,7 @@ class Outbox:
     """
 
     publisher: EventPublisher | None
-    guard: Backend
+    breaker: CircuitBreaker
     source: str
     published: int = field(default=0, init=False)
     waiting: dict[Topic, Update] = field(factory=dict, init=False)
@@ -48,12 +48,12 @@ class Outbox:
         waiting |= updates
         while len(waiting) > MOST_UNPUBLISHED:
             del waiting[next(iter(waiting))]
-        if not waiting or self.guard.is_resting:
+        if not waiting or self.breaker.is_resting:
             return
         batch = dict(islice(waiting.items(), PORTION))
         events = [event_of(each.owner, each.progress, self.source) for each in batch.values()]
         try:
-            await self.guard.call(lambda: publisher.publish(events))
+            await self.breaker.call(lambda: publisher.publish(events))
         except StoreUnavailable:
             return
         self.published += len(events)

@@ -8,9 +8,9 @@ from attrs import define
 
 from upload_progress._model.fold import fold, sum_of
 from upload_progress._model.models import UploadKey, UploadPage, UploadProgress, UploadState
-from upload_progress._runtime.circuit_breaker import Backend
+from upload_progress._runtime.circuit_breaker import CircuitBreaker
 from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress._tracking.multi_request_upload import AssembledUpload
+from upload_progress._tracking.multi_request_upload import MultiRequestUpload
 from upload_progress._tracking.registry import Registry
 from upload_progress.exceptions import InvalidValue, StoreUnavailable, UploadNotFound
 from upload_progress.interfaces import Clock, RecordPage, SessionStore
@@ -33,7 +33,7 @@ class Reader:
 
     registry: Registry
     store: SessionStore
-    guard: Backend
+    breaker: CircuitBreaker
     clock: Clock
     mount_path: str
 
@@ -47,20 +47,20 @@ class Reader:
         live = self.registry.find(key.owner, key.upload_id)
         if live is not None:
             return await self._live(live, key)
-        records = await self.guard.call(lambda: self.store.load(key))
+        records = await self.breaker.call(lambda: self.store.load(key))
         progress = fold(records, now=self.clock.time(), mount_path=self.mount_path)
         if progress is None:
             raise UploadNotFound
         return progress
 
     async def _live(self, live: LiveUpload, key: UploadKey) -> UploadProgress:
-        if isinstance(live, AssembledUpload) or not live.is_settled:
+        if isinstance(live, MultiRequestUpload) or not live.has_prior_state:
             try:
-                records = await self.guard.call(lambda: self.store.load(key))
+                records = await self.breaker.call(lambda: self.store.load(key))
             except StoreUnavailable:
                 return live.snapshot()
-            live.settle(records)
-            if isinstance(live, AssembledUpload):
+            live.load_prior_state(records)
+            if isinstance(live, MultiRequestUpload):
                 live.learn(records)
         return live.snapshot()
 
@@ -127,7 +127,7 @@ class Reader:
     async def _page(
         self, owner: str, group: str | None, since: float | None, cursor: str | None
     ) -> RecordPage:
-        return await self.guard.call(
+        return await self.breaker.call(
             lambda: self.store.list(
                 owner, group=group, ended_since=since, cursor=cursor, limit=STORE_PAGE
             )

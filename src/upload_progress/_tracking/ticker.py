@@ -13,7 +13,7 @@ from attrs import define, field
 
 from upload_progress._fanout.hub import Hub
 from upload_progress._model.activity import LOOK_SECONDS
-from upload_progress._runtime.log_limiter import Complaints
+from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._runtime.timing_wheel import TimingWheel
 from upload_progress._tracking.flusher import Flusher
 from upload_progress._tracking.live_upload import LiveUpload
@@ -36,7 +36,7 @@ class Ticker:
     hub: Hub
     flusher: Flusher
     clock: Clock
-    complaints: Complaints
+    log_limiter: LogLimiter
     _wheel: TimingWheel[LiveUpload] = field(factory=lambda: TimingWheel(TICK_SECONDS), init=False)
 
     def watch(self, upload: LiveUpload) -> None:
@@ -62,7 +62,7 @@ class Ticker:
             while self._tick_portion():
                 await checkpoint()
         except Exception as error:  # noqa: BLE001  # it is reported, and ends nothing else
-            self.complaints.say("a tick failed", error)
+            self.log_limiter.say("a tick failed", error)
 
     def _tick_portion(self) -> bool:
         now = self.clock.monotonic()

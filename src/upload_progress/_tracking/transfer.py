@@ -5,21 +5,21 @@ from typing import Protocol
 
 from attrs import define, field
 
-from upload_progress._model.models import Span
+from upload_progress._model.models import ByteRange
 from upload_progress.protocols import (
-    Came,
     Headers,
-    Kind,
-    Outcome,
-    Piece,
+    TransferHead,
+    TransferKind,
+    TransferOutcome,
     TransferProtocol,
-    id_of,
-    part_of,
+    TransferResult,
+    part_name,
+    upload_id_for,
 )
 from upload_progress.throttling import NEVER, Meter
 
 __all__ = [
-    "Strand",
+    "Transfer",
     "Whole",
 ]
 
@@ -27,8 +27,8 @@ __all__ = [
 class Whole(Protocol):
     """The upload to which requests belong, as they see it."""
 
-    strands: "dict[Strand, None]"
-    is_settled: bool
+    transfers: "dict[Transfer, None]"
+    has_prior_state: bool
     is_claimed: bool
 
     def end_of(self, part: str) -> int:
@@ -46,18 +46,18 @@ class Whole(Protocol):
     def begin(self) -> None:
         """Bytes may come now."""
 
-    def whole(self, strand: "Strand") -> None:
+    def whole(self, transfer: "Transfer") -> None:
         """All bytes of *strand* have come."""
 
-    def close(self, strand: "Strand", outcome: Outcome | None) -> None:
+    def close(self, transfer: "Transfer", outcome: TransferOutcome | None) -> None:
         """*strand* is over; without an outcome it broke off."""
 
-    def pass_gate(self, strand: "Strand") -> None:
+    def pass_gate(self, transfer: "Transfer") -> None:
         """*strand* has brought its share."""
 
 
 @define(eq=False, repr=False)
-class Strand:
+class Transfer:
     """Takes what becomes of the request to the upload of which it is a piece.
 
     Attributes:
@@ -71,40 +71,40 @@ class Strand:
     """
 
     upload: Whole
-    piece: Piece
+    transfer_head: TransferHead
     protocol: TransferProtocol
     meter: Meter
     status: int | None = None
     on_cut: Callable[[], None] | None = None
     is_cut: bool = False
-    _outcome: Outcome | None = field(default=None, init=False)
+    _outcome: TransferOutcome | None = field(default=None, init=False)
     _is_whole: bool = field(default=False, init=False)
     _start: int | None = field(default=None, init=False)
     _resource: str | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Become a strand of the upload."""
-        self.upload.strands[self] = None
-        self._resource = self.piece.resource
+        self.upload.transfers[self] = None
+        self._resource = self.transfer_head.resource
 
     # What it brings
 
     @property
     def part(self) -> str:
         """Of which part its bytes are; what has no address yet is a part of its own."""
-        if not (self.piece.is_one_of and self.upload.is_claimed):
-            return self.piece.part
-        return part_of(self._resource or f"{id(self)}")
+        if not (self.transfer_head.is_one_of and self.upload.is_claimed):
+            return self.transfer_head.part
+        return part_name(self._resource or f"{id(self)}")
 
     @property
     def content_bytes(self) -> int:
         """How many bytes of the upload came; what envelope there is does not count."""
-        if not self.piece.has_body:
+        if not self.transfer_head.has_body:
             return 0
-        received, length = self.meter.received_bytes, self.piece.length
+        received, length = self.meter.received_bytes, self.transfer_head.length
         return received if length is None else min(received, length)
 
-    def span(self, outcome: Outcome | None = None) -> Span | None:
+    def span(self, outcome: TransferOutcome | None = None) -> ByteRange | None:
         """Return which bytes of the upload came; None where they do not count.
 
         Args:
@@ -114,59 +114,61 @@ class Strand:
         if not size:
             return None
         start, end = self._from(), self.upload.end_of(part)
-        is_doubtful = self.piece.is_sequential and start > end
-        if is_doubtful and (outcome is None or outcome.came not in _TAKEN):
+        is_doubtful = self.transfer_head.is_sequential and start > end
+        if is_doubtful and (outcome is None or outcome.result not in _TAKEN):
             return None
-        if self.piece.offset is None and outcome is not None and outcome.offset is not None:
+        if self.transfer_head.offset is None and outcome is not None and outcome.offset is not None:
             start = max(0, outcome.offset - size)
         return (part, start, start + size, False)
 
     def _from(self) -> int:
         """Return where its bytes begin; without a word on that, at the end of what is there."""
-        if self.piece.offset is not None:
-            return self.piece.offset
+        if self.transfer_head.offset is not None:
+            return self.transfer_head.offset
         if self._start is not None:
             return self._start
         end = self.upload.end_of(self.part)
-        if self.upload.is_settled:
+        if self.upload.has_prior_state:
             self._start = end
             self._announce(end)
         return end
 
     def _announce(self, start: int) -> None:
         """Tell how large the upload is, where this request brings all of it."""
-        if self.piece.is_last and start == 0 and self.piece.length is not None:
-            self.upload.expect(self.piece.length)
+        if self.transfer_head.is_last and start == 0 and self.transfer_head.length is not None:
+            self.upload.expect(self.transfer_head.length)
 
     # What becomes of the request
 
     def begin(self) -> None:
         """Its first byte may come now."""
-        if self.piece.has_body or self.piece.kind is Kind.COMPLETE:
+        if self.transfer_head.has_body or self.transfer_head.kind is TransferKind.COMPLETE:
             self.upload.begin()
 
     def body_end(self) -> None:
         """Its last byte is here."""
         self._is_whole = True
-        if self.piece.kind is not Kind.ABORT:
+        if self.transfer_head.kind is not TransferKind.ABORT:
             self.upload.whole(self)
 
     def heard(self, status: int, headers: Headers) -> bool:
         """Take note of the answer's head; return whether the upload has an address only now."""
         self.status = status
-        self._outcome = self.protocol.answer(self.piece, status, headers)
+        self._outcome = self.protocol.answer(self.transfer_head, status, headers)
         resource = self._outcome.resource
-        if self._outcome.came is not Came.CREATED or resource is None:
+        if self._outcome.result is not TransferResult.CREATED or resource is None:
             return False
         self._resource = resource
-        self.upload.bind(id_of(self.piece, resource))
-        if self.upload.is_claimed and self.piece.partial_bytes is not None:
-            self.upload.divide(self.part, self.piece.partial_bytes)
+        self.upload.bind(upload_id_for(self.transfer_head, resource))
+        if self.upload.is_claimed and self.transfer_head.partial_bytes is not None:
+            self.upload.divide(self.part, self.transfer_head.partial_bytes)
         return True
 
     def answered(self, status: int) -> None:
         """The application has answered."""
-        self.upload.close(self, self._outcome or self.protocol.answer(self.piece, status, {}))
+        self.upload.close(
+            self, self._outcome or self.protocol.answer(self.transfer_head, status, {})
+        )
 
     def raised(self) -> None:
         """The application raised an exception: the client may try again."""
@@ -191,4 +193,4 @@ class Strand:
             self.meter.gate_bytes = min(self.meter.received_bytes + size_bytes, NEVER)
 
 
-_TAKEN = frozenset({Came.ACCEPTED, Came.COMPLETED})
+_TAKEN = frozenset({TransferResult.ACCEPTED, TransferResult.COMPLETED})

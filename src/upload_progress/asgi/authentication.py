@@ -13,7 +13,7 @@ import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, field
 
-from upload_progress._runtime.log_limiter import Complaints
+from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.connection import Connection
 from upload_progress.identity import Identity
@@ -22,7 +22,7 @@ from upload_progress.tracker import ProgressTracker
 
 __all__ = [
     "AUTHENTICATE_SECONDS",
-    "Asking",
+    "UploadAuthentication",
     "INLINE_SECONDS",
     "Spawn",
 ]
@@ -34,7 +34,7 @@ INLINE_SECONDS: Final = 0.004
 
 
 @define(eq=False, repr=False)
-class Asking:
+class UploadAuthentication:
     """Finds the owner of one upload, and has it tracked; nothing raised comes out of it.
 
     Attributes:
@@ -44,7 +44,7 @@ class Asking:
     tracker: ProgressTracker
     live: LiveUpload
     authenticate: Authenticate
-    complaints: Complaints
+    log_limiter: LogLimiter
     spawn: Spawn
     _is_known: bool = field(default=False, init=False)
     _answering: anyio.Event | None = field(default=None, init=False)
@@ -60,9 +60,9 @@ class Asking:
             else:
                 self._admit(answer)
         except Exception as error:  # noqa: BLE001  # a hook's failure is never the upload's
-            self.complaints.say("authenticate raised an error", error)
+            self.log_limiter.say("authenticate raised an error", error)
 
-    async def settle(self) -> None:
+    async def load_prior_state(self) -> None:
         """Give an answer that is on its way a moment to come."""
         if self._answering is not None:
             with anyio.move_on_after(INLINE_SECONDS):
@@ -83,9 +83,9 @@ class Asking:
         except anyio.get_cancelled_exc_class() as error:
             # Ours, or that of a task which the hook waited for: the latter ends here.
             await checkpoint_if_cancelled()
-            self.complaints.say("authenticate was cancelled", error)
+            self.log_limiter.say("authenticate was cancelled", error)
         except Exception as error:  # noqa: BLE001  # a hook's failure is never the upload's
-            self.complaints.say("authenticate failed or took too long", error)
+            self.log_limiter.say("authenticate failed or took too long", error)
         finally:
             self._answering = None
             answering.set()
@@ -96,4 +96,4 @@ class Asking:
             if not self.live.is_tracked and self.live.host is None:
                 self.tracker.admit(self.live, identity)
         elif identity is not None:
-            self.complaints.say("authenticate returned something that is no Identity")
+            self.log_limiter.say("authenticate returned something that is no Identity")

@@ -8,19 +8,19 @@ All others pass untouched: no other scope type, no other method, no small body.
 from collections.abc import Collection, Mapping
 from typing import Final, Protocol, runtime_checkable
 
-from upload_progress._runtime.log_limiter import Complaints
-from upload_progress._tracking.transfer import Strand
+from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress._tracking.transfer import Transfer
 from upload_progress.asgi.receive import Receive, Scope, Send
-from upload_progress.asgi.tracked_request import App, CarriedUpload
+from upload_progress.asgi.tracked_request import App, TrackedRequest
 from upload_progress.connection import Connection
 from upload_progress.exceptions import InvalidValue, MiddlewareMissing
 from upload_progress.interfaces import Authenticate
 from upload_progress.protocols import (
     DEFAULT_PROTOCOLS,
-    Incoming,
-    Piece,
+    RequestHead,
+    TransferHead,
     TransferProtocol,
-    read_head,
+    read_request_head,
 )
 from upload_progress.throttling import Meter
 from upload_progress.tracker import ProgressTracker
@@ -82,7 +82,7 @@ class UploadProgressMiddleware:
         self._protocols = tuple(protocols)
         self._methods = frozenset(methods) | ({"DELETE"} if self._protocols else set())
         self._own_path = tracker.mount_path + "/"
-        self._complaints = Complaints(tracker.clock)
+        self._complaints = LogLimiter(tracker.clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request to the application, followed or untouched."""
@@ -102,18 +102,20 @@ class UploadProgressMiddleware:
         is_there = scope.get("path") == self._tracker.mount_path and self._tracker.has_routes
         return is_there and scope["type"] == "http" and scope["method"] == "POST"
 
-    def _carried(self, scope: Scope) -> CarriedUpload | None:
+    def _carried(self, scope: Scope) -> TrackedRequest | None:
         """Return what follows this request; None where nothing does. Never raises."""
         if SCOPE_KEY in scope or f"{scope.get('path')}/".startswith(self._own_path):
             return None
         try:
             connection = Connection(scope)
-            piece, protocol = self._piece(connection)
-            if piece is None and scope["method"] == "DELETE":
+            transfer_head, protocol = self._piece(connection)
+            if transfer_head is None and scope["method"] == "DELETE":
                 return None
-            incoming = read_head(connection)
-            if piece is not None and protocol is not None:
-                carried = scope[SCOPE_KEY] = self._follow_piece(scope, incoming, piece, protocol)
+            incoming = read_request_head(connection)
+            if transfer_head is not None and protocol is not None:
+                carried = scope[SCOPE_KEY] = self._follow_piece(
+                    scope, incoming, transfer_head, protocol
+                )
                 return carried
             if self._is_small(scope, incoming):
                 scope[SCOPE_KEY] = _Small(self._tracker)
@@ -126,28 +128,34 @@ class UploadProgressMiddleware:
         else:
             return carried
 
-    def _piece(self, connection: Connection) -> tuple[Piece, TransferProtocol] | tuple[None, None]:
+    def _piece(
+        self, connection: Connection
+    ) -> tuple[TransferHead, TransferProtocol] | tuple[None, None]:
         """Return what the first protocol that knows the request has read in its head."""
         for protocol in self._protocols:
-            piece = protocol.read(connection)
-            if piece is not None:
-                return piece, protocol
+            transfer_head = protocol.read(connection)
+            if transfer_head is not None:
+                return transfer_head, protocol
         return None, None
 
     def _follow_piece(
-        self, scope: Scope, incoming: Incoming, piece: Piece, protocol: TransferProtocol
-    ) -> CarriedUpload:
-        opened = self._tracker.open_piece(
-            piece,
+        self,
+        scope: Scope,
+        incoming: RequestHead,
+        transfer_head: TransferHead,
+        protocol: TransferProtocol,
+    ) -> TrackedRequest:
+        opened = self._tracker.open_transfer(
+            transfer_head,
             claimed_id=incoming.claimed_id,
             is_proxied=incoming.is_proxied,
-            total_bytes=piece.total_bytes,
-            filename=piece.filename,
+            total_bytes=transfer_head.total_bytes,
+            filename=transfer_head.filename,
             content_type=None,
             group=incoming.group,
         )
-        strand = Strand(opened, piece, protocol, Meter(self._tracker.policy))
-        return CarriedUpload(
+        transfer = Transfer(opened, transfer_head, protocol, Meter(self._tracker.policy))
+        return TrackedRequest(
             scope,
             self._tracker,
             self._authenticate,
@@ -155,16 +163,16 @@ class UploadProgressMiddleware:
             self._min_size_bytes,
             incoming,
             opened,
-            strand,
+            transfer,
         )
 
-    def _is_small(self, scope: Scope, incoming: Incoming) -> bool:
+    def _is_small(self, scope: Scope, incoming: RequestHead) -> bool:
         """Tell whether no id is named and no large body can follow."""
         if incoming.claimed_id is not None:
             return False
         return incoming.total_bytes is not None and incoming.total_bytes <= self._min_size_bytes
 
-    def _follow(self, scope: Scope, incoming: Incoming) -> CarriedUpload:
+    def _follow(self, scope: Scope, incoming: RequestHead) -> TrackedRequest:
         live = self._tracker.open(
             claimed_id=incoming.claimed_id,
             total_bytes=incoming.total_bytes,
@@ -175,7 +183,7 @@ class UploadProgressMiddleware:
         )
         if incoming.claimed_id is None and incoming.total_bytes is None:
             live.meter.gate_bytes = self._min_size_bytes + 1
-        return CarriedUpload(
+        return TrackedRequest(
             scope,
             self._tracker,
             self._authenticate,

@@ -6,8 +6,8 @@ from upload_progress.asgi.receive import Message, Scope
 from upload_progress.protocols import Headers
 
 __all__ = [
-    "cut_answer",
-    "headers_of",
+    "cancelled_response",
+    "response_headers",
     "kind_of",
 ]
 
@@ -17,7 +17,7 @@ _CUT_BODY: Final = (
 )
 
 
-def cut_answer(scope: Scope) -> tuple[Message, Message]:
+def cancelled_response(scope: Scope) -> tuple[Message, Message]:
     """Return what is answered to the request of *scope*, whose upload was cancelled."""
     headers = [
         (b"content-type", b"application/problem+json"),
@@ -30,7 +30,7 @@ def cut_answer(scope: Scope) -> tuple[Message, Message]:
     return start, {"type": "http.response.body", "body": _CUT_BODY}
 
 
-def headers_of(message: Message) -> Headers:
+def response_headers(message: Message) -> Headers:
     """Return the headers that the start of an answer carries; of one that comes twice the first."""
     return {
         bytes(name).decode("latin-1").lower(): bytes(value).decode("latin-1")

@@ -12,15 +12,20 @@ import anyio
 from anyio.abc import TaskGroup
 from attrs import define, field
 
-from upload_progress._runtime.log_limiter import Complaints
+from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress._tracking.transfer import Strand
-from upload_progress.asgi.authentication import Asking
+from upload_progress._tracking.transfer import Transfer
+from upload_progress.asgi.authentication import UploadAuthentication
 from upload_progress.asgi.receive import Message, Receive, Scope, Send, counting
-from upload_progress.asgi.responses import cut_answer, headers_of, kind_of
+from upload_progress.asgi.responses import cancelled_response, kind_of, response_headers
 from upload_progress.connection import Connection
 from upload_progress.interfaces import Authenticate
-from upload_progress.protocols import MULTIPART_LOOK_BYTES, Incoming, Kind, multipart_filename
+from upload_progress.protocols import (
+    MULTIPART_LOOK_BYTES,
+    RequestHead,
+    TransferKind,
+    multipart_filename,
+)
 from upload_progress.throttling import NEVER
 from upload_progress.tracker import ProgressTracker
 from upload_progress.upload import Upload
@@ -28,7 +33,7 @@ from upload_progress.upload import Upload
 __all__ = [
     "App",
     "CUT_SECONDS",
-    "CarriedUpload",
+    "TrackedRequest",
 ]
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -41,35 +46,35 @@ _BODIES: Final = frozenset(
 
 
 @define(eq=False, repr=False)
-class CarriedUpload:
+class TrackedRequest:
     """Follows one request from its head to its answer; whatever fails here stays here."""
 
     scope: Scope
     tracker: ProgressTracker
     authenticate: Authenticate
-    complaints: Complaints
+    log_limiter: LogLimiter
     min_size_bytes: int
-    incoming: Incoming
+    incoming: RequestHead
     opened: LiveUpload
-    strand: Strand | None = None
+    transfer: Transfer | None = None
     _status: int | None = field(default=None, init=False)
     _is_begun: bool = field(default=False, init=False)
     _form_start: bytes = field(default=b"", init=False)
     _is_cut: bool = field(default=False, init=False)
-    _asking: Asking = field(init=False)
+    _asking: UploadAuthentication = field(init=False)
     _tasks: TaskGroup | None = field(default=None, init=False)
     _cut_scope: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
     _inner_send: Send = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         """Make ready to ask whose it is."""
-        self._asking = Asking(
-            self.tracker, self.opened, self.authenticate, self.complaints, self._spawn
+        self._asking = UploadAuthentication(
+            self.tracker, self.opened, self.authenticate, self.log_limiter, self._spawn
         )
 
     def __repr__(self) -> str:
         """Name the upload; the scope holds secrets."""
-        return f"<CarriedUpload {self.live!r}>"
+        return f"<TrackedRequest {self.live!r}>"
 
     def upload(self) -> Upload:
         """Return what the endpoint holds of it."""
@@ -81,9 +86,9 @@ class CarriedUpload:
         return self.opened.host or self.opened
 
     @property
-    def _told(self) -> LiveUpload | Strand:
+    def _told(self) -> LiveUpload | Transfer:
         """What is told of the request's life: the whole upload, or the strand that it is."""
-        return self.strand or self.opened
+        return self.transfer or self.opened
 
     # The run of a request
 
@@ -107,7 +112,7 @@ class CarriedUpload:
         finally:
             self._told.on_cut = None
             if self.live.is_tracked:
-                await self.tracker.breathe()
+                await self.tracker.run_once()
 
     async def _run(self, app: App, receive: Receive) -> None:
         if self._begins_at_once():
@@ -155,9 +160,9 @@ class CarriedUpload:
             self._safely(self._answered)
 
     def _begins_at_once(self) -> bool:
-        if self.strand is not None:
-            piece = self.strand.piece
-            return piece.has_body or piece.kind is not Kind.CREATE
+        if self.transfer is not None:
+            transfer_head = self.transfer.transfer_head
+            return transfer_head.has_body or transfer_head.kind is not TransferKind.CREATE
         return self.incoming.claimed_id is not None or self._is_large(
             self.incoming.total_bytes or 0
         )
@@ -172,7 +177,7 @@ class CarriedUpload:
             self._failed(error)
 
     def _failed(self, error: Exception) -> None:
-        self.complaints.say("following an upload failed", error)
+        self.log_limiter.say("following an upload failed", error)
 
     # What comes in
 
@@ -211,10 +216,10 @@ class CarriedUpload:
             self._begin()
         if not self.live.is_tracked:
             self._told.meter.gate_bytes = NEVER
-        if self.strand is None:
+        if self.transfer is None:
             self.live.mark_due()
         else:
-            self.strand.pass_gate()
+            self.transfer.pass_gate()
         return message
 
     def _last(self, message: Message) -> Message:
@@ -237,7 +242,7 @@ class CarriedUpload:
         if kind == "http.response.start":
             self._safely(lambda: self._hear(message))
             self._safely(self._ask)
-            await self._asking.settle()
+            await self._asking.load_prior_state()
         if self._is_cut and self._status is None:
             return
         if kind == "http.response.start":
@@ -248,9 +253,9 @@ class CarriedUpload:
 
     def _hear(self, message: Message) -> None:
         """Let the strand hear the answer: an upload may have got its address by it."""
-        if self.strand is None:
+        if self.transfer is None:
             return
-        is_created = self.strand.heard(int(message["status"]), headers_of(message))
+        is_created = self.transfer.heard(int(message["status"]), response_headers(message))
         self._is_begun = self._is_begun or is_created
 
     def _start(self, message: Message) -> Message:
@@ -278,8 +283,8 @@ class CarriedUpload:
     def _cut(self) -> None:
         """End the transfer: the next ``receive()`` says disconnect, and soon patience ends."""
         self._is_cut = True
-        if self.strand is not None:
-            self.strand.is_cut = True
+        if self.transfer is not None:
+            self.transfer.is_cut = True
         self._told.meter.gate_bytes = 0
         if not self._spawn(self._lose_patience):
             self._cut_scope.cancel()
@@ -289,7 +294,7 @@ class CarriedUpload:
         self._cut_scope.cancel()
 
     async def _answer_cut(self) -> None:
-        start, body = cut_answer(self.scope)
+        start, body = cancelled_response(self.scope)
         try:
             await self._inner_send(self._start(start))
             await self._inner_send(body)

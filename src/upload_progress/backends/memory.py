@@ -13,14 +13,14 @@ from upload_progress._model.codec import pack_record, unpack_record
 from upload_progress._model.fold import deciding, newest
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress._model.state import is_final, is_waiting
-from upload_progress._runtime.yielding import STRETCH, paced
+from upload_progress._runtime.yielding import YIELD_EVERY, yielding
 from upload_progress.backends.subscriptions import (
-    EVERYBODY,
+    ALL_OWNERS,
     MAX_WAITING,
     Address,
-    Box,
-    Listener,
-    Switchboard,
+    EventQueue,
+    Inbox,
+    SubscriptionTable,
     checked_letter,
 )
 from upload_progress.config import Retention
@@ -96,7 +96,7 @@ def advances(record: TransferRecord, known: Sequence[TransferRecord]) -> bool:
 
 COARSE_SECONDS: Final = 60
 HORIZON_SECONDS: Final = 3600
-PORTION: Final = STRETCH
+PORTION: Final = YIELD_EVERY
 AGAIN_SECONDS: Final = 30
 FULL: Final = 1200
 """Of a bucket: CPython's set of so many has 2048 places, of a few more 8192."""
@@ -132,7 +132,7 @@ class MemoryStore:
 
     async def save(self, records: Sequence[TransferRecord]) -> None:
         """Keep *records*; one that was overtaken changes nothing."""
-        async for record in paced(records):
+        async for record in yielding(records):
             self._save(record)
 
     def _save(self, record: TransferRecord) -> None:
@@ -227,7 +227,7 @@ class MemoryStore:
     async def load(self, *keys: UploadKey) -> list[TransferRecord]:
         """Return all records of those uploads."""
         records: list[TransferRecord] = []
-        async for key in paced(keys):
+        async for key in yielding(keys):
             entry = self._owners.get(key.owner, {}).get(key.upload_id)
             if entry is not None:
                 records += self._stamped(entry)
@@ -331,17 +331,17 @@ class MemoryStore:
 
 @define(eq=False, repr=False)
 class MemoryPublisher:
-    """An ``EventPublisher``, ``EventFeed`` and ``Post`` for consumers in the same process."""
+    """An ``EventPublisher``, ``EventSubscriber`` and ``Post`` for consumers in the same process."""
 
-    _board: Switchboard = field(factory=Switchboard, init=False)
+    _board: SubscriptionTable = field(factory=SubscriptionTable, init=False)
 
     async def publish(self, events: Sequence[CloudEvent]) -> None:
         """Hand *events* to whoever listens."""
         for event in events:
-            self._board.deliver(event, Address.of_owner(event.owner), EVERYBODY)
+            self._board.deliver(event, Address.of_owner(event.owner), ALL_OWNERS)
 
     @asynccontextmanager
-    async def listen(self, owner: str | None = None) -> AsyncIterator[Listener]:
+    async def listen(self, owner: str | None = None) -> AsyncIterator[EventQueue]:
         """Follow the events of *owner*, or of everybody, from now on."""
         with self._board.listening(owner) as listener:
             yield listener
@@ -355,7 +355,7 @@ class MemoryPublisher:
         self._board.bring_letter(checked_letter(letter), Address.of_worker(worker))
 
     @asynccontextmanager
-    async def letters(self, worker: str) -> AsyncIterator[Box]:
+    async def letters(self, worker: str) -> AsyncIterator[Inbox]:
         """Empty the box of *worker*, from now on."""
         with self._board.emptying(worker) as box:
             yield box

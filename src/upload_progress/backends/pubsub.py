@@ -21,19 +21,19 @@ import anyio
 from anyio.abc import TaskGroup
 from attrs import define, field, frozen
 
-from upload_progress.backends.subscriptions import Address, Box, Listener, Switchboard
+from upload_progress.backends.subscriptions import Address, EventQueue, Inbox, SubscriptionTable
 from upload_progress.exceptions import InvalidValue, NotEntered
-from upload_progress.interfaces import OnBreak
+from upload_progress.interfaces import OnConnectionLost
 
 __all__ = [
     "CLOSE_SECONDS",
     "DIAL_SECONDS",
     "FIRST_REST_SECONDS",
-    "Feed",
-    "FeedStatistics",
+    "BrokerSubscriber",
+    "BrokerStatistics",
     "LOG_EVERY_SECONDS",
     "LONGEST_REST_SECONDS",
-    "Wire",
+    "BrokerConnection",
 ]
 
 DIAL_SECONDS: Final = 4.0
@@ -45,7 +45,7 @@ LOG_EVERY_SECONDS: Final = 30.0
 logger: Final[logging.Logger] = logging.getLogger("upload_progress")
 
 
-class Wire(Protocol):
+class BrokerConnection(Protocol):
     """A line to a broker, from when it was dialled until it breaks."""
 
     async def hear(self) -> None:
@@ -62,7 +62,7 @@ class Wire(Protocol):
 
 
 @frozen
-class FeedStatistics:
+class BrokerStatistics:
     """What a feed has done so far.
 
     Attributes:
@@ -83,20 +83,20 @@ class FeedStatistics:
 
 
 @define(eq=False, repr=False, kw_only=True)
-class Feed(ABC):
-    """An ``EventFeed``, and the receiving half of a ``Post``. Enter it with ``async with``.
+class BrokerSubscriber(ABC):
+    """An ``EventSubscriber``, and the receiving half of a ``Post``. Enter it with ``async with``.
 
     Args:
         heartbeat_seconds: After so long a silence the broker is asked whether it is there; after
             as long again without an answer the line is taken for dead.
 
     Attributes:
-        on_break: Told of each break instead of the log.
+        on_connection_lost: Told of each break instead of the log.
     """
 
     heartbeat_seconds: float = 4.0
-    on_break: OnBreak | None = field(default=None, init=False)
-    _board: Switchboard = field(factory=Switchboard, init=False)
+    on_connection_lost: OnConnectionLost | None = field(default=None, init=False)
+    _board: SubscriptionTable = field(factory=SubscriptionTable, init=False)
     _confirmed: set[Address] = field(factory=set, init=False)
     _changed: anyio.Event = field(factory=anyio.Event, init=False)
     _settled: anyio.Event = field(factory=anyio.Event, init=False)
@@ -111,7 +111,7 @@ class Feed(ABC):
         self._board.on_change = self._note_change
 
     @abstractmethod
-    async def _dial(self) -> Wire:
+    async def _dial(self) -> BrokerConnection:
         """Return a new line to the broker."""
 
     @abstractmethod
@@ -144,7 +144,7 @@ class Feed(ABC):
         """Hang up, and close what was opened here; a client that was given stays open."""
         tasks, self._tasks = self._tasks, None
         assert tasks is not None  # noqa: S101  # entered, as Python calls this only then
-        self._settle()
+        self._load_prior_state()
         tasks.cancel_scope.cancel()
         try:
             await tasks.__aexit__(None, None, None)
@@ -153,7 +153,7 @@ class Feed(ABC):
                 await self._close()
 
     @asynccontextmanager
-    async def listen(self, owner: str | None = None) -> AsyncIterator[Listener]:
+    async def listen(self, owner: str | None = None) -> AsyncIterator[EventQueue]:
         """Follow the events of *owner*, or of everybody, from now on.
 
         Entered, it hears; while the broker is not there, entering waits for it.
@@ -166,7 +166,7 @@ class Feed(ABC):
             yield listener
 
     @asynccontextmanager
-    async def letters(self, worker: str) -> AsyncIterator[Box]:
+    async def letters(self, worker: str) -> AsyncIterator[Inbox]:
         """Empty the box of *worker*, from now on.
 
         Raises:
@@ -176,10 +176,10 @@ class Feed(ABC):
             await self._confirmation(Address.of_worker(worker))
             yield box
 
-    def statistics(self) -> FeedStatistics:
+    def statistics(self) -> BrokerStatistics:
         """Return the figures of this moment."""
         board = self._board
-        return FeedStatistics(
+        return BrokerStatistics(
             self._is_connected,
             self._breaks,
             board.events,
@@ -225,14 +225,14 @@ class Feed(ABC):
             with anyio.move_on_after(CLOSE_SECONDS, shield=True):
                 await wire.close()
 
-    async def _hear(self, wire: Wire, both: anyio.CancelScope) -> None:
+    async def _hear(self, wire: BrokerConnection, both: anyio.CancelScope) -> None:
         try:
             await wire.hear()
         finally:
             # Also when a driver's own task was cancelled, which looks as if this one were.
             both.cancel()
 
-    async def _follow(self, wire: Wire) -> None:
+    async def _follow(self, wire: BrokerConnection) -> None:
         """Subscribe to what is listened to, whenever that changes."""
         while True:
             changed = self._changed = anyio.Event()
@@ -249,21 +249,21 @@ class Feed(ABC):
             if self._has_missed:
                 self._has_missed = False
                 self._board.miss()
-            self._settle()
+            self._load_prior_state()
             await changed.wait()
 
     def _note_change(self) -> None:
         self._changed.set()
 
-    def _settle(self) -> None:
+    def _load_prior_state(self) -> None:
         """Let those look who wait for a confirmation."""
         self._settled.set()
         self._settled = anyio.Event()
 
     def _complain(self, error: Exception | None) -> None:
         now, cause = asyncio.get_running_loop().time(), _first(error or ConnectionError())
-        if self.on_break is not None:
-            self.on_break(cause)
+        if self.on_connection_lost is not None:
+            self.on_connection_lost(cause)
         elif self._logged_at is None or now - self._logged_at >= LOG_EVERY_SECONDS:
             self._logged_at = now
             # What is ours says what to do; what is a driver's may hold anything.

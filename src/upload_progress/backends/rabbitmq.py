@@ -37,11 +37,11 @@ from aio_pika.abc import (
 from attrs import define, field, frozen
 
 from upload_progress._model.cloudevents import CloudEvent, attributes_of, decode_binary, encode_data
-from upload_progress.backends.pubsub import Feed
+from upload_progress.backends.pubsub import BrokerSubscriber
 from upload_progress.backends.subscriptions import (
-    EVERYBODY,
+    ALL_OWNERS,
     Address,
-    Switchboard,
+    SubscriptionTable,
     checked_letter,
     key_of,
 )
@@ -98,8 +98,8 @@ class _Exchanges:
 
 
 @define(eq=False, repr=False)
-class RabbitPublisher(Feed):
-    """An ``EventPublisher``, ``EventFeed`` and ``Post`` over RabbitMQ.
+class RabbitPublisher(BrokerSubscriber):
+    """An ``EventPublisher``, ``EventSubscriber`` and ``Post`` over RabbitMQ.
 
     Args:
         client: A ready connection of aio-pika, which stays open; or a function that makes one: it
@@ -252,7 +252,7 @@ class _Line:
     _exchanges: _Exchanges
     _queue: AbstractQueue
     _owned: AbstractConnection | None
-    _board: Switchboard
+    _board: SubscriptionTable
     _heartbeat_seconds: float
     _lost: anyio.Event = field(factory=anyio.Event, init=False)
 
@@ -279,7 +279,7 @@ class _Line:
             return
         owner = Address("events", key.split(".")[1])
         self._board.bring_event(
-            lambda: decode_binary(_attributes(message.headers), message.body), owner, EVERYBODY
+            lambda: decode_binary(_attributes(message.headers), message.body), owner, ALL_OWNERS
         )
 
     async def subscribe(self, addresses: Collection[Address]) -> None:

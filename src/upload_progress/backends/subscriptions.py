@@ -2,7 +2,7 @@
 
 Each listener holds one slot per upload: one that is slow gets the newest event of each, and the
 memory it costs is bounded by the number of uploads it is behind on, up to a limit. What does not
-fit is said: ``Missed`` comes instead.
+fit is said: ``EventsMissed`` comes instead.
 
 Nothing here does any I/O.
 """
@@ -20,19 +20,19 @@ from attrs import define, field, frozen
 
 from upload_progress._model.cloudevents import CloudEvent, EventStub
 from upload_progress.exceptions import InvalidValue
-from upload_progress.interfaces import Missed
+from upload_progress.interfaces import EventsMissed
 
 __all__ = [
     "Address",
-    "Box",
+    "Inbox",
     "Decode",
-    "EVERYBODY",
-    "Listener",
+    "ALL_OWNERS",
+    "EventQueue",
     "MAX_LETTERS",
     "MAX_LETTER_BYTES",
     "MAX_WAITING",
-    "Slots",
-    "Switchboard",
+    "ConflatingQueue",
+    "SubscriptionTable",
     "checked_letter",
     "key_of",
 ]
@@ -67,7 +67,7 @@ class Address:
     @classmethod
     def of_owner(cls, owner: str | None) -> "Address":
         """Return the address of the events of *owner*; None is everybody."""
-        return EVERYBODY if owner is None else cls("events", key_of(owner))
+        return ALL_OWNERS if owner is None else cls("events", key_of(owner))
 
     @classmethod
     def of_worker(cls, worker: str) -> "Address":
@@ -75,7 +75,7 @@ class Address:
         return cls("letters", key_of(worker))
 
 
-EVERYBODY: Final = Address("events", "")
+ALL_OWNERS: Final = Address("events", "")
 
 
 def checked_letter(letter: bytes) -> bytes:
@@ -90,7 +90,7 @@ def checked_letter(letter: bytes) -> bytes:
 
 
 @define(eq=False, repr=False)
-class Slots(AsyncIterator[T | Missed], Generic[T]):
+class ConflatingQueue(AsyncIterator[T | EventsMissed], Generic[T]):
     """What waits to be taken by one task, up to *most*."""
 
     most: int
@@ -111,18 +111,18 @@ class Slots(AsyncIterator[T | Missed], Generic[T]):
         self._has_missed = True
         self._woken.set()
 
-    async def __anext__(self) -> T | Missed:
+    async def __anext__(self) -> T | EventsMissed:
         while not (self._has_missed or self._waiting):
             self._woken = anyio.Event()
             await self._woken.wait()
         if self._has_missed:
             self._has_missed = False
-            return Missed()
+            return EventsMissed()
         return self._waiting.pop(next(iter(self._waiting)))
 
 
 @define(eq=False, repr=False)
-class Listener(Slots[CloudEvent]):
+class EventQueue(ConflatingQueue[CloudEvent]):
     """Follows the events of an owner, or of everybody: the newest of each upload."""
 
     most: int = field(default=MAX_WAITING, init=False)
@@ -142,7 +142,7 @@ class Listener(Slots[CloudEvent]):
 
 
 @define(eq=False, repr=False)
-class Box(Slots[bytes]):
+class Inbox(ConflatingQueue[bytes]):
     """Holds the letters to a worker, oldest first."""
 
     most: int = field(default=MAX_LETTERS, init=False)
@@ -155,11 +155,11 @@ class Box(Slots[bytes]):
 
 Decode = Callable[[], CloudEvent | EventStub]
 
-P = TypeVar("P", Listener, Box)
+P = TypeVar("P", EventQueue, Inbox)
 
 
 @define(eq=False, repr=False)
-class Switchboard:
+class SubscriptionTable:
     """Hands what comes in to those who listen.
 
     Attributes:
@@ -175,8 +175,8 @@ class Switchboard:
     letters: int = field(default=0, init=False)
     unreadable: int = field(default=0, init=False)
     forged: int = field(default=0, init=False)
-    _listeners: dict[Address, dict[Listener, None]] = field(factory=dict, init=False)
-    _boxes: dict[Address, dict[Box, None]] = field(factory=dict, init=False)
+    _listeners: dict[Address, dict[EventQueue, None]] = field(factory=dict, init=False)
+    _boxes: dict[Address, dict[Inbox, None]] = field(factory=dict, init=False)
 
     @property
     def addresses(self) -> set[Address]:
@@ -194,7 +194,7 @@ class Switchboard:
         except InvalidValue:
             self.unreadable += 1
             return
-        if not {address.key for address in addresses} <= {key_of(event.owner), EVERYBODY.key}:
+        if not {address.key for address in addresses} <= {key_of(event.owner), ALL_OWNERS.key}:
             self.forged += 1
             return
         self.deliver(event, *addresses)
@@ -223,15 +223,15 @@ class Switchboard:
                 box.miss()
 
     @contextmanager
-    def listening(self, owner: str | None) -> Iterator[Listener]:
+    def listening(self, owner: str | None) -> Iterator[EventQueue]:
         """Let a new listener follow the events of *owner*, or of everybody, in the block."""
-        with self._plugged(self._listeners, Address.of_owner(owner), Listener(owner)) as listener:
+        with self._plugged(self._listeners, Address.of_owner(owner), EventQueue(owner)) as listener:
             yield listener
 
     @contextmanager
-    def emptying(self, worker: str) -> Iterator[Box]:
+    def emptying(self, worker: str) -> Iterator[Inbox]:
         """Let a new box take the letters to *worker*, in the block."""
-        with self._plugged(self._boxes, Address.of_worker(worker), Box()) as box:
+        with self._plugged(self._boxes, Address.of_worker(worker), Inbox()) as box:
             yield box
 
     @contextmanager

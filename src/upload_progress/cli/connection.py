@@ -1,72 +1,23 @@
-"""What several commands take; it loads nothing, so that ``--help`` is quick."""
+"""Connect a command to a server: address, credentials, certificates."""
 
 import netrc
 import os
 import ssl
 from collections.abc import Mapping
-from enum import StrEnum, unique
 from pathlib import Path
 
 from attrs import field, frozen
 
+from upload_progress.cli.options import Reach
 from upload_progress.client import AsyncProgressClient
 from upload_progress.client.urls import Address, read_url
 from upload_progress.exceptions import InvalidValue
 
 __all__ = [
     "Credentials",
-    "Mode",
-    "Reach",
-    "Shown",
     "find_credentials",
     "open_client",
 ]
-
-
-@unique
-class Mode(StrEnum):
-    """How progress is shown; ``auto`` looks at where it goes."""
-
-    AUTO = "auto"
-    TTY = "tty"
-    PLAIN = "plain"
-    JSON = "json"
-    NONE = "none"
-
-
-@frozen
-class Reach:
-    """How a server is reached.
-
-    Attributes:
-        mount: Where the progress routes are, a path or a URL; /uploads where nothing says it.
-        cacert: Trust these certificate authorities, instead of the system's.
-        insecure: Do not check the server's certificate.
-        retries: How many failures of the network in a row are borne.
-    """
-
-    mount: str | None = None
-    cacert: Path | None = None
-    insecure: bool = False
-    retries: int = 5
-
-
-@frozen
-class Shown:
-    """How progress is shown.
-
-    Attributes:
-        progress: Bars for a terminal, plain lines for a log, JSON for a program, or none.
-        json: The same as --progress=json: one snapshot a line.
-    """
-
-    progress: Mode = Mode.AUTO
-    json: bool = False
-
-    @property
-    def mode(self) -> Mode:
-        """What both options come to."""
-        return Mode.JSON if self.json else self.progress
 
 
 # FROM cli.credentials: Who we are: from the environment, else from netrc.

@@ -20,9 +20,10 @@ from attrs import define, field
 from httpx2.websockets import HTTPXWSException
 
 from upload_progress._model.models import UploadProgress
-from upload_progress.cli.connection import Reach, open_client
+from upload_progress.cli.connection import open_client
 from upload_progress.cli.exit_codes import DONE, FAILED
 from upload_progress.cli.formatting import spelled
+from upload_progress.cli.options import Reach
 from upload_progress.client.api import Calls, reaching
 from upload_progress.client.responses import Refusal, rejection_of
 from upload_progress.client.retry import Patience
@@ -76,7 +77,7 @@ _MENDS: Final[Mapping[Fault, Mapping[str, str]]] = {
 
 def mends_of(fault: Fault) -> list[str]:
     """Return what mends *fault*, a line for each proxy."""
-    return [f"  {proxy:<9}{mend}" for proxy, mend in _MENDS[fault].items()]
+    return [f"  {proxy:<9}{hint}" for proxy, hint in _MENDS[fault].items()]
 
 
 # FROM cli.doctor: ``doctor``: what lies between here and the server, found out by a probe.
@@ -208,11 +209,11 @@ class _Examination:
             raise UnexpectedAnswer(address, problem)
 
     async def _probe(self) -> AsyncGenerator[bytes]:
-        piece = bytes(PROBE_BYTES // _PIECES)
+        transfer_head = bytes(PROBE_BYTES // _PIECES)
         for number in range(_PIECES):
             if number == _PIECES // 2:
-                await self._look_at_half(number * len(piece))
-            yield piece
+                await self._look_at_half(number * len(transfer_head))
+            yield transfer_head
             await anyio.sleep(_PIECE_SECONDS)
 
     async def _look_at_half(self, sent_bytes: int) -> None:

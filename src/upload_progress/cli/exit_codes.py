@@ -65,8 +65,8 @@ def summed_up(codes: Collection[int]) -> int:
 
 def explained(error: UploadProgressError) -> str:
     """Return what is wrong, and what mends it where that is known."""
-    mend = _mend(error)
-    return f"{error}\n{mend}" if mend else str(error)
+    hint = _mend(error)
+    return f"{error}\n{hint}" if hint else str(error)
 
 
 def _mend(error: UploadProgressError) -> str:

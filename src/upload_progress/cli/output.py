@@ -15,8 +15,8 @@ from attrs import define, field
 
 from upload_progress._model.codec import encode_json
 from upload_progress._model.state import is_final
-from upload_progress.cli.connection import Mode
 from upload_progress.cli.formatting import Row, figures, percent_of, result_line
+from upload_progress.cli.options import Mode
 
 __all__ = [
     "Display",

@@ -7,9 +7,10 @@ import anyio
 from attrs import field, frozen
 
 from upload_progress._model.models import UploadProgress
-from upload_progress.cli.connection import Mode, Reach, open_client
+from upload_progress.cli.connection import open_client
 from upload_progress.cli.exit_codes import DONE, code_of, explained, summed_up
 from upload_progress.cli.formatting import Row, clean
+from upload_progress.cli.options import Mode, Reach
 from upload_progress.cli.output import Display, open_display
 from upload_progress.client import AsyncProgressClient
 from upload_progress.client.urls import DEFAULT_MOUNT, read_url, target_of

@@ -7,9 +7,10 @@ from contextlib import aclosing
 from upload_progress._model.codec import encode_json
 from upload_progress._model.models import UploadProgress, UploadState, UploadTotal
 from upload_progress._model.state import is_final
-from upload_progress.cli.connection import Mode, Reach, open_client
+from upload_progress.cli.connection import open_client
 from upload_progress.cli.exit_codes import DONE, FAILED
 from upload_progress.cli.formatting import Row, clean, figures, spelled
+from upload_progress.cli.options import Mode, Reach
 from upload_progress.cli.output import Display, open_display
 from upload_progress.client.urls import read_url, upload_in
 

@@ -124,8 +124,8 @@ async def start_of(response: httpx2.Response) -> bytes:
     """Return the beginning of a body: enough for what an error says."""
     start = b""
     async with aclosing(response.aiter_bytes()) as pieces:
-        async for piece in pieces:
-            start += piece
+        async for transfer_head in pieces:
+            start += transfer_head
             if len(start) >= MOST_ERROR_BYTES:
                 break
     return start

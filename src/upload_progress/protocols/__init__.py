@@ -3,51 +3,51 @@
 from typing import Final
 
 from upload_progress.protocols.base import (
-    Came,
     Headers,
-    Kind,
-    Outcome,
-    Piece,
+    TransferHead,
+    TransferKind,
+    TransferOutcome,
     TransferProtocol,
-    id_of,
-    part_of,
+    TransferResult,
+    part_name,
+    upload_id_for,
 )
 from upload_progress.protocols.content_range import ContentRange
-from upload_progress.protocols.ietf import Resumable
+from upload_progress.protocols.ietf import IetfResumable
 from upload_progress.protocols.oci import Oci
 from upload_progress.protocols.request_head import (
     MULTIPART_LOOK_BYTES,
-    Incoming,
+    RequestHead,
     multipart_filename,
-    read_head,
+    read_request_head,
 )
 from upload_progress.protocols.s3 import S3Multipart
 from upload_progress.protocols.tus import Tus
 
 __all__ = [
-    "Came",
+    "TransferResult",
     "ContentRange",
     "DEFAULT_PROTOCOLS",
     "Headers",
-    "Incoming",
-    "Kind",
+    "RequestHead",
+    "TransferKind",
     "MULTIPART_LOOK_BYTES",
     "Oci",
-    "Outcome",
-    "Piece",
-    "Resumable",
+    "TransferOutcome",
+    "TransferHead",
+    "IetfResumable",
     "S3Multipart",
     "TransferProtocol",
     "Tus",
-    "id_of",
+    "upload_id_for",
     "multipart_filename",
-    "part_of",
-    "read_head",
+    "part_name",
+    "read_request_head",
 ]
 
 DEFAULT_PROTOCOLS: Final[tuple[TransferProtocol, ...]] = (
     Tus(),
-    Resumable(),
+    IetfResumable(),
     Oci(),
     S3Multipart(),
     ContentRange(),

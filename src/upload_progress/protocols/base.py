@@ -22,18 +22,18 @@ from attrs import frozen
 from upload_progress.connection import Connection
 
 __all__ = [
-    "Came",
+    "TransferResult",
     "Headers",
-    "Kind",
+    "TransferKind",
     "MAX_OFFSET",
-    "Outcome",
-    "Piece",
+    "TransferOutcome",
+    "TransferHead",
     "TransferProtocol",
-    "count_of",
-    "id_of",
+    "parse_count",
+    "upload_id_for",
     "is_success",
-    "part_of",
-    "path_of",
+    "part_name",
+    "resolve_path",
 ]
 
 Headers = Mapping[str, str]
@@ -47,7 +47,7 @@ _SUCCESS: Final = range(200, 300)
 
 
 @unique
-class Kind(StrEnum):
+class TransferKind(StrEnum):
     """What a request wants of an upload."""
 
     CREATE = "create"
@@ -61,7 +61,7 @@ class Kind(StrEnum):
 
 
 @unique
-class Came(StrEnum):
+class TransferResult(StrEnum):
     """What came of a request."""
 
     NOTHING = "nothing"
@@ -79,7 +79,7 @@ class Came(StrEnum):
 
 
 @frozen
-class Piece:
+class TransferHead:
     """What a request carries.
 
     Attributes:
@@ -102,7 +102,7 @@ class Piece:
     """
 
     protocol: str
-    kind: Kind
+    kind: TransferKind
     resource: str | None = None
     part: str = ""
     offset: int | None = 0
@@ -120,7 +120,7 @@ class Piece:
 
 
 @frozen
-class Outcome:
+class TransferOutcome:
     """What came of a piece.
 
     Attributes:
@@ -130,7 +130,7 @@ class Outcome:
         total_bytes: How large it says the whole is.
     """
 
-    came: Came
+    result: TransferResult
     resource: str | None = None
     offset: int | None = None
     total_bytes: int | None = None
@@ -147,30 +147,30 @@ class TransferProtocol(Protocol):
     def specification(self) -> str:
         """Where it is specified."""
 
-    def read(self, head: Connection) -> Piece | None:
+    def read(self, head: Connection) -> TransferHead | None:
         """Return what the request carries; None where it is not of this protocol."""
 
-    def answer(self, piece: Piece, status: int, headers: Headers) -> Outcome:
+    def answer(self, transfer_head: TransferHead, status: int, headers: Headers) -> TransferOutcome:
         """Return what came of *piece*, by the head of the response."""
 
 
-def id_of(piece: Piece, resource: str) -> str:
+def upload_id_for(transfer_head: TransferHead, resource: str) -> str:
     """Return the id of the upload at *resource*.
 
     An address that is not an upload's alone is one that people can guess: its id is too short
     to pass for a secret, so that nobody who holds no more than that is shown anything.
     """
-    size = 18 if piece.is_lasting else 8
+    size = 18 if transfer_head.is_lasting else 8
     digest = blake2b(resource.encode("utf-8", "surrogatepass"), digest_size=size).hexdigest()
-    return f"{piece.protocol}-{digest}"
+    return f"{transfer_head.protocol}-{digest}"
 
 
-def part_of(resource: str) -> str:
+def part_name(resource: str) -> str:
     """Return the name of the part that is at *resource*, where an upload has several of them."""
     return "." + blake2b(resource.encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 
-def path_of(location: str | None, base: str) -> str | None:
+def resolve_path(location: str | None, base: str) -> str | None:
     """Return the decoded path that a ``Location`` names, as seen from *base*.
 
     Returns:
@@ -185,7 +185,7 @@ def path_of(location: str | None, base: str) -> str | None:
     return unquote(path) if path.startswith("/") else None
 
 
-def count_of(text: str | None) -> int | None:
+def parse_count(text: str | None) -> int | None:
     """Return a number of bytes; None where it is none, or beyond what can be told."""
     if text is None or not _COUNT.fullmatch(text.strip()):
         return None

@@ -15,11 +15,11 @@ from typing import Final
 from upload_progress.connection import Connection
 from upload_progress.protocols.base import (
     MAX_OFFSET,
-    Came,
     Headers,
-    Kind,
-    Outcome,
-    Piece,
+    TransferHead,
+    TransferKind,
+    TransferOutcome,
+    TransferResult,
     is_success,
 )
 
@@ -60,15 +60,15 @@ class ContentRange:
     name = "range"
     specification = "https://www.rfc-editor.org/rfc/rfc9110#section-14.5"
 
-    def read(self, head: Connection) -> Piece | None:
+    def read(self, head: Connection) -> TransferHead | None:
         """Return which piece of what is at its path the request carries."""
         found = read_range(head.header("content-range"))
         if found is None:
             return None
         first, stop, total = found
-        return Piece(
+        return TransferHead(
             self.name,
-            Kind.BYTES,
+            TransferKind.BYTES,
             head.path,
             offset=first,
             length=stop - first,
@@ -78,8 +78,12 @@ class ContentRange:
             is_lasting=False,
         )
 
-    def answer(self, piece: Piece, status: int, headers: Headers) -> Outcome:
+    def answer(self, transfer_head: TransferHead, status: int, headers: Headers) -> TransferOutcome:
         """Return what came of it."""
         if status == _RESUME_INCOMPLETE:
-            return Outcome(Came.ACCEPTED, offset=end_of_range(headers.get("range")) or 0)
-        return Outcome(Came.ACCEPTED if is_success(status) else Came.REFUSED)
+            return TransferOutcome(
+                TransferResult.ACCEPTED, offset=end_of_range(headers.get("range")) or 0
+            )
+        return TransferOutcome(
+            TransferResult.ACCEPTED if is_success(status) else TransferResult.REFUSED
+        )

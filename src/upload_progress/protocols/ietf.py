@@ -1,4 +1,4 @@
-"""Resumable uploads for HTTP, as the IETF drafts them: any request may be the first piece.
+"""IetfResumable uploads for HTTP, as the IETF drafts them: any request may be the first piece.
 
 A request with ``Upload-Complete`` begins an upload; ``?1`` says that its body is the whole,
 ``?0`` that more will follow. The answer names the upload's address in ``Location``; ``PATCH``
@@ -11,44 +11,44 @@ Source: draft-ietf-httpbis-resumable-upload (interop version 8).
 from upload_progress.connection import Connection
 from upload_progress.protocols.base import (
     MAX_OFFSET,
-    Came,
     Headers,
-    Kind,
-    Outcome,
-    Piece,
-    count_of,
+    TransferHead,
+    TransferKind,
+    TransferOutcome,
+    TransferResult,
     is_success,
-    path_of,
+    parse_count,
+    resolve_path,
 )
 
 __all__ = [
-    "Resumable",
+    "IetfResumable",
 ]
 
 
-class Resumable:
+class IetfResumable:
     """Reads the headers of the IETF draft."""
 
     name = "ietf"
     specification = "https://datatracker.ietf.org/doc/draft-ietf-httpbis-resumable-upload/"
 
-    def read(self, head: Connection) -> Piece | None:
+    def read(self, head: Connection) -> TransferHead | None:
         """Return what a request with ``Upload-Complete`` carries, or which one it deletes."""
         if head.method == "DELETE":
             is_ours = head.header("upload-draft-interop-version") is not None
-            return Piece(self.name, Kind.ABORT, head.path) if is_ours else None
+            return TransferHead(self.name, TransferKind.ABORT, head.path) if is_ours else None
         is_last = {"?1": True, "?0": False}.get((head.header("upload-complete") or "").strip())
         if is_last is None:
             return None
-        length = count_of(head.header("content-length"))
-        offset = count_of(head.header("upload-offset"))
+        length = parse_count(head.header("content-length"))
+        offset = parse_count(head.header("upload-offset"))
         is_first = head.method != "PATCH"
-        total = count_of(head.header("upload-length"))
+        total = parse_count(head.header("upload-length"))
         if total is None and is_last and length is not None:
             total = min((offset or 0) + length, MAX_OFFSET)
-        return Piece(
+        return TransferHead(
             self.name,
-            Kind.CREATE if is_first else Kind.BYTES,
+            TransferKind.CREATE if is_first else TransferKind.BYTES,
             None if is_first else head.path,
             offset=0 if is_first else offset or 0,
             length=length,
@@ -57,17 +57,19 @@ class Resumable:
             base=head.path,
         )
 
-    def answer(self, piece: Piece, status: int, headers: Headers) -> Outcome:
+    def answer(self, transfer_head: TransferHead, status: int, headers: Headers) -> TransferOutcome:
         """Return what came of it."""
         if not is_success(status):
-            return Outcome(Came.REFUSED)
-        if piece.kind is Kind.ABORT:
-            return Outcome(Came.ABORTED)
-        offset = count_of(headers.get("upload-offset"))
-        is_open = not piece.is_last or headers.get("upload-complete") == "?0"
+            return TransferOutcome(TransferResult.REFUSED)
+        if transfer_head.kind is TransferKind.ABORT:
+            return TransferOutcome(TransferResult.ABORTED)
+        offset = parse_count(headers.get("upload-offset"))
+        is_open = not transfer_head.is_last or headers.get("upload-complete") == "?0"
         if not is_open:
-            return Outcome(Came.COMPLETED)
-        if piece.kind is Kind.CREATE:
-            resource = path_of(headers.get("location"), piece.base)
-            return Outcome(Came.CREATED if resource else Came.NOTHING, resource, offset)
-        return Outcome(Came.ACCEPTED, offset=offset)
+            return TransferOutcome(TransferResult.COMPLETED)
+        if transfer_head.kind is TransferKind.CREATE:
+            resource = resolve_path(headers.get("location"), transfer_head.base)
+            return TransferOutcome(
+                TransferResult.CREATED if resource else TransferResult.NOTHING, resource, offset
+            )
+        return TransferOutcome(TransferResult.ACCEPTED, offset=offset)

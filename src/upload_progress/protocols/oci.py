@@ -15,14 +15,14 @@ from typing import Final
 
 from upload_progress.connection import Connection
 from upload_progress.protocols.base import (
-    Came,
     Headers,
-    Kind,
-    Outcome,
-    Piece,
-    count_of,
+    TransferHead,
+    TransferKind,
+    TransferOutcome,
+    TransferResult,
     is_success,
-    path_of,
+    parse_count,
+    resolve_path,
 )
 from upload_progress.protocols.content_range import end_of_range, read_range
 
@@ -40,7 +40,7 @@ class Oci:
     name = "oci"
     specification = "https://github.com/opencontainers/distribution-spec/blob/main/spec.md"
 
-    def read(self, head: Connection) -> Piece | None:
+    def read(self, head: Connection) -> TransferHead | None:
         """Return what a request to an upload session carries."""
         if "/blobs/uploads" not in head.path:
             return None
@@ -51,12 +51,12 @@ class Oci:
             return None if found[1] else self._creation(head)
         return self._step(head) if found[1] else None
 
-    def _creation(self, head: Connection) -> Piece:
+    def _creation(self, head: Connection) -> TransferHead:
         is_whole = "digest" in head.query
-        length = count_of(head.header("content-length"))
-        return Piece(
+        length = parse_count(head.header("content-length"))
+        return TransferHead(
             self.name,
-            Kind.CREATE,
+            TransferKind.CREATE,
             length=length,
             total_bytes=length if is_whole else None,
             is_last=is_whole,
@@ -64,36 +64,42 @@ class Oci:
             base=head.path,
         )
 
-    def _step(self, head: Connection) -> Piece | None:
+    def _step(self, head: Connection) -> TransferHead | None:
         if head.method == "DELETE":
-            return Piece(self.name, Kind.ABORT, head.path)
+            return TransferHead(self.name, TransferKind.ABORT, head.path)
         if head.method not in {"PATCH", "PUT"}:
             return None
         text = head.header("content-range")
         found = read_range(text)
-        return Piece(
+        return TransferHead(
             self.name,
-            Kind.BYTES,
+            TransferKind.BYTES,
             head.path,
             offset=None if found is None else found[0],
-            length=count_of(head.header("content-length")),
+            length=parse_count(head.header("content-length")),
             is_last=head.method == "PUT",
         )
 
-    def answer(self, piece: Piece, status: int, headers: Headers) -> Outcome:
+    def answer(self, transfer_head: TransferHead, status: int, headers: Headers) -> TransferOutcome:
         """Return what came of it."""
         if not is_success(status):
-            return Outcome(Came.REFUSED)
-        if piece.kind is Kind.ABORT:
-            return Outcome(Came.ABORTED)
-        if piece.kind is Kind.CREATE:
-            return self._created(piece, status, headers)
-        if piece.is_last:
-            return Outcome(Came.COMPLETED)
-        return Outcome(Came.ACCEPTED, offset=end_of_range(headers.get("range")))
+            return TransferOutcome(TransferResult.REFUSED)
+        if transfer_head.kind is TransferKind.ABORT:
+            return TransferOutcome(TransferResult.ABORTED)
+        if transfer_head.kind is TransferKind.CREATE:
+            return self._created(transfer_head, status, headers)
+        if transfer_head.is_last:
+            return TransferOutcome(TransferResult.COMPLETED)
+        return TransferOutcome(TransferResult.ACCEPTED, offset=end_of_range(headers.get("range")))
 
-    def _created(self, piece: Piece, status: int, headers: Headers) -> Outcome:
+    def _created(
+        self, transfer_head: TransferHead, status: int, headers: Headers
+    ) -> TransferOutcome:
         if status == _CREATED:
-            return Outcome(Came.COMPLETED if piece.is_last else Came.NOTHING)
-        resource = path_of(headers.get("location"), piece.base)
-        return Outcome(Came.CREATED if resource else Came.NOTHING, resource)
+            return TransferOutcome(
+                TransferResult.COMPLETED if transfer_head.is_last else TransferResult.NOTHING
+            )
+        resource = resolve_path(headers.get("location"), transfer_head.base)
+        return TransferOutcome(
+            TransferResult.CREATED if resource else TransferResult.NOTHING, resource
+        )

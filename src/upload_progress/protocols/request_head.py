@@ -18,12 +18,12 @@ from upload_progress._model.models import bounded_text
 from upload_progress.connection import Connection
 
 __all__ = [
-    "Incoming",
+    "RequestHead",
     "MAX_GROUP_CHARACTERS",
     "MAX_NAME_CHARACTERS",
     "MULTIPART_LOOK_BYTES",
     "multipart_filename",
-    "read_head",
+    "read_request_head",
 ]
 
 MULTIPART_LOOK_BYTES: Final = 4096
@@ -39,7 +39,7 @@ _PROXY_HEADERS: Final = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
 
 
 @frozen
-class Incoming:
+class RequestHead:
     """What the head of a request says about the upload it carries.
 
     Attributes:
@@ -61,11 +61,11 @@ class Incoming:
     is_proxied: bool
 
 
-def read_head(connection: Connection) -> Incoming:
+def read_request_head(connection: Connection) -> RequestHead:
     """Read what *connection* says of itself."""
     query = connection.query if connection.scope.get("query_string") else {}
     content_type = (connection.header("content-type") or "").partition(";")[0].strip().lower()
-    return Incoming(
+    return RequestHead(
         claimed_id=_first_of(
             connection.header("upload-id"),
             query.get("upload_id"),

@@ -15,7 +15,15 @@ and "Signature calculations for the authorization header: transferring payload i
 from typing import Final
 
 from upload_progress.connection import Connection
-from upload_progress.protocols.base import Came, Headers, Kind, Outcome, Piece, count_of, is_success
+from upload_progress.protocols.base import (
+    Headers,
+    TransferHead,
+    TransferKind,
+    TransferOutcome,
+    TransferResult,
+    is_success,
+    parse_count,
+)
 
 __all__ = [
     "S3Multipart",
@@ -31,7 +39,7 @@ class S3Multipart:
     name = "s3"
     specification = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html"
 
-    def read(self, head: Connection) -> Piece | None:
+    def read(self, head: Connection) -> TransferHead | None:
         """Return what a request with ``uploadId`` in its query carries."""
         if b"uploadId=" not in head.scope.get("query_string", b""):
             return None
@@ -41,19 +49,25 @@ class S3Multipart:
             return None
         resource = f"{head.path}?uploadId={upload_id}"
         if head.method == "PUT":
-            return self._part(head, resource, count_of(query.get("partNumber")))
+            return self._part(head, resource, parse_count(query.get("partNumber")))
         if head.method == "POST":
-            return Piece(self.name, Kind.COMPLETE, resource, is_last=True, has_body=False)
-        return Piece(self.name, Kind.ABORT, resource) if head.method == "DELETE" else None
+            return TransferHead(
+                self.name, TransferKind.COMPLETE, resource, is_last=True, has_body=False
+            )
+        return (
+            TransferHead(self.name, TransferKind.ABORT, resource)
+            if head.method == "DELETE"
+            else None
+        )
 
-    def _part(self, head: Connection, resource: str, number: int | None) -> Piece | None:
+    def _part(self, head: Connection, resource: str, number: int | None) -> TransferHead | None:
         if number is None or not 1 <= number <= _MOST_PARTS:
             return None
-        decoded = count_of(head.header("x-amz-decoded-content-length"))
-        announced = count_of(head.header("content-length"))
-        return Piece(
+        decoded = parse_count(head.header("x-amz-decoded-content-length"))
+        announced = parse_count(head.header("content-length"))
+        return TransferHead(
             self.name,
-            Kind.BYTES,
+            TransferKind.BYTES,
             resource,
             part=str(number),
             length=announced if decoded is None else decoded,
@@ -61,11 +75,15 @@ class S3Multipart:
             is_sequential=False,
         )
 
-    def answer(self, piece: Piece, status: int, headers: Headers) -> Outcome:
+    def answer(self, transfer_head: TransferHead, status: int, headers: Headers) -> TransferOutcome:
         """Return what came of it."""
         del headers
         if not is_success(status):
-            return Outcome(Came.REFUSED)
-        if piece.kind is Kind.ABORT:
-            return Outcome(Came.ABORTED)
-        return Outcome(Came.COMPLETED if piece.kind is Kind.COMPLETE else Came.ACCEPTED)
+            return TransferOutcome(TransferResult.REFUSED)
+        if transfer_head.kind is TransferKind.ABORT:
+            return TransferOutcome(TransferResult.ABORTED)
+        return TransferOutcome(
+            TransferResult.COMPLETED
+            if transfer_head.kind is TransferKind.COMPLETE
+            else TransferResult.ACCEPTED
+        )

@@ -17,14 +17,14 @@ from typing import Final
 from upload_progress._model.models import bounded_text
 from upload_progress.connection import Connection
 from upload_progress.protocols.base import (
-    Came,
     Headers,
-    Kind,
-    Outcome,
-    Piece,
-    count_of,
+    TransferHead,
+    TransferKind,
+    TransferOutcome,
+    TransferResult,
     is_success,
-    path_of,
+    parse_count,
+    resolve_path,
 )
 
 __all__ = [
@@ -40,7 +40,7 @@ class Tus:
     name = "tus"
     specification = "https://tus.io/protocols/resumable-upload"
 
-    def read(self, head: Connection) -> Piece | None:
+    def read(self, head: Connection) -> TransferHead | None:
         """Return what a request with ``Tus-Resumable`` carries."""
         if head.header("tus-resumable") is None:
             return None
@@ -49,27 +49,29 @@ class Tus:
         if method == "POST":
             return self._creation(head)
         if method == "PATCH":
-            return Piece(
+            return TransferHead(
                 self.name,
-                Kind.BYTES,
+                TransferKind.BYTES,
                 head.path,
-                offset=count_of(head.header("upload-offset")) or 0,
-                length=count_of(head.header("content-length")),
-                total_bytes=count_of(head.header("upload-length")),
+                offset=parse_count(head.header("upload-offset")) or 0,
+                length=parse_count(head.header("content-length")),
+                total_bytes=parse_count(head.header("upload-length")),
                 is_whole_when_full=True,
                 is_one_of=True,
             )
-        return Piece(self.name, Kind.ABORT, head.path) if method == "DELETE" else None
+        return (
+            TransferHead(self.name, TransferKind.ABORT, head.path) if method == "DELETE" else None
+        )
 
-    def _creation(self, head: Connection) -> Piece | None:
+    def _creation(self, head: Connection) -> TransferHead | None:
         concat, _, parts = (head.header("upload-concat") or "").strip().partition(";")
         if concat == "final":
             return self._concatenation(head, parts)
-        length = count_of(head.header("upload-length"))
-        return Piece(
+        length = parse_count(head.header("upload-length"))
+        return TransferHead(
             self.name,
-            Kind.CREATE,
-            length=count_of(head.header("content-length")),
+            TransferKind.CREATE,
+            length=parse_count(head.header("content-length")),
             total_bytes=length,
             is_whole_when_full=True,
             filename=_filename(head.header("upload-metadata") or ""),
@@ -79,26 +81,28 @@ class Tus:
             partial_bytes=length if concat == "partial" else None,
         )
 
-    def _concatenation(self, head: Connection, parts: str) -> Piece | None:
+    def _concatenation(self, head: Connection, parts: str) -> TransferHead | None:
         """Return the request that makes one of several: it goes by the first of them."""
-        first = path_of(next(iter(parts.split()), None), head.path)
+        first = resolve_path(next(iter(parts.split()), None), head.path)
         if first is None:
             return None
-        return Piece(self.name, Kind.COMPLETE, first, is_last=True, has_body=False)
+        return TransferHead(self.name, TransferKind.COMPLETE, first, is_last=True, has_body=False)
 
-    def answer(self, piece: Piece, status: int, headers: Headers) -> Outcome:
+    def answer(self, transfer_head: TransferHead, status: int, headers: Headers) -> TransferOutcome:
         """Return what came of it: the server's word on how far it is."""
         if not is_success(status):
-            return Outcome(Came.REFUSED)
-        if piece.kind is Kind.ABORT:
-            return Outcome(Came.ABORTED)
-        if piece.kind is Kind.COMPLETE:
-            return Outcome(Came.COMPLETED)
-        offset = count_of(headers.get("upload-offset"))
-        if piece.kind is Kind.CREATE:
-            resource = path_of(headers.get("location"), piece.base)
-            return Outcome(Came.CREATED if resource else Came.NOTHING, resource, offset)
-        return Outcome(Came.ACCEPTED, offset=offset)
+            return TransferOutcome(TransferResult.REFUSED)
+        if transfer_head.kind is TransferKind.ABORT:
+            return TransferOutcome(TransferResult.ABORTED)
+        if transfer_head.kind is TransferKind.COMPLETE:
+            return TransferOutcome(TransferResult.COMPLETED)
+        offset = parse_count(headers.get("upload-offset"))
+        if transfer_head.kind is TransferKind.CREATE:
+            resource = resolve_path(headers.get("location"), transfer_head.base)
+            return TransferOutcome(
+                TransferResult.CREATED if resource else TransferResult.NOTHING, resource, offset
+            )
+        return TransferOutcome(TransferResult.ACCEPTED, offset=offset)
 
 
 def _filename(metadata: str) -> str | None:

@@ -16,7 +16,7 @@ from typing import Final
 from attrs import field, frozen
 from starlette.responses import Response
 
-from upload_progress.starlette.context import Exchange
+from upload_progress.starlette.context import RequestContext
 from upload_progress.starlette.http import NOT_FOUND, Condition, Refused
 
 __all__ = [
@@ -78,7 +78,7 @@ class Script:
 
     content: bytes | None = field(factory=component, repr=False)
 
-    async def get(self, exchange: Exchange) -> Response:
+    async def get(self, exchange: RequestContext) -> Response:
         """``GET /uploads/upload-progress.js``: for a day, with ``?v=`` for good."""
         if self.content is None:
             raise Refused(NOT_FOUND)

@@ -7,9 +7,9 @@ from typing import Final, Protocol
 from attrs import define, field
 
 from upload_progress._cluster.messages import (
-    Outcome,
-    SocketPlea,
-    Who,
+    IdentityReference,
+    SocketReply,
+    SocketRequest,
     pack,
     read,
 )
@@ -27,7 +27,7 @@ from upload_progress.tracker import ProgressTracker
 
 __all__ = [
     "Guest",
-    "Rooms",
+    "ConnectionRegistry",
     "Sockets",
     "TRIES",
     "is_same_identity",
@@ -53,7 +53,7 @@ class Guest(Protocol):
 
 
 @define(eq=False, repr=False)
-class Rooms:
+class ConnectionRegistry:
     """Counts watchers by who they are, and finds sockets by their unguessable name."""
 
     most_per_identity: int
@@ -126,9 +126,9 @@ TRIES: Final = 3
 
 _SUBSCRIBE: Final = "subscribe"
 _UNSUBSCRIBE: Final = "unsubscribe"
-_DONE: Final = Outcome()
-_NOT_FOUND: Final = Outcome("not_found")
-_UNAVAILABLE: Final = Outcome("unavailable")
+_DONE: Final = SocketReply()
+_NOT_FOUND: Final = SocketReply("not_found")
+_UNAVAILABLE: Final = SocketReply("unavailable")
 
 
 @define(eq=False, repr=False)
@@ -136,12 +136,12 @@ class Sockets:
     """Adds uploads to open sockets, and takes them off, on whichever worker they are."""
 
     tracker: ProgressTracker
-    rooms: Rooms
+    connections: ConnectionRegistry
 
     def __attrs_post_init__(self) -> None:
         """Do for other workers what only this one can."""
-        self.tracker.correspondence.on(_SUBSCRIBE, self._add_by_letter)
-        self.tracker.correspondence.on(_UNSUBSCRIBE, self._drop_by_letter)
+        self.tracker.rpc.on(_SUBSCRIBE, self._add_by_letter)
+        self.tracker.rpc.on(_UNSUBSCRIBE, self._drop_by_letter)
 
     async def add(self, client_id: str, identity: Identity, upload_id: str) -> None:
         """Show an upload on a socket, too.
@@ -152,7 +152,7 @@ class Sockets:
             StoreUnavailable: The store does not answer.
         """
         if self._is_here(client_id):
-            return await self._add(self.rooms.find(client_id, identity), upload_id)
+            return await self._add(self.connections.find(client_id, identity), upload_id)
         return await self._ask(_SUBSCRIBE, client_id, identity, upload_id)
 
     async def drop(self, client_id: str, identity: Identity, upload_id: str | None) -> None:
@@ -162,7 +162,7 @@ class Sockets:
             UploadNotFound: There is no such socket of this user.
         """
         if self._is_here(client_id):
-            return self.rooms.find(client_id, identity).drop(upload_id)
+            return self.connections.find(client_id, identity).drop(upload_id)
         return await self._ask(_UNSUBSCRIBE, client_id, identity, upload_id)
 
     def _is_here(self, client_id: str) -> bool:
@@ -174,43 +174,43 @@ class Sockets:
     async def _ask(
         self, kind: str, client_id: str, identity: Identity, upload_id: str | None
     ) -> None:
-        plea = SocketPlea(client_id, Who.of(identity), upload_id)
+        request = SocketRequest(client_id, IdentityReference.of(identity), upload_id)
         worker = worker_of(client_id) or ""
-        answer = await self.tracker.correspondence.ask(worker, kind, plea)
-        outcome = _NOT_FOUND if answer is None else read(answer, Outcome)
-        if outcome.limit:
-            raise QuotaExceeded(outcome.limit, outcome.allowed)
-        if outcome == _UNAVAILABLE:
+        answer = await self.tracker.rpc.ask(worker, kind, request)
+        reply = _NOT_FOUND if answer is None else read(answer, SocketReply)
+        if reply.limit:
+            raise QuotaExceeded(reply.limit, reply.allowed)
+        if reply == _UNAVAILABLE:
             raise StoreUnavailable
-        if outcome != _DONE:
+        if reply != _DONE:
             raise UploadNotFound
 
     async def _add_by_letter(self, body: bytes) -> bytes | None:
-        plea = read(body, SocketPlea)
-        guest = self._guest(plea)
-        if guest is None or plea.upload_id is None:
+        request = read(body, SocketRequest)
+        guest = self._guest(request)
+        if guest is None or request.upload_id is None:
             return None
         try:
-            await self._add(guest, plea.upload_id)
+            await self._add(guest, request.upload_id)
         except UploadProgressError as error:
             return pack(_outcome_of(error))
         return pack(_DONE)
 
     async def _drop_by_letter(self, body: bytes) -> bytes | None:
-        plea = read(body, SocketPlea)
-        guest = self._guest(plea)
+        request = read(body, SocketRequest)
+        guest = self._guest(request)
         if guest is None:
             return None
-        guest.drop(plea.upload_id)
+        guest.drop(request.upload_id)
         return pack(_DONE)
 
-    def _guest(self, plea: SocketPlea) -> Guest | None:
+    def _guest(self, request: SocketRequest) -> Guest | None:
         """Return the socket, if it is theirs who ask."""
-        guest = self.rooms.get(plea.client_id)
-        return guest if guest is not None and plea.who.is_the_same(guest.identity) else None
+        guest = self.connections.get(request.client_id)
+        return guest if guest is not None and request.who.is_the_same(guest.identity) else None
 
 
-def _outcome_of(error: UploadProgressError) -> Outcome:
+def _outcome_of(error: UploadProgressError) -> SocketReply:
     if isinstance(error, QuotaExceeded):
-        return Outcome("quota", error.limit, error.allowed)
+        return SocketReply("quota", error.limit, error.allowed)
     return _UNAVAILABLE if isinstance(error, StoreUnavailable) else _NOT_FOUND

@@ -10,13 +10,13 @@ from attrs import define, field, frozen
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from upload_progress._fanout.subscription import Watcher
+from upload_progress._fanout.subscription import Subscription
 from upload_progress._model.codec import encode_json
 from upload_progress.connection import Connection
 from upload_progress.exceptions import UploadProgressError
-from upload_progress.starlette.auth.authentication import Door
-from upload_progress.starlette.auth.tickets import Admission, TicketOffice
-from upload_progress.starlette.connections import Rooms, Sockets, seat_name
+from upload_progress.starlette.auth.authentication import RequestAuthenticator
+from upload_progress.starlette.auth.tickets import AccessGrant, TicketService
+from upload_progress.starlette.connections import ConnectionRegistry, Sockets, seat_name
 from upload_progress.starlette.http import (
     COMMON_HEADERS,
     NOT_FOUND,
@@ -28,10 +28,10 @@ from upload_progress.starlette.http import (
 from upload_progress.tracker import ProgressTracker
 
 __all__ = [
-    "Exchange",
+    "RequestContext",
     "Handler",
     "Resource",
-    "Site",
+    "RouteContext",
     "cancel_when_gone",
     "json_response",
 ]
@@ -40,7 +40,7 @@ logger: Final[logging.Logger] = logging.getLogger("upload_progress")
 
 
 @define(eq=False, repr=False)
-class Site:
+class RouteContext:
     """One mount of the routes.
 
     Attributes:
@@ -48,10 +48,10 @@ class Site:
     """
 
     tracker: ProgressTracker
-    door: Door
-    rooms: Rooms
+    door: RequestAuthenticator
+    connections: ConnectionRegistry
     sockets: Sockets
-    tickets: TicketOffice
+    tickets: TicketService
     stream_life_seconds: float
     _is_checked: bool = field(default=False, init=False)
 
@@ -71,14 +71,14 @@ class Site:
 
     @contextmanager
     def watching(
-        self, admission: Admission, connection: Connection, upload_id: str | None
-    ) -> Generator[Watcher]:
+        self, grant: AccessGrant, connection: Connection, upload_id: str | None
+    ) -> Generator[Subscription]:
         """Hold a watcher, counted among those of who was admitted, while the block runs.
 
         Raises:
             QuotaExceeded: There are too many.
         """
-        with self.rooms.seat(seat_name(admission.identity, connection, upload_id)):
+        with self.connections.seat(seat_name(grant.identity, connection, upload_id)):
             watcher = self.tracker.watcher()
             try:
                 yield watcher
@@ -87,7 +87,7 @@ class Site:
 
 
 @frozen(eq=False, repr=False)
-class Exchange:
+class RequestContext:
     """One request and the way back."""
 
     scope: Scope
@@ -105,7 +105,7 @@ class Exchange:
         return self.connection.method == "HEAD"
 
 
-Handler = Callable[[Exchange], Awaitable[Response | None]]
+Handler = Callable[[RequestContext], Awaitable[Response | None]]
 """Answers a request; None when it has sent the answer itself."""
 
 
@@ -113,13 +113,13 @@ Handler = Callable[[Exchange], Awaitable[Response | None]]
 class Resource:
     """An ASGI application for one path: a handler for each method, problems for the rest."""
 
-    site: Site
+    site: RouteContext
     handlers: Mapping[str, Handler]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         self.site.check_mount(scope)
-        exchange = Exchange(scope, receive, send, Connection(scope))
+        exchange = RequestContext(scope, receive, send, Connection(scope))
         try:
             response = await self._handler(exchange)(exchange)
         except UploadProgressError as error:
@@ -133,7 +133,7 @@ class Resource:
         except OSError:
             return  # the client has gone
 
-    def _handler(self, exchange: Exchange) -> Handler:
+    def _handler(self, exchange: RequestContext) -> Handler:
         handler = self.handlers.get(exchange.connection.method)
         if handler is not None:
             return handler

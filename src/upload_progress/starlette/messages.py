@@ -18,7 +18,7 @@ __all__ = [
     "BODY_SECONDS",
     "Command",
     "MAX_TARGET_CHARACTERS",
-    "Subscription",
+    "SubscribeRequest",
     "read_body",
     "read_command",
 ]
@@ -54,7 +54,7 @@ class Announcement:
 
 
 @frozen
-class Subscription:
+class SubscribeRequest:
     """The body of ``POST /uploads/{upload_id}/subscribe``."""
 
     client_id: _Name

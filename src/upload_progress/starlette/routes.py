@@ -6,15 +6,15 @@ from typing import Final
 from starlette.routing import BaseRoute, Match, Mount, Route, WebSocketRoute
 from starlette.types import Scope
 
-from upload_progress._runtime.log_limiter import Complaints
+from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress.exceptions import InvalidValue
 from upload_progress.interfaces import Authenticate
-from upload_progress.starlette.auth.authentication import Door
+from upload_progress.starlette.auth.authentication import RequestAuthenticator
 from upload_progress.starlette.auth.origins import Origins
-from upload_progress.starlette.auth.tickets import TicketOffice, Tickets
+from upload_progress.starlette.auth.tickets import Tickets, TicketService
 from upload_progress.starlette.component import Script
-from upload_progress.starlette.connections import Rooms, Sockets
-from upload_progress.starlette.context import Handler, Resource, Site
+from upload_progress.starlette.connections import ConnectionRegistry, Sockets
+from upload_progress.starlette.context import Handler, Resource, RouteContext
 from upload_progress.starlette.endpoints import Rest
 from upload_progress.starlette.websocket import NoSocket, Socket
 from upload_progress.tracker import ProgressTracker
@@ -58,21 +58,21 @@ def progress_routes(
         if not seconds > 0:
             raise InvalidValue(name, "must be more than 0")
     tracker.has_routes = True
-    tickets = TicketOffice(tracker, Tickets(tracker.clock), 3 * revalidate_seconds)
-    door = Door(
+    tickets = TicketService(tracker, Tickets(tracker.clock), 3 * revalidate_seconds)
+    door = RequestAuthenticator(
         authenticate,
         Origins.of(allowed_origins),
         tickets,
         tracker.clock,
-        Complaints(tracker.clock),
+        LogLimiter(tracker.clock),
         revalidate_seconds,
     )
-    rooms = Rooms(tracker.limits.sockets_per_owner)
-    sockets = Sockets(tracker, rooms)
-    return _routes(Site(tracker, door, rooms, sockets, tickets, stream_life_seconds))
+    connections = ConnectionRegistry(tracker.limits.sockets_per_owner)
+    sockets = Sockets(tracker, connections)
+    return _routes(RouteContext(tracker, door, connections, sockets, tickets, stream_life_seconds))
 
 
-def _routes(site: Site) -> list[BaseRoute]:
+def _routes(site: RouteContext) -> list[BaseRoute]:
     rest, script, socket = Rest(site), Script(), Socket(site)
 
     def route(path: str, **handlers: Handler) -> Route:

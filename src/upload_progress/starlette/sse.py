@@ -17,14 +17,14 @@ import anyio
 from attrs import define, field
 from starlette.responses import Response
 
-from upload_progress._fanout.hub import Watcher
+from upload_progress._fanout.hub import Subscription
 from upload_progress._fanout.update import Update
 from upload_progress._model.models import UploadState
 from upload_progress._model.state import is_final
 from upload_progress.exceptions import UploadNotFound
 from upload_progress.starlette.auth.authentication import check_id
-from upload_progress.starlette.auth.tickets import Admission
-from upload_progress.starlette.context import Exchange, Site, cancel_when_gone
+from upload_progress.starlette.auth.tickets import AccessGrant
+from upload_progress.starlette.context import RequestContext, RouteContext, cancel_when_gone
 from upload_progress.starlette.http import COMMON_HEADERS, MOST_PER_PAGE, list_query
 
 __all__ = [
@@ -50,13 +50,13 @@ _HEADERS: Final = {
 }
 
 
-async def stream_upload(site: Site, exchange: Exchange) -> Response | None:
+async def stream_upload(site: RouteContext, exchange: RequestContext) -> Response | None:
     """Follow one upload to its end."""
     connection = exchange.connection
-    admission = await site.door.admit_stream(connection)
-    identity = admission.identity
+    grant = await site.door.admit_stream(connection)
+    identity = grant.identity
     upload_id = check_id(identity, exchange.parameter("upload_id"))
-    with site.watching(admission, connection, upload_id) as watcher:
+    with site.watching(grant, connection, upload_id) as watcher:
         owner = identity.owner_of(upload_id)
         watcher.follow(owner, upload_id)
         progress = await site.tracker.get(upload_id, owner=identity)
@@ -65,18 +65,18 @@ async def stream_upload(site: Site, exchange: Exchange) -> Response | None:
         if exchange.is_head:
             return Response(headers=_HEADERS)
         watcher.offer(Update(owner, progress))
-        await _Stream(site, exchange, admission, watcher, ends_with_upload=True).run()
+        await _Stream(site, exchange, grant, watcher, ends_with_upload=True).run()
     return None
 
 
-async def stream_list(site: Site, exchange: Exchange) -> Response | None:
+async def stream_list(site: RouteContext, exchange: RequestContext) -> Response | None:
     """Follow all uploads of the caller, of one group, or in certain states."""
-    admission = await site.door.admit_stream(exchange.connection)
-    identity = admission.identity
+    grant = await site.door.admit_stream(exchange.connection)
+    identity = grant.identity
     if not identity.listable:
         raise UploadNotFound
     query = list_query(exchange.connection)
-    with site.watching(admission, exchange.connection, None) as watcher:
+    with site.watching(grant, exchange.connection, None) as watcher:
         if query.group is None:
             watcher.follow_all(identity.id)
         else:
@@ -88,11 +88,11 @@ async def stream_list(site: Site, exchange: Exchange) -> Response | None:
             return Response(headers=_HEADERS)
         for progress in page.uploads:
             watcher.offer(Update(identity.id, progress))
-        await _Stream(site, exchange, admission, watcher, states=query.states).run()
+        await _Stream(site, exchange, grant, watcher, states=query.states).run()
     return None
 
 
-def _last_event_id(exchange: Exchange) -> str | None:
+def _last_event_id(exchange: RequestContext) -> str | None:
     header = exchange.connection.header("last-event-id")
     return exchange.connection.query.get("last_event_id") if header is None else header
 
@@ -101,10 +101,10 @@ def _last_event_id(exchange: Exchange) -> str | None:
 class _Stream:
     """One open event stream."""
 
-    site: Site
-    exchange: Exchange
-    admission: Admission
-    watcher: Watcher
+    site: RouteContext
+    exchange: RequestContext
+    grant: AccessGrant
+    watcher: Subscription
     ends_with_upload: bool = field(default=False, kw_only=True)
     states: Collection[UploadState] | None = field(default=None, kw_only=True)
     _has_ended: bool = field(default=False, init=False)
@@ -122,7 +122,7 @@ class _Stream:
             await self.exchange.send({"type": "http.response.body", "body": b""})
 
     async def _cancel_when_lapsed(self, scope: anyio.CancelScope) -> None:
-        await self.site.door.lapse(self.admission)
+        await self.site.door.lapse(self.grant)
         scope.cancel()
 
     async def _converse(self) -> None:

@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from upload_progress._cluster.worker import SEPARATOR
 from upload_progress._fanout.hub import HEARTBEAT_SECONDS
-from upload_progress._fanout.subscription import Watcher
+from upload_progress._fanout.subscription import Subscription
 from upload_progress._fanout.update import Update
 from upload_progress._model.codec import encode_json
 from upload_progress._model.models import UploadProgress
@@ -30,8 +30,8 @@ from upload_progress.exceptions import (
 )
 from upload_progress.identity import Identity
 from upload_progress.starlette.auth.authentication import check_id
-from upload_progress.starlette.auth.tickets import Admission
-from upload_progress.starlette.context import Site
+from upload_progress.starlette.auth.tickets import AccessGrant
+from upload_progress.starlette.context import RouteContext
 from upload_progress.starlette.http import (
     MOST_PER_PAGE,
     NOT_FOUND,
@@ -79,9 +79,9 @@ class Session:
             the same user, may add uploads to it.
     """
 
-    site: Site
-    admission: Admission
-    watcher: Watcher
+    site: RouteContext
+    grant: AccessGrant
+    watcher: Subscription
     receive: Receive
     send: Send
     only: str | None = None
@@ -100,7 +100,7 @@ class Session:
     @property
     def identity(self) -> Identity:
         """Who watches."""
-        return self.admission.identity
+        return self.grant.identity
 
     async def run(self) -> None:
         """Talk until one side ends it."""
@@ -183,7 +183,7 @@ class Session:
         await self.send({"type": "websocket.send", "text": text})
 
     async def _end_when_lapsed(self) -> None:
-        problem = await self.site.door.lapse(self.admission)
+        problem = await self.site.door.lapse(self.grant)
         self._end(problem.close_code)
 
     async def _end_in_time(self, scope: anyio.CancelScope) -> None:
@@ -287,7 +287,7 @@ SUBPROTOCOL: Final = "upload-progress"
 class Socket:
     """An ASGI application for a socket: for many uploads, or the one named in the path."""
 
-    site: Site
+    site: RouteContext
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Shake hands, talk, and leave nothing behind."""
@@ -296,8 +296,8 @@ class Socket:
             return
         with ExitStack() as stack, suppress(OSError):
             try:
-                admission = await self.site.door.admit_socket(Connection(scope))
-                session = await self._prepare(scope, receive, send, admission, stack)
+                grant = await self.site.door.admit_socket(Connection(scope))
+                session = await self._prepare(scope, receive, send, grant, stack)
             except UploadProgressError as error:
                 await refuse(scope, receive, send, problem_of(error))
                 return
@@ -311,20 +311,20 @@ class Socket:
         scope: Scope,
         receive: Receive,
         send: Send,
-        admission: Admission,
+        grant: AccessGrant,
         stack: ExitStack,
     ) -> Session:
         """Take a seat, and follow the upload in the path, if there is one."""
         upload_id = scope["path_params"].get("upload_id")
-        identity = admission.identity
+        identity = grant.identity
         if upload_id is not None:
             check_id(identity, upload_id)
-        watching = self.site.watching(admission, Connection(scope), upload_id)
+        watching = self.site.watching(grant, Connection(scope), upload_id)
         watcher = stack.enter_context(watching)
-        session = Session(self.site, admission, watcher, receive, send, only=upload_id)
+        session = Session(self.site, grant, watcher, receive, send, only=upload_id)
         session.greet()
         if upload_id is None:
-            stack.enter_context(self.site.rooms.hosting(session))
+            stack.enter_context(self.site.connections.hosting(session))
         else:
             watcher.follow(identity.owner_of(upload_id), upload_id)
             session.add(await self.site.tracker.get(upload_id, owner=identity))
@@ -335,7 +335,7 @@ class Socket:
 class NoSocket:
     """An ASGI application for all other paths."""
 
-    site: Site
+    site: RouteContext
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse."""

@@ -21,7 +21,7 @@ from upload_progress.testing.fakes import (
 from upload_progress.testing.lease_contract import Elapse
 from upload_progress.testing.publisher_contract import (
     PATIENCE_SECONDS,
-    PostContract,
+    MessageTransportContract,
     PublisherContract,
 )
 from upload_progress.testing.store_contract import StoreContract
@@ -33,7 +33,7 @@ __all__ = [
     "Fault",
     "FaultyPublisher",
     "FaultyStore",
-    "PostContract",
+    "MessageTransportContract",
     "PublisherContract",
     "RecordingPublisher",
     "StoreContract",

@@ -11,11 +11,16 @@ from upload_progress._model.cloudevents import CloudEvent, event_of
 from upload_progress._model.fold import fold
 from upload_progress._model.models import TransferRecord, UploadState
 from upload_progress.exceptions import InvalidValue
-from upload_progress.interfaces import EventFeed, EventPublisher, Missed, Post
+from upload_progress.interfaces import (
+    EventPublisher,
+    EventsMissed,
+    EventSubscriber,
+    MessageTransport,
+)
 
 __all__ = [
     "PATIENCE_SECONDS",
-    "PostContract",
+    "MessageTransportContract",
     "PublisherContract",
 ]
 
@@ -36,9 +41,9 @@ class PublisherContract:
         pytest.fail(f"{type(self).__name__}: override the fixture `publisher`", pytrace=False)
 
     @pytest.fixture
-    def feed(self, publisher: EventPublisher) -> EventFeed:
+    def feed(self, publisher: EventPublisher) -> EventSubscriber:
         """Return the feed that hears it; by default the publisher itself."""
-        if isinstance(publisher, EventFeed):
+        if isinstance(publisher, EventSubscriber):
             return publisher
         pytest.fail(f"{type(self).__name__}: override the fixture `feed`", pytrace=False)
 
@@ -56,7 +61,7 @@ class PublisherContract:
         return events
 
     async def test_an_event_arrives_as_it_was(
-        self, publisher: EventPublisher, feed: EventFeed, record: TransferRecord
+        self, publisher: EventPublisher, feed: EventSubscriber, record: TransferRecord
     ) -> None:
         """Every field of it, at who listens for its owner and at who listens for all."""
         [event] = self._events(record, 1)
@@ -68,7 +73,7 @@ class PublisherContract:
                 assert await _next(everybodys) == event
 
     async def test_an_owner_hears_nothing_of_others(
-        self, publisher: EventPublisher, feed: EventFeed, record: TransferRecord
+        self, publisher: EventPublisher, feed: EventSubscriber, record: TransferRecord
     ) -> None:
         """The first that comes is her own."""
         async with feed.listen("ann") as hers:
@@ -79,7 +84,7 @@ class PublisherContract:
                 assert (await _next(hers)).owner == "ann"
 
     async def test_who_is_slow_hears_the_last(
-        self, publisher: EventPublisher, feed: EventFeed, record: TransferRecord
+        self, publisher: EventPublisher, feed: EventSubscriber, record: TransferRecord
     ) -> None:
         """Sequences never fall, and the newest always comes."""
         async with feed.listen("ann") as hers:
@@ -94,7 +99,7 @@ class PublisherContract:
         assert heard == sorted(heard)
 
     async def test_who_left_is_not_missed(
-        self, publisher: EventPublisher, feed: EventFeed, record: TransferRecord
+        self, publisher: EventPublisher, feed: EventSubscriber, record: TransferRecord
     ) -> None:
         """Publishing without listeners is fine."""
         async with feed.listen("ann"):
@@ -103,7 +108,7 @@ class PublisherContract:
         await publisher.publish(self._events(record, 2))
 
     async def test_who_hears_many_owners_hears_each(
-        self, publisher: EventPublisher, feed: EventFeed, record: TransferRecord
+        self, publisher: EventPublisher, feed: EventSubscriber, record: TransferRecord
     ) -> None:
         """Owners whose names are a broker's wildcards, separators or longer than it allows."""
         for owner in ("a.*", "a.#", "a:*", "a b/ü", "x" * 500):
@@ -115,17 +120,19 @@ class PublisherContract:
                     assert (await _next(theirs)).owner == owner
 
 
-class PostContract:
+class MessageTransportContract:
     """What every post between workers does. Subclass, override ``post``."""
 
     pytestmark: pytest.MarkDecorator = pytest.mark.anyio
 
     @pytest.fixture
-    def post(self) -> Post:
+    def post(self) -> MessageTransport:
         """Return the post under test."""
         pytest.fail(f"{type(self).__name__}: override the fixture `post`", pytrace=False)
 
-    async def test_letters_arrive_in_order_and_at_their_worker_only(self, post: Post) -> None:
+    async def test_letters_arrive_in_order_and_at_their_worker_only(
+        self, post: MessageTransport
+    ) -> None:
         """Of two boxes, each has its own letters, byte for byte."""
         async with post.letters("w1") as first, post.letters("w2") as second:
             await post.send("w1", b"one")
@@ -136,7 +143,9 @@ class PostContract:
                 assert [await _next(first), await _next(first)] == [b"one", b"two"]
                 assert await _next(second) == bytes(range(256))
 
-    async def test_a_letter_to_a_worker_that_is_not_there_is_lost(self, post: Post) -> None:
+    async def test_a_letter_to_a_worker_that_is_not_there_is_lost(
+        self, post: MessageTransport
+    ) -> None:
         """It is no error, and it does not wait for whoever takes that name later."""
         await post.send("w1", b"early")
 
@@ -146,7 +155,7 @@ class PostContract:
             with anyio.fail_after(PATIENCE_SECONDS):
                 assert await _next(box) == b"in time"
 
-    async def test_a_letter_is_small(self, post: Post) -> None:
+    async def test_a_letter_is_small(self, post: MessageTransport) -> None:
         """4 KiB go; what is larger is refused where it is sent."""
         async with post.letters("w1") as box:
             with pytest.raises(InvalidValue, match="letter: has 4097 bytes"):
@@ -157,8 +166,8 @@ class PostContract:
                 assert await _next(box) == bytes(4096)
 
 
-async def _next(feed: AsyncIterator[T | Missed]) -> T:
+async def _next(feed: AsyncIterator[T | EventsMissed]) -> T:
     """Return the next that comes; a line may break and heal at any time."""
-    while isinstance(heard := await anext(feed), Missed):
+    while isinstance(heard := await anext(feed), EventsMissed):
         continue
     return heard

@@ -32,9 +32,11 @@ def resume(client: Any, file: Path, key: str) -> None:  # noqa: ANN401  # boto3 
     parts = {part["PartNumber"]: part["ETag"] for part in here}
     data = file.read_bytes()
     for first in range(0, len(data), PART_BYTES):
-        number, piece = first // PART_BYTES + 1, data[first : first + PART_BYTES]
+        number, transfer_head = first // PART_BYTES + 1, data[first : first + PART_BYTES]
         if number not in parts:
-            parts[number] = client.upload_part(**place, PartNumber=number, Body=piece)["ETag"]
+            parts[number] = client.upload_part(**place, PartNumber=number, Body=transfer_head)[
+                "ETag"
+            ]
     listed = [{"PartNumber": number, "ETag": etag} for number, etag in sorted(parts.items())]
     client.complete_multipart_upload(**place, MultipartUpload={"Parts": listed})
 

@@ -26,8 +26,8 @@ from upload_progress.backends.kafka.publisher import ATTRIBUTE_PREFIX, KafkaAcce
 from upload_progress.backends.kafka.publisher import _Line as lines
 from upload_progress.backends.subscriptions import key_of
 from upload_progress.exceptions import InvalidValue
-from upload_progress.interfaces import Missed
-from upload_progress.testing import PostContract, PublisherContract
+from upload_progress.interfaces import EventsMissed
+from upload_progress.testing import MessageTransportContract, PublisherContract
 
 HEARTBEAT_SECONDS = 1.0
 
@@ -50,7 +50,7 @@ class TestKafkaPublisher(PublisherContract):
             yield publisher
 
 
-class TestKafkaPost(PostContract):
+class TestKafkaPost(MessageTransportContract):
     @pytest.fixture
     async def post(self, kafka_url: str, topic: str) -> AsyncIterator[KafkaPublisher]:
         async with KafkaPublisher.open(kafka_url, topic=topic) as publisher:
@@ -131,7 +131,7 @@ async def test_topics_may_get_more_partitions(kafka_url: str, topic: str) -> Non
             while len(found) < len(owners):
                 one = await anext(everybodys)
                 found |= {one.owner} if isinstance(one, CloudEvent) else set()
-            assert [await anext(box), await anext(box)] == [Missed(), b"letter"]
+            assert [await anext(box), await anext(box)] == [EventsMissed(), b"letter"]
         assert found == set(owners)
 
 

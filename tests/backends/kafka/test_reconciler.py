@@ -6,7 +6,7 @@ import pytest
 from attrs import define, evolve
 
 from upload_progress._model.models import TransferRecord, UploadKey, UploadState
-from upload_progress._runtime.yielding import STRETCH
+from upload_progress._runtime.yielding import YIELD_EVERY
 from upload_progress.backends.kafka import reconciler as ledgers
 from upload_progress.backends.kafka.access import KafkaAccess
 from upload_progress.backends.kafka.clients import Outgoing, partition_of
@@ -20,8 +20,8 @@ from upload_progress.backends.kafka.messages import (
     unpack_lease,
     unpack_value,
 )
-from upload_progress.backends.kafka.reconciler import Ledger
-from upload_progress.backends.kafka.table import View
+from upload_progress.backends.kafka.reconciler import TopicReconciler
+from upload_progress.backends.kafka.table import RecordTable
 from upload_progress.backends.kafka.topics import check_settings
 from upload_progress.config import Retention
 from upload_progress.exceptions import InvalidValue
@@ -41,7 +41,7 @@ def anyio_backend() -> str:
 
 
 @define
-class Came:
+class TransferResult:
     """A message that was read."""
 
     key: bytes | None
@@ -58,8 +58,8 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def ledger(clock: FakeClock) -> Ledger:
-    ledger = Ledger(View(clock=clock, retention=Retention(10.0, 20.0)))
+def ledger(clock: FakeClock) -> TopicReconciler:
+    ledger = TopicReconciler(RecordTable(clock=clock, retention=Retention(10.0, 20.0)))
     ledger.view.is_whole = True
     return ledger
 
@@ -76,11 +76,11 @@ def key(record: TransferRecord) -> bytes:
     return record_key(record.owner, record.upload_id, record.transfer_id)
 
 
-def came(record: TransferRecord, partition: int = 0) -> Came:
-    return Came(key(record), pack_value(record), partition)
+def result(record: TransferRecord, partition: int = 0) -> TransferResult:
+    return TransferResult(key(record), pack_value(record), partition)
 
 
-def paid(ledger: Ledger, *, most: int = MOST) -> list[Outgoing]:
+def paid(ledger: TopicReconciler, *, most: int = MOST) -> list[Outgoing]:
     """Return what is written when its time has come."""
     first, then = ledger.pay(LATER, most)
     return [*first, *then]
@@ -90,9 +90,11 @@ def ended(record: TransferRecord, clock: FakeClock) -> TransferRecord:
     return evolve(record, sequence=9, state=S.FAILED, finished_at=clock.time(), worker=None)
 
 
-def test_what_is_read_is_known_and_nothing_is_owed(ledger: Ledger, record: TransferRecord) -> None:
-    ledger.read(came(record), 0.0)
-    ledger.read(came(record), 0.0)
+def test_what_is_read_is_known_and_nothing_is_owed(
+    ledger: TopicReconciler, record: TransferRecord
+) -> None:
+    ledger.read(result(record), 0.0)
+    ledger.read(result(record), 0.0)
 
     assert ledger.view.find("ann", "video", "t1") == record
     assert ledger.view.find("ann", "video", "t2") is None
@@ -100,17 +102,17 @@ def test_what_is_read_is_known_and_nothing_is_owed(ledger: Ledger, record: Trans
 
 
 def test_the_newest_is_written_again_where_the_oldest_came_last(
-    ledger: Ledger, record: TransferRecord, clock: FakeClock
+    ledger: TopicReconciler, record: TransferRecord, clock: FakeClock
 ) -> None:
     end = ended(record, clock)
-    ledger.read(came(end), 0.0)
-    ledger.read(came(evolve(record, sequence=99)), 0.0)
+    ledger.read(result(end), 0.0)
+    ledger.read(result(evolve(record, sequence=99)), 0.0)
 
     assert ledger.pay(-1.0, MOST) == ([], [])
     assert paid(ledger) == [Outgoing(key(record), pack_value(end), 0)]
     # Owed until it is read.
     assert ledger.owed == 1
-    ledger.read(came(end), 0.0)
+    ledger.read(result(end), 0.0)
     assert ledger.owed == 0
 
 
@@ -118,32 +120,32 @@ def test_who_wins_does_not_depend_on_the_order(record: TransferRecord, clock: Fa
     end, late = ended(record, clock), evolve(record, sequence=8)
     found = []
     for versions in ([record, late, end], [late, record, end], [end, record], [end, late]):
-        ledger = Ledger(View(clock=clock))
+        ledger = TopicReconciler(RecordTable(clock=clock))
         for each in versions:
-            ledger.read(came(each), 0.0)
+            ledger.read(result(each), 0.0)
         found.append(ledger.view.find("ann", "video", "t1"))
 
     assert found == [end] * 4
 
 
-def test_an_attempt_that_is_over_is_erased(ledger: Ledger, record: TransferRecord) -> None:
+def test_an_attempt_that_is_over_is_erased(ledger: TopicReconciler, record: TransferRecord) -> None:
     anew = evolve(record, transfer_id="t2", attempt=3)
-    ledger.read(came(record), 0.0)
-    ledger.read(came(anew), 0.0)
+    ledger.read(result(record), 0.0)
+    ledger.read(result(anew), 0.0)
 
     assert ledger.view.records("ann", "video") == [anew]
     assert paid(ledger) == [Outgoing(key(record), None, 0)]
-    ledger.read(Came(key(record), None), 0.0)
+    ledger.read(TransferResult(key(record), None), 0.0)
     assert ledger.owed == 0
     # What still comes of it is erased, too.
-    ledger.read(came(record), 0.0)
+    ledger.read(result(record), 0.0)
     assert paid(ledger) == [Outgoing(key(record), None, 0)]
 
 
 async def test_what_is_over_is_erased_once_and_by_one(
-    ledger: Ledger, record: TransferRecord, clock: FakeClock
+    ledger: TopicReconciler, record: TransferRecord, clock: FakeClock
 ) -> None:
-    ledger.read(came(ended(record, clock)), 0.0)
+    ledger.read(result(ended(record, clock)), 0.0)
     clock.advance(100)
     assert await ledger.view.overdue(limit=9) == []
 
@@ -151,16 +153,16 @@ async def test_what_is_over_is_erased_once_and_by_one(
 
     assert paid(ledger, most=1) == [Outgoing(key(record), None, 0)]
     assert paid(ledger) == []
-    ledger.read(Came(key(record), None), 0.0)
+    ledger.read(TransferResult(key(record), None), 0.0)
     assert ledger.owed == 0
 
 
 async def test_much_that_is_over_is_looked_at_in_parts(
-    ledger: Ledger, record: TransferRecord, clock: FakeClock
+    ledger: TopicReconciler, record: TransferRecord, clock: FakeClock
 ) -> None:
-    end, uploads = ended(record, clock), range(STRETCH + 1)
+    end, uploads = ended(record, clock), range(YIELD_EVERY + 1)
     for number in uploads:
-        ledger.read(came(evolve(end, upload_id=f"up-{number}")), 0.0)
+        ledger.read(result(evolve(end, upload_id=f"up-{number}")), 0.0)
     clock.advance(100)
     await ledger.view.overdue(limit=9)
 
@@ -173,11 +175,13 @@ async def test_before_the_view_is_whole_what_goes_is_not_over(
     clock: FakeClock, record: TransferRecord
 ) -> None:
     """Another half of the upload may still come."""
-    ledger = Ledger(View(clock=clock, max_uploads=1, retention=Retention(10.0, 20.0)))
+    ledger = TopicReconciler(
+        RecordTable(clock=clock, max_uploads=1, retention=Retention(10.0, 20.0))
+    )
     end = ended(record, clock)
-    ledger.read(came(end), 0.0)
+    ledger.read(result(end), 0.0)
     clock.advance(100)
-    ledger.read(came(evolve(end, upload_id="other", finished_at=clock.time())), 0.0)
+    ledger.read(result(evolve(end, upload_id="other", finished_at=clock.time())), 0.0)
     ledger.view.is_whole = True
     ledger.sweep(0.0)
 
@@ -186,41 +190,41 @@ async def test_before_the_view_is_whole_what_goes_is_not_over(
 
 
 def test_what_made_room_is_not_erased(clock: FakeClock, record: TransferRecord) -> None:
-    ledger = Ledger(View(clock=clock, max_uploads=1))
+    ledger = TopicReconciler(RecordTable(clock=clock, max_uploads=1))
     ledger.view.is_whole = True
     end = ended(record, clock)
-    ledger.read(came(end), 0.0)
-    ledger.read(came(evolve(record, sequence=1)), 0.0)
+    ledger.read(result(end), 0.0)
+    ledger.read(result(evolve(record, sequence=1)), 0.0)
     assert ledger.owed == 1
 
-    ledger.read(came(evolve(end, upload_id="other")), 0.0)
+    ledger.read(result(evolve(end, upload_id="other")), 0.0)
 
     assert paid(ledger) == []
     assert ledger.owed == 0
 
 
-def test_an_erasure_erases_what_it_names(ledger: Ledger, record: TransferRecord) -> None:
+def test_an_erasure_erases_what_it_names(ledger: TopicReconciler, record: TransferRecord) -> None:
     other = evolve(record, transfer_id="t2")
     for each in (record, other):
-        ledger.read(came(each), 0.0)
+        ledger.read(result(each), 0.0)
 
     for transfer in ("t1", "t3", "t1"):
-        ledger.read(Came(record_key("ann", "video", transfer), None), 0.0)
+        ledger.read(TransferResult(record_key("ann", "video", transfer), None), 0.0)
 
     assert ledger.view.records("ann", "video") == [other]
-    ledger.read(Came(key(other), None), 0.0)
-    ledger.read(Came(record_key("ann", "none", "t"), None), 0.0)
+    ledger.read(TransferResult(key(other), None), 0.0)
+    ledger.read(TransferResult(record_key("ann", "none", "t"), None), 0.0)
     assert len(ledger.view) == ledger.owed == 0
 
 
 async def test_a_lease_runs_from_when_it_is_read(
-    ledger: Ledger, record: TransferRecord, clock: FakeClock
+    ledger: TopicReconciler, record: TransferRecord, clock: FakeClock
 ) -> None:
-    ledger.read(came(record), 0.0)
-    ledger.read(Came(lease_key("w"), pack_lease(5)), 0.0)
+    ledger.read(result(record), 0.0)
+    ledger.read(TransferResult(lease_key("w"), pack_lease(5)), 0.0)
     clock.advance(4)
     assert await ledger.view.overdue(limit=9) == []
-    ledger.read(Came(lease_key("w"), pack_lease(5)), 0.0)
+    ledger.read(TransferResult(lease_key("w"), pack_lease(5)), 0.0)
     clock.advance(4)
     assert await ledger.view.overdue(limit=9) == []
     clock.advance(2)
@@ -230,32 +234,32 @@ async def test_a_lease_runs_from_when_it_is_read(
 
 
 async def test_a_worker_that_left_nothing_behind_is_erased(
-    ledger: Ledger, clock: FakeClock
+    ledger: TopicReconciler, clock: FakeClock
 ) -> None:
-    ledger.read(Came(lease_key("w"), pack_lease(5)), 0.0)
+    ledger.read(TransferResult(lease_key("w"), pack_lease(5)), 0.0)
     clock.advance(6)
     await ledger.view.overdue(limit=9)
     ledger.sweep(0.0)
 
     assert paid(ledger) == [Outgoing(lease_key("w"), None, 0)]
-    ledger.read(Came(lease_key("w"), None), 0.0)
+    ledger.read(TransferResult(lease_key("w"), None), 0.0)
     assert ledger.owed == 0
 
 
 async def test_a_worker_without_a_lease_is_not_lost_at_once_and_not_never(
-    ledger: Ledger, record: TransferRecord, clock: FakeClock
+    ledger: TopicReconciler, record: TransferRecord, clock: FakeClock
 ) -> None:
     """A lease and a record may be in different partitions, and come in any order."""
-    ledger.read(came(record), 0.0)
+    ledger.read(result(record), 0.0)
     assert await ledger.view.overdue(limit=9) == []
     clock.advance(31)
     assert len(await ledger.view.overdue(limit=9)) == 1
 
 
 def test_what_a_later_version_wrote_is_not_overwritten(
-    ledger: Ledger, record: TransferRecord
+    ledger: TopicReconciler, record: TransferRecord
 ) -> None:
-    future = Came(key(record), b"\x02whatever")
+    future = TransferResult(key(record), b"\x02whatever")
     ledger.read(future, 0.0)
     newer = evolve(record, attempt=9)
 
@@ -263,27 +267,27 @@ def test_what_a_later_version_wrote_is_not_overwritten(
         evolve(newer, upload_id="other")
     ]
     assert ledger.unreadable == ledger.owed == 0
-    ledger.read(Came(key(record), None), 0.0)
+    ledger.read(TransferResult(key(record), None), 0.0)
     assert ledger.writable([newer]) == [newer]
     ledger.read(future, 0.0)
-    ledger.read(came(record), 0.0)
+    ledger.read(result(record), 0.0)
     assert ledger.writable([newer]) == [newer]
 
 
 def test_what_is_remembered_is_bounded(
-    ledger: Ledger, record: TransferRecord, monkeypatch: pytest.MonkeyPatch
+    ledger: TopicReconciler, record: TransferRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ledgers, "MAX_DEBTS", 2)
     keys = [record_key("ann", f"u{number}", "t") for number in range(3)]
     for each in keys:
-        ledger.read(Came(each, b"\x02"), 0.0)
+        ledger.read(TransferResult(each, b"\x02"), 0.0)
     found = [evolve(record, upload_id=f"u{number}", transfer_id="t") for number in range(3)]
     assert ledger.writable(found) == found[:1]
 
     for number in range(3):
         for sequence in (5, 1):
             one = evolve(record, upload_id=f"v{number}", sequence=sequence)
-            ledger.read(came(one), 0.0)
+            ledger.read(result(one), 0.0)
     assert ledger.owed == 2
     assert len(paid(ledger, most=1)) == 1
 
@@ -291,47 +295,51 @@ def test_what_is_remembered_is_bounded(
 @pytest.mark.parametrize(
     "message",
     [
-        Came(None, b"\x01"),
-        Came(b"\xff", b"\x01"),
-        Came(b'["a","b"]', b"\x01"),
-        Came(b"[" * 5000, b"\x01"),
-        Came(b'["a","b",3]', b"\x01"),
-        Came(record_key("a", "b", "c"), b""),
-        Came(record_key("a", "b", "c"), b"\x00"),
-        Came(record_key("a", "b", "c"), b"\x01\xc1"),
-        Came(record_key("a", "b", "c"), b"\x01" + bytes(1_100_000)),
-        Came(lease_key("w"), b"\x01\xa1x"),
-        Came(None, None),
+        TransferResult(None, b"\x01"),
+        TransferResult(b"\xff", b"\x01"),
+        TransferResult(b'["a","b"]', b"\x01"),
+        TransferResult(b"[" * 5000, b"\x01"),
+        TransferResult(b'["a","b",3]', b"\x01"),
+        TransferResult(record_key("a", "b", "c"), b""),
+        TransferResult(record_key("a", "b", "c"), b"\x00"),
+        TransferResult(record_key("a", "b", "c"), b"\x01\xc1"),
+        TransferResult(record_key("a", "b", "c"), b"\x01" + bytes(1_100_000)),
+        TransferResult(lease_key("w"), b"\x01\xa1x"),
+        TransferResult(None, None),
     ],
     ids=range(11),
 )
-def test_what_is_no_message_of_ours_is_counted(ledger: Ledger, message: Came) -> None:
+def test_what_is_no_message_of_ours_is_counted(
+    ledger: TopicReconciler, message: TransferResult
+) -> None:
     ledger.read(message, 0.0)
 
     assert (ledger.unreadable, ledger.owed, len(ledger.view)) == (1, 0, 0)
 
 
-def test_a_record_under_a_wrong_key_is_none(ledger: Ledger, record: TransferRecord) -> None:
-    ledger.read(Came(record_key("ann", "video", "other"), pack_value(record)), 0.0)
+def test_a_record_under_a_wrong_key_is_none(
+    ledger: TopicReconciler, record: TransferRecord
+) -> None:
+    ledger.read(TransferResult(record_key("ann", "video", "other"), pack_value(record)), 0.0)
 
     assert ledger.unreadable == 1
 
 
 def test_a_key_that_has_moved_is_written_where_it_belongs_before_it_is_erased(
-    ledger: Ledger, record: TransferRecord
+    ledger: TopicReconciler, record: TransferRecord
 ) -> None:
     """The topic got more partitions: the last word may lie in a partition that is not its own."""
     ledger.partitions = 8
     home = partition_of(key(record), 8)
     stray = (home + 1) % 8
-    ledger.read(came(record, stray), 0.0)
+    ledger.read(result(record, stray), 0.0)
 
     first, then = ledger.pay(LATER, MOST)
 
     assert first == [Outgoing(key(record), pack_value(record), home)]
     assert then == [Outgoing(key(record), None, stray)]
-    ledger.read(came(record, home), 0.0)
-    ledger.read(Came(key(record), None, stray), 0.0)
+    ledger.read(result(record, home), 0.0)
+    ledger.read(TransferResult(key(record), None, stray), 0.0)
     assert ledger.owed == 0
     assert ledger.view.find("ann", "video", "t1") == record
 
@@ -354,12 +362,12 @@ def test_values_are_what_they_were(record: TransferRecord) -> None:
 
 
 async def test_the_list_is_by_age_and_not_by_arrival(
-    ledger: Ledger, record: TransferRecord, clock: FakeClock
+    ledger: TopicReconciler, record: TransferRecord, clock: FakeClock
 ) -> None:
     """A record that is found to be older than its upload was thought to be moves it."""
     for number in (3, 1, 2):
-        ledger.read(came(evolve(record, upload_id=f"u{number}", created_at=number)), 0.0)
-    ledger.read(came(evolve(record, upload_id="u3", transfer_id="t2", created_at=0.5)), 0.0)
+        ledger.read(result(evolve(record, upload_id=f"u{number}", created_at=number)), 0.0)
+    ledger.read(result(evolve(record, upload_id="u3", transfer_id="t2", created_at=0.5)), 0.0)
 
     page = await ledger.view.list("ann", limit=2)
     rest = await ledger.view.list("ann", cursor=page.next)
@@ -370,7 +378,7 @@ async def test_the_list_is_by_age_and_not_by_arrival(
     assert len(await ledger.view.load(UploadKey("ann", "u3"))) == 2
     for number in (1, 2, 3):
         for transfer in ("t1", "t2"):
-            ledger.read(Came(record_key("ann", f"u{number}", transfer), None), 0.0)
+            ledger.read(TransferResult(record_key("ann", f"u{number}", transfer), None), 0.0)
     assert not ledger.view._order
     assert not ledger.view._created
 

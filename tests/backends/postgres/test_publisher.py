@@ -27,8 +27,8 @@ from upload_progress._model.cloudevents import CloudEvent, encode_structured
 from upload_progress.backends.postgres.publisher import MAX_PAYLOAD_BYTES, PostgresPublisher
 from upload_progress.backends.subscriptions import key_of
 from upload_progress.exceptions import InvalidValue
-from upload_progress.interfaces import Missed
-from upload_progress.testing import PostContract, PublisherContract
+from upload_progress.interfaces import EventsMissed
+from upload_progress.testing import MessageTransportContract, PublisherContract
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ class TestPostgresPublisher(PublisherContract):
             yield publisher
 
 
-class TestPostgresPost(PostContract):
+class TestPostgresPost(MessageTransportContract):
     @pytest.fixture
     async def post(self, postgres_url: str) -> AsyncIterator[PostgresPublisher]:
         async with PostgresPublisher.open(postgres_url) as publisher:
@@ -114,7 +114,7 @@ async def test_an_event_that_is_too_large_says_read_the_store(postgres_url: str)
             with anyio.fail_after(FAULT_SECONDS):
                 for feed in (hers, everybodys):
                     found = {type(await anext(feed)), type(await anext(feed))}
-                    assert found == {CloudEvent, Missed}
+                    assert found == {CloudEvent, EventsMissed}
         assert publisher.statistics().unreadable == 0
 
 

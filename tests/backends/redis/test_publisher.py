@@ -22,7 +22,7 @@ from upload_progress._model.cloudevents import CloudEvent, encode_structured
 from upload_progress.backends.redis.publisher import RedisPublisher
 from upload_progress.backends.subscriptions import key_of
 from upload_progress.exceptions import InvalidValue
-from upload_progress.testing import PostContract, PublisherContract
+from upload_progress.testing import MessageTransportContract, PublisherContract
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ class TestRedisPublisher(PublisherContract):
             yield publisher
 
 
-class TestRedisPost(PostContract):
+class TestRedisPost(MessageTransportContract):
     @pytest.fixture
     async def post(self, redis_url: str) -> AsyncIterator[RedisPublisher]:
         async with RedisPublisher.open(redis_url) as publisher:

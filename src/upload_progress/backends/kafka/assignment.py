@@ -17,7 +17,7 @@ from upload_progress.backends.kafka.messages import record_key
 
 __all__ = [
     "TURN_SECONDS",
-    "Turns",
+    "ReaperAssignment",
 ]
 
 TURN_SECONDS: Final = 2.0
@@ -25,7 +25,7 @@ TURN_SECONDS: Final = 2.0
 
 
 @define(eq=False, repr=False)
-class Turns:
+class ReaperAssignment:
     """Remembers since when each upload is overdue."""
 
     _since: dict[UploadKey, float] = field(factory=dict, init=False)

@@ -10,15 +10,15 @@ import anyio
 from anyio.lowlevel import checkpoint
 from attrs import define, field
 
-from upload_progress._runtime.yielding import paced
+from upload_progress._runtime.yielding import yielding
 from upload_progress.backends.kafka.access import DIAL_SECONDS, KafkaAccess
 from upload_progress.backends.kafka.clients import KafkaReader, KafkaWriter, Outgoing, Place
-from upload_progress.backends.kafka.reconciler import Ledger
+from upload_progress.backends.kafka.reconciler import TopicReconciler
 from upload_progress.backends.kafka.topics import prepare_topic
 from upload_progress.exceptions import InvalidValue
 
 __all__ = [
-    "Follower",
+    "TopicConsumer",
 ]
 
 _READ_SECONDS: Final = 0.5
@@ -34,7 +34,7 @@ logger: Final[logging.Logger] = logging.getLogger("upload_progress")
 
 
 @define(eq=False, repr=False)
-class Follower:
+class TopicConsumer:
     """Reads a topic into a ledger, mends the line, and pays what the topic owes.
 
     Attributes:
@@ -44,7 +44,7 @@ class Follower:
 
     access: KafkaAccess
     topic: str
-    ledger: Ledger
+    ledger: TopicReconciler
     create_partitions: int | None
     is_fresh: bool = field(default=False, init=False)
     breaks: int = field(default=0, init=False)
@@ -123,7 +123,7 @@ class Follower:
 
     async def _read(self, reader: KafkaReader) -> None:
         now = self._now()
-        async for message in paced(await reader.read(wait_seconds=_READ_SECONDS)):
+        async for message in yielding(await reader.read(wait_seconds=_READ_SECONDS)):
             self.ledger.read(message, now)
             self._positions[message.partition] = message.offset + 1
         # Not all that has an offset is a message.

@@ -22,15 +22,15 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from attrs import define, field
 
 from upload_progress._model.cloudevents import CloudEvent, attributes_of, decode_binary, encode_data
-from upload_progress._runtime.yielding import paced
+from upload_progress._runtime.yielding import yielding
 from upload_progress.backends.kafka.access import KafkaAccess
 from upload_progress.backends.kafka.clients import KafkaWriter, Message, Outgoing, stop_client
 from upload_progress.backends.kafka.topics import NewSettings, settings_of
-from upload_progress.backends.pubsub import Feed
+from upload_progress.backends.pubsub import BrokerSubscriber
 from upload_progress.backends.subscriptions import (
-    EVERYBODY,
+    ALL_OWNERS,
     Address,
-    Switchboard,
+    SubscriptionTable,
     checked_letter,
     key_of,
 )
@@ -52,8 +52,8 @@ _SETTINGS: Final = {"cleanup.policy": "delete", "retention.ms": str(RETENTION_MS
 
 
 @define(eq=False, repr=False)
-class KafkaPublisher(Feed):
-    """An ``EventPublisher``, ``EventFeed`` and ``Post`` over Kafka.
+class KafkaPublisher(BrokerSubscriber):
+    """An ``EventPublisher``, ``EventSubscriber`` and ``Post`` over Kafka.
 
     Args:
         access: How to connect.
@@ -182,7 +182,7 @@ class _Line:
     _writer: KafkaWriter
     _letters: str
     _consumer: AIOKafkaConsumer
-    _board: Switchboard
+    _board: SubscriptionTable
     _heartbeat_seconds: float
     _places: list[TopicPartition] = field(factory=list, init=False)
     _since: dict[Address, Mapping[TopicPartition, int]] = field(factory=dict, init=False)
@@ -217,7 +217,7 @@ class _Line:
     async def _take_what_came(self) -> None:
         patience_ms = int(self._heartbeat_seconds * 1000)
         found = await self._consumer.getmany(timeout_ms=patience_ms, max_records=_PORTION)
-        async for message in paced(each for messages in found.values() for each in messages):
+        async for message in yielding(each for messages in found.values() for each in messages):
             self._take(message)
 
     async def _look(self) -> None:
@@ -236,7 +236,7 @@ class _Line:
                 self._board.bring_letter(message.value or b"", box)
             return
         owner = Address("events", key.partition(".")[0])
-        self._board.bring_event(lambda: _event(message), owner, EVERYBODY)
+        self._board.bring_event(lambda: _event(message), owner, ALL_OWNERS)
 
     async def subscribe(self, addresses: Collection[Address]) -> None:
         boxes = [address for address in addresses if address.kind == "letters"]

@@ -20,7 +20,7 @@ from typing import Final
 from attrs import define, field, frozen
 
 from upload_progress._model.models import TransferRecord
-from upload_progress._runtime.yielding import STRETCH
+from upload_progress._runtime.yielding import YIELD_EVERY
 from upload_progress.backends.kafka.clients import Message, Outgoing, partition_of
 from upload_progress.backends.kafka.messages import (
     is_later,
@@ -31,12 +31,12 @@ from upload_progress.backends.kafka.messages import (
     unpack_lease,
     unpack_value,
 )
-from upload_progress.backends.kafka.table import View
+from upload_progress.backends.kafka.table import RecordTable
 from upload_progress.backends.memory import advances
 from upload_progress.exceptions import InvalidValue
 
 __all__ = [
-    "Ledger",
+    "TopicReconciler",
     "MAX_DEBTS",
     "SPREAD_SECONDS",
 ]
@@ -57,7 +57,7 @@ class _Debt:
 
 
 @define(eq=False, repr=False)
-class Ledger:
+class TopicReconciler:
     """Reads messages into the view, and knows what the topic owes.
 
     Attributes:
@@ -65,7 +65,7 @@ class Ledger:
         unreadable: How many messages were none of ours, and were passed over.
     """
 
-    view: View
+    view: RecordTable
     partitions: int = field(default=1, init=False)
     unreadable: int = field(default=0, init=False)
     _debts: dict[tuple[int, bytes], _Debt] = field(factory=dict, init=False)
@@ -155,7 +155,7 @@ class Ledger:
     def sweep(self, now: float) -> bool:
         """Note a few of those that the view has dropped since; return whether there are more."""
         over = self.view.over
-        for _ in range(min(STRETCH, len(over))):
+        for _ in range(min(YIELD_EVERY, len(over))):
             self._owe_erasure(record_key(*over.pop()), now)
         for worker in [each for each in self._leases if not self.view.is_leased(each)]:
             del self._leases[worker]

@@ -23,12 +23,12 @@ from attrs import define, field, frozen
 
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress.backends.kafka.access import KafkaAccess
-from upload_progress.backends.kafka.assignment import Turns
+from upload_progress.backends.kafka.assignment import ReaperAssignment
 from upload_progress.backends.kafka.clients import Outgoing
-from upload_progress.backends.kafka.consumer import Follower
+from upload_progress.backends.kafka.consumer import TopicConsumer
 from upload_progress.backends.kafka.messages import lease_key, pack_lease, pack_value, record_key
-from upload_progress.backends.kafka.reconciler import Ledger
-from upload_progress.backends.kafka.table import View
+from upload_progress.backends.kafka.reconciler import TopicReconciler
+from upload_progress.backends.kafka.table import RecordTable
 from upload_progress.config import Retention
 from upload_progress.exceptions import InvalidValue, StoreUnavailable
 from upload_progress.interfaces import RecordPage
@@ -78,15 +78,17 @@ class KafkaStore:
     retention: Retention = field(factory=Retention, kw_only=True)
     max_uploads: int = field(default=200_000, kw_only=True)
     create_partitions: int | None = field(default=None, kw_only=True)
-    _follower: Follower = field(init=False)
+    _follower: TopicConsumer = field(init=False)
     _tasks: TaskGroup | None = field(default=None, init=False)
-    _turns: Turns = field(factory=Turns, init=False)
+    _turns: ReaperAssignment = field(factory=ReaperAssignment, init=False)
     _worker: str | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Prepare the view; nothing is connected."""
-        view = View(retention=self.retention, max_uploads=self.max_uploads)
-        self._follower = Follower(self.access, self.topic, Ledger(view), self.create_partitions)
+        view = RecordTable(retention=self.retention, max_uploads=self.max_uploads)
+        self._follower = TopicConsumer(
+            self.access, self.topic, TopicReconciler(view), self.create_partitions
+        )
 
     @classmethod
     def open(

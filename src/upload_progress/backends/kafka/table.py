@@ -17,7 +17,7 @@ from upload_progress.backends.memory import Entry, MemoryStore
 
 __all__ = [
     "GRACE_SECONDS",
-    "View",
+    "RecordTable",
 ]
 
 GRACE_SECONDS: Final = 15.0
@@ -25,7 +25,7 @@ GRACE_SECONDS: Final = 15.0
 
 
 @define(eq=False, repr=False)
-class View(MemoryStore):
+class RecordTable(MemoryStore):
     """The records that the topic holds, as far as it was read.
 
     Attributes:

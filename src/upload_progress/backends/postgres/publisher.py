@@ -31,8 +31,13 @@ from upload_progress._model.cloudevents import (
     encode_stub,
 )
 from upload_progress.backends.postgres.client import Lender, checked_url, connected, rows_of
-from upload_progress.backends.pubsub import Feed
-from upload_progress.backends.subscriptions import EVERYBODY, Address, Switchboard, checked_letter
+from upload_progress.backends.pubsub import BrokerSubscriber
+from upload_progress.backends.subscriptions import (
+    ALL_OWNERS,
+    Address,
+    SubscriptionTable,
+    checked_letter,
+)
 from upload_progress.exceptions import InvalidValue
 
 __all__ = [
@@ -65,8 +70,8 @@ def _payload(event: CloudEvent) -> str:
 
 
 @define(eq=False, repr=False)
-class PostgresPublisher(Feed):
-    """An ``EventPublisher``, ``EventFeed`` and ``Post`` over PostgreSQL.
+class PostgresPublisher(BrokerSubscriber):
+    """An ``EventPublisher``, ``EventSubscriber`` and ``Post`` over PostgreSQL.
 
     Args:
         client: A pool of psycopg. It stays open; one of its connections is kept to listen, unless
@@ -120,7 +125,7 @@ class PostgresPublisher(Feed):
             (_channel(self.prefix, address), payload)
             for event in events
             for payload in [_payload(event)]
-            for address in (Address.of_owner(event.owner), EVERYBODY)
+            for address in (Address.of_owner(event.owner), ALL_OWNERS)
         ]
         await self._tell(told)
 
@@ -202,7 +207,7 @@ class _Line:
 
     _loan: AbstractAsyncContextManager[AsyncConnection[TupleRow]]
     _connection: AsyncConnection[TupleRow]
-    _board: Switchboard
+    _board: SubscriptionTable
     _prefix: str
     _heartbeat_seconds: float
     _addresses: dict[str, Address] = field(factory=dict, init=False)

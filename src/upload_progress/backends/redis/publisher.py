@@ -18,9 +18,14 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
 from upload_progress._model.cloudevents import CloudEvent, decode_structured, encode_structured
-from upload_progress.backends.pubsub import Feed
+from upload_progress.backends.pubsub import BrokerSubscriber
 from upload_progress.backends.redis.client import checked_client, open_client
-from upload_progress.backends.subscriptions import EVERYBODY, Address, Switchboard, checked_letter
+from upload_progress.backends.subscriptions import (
+    ALL_OWNERS,
+    Address,
+    SubscriptionTable,
+    checked_letter,
+)
 
 __all__ = [
     "RedisPublisher",
@@ -35,8 +40,8 @@ def _channel(prefix: str, address: Address) -> bytes:
 
 
 @define(eq=False, repr=False)
-class RedisPublisher(Feed):
-    """An ``EventPublisher``, ``EventFeed`` and ``Post`` over Redis.
+class RedisPublisher(BrokerSubscriber):
+    """An ``EventPublisher``, ``EventSubscriber`` and ``Post`` over Redis.
 
     Args:
         client: A ready client that does not decode responses. It stays open.
@@ -102,7 +107,7 @@ class _Line:
     """The connection that subscribes."""
 
     _subscriptions: PubSub
-    _board: Switchboard
+    _board: SubscriptionTable
     _prefix: str
     _heartbeat_seconds: float
     _addresses: dict[bytes, Address] = field(factory=dict, init=False)
@@ -160,21 +165,21 @@ class _Line:
         awaited = {name: anyio.Event() for name in named}
         self._addresses |= named
         self._confirmations |= awaited
-        if channels := [name for name, address in named.items() if address != EVERYBODY]:
+        if channels := [name for name, address in named.items() if address != ALL_OWNERS]:
             await self._subscriptions.subscribe(*channels)
-        if EVERYBODY in addresses:
-            await self._subscriptions.psubscribe(_channel(self._prefix, EVERYBODY))
+        if ALL_OWNERS in addresses:
+            await self._subscriptions.psubscribe(_channel(self._prefix, ALL_OWNERS))
         for confirmation in awaited.values():
             await confirmation.wait()
 
     async def unsubscribe(self, addresses: Collection[Address]) -> None:
         for address in addresses:
             del self._confirmations[_channel(self._prefix, address)]
-        channels = [_channel(self._prefix, each) for each in addresses if each != EVERYBODY]
+        channels = [_channel(self._prefix, each) for each in addresses if each != ALL_OWNERS]
         if channels:
             await self._subscriptions.unsubscribe(*channels)
-        if EVERYBODY in addresses:
-            await self._subscriptions.punsubscribe(_channel(self._prefix, EVERYBODY))
+        if ALL_OWNERS in addresses:
+            await self._subscriptions.punsubscribe(_channel(self._prefix, ALL_OWNERS))
 
     async def close(self) -> None:
         await self._subscriptions.aclose()  # type: ignore[no-untyped-call]  # redis-py's gap

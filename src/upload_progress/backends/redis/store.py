@@ -272,8 +272,8 @@ def _packed(*strings: str | bytes) -> bytes:
     """Return many arguments as one, which the driver sends faster: each behind its length."""
     pieces: list[bytes] = []
     for each in strings:
-        piece = each.encode("utf-8", "surrogatepass") if isinstance(each, str) else each
-        pieces += (_length(len(piece)), piece)
+        transfer_head = each.encode("utf-8", "surrogatepass") if isinstance(each, str) else each
+        pieces += (_length(len(transfer_head)), transfer_head)
     return b"".join(pieces)
 
 

@@ -11,14 +11,14 @@ import anyio
 from attrs import define
 
 from upload_progress._model.models import is_upload_id
-from upload_progress._runtime.log_limiter import Complaints
+from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress.connection import Connection
 from upload_progress.exceptions import StoreUnavailable, UploadNotFound
 from upload_progress.identity import Identity
 from upload_progress.interfaces import Authenticate, Clock
 from upload_progress.starlette.auth.authenticators import challenges_of
 from upload_progress.starlette.auth.origins import Origins
-from upload_progress.starlette.auth.tickets import Admission, TicketOffice, Voucher
+from upload_progress.starlette.auth.tickets import AccessGrant, TicketReference, TicketService
 from upload_progress.starlette.connections import is_same_identity
 from upload_progress.starlette.http import (
     FOREIGN_ORIGIN,
@@ -30,7 +30,7 @@ from upload_progress.starlette.http import (
 
 __all__ = [
     "AUTHENTICATE_SECONDS",
-    "Door",
+    "RequestAuthenticator",
     "check_id",
 ]
 
@@ -50,7 +50,7 @@ def check_id(identity: Identity, upload_id: str) -> str:
 
 
 @define(eq=False, repr=False)
-class Door:
+class RequestAuthenticator:
     """Lets requests in, or refuses them.
 
     Attributes:
@@ -59,16 +59,16 @@ class Door:
 
     authenticate: Authenticate
     origins: Origins
-    tickets: TicketOffice
+    tickets: TicketService
     clock: Clock
-    complaints: Complaints
+    log_limiter: LogLimiter
     revalidate_seconds: float
 
     def __attrs_post_init__(self) -> None:
         """Let other workers ask about those who were let in here."""
         self.tickets.ask_again = self._ask
 
-    async def admit(self, connection: Connection) -> Admission:
+    async def admit(self, connection: Connection) -> AccessGrant:
         """Let a request in.
 
         Raises:
@@ -79,7 +79,7 @@ class Door:
             raise Refused(FOREIGN_ORIGIN)
         return await self._by_credentials(connection)
 
-    async def admit_stream(self, connection: Connection) -> Admission:
+    async def admit_stream(self, connection: Connection) -> AccessGrant:
         """Let an event stream in, by ticket or as any request.
 
         Raises:
@@ -89,7 +89,7 @@ class Door:
             raise Refused(FOREIGN_ORIGIN)
         return await self._by_ticket(connection) or await self._by_credentials(connection)
 
-    async def admit_socket(self, connection: Connection) -> Admission:
+    async def admit_socket(self, connection: Connection) -> AccessGrant:
         """Let a WebSocket in, by ticket or as any request.
 
         Raises:
@@ -100,31 +100,31 @@ class Door:
             raise Refused(FOREIGN_ORIGIN)
         return await self._by_ticket(connection) or await self._by_credentials(connection)
 
-    async def _by_ticket(self, connection: Connection) -> Admission | None:
+    async def _by_ticket(self, connection: Connection) -> AccessGrant | None:
         ticket = connection.query.get("ticket")
         if ticket is None:
             return None
-        admission = await self.tickets.redeem(ticket)
-        if admission is None:
+        grant = await self.tickets.redeem(ticket)
+        if grant is None:
             raise self._refusal(connection)
         other = await self._ask(connection)
-        if other is not None and not is_same_identity(other, admission.identity) and other.listable:
+        if other is not None and not is_same_identity(other, grant.identity) and other.listable:
             raise self._refusal(connection)
-        return admission
+        return grant
 
-    async def _ask_again(self, admission: Admission) -> Identity | None:
-        if not isinstance(admission.proof, Voucher):
-            return await self._ask(admission.proof)
+    async def _ask_again(self, grant: AccessGrant) -> Identity | None:
+        if not isinstance(grant.proof, TicketReference):
+            return await self._ask(grant.proof)
         try:
-            return await self.tickets.vouch(admission.proof)
+            return await self.tickets.vouch(grant.proof)
         except StoreUnavailable:
             raise Refused(UNCHECKED) from None
 
-    async def _by_credentials(self, connection: Connection) -> Admission:
+    async def _by_credentials(self, connection: Connection) -> AccessGrant:
         identity = await self._ask(connection)
         if identity is None:
             raise self._refusal(connection)
-        return Admission(identity, connection)
+        return AccessGrant(identity, connection)
 
     async def _ask(self, connection: Connection) -> Identity | None:
         try:
@@ -134,7 +134,7 @@ class Door:
                     answer = await answer
             return self._current(answer)
         except Exception as error:  # noqa: BLE001  # a hook's failure lets nobody in
-            self.complaints.say("authenticate failed or took too long: nobody is let in", error)
+            self.log_limiter.say("authenticate failed or took too long: nobody is let in", error)
             raise Refused(UNCHECKED) from None
 
     def _current(self, answer: object) -> Identity | None:
@@ -156,18 +156,18 @@ class Door:
         value = ", ".join(challenges) or "Bearer"
         return Refused(UNAUTHENTICATED.with_headers({"www-authenticate": value}))
 
-    async def lapse(self, admission: Admission) -> Problem:
+    async def lapse(self, grant: AccessGrant) -> Problem:
         """Wait until *admission* is not good any more; return why."""
-        ends = admission.identity.expires_at
+        ends = grant.identity.expires_at
         while True:
             left = self.revalidate_seconds
             if ends is not None:
                 left = min(left, ends - self.clock.time())
             await anyio.sleep(max(left, 0.0))
             try:
-                identity = await self._ask_again(admission)
+                identity = await self._ask_again(grant)
             except Refused as refused:
                 return refused.problem
-            if identity is None or not is_same_identity(identity, admission.identity):
+            if identity is None or not is_same_identity(identity, grant.identity):
                 return UNAUTHENTICATED
             ends = identity.expires_at

@@ -13,9 +13,9 @@ from typing import Final
 from attrs import define, field, frozen
 
 from upload_progress._cluster.messages import (
-    TicketPlea,
-    Vouched,
-    Who,
+    IdentityReference,
+    IdentityReply,
+    TicketRequest,
     pack,
     read,
 )
@@ -32,14 +32,14 @@ from upload_progress.starlette.connections import (
 from upload_progress.tracker import ProgressTracker
 
 __all__ = [
-    "Admission",
+    "AccessGrant",
     "MOST_PER_IDENTITY",
     "MOST_TICKETS",
     "TICKET_BYTES",
     "TICKET_SECONDS",
-    "TicketOffice",
+    "TicketService",
     "Tickets",
-    "Voucher",
+    "TicketReference",
     "digest_of",
 ]
 
@@ -50,7 +50,7 @@ MOST_PER_IDENTITY: Final = 50
 
 
 @frozen
-class Voucher:
+class TicketReference:
     """Stands for a request that showed to another worker who is asking.
 
     Attributes:
@@ -63,7 +63,7 @@ class Voucher:
 
 
 @frozen
-class Admission:
+class AccessGrant:
     """Somebody was let in.
 
     Attributes:
@@ -73,12 +73,12 @@ class Admission:
     """
 
     identity: Identity
-    proof: Connection | Voucher
+    proof: Connection | TicketReference
 
 
 @frozen
 class _Ticket:
-    admission: Admission
+    grant: AccessGrant
     expires_at: float
 
 
@@ -92,26 +92,26 @@ class Tickets:
     _tickets: dict[bytes, _Ticket] = field(factory=dict, init=False)
     _issued: dict[str, list[bytes]] = field(factory=dict, init=False)
 
-    def issue(self, admission: Admission, *, prefix: str = "") -> str:
+    def issue(self, grant: AccessGrant, *, prefix: str = "") -> str:
         """Return a new ticket for who was admitted: *prefix* and 192 random bits, URL-safe."""
         ticket = prefix + secrets.token_urlsafe(TICKET_BYTES)
-        name = admission.identity.id
+        name = grant.identity.id
         self._make_room(name)
         digest = digest_of(ticket)
-        self._tickets[digest] = _Ticket(admission, self.clock.monotonic() + TICKET_SECONDS)
+        self._tickets[digest] = _Ticket(grant, self.clock.monotonic() + TICKET_SECONDS)
         self._issued.setdefault(name, []).append(digest)
         return ticket
 
-    def redeem(self, ticket: str) -> Admission | None:
+    def redeem(self, ticket: str) -> AccessGrant | None:
         """Take *ticket* back, for good; None when it is none, or not any more."""
         return self.take_back(digest_of(ticket))
 
-    def take_back(self, digest: bytes) -> Admission | None:
+    def take_back(self, digest: bytes) -> AccessGrant | None:
         """Take back the ticket with that hash."""
         found = self._take(digest)
         if found is None or found.expires_at <= self.clock.monotonic():
             return None
-        return found.admission
+        return found.grant
 
     def _make_room(self, name: str) -> None:
         now = self.clock.monotonic()
@@ -126,7 +126,7 @@ class Tickets:
     def _take(self, digest: bytes) -> _Ticket | None:
         found = self._tickets.pop(digest, None)
         if found is not None:
-            name = found.admission.identity.id
+            name = found.grant.identity.id
             self._issued[name].remove(digest)
             if not self._issued[name]:
                 del self._issued[name]
@@ -154,12 +154,12 @@ _VOUCH: Final = "vouch"
 
 @frozen
 class _Redeemed:
-    admission: Admission
+    grant: AccessGrant
     kept_until: float
 
 
 @define(eq=False, repr=False)
-class TicketOffice:
+class TicketService:
     """Takes tickets back, whichever worker issued them, each once: only its issuer can.
 
     What showed who had a ticket, a request with its secrets, stays where it was shown: a
@@ -178,58 +178,58 @@ class TicketOffice:
 
     def __attrs_post_init__(self) -> None:
         """Do for other workers what only this one can."""
-        self.tracker.correspondence.on(_REDEEM, self._redeem_by_letter)
-        self.tracker.correspondence.on(_VOUCH, self._vouch_by_letter)
+        self.tracker.rpc.on(_REDEEM, self._redeem_by_letter)
+        self.tracker.rpc.on(_VOUCH, self._vouch_by_letter)
 
-    def issue(self, admission: Admission) -> str:
+    def issue(self, grant: AccessGrant) -> str:
         """Return a new ticket for who was admitted."""
-        return self.tickets.issue(admission, prefix=self.tracker.worker + SEPARATOR)
+        return self.tickets.issue(grant, prefix=self.tracker.worker + SEPARATOR)
 
-    async def redeem(self, ticket: str) -> Admission | None:
+    async def redeem(self, ticket: str) -> AccessGrant | None:
         """Take *ticket* back, for good; None when it is none, or not any more."""
         worker = worker_of(ticket)
         if worker is None or worker == self.tracker.worker:
             return self.tickets.redeem(ticket)
-        voucher = Voucher(worker, digest_of(ticket))
-        plea = TicketPlea(voucher.digest)
-        answer = await self.tracker.correspondence.ask(worker, _REDEEM, plea)
-        who = None if answer is None else read(answer, Vouched).who
+        reference = TicketReference(worker, digest_of(ticket))
+        request = TicketRequest(reference.digest)
+        answer = await self.tracker.rpc.ask(worker, _REDEEM, request)
+        who = None if answer is None else read(answer, IdentityReply).who
         identity = None if who is None else who.identity()
-        return None if identity is None else Admission(identity, voucher)
+        return None if identity is None else AccessGrant(identity, reference)
 
-    async def vouch(self, voucher: Voucher) -> Identity | None:
+    async def vouch(self, reference: TicketReference) -> Identity | None:
         """Return who is let in by *voucher* now; None for nobody any more.
 
         Raises:
             StoreUnavailable: The worker that can tell does not.
         """
-        plea = TicketPlea(voucher.digest)
+        request = TicketRequest(reference.digest)
         for _ in range(TRIES):
-            answer = await self.tracker.correspondence.ask(voucher.worker, _VOUCH, plea)
+            answer = await self.tracker.rpc.ask(reference.worker, _VOUCH, request)
             if answer is not None:
-                who = read(answer, Vouched).who
+                who = read(answer, IdentityReply).who
                 return None if who is None else who.identity()
         raise StoreUnavailable
 
     async def _redeem_by_letter(self, body: bytes) -> bytes | None:
-        digest = read(body, TicketPlea).digest
-        admission = self.tickets.take_back(digest)
-        if admission is None:
+        digest = read(body, TicketRequest).digest
+        grant = self.tickets.take_back(digest)
+        if grant is None:
             return None
-        self._keep(digest, admission)
-        return pack(Vouched(Who.of(admission.identity)))
+        self._keep(digest, grant)
+        return pack(IdentityReply(IdentityReference.of(grant.identity)))
 
     async def _vouch_by_letter(self, body: bytes) -> bytes | None:
-        digest = read(body, TicketPlea).digest
+        digest = read(body, TicketRequest).digest
         kept = self._redeemed.get(digest)
-        if kept is None or isinstance(kept.admission.proof, Voucher):
+        if kept is None or isinstance(kept.grant.proof, TicketReference):
             return None
-        identity = await self.ask_again(kept.admission.proof)
+        identity = await self.ask_again(kept.grant.proof)
         if identity is not None:
-            self._keep(digest, kept.admission)
-        return pack(Vouched(None if identity is None else Who.of(identity)))
+            self._keep(digest, kept.grant)
+        return pack(IdentityReply(None if identity is None else IdentityReference.of(identity)))
 
-    def _keep(self, digest: bytes, admission: Admission) -> None:
+    def _keep(self, digest: bytes, grant: AccessGrant) -> None:
         now = self.tracker.clock.monotonic()
         self._redeemed.pop(digest, None)
         while self._redeemed:
@@ -237,4 +237,4 @@ class TicketOffice:
             if oldest.kept_until > now and len(self._redeemed) < MOST_TICKETS:
                 break
             del self._redeemed[first]
-        self._redeemed[digest] = _Redeemed(admission, now + self.kept_seconds)
+        self._redeemed[digest] = _Redeemed(grant, now + self.kept_seconds)
