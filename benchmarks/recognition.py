@@ -75,7 +75,7 @@ def read(head: str) -> None:
     for _ in range(REQUESTS):
         connection = Connection(scope_of(READ[head]))
         for protocol in DEFAULT_PROTOCOLS:
-            if protocol.read(connection) is not None:
+            if protocol.read_request(connection) is not None:
                 break
 
 

@@ -105,13 +105,13 @@ def test_any_head_can_be_read(
     answered: dict[str, str],
 ) -> None:
     request = head(*target, *headers, query=query)
-    read = {protocol: protocol.read(request) for protocol in DEFAULT_PROTOCOLS}
+    read = {protocol: protocol.read_request(request) for protocol in DEFAULT_PROTOCOLS}
     for protocol, transfer_head in [
         (each, transfer_head) for each, transfer_head in read.items() if transfer_head is not None
     ]:
         assert transfer_head.protocol == protocol.name
         assert_countable(transfer_head)
-        outcome = protocol.answer(transfer_head, status, answered)
+        outcome = protocol.read_response(transfer_head, status, answered)
         assert_countable(outcome)
         assert outcome.result is not TransferResult.CREATED or outcome.resource
         for resource in (transfer_head.resource, outcome.resource):
@@ -147,7 +147,7 @@ def test_what_is_not_of_the_protocol_is_left_to_others(
     protocol: TransferProtocol, request_head: Connection
 ) -> None:
     assert protocol.specification.startswith("https://")
-    assert protocol.read(request_head) is None
+    assert protocol.read_request(request_head) is None
 
 
 def test_tus_reads_the_name_that_clients_give() -> None:
@@ -158,7 +158,7 @@ def test_tus_reads_the_name_that_clients_give() -> None:
         (b"filename", None),
         (b"relativePath YQ==", None),
     ]:
-        transfer_head = Tus().read(
+        transfer_head = Tus().read_request(
             head("POST", "/f", (b"tus-resumable", b"1.0.0"), (b"upload-metadata", metadata))
         )
         assert transfer_head is not None
@@ -167,32 +167,38 @@ def test_tus_reads_the_name_that_clients_give() -> None:
 
 def test_the_draft_is_whole_where_the_server_says_so() -> None:
     draft = IetfResumable()
-    first = draft.read(head("POST", "/f", (b"upload-complete", b"?1"), (b"content-length", b"10")))
+    first = draft.read_request(
+        head("POST", "/f", (b"upload-complete", b"?1"), (b"content-length", b"10"))
+    )
     assert first is not None
     assert (first.kind, first.total_bytes, first.is_last) == (TransferKind.CREATE, 10, True)
-    assert draft.answer(first, 200, {}).result is TransferResult.COMPLETED
-    open_still = draft.answer(first, 200, {"upload-complete": "?0", "location": "/f/1"})
+    assert draft.read_response(first, 200, {}).result is TransferResult.COMPLETED
+    open_still = draft.read_response(first, 200, {"upload-complete": "?0", "location": "/f/1"})
     assert open_still == TransferOutcome(TransferResult.CREATED, "/f/1")
-    assert draft.answer(first, 200, {"upload-complete": "?0"}).result is TransferResult.NOTHING
-    assert draft.answer(first, 409, {}).result is TransferResult.REFUSED
-    more = draft.read(head("PATCH", "/f/1", (b"upload-complete", b"?0"), (b"upload-offset", b"7")))
+    assert (
+        draft.read_response(first, 200, {"upload-complete": "?0"}).result is TransferResult.NOTHING
+    )
+    assert draft.read_response(first, 409, {}).result is TransferResult.REFUSED
+    more = draft.read_request(
+        head("PATCH", "/f/1", (b"upload-complete", b"?0"), (b"upload-offset", b"7"))
+    )
     assert more is not None
     assert (more.offset, more.is_last) == (7, False)
-    assert draft.answer(more, 204, {"upload-offset": "17"}) == TransferOutcome(
+    assert draft.read_response(more, 204, {"upload-offset": "17"}) == TransferOutcome(
         TransferResult.ACCEPTED, offset=17
     )
-    gone = draft.read(head("DELETE", "/f/1", (b"upload-draft-interop-version", b"8")))
+    gone = draft.read_request(head("DELETE", "/f/1", (b"upload-draft-interop-version", b"8")))
     assert gone is not None
-    assert draft.answer(gone, 204, {}).result is TransferResult.ABORTED
+    assert draft.read_response(gone, 204, {}).result is TransferResult.ABORTED
 
 
 def test_s3_tells_each_answer_from_the_others() -> None:
     s3 = S3Multipart()
-    part = s3.read(head("PUT", "/b/k", query=b"uploadId=a&partNumber=7"))
+    part = s3.read_request(head("PUT", "/b/k", query=b"uploadId=a&partNumber=7"))
     assert part is not None
     assert (part.part, part.filename) == ("7", "k")
-    assert s3.answer(part, 200, {}).result is TransferResult.ACCEPTED
-    assert s3.answer(part, 503, {}).result is TransferResult.REFUSED
+    assert s3.read_response(part, 200, {}).result is TransferResult.ACCEPTED
+    assert s3.read_response(part, 503, {}).result is TransferResult.REFUSED
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ async def test_requests_that_name_one_upload_are_one(sim: Simulation) -> None:
     first = transfer(sim, TransferHead("tus", TransferKind.CREATE, total_bytes=30), "named")
     second = transfer(
         sim,
-        TransferHead("tus", TransferKind.CREATE, total_bytes=30, filename="a", has_body=False),
+        TransferHead("tus", TransferKind.CREATE, total_bytes=30, filename="a", carries_bytes=False),
         "named",
     )
     third = transfer(sim, TransferHead("tus", TransferKind.BYTES, PATH), "named")
@@ -375,7 +375,7 @@ async def test_what_nobody_owns_has_an_address_too(sim: Simulation) -> None:
 
 
 async def test_a_piece_without_bytes_begins_nothing(sim: Simulation) -> None:
-    transfer_head = transfer(sim, TransferHead("tus", TransferKind.CREATE, has_body=False))
+    transfer_head = transfer(sim, TransferHead("tus", TransferKind.CREATE, carries_bytes=False))
     transfer_head.begin()
     assert whole(transfer_head).state is S.PENDING
     assert transfer_head.content_bytes == 0

@@ -119,7 +119,7 @@ class Admission:
             else upload_id_for(transfer_head, transfer_head.resource)
         )
         own_id = claimed_id if is_claimed else address
-        is_part = is_claimed and transfer_head.partial_bytes is not None
+        is_part = is_claimed and transfer_head.part_total_bytes is not None
         return MultiRequestUpload(
             upload_id=own_id or new_upload_id(),
             transfer_id=self.terms.worker,

@@ -379,7 +379,7 @@ class MultiRequestUpload(GatheredUpload):
             or self.is_ended
             or self.is_over
             or total is None
-            or not self.transfer_head.is_whole_when_full
+            or not self.transfer_head.completes_at_total
             or self.is_divided
         ):
             return
@@ -450,7 +450,7 @@ class MultiRequestUpload(GatheredUpload):
         A client that goes on where the bytes that came end has them there, and sends the rest.
         """
         is_new_attempt = self.is_claimed and self.transfer_head.kind is TransferKind.CREATE
-        if self.transfer_head.is_lasting and not is_new_attempt:
+        if self.transfer_head.resource_is_unique and not is_new_attempt:
             self.is_over: bool = True
             self.attempt = before.attempt
             self.prior: tuple[TransferRecord, ...] = tuple(newest(known))

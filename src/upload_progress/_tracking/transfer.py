@@ -92,14 +92,14 @@ class Transfer:
     @property
     def part(self) -> str:
         """Of which part its bytes are; what has no address yet is a part of its own."""
-        if not (self.transfer_head.is_one_of and self.upload.is_claimed):
+        if not (self.transfer_head.resource_may_be_part and self.upload.is_claimed):
             return self.transfer_head.part
         return part_name(self._resource or f"{id(self)}")
 
     @property
     def content_bytes(self) -> int:
         """How many bytes of the upload came; what envelope there is does not count."""
-        if not self.transfer_head.has_body:
+        if not self.transfer_head.carries_bytes:
             return 0
         received, length = self.meter.received_bytes, self.transfer_head.length
         return received if length is None else min(received, length)
@@ -142,7 +142,7 @@ class Transfer:
 
     def begin(self) -> None:
         """Its first byte may come now."""
-        if self.transfer_head.has_body or self.transfer_head.kind is TransferKind.COMPLETE:
+        if self.transfer_head.carries_bytes or self.transfer_head.kind is TransferKind.COMPLETE:
             self.upload.begin()
 
     def body_end(self) -> None:
@@ -154,20 +154,20 @@ class Transfer:
     def heard(self, status: int, headers: Headers) -> bool:
         """Take note of the answer's head; return whether the upload has an address only now."""
         self.status = status
-        self._outcome = self.protocol.answer(self.transfer_head, status, headers)
+        self._outcome = self.protocol.read_response(self.transfer_head, status, headers)
         resource = self._outcome.resource
         if self._outcome.result is not TransferResult.CREATED or resource is None:
             return False
         self._resource = resource
         self.upload.bind(upload_id_for(self.transfer_head, resource))
-        if self.upload.is_claimed and self.transfer_head.partial_bytes is not None:
-            self.upload.divide(self.part, self.transfer_head.partial_bytes)
+        if self.upload.is_claimed and self.transfer_head.part_total_bytes is not None:
+            self.upload.divide(self.part, self.transfer_head.part_total_bytes)
         return True
 
     def answered(self, status: int) -> None:
         """The application has answered."""
         self.upload.close(
-            self, self._outcome or self.protocol.answer(self.transfer_head, status, {})
+            self, self._outcome or self.protocol.read_response(self.transfer_head, status, {})
         )
 
     def raised(self) -> None:

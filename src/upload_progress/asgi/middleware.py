@@ -133,7 +133,7 @@ class UploadProgressMiddleware:
     ) -> tuple[TransferHead, TransferProtocol] | tuple[None, None]:
         """Return what the first protocol that knows the request has read in its head."""
         for protocol in self._protocols:
-            transfer_head = protocol.read(connection)
+            transfer_head = protocol.read_request(connection)
             if transfer_head is not None:
                 return transfer_head, protocol
         return None, None

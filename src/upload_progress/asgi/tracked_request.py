@@ -162,7 +162,7 @@ class TrackedRequest:
     def _begins_at_once(self) -> bool:
         if self.transfer is not None:
             transfer_head = self.transfer.transfer_head
-            return transfer_head.has_body or transfer_head.kind is not TransferKind.CREATE
+            return transfer_head.carries_bytes or transfer_head.kind is not TransferKind.CREATE
         return self.incoming.claimed_id is not None or self._is_large(
             self.incoming.total_bytes or 0
         )

@@ -111,12 +111,12 @@ class TransferHead:
     filename: str | None = None
     is_last: bool = False
     is_sequential: bool = True
-    is_lasting: bool = True
-    is_whole_when_full: bool = False
-    has_body: bool = True
-    base: str = "/"
-    is_one_of: bool = False
-    partial_bytes: int | None = None
+    resource_is_unique: bool = True
+    completes_at_total: bool = False
+    carries_bytes: bool = True
+    request_path: str = "/"
+    resource_may_be_part: bool = False
+    part_total_bytes: int | None = None
 
 
 @frozen
@@ -147,10 +147,12 @@ class TransferProtocol(Protocol):
     def specification(self) -> str:
         """Where it is specified."""
 
-    def read(self, head: Connection) -> TransferHead | None:
+    def read_request(self, connection: Connection) -> TransferHead | None:
         """Return what the request carries; None where it is not of this protocol."""
 
-    def answer(self, transfer_head: TransferHead, status: int, headers: Headers) -> TransferOutcome:
+    def read_response(
+        self, transfer_head: TransferHead, status: int, headers: Headers
+    ) -> TransferOutcome:
         """Return what came of *piece*, by the head of the response."""
 
 
@@ -160,7 +162,7 @@ def upload_id_for(transfer_head: TransferHead, resource: str) -> str:
     An address that is not an upload's alone is one that people can guess: its id is too short
     to pass for a secret, so that nobody who holds no more than that is shown anything.
     """
-    size = 18 if transfer_head.is_lasting else 8
+    size = 18 if transfer_head.resource_is_unique else 8
     digest = blake2b(resource.encode("utf-8", "surrogatepass"), digest_size=size).hexdigest()
     return f"{transfer_head.protocol}-{digest}"
 
@@ -170,7 +172,7 @@ def part_name(resource: str) -> str:
     return "." + blake2b(resource.encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 
-def resolve_path(location: str | None, base: str) -> str | None:
+def resolve_path(location: str | None, request_path: str) -> str | None:
     """Return the decoded path that a ``Location`` names, as seen from *base*.
 
     Returns:
@@ -179,7 +181,7 @@ def resolve_path(location: str | None, base: str) -> str | None:
     if not location:
         return None
     try:
-        path = urlsplit(urljoin(quote(base, errors="replace"), location.strip())).path
+        path = urlsplit(urljoin(quote(request_path, errors="replace"), location.strip())).path
     except ValueError:
         return None
     return unquote(path) if path.startswith("/") else None

@@ -60,25 +60,27 @@ class ContentRange:
     name = "range"
     specification = "https://www.rfc-editor.org/rfc/rfc9110#section-14.5"
 
-    def read(self, head: Connection) -> TransferHead | None:
+    def read_request(self, connection: Connection) -> TransferHead | None:
         """Return which piece of what is at its path the request carries."""
-        found = read_range(head.header("content-range"))
+        found = read_range(connection.header("content-range"))
         if found is None:
             return None
         first, stop, total = found
         return TransferHead(
             self.name,
             TransferKind.BYTES,
-            head.path,
+            connection.path,
             offset=first,
             length=stop - first,
             total_bytes=total,
-            is_whole_when_full=True,
+            completes_at_total=True,
             is_sequential=False,
-            is_lasting=False,
+            resource_is_unique=False,
         )
 
-    def answer(self, transfer_head: TransferHead, status: int, headers: Headers) -> TransferOutcome:
+    def read_response(
+        self, transfer_head: TransferHead, status: int, headers: Headers
+    ) -> TransferOutcome:
         """Return what came of it."""
         if status == _RESUME_INCOMPLETE:
             return TransferOutcome(

@@ -32,32 +32,36 @@ class IetfResumable:
     name = "ietf"
     specification = "https://datatracker.ietf.org/doc/draft-ietf-httpbis-resumable-upload/"
 
-    def read(self, head: Connection) -> TransferHead | None:
+    def read_request(self, connection: Connection) -> TransferHead | None:
         """Return what a request with ``Upload-Complete`` carries, or which one it deletes."""
-        if head.method == "DELETE":
-            is_ours = head.header("upload-draft-interop-version") is not None
-            return TransferHead(self.name, TransferKind.ABORT, head.path) if is_ours else None
-        is_last = {"?1": True, "?0": False}.get((head.header("upload-complete") or "").strip())
+        if connection.method == "DELETE":
+            is_ours = connection.header("upload-draft-interop-version") is not None
+            return TransferHead(self.name, TransferKind.ABORT, connection.path) if is_ours else None
+        is_last = {"?1": True, "?0": False}.get(
+            (connection.header("upload-complete") or "").strip()
+        )
         if is_last is None:
             return None
-        length = parse_count(head.header("content-length"))
-        offset = parse_count(head.header("upload-offset"))
-        is_first = head.method != "PATCH"
-        total = parse_count(head.header("upload-length"))
+        length = parse_count(connection.header("content-length"))
+        offset = parse_count(connection.header("upload-offset"))
+        is_first = connection.method != "PATCH"
+        total = parse_count(connection.header("upload-length"))
         if total is None and is_last and length is not None:
             total = min((offset or 0) + length, MAX_OFFSET)
         return TransferHead(
             self.name,
             TransferKind.CREATE if is_first else TransferKind.BYTES,
-            None if is_first else head.path,
+            None if is_first else connection.path,
             offset=0 if is_first else offset or 0,
             length=length,
             total_bytes=total,
             is_last=is_last,
-            base=head.path,
+            request_path=connection.path,
         )
 
-    def answer(self, transfer_head: TransferHead, status: int, headers: Headers) -> TransferOutcome:
+    def read_response(
+        self, transfer_head: TransferHead, status: int, headers: Headers
+    ) -> TransferOutcome:
         """Return what came of it."""
         if not is_success(status):
             return TransferOutcome(TransferResult.REFUSED)
@@ -68,7 +72,7 @@ class IetfResumable:
         if not is_open:
             return TransferOutcome(TransferResult.COMPLETED)
         if transfer_head.kind is TransferKind.CREATE:
-            resource = resolve_path(headers.get("location"), transfer_head.base)
+            resource = resolve_path(headers.get("location"), transfer_head.request_path)
             return TransferOutcome(
                 TransferResult.CREATED if resource else TransferResult.NOTHING, resource, offset
             )

@@ -40,47 +40,49 @@ class Oci:
     name = "oci"
     specification = "https://github.com/opencontainers/distribution-spec/blob/main/spec.md"
 
-    def read(self, head: Connection) -> TransferHead | None:
+    def read_request(self, connection: Connection) -> TransferHead | None:
         """Return what a request to an upload session carries."""
-        if "/blobs/uploads" not in head.path:
+        if "/blobs/uploads" not in connection.path:
             return None
-        found = _SESSION.fullmatch(head.path)
+        found = _SESSION.fullmatch(connection.path)
         if found is None:
             return None
-        if head.method == "POST":
-            return None if found[1] else self._creation(head)
-        return self._step(head) if found[1] else None
+        if connection.method == "POST":
+            return None if found[1] else self._creation(connection)
+        return self._step(connection) if found[1] else None
 
-    def _creation(self, head: Connection) -> TransferHead:
-        is_whole = "digest" in head.query
-        length = parse_count(head.header("content-length"))
+    def _creation(self, connection: Connection) -> TransferHead:
+        is_whole = "digest" in connection.query
+        length = parse_count(connection.header("content-length"))
         return TransferHead(
             self.name,
             TransferKind.CREATE,
             length=length,
             total_bytes=length if is_whole else None,
             is_last=is_whole,
-            has_body=is_whole,
-            base=head.path,
+            carries_bytes=is_whole,
+            request_path=connection.path,
         )
 
-    def _step(self, head: Connection) -> TransferHead | None:
-        if head.method == "DELETE":
-            return TransferHead(self.name, TransferKind.ABORT, head.path)
-        if head.method not in {"PATCH", "PUT"}:
+    def _step(self, connection: Connection) -> TransferHead | None:
+        if connection.method == "DELETE":
+            return TransferHead(self.name, TransferKind.ABORT, connection.path)
+        if connection.method not in {"PATCH", "PUT"}:
             return None
-        text = head.header("content-range")
+        text = connection.header("content-range")
         found = read_range(text)
         return TransferHead(
             self.name,
             TransferKind.BYTES,
-            head.path,
+            connection.path,
             offset=None if found is None else found[0],
-            length=parse_count(head.header("content-length")),
-            is_last=head.method == "PUT",
+            length=parse_count(connection.header("content-length")),
+            is_last=connection.method == "PUT",
         )
 
-    def answer(self, transfer_head: TransferHead, status: int, headers: Headers) -> TransferOutcome:
+    def read_response(
+        self, transfer_head: TransferHead, status: int, headers: Headers
+    ) -> TransferOutcome:
         """Return what came of it."""
         if not is_success(status):
             return TransferOutcome(TransferResult.REFUSED)
@@ -99,7 +101,7 @@ class Oci:
             return TransferOutcome(
                 TransferResult.COMPLETED if transfer_head.is_last else TransferResult.NOTHING
             )
-        resource = resolve_path(headers.get("location"), transfer_head.base)
+        resource = resolve_path(headers.get("location"), transfer_head.request_path)
         return TransferOutcome(
             TransferResult.CREATED if resource else TransferResult.NOTHING, resource
         )

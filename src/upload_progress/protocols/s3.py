@@ -39,43 +39,47 @@ class S3Multipart:
     name = "s3"
     specification = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html"
 
-    def read(self, head: Connection) -> TransferHead | None:
+    def read_request(self, connection: Connection) -> TransferHead | None:
         """Return what a request with ``uploadId`` in its query carries."""
-        if b"uploadId=" not in head.scope.get("query_string", b""):
+        if b"uploadId=" not in connection.scope.get("query_string", b""):
             return None
-        query = head.query
+        query = connection.query
         upload_id = query.get("uploadId")
         if not upload_id:
             return None
-        resource = f"{head.path}?uploadId={upload_id}"
-        if head.method == "PUT":
-            return self._part(head, resource, parse_count(query.get("partNumber")))
-        if head.method == "POST":
+        resource = f"{connection.path}?uploadId={upload_id}"
+        if connection.method == "PUT":
+            return self._part(connection, resource, parse_count(query.get("partNumber")))
+        if connection.method == "POST":
             return TransferHead(
-                self.name, TransferKind.COMPLETE, resource, is_last=True, has_body=False
+                self.name, TransferKind.COMPLETE, resource, is_last=True, carries_bytes=False
             )
         return (
             TransferHead(self.name, TransferKind.ABORT, resource)
-            if head.method == "DELETE"
+            if connection.method == "DELETE"
             else None
         )
 
-    def _part(self, head: Connection, resource: str, number: int | None) -> TransferHead | None:
+    def _part(
+        self, connection: Connection, resource: str, number: int | None
+    ) -> TransferHead | None:
         if number is None or not 1 <= number <= _MOST_PARTS:
             return None
-        decoded = parse_count(head.header("x-amz-decoded-content-length"))
-        announced = parse_count(head.header("content-length"))
+        decoded = parse_count(connection.header("x-amz-decoded-content-length"))
+        announced = parse_count(connection.header("content-length"))
         return TransferHead(
             self.name,
             TransferKind.BYTES,
             resource,
             part=str(number),
             length=announced if decoded is None else decoded,
-            filename=head.path.rstrip("/").rpartition("/")[2][:_MAX_NAME_CHARACTERS] or None,
+            filename=connection.path.rstrip("/").rpartition("/")[2][:_MAX_NAME_CHARACTERS] or None,
             is_sequential=False,
         )
 
-    def answer(self, transfer_head: TransferHead, status: int, headers: Headers) -> TransferOutcome:
+    def read_response(
+        self, transfer_head: TransferHead, status: int, headers: Headers
+    ) -> TransferOutcome:
         """Return what came of it."""
         del headers
         if not is_success(status):

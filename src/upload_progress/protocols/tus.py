@@ -40,55 +40,61 @@ class Tus:
     name = "tus"
     specification = "https://tus.io/protocols/resumable-upload"
 
-    def read(self, head: Connection) -> TransferHead | None:
+    def read_request(self, connection: Connection) -> TransferHead | None:
         """Return what a request with ``Tus-Resumable`` carries."""
-        if head.header("tus-resumable") is None:
+        if connection.header("tus-resumable") is None:
             return None
         # A client behind a proxy that knows no PATCH says so (tus 1.0.0, X-HTTP-Method-Override).
-        method = (head.header("x-http-method-override") or head.method).upper()
+        method = (connection.header("x-http-method-override") or connection.method).upper()
         if method == "POST":
-            return self._creation(head)
+            return self._creation(connection)
         if method == "PATCH":
             return TransferHead(
                 self.name,
                 TransferKind.BYTES,
-                head.path,
-                offset=parse_count(head.header("upload-offset")) or 0,
-                length=parse_count(head.header("content-length")),
-                total_bytes=parse_count(head.header("upload-length")),
-                is_whole_when_full=True,
-                is_one_of=True,
+                connection.path,
+                offset=parse_count(connection.header("upload-offset")) or 0,
+                length=parse_count(connection.header("content-length")),
+                total_bytes=parse_count(connection.header("upload-length")),
+                completes_at_total=True,
+                resource_may_be_part=True,
             )
         return (
-            TransferHead(self.name, TransferKind.ABORT, head.path) if method == "DELETE" else None
+            TransferHead(self.name, TransferKind.ABORT, connection.path)
+            if method == "DELETE"
+            else None
         )
 
-    def _creation(self, head: Connection) -> TransferHead | None:
-        concat, _, parts = (head.header("upload-concat") or "").strip().partition(";")
+    def _creation(self, connection: Connection) -> TransferHead | None:
+        concat, _, parts = (connection.header("upload-concat") or "").strip().partition(";")
         if concat == "final":
-            return self._concatenation(head, parts)
-        length = parse_count(head.header("upload-length"))
+            return self._concatenation(connection, parts)
+        length = parse_count(connection.header("upload-length"))
         return TransferHead(
             self.name,
             TransferKind.CREATE,
-            length=parse_count(head.header("content-length")),
+            length=parse_count(connection.header("content-length")),
             total_bytes=length,
-            is_whole_when_full=True,
-            filename=_filename(head.header("upload-metadata") or ""),
-            has_body=head.header("content-type") == "application/offset+octet-stream",
-            base=head.path,
-            is_one_of=True,
-            partial_bytes=length if concat == "partial" else None,
+            completes_at_total=True,
+            filename=_filename(connection.header("upload-metadata") or ""),
+            carries_bytes=connection.header("content-type") == "application/offset+octet-stream",
+            request_path=connection.path,
+            resource_may_be_part=True,
+            part_total_bytes=length if concat == "partial" else None,
         )
 
-    def _concatenation(self, head: Connection, parts: str) -> TransferHead | None:
+    def _concatenation(self, connection: Connection, parts: str) -> TransferHead | None:
         """Return the request that makes one of several: it goes by the first of them."""
-        first = resolve_path(next(iter(parts.split()), None), head.path)
+        first = resolve_path(next(iter(parts.split()), None), connection.path)
         if first is None:
             return None
-        return TransferHead(self.name, TransferKind.COMPLETE, first, is_last=True, has_body=False)
+        return TransferHead(
+            self.name, TransferKind.COMPLETE, first, is_last=True, carries_bytes=False
+        )
 
-    def answer(self, transfer_head: TransferHead, status: int, headers: Headers) -> TransferOutcome:
+    def read_response(
+        self, transfer_head: TransferHead, status: int, headers: Headers
+    ) -> TransferOutcome:
         """Return what came of it: the server's word on how far it is."""
         if not is_success(status):
             return TransferOutcome(TransferResult.REFUSED)
@@ -98,7 +104,7 @@ class Tus:
             return TransferOutcome(TransferResult.COMPLETED)
         offset = parse_count(headers.get("upload-offset"))
         if transfer_head.kind is TransferKind.CREATE:
-            resource = resolve_path(headers.get("location"), transfer_head.base)
+            resource = resolve_path(headers.get("location"), transfer_head.request_path)
             return TransferOutcome(
                 TransferResult.CREATED if resource else TransferResult.NOTHING, resource, offset
             )
