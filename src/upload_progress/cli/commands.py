@@ -9,7 +9,7 @@ from cyclopts import App, Parameter, Token, validators
 
 from upload_progress._model.models import UploadState
 from upload_progress._runtime.optional import require
-from upload_progress.cli.formatting import parse_size
+from upload_progress._runtime.sizes import parse_size
 from upload_progress.cli.options import Reach, Shown
 from upload_progress.exceptions import InvalidValue
 

@@ -20,9 +20,9 @@ from attrs import define, field
 from httpx2.websockets import HTTPXWSException
 
 from upload_progress._model.models import UploadProgress
+from upload_progress._runtime.sizes import format_size
 from upload_progress.cli.connection import open_client
 from upload_progress.cli.exit_codes import DONE, FAILED
-from upload_progress.cli.formatting import spelled
 from upload_progress.cli.options import Reach
 from upload_progress.client.api import Calls, reaching
 from upload_progress.client.responses import Refusal, rejection_of
@@ -32,11 +32,11 @@ from upload_progress.client.watch import Watching
 from upload_progress.exceptions import UnexpectedAnswer
 
 __all__ = [
-    "Fault",
     "PATIENCE_SECONDS",
     "PROBE_BYTES",
     "PROBE_NAME",
     "SKEW_SECONDS",
+    "Fault",
     "examine",
     "mends_of",
     "told",
@@ -223,7 +223,7 @@ class _Examination:
                 await anyio.sleep(_ASK_SECONDS)
             _report("upload", f"passes as it is sent; seen by the server within {_since(began)}")
             return
-        finding = f"HELD BACK: {spelled(sent_bytes)} were sent {PATIENCE_SECONDS:.0f} s ago"
+        finding = f"HELD BACK: {format_size(sent_bytes)} were sent {PATIENCE_SECONDS:.0f} s ago"
         self._find(Fault.UPLOAD_HELD_BACK, "upload", f"{finding}, and none has arrived")
 
     def _find(self, fault: Fault, what: str, finding: str) -> None:

@@ -1,22 +1,19 @@
 """Uploads in words: what a bar, a line and a list say of one."""
 
-import re
 from typing import Final
 
 from attrs import define
 
 from upload_progress._model.models import Arrival, UploadProgress, UploadState
-from upload_progress.exceptions import InvalidValue
+from upload_progress._runtime.sizes import format_size
 
 __all__ = [
     "Row",
     "clean",
     "duration",
     "figures",
-    "parse_size",
     "percent_of",
     "result_line",
-    "spelled",
     "standing",
 ]
 
@@ -83,12 +80,12 @@ def figures(row: Row) -> str:
     """Return bytes, speed, time left and state, as far as they are known."""
     progress = row.progress
     if progress is None:
-        return f"{spelled(row.sent_bytes)} sent, no word from the server yet"
-    here = spelled(progress.bytes_transferred)
+        return f"{format_size(row.sent_bytes)} sent, no word from the server yet"
+    here = format_size(progress.bytes_transferred)
     total = progress.total_bytes
-    words = [here if total is None else f"{here} of {spelled(total)}"]
+    words = [here if total is None else f"{here} of {format_size(total)}"]
     if progress.bytes_per_second is not None:
-        words.append(f"{spelled(progress.bytes_per_second)}/s")
+        words.append(f"{format_size(progress.bytes_per_second)}/s")
     if progress.eta_seconds:
         words.append(f"{duration(progress.eta_seconds)} left")
     words.append(standing(progress))
@@ -102,7 +99,7 @@ def result_line(row: Row) -> str:
     if progress is None:
         words.append("the server tells no progress")
     else:
-        words.append(spelled(progress.bytes_transferred))
+        words.append(format_size(progress.bytes_transferred))
         if progress.started_at and progress.finished_at:
             seconds = (progress.finished_at - progress.started_at).total_seconds()
             words.append(f"in {duration(seconds)}")
@@ -110,34 +107,3 @@ def result_line(row: Row) -> str:
             words.append("held back by a proxy (see: upload-progress doctor)")
         words.append(f"id {progress.upload_id}")
     return ", ".join(words)
-
-
-# FROM cli.sizes: Sizes as people write them: ``2M`` and ``2.0 MB``.
-
-_STEP: Final = 1000
-_UNITS: Final = ("", "k", "M", "G")
-_SIZE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,3})?)([kKmMgG]?)[bB]?", re.ASCII)
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes that *text* means: ``500k`` is 500,000, ``2M`` is 2,000,000.
-
-    Raises:
-        InvalidValue: It is no size, or none above zero.
-    """
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise InvalidValue("size", f"{text!r} is no size; write 500k, 2M or 1.5G")
-    power = "kmg".find(match[2].lower()) + 1 if match[2] else 0
-    size = int(float(match[1]) * _STEP**power)
-    if size <= 0:
-        raise InvalidValue("size", "must be above zero")
-    return size
-
-
-def spelled(size_bytes: float) -> str:
-    """Return *size_bytes* for people, with one decimal."""
-    power = 0
-    while size_bytes >= _STEP and power < len(_UNITS) - 1:
-        size_bytes, power = size_bytes / _STEP, power + 1
-    return f"{size_bytes:.1f} {_UNITS[power]}B" if power else f"{size_bytes:.0f} B"

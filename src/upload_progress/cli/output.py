@@ -19,11 +19,11 @@ from upload_progress.cli.formatting import Row, figures, percent_of, result_line
 from upload_progress.cli.options import Mode
 
 __all__ = [
+    "LINE_SECONDS",
+    "STEP_PERCENT",
     "Display",
     "Json",
-    "LINE_SECONDS",
     "Plain",
-    "STEP_PERCENT",
     "open_display",
 ]
 

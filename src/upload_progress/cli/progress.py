@@ -10,11 +10,12 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID
 from rich.table import Column
 from rich.text import Text
 
-from upload_progress.cli.formatting import Row, clean, figures, percent_of, result_line, spelled
+from upload_progress._runtime.sizes import format_size
+from upload_progress.cli.formatting import Row, clean, figures, percent_of, result_line
 
 __all__ = [
-    "Bars",
     "LABEL_CHARACTERS",
+    "Bars",
 ]
 
 LABEL_CHARACTERS: Final = 28
@@ -124,7 +125,7 @@ class Bars:
             return
         done, total = reduce(_added, self._rows.values(), self._over)
         share = f"{100 * done / total:5.1f} %" if total else ""
-        words = f"{spelled(done)} of {spelled(total)}"
+        words = f"{format_size(done)} of {format_size(total)}"
         self._progress.update(self._all, completed=done, total=total, percent=share, words=words)
 
 

@@ -7,9 +7,10 @@ from contextlib import aclosing
 from upload_progress._model.codec import encode_json
 from upload_progress._model.models import UploadProgress, UploadState, UploadTotal
 from upload_progress._model.state import is_final
+from upload_progress._runtime.sizes import format_size
 from upload_progress.cli.connection import open_client
 from upload_progress.cli.exit_codes import DONE, FAILED
-from upload_progress.cli.formatting import Row, clean, figures, spelled
+from upload_progress.cli.formatting import Row, clean, figures
 from upload_progress.cli.options import Mode, Reach
 from upload_progress.cli.output import Display, open_display
 from upload_progress.client.urls import read_url, upload_in
@@ -85,7 +86,7 @@ def _table(uploads: Sequence[UploadProgress], total: UploadTotal) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
     count = "1 upload" if total.uploads == 1 else f"{total.uploads} uploads"
-    return [*lines, f"{count}, {spelled(total.bytes_transferred)} received"]
+    return [*lines, f"{count}, {format_size(total.bytes_transferred)} received"]
 
 
 async def cancel(url: str, upload_ids: Sequence[str], reach: Reach) -> int:

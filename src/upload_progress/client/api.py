@@ -14,9 +14,9 @@ from upload_progress.client.urls import DEFAULT_MOUNT
 from upload_progress.exceptions import InvalidValue, UnexpectedAnswer
 
 __all__ = [
-    "Calls",
     "HEARTBEAT_SECONDS",
     "MOST_ERROR_BYTES",
+    "Calls",
     "reaching",
     "start_of",
 ]

@@ -25,9 +25,9 @@ from upload_progress.client.watch import Watching
 from upload_progress.exceptions import InvalidValue, UploadEnded
 
 __all__ = [
-    "AsyncProgressClient",
     "FIRST_PAUSE_SECONDS",
     "RETRIES",
+    "AsyncProgressClient",
     "ignore",
 ]
 

@@ -14,8 +14,8 @@ from upload_progress._model.models import is_upload_id
 from upload_progress.exceptions import InvalidValue
 
 __all__ = [
-    "Address",
     "DEFAULT_MOUNT",
+    "Address",
     "mount_of",
     "read_url",
     "target_of",

@@ -16,7 +16,7 @@ from typing import Final, NoReturn
 import uvicorn
 from attrs import frozen
 
-from upload_progress.cli.formatting import spelled
+from upload_progress._runtime.sizes import format_size
 from upload_progress.demo.app import create_app
 from upload_progress.demo.shutdown import Stop
 from upload_progress.exceptions import UploadProgressError
@@ -145,7 +145,7 @@ def _url(listening: socket.socket, host: str) -> str:
 
 def _greeting(settings: Settings, url: str) -> str:
     slow = settings.slow_bytes_per_second
-    speed = "as fast as it comes" if slow is None else f"{spelled(slow)}/s for each upload"
+    speed = "as fast as it comes" if slow is None else f"{format_size(slow)}/s for each upload"
     kept = settings.data or "a temporary folder, removed at the end"
     return f"""\
 upload-progress demo: {url}
