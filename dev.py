@@ -78,7 +78,7 @@ PROGRAMS = (
     Program(POSTGRES, ("postgresql",), "the tests with PostgreSQL", starts_a_daemon=True),
     Program(PGBOUNCER, ("pgbouncer",), "the tests with PgBouncer", starts_a_daemon=True),
     Program(RABBITMQ, ("rabbitmq-server",), "the tests with RabbitMQ", starts_a_daemon=True),
-    # Kafka itself comes as jars: tests/_support/server_recipes.py fetches them.
+    # Kafka itself comes as jars: tests/_support/server_factories.py fetches them.
     Program(("java",), ("default-jre-headless",), "the tests with Kafka"),
     Program(("mvn",), ("maven",), "the tests with Kafka"),
 )

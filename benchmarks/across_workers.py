@@ -22,7 +22,7 @@ from redis import Redis
 from benchmarks.client import Server, head, open_stream, serving
 from benchmarks.common import CannotRun, Figure, percentile, run
 from benchmarks.updates import served
-from tests._support.server_recipes import redis
+from tests._support.server_factories import redis
 from upload_progress._tracking.flusher import FLUSH_SECONDS
 
 CLAIM = "from one worker to a watcher at another"

@@ -23,7 +23,7 @@ from psycopg.rows import TupleRow
 from benchmarks.common import ROOT, Figure, child_environment, percentile, run
 from benchmarks.snapshots import snapshot
 from benchmarks.updates import served
-from tests._support.server_recipes import postgres
+from tests._support.server_factories import postgres
 from upload_progress._model.cloudevents import event_of
 from upload_progress._tracking.flusher import FLUSH_SECONDS
 from upload_progress.backends.postgres.client import connected

@@ -25,7 +25,7 @@ from benchmarks.parallel_parts import CountedStore
 from benchmarks.requests import BODY, OWNER, application, scope_of, swallow
 from benchmarks.store_writes import VirtualClock
 from benchmarks.updates import served
-from tests._support.server_recipes import redis
+from tests._support.server_factories import redis
 from upload_progress import Limits, ProgressTracker
 from upload_progress._tracking.flusher import FLUSH_SECONDS
 from upload_progress.asgi import UploadProgressMiddleware

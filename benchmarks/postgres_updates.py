@@ -16,7 +16,7 @@ from psycopg.rows import TupleRow
 
 from benchmarks.common import Figure, run
 from benchmarks.updates import Batch, Ways, compared, in_turns, served
-from tests._support.server_recipes import postgres
+from tests._support.server_factories import postgres
 from upload_progress._model.codec import pack_record
 from upload_progress.backends.postgres.client import connected
 from upload_progress.backends.postgres.schema import migrate

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from benchmarks.common import Figure, run
 from benchmarks.updates import Batch, Ways, compared, in_turns, served
-from tests._support.server_recipes import redis
+from tests._support.server_factories import redis
 from upload_progress._model.codec import pack_record
 from upload_progress.backends.redis.store import RedisStore
 

@@ -16,8 +16,8 @@ from attrs import frozen
 from benchmarks.client import Server, serving
 from benchmarks.common import Figure, Samples, run, turned
 from benchmarks.updates import served
-from tests._support.server_recipes import redis
-from tests._support.tcp_proxy import Proxy
+from tests._support.server_factories import redis
+from tests._support.tcp_proxy import TcpProxy
 
 CLAIM = "an upload while the store is slow"
 SIZE_BYTES = 64 << 20
@@ -31,29 +31,29 @@ class State:
     """What is wrong with the line to the store."""
 
     name: str
-    set: Callable[[Proxy], None]
+    set: Callable[[TcpProxy], None]
 
 
-def delayed(seconds: float) -> Callable[[Proxy], None]:
+def delayed(seconds: float) -> Callable[[TcpProxy], None]:
     """Hold back all that goes over the line."""
 
-    def set_delay(proxy: Proxy) -> None:
+    def set_delay(proxy: TcpProxy) -> None:
         proxy.delay_seconds = seconds
 
     return set_delay
 
 
-def hang(proxy: Proxy) -> None:
+def hang(proxy: TcpProxy) -> None:
     """Swallow what is sent."""
     proxy.delay_seconds = 0.0
-    proxy.is_blackhole = True
+    proxy.drops_data = True
 
 
-def go(proxy: Proxy) -> None:
+def go(proxy: TcpProxy) -> None:
     """Break the line, and let nobody in again."""
-    proxy.is_blackhole = False
-    proxy.is_refusing = True
-    proxy.cut()
+    proxy.drops_data = False
+    proxy.refuses_connections = True
+    proxy.close_connections()
 
 
 STATES = (
@@ -78,7 +78,7 @@ def compare(server: Server) -> dict[str, Samples]:
 def measure() -> list[Figure]:
     """Compare in each state, one after the other."""
     figures = []
-    with served(redis) as url, Proxy(urlsplit(url).port or 0) as proxy:
+    with served(redis) as url, TcpProxy(urlsplit(url).port or 0) as proxy:
         address = f"redis://127.0.0.1:{proxy.port}/0"
         with serving(address) as server:
             for state in STATES:

@@ -17,15 +17,15 @@ from benchmarks import upload_cpu
 from benchmarks.client import Crowd, Server, open_stream, serving
 from benchmarks.common import Figure, Samples, run, turned
 from benchmarks.updates import served
-from tests._support.server_processes import Daemon
-from tests._support.server_recipes import postgres, redis
+from tests._support.server_factories import postgres, redis
+from tests._support.server_processes import ServerProcess
 from upload_progress.backends.postgres.schema import migrate
 
 CLAIM = "an upload with a store"
 SMALL_BYTES = 4 << 20
 SMALL_ROUNDS = 300
 BUDGET_CPU, BUDGET_WALL = 1.03, 1.10
-STORES: dict[str, Callable[..., Daemon]] = {"Redis": redis, "PostgreSQL": postgres}
+STORES: dict[str, Callable[..., ServerProcess]] = {"Redis": redis, "PostgreSQL": postgres}
 
 
 def waits(server: Server) -> dict[str, Samples]:

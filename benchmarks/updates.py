@@ -13,7 +13,7 @@ import pytest
 from attrs import evolve
 
 from benchmarks.common import CannotRun, Figure, Samples, turned
-from tests._support.server_processes import Daemon
+from tests._support.server_processes import ServerProcess
 from tests.conftest import program_path
 from upload_progress._model.models import TransferRecord, UploadState
 
@@ -26,7 +26,7 @@ Way = Callable[[Batch], Awaitable[object]]
 
 
 @contextmanager
-def served(recipe: Callable[..., Daemon]) -> Iterator[str]:
+def served(recipe: Callable[..., ServerProcess]) -> Iterator[str]:
     """Run a server, and yield its URL."""
     try:
         daemon = recipe(partial(program_path, required=True))

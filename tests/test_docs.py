@@ -15,7 +15,7 @@ import pytest
 from attrs import define, field, fields
 
 import upload_progress
-from tests._support.child_process import running
+from tests._support.child_process import run_python_server
 from tests._support.paths import ROOT
 from tests.conftest import RequireProgram
 from upload_progress import Limits, ProgressTracker, Retention, asgi, client, openapi, starlette
@@ -79,7 +79,7 @@ class Reader:
         """Start the server, instead of the one before."""
         self.servers.close()
         module = ("-m", *command, "--port", "0")
-        self.url = self.servers.enter_context(running(*module, cwd=self.folder))
+        self.url = self.servers.enter_context(run_python_server(*module, cwd=self.folder))
 
     def converse(self, text: str) -> None:
         """Run the commands of a console session, and compare what they say."""

@@ -20,7 +20,7 @@ import pytest
 from attrs import evolve
 
 from benchmarks.snapshots import snapshot
-from tests._support.child_process import running
+from tests._support.child_process import run_python_server
 from tests._support.paths import ROOT
 from upload_progress import CloudEvent, UploadState
 from upload_progress._model.cloudevents import event_of
@@ -39,7 +39,7 @@ LOOKS = 2000
 def serving(name: str) -> Iterator[httpx2.Client]:
     """Run a server example; yield a client for it."""
     with (
-        running(f"examples/{name}", "--port", "0", cwd=ROOT) as url,
+        run_python_server(f"examples/{name}", "--port", "0", cwd=ROOT) as url,
         httpx2.Client(base_url=url, timeout=30) as client,
     ):
         yield client

@@ -45,7 +45,7 @@ def make_image(folder: Path, size: int) -> str:
         The digest of its manifest.
     """
     (folder / "blobs" / "sha256").mkdir(parents=True)
-    layers = [layer(os.urandom(size)), layer(b"small")]
+    layers = [make_layer(os.urandom(size)), make_layer(b"small")]
     config = {
         "architecture": "amd64",
         "os": "linux",
@@ -55,17 +55,17 @@ def make_image(folder: Path, size: int) -> str:
     manifest = {
         "schemaVersion": 2,
         "mediaType": f"{kind}.manifest.v1+json",
-        "config": keep(folder, f"{kind}.config.v1+json", json.dumps(config).encode()),
-        "layers": [keep(folder, f"{kind}.layer.v1.tar+gzip", data) for _, data in layers],
+        "config": write_blob(folder, f"{kind}.config.v1+json", json.dumps(config).encode()),
+        "layers": [write_blob(folder, f"{kind}.layer.v1.tar+gzip", data) for _, data in layers],
     }
-    described = keep(folder, f"{kind}.manifest.v1+json", json.dumps(manifest).encode())
+    described = write_blob(folder, f"{kind}.manifest.v1+json", json.dumps(manifest).encode())
     described["annotations"] = {"org.opencontainers.image.ref.name": "1"}
     (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [described]}))
     (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
     return str(described["digest"])
 
 
-def layer(content: bytes) -> tuple[str, bytes]:
+def make_layer(content: bytes) -> tuple[str, bytes]:
     """Return a layer with one file: the digest of its archive, and that archive compressed."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
@@ -77,7 +77,7 @@ def layer(content: bytes) -> tuple[str, bytes]:
     return f"sha256:{hashlib.sha256(data).hexdigest()}", compressed
 
 
-def keep(folder: Path, media_type: str, data: bytes) -> dict[str, object]:
+def write_blob(folder: Path, media_type: str, data: bytes) -> dict[str, object]:
     """Write a blob, and return its descriptor."""
     digest = hashlib.sha256(data).hexdigest()
     (folder / "blobs" / "sha256" / digest).write_bytes(data)

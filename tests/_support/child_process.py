@@ -17,7 +17,7 @@ ADDRESS = re.compile(r"running on (https?://127\.0\.0\.1:\d+)")
 
 
 @contextmanager
-def running(*arguments: str, cwd: Path | None = None) -> Iterator[str]:
+def run_python_server(*arguments: str, cwd: Path | None = None) -> Iterator[str]:
     """Run Python with *arguments*, which start uvicorn on port 0; yield the server's address.
 
     A failure to start shows what the server said.

@@ -7,15 +7,22 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests._support.upload_watcher import Command, Server
+from tests._support.upload_watcher import Command, ExampleServer
 
-__all__ = ["INSTALL", "PUBLISHERS", "copying", "driver", "tus_command", "tus_version"]
+__all__ = [
+    "INSTALL_HINT",
+    "PUBLISH_COMMANDS",
+    "skopeo_copy",
+    "driver_command",
+    "tus_command",
+    "tus_version",
+]
 
 DRIVERS = Path(__file__).parent / "client_drivers"
-INSTALL = "install {} with your system's package manager"
+INSTALL_HINT = "install {} with your system's package manager"
 ALICE = ["-u", "alice", "-p", "alice"]
 
-PUBLISHERS: dict[str, Callable[[str], list[str]]] = {
+PUBLISH_COMMANDS: dict[str, Callable[[str], list[str]]] = {
     "twine": lambda url: [
         *(sys.executable, "-m", "twine", "upload", "--non-interactive"),
         *("--disable-progress-bar", "--repository-url", url, *ALICE),
@@ -27,18 +34,18 @@ PUBLISHERS: dict[str, Callable[[str], list[str]]] = {
 }
 
 
-def driver(name: str) -> list[str]:
+def driver_command(name: str) -> list[str]:
     """Return the start of a command that runs one of the programs in ``drivers``."""
     return [sys.executable, str(DRIVERS / name)]
 
 
-def copying(skopeo: str, what: str, source: str, target: str) -> list[str]:
+def skopeo_copy(skopeo: str, what: str, source: str, target: str) -> list[str]:
     """Return skopeo's command for a push (``dest``) or a pull (``src``)."""
     access = [f"--{what}-tls-verify=false", f"--{what}-creds=alice:alice"]
     return [skopeo, "--insecure-policy", "copy", *access, source, target]
 
 
-def tus_command(tus: Server, file: Path, parallel: int, folder: Path) -> Command:
+def tus_command(tus: ExampleServer, file: Path, parallel: int, folder: Path) -> Command:
     """Return the command that sends a file with tus-js-client, which remembers in *folder*."""
     endpoint, memory = f"{tus.url}/files/", folder / "memory"
     return ["node", DRIVERS / "tus_upload.cjs", endpoint, file, str(parallel), memory]

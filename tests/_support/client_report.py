@@ -15,28 +15,30 @@ from importlib.metadata import version
 from attrs import define, field
 
 from docs.clients import RUN, SEEN, Row, rows_of
-from tests._support.upload_watcher import Watch
+from tests._support.upload_watcher import UploadWatcher
 
-__all__ = ["Report", "version_of"]
+__all__ = ["ClientReport", "version_of"]
 
 VERSION_SECONDS = 30
 
 
 @define
-class Report:
+class ClientReport:
     """The rows of this run, on top of those of the last."""
 
     rows: dict[tuple[str, str], Row] = field(factory=dict)
 
-    def add(self, watch: Watch, *, client: str, sends: str, back: bool, killed: str = "–") -> None:
+    def add(
+        self, watch: UploadWatcher, *, client: str, sends: str, back: bool, killed: str = "–"
+    ) -> None:
         """Add what *watch* has seen, and check that the documentation says the same."""
         name, _, installed = client.partition(" ")
         row = {
             "client": name,
             "version": installed,
             "sends": sends,
-            "shown": shown(watch),
-            "between": "bytes grow" if watch.values_between() >= 2 else "nothing",
+            "shown": describe_uploads(watch),
+            "between": "bytes grow" if watch.distinct_values() >= 2 else "nothing",
             "end": ", ".join(sorted({str(each["state"]) for each in watch.latest()})),
             "back": "same SHA-256" if back else "differs",
             "killed": killed,
@@ -54,7 +56,7 @@ class Report:
         RUN.write_text(text + "\n", encoding="utf-8")
 
 
-def shown(watch: Watch) -> str:
+def describe_uploads(watch: UploadWatcher) -> str:
     """Say how many uploads there were, and of which group."""
     many, groups = len(watch.seen), {each["group"] for each in watch.latest()}
     words = "1 upload" if many == 1 else f"{many} uploads"

@@ -16,9 +16,9 @@ from anyio import to_thread
 from attrs import evolve
 
 from benchmarks.snapshots import snapshot
-from tests._support.server_processes import Daemon, free_port
+from tests._support.server_processes import ServerProcess, free_port
 from tests._support.services import ProxyTo
-from tests._support.tcp_proxy import Proxy
+from tests._support.tcp_proxy import TcpProxy
 from upload_progress._model.cloudevents import CloudEvent, event_of
 from upload_progress.backends.kafka.publisher import KafkaPublisher
 from upload_progress.backends.postgres.publisher import PostgresPublisher
@@ -98,7 +98,7 @@ class BrokerFaults(ABC):
     async def tell_as(self, url: str, owner: str, forged: CloudEvent) -> None:
         """Send a well-formed event of somebody else to the channel of *owner*."""
 
-    async def test_a_server_that_was_killed_comes_back(self, server: Daemon) -> None:
+    async def test_a_server_that_was_killed_comes_back(self, server: ServerProcess) -> None:
         async with (
             self.open(server.url) as teller,
             self.open(server.url) as hearer,
@@ -115,7 +115,9 @@ class BrokerFaults(ABC):
 
             assert (await heard(hers, 3))[-1] == 3
 
-    async def test_a_broker_that_hangs_costs_a_second_and_no_more(self, server: Daemon) -> None:
+    async def test_a_broker_that_hangs_costs_a_second_and_no_more(
+        self, server: ServerProcess
+    ) -> None:
         """The core cancels what takes longer; after that, this is as good as new."""
         async with (
             self.open(server.url) as teller,
@@ -133,7 +135,7 @@ class BrokerFaults(ABC):
 
             assert (await heard(hers, 4))[-1] == 4
 
-    async def test_what_cannot_be_read_is_passed_over(self, server: Daemon) -> None:
+    async def test_what_cannot_be_read_is_passed_over(self, server: ServerProcess) -> None:
         """Broken UTF-8, no JSON, the wrong JSON, nothing, and far too much of it."""
         poison = [b"\xff\xfe", b"{", b"null", b"[]", b'{"id": 1}', b"x" * 2000, b"[" * 5000]
         async with (
@@ -150,7 +152,7 @@ class BrokerFaults(ABC):
         assert publisher.statistics().breaks == 0
 
     async def test_an_event_on_the_channel_of_somebody_else_is_no_event(
-        self, server: Daemon
+        self, server: ServerProcess
     ) -> None:
         async with self.open(server.url) as publisher, publisher.listen("ann") as hers:
             await self.tell_as(server.url, "ann", event(7, "bob"))
@@ -159,7 +161,9 @@ class BrokerFaults(ABC):
             assert await heard(hers, 1) == [1]
         assert publisher.statistics().forged == 1
 
-    async def test_a_slow_listener_gets_the_newest_and_harms_nobody(self, server: Daemon) -> None:
+    async def test_a_slow_listener_gets_the_newest_and_harms_nobody(
+        self, server: ServerProcess
+    ) -> None:
         async with (
             self.open(server.url, heartbeat_seconds=FAULT_SECONDS) as publisher,
             publisher.listen("ann") as slow,
@@ -171,7 +175,7 @@ class BrokerFaults(ABC):
             assert (await heard(quick, 1000))[-1] == 1000
             assert await heard(slow, 1000) == [1000]
 
-    async def test_who_comes_and_goes_hears_what_is_theirs(self, server: Daemon) -> None:
+    async def test_who_comes_and_goes_hears_what_is_theirs(self, server: ServerProcess) -> None:
         """Subscribing, leaving and subscribing again, while others do the same."""
         owners = [f"owner {number}" for number in range(20)]
 
@@ -187,7 +191,7 @@ class BrokerFaults(ABC):
         assert publisher.statistics().breaks == 0
 
     async def test_a_password_stays_secret(
-        self, server: Daemon, caplog: pytest.LogCaptureFixture
+        self, server: ServerProcess, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.DEBUG, "upload_progress")
         scheme = server.url.split("://")[0]
@@ -202,7 +206,7 @@ class BrokerFaults(ABC):
                 self.open(url)
             assert SECRET not in str(refused.value)
 
-    async def test_it_is_entered_once_and_before_it_listens(self, server: Daemon) -> None:
+    async def test_it_is_entered_once_and_before_it_listens(self, server: ServerProcess) -> None:
         publisher = self.open(server.url)
         for early in (publisher.listen(), publisher.letters("w")):
             with pytest.raises(NotEntered):
@@ -219,11 +223,11 @@ class BrokerFaults(ABC):
 class LineFaults(BrokerFaults):
     """What may happen on the way, too, for brokers that a client finds behind a proxy."""
 
-    def url_of(self, server: Daemon, port: int) -> str:
+    def url_of(self, server: ServerProcess, port: int) -> str:
         return server.url.replace(f":{server.port}", f":{port}")
 
     async def test_a_line_that_breaks_is_mended_and_says_so(
-        self, server: Daemon, proxy_to: ProxyTo
+        self, server: ServerProcess, proxy_to: ProxyTo
     ) -> None:
         proxy = proxy_to(server.port)
         async with (
@@ -236,7 +240,7 @@ class LineFaults(BrokerFaults):
             await teller.publish([event(1)])
             assert await heard(hers, 1) == [1]
             assert await heard(everybodys, 1) == [1]
-            for break_it in (proxy.reset, proxy.cut):
+            for break_it in (proxy.reset_connections, proxy.close_connections):
                 break_it()
                 await missed(hers)
                 await missed(everybodys)
@@ -252,7 +256,7 @@ class LineFaults(BrokerFaults):
             assert hearer.statistics().breaks >= 2
 
     async def test_a_line_that_is_silently_dead_is_found_out(
-        self, server: Daemon, proxy_to: ProxyTo
+        self, server: ServerProcess, proxy_to: ProxyTo
     ) -> None:
         proxy = proxy_to(server.port)
         async with (
@@ -260,17 +264,17 @@ class LineFaults(BrokerFaults):
             self.open(self.url_of(server, proxy.port)) as hearer,
             hearer.listen("ann") as hers,
         ):
-            proxy.is_blackhole = True
+            proxy.drops_data = True
             await teller.publish([event(1)])
             await until(lambda: hearer.statistics().breaks)
-            proxy.is_blackhole = False
+            proxy.drops_data = False
             await missed(hers)
             await teller.publish([event(2)])
 
             assert await heard(hers, 2) == [2]
 
     async def test_signs_of_life_are_asked_for_and_given(
-        self, server: Daemon, proxy_to: ProxyTo
+        self, server: ServerProcess, proxy_to: ProxyTo
     ) -> None:
         """With listeners and without."""
         proxy = proxy_to(server.port)
@@ -286,19 +290,19 @@ class LineFaults(BrokerFaults):
 
                 assert (await heard(hers, 1))[-1] == 1
 
-    async def silence(self, proxy: Proxy) -> None:
-        before = proxy.pieces
-        await until(lambda: proxy.pieces >= before + 6)
+    async def silence(self, proxy: TcpProxy) -> None:
+        before = proxy.chunks
+        await until(lambda: proxy.chunks >= before + 6)
 
     async def test_who_listens_before_the_broker_is_there_waits_for_it(
-        self, server: Daemon, proxy_to: ProxyTo, caplog: pytest.LogCaptureFixture
+        self, server: ServerProcess, proxy_to: ProxyTo, caplog: pytest.LogCaptureFixture
     ) -> None:
         proxy = proxy_to(server.port)
-        proxy.is_refusing = True
+        proxy.refuses_connections = True
         async with self.open(self.url_of(server, proxy.port)) as publisher:
             await until(lambda: publisher.statistics().breaks >= 2)
             assert not await told(publisher, event(1))
-            proxy.is_refusing = False
+            proxy.refuses_connections = False
             with anyio.fail_after(FAULT_SECONDS):
                 async with publisher.listen("ann") as hers:
                     await told_at_last(publisher, event(2))

@@ -8,36 +8,55 @@ from urllib.parse import parse_qs
 
 from attrs import define, field
 
-from tests._support.asgi_probe import Message, Receive, Scope, Send, Server, alice, body, head
+from tests._support.scripted_server import (
+    Message,
+    Receive,
+    Scope,
+    ScriptedServer,
+    Send,
+    authenticate_alice,
+    body_messages,
+    upload_scope,
+)
 from upload_progress import ProgressTracker
 from upload_progress.asgi import UploadProgressMiddleware
 from upload_progress.interfaces import Authenticate
 from upload_progress.protocols import DEFAULT_PROTOCOLS, TransferProtocol
 
-__all__ = ["Answer", "Blobs", "Bucket", "Drafts", "Ranges", "Resources", "Shop", "ask", "asked"]
+__all__ = [
+    "ResponseHead",
+    "OciApp",
+    "S3App",
+    "IetfApp",
+    "ContentRangeApp",
+    "TusApp",
+    "FileApp",
+    "send_request",
+    "upload_id_of",
+]
 
-Answer = tuple[int, dict[str, str]]
+ResponseHead = tuple[int, dict[str, str]]
 
 
-def response_headers(scope: Scope) -> dict[str, str]:
+def request_headers(scope: Scope) -> dict[str, str]:
     """Return the request's headers."""
     return {key.decode(): value.decode() for key, value in scope["headers"]}
 
 
 @define(eq=False)
-class Shop:
+class FileApp:
     """An application whose pages are methods; what it keeps lies in ``files``."""
 
     files: dict[str, bytearray] = field(factory=dict)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer as ``answer`` says."""
-        status, headers = await self.answer(scope, receive)
+        status, headers = await self.respond(scope, receive)
         pairs = [(key.encode(), value.encode()) for key, value in headers.items()]
         await send({"type": "http.response.start", "status": status, "headers": pairs})
         await send({"type": "http.response.body", "body": b""})
 
-    async def answer(self, scope: Scope, receive: Receive) -> Answer:
+    async def respond(self, scope: Scope, receive: Receive) -> ResponseHead:
         """Take whatever comes to the path."""
         self.files.setdefault(scope["path"], bytearray())
         await self.append(scope["path"], receive)
@@ -56,13 +75,13 @@ class Shop:
 
 
 @define(eq=False)
-class Resources(Shop):
+class TusApp(FileApp):
     """tus 1.0.0."""
 
     lengths: dict[str, int | None] = field(factory=dict)
 
-    async def answer(self, scope: Scope, receive: Receive) -> Answer:
-        path, headers = scope["path"], response_headers(scope)
+    async def respond(self, scope: Scope, receive: Receive) -> ResponseHead:
+        path, headers = scope["path"], request_headers(scope)
         if scope["method"] == "POST":
             path = f"/files/{len(self.files)}"
             self.files[path] = bytearray()
@@ -81,12 +100,12 @@ class Resources(Shop):
 
 
 @define(eq=False)
-class Ranges(Shop):
+class ContentRangeApp(FileApp):
     """A PUT with ``Content-Range``, which 308 asks to go on."""
 
-    async def answer(self, scope: Scope, receive: Receive) -> Answer:
+    async def respond(self, scope: Scope, receive: Receive) -> ResponseHead:
         path = scope["path"]
-        found = re.search(r"([0-9]+)-[0-9]+/([0-9]+|\*)", response_headers(scope)["content-range"])
+        found = re.search(r"([0-9]+)-[0-9]+/([0-9]+|\*)", request_headers(scope)["content-range"])
         assert found
         file = self.files.setdefault(path, bytearray())
         if int(found[1]) != len(file):
@@ -96,10 +115,10 @@ class Ranges(Shop):
 
 
 @define(eq=False)
-class Blobs(Shop):
+class OciApp(FileApp):
     """OCI distribution: pushes of blobs."""
 
-    async def answer(self, scope: Scope, receive: Receive) -> Answer:
+    async def respond(self, scope: Scope, receive: Receive) -> ResponseHead:
         path, method = scope["path"], scope["method"]
         query = parse_qs(scope["query_string"].decode())
         if method == "POST":
@@ -121,10 +140,10 @@ class Blobs(Shop):
 
 
 @define(eq=False)
-class Bucket(Shop):
+class S3App(FileApp):
     """S3 multipart."""
 
-    async def answer(self, scope: Scope, receive: Receive) -> Answer:
+    async def respond(self, scope: Scope, receive: Receive) -> ResponseHead:
         query = parse_qs(scope["query_string"].decode(), keep_blank_values=True)
         name = f"{scope['path']}?{query.get('partNumber', ['all'])[0]}"
         self.files[name] = bytearray()
@@ -133,11 +152,11 @@ class Bucket(Shop):
 
 
 @define(eq=False)
-class Drafts(Shop):
+class IetfApp(FileApp):
     """The IETF draft of resumable uploads."""
 
-    async def answer(self, scope: Scope, receive: Receive) -> Answer:
-        path, headers = scope["path"], response_headers(scope)
+    async def respond(self, scope: Scope, receive: Receive) -> ResponseHead:
+        path, headers = scope["path"], request_headers(scope)
         if scope["method"] == "DELETE":
             return 204, {}
         if scope["method"] == "POST":
@@ -149,7 +168,7 @@ class Drafts(Shop):
         return 200, {"upload-offset": str(size), "upload-complete": whole, **location}
 
 
-async def ask(
+async def send_request(
     shop: Callable[[Scope, Receive, Send], Awaitable[None]],
     tracker: ProgressTracker,
     method: str,
@@ -158,19 +177,19 @@ async def ask(
     headers: Mapping[str, str] | None = None,
     messages: Sequence[Message | BaseException] | None = None,
     content: bytes = b"",
-    authenticate: Authenticate = alice,
+    authenticate: Authenticate = authenticate_alice,
     protocols: Sequence[TransferProtocol] = DEFAULT_PROTOCOLS,
-    server: Server | None = None,
-) -> Server:
+    server: ScriptedServer | None = None,
+) -> ScriptedServer:
     """Send one request; a client that breaks off lets the application's error pass."""
     path, _, query = path.partition("?")
     pairs = [(key.encode(), value.encode()) for key, value in (headers or {}).items()]
     is_scripted = messages is not None or server is not None
     length = None if is_scripted else len(content)
-    scope = head(
+    scope = upload_scope(
         None, method=method, path=path, query_string=query.encode(), headers=pairs, length=length
     )
-    server = server or Server(messages if messages is not None else body(content))
+    server = server or ScriptedServer(messages if messages is not None else body_messages(content))
     middleware = UploadProgressMiddleware(
         shop, tracker=tracker, authenticate=authenticate, protocols=protocols
     )
@@ -181,6 +200,6 @@ async def ask(
     return server
 
 
-def asked(server: Server) -> str:
+def upload_id_of(server: ScriptedServer) -> str:
     """Return the id that the answer names."""
     return server.headers["upload-id"]

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from tests._support.server_processes import Daemon
+from tests._support.server_processes import ServerProcess
 
 __all__ = ["clear_memory_alarm", "control", "set_memory_alarm"]
 
@@ -15,7 +15,7 @@ CONTROL_SECONDS: Final = 60
 ALARM: Final = "{resource_limit, memory, node()}"
 
 
-def control(server: Daemon, expression: str) -> None:
+def control(server: ServerProcess, expression: str) -> None:
     """Let the broker evaluate an expression of Erlang."""
     program = Path(server.command[0]).with_name("rabbitmqctl")
     subprocess.run(
@@ -28,10 +28,10 @@ def control(server: Daemon, expression: str) -> None:
     )
 
 
-def set_memory_alarm(server: Daemon) -> None:
+def set_memory_alarm(server: ServerProcess) -> None:
     """Let it say that it has no memory left: it takes nothing more from those who publish."""
     control(server, f"rabbit_alarm:set_alarm({{{ALARM}, []}}).")
 
 
-def clear_memory_alarm(server: Daemon) -> None:
+def clear_memory_alarm(server: ServerProcess) -> None:
     control(server, f"rabbit_alarm:clear_alarm({ALARM}).")

@@ -22,7 +22,15 @@ from typing import Any, Final
 
 from attrs import define, field
 
-__all__ = ["START_SECONDS", "Daemon", "answers", "family", "free_port", "new_folder", "tail"]
+__all__ = [
+    "START_SECONDS",
+    "ServerProcess",
+    "responds_to",
+    "process_tree",
+    "free_port",
+    "new_folder",
+    "last_lines",
+]
 
 START_SECONDS: Final = 90.0
 STOP_SECONDS: Final = 30.0
@@ -32,7 +40,7 @@ PORTS: Final = range(12_000, 32_000)
 """Below those that the system gives to clients: a server that is down keeps its port, and nobody
 who knocks at it connects to himself."""
 
-Probe = Callable[[], bool]
+ReadinessCheck = Callable[[], bool]
 
 
 NOBODY: Final = {"user": "nobody", "group": "nogroup", "extra_groups": ()}
@@ -54,7 +62,7 @@ def new_folder(name: str) -> Path:
     return folder
 
 
-def answers(port: int, question: bytes) -> bool:
+def responds_to(port: int, question: bytes) -> bool:
     """Tell whether a server answers *question* with anything at all."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as line:
         line.sendall(question)
@@ -62,25 +70,25 @@ def answers(port: int, question: bytes) -> bool:
     return False
 
 
-def family(process: int) -> list[int]:
+def process_tree(process: int) -> list[int]:
     """Return *process* and all that descend from it: PostgreSQL's have sessions of their own."""
     children = Path(f"/proc/{process}/task/{process}/children")
     with suppress(OSError):
         return [
             process,
-            *(each for child in children.read_text().split() for each in family(int(child))),
+            *(each for child in children.read_text().split() for each in process_tree(int(child))),
         ]
     return [process]
 
 
-def tail(path: Path) -> str:
+def last_lines(path: Path) -> str:
     """Return the last lines of a file that a server wrote."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return "\n".join(lines[-TAIL_LINES:])
 
 
 @define(eq=False)
-class Daemon:
+class ServerProcess:
     """A server that the tests own.
 
     Attributes:
@@ -95,13 +103,13 @@ class Daemon:
     port: int
     folder: Path
     command: Sequence[str]
-    is_ready: Probe
+    is_ready: ReadinessCheck
     environment: Mapping[str, str] = field(factory=dict)
     as_nobody: bool = False
     stop_signal: int = signal.SIGTERM
     start_seconds: float = START_SECONDS
     stop_seconds: float = STOP_SECONDS
-    companions: Sequence[Daemon] = ()
+    companions: Sequence[ServerProcess] = ()
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _is_paused: bool = field(default=False, init=False)
 
@@ -115,10 +123,10 @@ class Daemon:
         """The file that holds what it says."""
         return self.folder / f"{self.name}.log"
 
-    def start(self) -> Daemon:
+    def start(self) -> ServerProcess:
         """Start it, and wait until it answers."""
         for companion in self.companions:
-            companion.healthy()
+            companion.ensure_running()
         other = self.as_nobody and os.geteuid() == 0
         user: dict[str, Any] = NOBODY if other else {}
         with self.log.open("ab") as log:
@@ -134,12 +142,12 @@ class Daemon:
             )
         deadline = time.monotonic() + self.start_seconds
         while not self.is_ready():
-            assert self.is_running, f"{self.name} ended at once:\n{tail(self.log)}"
-            assert time.monotonic() < deadline, f"{self.name} is not ready:\n{tail(self.log)}"
+            assert self.is_running, f"{self.name} ended at once:\n{last_lines(self.log)}"
+            assert time.monotonic() < deadline, f"{self.name} is not ready:\n{last_lines(self.log)}"
             time.sleep(LOOK_SECONDS)
         return self
 
-    def healthy(self) -> Daemon:
+    def ensure_running(self) -> ServerProcess:
         """Start it if it is not running, let it go on if it was paused."""
         self.resume()
         return self if self.is_running else self.start()
@@ -172,7 +180,7 @@ class Daemon:
 
     def _signal(self, number: int) -> None:
         assert self._process is not None
-        for process in family(self._process.pid) if self.is_running else ():
+        for process in process_tree(self._process.pid) if self.is_running else ():
             with suppress(ProcessLookupError):
                 os.kill(process, number)
 

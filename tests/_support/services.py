@@ -19,14 +19,14 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests._support.server_processes import Daemon
-from tests._support.server_recipes import RECIPES
-from tests._support.tcp_proxy import Proxy
+from tests._support.server_factories import SERVER_FACTORIES
+from tests._support.server_processes import ServerProcess
+from tests._support.tcp_proxy import TcpProxy
 from tests.conftest import RequireProgram
 
 __all__ = [
     "amqp_url",
-    "daemons",
+    "get_server",
     "kafka_server",
     "kafka_url",
     "migrated_postgres_url",
@@ -39,39 +39,39 @@ __all__ = [
     "service_url",
 ]
 
-Daemons = Callable[[str], Daemon]
-ProxyTo = Callable[[int], Proxy]
+GetServer = Callable[[str], ServerProcess]
+ProxyTo = Callable[[int], TcpProxy]
 
 
 @pytest.fixture(scope="session")
-def daemons(require_program: RequireProgram) -> Iterator[Daemons]:
+def get_server(require_program: RequireProgram) -> Iterator[GetServer]:
     """Start each server when it is first asked for, and stop all of them at the end."""
-    started: dict[str, Daemon] = {}
+    started: dict[str, ServerProcess] = {}
     with ExitStack() as at_the_end:
 
-        def daemon(name: str) -> Daemon:
+        def daemon(name: str) -> ServerProcess:
             if name not in started:
-                made = RECIPES[name](require_program)
+                made = SERVER_FACTORIES[name](require_program)
                 at_the_end.callback(made.stop)
                 started[name] = made.start()
-            return started[name].healthy()
+            return started[name].ensure_running()
 
         yield daemon
 
 
-def service_url(name: str, daemons: Daemons) -> str:
+def service_url(name: str, get_server: GetServer) -> str:
     """Return the address from the environment, else that of a server of our own."""
-    return os.environ.get(f"UPLOAD_PROGRESS_TEST_{name.upper()}_URL") or daemons(name).url
+    return os.environ.get(f"UPLOAD_PROGRESS_TEST_{name.upper()}_URL") or get_server(name).url
 
 
 @pytest.fixture(scope="session")
-def redis_url(daemons: Daemons) -> str:
-    return service_url("redis", daemons)
+def redis_url(get_server: GetServer) -> str:
+    return service_url("redis", get_server)
 
 
 @pytest.fixture(scope="session")
-def postgres_url(daemons: Daemons) -> str:
-    return service_url("postgres", daemons)
+def postgres_url(get_server: GetServer) -> str:
+    return service_url("postgres", get_server)
 
 
 @pytest.fixture(scope="session")
@@ -83,42 +83,42 @@ def migrated_postgres_url(postgres_url: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def amqp_url(daemons: Daemons) -> str:
-    return service_url("rabbitmq", daemons)
+def amqp_url(get_server: GetServer) -> str:
+    return service_url("rabbitmq", get_server)
 
 
 @pytest.fixture(scope="session")
-def kafka_url(daemons: Daemons) -> str:
-    return service_url("kafka", daemons)
+def kafka_url(get_server: GetServer) -> str:
+    return service_url("kafka", get_server)
 
 
-def _mended(name: str, daemons: Daemons) -> Iterator[Daemon]:
-    yield daemons(name)
-    daemons(name)
-
-
-@pytest.fixture
-def redis_server(daemons: Daemons) -> Iterator[Daemon]:
-    yield from _mended("redis", daemons)
+def _restored(name: str, get_server: GetServer) -> Iterator[ServerProcess]:
+    yield get_server(name)
+    get_server(name)
 
 
 @pytest.fixture
-def postgres_server(daemons: Daemons) -> Iterator[Daemon]:
-    yield from _mended("postgres", daemons)
+def redis_server(get_server: GetServer) -> Iterator[ServerProcess]:
+    yield from _restored("redis", get_server)
 
 
 @pytest.fixture
-def rabbitmq_server(daemons: Daemons) -> Iterator[Daemon]:
-    yield from _mended("rabbitmq", daemons)
+def postgres_server(get_server: GetServer) -> Iterator[ServerProcess]:
+    yield from _restored("postgres", get_server)
 
 
 @pytest.fixture
-def kafka_server(daemons: Daemons) -> Iterator[Daemon]:
-    yield from _mended("kafka", daemons)
+def rabbitmq_server(get_server: GetServer) -> Iterator[ServerProcess]:
+    yield from _restored("rabbitmq", get_server)
+
+
+@pytest.fixture
+def kafka_server(get_server: GetServer) -> Iterator[ServerProcess]:
+    yield from _restored("kafka", get_server)
 
 
 @pytest.fixture
 def proxy_to() -> Iterator[ProxyTo]:
     """Return what makes a proxy to a port of 127.0.0.1; it is closed after the test."""
     with ExitStack() as proxies:
-        yield lambda port: proxies.enter_context(Proxy(port))
+        yield lambda port: proxies.enter_context(TcpProxy(port))

@@ -13,9 +13,9 @@ from typing import Final, Self
 
 from attrs import define, field
 
-__all__ = ["Proxy"]
+__all__ = ["TcpProxy"]
 
-PIECE_BYTES: Final = 65_536
+CHUNK_BYTES: Final = 65_536
 JOIN_SECONDS: Final = 10.0
 
 
@@ -35,25 +35,25 @@ class _Link:
 
 
 @define(eq=False)
-class Proxy:
+class TcpProxy:
     """Forwards connections to ``target_port`` of 127.0.0.1, in threads of its own.
 
     Whatever is set holds for the connections that are open as well as for new ones.
 
     Attributes:
         delay_seconds: How long each piece is held back, in either direction.
-        is_blackhole: Whether what is sent is swallowed: the line is open, and nobody answers.
-        is_refusing: Whether new connections are closed at once.
+        drops_data: Whether what is sent is swallowed: the line is open, and nobody answers.
+        refuses_connections: Whether new connections are closed at once.
         connections: How many were ever made.
         pieces: How many pieces came, from either side.
     """
 
     target_port: int
     delay_seconds: float = 0.0
-    is_blackhole: bool = False
-    is_refusing: bool = False
+    drops_data: bool = False
+    refuses_connections: bool = False
     connections: int = field(default=0, init=False)
-    pieces: int = field(default=0, init=False)
+    chunks: int = field(default=0, init=False)
     _listener: socket.socket = field(init=False)
     _links: list[_Link] = field(factory=list, init=False)
     _threads: list[threading.Thread] = field(factory=list, init=False)
@@ -73,7 +73,7 @@ class Proxy:
         # Wakes the thread that accepts; closing alone does not.
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self.cut()
+        self.close_connections()
         for thread in self._threads:
             thread.join(JOIN_SECONDS)
 
@@ -83,12 +83,12 @@ class Proxy:
         port: int = self._listener.getsockname()[1]
         return port
 
-    def cut(self) -> None:
+    def close_connections(self) -> None:
         """Close all connections in an orderly way, also in the middle of an answer."""
         for link in self._taken():
             link.shut(socket.SHUT_RDWR)
 
-    def reset(self) -> None:
+    def reset_connections(self) -> None:
         """Break all connections: both ends get a reset."""
         for link in self._taken():
             link.is_reset = True
@@ -117,7 +117,7 @@ class Proxy:
 
     def _connect(self, client: socket.socket) -> None:
         try:
-            if self.is_refusing:
+            if self.refuses_connections:
                 raise ConnectionRefusedError
             server = socket.create_connection(("127.0.0.1", self.target_port))
         except OSError:
@@ -131,13 +131,13 @@ class Proxy:
 
     def _forward(self, link: _Link, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
-            while transfer_head := source.recv(PIECE_BYTES):
-                self.pieces += 1
+            while chunk := source.recv(CHUNK_BYTES):
+                self.chunks += 1
                 # A piece at a time, in order: what comes meanwhile waits in the system's buffers.
                 time.sleep(self.delay_seconds)
-                if not self.is_blackhole:
-                    target.sendall(transfer_head)
-            if not (link.is_reset or self.is_blackhole):
+                if not self.drops_data:
+                    target.sendall(chunk)
+            if not (link.is_reset or self.drops_data):
                 target.shutdown(socket.SHUT_WR)
         with self._lock:
             link.left -= 1

@@ -23,18 +23,18 @@ import httpx2
 from attrs import define, field, frozen
 from websockets.sync.client import ClientConnection, connect
 
-from tests._support.child_process import running
+from tests._support.child_process import run_python_server
 from tests._support.paths import ROOT
 
 __all__ = [
     "DEADLINE_SECONDS",
-    "Client",
+    "ClientProcess",
     "Command",
-    "Server",
+    "ExampleServer",
     "Snapshot",
-    "Watch",
-    "serving",
-    "watching",
+    "UploadWatcher",
+    "run_example",
+    "watch_uploads",
 ]
 
 USER = "alice"
@@ -47,7 +47,7 @@ Command = Sequence[str | Path]
 
 
 @frozen
-class Server:
+class ExampleServer:
     """A running example.
 
     Attributes:
@@ -74,21 +74,21 @@ class Server:
 
 
 @contextmanager
-def serving(
+def run_example(
     example: str, *options: str, slow: int, tls: ssl.SSLContext | None = None
-) -> Iterator[Server]:
+) -> Iterator[ExampleServer]:
     """Run an example, which takes *slow* bytes a second of each request."""
     command = (f"examples/{example}", "--port", "0", "--slow", str(slow), *options)
     asking: dict[str, Any] = {"timeout": DEADLINE_SECONDS, "verify": tls or True}
     with (
-        running(*command, cwd=ROOT) as url,
+        run_python_server(*command, cwd=ROOT) as url,
         httpx2.Client(base_url=url, headers={"authorization": BASIC}, **asking) as http,
     ):
-        yield Server(url, http, tls)
+        yield ExampleServer(url, http, tls)
 
 
 @define
-class Client:
+class ClientProcess:
     """A client's process, and what it says."""
 
     process: subprocess.Popen[bytes]
@@ -105,16 +105,16 @@ class Client:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(DEADLINE_SECONDS)
 
-    def said(self) -> str:
+    def read_output(self) -> str:
         """Return what it has written to its two streams."""
         return self.output.read_text(encoding="utf-8", errors="replace")
 
 
 @define
-class Watch:
+class UploadWatcher:
     """What came over alice's socket, of uploads that were not there before."""
 
-    server: Server
+    server: ExampleServer
     socket: ClientConnection
     old: frozenset[str]
     seen: dict[str, list[Snapshot]] = field(factory=dict, init=False)
@@ -122,20 +122,20 @@ class Watch:
     def run(self, command: Command, **environment: str) -> str:
         """Run a client to its end, which must be a good one; return what it said."""
         with self.running(command, **environment) as client:
-            self.until(lambda: not client.is_running, client)
-            assert client.process.returncode == 0, client.said()
-            self.until_at_rest()
-            return client.said()
+            self.read_until(lambda: not client.is_running, client)
+            assert client.process.returncode == 0, client.read_output()
+            self.read_until_idle()
+            return client.read_output()
 
-    def kill_half_way(self, command: Command, **environment: str) -> None:
+    def kill_midway(self, command: Command, **environment: str) -> None:
         """Run a client, and kill it when the server has some of its bytes, and not all."""
         with self.running(command, **environment) as client:
-            self.until(lambda: any(map(self.is_under_way, self.latest())), client)
-            assert client.is_running, client.said()
+            self.read_until(lambda: any(map(self.is_in_progress, self.latest())), client)
+            assert client.is_running, client.read_output()
             client.kill()
 
     @contextmanager
-    def running(self, command: Command, **environment: str) -> Iterator[Client]:
+    def running(self, command: Command, **environment: str) -> Iterator[ClientProcess]:
         """Run a client; it is gone when the block ends."""
         with tempfile.NamedTemporaryFile() as output:
             process = subprocess.Popen(
@@ -146,17 +146,19 @@ class Watch:
                 env={**os.environ, **environment},
                 start_new_session=True,
             )
-            client = Client(process, Path(output.name))
+            client = ClientProcess(process, Path(output.name))
             try:
                 yield client
             finally:
                 client.kill()
 
-    def until(self, condition: Callable[[], bool], client: Client | None = None) -> None:
+    def read_until(
+        self, condition: Callable[[], bool], client: ClientProcess | None = None
+    ) -> None:
         """Read the socket until *condition* is true."""
         deadline = time.monotonic() + DEADLINE_SECONDS
         while not condition():
-            said = client.said() if client else ""
+            said = client.read_output() if client else ""
             assert time.monotonic() < deadline, f"{self.latest()}\n{said}"
             try:
                 message = json.loads(self.socket.recv(timeout=LOOK_SECONDS))
@@ -166,11 +168,11 @@ class Watch:
                 shown = self.seen.setdefault(message["upload"]["upload_id"], [])
                 shown.append(message["upload"])
 
-    def until_at_rest(self) -> None:
+    def read_until_idle(self) -> None:
         """Read until nothing arrives: what a killed client had sent is still on its way to us."""
-        self.until(self._is_at_rest)
+        self.read_until(self._is_idle)
 
-    def _is_at_rest(self) -> bool:
+    def _is_idle(self) -> bool:
         """Tell whether all uploads that there are were shown, and none is under way."""
         new = {str(each["upload_id"]) for each in self.server.uploads()} - self.old
         busy = {"receiving", "processing"}
@@ -180,13 +182,13 @@ class Watch:
         """Return the newest that was shown of each upload."""
         return [shown[-1] for shown in self.seen.values()]
 
-    def is_under_way(self, snapshot: Snapshot) -> bool:
+    def is_in_progress(self, snapshot: Snapshot) -> bool:
         """Tell whether some bytes have come, and it goes on."""
         return snapshot["state"] == "receiving" and snapshot["bytes_transferred"] != 0
 
-    def must_have_shown(self, *first: str) -> None:
+    def assert_progress(self, *first: str) -> None:
         """Check that bytes grew, and that all ended ``completed``, but for the *first*."""
-        assert self.values_between() >= 2, self.seen
+        assert self.distinct_values() >= 2, self.seen
         ends = [str(each["state"]) for each in self.latest()]
         assert ends[: len(first)] == list(first), self.latest()
         assert set(ends[len(first) :]) == {"completed"}, self.latest()
@@ -195,14 +197,14 @@ class Watch:
             assert counts == sorted(counts), shown
         assert self.latest()[-1]["percent"] == 100.0
 
-    def values_between(self) -> int:
+    def distinct_values(self) -> int:
         """Return how many different numbers of bytes were shown while they arrived."""
         return len(
             {
                 (upload_id, each["bytes_transferred"])
                 for upload_id, shown in self.seen.items()
                 for each in shown
-                if self.is_under_way(each)
+                if self.is_in_progress(each)
             }
         )
 
@@ -213,11 +215,11 @@ def numbers(snapshot: Snapshot, *names: str) -> list[int]:
 
 
 @contextmanager
-def watching(server: Server) -> Iterator[Watch]:
+def watch_uploads(server: ExampleServer) -> Iterator[UploadWatcher]:
     """Follow all uploads of alice that begin while the block runs."""
     address = f"ws{server.url.removeprefix('http')}/uploads/progress"
     headers = {"Authorization": BASIC}
     old = frozenset(str(upload["upload_id"]) for upload in server.uploads())
     with connect(address, additional_headers=headers, ssl=server.tls) as socket:
         socket.send(json.dumps({"type": "subscribe", "all": True}))
-        yield Watch(server, socket, old)
+        yield UploadWatcher(server, socket, old)

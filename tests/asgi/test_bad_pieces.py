@@ -12,8 +12,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests._support.asgi_probe import ALICE, Receive, Scope, body
-from tests._support.protocol_apps import Answer, Blobs, Bucket, Drafts, Ranges, Resources, Shop, ask
+from tests._support.protocol_apps import (
+    ContentRangeApp,
+    FileApp,
+    IetfApp,
+    OciApp,
+    ResponseHead,
+    S3App,
+    TusApp,
+    send_request,
+)
+from tests._support.scripted_server import ALICE, Receive, Scope, body_messages
 from tests._support.simulation import Simulation
 from upload_progress import Identity, ProgressTracker, UploadProgress, UploadState
 from upload_progress.connection import Connection
@@ -55,18 +64,18 @@ def assert_true(shown: UploadProgress) -> None:
 
 @pytest.mark.parametrize("offset", [*NUMBERS, None])
 async def test_a_tus_offset_that_is_none(tracker: ProgressTracker, offset: str | None) -> None:
-    class Lenient(Resources):
-        async def answer(self, scope: Scope, receive: Receive) -> Answer:
+    class Lenient(TusApp):
+        async def respond(self, scope: Scope, receive: Receive) -> ResponseHead:
             if scope["method"] != "PATCH":
-                return await super().answer(scope, receive)
+                return await super().respond(scope, receive)
             await self.append(scope["path"], receive)
             return 418, {"upload-offset": offset or "none"}
 
     shop = Lenient()
-    await ask(shop, tracker, "POST", "/files", headers={**TUS, "upload-length": "30"})
+    await send_request(shop, tracker, "POST", "/files", headers={**TUS, "upload-length": "30"})
     headers = {**TUS, **OCTETS} | ({} if offset is None else {"upload-offset": offset})
     raw = [(key, value.encode()) for key, value in headers.items()]
-    server = await ask(
+    server = await send_request(
         shop, tracker, "PATCH", "/files/0", content=b"x" * 10,
         headers={key: value.decode("latin-1") for key, value in raw},
     )  # fmt: skip
@@ -80,9 +89,11 @@ async def test_a_tus_offset_that_is_none(tracker: ProgressTracker, offset: str |
 
 @pytest.mark.parametrize("length", NUMBERS)
 async def test_a_tus_length_that_is_none(tracker: ProgressTracker, length: str) -> None:
-    shop = Shop()
+    shop = FileApp()
     raw = length.encode().decode("latin-1")
-    server = await ask(shop, tracker, "POST", "/files", headers={**TUS, "upload-length": raw})
+    server = await send_request(
+        shop, tracker, "POST", "/files", headers={**TUS, "upload-length": raw}
+    )
 
     assert server.status == 200
     assert all(each.total_bytes is None for each in await uploads(tracker))
@@ -107,7 +118,7 @@ async def test_a_tus_length_that_is_none(tracker: ProgressTracker, length: str) 
 async def test_a_range_that_is_none(tracker: ProgressTracker, announced: str) -> None:
     """It is an upload like any other, as large as its body."""
     headers = {"content-range": announced, "upload-id": "ranged"}
-    server = await ask(Shop(), tracker, "PUT", "/a", headers=headers, content=b"x" * 10)
+    server = await send_request(FileApp(), tracker, "PUT", "/a", headers=headers, content=b"x" * 10)
 
     assert server.status == 200
     shown = await only(tracker)
@@ -118,7 +129,7 @@ async def test_ranges_that_overlap_count_once(tracker: ProgressTracker) -> None:
     for first, last in ((0, 9), (5, 14), (0, 9), (14, 19)):
         headers = {"content-range": f"bytes {first}-{last}/20"}
         content = b"x" * (last - first + 1)
-        await ask(Shop(), tracker, "PUT", "/a", headers=headers, content=content)
+        await send_request(FileApp(), tracker, "PUT", "/a", headers=headers, content=content)
 
     shown = await only(tracker)
     assert (shown.state, shown.bytes_transferred) == (S.COMPLETED, 20)
@@ -126,11 +137,11 @@ async def test_ranges_that_overlap_count_once(tracker: ProgressTracker) -> None:
 
 
 async def test_a_range_that_the_server_will_not_have(tracker: ProgressTracker) -> None:
-    shop = Ranges()
+    shop = ContentRangeApp()
     headers = {"content-range": "bytes 0-9/30"}
-    await ask(shop, tracker, "PUT", "/a", headers=headers, content=b"x" * 10)
+    await send_request(shop, tracker, "PUT", "/a", headers=headers, content=b"x" * 10)
     headers = {"content-range": "bytes 0-9/30"}
-    server = await ask(shop, tracker, "PUT", "/a", headers=headers, content=b"x" * 10)
+    server = await send_request(shop, tracker, "PUT", "/a", headers=headers, content=b"x" * 10)
 
     assert server.status == 416
     shown = await only(tracker)
@@ -140,7 +151,7 @@ async def test_a_range_that_the_server_will_not_have(tracker: ProgressTracker) -
 async def test_a_total_that_changes_stays_the_first(tracker: ProgressTracker) -> None:
     for total in (30, 20, 40):
         headers = {"content-range": f"bytes 0-9/{total}"}
-        await ask(Shop(), tracker, "PUT", "/a", headers=headers, content=b"x" * 10)
+        await send_request(FileApp(), tracker, "PUT", "/a", headers=headers, content=b"x" * 10)
         assert_true(await only(tracker))
 
     shown = await only(tracker)
@@ -149,7 +160,7 @@ async def test_a_total_that_changes_stays_the_first(tracker: ProgressTracker) ->
 
 async def test_more_than_was_announced_never_exceeds_the_total(tracker: ProgressTracker) -> None:
     headers = {"content-range": "bytes 0-9/20"}
-    await ask(Shop(), tracker, "PUT", "/a", headers=headers, content=b"x" * 1000)
+    await send_request(FileApp(), tracker, "PUT", "/a", headers=headers, content=b"x" * 1000)
 
     shown = await only(tracker)
     assert (shown.bytes_transferred, shown.total_bytes) == (10, 20)
@@ -157,9 +168,9 @@ async def test_more_than_was_announced_never_exceeds_the_total(tracker: Progress
 
 @pytest.mark.parametrize("number", ["0", "10001", "-1", "1.5", "", "x", str(2**63)])
 async def test_a_part_without_a_number_is_no_part(tracker: ProgressTracker, number: str) -> None:
-    await ask(Bucket(), tracker, "PUT", "/b/k?partNumber=1&uploadId=a", content=b"x" * 10)
+    await send_request(S3App(), tracker, "PUT", "/b/k?partNumber=1&uploadId=a", content=b"x" * 10)
     address = f"/b/k?partNumber={number}&uploadId=a"
-    server = await ask(Bucket(), tracker, "PUT", address, content=b"x" * 10)
+    server = await send_request(S3App(), tracker, "PUT", address, content=b"x" * 10)
 
     assert server.status == 200
     shown = await only(tracker)
@@ -169,12 +180,12 @@ async def test_a_part_without_a_number_is_no_part(tracker: ProgressTracker, numb
 
 
 async def test_a_part_twice_at_once_counts_once(tracker: ProgressTracker) -> None:
-    shop, address = Bucket(), "/b/k?partNumber=1&uploadId=a"
+    shop, address = S3App(), "/b/k?partNumber=1&uploadId=a"
     async with anyio.create_task_group() as tasks:
         for content in (b"x" * 10, b"y" * 20):
 
             async def put(content: bytes) -> None:
-                await ask(shop, tracker, "PUT", address, content=content)
+                await send_request(shop, tracker, "PUT", address, content=content)
 
             tasks.start_soon(put, content)
 
@@ -188,12 +199,12 @@ async def test_the_resource_of_somebody_else_stays_theirs() -> None:
     """Bob appends to what Alice created: the server refuses, and Alice's is where it was."""
     sim, bob = Simulation(), Identity("bob")
 
-    class Private(Resources):
-        async def answer(self, scope: Scope, receive: Receive) -> Answer:
+    class Private(TusApp):
+        async def respond(self, scope: Scope, receive: Receive) -> ResponseHead:
             if ("x-user", "bob") in {(k.decode(), v.decode()) for k, v in scope["headers"]}:
                 await self.append("/files/0", receive)
                 return 404, {}
-            return await super().answer(scope, receive)
+            return await super().respond(scope, receive)
 
     def whose(connection: Connection) -> Identity:
         return Identity(connection.header("x-user") or "alice")
@@ -201,7 +212,7 @@ async def test_the_resource_of_somebody_else_stays_theirs() -> None:
     shop = Private()
     ann = {"x-user": "alice"}
     length = {"upload-length": "30"}
-    await ask(
+    await send_request(
         shop, sim.tracker, "POST", "/files", headers={**TUS, **ann, **length}, authenticate=whose
     )
     for attempt in range(2):
@@ -209,7 +220,7 @@ async def test_the_resource_of_somebody_else_stays_theirs() -> None:
         if attempt:
             [hers] = await uploads(sim.tracker, Identity("alice"))
             headers["upload-id"] = hers.upload_id
-        server = await ask(
+        server = await send_request(
             shop, sim.tracker, "PATCH", "/files/0", headers=headers, content=b"x" * 10,
             authenticate=whose,
         )  # fmt: skip
@@ -226,7 +237,7 @@ async def test_the_resource_of_somebody_else_stays_theirs() -> None:
 async def test_a_final_post_of_what_is_not_there(listed: str) -> None:
     sim = Simulation()
     headers = {**TUS, "upload-concat": f"final;{listed}"}
-    server = await ask(Shop(), sim.tracker, "POST", "/files", headers=headers)
+    server = await send_request(FileApp(), sim.tracker, "POST", "/files", headers=headers)
     assert server.status == 200
     for shown in await uploads(sim.tracker):
         assert (shown.bytes_transferred, shown.finished_at) == (0, None)
@@ -237,11 +248,11 @@ async def test_a_final_post_of_what_is_not_there(listed: str) -> None:
 
 
 async def test_a_digest_that_does_not_match_ends_nothing() -> None:
-    sim, shop = Simulation(), Blobs()
-    start = await ask(shop, sim.tracker, "POST", "/v2/a/blobs/uploads/")
+    sim, shop = Simulation(), OciApp()
+    start = await send_request(shop, sim.tracker, "POST", "/v2/a/blobs/uploads/")
     path = start.headers["location"].partition("?")[0]
-    await ask(shop, sim.tracker, "PATCH", path, content=b"x" * 10)
-    bad = await ask(shop, sim.tracker, "PUT", f"{path}?digest=bad")
+    await send_request(shop, sim.tracker, "PATCH", path, content=b"x" * 10)
+    bad = await send_request(shop, sim.tracker, "PUT", f"{path}?digest=bad")
     assert bad.status == 400
     await sim.run(5)
 
@@ -261,7 +272,9 @@ async def test_a_mixture_of_protocols_is_as_many_uploads(tracker: ProgressTracke
     }
     address = "/v2/a/blobs/uploads/1?uploadId=a&partNumber=1"
     for method in ("POST", "PATCH", "PUT", "DELETE"):
-        server = await ask(Shop(), tracker, method, address, headers=everything, content=b"x" * 10)
+        server = await send_request(
+            FileApp(), tracker, method, address, headers=everything, content=b"x" * 10
+        )
         assert server.status == 200
     for each in await uploads(tracker):
         assert_true(each)
@@ -270,9 +283,11 @@ async def test_a_mixture_of_protocols_is_as_many_uploads(tracker: ProgressTracke
 async def test_one_name_for_two_protocols_is_two_uploads(tracker: ProgressTracker) -> None:
     named = {"upload-id": "chosen"}
     headers = {**named, "content-range": "bytes 0-9/30"}
-    await ask(Shop(), tracker, "PUT", "/a", headers=headers, content=b"x" * 10)
+    await send_request(FileApp(), tracker, "PUT", "/a", headers=headers, content=b"x" * 10)
     headers = {**named, **TUS, **OCTETS, "upload-offset": "0", "upload-length": "30"}
-    server = await ask(Shop(), tracker, "PATCH", "/files/0", headers=headers, content=b"x" * 10)
+    server = await send_request(
+        FileApp(), tracker, "PATCH", "/files/0", headers=headers, content=b"x" * 10
+    )
 
     assert server.status == 200
     for each in await uploads(tracker):
@@ -281,12 +296,12 @@ async def test_one_name_for_two_protocols_is_two_uploads(tracker: ProgressTracke
 
 
 async def test_a_draft_that_is_given_up(tracker: ProgressTracker) -> None:
-    shop = Drafts()
-    await ask(
+    shop = IetfApp()
+    await send_request(
         shop, tracker, "POST", "/drafts", headers={"upload-complete": "?0"}, content=b"x" * 10
     )
     gone = {"upload-draft-interop-version": "8"}
-    assert (await ask(shop, tracker, "DELETE", "/drafts/0", headers=gone)).status == 204
+    assert (await send_request(shop, tracker, "DELETE", "/drafts/0", headers=gone)).status == 204
 
     shown = await only(tracker)
     assert (shown.state, shown.bytes_transferred) == (S.CANCELLED, 10)
@@ -345,15 +360,17 @@ async def test_any_series_of_requests_leaves_true_numbers(
     sim, before = Simulation(), dict[str, UploadProgress]()
     for method, path, headers, size, status, breaks in steps:
 
-        class Any(Shop):
-            async def answer(self, scope: Scope, receive: Receive) -> Answer:
-                await super().answer(scope, receive)
+        class Any(FileApp):
+            async def respond(self, scope: Scope, receive: Receive) -> ResponseHead:
+                await super().respond(scope, receive)
                 return status, {"location": "/files/0", "upload-offset": str(size)}  # noqa: B023  # answered in this round
 
-        messages = body(b"x" * size)
+        messages = body_messages(b"x" * size)
         if breaks:
             messages = [*messages[:-1], {"type": "http.disconnect"}]
-        server = await ask(Any(), sim.tracker, method, path, headers=headers, messages=messages)
+        server = await send_request(
+            Any(), sim.tracker, method, path, headers=headers, messages=messages
+        )
         assert [each.get("status", status) for each in server.sent] == [status] * (
             0 if breaks else 2
         )

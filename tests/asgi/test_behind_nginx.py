@@ -15,7 +15,7 @@ import httpx2
 import pytest
 from websockets.sync.client import connect
 
-from tests._support.child_process import running
+from tests._support.child_process import run_python_server
 from tests._support.paths import ROOT
 from tests.conftest import RequireProgram
 from tests.test_examples import BODY, pieces, progress_of
@@ -63,7 +63,7 @@ def free_port() -> int:
 @contextmanager
 def proxied(nginx: str, folder: Path, locations: str = LOCATIONS) -> Iterator[str]:
     """Run the quickstart behind nginx; yield nginx's address."""
-    with running("examples/quickstart.py", "--port", "0", cwd=ROOT) as backend:
+    with run_python_server("examples/quickstart.py", "--port", "0", cwd=ROOT) as backend:
         port = free_port()
         text = CONFIGURATION.replace("LOCATIONS", locations)
         text = text.replace("http://127.0.0.1:8000", backend).replace("PORT", str(port))

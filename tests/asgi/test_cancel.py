@@ -9,21 +9,21 @@ import anyio
 import pytest
 from attrs import define, field
 
-from tests._support.asgi_probe import (
+from tests._support.scripted_server import (
     ALICE,
-    ID,
+    UPLOAD_ID,
     Receive,
     Scope,
+    ScriptedServer,
     Send,
-    Server,
-    body,
-    drink,
-    ended,
-    head,
-    respond,
-    run_through,
-    running,
-    until,
+    body_messages,
+    read_body,
+    run_request,
+    send_response,
+    tracker_lifespan,
+    upload_scope,
+    wait_for_end,
+    wait_until,
 )
 from upload_progress import ErrorCode, ProgressTracker, UploadEnded, UploadState
 from upload_progress.asgi import current_upload
@@ -35,16 +35,16 @@ lifespans = pytest.mark.parametrize("lifespan", [True, False], ids=["lifespan", 
 
 async def cancelled(tracker: ProgressTracker) -> None:
     """Cancel the upload, as its owner does."""
-    progress = await tracker.cancel(ID, owner=ALICE)
+    progress = await tracker.cancel(UPLOAD_ID, owner=ALICE)
     assert progress.state is UploadState.CANCELLED
 
 
-def assert_told(server: Server, version: str = "1.1") -> None:
+def assert_told(server: ScriptedServer, version: str = "1.1") -> None:
     """Assert that the client was told, and only that."""
     assert server.status == 409
     assert server.headers["content-type"] == "application/problem+json"
     assert int(server.headers["content-length"]) == len(server.content)
-    assert server.headers["upload-id"] == ID
+    assert server.headers["upload-id"] == UPLOAD_ID
     assert server.headers.get("connection") == ("close" if version.startswith("1") else None)
     assert json.loads(server.content)["status"] == 409
     assert len(server.sent) == 2
@@ -55,12 +55,12 @@ async def returns(receive: Receive, _send: Send) -> None:
 
 
 async def raises(receive: Receive, _send: Send) -> None:
-    await drink(receive)
+    await read_body(receive)
 
 
 async def answers(receive: Receive, send: Send) -> None:
     assert (await receive())["type"] == "http.disconnect"
-    await respond(send, 400, b"where are you?")
+    await send_response(send, 400, b"where are you?")
 
 
 async def asks_on(receive: Receive, _send: Send) -> None:
@@ -79,7 +79,7 @@ async def test_the_next_message_is_a_disconnect(
 ) -> None:
     """The application hears ``http.disconnect``; whatever it does then, the client gets 409."""
     tracker = ProgressTracker()
-    script = body(b"abc", b"d") if not is_last else [*body(b"abc")]
+    script = body_messages(b"abc", b"d") if not is_last else [*body_messages(b"abc")]
     script += [{"type": "http.disconnect"}] * 3
 
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,9 +87,11 @@ async def test_the_next_message_is_a_disconnect(
         await cancelled(tracker)
         await reaction(receive, send)
 
-    async with running(tracker, lifespan):
-        server = await run_through(app, tracker, scope=head(http_version=version), messages=script)
-        progress = await ended(tracker)
+    async with tracker_lifespan(tracker, lifespan):
+        server = await run_request(
+            app, tracker, scope=upload_scope(http_version=version), messages=script
+        )
+        progress = await wait_for_end(tracker)
 
     assert_told(server, version)
     assert progress.error is not None
@@ -98,7 +100,7 @@ async def test_the_next_message_is_a_disconnect(
 
 
 async def waits_for_bytes(receive: Receive, _send: Send) -> None:
-    await drink(receive)
+    await read_body(receive)
 
 
 async def works(receive: Receive, _send: Send) -> None:
@@ -113,7 +115,7 @@ async def test_patience_ends_after_a_second(
 ) -> None:
     """A stalled client, or an application that is processing: its task is cancelled, 409 sent."""
     tracker = ProgressTracker()
-    server = Server(body(b"abc")[: 1 if occupation is waits_for_bytes else 2])
+    server = ScriptedServer(body_messages(b"abc")[: 1 if occupation is waits_for_bytes else 2])
     pulls = 2 if occupation is waits_for_bytes else 1
     outcome: list[str] = []
 
@@ -125,9 +127,9 @@ async def test_patience_ends_after_a_second(
             raise
 
     with anyio.fail_after(10):
-        async with running(tracker, lifespan), anyio.create_task_group() as tasks:
-            tasks.start_soon(lambda: run_through(app, tracker, server=server))
-            await until(lambda: server.pulled == pulls)
+        async with tracker_lifespan(tracker, lifespan), anyio.create_task_group() as tasks:
+            tasks.start_soon(lambda: run_request(app, tracker, server=server))
+            await wait_until(lambda: server.receive_calls == pulls)
             begun = anyio.current_time()
             await cancelled(tracker)
         lasted = anyio.current_time() - begun
@@ -155,9 +157,9 @@ async def test_a_response_that_has_begun_is_cut_off(lifespan: bool) -> None:
         await cancelled(tracker)
         await anyio.sleep_forever()
 
-    async with running(tracker, lifespan):
-        server = await run_through(app, tracker, messages=body(b"abc"))
-        progress = await ended(tracker)
+    async with tracker_lifespan(tracker, lifespan):
+        server = await run_request(app, tracker, messages=body_messages(b"abc"))
+        progress = await wait_for_end(tracker)
 
     assert (len(server.sent), server.status) == (1, 200)
     assert progress.state is UploadState.CANCELLED
@@ -178,9 +180,9 @@ async def test_an_error_after_the_response_has_begun_passes(
         raise error
 
     caught: list[BaseException] = []
-    async with running(tracker, lifespan):
+    async with tracker_lifespan(tracker, lifespan):
         try:
-            await run_through(app, tracker, messages=body(b"abc"))
+            await run_request(app, tracker, messages=body_messages(b"abc"))
         except BaseException as raised:  # noqa: BLE001  # what is raised is what is looked at
             caught.append(raised)
 
@@ -198,9 +200,11 @@ async def test_a_client_that_is_gone_cannot_be_told(lifespan: bool) -> None:
         await cancelled(tracker)
         await receive()
 
-    async with running(tracker, lifespan):
-        server = await run_through(app, tracker, server=Server(body(b"abc")[:1], refuse_at=0))
-        assert (await ended(tracker)).state is UploadState.CANCELLED
+    async with tracker_lifespan(tracker, lifespan):
+        server = await run_request(
+            app, tracker, server=ScriptedServer(body_messages(b"abc")[:1], send_fails_at=0)
+        )
+        assert (await wait_for_end(tracker)).state is UploadState.CANCELLED
 
     assert server.sent == []
 
@@ -213,16 +217,16 @@ async def test_what_has_ended_is_not_cut(lifespan: bool) -> None:
     outcome = []
 
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:
-        await drink(receive)
-        await respond(send)
+        await read_body(receive)
+        await send_response(send)
         with pytest.raises(UploadEnded):
-            await tracker.cancel(ID, owner=ALICE)
+            await tracker.cancel(UPLOAD_ID, owner=ALICE)
         await anyio.sleep(0.01)
         outcome.append("done")
 
-    async with running(tracker, lifespan):
-        server = await run_through(app, tracker, messages=body(b"abc"))
-        progress = await ended(tracker)
+    async with tracker_lifespan(tracker, lifespan):
+        server = await run_request(app, tracker, messages=body_messages(b"abc"))
+        progress = await wait_for_end(tracker)
 
     assert outcome == ["done"]
     assert (server.status, progress.state) == (200, UploadState.COMPLETED)
@@ -238,8 +242,8 @@ async def test_cancelled_twice_is_cancelled_once(lifespan: bool) -> None:
         await cancelled(tracker)
         await receive()
 
-    async with running(tracker, lifespan):
-        server = await run_through(app, tracker, messages=body(b"abc"))
+    async with tracker_lifespan(tracker, lifespan):
+        server = await run_request(app, tracker, messages=body_messages(b"abc"))
 
     assert_told(server)
 
@@ -280,7 +284,7 @@ async def test_a_cancel_after_the_lifespan_is_over_cuts_at_once() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(lifespan.live)
             await lifespan.begun.wait()
-            server = await run_through(app, tracker, messages=body(b"abc"))
+            server = await run_request(app, tracker, messages=body_messages(b"abc"))
 
     assert_told(server)
 
@@ -294,8 +298,8 @@ async def test_a_hook_that_answers_after_the_lifespan_is_over_is_not_waited_for(
 
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:
         await lifespan.end()
-        await drink(receive)
-        await respond(send)
+        await read_body(receive)
+        await send_response(send)
 
     def hook(connection: object) -> object:
         asked.append(connection)
@@ -304,10 +308,10 @@ async def test_a_hook_that_answers_after_the_lifespan_is_over_is_not_waited_for(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(lifespan.live)
         await lifespan.begun.wait()
-        server = await run_through(
+        server = await run_request(
             app,
             tracker,
-            messages=body(b"abc"),
+            messages=body_messages(b"abc"),
             authenticate=hook,  # type: ignore[arg-type]  # no identity ever comes of it
         )
 
@@ -339,9 +343,9 @@ async def test_an_upload_in_a_stage_is_cut_at_the_next_byte(lifespan: bool) -> N
         upload.set(metadata={"late": True})
         seen.append((await receive())["type"])
 
-    async with running(tracker, lifespan):
-        server = await run_through(app, tracker, messages=body(b"a", b"b"))
-        progress = await ended(tracker)
+    async with tracker_lifespan(tracker, lifespan):
+        server = await run_request(app, tracker, messages=body_messages(b"a", b"b"))
+        progress = await wait_for_end(tracker)
 
     assert_told(server)
     assert progress.metadata is None

@@ -10,24 +10,24 @@ import pytest
 from anyio.lowlevel import checkpoint
 from attrs import define, frozen
 
-from tests._support.asgi_probe import (
+from tests._support.scripted_server import (
     ALICE,
-    BIG,
-    ID,
-    FaultyStore,
+    LARGE_BYTES,
+    UPLOAD_ID,
+    FailingStore,
     Message,
     Receive,
     Scope,
+    ScriptedServer,
     Send,
-    Server,
-    body,
-    drink,
-    ended,
-    head,
-    respond,
-    run_through,
-    running,
-    until,
+    body_messages,
+    read_body,
+    run_request,
+    send_response,
+    tracker_lifespan,
+    upload_scope,
+    wait_for_end,
+    wait_until,
 )
 from upload_progress import MemoryStore, ProgressTracker, StoreUnavailable, UploadState
 from upload_progress._model.cloudevents import CloudEvent
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.anyio
 lifespans = pytest.mark.parametrize("lifespan", [True, False], ids=["lifespan", "lazy"])
 
 PLAIN = {"content-type": "text/plain"}
-OURS = {"upload-id": ID, "link": f'</uploads/{ID}/progress>; rel="status"'}
+OURS = {"upload-id": UPLOAD_ID, "link": f'</uploads/{UPLOAD_ID}/progress>; rel="status"'}
 
 
 async def raising() -> None:
@@ -53,11 +53,11 @@ async def cancelling() -> None:
 
 async def sink(scope: Scope, receive: Receive, send: Send) -> None:
     upload = current_upload(scope)
-    size = await drink(receive)
+    size = await read_body(receive)
     async with upload.stage("hashing", total=2) as stage:
         stage.advance()
         await checkpoint()
-    await respond(send, 201, str(size).encode())
+    await send_response(send, 201, str(size).encode())
 
 
 Fault = Callable[[], Awaitable[object]]
@@ -84,7 +84,7 @@ async def test_no_store_and_no_broker_changes_an_upload(
     lifespan: bool, store: Fault | None, publisher: Fault | None
 ) -> None:
     """I2, S03: the same bytes, status and headers, sent before anything was waited for."""
-    faulty = FaultyStore(store) if store else MemoryStore()
+    faulty = FailingStore(store) if store else MemoryStore()
     broker = Publisher(publisher) if publisher else None
     tracker = ProgressTracker(store=faulty, publisher=broker)
     waited: list[int] = []
@@ -93,17 +93,19 @@ async def test_no_store_and_no_broker_changes_an_upload(
         figures = tracker.statistics()
         return figures.store_failures + figures.publisher_failures
 
-    class Watched(Server):
+    class Watched(ScriptedServer):
         async def send(self, message: Message) -> None:
             await super().send(message)
             waited.append(failures())
 
-    server = Watched(body(bytes(BIG), bytes(BIG), bytes(BIG)))
+    server = Watched(body_messages(bytes(LARGE_BYTES), bytes(LARGE_BYTES), bytes(LARGE_BYTES)))
     with anyio.fail_after(4):
-        async with running(tracker, lifespan):
-            await run_through(sink, tracker, scope=head(length=3 * BIG), server=server)
+        async with tracker_lifespan(tracker, lifespan):
+            await run_request(
+                sink, tracker, scope=upload_scope(length=3 * LARGE_BYTES), server=server
+            )
 
-    assert (server.status, server.content) == (201, str(3 * BIG).encode())
+    assert (server.status, server.content) == (201, str(3 * LARGE_BYTES).encode())
     assert server.headers == PLAIN | OURS
     # A call that hangs fails after a second: none did meanwhile, so none was waited for.
     assert store is raising or waited == [0, 0]
@@ -112,21 +114,21 @@ async def test_no_store_and_no_broker_changes_an_upload(
 @lifespans
 async def test_what_is_received_here_is_shown_without_the_store(lifespan: bool) -> None:
     """I11, S01: reads of a live upload need no store; those of others say so."""
-    tracker = ProgressTracker(store=FaultyStore(raising))
-    server = Server(body(b"abc")[:1])
+    tracker = ProgressTracker(store=FailingStore(raising))
+    server = ScriptedServer(body_messages(b"abc")[:1])
 
-    async with running(tracker, lifespan), anyio.create_task_group() as tasks:
+    async with tracker_lifespan(tracker, lifespan), anyio.create_task_group() as tasks:
 
         async def serve() -> None:
             with pytest.raises(ConnectionError):
-                await run_through(sink, tracker, server=server)
+                await run_request(sink, tracker, server=server)
 
         tasks.start_soon(serve)
-        await server.is_silent.wait()
-        progress = await tracker.get(ID, owner=ALICE)
+        await server.script_ended.wait()
+        progress = await tracker.get(UPLOAD_ID, owner=ALICE)
         with pytest.raises(StoreUnavailable):
             await tracker.get("another", owner=ALICE)
-        server.leaves.set()
+        server.client_leaves.set()
 
     assert (progress.state, progress.bytes_transferred) == (UploadState.RECEIVING, 3)
 
@@ -135,24 +137,24 @@ async def test_what_is_received_here_is_shown_without_the_store(lifespan: bool) 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_stray_cancellation_of_a_driver_reaches_no_upload(lifespan: bool) -> None:
     """I2, R07: a driver whose inner task was cancelled raises CancelledError at us."""
-    tracker = ProgressTracker(store=FaultyStore(cancelling), publisher=Publisher(cancelling))
+    tracker = ProgressTracker(store=FailingStore(cancelling), publisher=Publisher(cancelling))
 
     with anyio.fail_after(4):
-        async with running(tracker, lifespan):
+        async with tracker_lifespan(tracker, lifespan):
             for _ in range(2):
-                server = await run_through(sink, tracker, messages=body(b"abc"))
+                server = await run_request(sink, tracker, messages=body_messages(b"abc"))
                 assert (server.status, server.content) == (201, b"3")
             if lifespan:
-                await until(lambda: tracker.statistics().store_failures)
+                await wait_until(lambda: tracker.statistics().store_failures)
             assert tracker.is_running is lifespan
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_cancellation_that_is_meant_passes_a_driver() -> None:
     """H10: who is cancelled while a store hangs is cancelled, and not told of the store."""
-    store = FaultyStore(anyio.sleep_forever)
-    task = asyncio.create_task(ProgressTracker(store=store).get(ID, owner=ALICE))
-    await until(lambda: store.asked)
+    store = FailingStore(anyio.sleep_forever)
+    task = asyncio.create_task(ProgressTracker(store=store).get(UPLOAD_ID, owner=ALICE))
+    await wait_until(lambda: store.asked)
     task.cancel()
 
     with pytest.raises(asyncio.CancelledError):
@@ -173,11 +175,13 @@ async def test_a_policy_that_raises_fails_no_upload(lifespan: bool) -> None:
     """R07: a user's callback is isolated; the upload's end is told nevertheless."""
     tracker = ProgressTracker(policy=Poisonous())
 
-    async with running(tracker, lifespan):
-        for upload_id in (ID, "the-next"):
-            server = await run_through(sink, tracker, scope=head(upload_id), messages=body(b"abc"))
+    async with tracker_lifespan(tracker, lifespan):
+        for upload_id in (UPLOAD_ID, "the-next"):
+            server = await run_request(
+                sink, tracker, scope=upload_scope(upload_id), messages=body_messages(b"abc")
+            )
             assert (server.status, server.content) == (201, b"3")
-            assert (await ended(tracker, upload_id)).state is UploadState.COMPLETED
+            assert (await wait_for_end(tracker, upload_id)).state is UploadState.COMPLETED
 
 
 @define
@@ -205,10 +209,10 @@ async def test_whatever_breaks_in_here_breaks_no_upload(caplog: pytest.LogCaptur
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         clock.works = False
-        await respond(send, 200, str(1 + await drink(receive)).encode())
+        await send_response(send, 200, str(1 + await read_body(receive)).encode())
         clock.works = True
 
-    server = await run_through(app, tracker, messages=body(b"a", b"b", b"c"))
+    server = await run_request(app, tracker, messages=body_messages(b"a", b"b", b"c"))
 
     assert (server.status, server.content) == (200, b"3")
     assert caplog.messages == [
@@ -224,18 +228,18 @@ async def test_without_lifespan_nothing_is_left_when_an_upload_is_over() -> None
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         for count in range(1, 4):
             await receive()
-            progress = await tracker.get(ID, owner=ALICE)
+            progress = await tracker.get(UPLOAD_ID, owner=ALICE)
             seen.append((progress.state, progress.bytes_transferred, progress.percent))
             assert progress.bytes_transferred == count
         await sink(scope, receive, send)
 
-    scope = head(length=3)
-    await run_through(app, tracker, scope=scope, messages=body(b"a", b"b", b"c"))
+    scope = upload_scope(length=3)
+    await run_request(app, tracker, scope=scope, messages=body_messages(b"a", b"b", b"c"))
 
     assert seen == [(UploadState.RECEIVING, count, count * 1000 // 3 / 10) for count in (1, 2, 3)]
     assert tracker.statistics().live_uploads == 0
     assert not tracker.is_running
-    assert (await ended(tracker)).percent == 100.0
+    assert (await wait_for_end(tracker)).percent == 100.0
 
 
 async def test_without_lifespan_a_watcher_sees_each_tenth() -> None:
@@ -250,11 +254,13 @@ async def test_without_lifespan_a_watcher_sees_each_tenth() -> None:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(
-            lambda: run_through(app, tracker, scope=head(length=4), messages=body(b"ab", b"cd"))
+            lambda: run_request(
+                app, tracker, scope=upload_scope(length=4), messages=body_messages(b"ab", b"cd")
+            )
         )
         await go.wait()
         with anyio.fail_after(5):
-            states = [progress.state async for progress in tracker.watch(ID, owner=ALICE)]
+            states = [progress.state async for progress in tracker.watch(UPLOAD_ID, owner=ALICE)]
 
     assert states[-1] is UploadState.COMPLETED
     assert states == sorted(states, key=list(UploadState).index)
@@ -275,17 +281,17 @@ async def test_the_lifespan_protocol_is_the_applications(startup: str) -> None:
         scope["state"]["pool"] = 1
         return await send({"type": f"lifespan.startup.{startup}"})
 
-    server = Server([{"type": "lifespan.startup"}])
+    server = ScriptedServer([{"type": "lifespan.startup"}])
     lifespan: Scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": state}
     if startup == "unsupported":
         with pytest.raises(NotImplementedError):
-            await run_through(app, tracker, scope=lifespan, server=server)
+            await run_request(app, tracker, scope=lifespan, server=server)
     else:
-        await run_through(app, tracker, scope=lifespan, server=server)
-    upload = await run_through(app, tracker, messages=body(b"abc"))
+        await run_request(app, tracker, scope=lifespan, server=server)
+    upload = await run_request(app, tracker, messages=body_messages(b"abc"))
 
     expected = [] if startup == "unsupported" else [{"type": f"lifespan.startup.{startup}"}]
     assert server.sent == expected
     assert state == ({} if startup == "unsupported" else {"pool": 1})
     assert upload.headers == PLAIN | OURS
-    assert (await ended(tracker)).state is UploadState.COMPLETED
+    assert (await wait_for_end(tracker)).state is UploadState.COMPLETED

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from tests._support.asgi_probe import BIG, body, drink, ended, head, respond, run_through
+from tests._support.scripted_server import (
+    LARGE_BYTES,
+    body_messages,
+    read_body,
+    run_request,
+    send_response,
+    upload_scope,
+    wait_for_end,
+)
 from upload_progress import ProgressTracker
 from upload_progress.asgi.receive import Receive, Scope, Send
 from upload_progress.protocols import MULTIPART_LOOK_BYTES
@@ -14,8 +22,8 @@ pytestmark = pytest.mark.anyio
 
 async def sink(_scope: Scope, receive: Receive, send: Send) -> None:
     """Read everything, and answer."""
-    await drink(receive)
-    await respond(send)
+    await read_body(receive)
+    await send_response(send)
 
 
 HEADER = b"Content-Disposition: form-data; name=f; filename=cat.png\r\n\r\n"
@@ -24,10 +32,13 @@ HEADER = b"Content-Disposition: form-data; name=f; filename=cat.png\r\n\r\n"
 @pytest.mark.parametrize(
     ("pieces", "name"),
     [
-        ([b"--x\r\n", HEADER, bytes(BIG)], "cat.png"),
-        ([b"", b"--x\r\n" + HEADER[:30], HEADER[30:] + bytes(BIG)], "cat.png"),
-        ([b"--x\r\n", b"y" * MULTIPART_LOOK_BYTES, b"\r\n--x\r\n" + HEADER, bytes(BIG)], None),
-        ([b"--x\r\n" + bytes(BIG)], None),
+        ([b"--x\r\n", HEADER, bytes(LARGE_BYTES)], "cat.png"),
+        ([b"", b"--x\r\n" + HEADER[:30], HEADER[30:] + bytes(LARGE_BYTES)], "cat.png"),
+        (
+            [b"--x\r\n", b"y" * MULTIPART_LOOK_BYTES, b"\r\n--x\r\n" + HEADER, bytes(LARGE_BYTES)],
+            None,
+        ),
+        ([b"--x\r\n" + bytes(LARGE_BYTES)], None),
     ],
 )
 async def test_a_name_is_found_within_the_first_bytes(
@@ -35,10 +46,10 @@ async def test_a_name_is_found_within_the_first_bytes(
 ) -> None:
     tracker = ProgressTracker()
     kind = (b"content-type", b"multipart/form-data; boundary=x")
-    scope = head(length=sum(map(len, pieces)), headers=[kind], method="POST")
+    scope = upload_scope(length=sum(map(len, pieces)), headers=[kind], method="POST")
 
-    await run_through(sink, tracker, scope=scope, messages=body(*pieces))
+    await run_request(sink, tracker, scope=scope, messages=body_messages(*pieces))
 
-    progress = await ended(tracker)
+    progress = await wait_for_end(tracker)
     assert progress.filename == name
     assert progress.bytes_transferred == progress.total_bytes == sum(map(len, pieces))

@@ -18,8 +18,8 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount
 
-from tests._support.asgi_probe import App, alice
 from tests._support.asgi_servers import run_app
+from tests._support.scripted_server import App, authenticate_alice
 from tests.servers.framework_apps import FRAMEWORKS
 from upload_progress import ProgressTracker
 from upload_progress.asgi import UploadProgressMiddleware
@@ -44,9 +44,9 @@ class Pair:
 def followed(app: App) -> App:
     """Return *app* as the server guide puts any application under progress."""
     tracker = ProgressTracker()
-    follow = Middleware(UploadProgressMiddleware, tracker=tracker, authenticate=alice)
+    follow = Middleware(UploadProgressMiddleware, tracker=tracker, authenticate=authenticate_alice)
     return Starlette(
-        routes=[progress_mount(tracker, authenticate=alice), Mount("/", app)],
+        routes=[progress_mount(tracker, authenticate=authenticate_alice), Mount("/", app)],
         middleware=[follow],
         lifespan=tracker.lifespan,
     )

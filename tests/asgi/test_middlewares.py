@@ -20,19 +20,19 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests._support.asgi_probe import (
+from tests._support.scripted_server import (
     ALICE,
-    BIG,
-    ID,
+    LARGE_BYTES,
+    UPLOAD_ID,
     Message,
     Scope,
-    Server,
-    alice,
-    body,
-    ended,
-    head,
-    running,
-    until,
+    ScriptedServer,
+    authenticate_alice,
+    body_messages,
+    tracker_lifespan,
+    upload_scope,
+    wait_for_end,
+    wait_until,
 )
 from upload_progress import ErrorCode, Identity, ProgressTracker, UploadState
 from upload_progress.asgi import UploadProgressMiddleware, current_upload
@@ -76,7 +76,7 @@ ROUTES = [
 
 
 def ours(tracker: ProgressTracker) -> Middleware:
-    return Middleware(UploadProgressMiddleware, tracker=tracker, authenticate=alice)
+    return Middleware(UploadProgressMiddleware, tracker=tracker, authenticate=authenticate_alice)
 
 
 OTHERS = {
@@ -103,12 +103,12 @@ async def test_figures_do_not_depend_on_the_order(
 ) -> None:
     """H11, H01: every byte once, the stage and the end, wherever we stand, and twice as well."""
     tracker = ProgressTracker()
-    server = Server(body(*CHUNKS))
+    server = ScriptedServer(body_messages(*CHUNKS))
 
-    async with running(tracker, lifespan):
-        scope = head(length=length, headers=BROWSER)
+    async with tracker_lifespan(tracker, lifespan):
+        scope = upload_scope(length=length, headers=BROWSER)
         await stacked(order, tracker)(scope, server.receive, server.send)
-        progress = await ended(tracker)
+        progress = await wait_for_end(tracker)
 
     packed = "gzip" in order
     content = gzip.decompress(server.content) if packed else server.content
@@ -123,12 +123,12 @@ async def test_figures_do_not_depend_on_the_order(
 async def test_an_early_answer_passes(order: Sequence[str]) -> None:
     """H11, H05: 413 by the application, without reading."""
     tracker = ProgressTracker()
-    server = Server(body(*CHUNKS))
+    server = ScriptedServer(body_messages(*CHUNKS))
 
-    scope = head(length=len(CONTENT), path="/early")
+    scope = upload_scope(length=len(CONTENT), path="/early")
     await stacked(order, tracker)(scope, server.receive, server.send)
 
-    progress = await ended(tracker)
+    progress = await wait_for_end(tracker)
     assert server.status == 413
     assert progress.error is not None
     assert (progress.error.code, progress.error.http_status) == (ErrorCode.REJECTED, 413)
@@ -138,28 +138,30 @@ async def test_an_early_answer_passes(order: Sequence[str]) -> None:
 async def test_an_exception_passes(order: Sequence[str]) -> None:
     """H11, H09: the framework's own 500, and a failed upload."""
     tracker = ProgressTracker()
-    server = Server(body(*CHUNKS))
+    server = ScriptedServer(body_messages(*CHUNKS))
 
     with pytest.raises(LookupError):
-        await stacked(order, tracker)(head(path="/failing"), server.receive, server.send)
+        await stacked(order, tracker)(upload_scope(path="/failing"), server.receive, server.send)
 
     assert server.status == 500
-    assert (await ended(tracker)).state is UploadState.FAILED
+    assert (await wait_for_end(tracker)).state is UploadState.FAILED
 
 
 @orders
 async def test_a_client_that_leaves_is_noticed(order: Sequence[str]) -> None:
     """H11, H07: the disconnect passes through all of them."""
     tracker = ProgressTracker()
-    server = Server([*body(*CHUNKS)[:2], {"type": "http.disconnect"}, {"type": "http.disconnect"}])
+    server = ScriptedServer(
+        [*body_messages(*CHUNKS)[:2], {"type": "http.disconnect"}, {"type": "http.disconnect"}]
+    )
 
-    scope = head(length=len(CONTENT))
+    scope = upload_scope(length=len(CONTENT))
     with anyio.fail_after(5):
         try:
             await stacked(order, tracker)(scope, server.receive, server.send)
         except Exception as error:  # noqa: BLE001  # Starlette's, depending on the order
             assert type(error).__module__.startswith("starlette")  # noqa: PT017  # or none at all
-        progress = await ended(tracker)
+        progress = await wait_for_end(tracker)
 
     assert progress.state is UploadState.FAILED
     assert progress.bytes_transferred == 100_000
@@ -170,16 +172,16 @@ async def test_a_cancel_passes(order: Sequence[str], monkeypatch: pytest.MonkeyP
     """H11: 409 through all of them, and nobody hangs."""
     monkeypatch.setattr("upload_progress.asgi.tracked_request.CUT_SECONDS", 0.01)
     tracker = ProgressTracker()
-    server = Server(body(*CHUNKS)[:1])
+    server = ScriptedServer(body_messages(*CHUNKS)[:1])
 
     async with anyio.create_task_group() as tasks:
         app = stacked(order, tracker)
-        tasks.start_soon(app, head(length=len(CONTENT)), server.receive, server.send)
-        await server.is_silent.wait()
+        tasks.start_soon(app, upload_scope(length=len(CONTENT)), server.receive, server.send)
+        await server.script_ended.wait()
         with anyio.fail_after(5):
-            await tracker.cancel(ID, owner=ALICE)
-            await until(lambda: len(server.sent) > 1)
-            progress = await ended(tracker)
+            await tracker.cancel(UPLOAD_ID, owner=ALICE)
+            await wait_until(lambda: len(server.sent) > 1)
+            progress = await wait_for_end(tracker)
 
     assert (server.status, progress.state) == (409, UploadState.CANCELLED)
 
@@ -208,13 +210,13 @@ async def test_the_user_is_found_on_either_side(inside: bool, lifespan: bool, pa
     app = Starlette(routes=ROUTES, middleware=[own, other] if inside else [other, own])
     servers = []
 
-    async with running(tracker, lifespan):
+    async with tracker_lifespan(tracker, lifespan):
         for headers in ([(b"authorization", b"alice")], []):
-            server = Server(body(*CHUNKS))
-            scope = head(length=len(CONTENT), headers=headers, path=path)
+            server = ScriptedServer(body_messages(*CHUNKS))
+            scope = upload_scope(length=len(CONTENT), headers=headers, path=path)
             await app(scope, server.receive, server.send)
             servers.append(server)
-        progress = await ended(tracker)
+        progress = await wait_for_end(tracker)
 
     assert ["upload-id" in server.headers for server in servers] == [True, False]
     assert progress.bytes_transferred == (len(CONTENT) if path != "/early" else 0)
@@ -227,7 +229,7 @@ def limit(size: int) -> Middleware:
 
 @pytest.mark.parametrize("inside", [True, False], ids=["ours outside", "ours inside"])
 @pytest.mark.parametrize("length", [None, len(CONTENT)])
-@pytest.mark.parametrize("size", [BIG, len(CONTENT)])
+@pytest.mark.parametrize("size", [LARGE_BYTES, len(CONTENT)])
 async def test_starlettes_body_limit_limits_as_without_us(
     inside: bool, length: int | None, size: int
 ) -> None:
@@ -238,11 +240,13 @@ async def test_starlettes_body_limit_limits_as_without_us(
 
     for stack in ([own, other] if inside else [other, own], [other]):
         app = Starlette(routes=[Route("/files/a.bin", plain, methods=["PUT"])], middleware=stack)
-        server = Server(body(*CHUNKS))
-        await app(head(length=length), server.receive, server.send)
-        answers.append({"status": server.status, "content": server.content, "read": server.pulled})
+        server = ScriptedServer(body_messages(*CHUNKS))
+        await app(upload_scope(length=length), server.receive, server.send)
+        answers.append(
+            {"status": server.status, "content": server.content, "read": server.receive_calls}
+        )
 
-    progress = await ended(tracker)
+    progress = await wait_for_end(tracker)
     assert answers[0] == answers[1]
     assert answers[0]["status"] == (200 if size == len(CONTENT) else 413)
     assert progress.state == ("completed" if size == len(CONTENT) else "failed")
@@ -256,7 +260,7 @@ async def test_a_preflight_is_not_ours() -> None:
     """H16: CORS is answered by its own middleware, whichever is outside."""
     tracker = ProgressTracker()
     cors = Middleware(CORSMiddleware, allow_origins=["https://example.org"], allow_methods=["PUT"])
-    asked: Scope = head(
+    asked: Scope = upload_scope(
         method="OPTIONS",
         headers=[
             (b"origin", b"https://example.org"),
@@ -266,7 +270,7 @@ async def test_a_preflight_is_not_ours() -> None:
     answers = []
 
     for stack in ([ours(tracker), cors], [cors, ours(tracker)], [cors]):
-        server = Server()
+        server = ScriptedServer()
         app = Starlette(routes=ROUTES, middleware=stack)
         await app(dict(asked), server.receive, server.send)
         answers.append(server.sent)

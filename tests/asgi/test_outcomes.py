@@ -12,25 +12,25 @@ from anyio.lowlevel import checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests._support.asgi_probe import (
+from tests._support.scripted_server import (
     ALICE,
-    BIG,
-    ID,
-    FaultyStore,
+    LARGE_BYTES,
+    UPLOAD_ID,
+    FailingStore,
     Message,
     Receive,
     Scope,
+    ScriptedServer,
     Send,
-    Server,
-    alice,
-    body,
-    drink,
-    ended,
-    head,
-    respond,
-    run_through,
-    running,
-    until,
+    authenticate_alice,
+    body_messages,
+    read_body,
+    run_request,
+    send_response,
+    tracker_lifespan,
+    upload_scope,
+    wait_for_end,
+    wait_until,
 )
 from upload_progress import ErrorCode, ProgressTracker, UploadProgress, UploadState
 from upload_progress._model.state import FINAL_STATES
@@ -43,8 +43,8 @@ lifespans = pytest.mark.parametrize("lifespan", [True, False], ids=["lifespan", 
 
 async def sink(_scope: Scope, receive: Receive, send: Send) -> None:
     """Read the whole body, and say so."""
-    await drink(receive)
-    await respond(send)
+    await read_body(receive)
+    await send_response(send)
 
 
 @lifespans
@@ -54,12 +54,12 @@ async def test_every_byte_is_counted_once(
 ) -> None:
     """H01, I8: whatever the chunks, the final figure is the body's size."""
     tracker, size = ProgressTracker(), sum(chunks)
-    messages = body(*[bytes(chunk) for chunk in chunks])
+    messages = body_messages(*[bytes(chunk) for chunk in chunks])
 
-    async with running(tracker, lifespan):
-        scope = head(length=size if announced else None)
-        server = await run_through(sink, tracker, scope=scope, messages=messages)
-        progress = await ended(tracker)
+    async with tracker_lifespan(tracker, lifespan):
+        scope = upload_scope(length=size if announced else None)
+        server = await run_request(sink, tracker, scope=scope, messages=messages)
+        progress = await wait_for_end(tracker)
 
     assert (server.status, server.content) == (200, b"done")
     assert progress.state is UploadState.COMPLETED
@@ -69,7 +69,9 @@ async def test_every_byte_is_counted_once(
 
 
 @lifespans
-@pytest.mark.parametrize(("size", "followed"), [(BIG - 1, False), (BIG, True), (3 * BIG, True)])
+@pytest.mark.parametrize(
+    ("size", "followed"), [(LARGE_BYTES - 1, False), (LARGE_BYTES, True), (3 * LARGE_BYTES, True)]
+)
 @pytest.mark.parametrize("chunks", [1, 2, 7])
 @pytest.mark.parametrize("last_is_empty", [True, False])
 async def test_a_body_of_unknown_size_is_followed_once_it_is_large(
@@ -79,15 +81,15 @@ async def test_a_body_of_unknown_size_is_followed_once_it_is_large(
     tracker = ProgressTracker()
     content = bytes(size)
     step = -(-size // chunks)
-    messages = body(*[content[start : start + step] for start in range(0, size, step)])
+    messages = body_messages(*[content[start : start + step] for start in range(0, size, step)])
     if not last_is_empty:
         messages = [*messages[:-2], {**messages[-2], "more_body": False}]
 
-    async with running(tracker, lifespan):
-        server = await run_through(sink, tracker, scope=head(None), messages=messages)
+    async with tracker_lifespan(tracker, lifespan):
+        server = await run_request(sink, tracker, scope=upload_scope(None), messages=messages)
         assert ("upload-id" in server.headers) is followed
         for upload_id in [server.headers["upload-id"]] if followed else []:
-            progress = await ended(tracker, upload_id)
+            progress = await wait_for_end(tracker, upload_id)
             assert progress.bytes_transferred == size
             assert (progress.total_bytes, progress.percent) == (None, None)
         page = await tracker.list(owner=ALICE)
@@ -100,9 +102,11 @@ async def test_an_empty_upload_completes(version: str) -> None:
     """H17: length 0, in every version of HTTP, divides nothing by zero."""
     tracker = ProgressTracker()
 
-    await run_through(sink, tracker, scope=head(length=0, http_version=version), messages=body())
+    await run_request(
+        sink, tracker, scope=upload_scope(length=0, http_version=version), messages=body_messages()
+    )
 
-    progress = await ended(tracker)
+    progress = await wait_for_end(tracker)
     assert (progress.state, progress.percent) == (UploadState.COMPLETED, 100.0)
     assert progress.total_bytes == 0
 
@@ -116,13 +120,18 @@ async def test_an_early_answer_ends_the_upload_at_once(
     tracker = ProgressTracker()
 
     async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
-        await respond(send, status)
+        await send_response(send, status)
 
-    async with running(tracker, lifespan):
-        server = await run_through(app, tracker, scope=head(length=BIG), messages=body(bytes(BIG)))
-        progress = await ended(tracker)
+    async with tracker_lifespan(tracker, lifespan):
+        server = await run_request(
+            app,
+            tracker,
+            scope=upload_scope(length=LARGE_BYTES),
+            messages=body_messages(bytes(LARGE_BYTES)),
+        )
+        progress = await wait_for_end(tracker)
 
-    assert (server.status, server.pulled) == (status, 0)
+    assert (server.status, server.receive_calls) == (status, 0)
     assert (progress.state, progress.bytes_transferred, progress.percent) == (state, 0, 0.0)
 
 
@@ -133,11 +142,16 @@ async def test_an_answer_of_400_or_more_rejects(lifespan: bool, status: int) -> 
     tracker = ProgressTracker()
 
     async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
-        await respond(send, status)
+        await send_response(send, status)
 
-    async with running(tracker, lifespan):
-        await run_through(app, tracker, scope=head(length=BIG), messages=body(bytes(BIG)))
-        progress = await ended(tracker)
+    async with tracker_lifespan(tracker, lifespan):
+        await run_request(
+            app,
+            tracker,
+            scope=upload_scope(length=LARGE_BYTES),
+            messages=body_messages(bytes(LARGE_BYTES)),
+        )
+        progress = await wait_for_end(tracker)
 
     assert progress.state is UploadState.FAILED
     assert progress.error is not None
@@ -159,15 +173,15 @@ async def test_nothing_follows_the_end_though_bytes_still_come() -> None:
         return [each.state for each in told]
 
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:
-        await respond(send)
-        assert await told(ID) == [UploadState.COMPLETED]
-        await drink(receive)
+        await send_response(send)
+        assert await told(UPLOAD_ID) == [UploadState.COMPLETED]
+        await read_body(receive)
 
-    async with running(tracker, lifespan=True):
-        await run_through(app, tracker, messages=body(b"a", b"b", b"c"))
-        await run_through(sink, tracker, scope=head("the-next"), messages=body())
+    async with tracker_lifespan(tracker, lifespan=True):
+        await run_request(app, tracker, messages=body_messages(b"a", b"b", b"c"))
+        await run_request(sink, tracker, scope=upload_scope("the-next"), messages=body_messages())
         assert await told("the-next") == [UploadState.COMPLETED]
-        assert (await tracker.get(ID, owner=ALICE)).bytes_transferred == 0
+        assert (await tracker.get(UPLOAD_ID, owner=ALICE)).bytes_transferred == 0
 
 
 @lifespans
@@ -178,12 +192,12 @@ async def test_reading_on_after_the_end_says_disconnect(lifespan: bool) -> None:
 
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:
         seen.extend([(await receive())["type"] for _ in range(4)])
-        await respond(send)
+        await send_response(send)
 
-    script = [*body(b"abc"), {"type": "http.disconnect"}, {"type": "http.disconnect"}]
-    async with running(tracker, lifespan):
-        await run_through(app, tracker, messages=script)
-        progress = await ended(tracker)
+    script = [*body_messages(b"abc"), {"type": "http.disconnect"}, {"type": "http.disconnect"}]
+    async with tracker_lifespan(tracker, lifespan):
+        await run_request(app, tracker, messages=script)
+        progress = await wait_for_end(tracker)
 
     assert seen == ["http.request", "http.request", "http.disconnect", "http.disconnect"]
     assert (progress.state, progress.bytes_transferred) == (UploadState.COMPLETED, 3)
@@ -193,12 +207,12 @@ async def test_reading_on_after_the_end_says_disconnect(lifespan: bool) -> None:
 async def test_a_client_that_leaves_fails_its_upload(lifespan: bool) -> None:
     """H07, I8: the figure is what had come."""
     tracker = ProgressTracker()
-    script = [*body(b"half")[:1], {"type": "http.disconnect"}]
+    script = [*body_messages(b"half")[:1], {"type": "http.disconnect"}]
 
-    async with running(tracker, lifespan):
+    async with tracker_lifespan(tracker, lifespan):
         with pytest.raises(ConnectionError):
-            await run_through(sink, tracker, scope=head(length=8), messages=script)
-        progress = await ended(tracker)
+            await run_request(sink, tracker, scope=upload_scope(length=8), messages=script)
+        progress = await wait_for_end(tracker)
 
     assert progress.error is not None
     assert progress.error.code is ErrorCode.CLIENT_DISCONNECTED
@@ -212,16 +226,16 @@ async def test_a_client_that_leaves_before_the_answer_does_not_decide(lifespan: 
     states = []
 
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:
-        await drink(receive)
+        await read_body(receive)
         assert (await receive())["type"] == "http.disconnect"
-        states.append((await tracker.get(ID, owner=ALICE)).state)
-        await respond(send)
+        states.append((await tracker.get(UPLOAD_ID, owner=ALICE)).state)
+        await send_response(send)
 
-    server = Server([*body(b"abc"), {"type": "http.disconnect"}], refuse_at=0)
-    async with running(tracker, lifespan):
+    server = ScriptedServer([*body_messages(b"abc"), {"type": "http.disconnect"}], send_fails_at=0)
+    async with tracker_lifespan(tracker, lifespan):
         with pytest.raises(OSError, match="gone"):
-            await run_through(app, tracker, server=server)
-        progress = await ended(tracker)
+            await run_request(app, tracker, server=server)
+        progress = await wait_for_end(tracker)
 
     assert states == [UploadState.PROCESSING]
     assert progress.state is UploadState.FAILED
@@ -237,11 +251,11 @@ async def raises_amid(receive: Receive, _send: Send) -> None:
 
 
 async def raises_after(receive: Receive, _send: Send) -> None:
-    await drink(receive)
+    await read_body(receive)
 
 
 async def raises_in_answer(receive: Receive, send: Send) -> None:
-    await drink(receive)
+    await read_body(receive)
     await send({"type": "http.response.start", "status": 200, "headers": []})
 
 
@@ -267,12 +281,12 @@ async def test_an_exception_fails_the_upload_and_stays_itself(
         await lead(receive, send)  # type: ignore[misc]  # every lead is a coroutine function
         raise error
 
-    async with running(tracker, lifespan):
+    async with tracker_lifespan(tracker, lifespan):
         try:
-            await run_through(app, tracker, messages=body(b"abc"))
+            await run_request(app, tracker, messages=body_messages(b"abc"))
         except BaseException as raised:  # noqa: BLE001  # what is raised is what is looked at
             caught.append(raised)
-        progress = await ended(tracker)
+        progress = await wait_for_end(tracker)
 
     assert caught == [error]
     assert error.__context__ is None
@@ -286,11 +300,11 @@ async def test_no_answer_is_an_error_of_the_application() -> None:
     tracker = ProgressTracker()
 
     async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
-        await drink(receive)
+        await read_body(receive)
 
-    await run_through(app, tracker, messages=body(b"abc"))
+    await run_request(app, tracker, messages=body_messages(b"abc"))
 
-    progress = await ended(tracker)
+    progress = await wait_for_end(tracker)
     assert progress.error is not None
     assert progress.error.code is ErrorCode.APP_ERROR
 
@@ -298,19 +312,19 @@ async def test_no_answer_is_an_error_of_the_application() -> None:
 @lifespans
 async def test_a_cancelled_scope_cancels_the_upload(lifespan: bool) -> None:
     """H10: the cancellation passes, and the end is stored all the same."""
-    tracker, server = ProgressTracker(), Server(body(b"abc")[:1])
+    tracker, server = ProgressTracker(), ScriptedServer(body_messages(b"abc")[:1])
     scope = anyio.CancelScope()
 
     async def serve() -> None:
         with scope:
-            await run_through(sink, tracker, server=server)
+            await run_request(sink, tracker, server=server)
 
-    async with running(tracker, lifespan):
+    async with tracker_lifespan(tracker, lifespan):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(serve)
-            await server.is_silent.wait()
+            await server.script_ended.wait()
             scope.cancel()
-        progress = await ended(tracker)
+        progress = await wait_for_end(tracker)
 
     assert scope.cancelled_caught
     assert (progress.state, progress.bytes_transferred) == (UploadState.CANCELLED, 3)
@@ -322,15 +336,15 @@ async def test_a_cancelled_scope_cancels_the_upload(lifespan: bool) -> None:
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_cancelled_task_cancels_the_upload(lifespan: bool) -> None:
     """H10: ``Task.cancel()``, as servers do at their stop, which no scope knows of."""
-    tracker, server = ProgressTracker(), Server(body(b"abc")[:1])
+    tracker, server = ProgressTracker(), ScriptedServer(body_messages(b"abc")[:1])
 
-    async with running(tracker, lifespan):
-        task = asyncio.create_task(run_through(sink, tracker, server=server))
-        await server.is_silent.wait()
+    async with tracker_lifespan(tracker, lifespan):
+        task = asyncio.create_task(run_request(sink, tracker, server=server))
+        await server.script_ended.wait()
         task.cancel("stop")
         with pytest.raises(asyncio.CancelledError):
             await task
-        progress = await ended(tracker)
+        progress = await wait_for_end(tracker)
 
     assert task.cancelled()
     assert progress.state is UploadState.CANCELLED
@@ -340,10 +354,10 @@ async def test_a_cancelled_task_cancels_the_upload(lifespan: bool) -> None:
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_no_cancellation_is_left_behind(lifespan: bool) -> None:
     """H10, I1: a task that served an upload is as uncancelled as it was."""
-    tracker, server = ProgressTracker(), Server(body(b"abc"))
+    tracker, server = ProgressTracker(), ScriptedServer(body_messages(b"abc"))
 
-    async with running(tracker, lifespan):
-        task = asyncio.create_task(run_through(sink, tracker, server=server))
+    async with tracker_lifespan(tracker, lifespan):
+        task = asyncio.create_task(run_request(sink, tracker, server=server))
         await task
 
     assert task.cancelling() == 0
@@ -352,13 +366,13 @@ async def test_no_cancellation_is_left_behind(lifespan: bool) -> None:
 @lifespans
 async def test_a_store_that_hangs_does_not_hold_a_cancelled_task(lifespan: bool) -> None:
     """H10: the terminal write is shielded, for a second at most."""
-    tracker = ProgressTracker(store=FaultyStore(anyio.sleep_forever))
-    server = Server(body(b"abc")[:1])
+    tracker = ProgressTracker(store=FailingStore(anyio.sleep_forever))
+    server = ScriptedServer(body_messages(b"abc")[:1])
 
     with anyio.fail_after(4):
-        async with running(tracker, lifespan), anyio.create_task_group() as tasks:
-            tasks.start_soon(lambda: run_through(sink, tracker, server=server))
-            await server.is_silent.wait()
+        async with tracker_lifespan(tracker, lifespan), anyio.create_task_group() as tasks:
+            tasks.start_soon(lambda: run_request(sink, tracker, server=server))
+            await server.script_ended.wait()
             tasks.cancel_scope.cancel()
 
 
@@ -367,9 +381,11 @@ async def test_a_wrong_length_never_passes_100_percent(size: int, percent: float
     """H19: the length says 10; the bytes are true, and the total is dropped when it is refuted."""
     tracker = ProgressTracker()
 
-    await run_through(sink, tracker, scope=head(length=10), messages=body(bytes(size)))
+    await run_request(
+        sink, tracker, scope=upload_scope(length=10), messages=body_messages(bytes(size))
+    )
 
-    progress = await ended(tracker)
+    progress = await wait_for_end(tracker)
     assert (progress.bytes_transferred, progress.percent) == (size, percent)
     assert progress.total_bytes == (10 if size < 10 else None)
 
@@ -393,10 +409,10 @@ async def test_a_bad_length_is_no_total(value: bytes) -> None:
     """H20: what is no length of digits is ignored, and the upload is received."""
     tracker = ProgressTracker()
 
-    scope = head(headers=[(b"content-length", value)])
-    server = await run_through(sink, tracker, scope=scope, messages=body(b"abc"))
+    scope = upload_scope(headers=[(b"content-length", value)])
+    server = await run_request(sink, tracker, scope=scope, messages=body_messages(b"abc"))
 
-    progress = await ended(tracker)
+    progress = await wait_for_end(tracker)
     assert server.status == 200
     assert progress.bytes_transferred == 3
     assert progress.total_bytes in {None, 10**18 - 1}
@@ -417,9 +433,14 @@ async def test_headers_of_resumable_uploads_move_no_figure(header: tuple[bytes, 
     """H20, H24: a plain upload is what travels in its body."""
     tracker = ProgressTracker()
 
-    await run_through(sink, tracker, scope=head(length=3, headers=[header]), messages=body(b"abc"))
+    await run_request(
+        sink,
+        tracker,
+        scope=upload_scope(length=3, headers=[header]),
+        messages=body_messages(b"abc"),
+    )
 
-    progress = await ended(tracker)
+    progress = await wait_for_end(tracker)
     assert (progress.bytes_transferred, progress.percent) == (3, 100.0)
 
 
@@ -427,25 +448,25 @@ async def test_headers_of_resumable_uploads_move_no_figure(header: tuple[bytes, 
 async def test_two_at_once_with_one_id_are_two_uploads(lifespan: bool) -> None:
     """H21: an id that is being received is not given twice; each has its one end."""
     tracker = ProgressTracker()
-    servers = [Server(body(b"abc")[:1]), Server(body(b"defgh"))]
+    servers = [ScriptedServer(body_messages(b"abc")[:1]), ScriptedServer(body_messages(b"defgh"))]
 
-    async with running(tracker, lifespan):
+    async with tracker_lifespan(tracker, lifespan):
         async with anyio.create_task_group() as tasks:
 
             async def first() -> None:
                 with pytest.raises(ConnectionError):
-                    await run_through(sink, tracker, server=servers[0])
+                    await run_request(sink, tracker, server=servers[0])
 
             tasks.start_soon(first)
-            await servers[0].is_silent.wait()
-            await run_through(sink, tracker, server=servers[1])
+            await servers[0].script_ended.wait()
+            await run_request(sink, tracker, server=servers[1])
             other = servers[1].headers["upload-id"]
-            assert (await ended(tracker, other)).bytes_transferred == 5
-            assert (await tracker.get(ID, owner=ALICE)).bytes_transferred == 3
-            servers[0].leaves.set()
-        first_end = await ended(tracker)
+            assert (await wait_for_end(tracker, other)).bytes_transferred == 5
+            assert (await tracker.get(UPLOAD_ID, owner=ALICE)).bytes_transferred == 3
+            servers[0].client_leaves.set()
+        first_end = await wait_for_end(tracker)
 
-    assert other != ID
+    assert other != UPLOAD_ID
     assert first_end.state is UploadState.FAILED
 
 
@@ -454,13 +475,13 @@ async def test_the_same_id_again_is_the_next_attempt(lifespan: bool) -> None:
     """H21, I6: one end for each attempt, in which the figures begin anew."""
     tracker = ProgressTracker()
 
-    async with running(tracker, lifespan):
+    async with tracker_lifespan(tracker, lifespan):
         with pytest.raises(ConnectionError):
-            await run_through(sink, tracker, messages=[{"type": "http.disconnect"}])
-        await ended(tracker)
-        await run_through(sink, tracker, messages=body(b"abc"))
-        await until(lambda: tracker.statistics().live_uploads == 0)
-        progress = await tracker.get(ID, owner=ALICE)
+            await run_request(sink, tracker, messages=[{"type": "http.disconnect"}])
+        await wait_for_end(tracker)
+        await run_request(sink, tracker, messages=body_messages(b"abc"))
+        await wait_until(lambda: tracker.statistics().live_uploads == 0)
+        progress = await tracker.get(UPLOAD_ID, owner=ALICE)
 
     assert (progress.attempt, progress.state) == (2, UploadState.COMPLETED)
     assert progress.bytes_transferred == 3
@@ -474,35 +495,35 @@ async def test_an_encoded_body_is_counted_as_it_travels() -> None:
 
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:
         seen.append(await receive())
-        await respond(send)
+        await send_response(send)
 
     encoding = (b"content-encoding", b"gzip")
-    scope = head(length=len(packed), headers=[encoding])
-    await run_through(
+    scope = upload_scope(length=len(packed), headers=[encoding])
+    await run_request(
         app, tracker, scope=scope, messages=[{"type": "http.request", "body": packed}]
     )
 
     assert seen[0]["body"] is packed
-    assert (await ended(tracker)).bytes_transferred == len(packed)
+    assert (await wait_for_end(tracker)).bytes_transferred == len(packed)
 
 
 async def test_receive_does_not_wait_for_the_store() -> None:
     """H26: while a call of the store hangs, a disconnect is passed on in the same instant."""
-    store = FaultyStore(anyio.sleep_forever)
+    store = FailingStore(anyio.sleep_forever)
     tracker = ProgressTracker(store=store)
     laps = []
 
     async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
         await receive()
-        await until(lambda: store.asked)
+        await wait_until(lambda: store.asked)
         begun = tracker.statistics().store_failures
         with pytest.raises(ConnectionError):
-            await drink(receive)
+            await read_body(receive)
         laps.append(tracker.statistics().store_failures - begun)
 
-    script = [*body(b"a", b"b")[:2], {"type": "http.disconnect"}]
-    async with running(tracker, lifespan=True):
-        await run_through(app, tracker, messages=script)
+    script = [*body_messages(b"a", b"b")[:2], {"type": "http.disconnect"}]
+    async with tracker_lifespan(tracker, lifespan=True):
+        await run_request(app, tracker, messages=script)
 
     assert laps == [0]
 
@@ -524,14 +545,14 @@ async def test_an_answer_without_bytes_in_python_ends_the_upload(ending: Message
     trailers = {"type": "http.response.trailers", "headers": []}
 
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:
-        await drink(receive)
+        await read_body(receive)
         await send(hint)
         await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": True})
         await send(ending)
-        states.append((await tracker.get(ID, owner=ALICE)).state)
+        states.append((await tracker.get(UPLOAD_ID, owner=ALICE)).state)
         await send(trailers)
 
-    server = await run_through(app, tracker, messages=body(b"abc"))
+    server = await run_request(app, tracker, messages=body_messages(b"abc"))
 
     assert states == [UploadState.COMPLETED]
     assert (server.sent[0], server.sent[2], server.sent[3]) == (hint, ending, trailers)
@@ -546,7 +567,7 @@ async def test_no_chunk_is_kept(lifespan: bool) -> None:
     async def receive() -> Message:
         await checkpoint()
         # Made here, so that no script holds them.
-        return {"type": "http.request", "body": Chunk(BIG), "more_body": len(counts) < 5}
+        return {"type": "http.request", "body": Chunk(LARGE_BYTES), "more_body": len(counts) < 5}
 
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:
         more = True
@@ -556,13 +577,13 @@ async def test_no_chunk_is_kept(lifespan: bool) -> None:
             holders = [thing for thing in gc.get_referrers(chunk) if thing is not message]
             counts.append([type(thing).__name__ for thing in holders])
             del message, chunk, holders
-        await respond(send)
+        await send_response(send)
 
     form = (b"content-type", b"multipart/form-data; boundary=x")
-    async with running(tracker, lifespan):
-        server = Server()
-        middleware = UploadProgressMiddleware(app, tracker=tracker, authenticate=alice)
-        await middleware(head(None, headers=[form]), receive, server.send)
+    async with tracker_lifespan(tracker, lifespan):
+        server = ScriptedServer()
+        middleware = UploadProgressMiddleware(app, tracker=tracker, authenticate=authenticate_alice)
+        await middleware(upload_scope(None, headers=[form]), receive, server.send)
         gc.collect()
 
     assert counts == [[]] * 6
@@ -578,14 +599,14 @@ async def test_a_form_is_counted_with_its_envelope_and_named_by_its_file() -> No
     tracker = ProgressTracker()
     form = (
         b"--x\r\nContent-Disposition: form-data; name=f; filename=cat.png\r\n\r\n"
-        + bytes(BIG)
+        + bytes(LARGE_BYTES)
         + b"\r\n--x--\r\n"
     )
     kind = (b"content-type", b"multipart/form-data; boundary=x")
-    scope = head(length=len(form), headers=[kind], method="POST")
+    scope = upload_scope(length=len(form), headers=[kind], method="POST")
 
-    await run_through(sink, tracker, scope=scope, messages=body(form))
+    await run_request(sink, tracker, scope=scope, messages=body_messages(form))
 
-    progress = await ended(tracker)
+    progress = await wait_for_end(tracker)
     assert (progress.filename, progress.content_type) == ("cat.png", "multipart/form-data")
     assert progress.bytes_transferred == progress.total_bytes == len(form)

@@ -14,24 +14,24 @@ from anyio.lowlevel import checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests._support.asgi_probe import (
+from tests._support.scripted_server import (
     ALICE,
-    BIG,
-    ID,
-    FaultyStore,
+    LARGE_BYTES,
+    UPLOAD_ID,
+    FailingStore,
     Receive,
     Scope,
+    ScriptedServer,
     Send,
-    Server,
-    alice,
-    body,
-    drink,
-    ended,
-    head,
-    respond,
-    run_through,
-    running,
-    until,
+    authenticate_alice,
+    body_messages,
+    read_body,
+    run_request,
+    send_response,
+    tracker_lifespan,
+    upload_scope,
+    wait_for_end,
+    wait_until,
 )
 from upload_progress import (
     Identity,
@@ -60,8 +60,8 @@ lifespans = pytest.mark.parametrize("lifespan", [True, False], ids=["lifespan", 
 
 
 async def sink(_scope: Scope, receive: Receive, send: Send) -> None:
-    await drink(receive)
-    await respond(send)
+    await read_body(receive)
+    await send_response(send)
 
 
 def by_header(connection: Connection) -> Identity | None:
@@ -74,21 +74,21 @@ def anybody(_connection: Connection) -> Identity:
     return CapabilityIdentity()
 
 
-def of_user(name: str, upload_id: str = ID) -> Scope:
-    return head(upload_id, headers=[(b"x-user", name.encode())])
+def of_user(name: str, upload_id: str = UPLOAD_ID) -> Scope:
+    return upload_scope(upload_id, headers=[(b"x-user", name.encode())])
 
 
 @lifespans
 async def test_an_id_belongs_to_its_owner_alone(lifespan: bool) -> None:
     """A07, I5: Bob uploads under the id that Alice is uploading under; neither sees the other."""
     tracker = ProgressTracker()
-    servers = [Server(body(b"abc")[:1]), Server(body(b"of bob"))]
+    servers = [ScriptedServer(body_messages(b"abc")[:1]), ScriptedServer(body_messages(b"of bob"))]
 
-    async with running(tracker, lifespan), anyio.create_task_group() as tasks:
+    async with tracker_lifespan(tracker, lifespan), anyio.create_task_group() as tasks:
 
         async def of_alice() -> None:
             with pytest.raises(ConnectionError):
-                await run_through(
+                await run_request(
                     sink,
                     tracker,
                     scope=of_user("alice"),
@@ -97,16 +97,16 @@ async def test_an_id_belongs_to_its_owner_alone(lifespan: bool) -> None:
                 )
 
         tasks.start_soon(of_alice)
-        await servers[0].is_silent.wait()
-        before = await tracker.get(ID, owner=ALICE)
-        await run_through(
+        await servers[0].script_ended.wait()
+        before = await tracker.get(UPLOAD_ID, owner=ALICE)
+        await run_request(
             sink, tracker, scope=of_user("bob"), server=servers[1], authenticate=by_header
         )
-        mine = await ended(tracker, ID, BOB)
-        after = await tracker.get(ID, owner=ALICE)
-        servers[0].leaves.set()
+        mine = await wait_for_end(tracker, UPLOAD_ID, BOB)
+        after = await tracker.get(UPLOAD_ID, owner=ALICE)
+        servers[0].client_leaves.set()
 
-    assert (servers[1].status, servers[1].headers["upload-id"]) == (200, ID)
+    assert (servers[1].status, servers[1].headers["upload-id"]) == (200, UPLOAD_ID)
     assert (mine.state, mine.bytes_transferred) == (UploadState.COMPLETED, 6)
     assert after.state == before.state == UploadState.RECEIVING
     assert after.bytes_transferred == before.bytes_transferred == 3
@@ -116,23 +116,27 @@ async def test_an_id_belongs_to_its_owner_alone(lifespan: bool) -> None:
 async def test_who_uploads_under_a_capability_in_use_gets_another(lifespan: bool) -> None:
     """A07, I5: where the id is the key, the later upload gets a key of its own."""
     tracker = ProgressTracker()
-    servers = [Server(body(b"abc")[:1]), Server(body(b"later"))]
+    servers = [ScriptedServer(body_messages(b"abc")[:1]), ScriptedServer(body_messages(b"later"))]
 
-    async with running(tracker, lifespan), anyio.create_task_group() as tasks:
+    async with tracker_lifespan(tracker, lifespan), anyio.create_task_group() as tasks:
 
         async def earlier() -> None:
             with pytest.raises(ConnectionError):
-                await run_through(
-                    sink, tracker, scope=head(SECRET_ID), server=servers[0], authenticate=anybody
+                await run_request(
+                    sink,
+                    tracker,
+                    scope=upload_scope(SECRET_ID),
+                    server=servers[0],
+                    authenticate=anybody,
                 )
 
         tasks.start_soon(earlier)
-        await servers[0].is_silent.wait()
-        await run_through(
-            sink, tracker, scope=head(SECRET_ID), server=servers[1], authenticate=anybody
+        await servers[0].script_ended.wait()
+        await run_request(
+            sink, tracker, scope=upload_scope(SECRET_ID), server=servers[1], authenticate=anybody
         )
         first = await tracker.get(SECRET_ID, owner=CapabilityIdentity())
-        servers[0].leaves.set()
+        servers[0].client_leaves.set()
 
     assert servers[1].status == 200
     assert servers[1].headers["upload-id"] != SECRET_ID
@@ -144,13 +148,17 @@ async def test_a_guessable_id_is_no_capability(upload_id: str) -> None:
     """The contract's section 5: only what can hold 120 random bits; else a fresh id."""
     tracker = ProgressTracker()
 
-    server = await run_through(
-        sink, tracker, scope=head(upload_id), messages=body(b"x"), authenticate=anybody
+    server = await run_request(
+        sink,
+        tracker,
+        scope=upload_scope(upload_id),
+        messages=body_messages(b"x"),
+        authenticate=anybody,
     )
 
     given_id = server.headers["upload-id"]
     assert given_id != upload_id
-    assert (await ended(tracker, given_id, CapabilityIdentity())).bytes_transferred == 1
+    assert (await wait_for_end(tracker, given_id, CapabilityIdentity())).bytes_transferred == 1
     with pytest.raises(UploadNotFound):
         await tracker.get(upload_id, owner=CapabilityIdentity())
 
@@ -160,16 +168,19 @@ async def test_an_ended_id_shows_nobody_else_its_past(lifespan: bool) -> None:
     """A08: Bob takes the id of an upload of Alice that has ended; he sees his own, she hers."""
     tracker = ProgressTracker()
 
-    async with running(tracker, lifespan):
+    async with tracker_lifespan(tracker, lifespan):
         for name, content in (("alice", b"of alice"), ("bob", b"bob")):
-            await run_through(
+            await run_request(
                 sink,
                 tracker,
                 scope=of_user(name),
-                messages=body(content),
+                messages=body_messages(content),
                 authenticate=by_header,
             )
-        hers, his = await ended(tracker, ID, ALICE), await ended(tracker, ID, BOB)
+        hers, his = (
+            await wait_for_end(tracker, UPLOAD_ID, ALICE),
+            await wait_for_end(tracker, UPLOAD_ID, BOB),
+        )
 
     assert (hers.attempt, hers.bytes_transferred) == (1, 8)
     assert (his.attempt, his.bytes_transferred) == (1, 3)
@@ -191,25 +202,25 @@ async def test_of_100_claims_at_once_one_holds(lifespan: bool) -> None:
         async with anyio.create_task_group() as tasks:
             for number in range(100):
                 tasks.start_soon(claim, f"user-{number}")
-        await drink(receive)
-        await respond(send)
+        await read_body(receive)
+        await send_response(send)
 
-    async with running(tracker, lifespan):
-        server = await run_through(
-            app, tracker, messages=body(b"a", b"b"), authenticate=lambda _: None
+    async with tracker_lifespan(tracker, lifespan):
+        server = await run_request(
+            app, tracker, messages=body_messages(b"a", b"b"), authenticate=lambda _: None
         )
-        progress = await ended(tracker, ID, won[0])
+        progress = await wait_for_end(tracker, UPLOAD_ID, won[0])
         for number in range(100):
             if f"user-{number}" not in won:
                 with pytest.raises(UploadNotFound):
-                    await tracker.get(ID, owner=f"user-{number}")
+                    await tracker.get(UPLOAD_ID, owner=f"user-{number}")
 
-    assert (len(won), server.headers["upload-id"]) == (1, ID)
+    assert (len(won), server.headers["upload-id"]) == (1, UPLOAD_ID)
     assert progress.bytes_transferred == 2
 
 
 @lifespans
-@pytest.mark.parametrize("size", [1, BIG])
+@pytest.mark.parametrize("size", [1, LARGE_BYTES])
 async def test_a_claim_of_a_small_upload_leaves_nothing_behind(lifespan: bool, size: int) -> None:
     """R02: an endpoint that claims whatever comes does not fill the registry."""
     tracker = ProgressTracker()
@@ -217,22 +228,22 @@ async def test_a_claim_of_a_small_upload_leaves_nothing_behind(lifespan: bool, s
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert current_upload(scope).claim("alice")
         current_upload(scope).set(metadata={"a": 1})
-        await drink(receive)
-        await respond(send)
+        await read_body(receive)
+        await send_response(send)
 
-    async with running(tracker, lifespan):
+    async with tracker_lifespan(tracker, lifespan):
         for length in (None, size):
-            await run_through(
+            await run_request(
                 app,
                 tracker,
-                scope=head(None, length=length),
-                messages=body(bytes(size)),
+                scope=upload_scope(None, length=length),
+                messages=body_messages(bytes(size)),
                 authenticate=lambda _: None,
             )
-        await until(lambda: tracker.statistics().live_uploads == 0)
+        await wait_until(lambda: tracker.statistics().live_uploads == 0)
         page = await tracker.list(owner="alice")
 
-    assert len(page.uploads) == (2 if size == BIG else 0)
+    assert len(page.uploads) == (2 if size == LARGE_BYTES else 0)
     assert all(upload.metadata == {"a": 1} for upload in page.uploads)
 
 
@@ -264,18 +275,20 @@ async def test_no_id_stops_an_upload(
     tracker = ProgressTracker()
     raw = bad.encode("utf-8", "surrogatepass")
     if place.islower() and "-" in place:
-        scope = head(None, headers=[(place.encode(), raw)])
+        scope = upload_scope(None, headers=[(place.encode(), raw)])
     else:
-        scope = head(None, query_string=f"{place}={quote(raw)}".encode())
+        scope = upload_scope(None, query_string=f"{place}={quote(raw)}".encode())
 
     with caplog.at_level(logging.DEBUG):
-        server = await run_through(sink, tracker, scope=scope, messages=body(bytes(BIG)))
+        server = await run_request(
+            sink, tracker, scope=scope, messages=body_messages(bytes(LARGE_BYTES))
+        )
 
     given_id = server.headers["upload-id"]
     assert server.status == 200
     assert is_upload_id(given_id)
     assert given_id != bad
-    assert (await ended(tracker, given_id)).bytes_transferred == BIG
+    assert (await wait_for_end(tracker, given_id)).bytes_transferred == LARGE_BYTES
     assert all("\n" not in message and "\r" not in message for message in caplog.messages)
 
 
@@ -293,9 +306,11 @@ async def test_any_bytes_in_a_head_are_received(raw: bytes, query: bytes) -> Non
         b"content-length",
         b"cookie",
     )
-    scope = head(None, headers=[(name, raw) for name in names], query_string=query)
+    scope = upload_scope(None, headers=[(name, raw) for name in names], query_string=query)
 
-    server = await run_through(sink, tracker, scope=scope, messages=body(bytes(BIG)))
+    server = await run_request(
+        sink, tracker, scope=scope, messages=body_messages(bytes(LARGE_BYTES))
+    )
 
     assert (server.status, server.content) == (200, b"done")
     assert is_upload_id(server.headers["upload-id"])
@@ -317,8 +332,8 @@ async def test_the_first_id_speaks_and_nobody_after_it(
     """A12: twice, and differing: one wins by a rule, never two; a bad one is not replaced."""
     tracker = ProgressTracker()
 
-    scope = head(None, headers=headers, query_string=query)
-    server = await run_through(sink, tracker, scope=scope, messages=body(b"x"))
+    scope = upload_scope(None, headers=headers, query_string=query)
+    server = await run_request(sink, tracker, scope=scope, messages=body_messages(b"x"))
     page = await tracker.list(owner=ALICE)
 
     found = server.headers["upload-id"]
@@ -331,8 +346,11 @@ async def test_ids_made_here_are_random() -> None:
     tracker = ProgressTracker()
     numbers = []
     for _ in range(64):
-        server = await run_through(
-            sink, tracker, scope=head(None, length=BIG), messages=body(bytes(BIG))
+        server = await run_request(
+            sink,
+            tracker,
+            scope=upload_scope(None, length=LARGE_BYTES),
+            messages=body_messages(bytes(LARGE_BYTES)),
         )
         text = server.headers["upload-id"]
         text = text[1:] + text[0]
@@ -417,13 +435,13 @@ async def test_a_hook_that_fails_fails_no_upload(
     tracker = ProgressTracker()
 
     with anyio.fail_after(2):
-        async with running(tracker, lifespan):
-            scope = head(None, length=None if chunked else 2 * BIG)
-            server = await run_through(
+        async with tracker_lifespan(tracker, lifespan):
+            scope = upload_scope(None, length=None if chunked else 2 * LARGE_BYTES)
+            server = await run_request(
                 sink,
                 tracker,
                 scope=scope,
-                messages=body(bytes(BIG), bytes(BIG)),
+                messages=body_messages(bytes(LARGE_BYTES), bytes(LARGE_BYTES)),
                 authenticate=authenticate,
             )
 
@@ -444,8 +462,8 @@ async def test_a_hook_that_hangs_is_not_asked_twice_at_a_time(lifespan: bool) ->
         await hangs(connection)
 
     with anyio.fail_after(2):
-        async with running(tracker, lifespan):
-            await run_through(sink, tracker, messages=body(b"a", b"b"), authenticate=hook)
+        async with tracker_lifespan(tracker, lifespan):
+            await run_request(sink, tracker, messages=body_messages(b"a", b"b"), authenticate=hook)
 
     assert len(asked) == 1
 
@@ -454,7 +472,7 @@ async def slow(connection: Connection) -> Identity:
     """Take a few turns of the loop, as a look into a cache does."""
     for _ in range(3):
         await checkpoint()
-    return alice(connection)
+    return authenticate_alice(connection)
 
 
 @lifespans
@@ -471,17 +489,17 @@ async def test_a_hook_that_takes_its_time_is_waited_for_beside(
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:
         if read:
             await receive()
-            await until(lambda: tracker.statistics().live_uploads)
-            seen.append((await tracker.get(ID, owner=ALICE)).bytes_transferred)
-        await respond(send)
+            await wait_until(lambda: tracker.statistics().live_uploads)
+            seen.append((await tracker.get(UPLOAD_ID, owner=ALICE)).bytes_transferred)
+        await send_response(send)
 
-    async with running(tracker, lifespan):
-        server = await run_through(app, tracker, messages=body(b"abc"), authenticate=slow)
-        await ended(tracker)
+    async with tracker_lifespan(tracker, lifespan):
+        server = await run_request(app, tracker, messages=body_messages(b"abc"), authenticate=slow)
+        await wait_for_end(tracker)
 
     assert seen == [3] * read
-    assert server.headers["upload-id"] == ID
-    assert server.headers["link"] == f'</uploads/{ID}/progress>; rel="status"'
+    assert server.headers["upload-id"] == UPLOAD_ID
+    assert server.headers["link"] == f'</uploads/{UPLOAD_ID}/progress>; rel="status"'
 
 
 @lifespans
@@ -504,11 +522,11 @@ async def test_a_claim_goes_before_an_identity_that_comes_later(lifespan: bool) 
         assert not current_upload(scope).claim(BOB)
         await sink(scope, receive, send)
 
-    async with running(tracker, lifespan):
-        await run_through(app, tracker, messages=body(b"abc"), authenticate=hook)
-        progress = await ended(tracker)
+    async with tracker_lifespan(tracker, lifespan):
+        await run_request(app, tracker, messages=body_messages(b"abc"), authenticate=hook)
+        progress = await wait_for_end(tracker)
         with pytest.raises(UploadNotFound):
-            await tracker.get(ID, owner=BOB)
+            await tracker.get(UPLOAD_ID, owner=BOB)
 
     assert progress.bytes_transferred == 3
 
@@ -520,12 +538,12 @@ async def test_an_identity_that_comes_late_still_owns_the_end() -> None:
 
     async def hook(connection: Connection) -> Identity:
         await go.wait()
-        return alice(connection)
+        return authenticate_alice(connection)
 
-    async with running(tracker, lifespan=True):
-        server = await run_through(sink, tracker, messages=body(b"abc"), authenticate=hook)
+    async with tracker_lifespan(tracker, lifespan=True):
+        server = await run_request(sink, tracker, messages=body_messages(b"abc"), authenticate=hook)
         go.set()
-        progress = await ended(tracker)
+        progress = await wait_for_end(tracker)
 
     assert "upload-id" not in server.headers
     assert (progress.state, progress.bytes_transferred) == (UploadState.COMPLETED, 3)
@@ -535,8 +553,8 @@ async def test_beyond_the_limit_an_upload_is_received_untracked() -> None:
     """R01: a quota refuses no upload, and counts it once, however often it is asked for."""
     tracker = ProgressTracker(limits=Limits(tracked_per_owner=1))
 
-    async with running(tracker, lifespan=True), tracker.track(owner=ALICE):
-        server = await run_through(sink, tracker, messages=body(b"abc"))
+    async with tracker_lifespan(tracker, lifespan=True), tracker.track(owner=ALICE):
+        server = await run_request(sink, tracker, messages=body_messages(b"abc"))
 
     assert server.status == 200
     assert "upload-id" not in server.headers
@@ -555,10 +573,10 @@ async def test_a_hook_that_waited_for_a_cancelled_task_ends_alone(
         task.cancel()
         await task
 
-    async with running(tracker, lifespan=True):
-        server = await run_through(sink, tracker, messages=body(b"abc"), authenticate=hook)
-        await run_through(sink, tracker, messages=body(b"next"))
-        progress = await ended(tracker)
+    async with tracker_lifespan(tracker, lifespan=True):
+        server = await run_request(sink, tracker, messages=body_messages(b"abc"), authenticate=hook)
+        await run_request(sink, tracker, messages=body_messages(b"next"))
+        progress = await wait_for_end(tracker)
 
     assert server.status == 200
     assert progress.bytes_transferred == 4
@@ -578,10 +596,10 @@ async def test_whoever_is_known_further_in_is_asked_for_again() -> None:
     def hook(connection: Connection) -> Identity:
         return Identity(connection.scope["user"])
 
-    server = await run_through(app, tracker, messages=body(b"abc"), authenticate=hook)
+    server = await run_request(app, tracker, messages=body_messages(b"abc"), authenticate=hook)
 
-    assert server.headers["upload-id"] == ID
-    assert (await ended(tracker)).bytes_transferred == 3
+    assert server.headers["upload-id"] == UPLOAD_ID
+    assert (await wait_for_end(tracker)).bytes_transferred == 3
 
 
 async def test_whoever_is_known_at_the_answer_is_asked_for_then() -> None:
@@ -590,16 +608,16 @@ async def test_whoever_is_known_at_the_answer_is_asked_for_then() -> None:
 
     async def app(scope: Scope, _receive: Receive, send: Send) -> None:
         scope["user"] = "alice"
-        await respond(send)
+        await send_response(send)
 
     def hook(connection: Connection) -> Identity | None:
         name = connection.scope.get("user")
         return None if name is None else Identity(name)
 
-    server = await run_through(app, tracker, messages=body(b"abc"), authenticate=hook)
+    server = await run_request(app, tracker, messages=body_messages(b"abc"), authenticate=hook)
 
-    assert server.headers["upload-id"] == ID
-    assert (await ended(tracker)).bytes_transferred == 0
+    assert server.headers["upload-id"] == UPLOAD_ID
+    assert (await wait_for_end(tracker)).bytes_transferred == 0
 
 
 CANARY = "canary-7f3a"
@@ -615,7 +633,7 @@ async def test_no_secret_is_said(
     lifespan: bool, outcome: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A18, I14: tokens in query, cookie, header and errors are in no log line or repr of ours."""
-    store = FaultyStore(broken) if outcome == "store" else MemoryStore()
+    store = FailingStore(broken) if outcome == "store" else MemoryStore()
     tracker = ProgressTracker(store=store)
     said: list[str] = []
 
@@ -631,12 +649,12 @@ async def test_no_secret_is_said(
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         upload = current_upload(scope)
         said.extend([repr(scope["upload_progress"]), repr(upload), repr(tracker)])
-        await drink(receive)
+        await read_body(receive)
         if outcome == "raises":
             raise RuntimeError(CANARY)
-        await respond(send)
+        await send_response(send)
 
-    scope = head(
+    scope = upload_scope(
         headers=[
             (b"authorization", f"Bearer {CANARY}".encode()),
             (b"cookie", f"session={CANARY}".encode()),
@@ -644,10 +662,10 @@ async def test_no_secret_is_said(
         query_string=f"access_token={CANARY}".encode(),
     )
     with caplog.at_level(logging.DEBUG):
-        async with running(tracker, lifespan):
+        async with tracker_lifespan(tracker, lifespan):
             try:
-                await run_through(
-                    app, tracker, scope=scope, messages=body(b"abc"), authenticate=hook
+                await run_request(
+                    app, tracker, scope=scope, messages=body_messages(b"abc"), authenticate=hook
                 )
             except RuntimeError:
                 assert outcome == "raises"
@@ -673,7 +691,7 @@ async def test_authenticate_is_required() -> None:
 
 async def test_without_the_middleware_current_upload_says_what_to_add() -> None:
     with pytest.raises(MiddlewareMissing, match="UploadProgressMiddleware"):
-        current_upload(head())
+        current_upload(upload_scope())
 
 
 class Request:
@@ -689,14 +707,14 @@ async def test_the_endpoint_finds_its_upload(wrap: Callable[[Scope], Request]) -
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         upload = current_upload(wrap(scope))
-        await drink(receive)
-        assert (upload.upload_id, upload.received_bytes, upload.is_tracked) == (ID, 3, True)
+        await read_body(receive)
+        assert (upload.upload_id, upload.received_bytes, upload.is_tracked) == (UPLOAD_ID, 3, True)
         upload.fail("a virus")
-        await respond(send)
+        await send_response(send)
 
-    await run_through(app, tracker, messages=body(b"abc"))
+    await run_request(app, tracker, messages=body_messages(b"abc"))
 
-    progress = await ended(tracker)
+    progress = await wait_for_end(tracker)
     assert progress.error is not None
     assert (progress.error.message, progress.error.http_status) == ("a virus", 200)
 
@@ -711,8 +729,8 @@ async def test_an_unreadable_head_leaves_the_endpoint_its_upload(
         assert not current_upload(scope).is_tracked
         await sink(scope, receive, send)
 
-    scope = head(headers=[(7, b"no header")])  # type: ignore[list-item]  # that is what is tried
-    server = await run_through(app, tracker, scope=scope, messages=body(b"abc"))
+    scope = upload_scope(headers=[(7, b"no header")])  # type: ignore[list-item]  # that is what is tried
+    server = await run_request(app, tracker, scope=scope, messages=body_messages(b"abc"))
 
     assert server.headers == {"content-type": "text/plain"}
     assert caplog.messages == [

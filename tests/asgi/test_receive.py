@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests._support.asgi_probe import Message, Server, body
+from tests._support.scripted_server import Message, ScriptedServer, body_messages
 from upload_progress import EveryBytes
 from upload_progress.asgi.receive import counting
 from upload_progress.throttling import NEVER, Meter
@@ -43,7 +43,7 @@ class Notices:
 
 async def received(messages: list[Message], meter: Meter, notices: Notices) -> list[Message]:
     receive = counting(
-        Server(messages).receive,
+        ScriptedServer(messages).receive,
         meter,
         first=notices.first,
         gate=notices.gate,
@@ -55,7 +55,7 @@ async def received(messages: list[Message], meter: Meter, notices: Notices) -> l
 
 async def test_only_the_first_the_gate_and_the_last_are_noticed() -> None:
     meter, notices = Meter(EveryBytes(1), gate_bytes=5), Notices()
-    messages = body(b"ab", b"cd", b"e")
+    messages = body_messages(b"ab", b"cd", b"e")
 
     got = await received(messages, meter, notices)
 
@@ -68,7 +68,9 @@ async def test_only_the_first_the_gate_and_the_last_are_noticed() -> None:
 async def test_the_first_messages_are_shown_while_they_are_wanted() -> None:
     notices = Notices(wanted=2)
 
-    await received(body(b"ab", b"cd", b"e"), Meter(EveryBytes(1), gate_bytes=NEVER), notices)
+    await received(
+        body_messages(b"ab", b"cd", b"e"), Meter(EveryBytes(1), gate_bytes=NEVER), notices
+    )
 
     assert notices.called[:2] == [("first", b"ab"), ("first", b"cd")]
     assert [name for name, _ in notices.called[2:]] == ["last"]
@@ -77,7 +79,7 @@ async def test_the_first_messages_are_shown_while_they_are_wanted() -> None:
 async def test_what_fails_in_here_stays_in_here() -> None:
     """I2: the message goes on to the application, and is counted."""
     meter, notices = Meter(EveryBytes(1), gate_bytes=0), Notices(fails=True)
-    messages = body(b"ab", b"cd")
+    messages = body_messages(b"ab", b"cd")
 
     got = await received(messages, meter, notices)
 

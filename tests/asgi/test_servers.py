@@ -22,8 +22,8 @@ import anyio
 import pytest
 from attrs import define, frozen
 
-from tests._support.asgi_probe import ALICE
 from tests._support.asgi_servers import run_app, run_granian, run_server
+from tests._support.scripted_server import ALICE
 from tests.conftest import RequireProgram
 from tests.servers.upload_app import Served
 from upload_progress import UploadState

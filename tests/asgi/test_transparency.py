@@ -13,21 +13,21 @@ from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests._support.asgi_probe import (
+from tests._support.scripted_server import (
     ALICE,
-    BIG,
-    ID,
+    LARGE_BYTES,
+    UPLOAD_ID,
     App,
     Message,
     Receive,
     Scope,
+    ScriptedServer,
     Send,
-    Server,
-    alice,
-    body,
-    head,
-    run_through,
-    running,
+    authenticate_alice,
+    body_messages,
+    run_request,
+    tracker_lifespan,
+    upload_scope,
 )
 from upload_progress import Identity, ProgressTracker
 from upload_progress.asgi import UploadProgressMiddleware
@@ -50,7 +50,7 @@ class Stop(BaseException):
 RECEIVED = st.one_of(
     st.builds(
         lambda size, more: {"type": "http.request", "body": bytes(size), "more_body": more},
-        st.sampled_from([0, 1, 1000, BIG]),
+        st.sampled_from([0, 1, 1000, LARGE_BYTES]),
         st.booleans(),
     ),
     st.sampled_from(
@@ -142,7 +142,7 @@ class Scripted:
             await send(step)
 
 
-async def witness(app: App, scope: Scope, server: Server) -> tuple[object, str]:
+async def witness(app: App, scope: Scope, server: ScriptedServer) -> tuple[object, str]:
     """Return what came out of *app*, and the context variable that it has set."""
     inside.set("not set")
     outside.set("set by the server")
@@ -162,8 +162,8 @@ async def witness(app: App, scope: Scope, server: Server) -> tuple[object, str]:
         inside.set("not set")
 
 
-async def stop_when_silent(server: Server, scope_of_run: anyio.CancelScope) -> None:
-    await server.is_silent.wait()
+async def stop_when_silent(server: ScriptedServer, scope_of_run: anyio.CancelScope) -> None:
+    await server.script_ended.wait()
     scope_of_run.cancel()
 
 
@@ -196,33 +196,35 @@ def broken(_connection: Connection) -> Identity:
 @given(
     script=st.lists(RECEIVED, max_size=8),
     plan=STEPS,
-    refuse_at=st.sampled_from([None, None, 0, 1, 2]),
-    named=st.sampled_from([(ID, None), (None, None), (None, 10 * BIG), (ID, 0)]),
-    authenticate=st.sampled_from([alice, at_once, broken]),
+    send_fails_at=st.sampled_from([None, None, 0, 1, 2]),
+    named=st.sampled_from(
+        [(UPLOAD_ID, None), (None, None), (None, 10 * LARGE_BYTES), (UPLOAD_ID, 0)]
+    ),
+    authenticate=st.sampled_from([authenticate_alice, at_once, broken]),
 )
 async def test_nothing_but_two_headers_is_changed(
     *,
     lifespan: bool,
     script: list[Message | BaseException],
     plan: list[Step],
-    refuse_at: int | None,
+    send_fails_at: int | None,
     named: tuple[str | None, int | None],
     authenticate: Authenticate,
 ) -> None:
     """I1, H06, H27: the same objects, in the same order, from both sides, whatever happens."""
     bare, tracked = Scripted(plan), Scripted(plan)
-    bare_server, server = (Server(script, refuse_at=refuse_at) for _ in range(2))
-    server.refusal = bare_server.refusal
+    bare_server, server = (ScriptedServer(script, send_fails_at=send_fails_at) for _ in range(2))
+    server.send_error = bare_server.send_error
     tracker = ProgressTracker()
     middleware = UploadProgressMiddleware(tracked, tracker=tracker, authenticate=authenticate)
 
-    expected = await witness(bare, head(named[0], length=named[1]), bare_server)
-    async with running(tracker, lifespan):
-        found = await witness(middleware, head(named[0], length=named[1]), server)
+    expected = await witness(bare, upload_scope(named[0], length=named[1]), bare_server)
+    async with tracker_lifespan(tracker, lifespan):
+        found = await witness(middleware, upload_scope(named[0], length=named[1]), server)
 
     assert (id(found[0]), found[1]) == (id(expected[0]), expected[1])
     assert ids(tracked.seen) == ids(bare.seen)
-    assert server.pulled == bare_server.pulled
+    assert server.receive_calls == bare_server.receive_calls
     told = [without_ours(message) for message in server.sent]
     assert told == [without_ours(message) for message in bare_server.sent]
     same = [
@@ -237,7 +239,7 @@ async def test_nothing_but_two_headers_is_changed(
 async def test_the_server_is_asked_only_while_the_application_asks(lifespan: bool) -> None:
     """I1: reading ahead would send ``100 Continue`` for the application."""
     app = Scripted(["pause", "receive", "pause", "receive"])
-    server = Server(body(b"a", b"b"))
+    server = ScriptedServer(body_messages(b"a", b"b"))
     asked = []
 
     async def receive() -> Message:
@@ -246,9 +248,9 @@ async def test_the_server_is_asked_only_while_the_application_asks(lifespan: boo
 
     tracker = ProgressTracker()
     outside.set("")
-    middleware = UploadProgressMiddleware(app, tracker=tracker, authenticate=alice)
-    async with running(tracker, lifespan):
-        await middleware(head(), receive, server.send)
+    middleware = UploadProgressMiddleware(app, tracker=tracker, authenticate=authenticate_alice)
+    async with tracker_lifespan(tracker, lifespan):
+        await middleware(upload_scope(), receive, server.send)
 
     assert asked == [True, True]
 
@@ -257,12 +259,14 @@ NOT_OURS: list[Scope] = [
     {"type": "websocket", "path": "/files", "headers": [(b"upload-id", b"x")]},
     {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}},
     {"type": "stranger"},
-    head(length=10 * BIG, method="GET"),
-    head(length=10 * BIG, method="HEAD"),
-    head(length=10 * BIG, method="OPTIONS", headers=[(b"origin", b"https://example.org")]),
-    head(length=10 * BIG, method="DELETE"),
-    head(length=10 * BIG, path="/uploads"),
-    head(length=10 * BIG, path="/uploads/tickets", method="POST"),
+    upload_scope(length=10 * LARGE_BYTES, method="GET"),
+    upload_scope(length=10 * LARGE_BYTES, method="HEAD"),
+    upload_scope(
+        length=10 * LARGE_BYTES, method="OPTIONS", headers=[(b"origin", b"https://example.org")]
+    ),
+    upload_scope(length=10 * LARGE_BYTES, method="DELETE"),
+    upload_scope(length=10 * LARGE_BYTES, path="/uploads"),
+    upload_scope(length=10 * LARGE_BYTES, path="/uploads/tickets", method="POST"),
 ]
 
 
@@ -270,7 +274,7 @@ NOT_OURS: list[Scope] = [
 async def test_what_is_not_ours_is_not_touched(scope: Scope) -> None:
     """H16, I1: other scopes, methods and the progress API get the very objects of the server."""
     tracker = ProgressTracker()
-    before, server = copy.deepcopy(scope), Server()
+    before, server = copy.deepcopy(scope), ScriptedServer()
     calls: list[tuple[object, ...]] = []
 
     async def app(*arguments: object) -> None:
@@ -291,7 +295,7 @@ async def test_only_the_api_itself_gets_its_slash(has_routes: bool) -> None:
     """H16: a Mount would redirect ``POST /uploads``; without routes of ours it is somebody's."""
     tracker = ProgressTracker()
     tracker.has_routes = has_routes
-    scope, server = head(path="/uploads", method="POST"), Server()
+    scope, server = upload_scope(path="/uploads", method="POST"), ScriptedServer()
     seen: list[object] = []
 
     async def app(scope: Scope, _receive: Receive, _send: Send) -> None:
@@ -307,7 +311,7 @@ async def test_only_the_api_itself_gets_its_slash(has_routes: bool) -> None:
 async def test_a_small_request_is_passed_on_as_it_is() -> None:
     """H16: what is announced to be small, and names no id, costs nothing."""
     tracker = ProgressTracker()
-    scope, server = head(None, length=BIG - 1), Server()
+    scope, server = upload_scope(None, length=LARGE_BYTES - 1), ScriptedServer()
     before = dict(scope)
     calls: list[tuple[object, ...]] = []
 
@@ -325,7 +329,7 @@ async def test_a_small_request_is_passed_on_as_it_is() -> None:
 
 async def test_the_scope_keeps_its_identity_and_its_values() -> None:
     """I1: what outer middleware put there is there, and what the application puts stays."""
-    scope = head(state={"pool": object()})
+    scope = upload_scope(state={"pool": object()})
     before = dict(scope)
     seen: list[Scope] = []
 
@@ -333,7 +337,7 @@ async def test_the_scope_keeps_its_identity_and_its_values() -> None:
         seen.append(scope)
         scope["endpoint"] = app
 
-    await run_through(app, ProgressTracker(), scope=scope)
+    await run_request(app, ProgressTracker(), scope=scope)
 
     assert seen[0] is scope
     assert {**scope, **before} == scope
@@ -346,6 +350,8 @@ async def test_every_waiting_hook_is_harmless_at_the_end() -> None:
     async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
         await receive()
 
-    server = await run_through(app, ProgressTracker(), messages=body(b"x"), authenticate=asleep)
+    server = await run_request(
+        app, ProgressTracker(), messages=body_messages(b"x"), authenticate=asleep
+    )
 
-    assert server.pulled == 1
+    assert server.receive_calls == 1

@@ -20,7 +20,7 @@ from tests._support.connection_faults import (
     until,
 )
 from tests._support.rabbitmq_alarms import clear_memory_alarm, control, set_memory_alarm
-from tests._support.server_processes import Daemon
+from tests._support.server_processes import ServerProcess
 from tests._support.services import ProxyTo
 from upload_progress._model.cloudevents import CloudEvent, attributes_of, encode_data
 from upload_progress.backends.rabbitmq import ATTRIBUTE_PREFIX, RabbitPublisher
@@ -62,7 +62,7 @@ async def tell(
 
 class TestRabbitFaults(LineFaults):
     @pytest.fixture
-    def server(self, rabbitmq_server: Daemon) -> Daemon:
+    def server(self, rabbitmq_server: ServerProcess) -> ServerProcess:
         return rabbitmq_server
 
     def open(self, url: str, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> RabbitPublisher:
@@ -83,7 +83,9 @@ class TestRabbitFaults(LineFaults):
         headers = {f"{ATTRIBUTE_PREFIX}{name}": value for name, value in attributes.items()}
         await tell(url, owner, [encode_data(forged)], headers)
 
-    async def test_a_memory_alarm_loses_events_and_nothing_else(self, server: Daemon) -> None:
+    async def test_a_memory_alarm_loses_events_and_nothing_else(
+        self, server: ServerProcess
+    ) -> None:
         async with self.open(server.url) as publisher, publisher.listen("ann") as hers:
             await publisher.publish([event(1)])
             assert await heard(hers, 1) == [1]
@@ -97,7 +99,7 @@ class TestRabbitFaults(LineFaults):
                 assert (await heard(hers, 5))[-1] == 5
                 assert (await heard(his, 5))[-1] == 5
 
-    async def test_a_queue_that_somebody_deletes_is_made_again(self, server: Daemon) -> None:
+    async def test_a_queue_that_somebody_deletes_is_made_again(self, server: ServerProcess) -> None:
         async with self.open(server.url) as publisher, publisher.listen("ann") as hers:
             delete = "rabbit_amqqueue:delete(Queue, false, false, <<>>)"
             for_each = f"[{delete} || Queue <- rabbit_amqqueue:list()]."
@@ -121,7 +123,7 @@ async def test_a_connection_that_is_given_stays_open(amqp_url: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_durable_exchange_outlives_the_broker(rabbitmq_server: Daemon) -> None:
+async def test_a_durable_exchange_outlives_the_broker(rabbitmq_server: ServerProcess) -> None:
     publisher = RabbitPublisher.open(rabbitmq_server.url, exchange="lasting", durable=True)
     async with publisher:
         await publisher.publish([event(1)])
@@ -135,7 +137,7 @@ async def test_a_durable_exchange_outlives_the_broker(rabbitmq_server: Daemon) -
 
 
 @pytest.mark.anyio
-async def test_a_process_that_is_gone_leaves_no_queue(rabbitmq_server: Daemon) -> None:
+async def test_a_process_that_is_gone_leaves_no_queue(rabbitmq_server: ServerProcess) -> None:
     async with RabbitPublisher.open(rabbitmq_server.url) as publisher:
         await until(lambda: publisher.statistics().is_connected)
     await to_thread.run_sync(control, rabbitmq_server, "[] = rabbit_amqqueue:list().")
@@ -164,7 +166,7 @@ async def test_a_connection_that_is_given_closed_is_no_line(amqp_url: str) -> No
 
 @pytest.mark.anyio
 async def test_a_robust_connection_heals_by_itself_and_says_so(
-    rabbitmq_server: Daemon, proxy_to: ProxyTo
+    rabbitmq_server: ServerProcess, proxy_to: ProxyTo
 ) -> None:
     proxy = proxy_to(rabbitmq_server.port)
     url = rabbitmq_server.url.replace(f":{rabbitmq_server.port}", f":{proxy.port}")
@@ -175,7 +177,7 @@ async def test_a_robust_connection_heals_by_itself_and_says_so(
     ):
         await publisher.publish([event(1)])
         assert await heard(hers, 1) == [1]
-        proxy.reset()
+        proxy.reset_connections()
         await missed(hers)
         await told_at_last(publisher, event(2))
 

@@ -15,7 +15,7 @@ from attrs import define
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
 from tests._support import npm_packages as npm
-from tests._support.child_process import running
+from tests._support.child_process import run_python_server
 from tests._support.demo_process import DemoProcess, running_demo
 from tests._support.paths import ROOT
 from tests.conftest import RequireProgram
@@ -94,7 +94,7 @@ def modules(require_program: RequireProgram) -> Path:
 @pytest.fixture(scope="session")
 def site() -> Iterator[str]:
     """Run the server of ``site.py``; return its address."""
-    with running(*SERVER, "0", cwd=ROOT) as url:
+    with run_python_server(*SERVER, "0", cwd=ROOT) as url:
         yield url
 
 

@@ -18,7 +18,7 @@ from tests._support.browser_pages import (
     row,
     send,
 )
-from tests._support.child_process import running
+from tests._support.child_process import run_python_server
 from tests._support.paths import ROOT
 from tests.browser.conftest import SERVER, People
 
@@ -237,7 +237,7 @@ def test_who_reloads_the_sending_page_is_told_what_came_of_it(people: People, us
 
 
 def test_a_server_that_comes_back_is_found_again(people: People, user: str) -> None:
-    with running(*SERVER, "0", cwd=ROOT) as url:
+    with run_python_server(*SERVER, "0", cwd=ROOT) as url:
         context = people.context()
         context.add_cookies([{"name": "user", "value": user, "url": url}])
         page = people.open(ALL, url=url, storage_state=context.storage_state())
@@ -246,7 +246,7 @@ def test_a_server_that_comes_back_is_found_again(people: People, user: str) -> N
 
     is_connected(page, by="lost")
     expect(page.locator("upload-progress")).to_contain_text("The server does not answer")
-    with running(*SERVER, str(urlsplit(url).port), cwd=ROOT):
+    with run_python_server(*SERVER, str(urlsplit(url).port), cwd=ROOT):
         is_connected(page, by="websocket")
         expect(in_state(page, "a.bin", "failed")).to_contain_text("does not know this upload")
         row(page, "a.bin").get_by_role("button", name="Retry a.bin").click()

@@ -12,9 +12,9 @@ import pytest
 import trustme
 from attrs import frozen
 
-from tests._support.client_commands import INSTALL
-from tests._support.client_report import Report
-from tests._support.upload_watcher import Server, serving
+from tests._support.client_commands import INSTALL_HINT
+from tests._support.client_report import ClientReport
+from tests._support.upload_watcher import ExampleServer, run_example
 from tests.conftest import RequireProgram
 
 # Of each request, where several run at a time; and how large an artifact is that shall show it.
@@ -45,32 +45,32 @@ def large_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def files() -> Iterator[Server]:
-    with serving("generic_put.py", slow=SLOW) as server:
+def files() -> Iterator[ExampleServer]:
+    with run_example("generic_put.py", slow=SLOW) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def index() -> Iterator[Server]:
-    with serving("pypi_server.py", slow=SLOW) as server:
+def index() -> Iterator[ExampleServer]:
+    with run_example("pypi_server.py", slow=SLOW) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def registry() -> Iterator[Server]:
-    with serving("oci_registry.py", slow=SLOW) as server:
+def registry() -> Iterator[ExampleServer]:
+    with run_example("oci_registry.py", slow=SLOW) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def tus() -> Iterator[Server]:
-    with serving("tus_server.py", slow=SLOW) as server:
+def tus() -> Iterator[ExampleServer]:
+    with run_example("tus_server.py", slow=SLOW) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def s3() -> Iterator[Server]:
-    with serving("s3_gateway.py", slow=SLOW) as server:
+def s3() -> Iterator[ExampleServer]:
+    with run_example("s3_gateway.py", slow=SLOW) as server:
         yield server
 
 
@@ -92,20 +92,20 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 
 @pytest.fixture(scope="session")
-def s3_by_tls(certificate: Certificate) -> Iterator[Server]:
+def s3_by_tls(certificate: Certificate) -> Iterator[ExampleServer]:
     """By TLS, boto3 signs no body, but sends it in chunks with a checksum behind them."""
     trust = ssl.create_default_context(cafile=certificate.trusted)
     # TLS 1.3 sends tickets after the handshake: websockets' thread then waits in a read for what
     # is no data yet, while another writes, and neither comes back.
     trust.maximum_version = ssl.TLSVersion.TLSv1_2
     certified = ("--certificate", str(certificate.server))
-    with serving("s3_gateway.py", *certified, slow=SLOW, tls=trust) as server:
+    with run_example("s3_gateway.py", *certified, slow=SLOW, tls=trust) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def report() -> Report:
-    return Report()
+def report() -> ClientReport:
+    return ClientReport()
 
 
 @pytest.fixture(scope="session")
@@ -123,10 +123,10 @@ def node_path(require_program: RequireProgram) -> str:
 
 @pytest.fixture(scope="session")
 def curl(require_program: RequireProgram) -> list[str]:
-    program = require_program("curl", install=INSTALL.format("curl"))
+    program = require_program("curl", install=INSTALL_HINT.format("curl"))
     return [program, "--silent", "--show-error", "--fail", "--user", "alice:alice"]
 
 
 @pytest.fixture(scope="session")
 def skopeo(require_program: RequireProgram) -> str:
-    return require_program("skopeo", install=INSTALL.format("skopeo"))
+    return require_program("skopeo", install=INSTALL_HINT.format("skopeo"))

@@ -13,36 +13,44 @@ from pathlib import Path
 import pytest
 
 from tests._support.artifacts import make_image, make_wheel, sha256_of
-from tests._support.client_commands import PUBLISHERS, copying, driver, tus_command, tus_version
-from tests._support.client_report import Report, version_of
-from tests._support.upload_watcher import Server, watching
+from tests._support.client_commands import (
+    PUBLISH_COMMANDS,
+    driver_command,
+    skopeo_copy,
+    tus_command,
+    tus_version,
+)
+from tests._support.client_report import ClientReport, version_of
+from tests._support.upload_watcher import ExampleServer, watch_uploads
 from tests.clients.conftest import SIZE
 
 
 def test_curl(
-    curl: list[str], files: Server, artifact: Path, tmp_path: Path, report: Report
+    curl: list[str], files: ExampleServer, artifact: Path, tmp_path: Path, report: ClientReport
 ) -> None:
     back = tmp_path / "back"
-    with watching(files) as watch:
+    with watch_uploads(files) as watch:
         watch.run([*curl, "-T", artifact, f"{files.url}/files/curl.bin"])
         watch.run([*curl, "-o", back, f"{files.url}/files/curl.bin"])
 
-    watch.must_have_shown()
+    watch.assert_progress()
     same = sha256_of(back) == sha256_of(artifact)
     report.add(watch, client=version_of(curl[0]), sends="one PUT", back=same)
 
 
-@pytest.mark.parametrize("name", PUBLISHERS)
-def test_a_wheel_is_published(name: str, index: Server, tmp_path: Path, report: Report) -> None:
+@pytest.mark.parametrize("name", PUBLISH_COMMANDS)
+def test_a_wheel_is_published(
+    name: str, index: ExampleServer, tmp_path: Path, report: ClientReport
+) -> None:
     project, group, back = f"by_{name}", f"release-of-{name}", tmp_path / "back"
     wheel = make_wheel(tmp_path, project, SIZE)
-    publish = PUBLISHERS[name](f"{index.url}/legacy/?upload_group={group}")
+    publish = PUBLISH_COMMANDS[name](f"{index.url}/legacy/?upload_group={group}")
     fetch = ["-m", "pip", "download", "--no-deps", "--no-cache-dir", "--dest", str(back)]
-    with watching(index) as watch:
+    with watch_uploads(index) as watch:
         watch.run([*publish, wheel])
         watch.run([sys.executable, *fetch, "--index-url", f"{index.url}/simple/", project])
 
-    watch.must_have_shown()
+    watch.assert_progress()
     [shown] = index.uploads(group)
     assert (shown["filename"], shown["upload_id"]) == (wheel.name, *watch.seen)
     assert int(str(shown["total_bytes"])) > wheel.stat().st_size
@@ -50,40 +58,42 @@ def test_a_wheel_is_published(name: str, index: Server, tmp_path: Path, report: 
     report.add(watch, client=version_of(name), sends="a form (legacy upload API)", back=same)
 
 
-def test_skopeo(registry: Server, skopeo: str, tmp_path: Path, report: Report) -> None:
+def test_skopeo(registry: ExampleServer, skopeo: str, tmp_path: Path, report: ClientReport) -> None:
     image, back = tmp_path / "image", tmp_path / "back"
     digest = make_image(image, 3 * SIZE)
     there = f"docker://127.0.0.1:{registry.port}/alice/by-skopeo:1"
-    with watching(registry) as watch:
-        watch.run(copying(skopeo, "dest", f"oci:{image}:1", there))
-        watch.run(copying(skopeo, "src", there, f"oci:{back}:1"))
+    with watch_uploads(registry) as watch:
+        watch.run(skopeo_copy(skopeo, "dest", f"oci:{image}:1", there))
+        watch.run(skopeo_copy(skopeo, "src", there, f"oci:{back}:1"))
 
-    watch.must_have_shown()
+    watch.assert_progress()
     [described] = json.loads((back / "index.json").read_text())["manifests"]
     names = [{path.name for path in (each / "blobs/sha256").iterdir()} for each in (image, back)]
     same = described["digest"] == digest and names[0] == names[1]
     report.add(watch, client=version_of(skopeo), sends="POST, PATCH, PUT (OCI)", back=same)
 
 
-def test_oras(registry: Server, large_artifact: Path, tmp_path: Path, report: Report) -> None:
+def test_oras(
+    registry: ExampleServer, large_artifact: Path, tmp_path: Path, report: ClientReport
+) -> None:
     artifact = large_artifact
     target = f"127.0.0.1:{registry.port}/alice/by-oras-whole:1"
-    with watching(registry) as watch:
-        watch.run([*driver("oras_push.py"), "whole", target, artifact])
-        watch.run([*driver("oras_push.py"), "pull", target, tmp_path / artifact.name])
+    with watch_uploads(registry) as watch:
+        watch.run([*driver_command("oras_push.py"), "whole", target, artifact])
+        watch.run([*driver_command("oras_push.py"), "pull", target, tmp_path / artifact.name])
 
-    watch.must_have_shown()
+    watch.assert_progress()
     same = sha256_of(tmp_path / artifact.name) == sha256_of(artifact)
     report.add(watch, client=version_of("oras"), sends="POST, PUT (OCI)", back=same)
 
 
 def test_tus_js_client(
-    tus: Server, node_path: str, artifact: Path, tmp_path: Path, report: Report
+    tus: ExampleServer, node_path: str, artifact: Path, tmp_path: Path, report: ClientReport
 ) -> None:
     command = tus_command(tus, artifact, 1, tmp_path)
-    with watching(tus) as watch:
+    with watch_uploads(tus) as watch:
         address = watch.run(command, NODE_PATH=node_path).strip()
 
-    watch.must_have_shown()
+    watch.assert_progress()
     same = tus.http.get(address).content == artifact.read_bytes()
     report.add(watch, client=tus_version(node_path), sends="POST, PATCH", back=same)

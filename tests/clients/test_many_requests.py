@@ -12,26 +12,30 @@ from pathlib import Path
 import pytest
 
 from tests._support.artifacts import make_image, sha256_of
-from tests._support.client_commands import copying, driver, tus_command, tus_version
-from tests._support.client_report import Report, version_of
-from tests._support.upload_watcher import Command, Server, watching
+from tests._support.client_commands import driver_command, skopeo_copy, tus_command, tus_version
+from tests._support.client_report import ClientReport, version_of
+from tests._support.upload_watcher import Command, ExampleServer, watch_uploads
 from tests.clients.conftest import SIZE, Certificate
 
 
 def test_curl_resumes(
-    curl: list[str], files: Server, large_artifact: Path, tmp_path: Path, report: Report
+    curl: list[str],
+    files: ExampleServer,
+    large_artifact: Path,
+    tmp_path: Path,
+    report: ClientReport,
 ) -> None:
     address, back = f"{files.url}/files/resumed.bin", tmp_path / "back"
     named = [*curl, "-H", "Upload-Id: resumed-by-curl-0001"]
-    with watching(files) as watch:
-        watch.kill_half_way([*named, "-T", large_artifact, address])
-        watch.until_at_rest()
+    with watch_uploads(files) as watch:
+        watch.kill_midway([*named, "-T", large_artifact, address])
+        watch.read_until_idle()
         offset = files.http.head("/files/resumed.bin").headers["upload-offset"]
         watch.run([*named, "-T", large_artifact, "-C", offset, address])
         watch.run([*curl, "-o", back, address])
 
     assert 0 < int(offset) < large_artifact.stat().st_size
-    watch.must_have_shown()
+    watch.assert_progress()
     report.add(
         watch,
         client=version_of(curl[0]),
@@ -41,17 +45,19 @@ def test_curl_resumes(
     )
 
 
-def test_skopeo_starts_over(registry: Server, skopeo: str, tmp_path: Path, report: Report) -> None:
+def test_skopeo_starts_over(
+    registry: ExampleServer, skopeo: str, tmp_path: Path, report: ClientReport
+) -> None:
     image, back = tmp_path / "image", tmp_path / "back"
     digest = make_image(image, 3 * SIZE)
     there = f"docker://127.0.0.1:{registry.port}/alice/again:1"
-    with watching(registry) as watch:
-        watch.kill_half_way(copying(skopeo, "dest", f"oci:{image}:1", there))
-        watch.until_at_rest()
-        watch.run(copying(skopeo, "dest", f"oci:{image}:1", there))
-        watch.run(copying(skopeo, "src", there, f"oci:{back}:1"))
+    with watch_uploads(registry) as watch:
+        watch.kill_midway(skopeo_copy(skopeo, "dest", f"oci:{image}:1", there))
+        watch.read_until_idle()
+        watch.run(skopeo_copy(skopeo, "dest", f"oci:{image}:1", there))
+        watch.run(skopeo_copy(skopeo, "src", there, f"oci:{back}:1"))
 
-    watch.must_have_shown("paused")
+    watch.assert_progress("paused")
     [described] = json.loads((back / "index.json").read_text())["manifests"]
     report.add(
         watch,
@@ -63,28 +69,28 @@ def test_skopeo_starts_over(registry: Server, skopeo: str, tmp_path: Path, repor
 
 
 def test_oras_in_chunks(
-    registry: Server, large_artifact: Path, tmp_path: Path, report: Report
+    registry: ExampleServer, large_artifact: Path, tmp_path: Path, report: ClientReport
 ) -> None:
     artifact = large_artifact
     target = f"127.0.0.1:{registry.port}/alice/by-oras-chunked:1"
-    with watching(registry) as watch:
-        watch.run([*driver("oras_push.py"), "chunked", target, artifact])
-        watch.run([*driver("oras_push.py"), "pull", target, tmp_path / artifact.name])
+    with watch_uploads(registry) as watch:
+        watch.run([*driver_command("oras_push.py"), "chunked", target, artifact])
+        watch.run([*driver_command("oras_push.py"), "pull", target, tmp_path / artifact.name])
 
-    watch.must_have_shown()
+    watch.assert_progress()
     same = sha256_of(tmp_path / artifact.name) == sha256_of(artifact)
     report.add(watch, client=version_of("oras"), sends="POST, PATCH …, PUT (OCI)", back=same)
 
 
 def test_tus_js_client_in_parallel(
-    tus: Server, node_path: str, large_artifact: Path, tmp_path: Path, report: Report
+    tus: ExampleServer, node_path: str, large_artifact: Path, tmp_path: Path, report: ClientReport
 ) -> None:
     artifact = large_artifact
     command = tus_command(tus, artifact, 3, tmp_path)
-    with watching(tus) as watch:
+    with watch_uploads(tus) as watch:
         address = watch.run(command, NODE_PATH=node_path).strip()
 
-    watch.must_have_shown()
+    watch.assert_progress()
     same = tus.http.get(address).content == artifact.read_bytes()
     report.add(
         watch,
@@ -101,19 +107,19 @@ def test_tus_js_client_resumes(
     *,
     parallel: int,
     sends: str,
-    tus: Server,
+    tus: ExampleServer,
     node_path: str,
     large_artifact: Path,
     tmp_path: Path,
-    report: Report,
+    report: ClientReport,
 ) -> None:
     command = tus_command(tus, large_artifact, parallel, tmp_path)
-    with watching(tus) as watch:
-        watch.kill_half_way(command, NODE_PATH=node_path)
-        watch.until_at_rest()
+    with watch_uploads(tus) as watch:
+        watch.kill_midway(command, NODE_PATH=node_path)
+        watch.read_until_idle()
         address = watch.run(command, NODE_PATH=node_path).strip()
 
-    watch.must_have_shown()
+    watch.assert_progress()
     report.add(
         watch,
         client=tus_version(node_path),
@@ -123,45 +129,57 @@ def test_tus_js_client_resumes(
     )
 
 
-def test_boto3(s3: Server, large_artifact: Path, tmp_path: Path, report: Report) -> None:
+def test_boto3(
+    s3: ExampleServer, large_artifact: Path, tmp_path: Path, report: ClientReport
+) -> None:
     back = tmp_path / "back"
-    with watching(s3) as watch:
-        watch.run([*driver("boto3_upload.py"), "upload", s3.url, large_artifact, "a/b.bin"])
-        watch.run([*driver("boto3_upload.py"), "download", s3.url, back, "a/b.bin"])
+    with watch_uploads(s3) as watch:
+        watch.run([*driver_command("boto3_upload.py"), "upload", s3.url, large_artifact, "a/b.bin"])
+        watch.run([*driver_command("boto3_upload.py"), "download", s3.url, back, "a/b.bin"])
 
-    watch.must_have_shown()
+    watch.assert_progress()
     same = sha256_of(back) == sha256_of(large_artifact)
     report.add(watch, client=version_of("boto3"), sends="parts, in parallel", back=same)
 
 
 def test_boto3_by_tls(
-    s3_by_tls: Server,
+    s3_by_tls: ExampleServer,
     certificate: Certificate,
     large_artifact: Path,
     tmp_path: Path,
-    report: Report,
+    report: ClientReport,
 ) -> None:
     back, url, trust = tmp_path / "back", s3_by_tls.url, str(certificate.trusted)
-    with watching(s3_by_tls) as watch:
+    with watch_uploads(s3_by_tls) as watch:
         for what, file in (("upload", large_artifact), ("download", back)):
-            watch.run([*driver("boto3_upload.py"), what, url, file, "d.bin"], CERTIFICATE=trust)
+            watch.run(
+                [*driver_command("boto3_upload.py"), what, url, file, "d.bin"], CERTIFICATE=trust
+            )
 
-    watch.must_have_shown()
+    watch.assert_progress()
     assert watch.latest()[0]["bytes_transferred"] == large_artifact.stat().st_size
     same = sha256_of(back) == sha256_of(large_artifact)
     report.add(watch, client=version_of("boto3"), sends="parts, `aws-chunked`, by TLS", back=same)
 
 
-def test_boto3_resumes(s3: Server, large_artifact: Path, tmp_path: Path, report: Report) -> None:
+def test_boto3_resumes(
+    s3: ExampleServer, large_artifact: Path, tmp_path: Path, report: ClientReport
+) -> None:
     back = tmp_path / "back"
-    with watching(s3) as watch:
-        upload: Command = [*driver("boto3_upload.py"), "upload", s3.url, large_artifact, "c.bin"]
-        watch.kill_half_way(upload)
-        watch.until_at_rest()
-        watch.run([*driver("boto3_upload.py"), "resume", s3.url, large_artifact, "c.bin"])
-        watch.run([*driver("boto3_upload.py"), "download", s3.url, back, "c.bin"])
+    with watch_uploads(s3) as watch:
+        upload: Command = [
+            *driver_command("boto3_upload.py"),
+            "upload",
+            s3.url,
+            large_artifact,
+            "c.bin",
+        ]
+        watch.kill_midway(upload)
+        watch.read_until_idle()
+        watch.run([*driver_command("boto3_upload.py"), "resume", s3.url, large_artifact, "c.bin"])
+        watch.run([*driver_command("boto3_upload.py"), "download", s3.url, back, "c.bin"])
 
-    watch.must_have_shown()
+    watch.assert_progress()
     report.add(
         watch,
         client=version_of("boto3"),

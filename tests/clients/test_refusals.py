@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests._support.upload_watcher import Server, serving
+from tests._support.upload_watcher import ExampleServer, run_example
 from tests.clients.conftest import SLOW
 
 NOTHING = f"sha256:{hashlib.sha256(b'').hexdigest()}"
@@ -24,7 +24,7 @@ BOB = ("bob", "bob")
 # --- one PUT --------------------------------------------------------------------------------------
 
 
-def test_a_piece_must_follow_what_is_here(files: Server) -> None:
+def test_a_piece_must_follow_what_is_here(files: ExampleServer) -> None:
     def put(place: str, content: bytes = b"") -> httpx2.Response:
         return files.http.put("/files/pieces", content=content, headers={"Content-Range": place})
 
@@ -42,7 +42,7 @@ def test_a_piece_must_follow_what_is_here(files: Server) -> None:
     assert files.http.get("/files/pieces").content == b"01234567"
 
 
-def test_files_are_private_and_names_are_no_paths(files: Server) -> None:
+def test_files_are_private_and_names_are_no_paths(files: ExampleServer) -> None:
     files.http.put("/files/mine", content=DATA)
 
     assert files.http.get("/files/mine", auth=BOB).status_code == 404
@@ -55,7 +55,7 @@ def test_files_are_private_and_names_are_no_paths(files: Server) -> None:
 
 def test_files_outlive_the_server(tmp_path: Path) -> None:
     for method, content in (("PUT", DATA), ("GET", b"")):
-        with serving("generic_put.py", "--data", str(tmp_path), slow=SLOW) as server:
+        with run_example("generic_put.py", "--data", str(tmp_path), slow=SLOW) as server:
             answer = server.http.request(method, "/files/kept", content=content)
 
     assert answer.content == DATA
@@ -73,7 +73,9 @@ def test_files_outlive_the_server(tmp_path: Path) -> None:
         ("tidy", ".htaccess", ""),
     ],
 )
-def test_a_package_must_be_what_it_says(index: Server, name: str, file: str, said: str) -> None:
+def test_a_package_must_be_what_it_says(
+    index: ExampleServer, name: str, file: str, said: str
+) -> None:
     form = {":action": "file_upload", "name": name, "sha256_digest": said}
     answer = index.http.post("/legacy/", data=form, files={"content": (file, DATA)})
 
@@ -81,7 +83,7 @@ def test_a_package_must_be_what_it_says(index: Server, name: str, file: str, sai
     assert index.http.get("/simple/tidy/").status_code == 404
 
 
-def test_a_package_is_listed_as_html_and_json_and_never_changes(index: Server) -> None:
+def test_a_package_is_listed_as_html_and_json_and_never_changes(index: ExampleServer) -> None:
     def post(content: bytes) -> int:
         form = {":action": "file_upload", "name": "Fine.Name"}
         files = {"content": ("fine_name-1.0.tar.gz", content)}
@@ -100,13 +102,13 @@ def test_a_package_is_listed_as_html_and_json_and_never_changes(index: Server) -
 # --- the registry ---------------------------------------------------------------------------------
 
 
-def begun(registry: Server, repository: str = "alice/odd") -> str:
+def begun(registry: ExampleServer, repository: str = "alice/odd") -> str:
     answer = registry.http.post(f"/v2/{repository}/blobs/uploads/")
     assert answer.status_code == 202
     return answer.headers["location"]
 
 
-def test_a_blob_comes_in_pieces_and_is_asked_for(registry: Server) -> None:
+def test_a_blob_comes_in_pieces_and_is_asked_for(registry: ExampleServer) -> None:
     place = begun(registry)
     first = registry.http.patch(place, content=DATA[:50], headers={"Content-Range": "0-49"})
     again = registry.http.patch(place, content=DATA[:50], headers={"Content-Range": "0-49"})
@@ -120,7 +122,7 @@ def test_a_blob_comes_in_pieces_and_is_asked_for(registry: Server) -> None:
     assert (part.status_code, part.content) == (206, DATA[50:100])
 
 
-def test_a_blob_is_mounted_taken_whole_or_given_up(registry: Server) -> None:
+def test_a_blob_is_mounted_taken_whole_or_given_up(registry: ExampleServer) -> None:
     take = {"digest": DIGEST}
     whole = registry.http.post("/v2/alice/one/blobs/uploads/", params=take, content=DATA)
     mount = {"mount": DIGEST, "from": "alice/one"}
@@ -136,7 +138,7 @@ def test_a_blob_is_mounted_taken_whole_or_given_up(registry: Server) -> None:
     assert registry.http.get(missing.headers["location"]).status_code == 404
 
 
-def test_a_blob_must_have_its_digest(registry: Server) -> None:
+def test_a_blob_must_have_its_digest(registry: ExampleServer) -> None:
     answer = registry.http.put(begun(registry), params={"digest": NOTHING}, content=DATA)
     none = registry.http.put(begun(registry), params={"digest": "sha256:x"}, content=DATA)
 
@@ -144,7 +146,7 @@ def test_a_blob_must_have_its_digest(registry: Server) -> None:
     assert none.status_code == 400
 
 
-def test_a_repository_belongs_to_somebody(registry: Server) -> None:
+def test_a_repository_belongs_to_somebody(registry: ExampleServer) -> None:
     address = "/v2/alice/hers/blobs/uploads/"
 
     assert registry.http.post(address, auth=BOB).status_code == 403
@@ -153,7 +155,7 @@ def test_a_repository_belongs_to_somebody(registry: Server) -> None:
     assert registry.http.post("/v2/alice/UPPER/blobs/uploads/").status_code == 400
 
 
-def test_manifests_and_tags(registry: Server) -> None:
+def test_manifests_and_tags(registry: ExampleServer) -> None:
     at = "/v2/alice/tags"
     registry.http.post(f"{at}/blobs/uploads/", params={"digest": DIGEST}, content=DATA)
     good = {"schemaVersion": 2, "config": {"digest": DIGEST}, "layers": []}
@@ -177,7 +179,7 @@ def test_manifests_and_tags(registry: Server) -> None:
 # --- tus ------------------------------------------------------------------------------------------
 
 
-def test_an_upload_of_tus_is_private_and_given_back_when_it_is_whole(tus: Server) -> None:
+def test_an_upload_of_tus_is_private_and_given_back_when_it_is_whole(tus: ExampleServer) -> None:
     metadata = {"Upload-Metadata": "filename YQ==,filetype YQ=="}
     headers = {**TUS, "Upload-Length": "8", **metadata}
     place = tus.http.post("/files/", headers=headers).headers["location"]
@@ -239,7 +241,7 @@ class Signer:
 
 
 @pytest.fixture
-def bucket(s3: Server) -> str:
+def bucket(s3: ExampleServer) -> str:
     path = "/odd-bucket"
     made = s3.http.put(path, headers=Signer().headers("PUT", path, EMPTY))
     assert made.status_code == 200
@@ -255,7 +257,7 @@ CHANGES: dict[str, tuple[Callable[[bytes], bytes], int]] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_chunks_that_are_signed(name: str, s3: Server, bucket: str) -> None:
+def test_chunks_that_are_signed(name: str, s3: ExampleServer, bucket: str) -> None:
     change, status = CHANGES[name]
     signer, path = Signer(), f"{bucket}/chunks"
     headers = signer.headers("PUT", path, SIGNED_CHUNKS)
@@ -267,7 +269,7 @@ def test_chunks_that_are_signed(name: str, s3: Server, bucket: str) -> None:
     assert answer.status_code == status, answer.text
 
 
-def test_who_has_not_signed_is_refused(s3: Server, bucket: str) -> None:
+def test_who_has_not_signed_is_refused(s3: ExampleServer, bucket: str) -> None:
     path = f"{bucket}/x"
     digest = hashlib.sha256(DATA).hexdigest()
     forged = s3.http.put(path, content=b"", headers=Signer("bob").headers("PUT", path, digest))

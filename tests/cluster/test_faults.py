@@ -16,7 +16,7 @@ from attrs import define, field
 from redis import Redis
 
 from tests._support.rabbitmq_alarms import clear_memory_alarm, set_memory_alarm
-from tests._support.server_processes import Daemon
+from tests._support.server_processes import ServerProcess
 from tests._support.simulation import assert_monotonic, deadline
 from upload_progress import ProgressTracker, UploadNotFound, UploadProgress, UploadState
 from upload_progress._runtime.circuit_breaker import LOG_EVERY_SECONDS
@@ -38,7 +38,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def fill(server: Daemon) -> None:
+def fill(server: ServerProcess) -> None:
     """Let it take nothing more."""
     if server.name == "redis":
         limit_memory(server, 1)
@@ -46,21 +46,21 @@ def fill(server: Daemon) -> None:
         set_memory_alarm(server)
 
 
-def drain(server: Daemon) -> None:
+def drain(server: ServerProcess) -> None:
     if server.name == "redis":
         limit_memory(server, 0)
     else:
         clear_memory_alarm(server)
 
 
-def limit_memory(server: Daemon, limit_bytes: int) -> None:
+def limit_memory(server: ServerProcess, limit_bytes: int) -> None:
     with Redis(port=server.port) as client:
         client.config_set("maxmemory", limit_bytes)
 
 
 FAULTS = {
-    "killed": (Daemon.kill, Daemon.start),
-    "hung": (Daemon.pause, Daemon.resume),
+    "killed": (ServerProcess.kill, ServerProcess.start),
+    "hung": (ServerProcess.pause, ServerProcess.resume),
     "full": (fill, drain),
 }
 
@@ -132,8 +132,8 @@ def warnings(caplog: pytest.LogCaptureFixture) -> dict[str, list[float]]:
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("broken", ["redis", "rabbitmq"])
 async def test_what_ends_while_a_server_is_away_is_told_when_it_is_back(
-    redis_server: Daemon,
-    rabbitmq_server: Daemon,
+    redis_server: ServerProcess,
+    rabbitmq_server: ServerProcess,
     caplog: pytest.LogCaptureFixture,
     broken: str,
     fault: str,

@@ -10,10 +10,10 @@ import anyio
 import pytest
 from attrs import define
 
-from tests._support.server_processes import Daemon
+from tests._support.server_processes import ServerProcess
 from tests._support.services import ProxyTo
 from tests._support.simulation import assert_monotonic, deadline
-from tests._support.tcp_proxy import Proxy
+from tests._support.tcp_proxy import TcpProxy
 from upload_progress import ProgressTracker, UploadNotFound, UploadProgress, UploadState
 from upload_progress.backends.postgres.schema import migrate
 from upload_progress.exceptions import StoreUnavailable
@@ -31,56 +31,56 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(params=["redis", "postgres"])
-async def server(request: pytest.FixtureRequest) -> Daemon:
-    daemon: Daemon = request.getfixturevalue(f"{request.param}_server")
+async def server(request: pytest.FixtureRequest) -> ServerProcess:
+    daemon: ServerProcess = request.getfixturevalue(f"{request.param}_server")
     if request.param == "postgres":
         await migrate(daemon.url)
     return daemon
 
 
-def refuse(proxy: Proxy) -> None:
+def refuse(proxy: TcpProxy) -> None:
     """As if the server were not there."""
-    proxy.is_refusing = True
-    proxy.reset()
+    proxy.refuses_connections = True
+    proxy.reset_connections()
 
 
-def swallow(proxy: Proxy) -> None:
+def swallow(proxy: TcpProxy) -> None:
     """As if somebody had pulled the plug: the lines stay, and nobody answers."""
-    proxy.is_blackhole = True
+    proxy.drops_data = True
 
 
-def dawdle(proxy: Proxy) -> None:
+def dawdle(proxy: TcpProxy) -> None:
     """As slow as a server at the other end of a continent."""
     proxy.delay_seconds = 0.02
 
 
-def delay(proxy: Proxy) -> None:
+def delay(proxy: TcpProxy) -> None:
     """As slow as anybody waits."""
     proxy.delay_seconds = 1.0
 
 
-def delay_more(proxy: Proxy) -> None:
+def delay_more(proxy: TcpProxy) -> None:
     """Slower than anybody waits."""
     proxy.delay_seconds = 5.0
 
 
-def hint(proxy: Proxy) -> None:
-    proxy.is_refusing = proxy.is_blackhole = False
+def hint(proxy: TcpProxy) -> None:
+    proxy.refuses_connections = proxy.drops_data = False
     proxy.delay_seconds = 0.0
     # Of what was swallowed, nothing more will come.
-    proxy.reset()
+    proxy.reset_connections()
 
 
 @define
 class Lines:
     """A tracker behind two lines that may break, and one beside it that hears everything."""
 
-    store: Proxy
-    events: Proxy
+    store: TcpProxy
+    events: TcpProxy
     here: ProgressTracker
     there: ProgressTracker
 
-    def broken(self, parts: str) -> list[Proxy]:
+    def broken(self, parts: str) -> list[TcpProxy]:
         """Return the lines that are meant."""
         return [getattr(self, part) for part in parts.split()]
 
@@ -94,12 +94,12 @@ class Lines:
         return found
 
 
-def urls(server: Daemon, proxy: Proxy) -> str:
+def urls(server: ServerProcess, proxy: TcpProxy) -> str:
     return server.url.replace(f":{server.port}", f":{proxy.port}")
 
 
 @asynccontextmanager
-async def lines(server: Daemon, proxy_to: ProxyTo) -> AsyncIterator[Lines]:
+async def lines(server: ServerProcess, proxy_to: ProxyTo) -> AsyncIterator[Lines]:
     store, events = proxy_to(server.port), proxy_to(server.port)
     here = ProgressTracker.from_url(urls(server, store), events=urls(server, events))
     with deadline(SECONDS):
@@ -119,11 +119,11 @@ def each_is_said_once(caplog: pytest.LogCaptureFixture) -> bool:
 @pytest.mark.parametrize("parts", ["store", "events", "store events"])
 @pytest.mark.parametrize("fault", [refuse, swallow])
 async def test_dead_at_the_start(
-    server: Daemon,
+    server: ServerProcess,
     proxy_to: ProxyTo,
     caplog: pytest.LogCaptureFixture,
     parts: str,
-    fault: Callable[[Proxy], None],
+    fault: Callable[[TcpProxy], None],
 ) -> None:
     """S01: the application starts, uploads are taken, and what they came to is told later."""
     upload_id = f"start-{fault.__name__}-{parts.replace(' ', '-')}"
@@ -145,11 +145,11 @@ async def test_dead_at_the_start(
 @pytest.mark.parametrize("parts", ["store", "events", "store events"])
 @pytest.mark.parametrize("fault", [refuse, swallow, dawdle, delay, delay_more])
 async def test_broken_in_the_middle(
-    server: Daemon,
+    server: ServerProcess,
     proxy_to: ProxyTo,
     caplog: pytest.LogCaptureFixture,
     parts: str,
-    fault: Callable[[Proxy], None],
+    fault: Callable[[TcpProxy], None],
 ) -> None:
     """S02, S03, P11: a watcher at another worker sees less for a while, and then the end."""
     upload_id = f"middle-{fault.__name__}-{parts.replace(' ', '-')}"
@@ -188,7 +188,7 @@ async def stored(tracker: ProgressTracker, upload_id: str) -> None:
 
 
 async def test_what_ends_last_is_stored_before_the_worker_stops(
-    server: Daemon, proxy_to: ProxyTo
+    server: ServerProcess, proxy_to: ProxyTo
 ) -> None:
     """P02: also where the store was away until a moment ago, and was not to be asked yet."""
     async with lines(server, proxy_to) as all_lines:
@@ -211,7 +211,7 @@ async def failing(tracker: ProgressTracker) -> None:
         has_failed = tracker.statistics().store_failures > 0
 
 
-async def test_what_is_not_known_is_not_made_up(server: Daemon, proxy_to: ProxyTo) -> None:
+async def test_what_is_not_known_is_not_made_up(server: ServerProcess, proxy_to: ProxyTo) -> None:
     """I11: while the store is away, what is received elsewhere is not answered wrongly."""
     async with lines(server, proxy_to) as all_lines:
         refuse(all_lines.store)

@@ -9,8 +9,8 @@ from contextlib import suppress
 import anyio
 import pytest
 
-from tests._support.asgi_probe import ALICE, body
-from tests._support.protocol_apps import Bucket, Resources, ask
+from tests._support.protocol_apps import S3App, TusApp, send_request
+from tests._support.scripted_server import ALICE, body_messages
 from upload_progress import ProgressTracker, UploadNotFound, UploadProgress, UploadState
 
 pytestmark = pytest.mark.anyio
@@ -49,22 +49,22 @@ async def agreed(
 
 
 async def test_parallel_parts(workers: list[ProgressTracker]) -> None:
-    shop, named = Bucket(), {"upload-id": secrets.token_urlsafe(16)}
+    shop, named = S3App(), {"upload-id": secrets.token_urlsafe(16)}
     address = f"/bucket/{named['upload-id']}?uploadId=a"
     async with anyio.create_task_group() as tasks:
         for number in range(1, 11):
 
             async def put(number: int) -> None:
                 worker, path = workers[number % 2], f"{address}&partNumber={number}"
-                await ask(shop, worker, "PUT", path, headers=named, content=b"x" * 100)
+                await send_request(shop, worker, "PUT", path, headers=named, content=b"x" * 100)
 
             tasks.start_soon(put, number)
     again = f"{address}&partNumber=3"
-    await ask(shop, workers[0], "PUT", again, headers=named, content=b"y" * 100)
+    await send_request(shop, workers[0], "PUT", again, headers=named, content=b"y" * 100)
     shown = await agreed(workers, named["upload-id"], S.PAUSED, 1000)
     assert (shown.retransmitted_bytes, shown.total_bytes) == (100, None)
 
-    await ask(shop, workers[1], "POST", address, headers=named, content=b"<xml/>")
+    await send_request(shop, workers[1], "POST", address, headers=named, content=b"<xml/>")
 
     done = await agreed(workers, named["upload-id"], S.COMPLETED, 1000)
     assert (done.total_bytes, done.percent) == (1000, 100.0)
@@ -73,19 +73,23 @@ async def test_parallel_parts(workers: list[ProgressTracker]) -> None:
 
 
 async def test_what_breaks_off_at_one_goes_on_at_the_other(workers: list[ProgressTracker]) -> None:
-    shop, named = Resources(), {"upload-id": secrets.token_urlsafe(16)}
+    shop, named = TusApp(), {"upload-id": secrets.token_urlsafe(16)}
     headers = {"tus-resumable": "1.0.0", **named}
     length = {"upload-length": "30"}
-    await ask(shop, workers[0], "POST", "/files", headers=headers | length)
+    await send_request(shop, workers[0], "POST", "/files", headers=headers | length)
     octets = {"content-type": "application/offset+octet-stream", **headers}
-    messages = [*body(b"x" * 12)[:1], {"type": "http.disconnect"}]
+    messages = [*body_messages(b"x" * 12)[:1], {"type": "http.disconnect"}]
     at = {"upload-offset": "0"}
-    await ask(shop, workers[0], "PATCH", "/files/0", headers=octets | at, messages=messages)
+    await send_request(
+        shop, workers[0], "PATCH", "/files/0", headers=octets | at, messages=messages
+    )
     await agreed(workers, named["upload-id"], S.PAUSED, 12)
 
     at = {"upload-offset": "10"}
     del shop.files["/files/0"][10:]
-    await ask(shop, workers[1], "PATCH", "/files/0", headers=octets | at, content=b"y" * 20)
+    await send_request(
+        shop, workers[1], "PATCH", "/files/0", headers=octets | at, content=b"y" * 20
+    )
 
     done = await agreed(workers, named["upload-id"], S.COMPLETED, 30)
     assert (done.attempt, done.retransmitted_bytes) == (1, 2)

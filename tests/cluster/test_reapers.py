@@ -10,7 +10,7 @@ import pytest
 
 from tests._support.connection_faults import until
 from tests._support.records import record
-from tests._support.server_processes import Daemon
+from tests._support.server_processes import ServerProcess
 from upload_progress import ProgressTracker
 from upload_progress._model.models import ErrorCode
 from upload_progress.backends.postgres.schema import migrate
@@ -29,7 +29,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(params=["redis", "postgres", "kafka"])
 async def url(request: pytest.FixtureRequest) -> str:
-    daemon: Daemon = request.getfixturevalue(f"{request.param}_server")
+    daemon: ServerProcess = request.getfixturevalue(f"{request.param}_server")
     if request.param == "postgres":
         await migrate(daemon.url)
     return daemon.url

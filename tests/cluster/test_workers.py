@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from tests._support.child_process import running
+from tests._support.child_process import run_python_server
 from tests._support.paths import ROOT
 from tests._support.server_processes import free_port
 from upload_progress._model.codec import decode_progress
@@ -21,7 +21,9 @@ def url(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("STORE_URL", redis_url)
     port = str(free_port())
     options = ("--factory", "--workers", "2", "--port", port, "--timeout-graceful-shutdown", "1")
-    with running("-m", "uvicorn", "tests.servers.worker_app:create_app", *options, cwd=ROOT) as url:
+    with run_python_server(
+        "-m", "uvicorn", "tests.servers.worker_app:create_app", *options, cwd=ROOT
+    ) as url:
         yield url
 
 

@@ -10,9 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from tests._support.server_processes import Daemon, answers, family, free_port, new_folder
-from tests._support.server_recipes import RECIPES, kafka_jars, pgbouncer, search
-from tests._support.services import Daemons, ProxyTo, service_url
+from tests._support.server_factories import SERVER_FACTORIES, kafka_jars, newest_paths, pgbouncer
+from tests._support.server_processes import (
+    ServerProcess,
+    free_port,
+    new_folder,
+    process_tree,
+    responds_to,
+)
+from tests._support.services import GetServer, ProxyTo, service_url
 from tests.conftest import RequireProgram, program_path
 
 QUESTION = b"PING\r\n"
@@ -22,9 +28,9 @@ PATIENCE_SECONDS = 20.0
 STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True)"
 
 
-def stand_in(code: str, **options: float) -> Daemon:
+def stand_in(code: str, **options: float) -> ServerProcess:
     folder = new_folder("stand-in")
-    daemon = Daemon(
+    daemon = ServerProcess(
         name="stand-in",
         url="",
         port=0,
@@ -39,7 +45,7 @@ def stand_in(code: str, **options: float) -> Daemon:
 def test_an_address_of_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UPLOAD_PROGRESS_TEST_REDIS_URL", "redis://elsewhere")
 
-    def nothing(name: str) -> Daemon:
+    def nothing(name: str) -> ServerProcess:
         raise AssertionError(name)
 
     assert service_url("redis", nothing) == "redis://elsewhere"
@@ -47,48 +53,51 @@ def test_an_address_of_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> 
         service_url("kafka", nothing)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", SERVER_FACTORIES)
 def test_without_its_program_it_says_how_to_get_it(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.conftest.shutil.which", lambda _name: None)
 
     with pytest.raises(pytest.skip.Exception, match="apt-get install"):
-        RECIPES[name](partial(program_path, required=False))
+        SERVER_FACTORIES[name](partial(program_path, required=False))
     with pytest.raises(pytest.fail.Exception, match="apt-get install"):
-        RECIPES[name](partial(program_path, required=True))
+        SERVER_FACTORIES[name](partial(program_path, required=True))
 
 
 def test_the_newest_of_several_versions_is_found(tmp_path: Path) -> None:
     for version in ("14", "15"):
         (tmp_path / version).touch()
 
-    assert search(f"{tmp_path}/1?", "b") == (f"{tmp_path}/15", f"{tmp_path}/1?", "b")
+    assert newest_paths(f"{tmp_path}/1?", "b") == (f"{tmp_path}/15", f"{tmp_path}/1?", "b")
 
 
-def runs(daemon: Daemon) -> bool:
+def runs(daemon: ServerProcess) -> bool:
     """Look again: to a type checker, what was so stays so."""
     return daemon.is_running
 
 
 @pytest.mark.parametrize("name", ["redis", "postgres"])
-def test_a_server_that_was_killed_or_paused_is_put_right(name: str, daemons: Daemons) -> None:
-    daemon = daemons(name)
+def test_a_server_that_was_killed_or_paused_is_put_right(name: str, get_server: GetServer) -> None:
+    daemon = get_server(name)
     daemon.kill()
     assert not runs(daemon)
-    assert not answers(daemon.port, QUESTION)
+    assert not responds_to(daemon.port, QUESTION)
     daemon.kill()
 
-    assert daemons(name) is daemon
+    assert get_server(name) is daemon
     assert runs(daemon)
     daemon.pause()
-    assert not answers(daemon.port, QUESTION)
-    daemons(name)
+    assert not responds_to(daemon.port, QUESTION)
+    get_server(name)
     assert daemon.is_ready()
 
 
 def test_all_services_are_there(
-    redis_server: Daemon, postgres_server: Daemon, rabbitmq_server: Daemon, kafka_server: Daemon
+    redis_server: ServerProcess,
+    postgres_server: ServerProcess,
+    rabbitmq_server: ServerProcess,
+    kafka_server: ServerProcess,
 ) -> None:
     for daemon in (redis_server, postgres_server, rabbitmq_server, kafka_server):
         assert daemon.is_ready()
@@ -103,7 +112,7 @@ def test_all_services_have_addresses(
 
 
 def test_a_pooler_stands_before_the_database(
-    postgres_server: Daemon, require_program: RequireProgram
+    postgres_server: ServerProcess, require_program: RequireProgram
 ) -> None:
     pooler = pgbouncer(require_program, postgres_server).start()
     try:
@@ -147,8 +156,8 @@ def test_one_that_was_never_started_is_stopped() -> None:
 
 
 def test_a_family_is_those_that_descend() -> None:
-    assert family(os.getpid())[0] == os.getpid()
-    assert family(2**22 + 1) == [2**22 + 1]
+    assert process_tree(os.getpid())[0] == os.getpid()
+    assert process_tree(2**22 + 1) == [2**22 + 1]
 
 
 def test_the_jars_are_fetched_once(tmp_path: Path) -> None:
@@ -176,35 +185,35 @@ def connect(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS)
 
 
-def test_the_proxy_forwards_and_cuts(redis_server: Daemon, proxy_to: ProxyTo) -> None:
+def test_the_proxy_forwards_and_cuts(redis_server: ServerProcess, proxy_to: ProxyTo) -> None:
     proxy = proxy_to(redis_server.port)
     with connect(proxy.port) as line:
         line.sendall(QUESTION)
         assert line.recv(100) == b"+PONG\r\n"
-        proxy.cut()
+        proxy.close_connections()
         assert line.recv(100) == b""
     assert proxy.connections == 1
 
 
-def test_the_proxy_resets(redis_server: Daemon, proxy_to: ProxyTo) -> None:
+def test_the_proxy_resets(redis_server: ServerProcess, proxy_to: ProxyTo) -> None:
     proxy = proxy_to(redis_server.port)
     with connect(proxy.port) as line:
         line.sendall(QUESTION)
         line.recv(100)
-        proxy.reset()
+        proxy.reset_connections()
         with pytest.raises(ConnectionResetError):
             line.recv(100)
 
 
-def test_the_proxy_swallows_and_delays(redis_server: Daemon, proxy_to: ProxyTo) -> None:
+def test_the_proxy_swallows_and_delays(redis_server: ServerProcess, proxy_to: ProxyTo) -> None:
     proxy = proxy_to(redis_server.port)
-    proxy.is_blackhole = True
+    proxy.drops_data = True
     with connect(proxy.port) as line:
         line.sendall(QUESTION)
         line.settimeout(0.1)
         with pytest.raises(TimeoutError):
             line.recv(100)
-    proxy.is_blackhole = False
+    proxy.drops_data = False
     proxy.delay_seconds = 0.2
     with connect(proxy.port) as line:
         line.sendall(QUESTION)
@@ -215,9 +224,9 @@ def test_the_proxy_swallows_and_delays(redis_server: Daemon, proxy_to: ProxyTo) 
         assert line.recv(100) == b"+PONG\r\n"
 
 
-def test_the_proxy_refuses(redis_server: Daemon, proxy_to: ProxyTo) -> None:
+def test_the_proxy_refuses(redis_server: ServerProcess, proxy_to: ProxyTo) -> None:
     refusing = proxy_to(redis_server.port)
-    refusing.is_refusing = True
+    refusing.refuses_connections = True
     nobody_there = proxy_to(free_port())
 
     for proxy in (refusing, nobody_there):

@@ -16,7 +16,7 @@ from schemathesis import Case
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 from websockets.sync.client import connect
 
-from tests._support.child_process import running
+from tests._support.child_process import run_python_server
 from tests._support.paths import ROOT
 from upload_progress._model.codec import encode_json
 from upload_progress.openapi import asyncapi_document, openapi_document
@@ -36,7 +36,7 @@ few = settings(
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """Run an example, with one upload that has ended."""
-    with running("examples/fastapi_app.py", "--port", "0", cwd=ROOT) as url:
+    with run_python_server("examples/fastapi_app.py", "--port", "0", cwd=ROOT) as url:
         headers = {**ALICE, "Upload-Id": KNOWN}
         httpx2.put(f"{url}/files/a", content=b"a", headers=headers).raise_for_status()
         yield url

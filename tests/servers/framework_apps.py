@@ -21,7 +21,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse, JsonResponse
 from django.urls import path
 
-from tests._support.asgi_probe import App
+from tests._support.scripted_server import App
 
 __all__ = ["FRAMEWORKS"]
 

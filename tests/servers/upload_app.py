@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 from attrs import asdict, define, field
 
-from tests._support.asgi_probe import ALICE, App, Receive, Scope, Send, alice
+from tests._support.scripted_server import ALICE, App, Receive, Scope, Send, authenticate_alice
 from upload_progress import ProgressTracker, UploadNotFound
 from upload_progress._model.codec import encode_json
 from upload_progress.asgi import UploadProgressMiddleware
@@ -40,7 +40,7 @@ class Served:
     def __attrs_post_init__(self) -> None:
         """Put the middleware around the endpoints."""
         self.tracked = UploadProgressMiddleware(
-            self.endpoint, tracker=self.tracker, authenticate=alice
+            self.endpoint, tracker=self.tracker, authenticate=authenticate_alice
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

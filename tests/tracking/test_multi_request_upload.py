@@ -9,8 +9,16 @@ from attrs import define, evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests._support.asgi_probe import ALICE, Receive, Scope, Send, body
-from tests._support.protocol_apps import Answer, Blobs, Ranges, Resources, Shop, ask, asked
+from tests._support.protocol_apps import (
+    ContentRangeApp,
+    FileApp,
+    OciApp,
+    ResponseHead,
+    TusApp,
+    send_request,
+    upload_id_of,
+)
+from tests._support.scripted_server import ALICE, Receive, Scope, Send, body_messages
 from tests._support.simulation import Simulation
 from upload_progress import Identity, UploadProgress, UploadState
 from upload_progress._model.fold import as_of, fold
@@ -47,14 +55,14 @@ async def the_one(sim: Simulation) -> UploadProgress:
     return shown
 
 
-async def create(sim: Simulation, shop: Resources, length: int = 30) -> None:
+async def create(sim: Simulation, shop: TusApp, length: int = 30) -> None:
     headers = {**TUS, "upload-length": str(length)}
-    assert (await ask(shop, sim.tracker, "POST", "/files", headers=headers)).status == 201
+    assert (await send_request(shop, sim.tracker, "POST", "/files", headers=headers)).status == 201
 
 
-async def patch(sim: Simulation, shop: Resources, offset: int, content: bytes) -> int | None:
+async def patch(sim: Simulation, shop: TusApp, offset: int, content: bytes) -> int | None:
     headers = {**TUS, **OCTETS, "upload-offset": str(offset)}
-    server = await ask(shop, sim.tracker, "PATCH", PATH, headers=headers, content=content)
+    server = await send_request(shop, sim.tracker, "PATCH", PATH, headers=headers, content=content)
     return server.status
 
 
@@ -89,7 +97,7 @@ def part(number: int, total: int | None = None) -> TransferHead:
 
 
 async def test_it_rests_between_two_requests_then_pauses_and_goes_on(sim: Simulation) -> None:
-    shop = Resources()
+    shop = TusApp()
     await create(sim, shop)
     await patch(sim, shop, 0, b"x" * 10)
     await sim.run(1.5)
@@ -112,7 +120,7 @@ async def test_it_rests_between_two_requests_then_pauses_and_goes_on(sim: Simula
 
 
 async def test_what_comes_late_to_a_whole_upload_changes_nothing(sim: Simulation) -> None:
-    shop = Resources()
+    shop = TusApp()
     await create(sim, shop, 10)
     await patch(sim, shop, 0, b"x" * 10)
     await sim.run(5)
@@ -128,11 +136,11 @@ async def test_what_comes_late_to_a_whole_upload_changes_nothing(sim: Simulation
 
 
 async def test_an_application_may_fail_it(sim: Simulation) -> None:
-    class Strict(Resources):
-        async def answer(self, scope: Scope, receive: Receive) -> Answer:
+    class Strict(TusApp):
+        async def respond(self, scope: Scope, receive: Receive) -> ResponseHead:
             if scope["method"] == "PATCH":
                 current_upload(scope).fail("not today")
-            return await super().answer(scope, receive)
+            return await super().respond(scope, receive)
 
     shop = Strict()
     await create(sim, shop)
@@ -145,17 +153,17 @@ async def test_an_application_may_fail_it(sim: Simulation) -> None:
 
 
 async def test_a_creation_that_breaks_off_has_failed(sim: Simulation) -> None:
-    shop = Resources()
+    shop = TusApp()
     headers = {**TUS, **OCTETS, "upload-length": "30"}
-    messages = [*body(b"x" * 10)[:-1], {"type": "http.disconnect"}]
-    await ask(shop, sim.tracker, "POST", "/files", headers=headers, messages=messages)
+    messages = [*body_messages(b"x" * 10)[:-1], {"type": "http.disconnect"}]
+    await send_request(shop, sim.tracker, "POST", "/files", headers=headers, messages=messages)
 
     gone = await the_one(sim)
     assert (gone.state, gone.bytes_transferred) == (S.FAILED, 10)
 
 
 async def test_a_stragglers_word_is_none_where_the_store_is_away(sim: Simulation) -> None:
-    shop = Resources()
+    shop = TusApp()
     await create(sim, shop)
     sim.store.fault = "raise"
     await patch(sim, shop, 0, b"x" * 10)
@@ -283,26 +291,26 @@ async def test_a_client_that_goes_after_its_last_byte_is_awaited(sim: Simulation
 
 
 async def test_pieces_without_a_place_go_to_the_end(sim: Simulation) -> None:
-    shop = Blobs()
-    start = await ask(shop, sim.tracker, "POST", "/v2/a/blobs/uploads/")
+    shop = OciApp()
+    start = await send_request(shop, sim.tracker, "POST", "/v2/a/blobs/uploads/")
     path = start.headers["location"].partition("?")[0]
     for _ in range(2):
-        await ask(shop, sim.tracker, "PATCH", path, content=b"x" * 10)
+        await send_request(shop, sim.tracker, "PATCH", path, content=b"x" * 10)
         await sim.run(0.5)
     assert (await the_one(sim)).bytes_transferred == 20
-    await ask(shop, sim.tracker, "PUT", f"{path}?digest=good", content=b"y" * 5)
+    await send_request(shop, sim.tracker, "PUT", f"{path}?digest=good", content=b"y" * 5)
     done = await the_one(sim)
     assert (done.state, done.bytes_transferred, done.total_bytes) == (S.COMPLETED, 25, 25)
 
 
 async def test_a_push_in_one_request_has_a_total(sim: Simulation) -> None:
     """The request that ends a push is all of it, where nothing came before."""
-    shop = Blobs()
-    start = await ask(shop, sim.tracker, "POST", "/v2/a/blobs/uploads/")
+    shop = OciApp()
+    start = await send_request(shop, sim.tracker, "POST", "/v2/a/blobs/uploads/")
     path = start.headers["location"].partition("?")[0]
     shown: list[UploadProgress] = []
 
-    class Looking(Blobs):
+    class Looking(OciApp):
         async def append(self, path: str, receive: Receive) -> int:
             await sim.run(0.5)
             size = await super().append(path, receive)
@@ -310,7 +318,7 @@ async def test_a_push_in_one_request_has_a_total(sim: Simulation) -> None:
             return size
 
     looking = Looking(files=shop.files)
-    await ask(looking, sim.tracker, "PUT", f"{path}?digest=good", content=b"y" * 5)
+    await send_request(looking, sim.tracker, "PUT", f"{path}?digest=good", content=b"y" * 5)
     assert [(each.bytes_transferred, each.total_bytes) for each in shown] == [(5, 5)]
     assert (await the_one(sim)).state is S.COMPLETED
 
@@ -326,15 +334,17 @@ async def test_what_was_broken_off_goes_on_by_its_name(
         raise ConnectionError
 
     named = {"upload-id": "chosen-by-curl"}
-    messages = [*body(b"x" * 10)[:1], {"type": "http.disconnect"}]
-    await ask(broken, sim.tracker, "PUT", "/a", headers=named, messages=messages)
+    messages = [*body_messages(b"x" * 10)[:1], {"type": "http.disconnect"}]
+    await send_request(broken, sim.tracker, "PUT", "/a", headers=named, messages=messages)
     await sim.run(1)
     before = await the_one(sim)
     assert (before.state, before.bytes_transferred, before.attempt) == (S.FAILED, 10, 1)
 
     headers = {**named, "content-range": f"bytes {offset}-19/20"}
-    shop = Shop()
-    await ask(shop, sim.tracker, "PUT", "/a", headers=headers, content=b"x" * (20 - offset))
+    shop = FileApp()
+    await send_request(
+        shop, sim.tracker, "PUT", "/a", headers=headers, content=b"x" * (20 - offset)
+    )
     again = await the_one(sim)
     assert (again.bytes_transferred, again.attempt, again.total_bytes) == (told, 2, 20)
     assert (again.state is S.COMPLETED) == (told == 20)
@@ -344,17 +354,19 @@ async def test_an_id_that_the_client_chose_goes_with_the_address(
     sim: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bindings_module, "MOST_BINDINGS", 1)
-    shop = Ranges()
+    shop = ContentRangeApp()
     for path, upload_id in (("/a", "chosen-for-a"), ("/b", "chosen-for-b")):
         headers = {"content-range": "bytes 0-9/20", "upload-id": upload_id}
-        server = await ask(shop, sim.tracker, "PUT", path, headers=headers, content=b"x" * 10)
-        assert asked(server) == upload_id
+        server = await send_request(
+            shop, sim.tracker, "PUT", path, headers=headers, content=b"x" * 10
+        )
+        assert upload_id_of(server) == upload_id
     headers = {"content-range": "bytes 10-19/20"}
-    server = await ask(shop, sim.tracker, "PUT", "/b", headers=headers, content=b"y" * 10)
-    assert asked(server) == "chosen-for-b"
+    server = await send_request(shop, sim.tracker, "PUT", "/b", headers=headers, content=b"y" * 10)
+    assert upload_id_of(server) == "chosen-for-b"
     # Only so many are remembered: what is forgotten goes by its address again.
-    server = await ask(shop, sim.tracker, "PUT", "/a", headers=headers, content=b"y" * 10)
-    assert asked(server).startswith("range-")
+    server = await send_request(shop, sim.tracker, "PUT", "/a", headers=headers, content=b"y" * 10)
+    assert upload_id_of(server).startswith("range-")
 
 
 async def test_what_nobody_owns_has_an_address_too(sim: Simulation) -> None:
@@ -363,10 +375,10 @@ async def test_what_nobody_owns_has_an_address_too(sim: Simulation) -> None:
     def nobody(_connection: Connection) -> Identity | None:
         return None
 
-    shop = Resources()
+    shop = TusApp()
     for named in ({}, {"upload-id": "chosen"}):
         headers = {**TUS, **named, "upload-length": "30"}
-        server = await ask(
+        server = await send_request(
             shop, sim.tracker, "POST", "/files", headers=headers, authenticate=nobody
         )
         assert server.status == 201

@@ -19,7 +19,7 @@ from tests._support.connection_faults import (
     told_at_last,
     until,
 )
-from tests._support.server_processes import Daemon
+from tests._support.server_processes import ServerProcess
 from upload_progress._model.cloudevents import CloudEvent, attributes_of, encode_data
 from upload_progress.backends.kafka.clients import KafkaWriter, Outgoing
 from upload_progress.backends.kafka.publisher import ATTRIBUTE_PREFIX, KafkaAccess, KafkaPublisher
@@ -84,7 +84,7 @@ async def administrator(url: str) -> AsyncIterator[AIOKafkaAdminClient]:
 
 class TestKafkaFaults(BrokerFaults):
     @pytest.fixture
-    def server(self, kafka_server: Daemon) -> Daemon:
+    def server(self, kafka_server: ServerProcess) -> ServerProcess:
         return kafka_server
 
     def open(self, url: str, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> KafkaPublisher:

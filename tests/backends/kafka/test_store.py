@@ -16,7 +16,7 @@ from aiokafka.errors import InvalidTopicError, KafkaConnectionError, KafkaError
 from anyio import to_thread
 from attrs import evolve
 
-from tests._support.server_processes import Daemon, free_port
+from tests._support.server_processes import ServerProcess, free_port
 from upload_progress._model.models import TransferRecord, UploadState
 from upload_progress.backends.kafka import KafkaStore
 from upload_progress.backends.kafka import topics as topics
@@ -294,7 +294,7 @@ async def test_a_name_that_no_topic_may_have_is_the_brokers_to_refuse(kafka_url:
         await topics.prepare_topic(access, "no topic", Retention(), partitions=1)
 
 
-async def test_a_broker_that_was_killed_comes_back(kafka_server: Daemon, topic: str) -> None:
+async def test_a_broker_that_was_killed_comes_back(kafka_server: ServerProcess, topic: str) -> None:
     async with KafkaStore.open(kafka_server.url, topic=topic) as store:
         await whole(store)
         await store.save([RECORD])
@@ -310,7 +310,7 @@ async def test_a_broker_that_was_killed_comes_back(kafka_server: Daemon, topic: 
         assert found.sequence == 6
 
 
-async def test_a_broker_that_hangs_is_found_out(kafka_server: Daemon, topic: str) -> None:
+async def test_a_broker_that_hangs_is_found_out(kafka_server: ServerProcess, topic: str) -> None:
     """A write costs a second and no more; nothing old is shown for long."""
     async with KafkaStore.open(kafka_server.url, topic=topic) as store:
         await whole(store)

@@ -20,8 +20,8 @@ from tests._support.connection_faults import (
     missed,
     until,
 )
-from tests._support.server_processes import Daemon
-from tests._support.server_recipes import pgbouncer
+from tests._support.server_factories import pgbouncer
+from tests._support.server_processes import ServerProcess
 from tests.conftest import RequireProgram
 from upload_progress._model.cloudevents import CloudEvent, encode_structured
 from upload_progress.backends.postgres.publisher import MAX_PAYLOAD_BYTES, PostgresPublisher
@@ -58,7 +58,7 @@ async def notify(url: str, channel: str, payload: str) -> None:
 
 class TestPostgresFaults(LineFaults):
     @pytest.fixture
-    def server(self, postgres_server: Daemon) -> Daemon:
+    def server(self, postgres_server: ServerProcess) -> ServerProcess:
         return postgres_server
 
     def open(self, url: str, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> PostgresPublisher:
@@ -74,7 +74,7 @@ class TestPostgresFaults(LineFaults):
         await self.tell_raw(url, owner, [encode_structured(forged)])
 
     async def test_a_connection_that_was_ended_by_the_server_is_made_again(
-        self, server: Daemon
+        self, server: ServerProcess
     ) -> None:
         async with self.open(server.url) as publisher, publisher.listen("ann") as hers:
             await publisher.publish([event(1)])
@@ -132,7 +132,7 @@ async def test_a_letter_that_is_none_is_passed_over(postgres_url: str) -> None:
 
 @pytest.mark.anyio
 async def test_behind_a_pooler_the_listener_has_an_address_of_its_own(
-    postgres_server: Daemon, require_program: RequireProgram
+    postgres_server: ServerProcess, require_program: RequireProgram
 ) -> None:
     pooler = pgbouncer(require_program, postgres_server).start()
     try:

@@ -23,8 +23,8 @@ from psycopg_pool import AsyncConnectionPool
 from tests._support.connection_faults import until
 from tests._support.paths import ROOT
 from tests._support.records import record
-from tests._support.server_processes import Daemon
-from tests._support.server_recipes import pgbouncer, postgres_standby
+from tests._support.server_factories import pgbouncer, postgres_standby
+from tests._support.server_processes import ServerProcess
 from tests._support.services import ProxyTo
 from tests.conftest import RequireProgram
 from upload_progress import ProgressTracker
@@ -119,7 +119,7 @@ async def test_a_pool_that_was_given_stays_open(
 
 
 async def test_a_pooler_in_transaction_mode_is_fine(
-    postgres_server: Daemon,
+    postgres_server: ServerProcess,
     require_program: RequireProgram,
     admin: AsyncConnection[TupleRow],
 ) -> None:
@@ -155,7 +155,7 @@ async def test_connections_that_were_ended_are_made_again(
     assert len(await store.load(*(UploadKey("ann", f"u{number}") for number in range(4)))) == 4
 
 
-async def test_a_server_that_was_killed_is_found_again(postgres_server: Daemon) -> None:
+async def test_a_server_that_was_killed_is_found_again(postgres_server: ServerProcess) -> None:
     """S02."""
     await migrate(postgres_server.url)
     async with PostgresStore.open(postgres_server.url) as store:
@@ -199,7 +199,9 @@ async def test_a_server_that_only_reads_refuses_and_then_does_not(
 
 
 async def test_a_standby_reads_and_once_it_leads_it_writes(
-    postgres_server: Daemon, require_program: RequireProgram, caplog: pytest.LogCaptureFixture
+    postgres_server: ServerProcess,
+    require_program: RequireProgram,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """S09 and I12: uploads go on, and what they came to is stored after the failover."""
     await migrate(postgres_server.url)
@@ -310,7 +312,7 @@ async def test_a_deadlock_is_an_error_and_the_next_is_fine(
 
 
 async def test_a_cancelled_call_leaves_no_answer_behind(
-    postgres_server: Daemon, proxy_to: ProxyTo
+    postgres_server: ServerProcess, proxy_to: ProxyTo
 ) -> None:
     """The next caller must not get what was meant for the one before."""
     await migrate(postgres_server.url)
@@ -329,7 +331,7 @@ async def test_a_cancelled_call_leaves_no_answer_behind(
 
 
 async def test_a_line_that_swallows_everything_holds_nobody_up(
-    postgres_server: Daemon, proxy_to: ProxyTo
+    postgres_server: ServerProcess, proxy_to: ProxyTo
 ) -> None:
     """S03: who gives up after a second is free after a second."""
     await migrate(postgres_server.url)
@@ -337,7 +339,7 @@ async def test_a_line_that_swallows_everything_holds_nobody_up(
     url = postgres_server.url.replace(str(postgres_server.port), str(proxy.port))
     async with PostgresStore.open(url) as store:
         await store.save([record()])
-        proxy.is_blackhole = True
+        proxy.drops_data = True
         with anyio.fail_after(SECONDS):
             for _ in range(2):
                 with anyio.move_on_after(0.2) as scope:
@@ -345,7 +347,7 @@ async def test_a_line_that_swallows_everything_holds_nobody_up(
                 assert scope.cancelled_caught
             with pytest.raises(TimeoutError):
                 await store.load(record().key)
-        proxy.is_blackhole = False
+        proxy.drops_data = False
         assert len(await store.load(record().key)) == 1
 
 

@@ -9,8 +9,8 @@ import pytest
 from redis.asyncio import Redis, RedisCluster
 
 from tests._support.records import record
-from tests._support.server_processes import Daemon, free_port
-from tests._support.server_recipes import redis
+from tests._support.server_factories import redis
+from tests._support.server_processes import ServerProcess, free_port
 from tests.conftest import RequireProgram
 from upload_progress._model.models import TransferRecord
 from upload_progress.backends.redis.store import RedisStore
@@ -26,14 +26,14 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def ask(node: Daemon, *words: str | int) -> object:
+async def ask(node: ServerProcess, *words: str | int) -> object:
     """Send a command to one node, which need not answer for long."""
     async with Redis(host="127.0.0.1", port=node.port) as client:
         answer: object = await client.execute_command(*words)  # type: ignore[no-untyped-call]  # its gap
         return answer
 
 
-async def until_says(node: Daemon, wanted: str, *words: str) -> None:
+async def until_says(node: ServerProcess, wanted: str, *words: str) -> None:
     answer: object = None
     while wanted not in str(answer):
         await anyio.sleep(0.02)
@@ -41,7 +41,9 @@ async def until_says(node: Daemon, wanted: str, *words: str) -> None:
 
 
 @pytest.fixture
-async def nodes(require_program: RequireProgram) -> AsyncIterator[tuple[Daemon, Daemon]]:
+async def nodes(
+    require_program: RequireProgram,
+) -> AsyncIterator[tuple[ServerProcess, ServerProcess]]:
     """Run a node that has all slots, and its replica."""
     buses = [str(free_port()) for _ in range(2)]
     first, second = (
@@ -79,7 +81,7 @@ async def seen(store: RedisStore) -> set[int]:
     return {each.sequence for each in found}
 
 
-async def test_whoever_leads_is_found(nodes: tuple[Daemon, Daemon]) -> None:
+async def test_whoever_leads_is_found(nodes: tuple[ServerProcess, ServerProcess]) -> None:
     """S05: MOVED, after the replica took over; and again after its node was killed."""
     first, second = nodes
     with anyio.fail_after(SECONDS):

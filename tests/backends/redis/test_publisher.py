@@ -16,7 +16,7 @@ from tests._support.connection_faults import (
     missed,
     told_at_last,
 )
-from tests._support.server_processes import Daemon
+from tests._support.server_processes import ServerProcess
 from tests._support.services import ProxyTo
 from upload_progress._model.cloudevents import CloudEvent, encode_structured
 from upload_progress.backends.redis.publisher import RedisPublisher
@@ -47,7 +47,7 @@ class TestRedisPost(MessageTransportContract):
 
 class TestRedisFaults(LineFaults):
     @pytest.fixture
-    def server(self, redis_server: Daemon) -> Daemon:
+    def server(self, redis_server: ServerProcess) -> ServerProcess:
         return redis_server
 
     def open(self, url: str, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> RedisPublisher:
@@ -93,7 +93,7 @@ async def test_what_is_confirmed_twice_was_subscribed_again(redis_url: str) -> N
 
 @pytest.mark.anyio
 async def test_a_client_that_repairs_itself_without_a_word_is_found_out(
-    redis_server: Daemon, proxy_to: ProxyTo
+    redis_server: ServerProcess, proxy_to: ProxyTo
 ) -> None:
     """So does redis-py by default."""
     proxy = proxy_to(redis_server.port)
@@ -103,7 +103,7 @@ async def test_a_client_that_repairs_itself_without_a_word_is_found_out(
         publisher.listen("ann") as hers,
         publisher.listen() as everybodys,
     ):
-        proxy.reset()
+        proxy.reset_connections()
         await missed(hers)
         await missed(everybodys)
         await told_at_last(publisher, event(1))

@@ -14,8 +14,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests._support.paths import ROOT
 from tests._support.records import record
-from tests._support.server_processes import Daemon
-from tests._support.server_recipes import redis
+from tests._support.server_factories import redis
+from tests._support.server_processes import ServerProcess
 from tests.conftest import RequireProgram
 from upload_progress._model.models import UploadState
 from upload_progress.backends.redis.publisher import RedisPublisher
@@ -36,7 +36,7 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-async def admin(redis_server: Daemon) -> AsyncIterator[Redis]:
+async def admin(redis_server: ServerProcess) -> AsyncIterator[Redis]:
     """Yield a client that may do everything to a server of our own."""
     async with Redis.from_url(redis_server.url) as client:
         await client.flushall()
@@ -44,7 +44,7 @@ async def admin(redis_server: Daemon) -> AsyncIterator[Redis]:
 
 
 async def test_a_replica_refuses_and_once_it_leads_it_does_not(
-    redis_server: Daemon, admin: Redis
+    redis_server: ServerProcess, admin: Redis
 ) -> None:
     """S05: READONLY, as after a failover to the wrong side."""
     async with RedisStore.open(redis_server.url) as store:
@@ -92,7 +92,7 @@ async def tries(store: RedisStore) -> bool:
 
 
 async def test_who_is_not_let_in_is_told_so_without_secrets(
-    redis_server: Daemon, admin: Redis
+    redis_server: ServerProcess, admin: Redis
 ) -> None:
     """S01 and S05: no password, a wrong one, and the right one."""
     place = redis_server.url.removeprefix("redis://")
@@ -119,7 +119,7 @@ async def test_a_server_that_is_not_there_is_an_error_without_secrets(host: str)
     assert "secret" not in str(caught.value)
 
 
-async def test_whatever_is_evicted_comes_back(redis_server: Daemon, admin: Redis) -> None:
+async def test_whatever_is_evicted_comes_back(redis_server: ServerProcess, admin: Redis) -> None:
     """S06: any key may be gone at any time; within sixteen writes all is as it was."""
     async with RedisStore.open(redis_server.url) as store:
         await store.save([record()])
@@ -139,7 +139,7 @@ async def sequence(store: RedisStore) -> int:
     return max((each.sequence for each in await store.load(record().key)), default=0)
 
 
-async def test_a_user_with_few_rights_is_enough(redis_server: Daemon, admin: Redis) -> None:
+async def test_a_user_with_few_rights_is_enough(redis_server: ServerProcess, admin: Redis) -> None:
     """D03: least privilege, word for word as it is documented."""
     [rule] = re.findall(r"ACL SETUSER uploads (on .*?)```", GUIDE.read_text("utf-8"), re.DOTALL)
     place = redis_server.url.removeprefix("redis://")

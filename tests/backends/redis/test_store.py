@@ -11,9 +11,9 @@ from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from tests._support import server_recipes as recipes
+from tests._support import server_factories as recipes
 from tests._support.records import record
-from tests._support.server_processes import Daemon, free_port
+from tests._support.server_processes import ServerProcess, free_port
 from tests._support.services import ProxyTo
 from tests.conftest import RequireProgram
 from upload_progress._model.models import UploadKey, UploadState
@@ -49,7 +49,7 @@ async def ask(node: Redis, *words: str | int) -> object:
 
 
 @pytest.fixture
-async def cluster_server(require_program: RequireProgram) -> AsyncIterator[Daemon]:
+async def cluster_server(require_program: RequireProgram) -> AsyncIterator[ServerProcess]:
     """Run a cluster of one node, which is as strict about slots as one of many."""
     bus = ("--cluster-port", str(free_port()))
     daemon = recipes.redis(require_program, "--cluster-enabled", "yes", *bus).start()
@@ -291,7 +291,7 @@ async def test_out_of_memory_is_an_error_and_then_is_not(client: Redis, store: R
 
 
 async def test_a_cancelled_call_leaves_no_answer_behind(
-    redis_server: Daemon, proxy_to: ProxyTo
+    redis_server: ServerProcess, proxy_to: ProxyTo
 ) -> None:
     """CVE-2023-28858: the next caller must not get what was meant for the one before."""
     proxy = proxy_to(redis_server.port)
@@ -307,7 +307,7 @@ async def test_a_cancelled_call_leaves_no_answer_behind(
             assert loaded.received_bytes == number
 
 
-async def test_a_server_that_was_killed_is_found_again(redis_server: Daemon) -> None:
+async def test_a_server_that_was_killed_is_found_again(redis_server: ServerProcess) -> None:
     async with RedisStore.open(redis_server.url) as store:
         redis_server.kill()
         with pytest.raises(RedisConnectionError):
@@ -324,7 +324,7 @@ async def test_a_client_that_was_given_stays_open(client: Redis) -> None:
 
 
 async def test_on_a_cluster_each_script_keeps_to_one_slot(
-    client: Redis, cluster_server: Daemon
+    client: Redis, cluster_server: ServerProcess
 ) -> None:
     async with RedisCluster(host="127.0.0.1", port=cluster_server.port) as cluster:
         store = RedisStore(cluster)

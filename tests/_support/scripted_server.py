@@ -17,24 +17,24 @@ from upload_progress.interfaces import Authenticate
 
 __all__ = [
     "ALICE",
-    "BIG",
-    "ID",
+    "LARGE_BYTES",
+    "UPLOAD_ID",
     "App",
-    "FaultyStore",
+    "FailingStore",
     "Message",
     "Receive",
     "Scope",
     "Send",
-    "Server",
-    "alice",
-    "body",
-    "drink",
-    "ended",
-    "head",
-    "respond",
-    "run_through",
-    "running",
-    "until",
+    "ScriptedServer",
+    "authenticate_alice",
+    "body_messages",
+    "read_body",
+    "wait_for_end",
+    "upload_scope",
+    "send_response",
+    "run_request",
+    "tracker_lifespan",
+    "wait_until",
 ]
 
 Scope = MutableMapping[str, Any]
@@ -44,17 +44,17 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 ALICE = Identity("alice")
-ID = "an-upload-of-alice"
-BIG = 64 * 1024 + 1
+UPLOAD_ID = "an-upload-of-alice"
+LARGE_BYTES = 64 * 1024 + 1
 
 
-def alice(_connection: Connection) -> Identity:
+def authenticate_alice(_connection: Connection) -> Identity:
     """Everybody is Alice."""
     return ALICE
 
 
-def head(
-    upload_id: str | None = ID,
+def upload_scope(
+    upload_id: str | None = UPLOAD_ID,
     *,
     length: int | None = None,
     headers: Iterable[tuple[bytes, bytes]] = (),
@@ -81,7 +81,7 @@ def head(
     }
 
 
-def body(*chunks: bytes) -> list[Message]:
+def body_messages(*chunks: bytes) -> list[Message]:
     """Return the messages of a body that comes in these chunks."""
     messages: list[Message] = [
         {"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks
@@ -91,33 +91,33 @@ def body(*chunks: bytes) -> list[Message]:
 
 
 @define(eq=False)
-class Server:
+class ScriptedServer:
     """The server's side of one exchange; what is left of its script it never says.
 
     Attributes:
         script: What ``receive`` returns, in order, or raises; afterwards the client is silent.
         sent: What was sent.
         pulled: How often ``receive`` was called.
-        refuse_at: The number of the sending that raises OSError, as a closed connection does.
+        send_fails_at: The number of the sending that raises OSError, as a closed connection does.
     """
 
     script: Sequence[Message | BaseException] = ()
-    refuse_at: int | None = None
+    send_fails_at: int | None = None
     sent: list[Message] = field(factory=list)
-    pulled: int = 0
-    is_silent: anyio.Event = field(factory=anyio.Event)
-    leaves: anyio.Event = field(factory=anyio.Event)
-    refusal: OSError = field(factory=lambda: OSError("gone"))
+    receive_calls: int = 0
+    script_ended: anyio.Event = field(factory=anyio.Event)
+    client_leaves: anyio.Event = field(factory=anyio.Event)
+    send_error: OSError = field(factory=lambda: OSError("gone"))
 
     async def receive(self) -> Message:
         """Return the next message of the script, then wait until the client leaves."""
         await checkpoint()
-        self.pulled += 1
-        if self.pulled > len(self.script):
-            self.is_silent.set()
-            await self.leaves.wait()
+        self.receive_calls += 1
+        if self.receive_calls > len(self.script):
+            self.script_ended.set()
+            await self.client_leaves.wait()
             return {"type": "http.disconnect"}
-        message = self.script[self.pulled - 1]
+        message = self.script[self.receive_calls - 1]
         if isinstance(message, BaseException):
             raise message
         return message
@@ -125,8 +125,8 @@ class Server:
     async def send(self, message: Message) -> None:
         """Record *message*."""
         await checkpoint()
-        if len(self.sent) == self.refuse_at:
-            raise self.refusal
+        if len(self.sent) == self.send_fails_at:
+            raise self.send_error
         self.sent.append(message)
 
     @property
@@ -145,7 +145,7 @@ class Server:
         return b"".join(message.get("body", b"") for message in self.sent)
 
 
-class FaultyStore:
+class FailingStore:
     """A store that fails each call in the same way, and counts them."""
 
     def __init__(self, fault: Callable[[], Awaitable[object]]) -> None:
@@ -158,7 +158,7 @@ class FaultyStore:
         raise RuntimeError(await self.fault())
 
 
-async def drink(receive: Receive) -> int:
+async def read_body(receive: Receive) -> int:
     """Read a whole body; return its size, or raise ``ConnectionError`` at a disconnect."""
     size, more = 0, True
     while more:
@@ -170,7 +170,7 @@ async def drink(receive: Receive) -> int:
     return size
 
 
-async def respond(send: Send, status: int = 200, content: bytes = b"done") -> None:
+async def send_response(send: Send, status: int = 200, content: bytes = b"done") -> None:
     """Send a plain response."""
     headers = [(b"content-type", b"text/plain")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -178,7 +178,7 @@ async def respond(send: Send, status: int = 200, content: bytes = b"done") -> No
 
 
 @asynccontextmanager
-async def running(tracker: ProgressTracker, lifespan: bool) -> AsyncIterator[None]:
+async def tracker_lifespan(tracker: ProgressTracker, lifespan: bool) -> AsyncIterator[None]:
     """Enter the tracker's lifespan, or do without, as servers that know none."""
     if not lifespan:
         yield
@@ -187,31 +187,31 @@ async def running(tracker: ProgressTracker, lifespan: bool) -> AsyncIterator[Non
         yield
 
 
-async def run_through(
+async def run_request(
     app: App,
     tracker: ProgressTracker,
     *,
     scope: Scope | None = None,
     messages: Sequence[Message | BaseException] = (),
-    server: Server | None = None,
-    authenticate: Authenticate = alice,
-) -> Server:
+    server: ScriptedServer | None = None,
+    authenticate: Authenticate = authenticate_alice,
+) -> ScriptedServer:
     """Run one request through the middleware; return what the server has seen of it."""
-    server = server or Server(messages)
+    server = server or ScriptedServer(messages)
     middleware = UploadProgressMiddleware(app, tracker=tracker, authenticate=authenticate)
-    await middleware(head() if scope is None else scope, server.receive, server.send)
+    await middleware(upload_scope() if scope is None else scope, server.receive, server.send)
     return server
 
 
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+async def wait_until(condition: Callable[[], object], seconds: float = 5.0) -> None:
     """Wait until *condition* holds."""
     with anyio.fail_after(seconds):
         while not condition():  # noqa: ASYNC110  # what is waited for sets no event
             await anyio.sleep(0.001)
 
 
-async def ended(
-    tracker: ProgressTracker, upload_id: str = ID, owner: Identity | str = ALICE
+async def wait_for_end(
+    tracker: ProgressTracker, upload_id: str = UPLOAD_ID, owner: Identity | str = ALICE
 ) -> UploadProgress:
     """Return the last snapshot of an upload, once it has ended."""
 

@@ -12,18 +12,18 @@ from glob import glob
 from pathlib import Path
 from typing import Final
 
-from tests._support.server_processes import Daemon, answers, free_port, new_folder
+from tests._support.server_processes import ServerProcess, free_port, new_folder, responds_to
 
 __all__ = [
     "KAFKA_VERSION",
-    "RECIPES",
+    "SERVER_FACTORIES",
     "kafka",
     "kafka_jars",
     "pgbouncer",
     "postgres",
     "rabbitmq",
     "redis",
-    "search",
+    "newest_paths",
 ]
 
 FindProgram = Callable[..., str]
@@ -33,47 +33,48 @@ LOG4J_VERSION: Final = "2.25.4"
 JARS_SECONDS: Final = 600
 
 
-def search(*names: str) -> tuple[str, ...]:
+def newest_paths(*names: str) -> tuple[str, ...]:
     """Return these program names, patterns resolved to the newest file that fits."""
     return tuple(found for name in names for found in [*sorted(glob(name))[-1:], name])  # noqa: PTH207  # absolute
 
 
-def debian(*packages: str) -> str:
+def apt_hint(*packages: str) -> str:
     """Return the line that installs *packages*."""
     return f"get it with: apt-get install --no-install-recommends {' '.join(packages)}"
 
 
-def redis(find: FindProgram, *options: str) -> Daemon:
+def redis(find: FindProgram, *options: str) -> ServerProcess:
     """Return Redis, not started: nothing is kept on disk."""
-    program = find("redis-server", install=debian("redis-server"))
+    program = find("redis-server", install=apt_hint("redis-server"))
     port, folder = free_port(), new_folder("redis")
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
-    return Daemon(
+    return ServerProcess(
         name="redis",
         url=f"redis://127.0.0.1:{port}/0",
         port=port,
         folder=folder,
         command=[*command, "--save", "", "--appendonly", "no", *options],
-        is_ready=lambda: answers(port, b"PING\r\n"),
+        is_ready=lambda: responds_to(port, b"PING\r\n"),
     )
 
 
-def postgres(find: FindProgram) -> Daemon:
+def postgres(find: FindProgram) -> ServerProcess:
     """Return PostgreSQL, not started; its cluster is made now."""
     settings = ["-U", "test", "-A", "trust", "-N", "--no-instructions", "--locale=C", "-E", "UTF8"]
     return _postgres(find, "initdb", *settings)
 
 
-def postgres_standby(find: FindProgram, primary: Daemon) -> Daemon:
+def postgres_standby(find: FindProgram, primary: ServerProcess) -> ServerProcess:
     """Return a hot standby of *primary*, not started; it has what that has now."""
     line = ["-h", "127.0.0.1", "-p", str(primary.port), "-U", "test"]
     return _postgres(find, "pg_basebackup", *line, "-c", "fast", "-N", "-R")
 
 
-def _postgres(find: FindProgram, maker: str, *settings: str) -> Daemon:
+def _postgres(find: FindProgram, maker: str, *settings: str) -> ServerProcess:
     """Return PostgreSQL, not started, on a cluster that the program *maker* makes now."""
     server = find(
-        *search("/usr/lib/postgresql/*/bin/postgres", "postgres"), install=debian("postgresql")
+        *newest_paths("/usr/lib/postgresql/*/bin/postgres", "postgres"),
+        install=apt_hint("postgresql"),
     )
     programs, port, folder = Path(server).resolve().parent, free_port(), new_folder("postgres")
     data = str(folder / "data")
@@ -86,7 +87,7 @@ def _postgres(find: FindProgram, maker: str, *settings: str) -> Daemon:
     )
     fast = ["-F", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
     is_ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
-    return Daemon(
+    return ServerProcess(
         name="postgres",
         url=f"postgresql://test@127.0.0.1:{port}/postgres",
         port=port,
@@ -99,9 +100,9 @@ def _postgres(find: FindProgram, maker: str, *settings: str) -> Daemon:
     )
 
 
-def pgbouncer(find: FindProgram, database: Daemon) -> Daemon:
+def pgbouncer(find: FindProgram, database: ServerProcess) -> ServerProcess:
     """Return PgBouncer in transaction mode before *database*, not started."""
-    program = find(*search("/usr/sbin/pgbouncer", "pgbouncer"), install=debian("pgbouncer"))
+    program = find(*newest_paths("/usr/sbin/pgbouncer", "pgbouncer"), install=apt_hint("pgbouncer"))
     port, folder = free_port(), new_folder("pgbouncer")
     settings = f"""
         [databases]
@@ -116,39 +117,40 @@ def pgbouncer(find: FindProgram, database: Daemon) -> Daemon:
     """
     path = folder / "pgbouncer.ini"
     path.write_text("\n".join(map(str.strip, settings.splitlines())), encoding="utf-8")
-    return Daemon(
+    return ServerProcess(
         name="pgbouncer",
         url=f"postgresql://test@127.0.0.1:{port}/postgres",
         port=port,
         folder=folder,
         command=[program, str(path)],
         # The beginning of a client's greeting, which it refuses in words.
-        is_ready=lambda: answers(port, bytes([0, 0, 0, 8, 4, 210, 22, 47])),
+        is_ready=lambda: responds_to(port, bytes([0, 0, 0, 8, 4, 210, 22, 47])),
         as_nobody=True,
         stop_signal=signal.SIGINT,
     )
 
 
-def rabbitmq(find: FindProgram) -> Daemon:
+def rabbitmq(find: FindProgram) -> ServerProcess:
     """Return RabbitMQ and the port mapper that it needs, not started.
 
     Not Debian's wrapper, which insists on a user of its own and on folders of the system.
     """
-    install = debian("rabbitmq-server")
+    install = apt_hint("rabbitmq-server")
     program = find(
-        *search("/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server"), install=install
+        *newest_paths("/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server"),
+        install=install,
     )
     epmd = find("epmd", install=install)
     port, mapper_port, folder = free_port(), free_port(), new_folder("rabbitmq")
     environment = _rabbitmq_environment(folder, port, mapper_port)
-    mapper = Daemon(
+    mapper = ServerProcess(
         name="epmd",
         url="",
         port=mapper_port,
         folder=new_folder("epmd"),
         command=[epmd, "-port", str(mapper_port), "-address", "127.0.0.1"],
         # Asks for the names that it knows.
-        is_ready=lambda: answers(mapper_port, b"\x00\x01n"),
+        is_ready=lambda: responds_to(mapper_port, b"\x00\x01n"),
         environment={"HOME": str(folder)},
         as_nobody=True,
     )
@@ -162,13 +164,13 @@ def rabbitmq(find: FindProgram) -> Daemon:
     lines = "".join(f"{name} = {value}\n" for name, value in settings.items())
     (folder / "rabbitmq.conf").write_text(lines, encoding="utf-8")
     (folder / "enabled_plugins").write_text("[].\n", encoding="utf-8")
-    return Daemon(
+    return ServerProcess(
         name="rabbitmq",
         url=f"amqp://guest:guest@127.0.0.1:{port}/",
         port=port,
         folder=folder,
         command=[program],
-        is_ready=lambda: answers(port, b"AMQP\x00\x00\x09\x01"),
+        is_ready=lambda: responds_to(port, b"AMQP\x00\x00\x09\x01"),
         environment=environment,
         as_nobody=True,
         companions=[mapper],
@@ -211,7 +213,7 @@ def kafka_jars(find: FindProgram, cache: Path | None = None) -> Path:
     jars = (cache or home / "upload-progress") / f"kafka-{KAFKA_VERSION}"
     if jars.is_dir():
         return jars
-    maven = find("mvn", install=debian("maven", "default-jre-headless"))
+    maven = find("mvn", install=apt_hint("maven", "default-jre-headless"))
     jars.parent.mkdir(parents=True, exist_ok=True)
     folder = new_folder("maven")
     artifacts = [
@@ -248,9 +250,9 @@ def kafka_jars(find: FindProgram, cache: Path | None = None) -> Path:
     return jars
 
 
-def kafka(find: FindProgram) -> Daemon:
+def kafka(find: FindProgram) -> ServerProcess:
     """Return Kafka, broker and controller in one, not started; its storage is made now."""
-    java = find("java", install=debian("default-jre-headless"))
+    java = find("java", install=apt_hint("default-jre-headless"))
     jars, folder = kafka_jars(find), new_folder("kafka")
     port, controller_port = free_port(), free_port()
     settings = folder / "server.properties"
@@ -286,17 +288,17 @@ def kafka(find: FindProgram) -> Daemon:
     )
     # ApiVersions, version 0, of a client without a name.
     question = bytes([0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 255, 255])
-    return Daemon(
+    return ServerProcess(
         name="kafka",
         url=f"kafka://127.0.0.1:{port}",
         port=port,
         folder=folder,
         command=[*run, "kafka.Kafka", str(settings)],
-        is_ready=lambda: answers(port, question),
+        is_ready=lambda: responds_to(port, question),
     )
 
 
-RECIPES: Final[Mapping[str, Callable[[FindProgram], Daemon]]] = {
+SERVER_FACTORIES: Final[Mapping[str, Callable[[FindProgram], ServerProcess]]] = {
     "redis": redis,
     "postgres": postgres,
     "rabbitmq": rabbitmq,
