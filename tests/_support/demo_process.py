@@ -1,4 +1,4 @@
-"""The demo as people start it: a process of its own, on a free port."""
+"""The demo in a process of its own, on a free port, as users start it."""
 
 from __future__ import annotations
 
@@ -22,25 +22,27 @@ class DemoProcess:
     """A running demo.
 
     Attributes:
-        greeting: What it said when it started.
+        process: The process.
+        url: The URL of the web page.
+        startup_message: What the demo printed before it served requests.
     """
 
     process: subprocess.Popen[str]
     url: str
-    greeting: str
+    startup_message: str
 
 
 @contextmanager
 def running_demo(*arguments: str, port: int = 0) -> Iterator[DemoProcess]:
-    """Run the demo while the block runs; it must say nothing on its error stream."""
+    """Run the demo while the block runs; fail if it writes to its standard error."""
     with tempfile.TemporaryFile("w+") as errors:
         command = [*COMMAND, "demo", "--port", str(port), *arguments]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
-        # A process that hangs is ended, so that the test fails with what it said.
+        # Kill a process that hangs, so that the test fails with its output.
         watchdog = threading.Timer(10 * DEADLINE_SECONDS, process.kill)
         watchdog.start()
         try:
-            yield _started(process)
+            yield _wait_until_started(process)
         finally:
             watchdog.cancel()
             process.terminate()
@@ -51,10 +53,10 @@ def running_demo(*arguments: str, port: int = 0) -> Iterator[DemoProcess]:
         assert errors.read() == ""
 
 
-def _started(process: subprocess.Popen[str]) -> DemoProcess:
+def _wait_until_started(process: subprocess.Popen[str]) -> DemoProcess:
     assert process.stdout is not None
     lines = takewhile(lambda line: not line.startswith("Stop with"), process.stdout)
-    greeting = "".join(lines)
-    found = re.search(r"http://\S+", greeting)
-    assert found, f"the demo did not start: {greeting!r}"
-    return DemoProcess(process, found[0], greeting)
+    message = "".join(lines)
+    url = re.search(r"http://\S+", message)
+    assert url, f"the demo did not start: {message!r}"
+    return DemoProcess(process, url[0], message)

@@ -65,11 +65,11 @@ def progress(
 
 
 def test_the_greeting_says_all_that_is_needed(demo: DemoProcess, curl: Curl, big: Path) -> None:
-    lines = [line.strip() for line in demo.greeting.splitlines() if "curl" in line]
+    lines = [line.strip() for line in demo.startup_message.splitlines() if "curl" in line]
     put, get = (shlex.split(line.replace("FILE", str(big)))[1:] for line in lines)
 
-    assert "4.0 MB/s" in demo.greeting
-    assert "alice, bob" in demo.greeting
+    assert "4.0 MB/s" in demo.startup_message
+    assert "alice, bob" in demo.startup_message
     assert json.loads(curl(*put))["name"] == "big.bin"
     assert json.loads(curl(*get))["state"] == "completed"
 
@@ -183,7 +183,7 @@ def test_an_upload_that_is_not_done_in_time_is_answered_and_leaves_nothing(
 def test_what_was_received_outlives_a_restart(tmp_path: Path, curl: Curl, big: Path) -> None:
     data = tmp_path / "data"
     with running_demo("--data", str(data)) as demo:
-        assert str(data) in demo.greeting
+        assert str(data) in demo.startup_message
         first = curl("-u", "bob:bob", "-T", str(big), f"{demo.url}/files/big.bin")
     with running_demo("--data", str(data)) as demo:
         [listed] = json.loads(curl("-u", "bob:bob", f"{demo.url}/files"))
@@ -219,7 +219,7 @@ def test_a_folder_that_is_none_is_said(big: Path) -> None:
     finished = run("demo", "--port", "0", "--data", str(big))
 
     assert finished.returncode == 2
-    assert finished.stderr == f"upload-progress: cannot keep files in {big}: File exists.\n"
+    assert finished.stderr == f"upload-progress: cannot write to {big}: File exists.\n"
 
 
 def test_a_host_that_does_not_exist_is_said() -> None:
@@ -266,6 +266,7 @@ main()
         ("uvicorn", ["demo"], "demo"),
         ("starlette", ["demo"], "demo"),
         ("python_multipart", ["demo"], "demo"),
+        ("itsdangerous", ["demo"], "demo"),
         ("websockets", ["demo"], "demo"),
     ],
 )

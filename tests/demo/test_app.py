@@ -1,4 +1,4 @@
-"""The demo application, called as a server would call it, on both event loops."""
+"""The demo application, called through ASGI on both event loops."""
 
 from __future__ import annotations
 
@@ -18,47 +18,47 @@ from attrs import define
 from starlette.applications import Starlette
 
 from upload_progress import ProgressTracker, UploadState
-from upload_progress.demo import uploads as receiving
-from upload_progress.demo.app import MOST_BYTES, create_app
-from upload_progress.demo.files import FileSpace
+from upload_progress.demo import uploads as demo_uploads
+from upload_progress.demo.app import MAX_BODY_BYTES, create_app
+from upload_progress.demo.files import FileStorage
 
 pytestmark = pytest.mark.anyio
 
 ALICE = ("alice", "alice")
 BOB = ("bob", "bob")
-HERE = {"origin": "http://demo"}
+SAME_ORIGIN = {"origin": "http://demo"}
 BROWSER = {"user-agent": "Mozilla/5.0"}
 CONTENT = bytes(range(256)) * 1000
 
 
 @define
 class Demo:
-    """A demo in this process."""
+    """A running demo in this process."""
 
     app: Starlette
     tracker: ProgressTracker
     client: httpx2.AsyncClient
     root: Path
 
-    def leftovers(self) -> list[str]:
-        """Return what lies where nothing should be once an upload has ended."""
+    def partial_files(self) -> list[str]:
+        """Return the names of partial files; none may remain after an upload has ended."""
         return [path.name for path in self.root.glob("*/incoming/*")]
 
-    async def names(self, user: tuple[str, str]) -> list[str]:
+    async def file_names(self, user: tuple[str, str]) -> list[str]:
         return [file["name"] for file in (await self.client.get("/files", auth=user)).json()]
 
 
 @asynccontextmanager
 async def running(
-    root: Path, *, slow_bytes_per_second: int | None = None, most_bytes: int = MOST_BYTES
+    root: Path, *, bytes_per_second: int | None = None, max_body_bytes: int = MAX_BODY_BYTES
 ) -> AsyncIterator[Demo]:
     tracker = ProgressTracker()
     app = create_app(
         tracker,
         root=root,
-        key=b"key",
-        slow_bytes_per_second=slow_bytes_per_second,
-        most_bytes=most_bytes,
+        secret_key="key",
+        bytes_per_second=bytes_per_second,
+        max_body_bytes=max_body_bytes,
     )
     transport = httpx2.ASGITransport(app=app)
     async with (
@@ -72,10 +72,10 @@ Part = bytes | Callable[[], Awaitable[object]] | None
 
 
 async def call(demo: Demo, method: str, path: str, *parts: Part, **headers: str) -> tuple[int, str]:
-    """Send a body part by part, as a server hands it over; return status and headers, or 0.
+    """Send a body in parts through ASGI; return the status and headers, or 0 without a response.
 
-    A callable among the parts is called between two of them; None is a client that goes away.
-    The client in ``Demo`` leaves its generators open on trio when a body is not read to its end.
+    A callable part is called between two messages; None disconnects the client. Unlike the client
+    in ``Demo``, this leaves no generator open on trio when the body is not read to its end.
     """
     basic = base64.b64encode(b"alice:alice").decode()
     fields = {"host": "demo", "authorization": f"Basic {basic}", **headers}
@@ -117,7 +117,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             await anyio.lowlevel.checkpoint()
 
 
-async def test_a_file_comes_back_as_it_was_sent(tmp_path: Path) -> None:
+async def test_downloaded_file_equals_uploaded_file(tmp_path: Path) -> None:
     async with running(tmp_path) as demo:
         put = await demo.client.put(
             "/files/a.bin", content=CONTENT, auth=ALICE, headers={"upload-id": "first"}
@@ -135,28 +135,28 @@ async def test_a_file_comes_back_as_it_was_sent(tmp_path: Path) -> None:
     assert (snapshot.filename, snapshot.bytes_transferred) == ("a.bin", len(CONTENT))
 
 
-async def test_each_user_has_a_space_of_their_own(tmp_path: Path) -> None:
+async def test_users_do_not_share_files(tmp_path: Path) -> None:
     async with running(tmp_path) as demo:
         await demo.client.put("/files/a.bin", content=b"one", auth=ALICE)
         await demo.client.put("/files/a.bin", content=b"two", auth=ALICE)
-        foreign = await demo.client.get("/files/a.bin", auth=BOB)
+        other_user = await demo.client.get("/files/a.bin", auth=BOB)
         listed = (await demo.client.get("/files", auth=ALICE)).json()
 
-        assert await demo.names(BOB) == []
-    assert foreign.status_code == 404
+        assert await demo.file_names(BOB) == []
+    assert other_user.status_code == 404
     assert [set(file) for file in listed] == [{"name", "size", "sha256", "uploaded_at"}]
     assert listed[0]["sha256"] == hashlib.sha256(b"two").hexdigest()
 
 
-async def test_a_form_may_hold_several_files(tmp_path: Path) -> None:
+async def test_form_with_several_files_is_stored(tmp_path: Path) -> None:
     files = [("x", ("../a.bin", CONTENT)), ("x", ("b.txt", b"b"))]
     async with running(tmp_path) as demo:
-        answer = await demo.client.post("/files", files=files, data={"note": "hi"}, auth=ALICE)
+        response = await demo.client.post("/files", files=files, data={"note": "hi"}, auth=ALICE)
 
-        assert sorted(await demo.names(ALICE)) == ["a.bin", "b.txt"]
-        assert demo.leftovers() == []
-    assert answer.status_code == 201
-    assert [file["size"] for file in answer.json()] == [len(CONTENT), 1]
+        assert sorted(await demo.file_names(ALICE)) == ["a.bin", "b.txt"]
+        assert demo.partial_files() == []
+    assert response.status_code == 201
+    assert [file["size"] for file in response.json()] == [len(CONTENT), 1]
 
 
 @pytest.mark.parametrize(
@@ -173,20 +173,20 @@ async def test_a_form_may_hold_several_files(tmp_path: Path) -> None:
     ],
     ids=["no-form", "no-file", "no-name", "no-boundary"],
 )
-async def test_a_form_without_files_is_refused(
+async def test_form_without_files_is_rejected(
     tmp_path: Path, content_type: str, body: bytes, status: int
 ) -> None:
     async with running(tmp_path) as demo:
-        answer = await demo.client.post(
+        response = await demo.client.post(
             "/files", content=body, headers={"content-type": content_type}, auth=ALICE
         )
 
-    assert answer.status_code == status
-    assert answer.headers["content-type"] == "application/problem+json"
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
 
 
 @pytest.mark.parametrize("path", ["/files/..%00", "/files/%2e%2e%5c"])
-async def test_a_name_that_is_none_is_refused(tmp_path: Path, path: str) -> None:
+async def test_invalid_file_name_is_rejected(tmp_path: Path, path: str) -> None:
     async with running(tmp_path) as demo:
         put = await demo.client.put(path, content=b"x", auth=ALICE)
         got = await demo.client.get(path, auth=ALICE)
@@ -195,97 +195,97 @@ async def test_a_name_that_is_none_is_refused(tmp_path: Path, path: str) -> None
 
 
 @pytest.mark.parametrize(
-    "headers", [{"content_length": "120"}, {}], ids=["announced", "as-it-comes"]
+    "headers", [{"content_length": "120"}, {}], ids=["announced", "unannounced"]
 )
-async def test_a_file_that_is_too_large_is_refused(tmp_path: Path, headers: dict[str, str]) -> None:
-    async with running(tmp_path, most_bytes=100) as demo:
+async def test_too_large_file_is_rejected(tmp_path: Path, headers: dict[str, str]) -> None:
+    async with running(tmp_path, max_body_bytes=100) as demo:
         body = (b"x" * 60, b"x" * 60)
-        status, answered = await call(demo, "PUT", "/files/a.bin", *body, **headers)
+        status, headers_text = await call(demo, "PUT", "/files/a.bin", *body, **headers)
 
-        assert demo.leftovers() == []
-        assert await demo.names(ALICE) == []
+        assert demo.partial_files() == []
+        assert await demo.file_names(ALICE) == []
     assert status == 413
-    assert "(b'connection', b'close')" in answered
+    assert "(b'connection', b'close')" in headers_text
 
 
-async def test_what_the_disk_has_no_room_for_is_refused_at_once(tmp_path: Path) -> None:
-    async with running(tmp_path, most_bytes=10**20) as demo:
+async def test_file_larger_than_free_disk_space_is_rejected_at_once(tmp_path: Path) -> None:
+    async with running(tmp_path, max_body_bytes=10**20) as demo:
         huge = {"content-length": str(10**18)}
-        answer = await demo.client.put("/files/a.bin", content=b"x", headers=huge, auth=ALICE)
+        response = await demo.client.put("/files/a.bin", content=b"x", headers=huge, auth=ALICE)
 
-    assert answer.status_code == 507
+    assert response.status_code == 507
 
 
-class FullSpace(FileSpace):
+class FullStorage(FileStorage):
     @contextmanager
     def partial(self, user: str) -> Iterator[Path]:
         yield Path("/dev/full")
 
 
-class BrokenSpace(FileSpace):
+class BrokenStorage(FileStorage):
     @contextmanager
     def partial(self, user: str) -> Iterator[Path]:
         yield self.root / "no such folder" / user
 
 
-async def send(demo: Demo, way: str) -> httpx2.Response:
-    if way == "put":
+async def upload(demo: Demo, method: str) -> httpx2.Response:
+    if method == "put":
         return await demo.client.put("/files/a.bin", content=CONTENT, auth=ALICE)
     return await demo.client.post("/files", files={"x": ("a.bin", CONTENT)}, auth=ALICE)
 
 
-@pytest.mark.parametrize("way", ["put", "post"])
-async def test_a_disk_that_fills_up_meanwhile_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+@pytest.mark.parametrize("method", ["put", "post"])
+async def test_full_disk_during_upload_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    monkeypatch.setattr("upload_progress.demo.app.FileSpace", FullSpace)
+    monkeypatch.setattr("upload_progress.demo.app.FileStorage", FullStorage)
     async with running(tmp_path) as demo:
-        answer = await send(demo, way)
+        response = await upload(demo, method)
 
-        assert await demo.names(ALICE) == []
-    assert answer.status_code == 507
+        assert await demo.file_names(ALICE) == []
+    assert response.status_code == 507
 
 
-@pytest.mark.parametrize("way", ["put", "post"])
-async def test_what_else_a_disk_refuses_is_a_fault(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+@pytest.mark.parametrize("method", ["put", "post"])
+async def test_other_disk_errors_propagate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    monkeypatch.setattr("upload_progress.demo.app.FileSpace", BrokenSpace)
+    monkeypatch.setattr("upload_progress.demo.app.FileStorage", BrokenStorage)
     async with running(tmp_path) as demo:
         with pytest.raises(FileNotFoundError):
-            await send(demo, way)
+            await upload(demo, method)
 
 
-async def test_a_client_that_goes_away_leaves_nothing(tmp_path: Path) -> None:
+async def test_disconnected_client_leaves_no_file(tmp_path: Path) -> None:
     async with running(tmp_path) as demo:
         await call(demo, "PUT", "/files/a.bin", CONTENT, None, upload_id="gone")
 
         assert await state_of(demo, "gone") is UploadState.FAILED
-        assert demo.leftovers() == []
-        assert await demo.names(ALICE) == []
+        assert demo.partial_files() == []
+        assert await demo.file_names(ALICE) == []
 
 
-async def test_cancelling_while_bytes_come_stops_it(tmp_path: Path) -> None:
+async def test_cancel_while_receiving_stops_the_upload(tmp_path: Path) -> None:
     async with running(tmp_path) as demo:
         cancel = partial(demo.tracker.cancel, "unwanted", owner="alice")
         parts = (CONTENT, cancel, CONTENT, CONTENT)
         status, _ = await call(demo, "PUT", "/files/a.bin", *parts, upload_id="unwanted")
 
         assert await state_of(demo, "unwanted") is UploadState.CANCELLED
-        assert demo.leftovers() == []
-        assert await demo.names(ALICE) == []
+        assert demo.partial_files() == []
+        assert await demo.file_names(ALICE) == []
     assert status == 409
 
 
-async def test_cancelling_while_it_is_hashed_keeps_no_file(
+async def test_cancel_while_hashing_keeps_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A second of hashing: what is to be seen must not be over before a busy machine has looked.
-    monkeypatch.setattr(receiving, "_HASHING_PACE", len(CONTENT) / 1_000_000)
-    monkeypatch.setattr(receiving, "_SLICE_BYTES", len(CONTENT) // 50)
+    # One second of hashing, so that a busy machine still observes the stage.
+    monkeypatch.setattr(demo_uploads, "_HASHING_SPEEDUP", len(CONTENT) / 1_000_000)
+    monkeypatch.setattr(demo_uploads, "_BLOCK_BYTES", len(CONTENT) // 50)
     statuses: list[int] = []
 
-    async def upload() -> None:
+    async def put() -> None:
         status, _ = await call(demo, "PUT", "/files/a.bin", CONTENT, upload_id="unwanted")
         statuses.append(status)
 
@@ -293,30 +293,30 @@ async def test_cancelling_while_it_is_hashed_keeps_no_file(
         page = await demo.tracker.list(owner="alice")
         return any(one.stage and one.stage.name == "hashing" for one in page.uploads)
 
-    async with running(tmp_path, slow_bytes_per_second=1_000_000) as demo:
+    async with running(tmp_path, bytes_per_second=1_000_000) as demo:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(upload)
+            tasks.start_soon(put)
             await until(is_hashing)
             await demo.tracker.cancel("unwanted", owner="alice")
 
-        assert demo.leftovers() == []
-        assert await demo.names(ALICE) == []
+        assert demo.partial_files() == []
+        assert await demo.file_names(ALICE) == []
     assert statuses == [409]
 
 
-async def test_reading_is_slowed_down_on_request(tmp_path: Path) -> None:
-    async with running(tmp_path, slow_bytes_per_second=1_000_000) as demo:
+async def test_rate_limit_slows_reading(tmp_path: Path) -> None:
+    async with running(tmp_path, bytes_per_second=1_000_000) as demo:
         began = anyio.current_time()
         await demo.client.put("/files/a.bin", content=CONTENT, auth=ALICE)
 
     assert anyio.current_time() - began >= len(CONTENT) / 1_000_000
 
 
-# --- who may ----------------------------------------------------------------------------------
+# --- authentication ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_a_program_is_asked_for_basic_and_a_browser_is_not(
+async def test_program_gets_a_basic_challenge_and_browser_does_not(
     tmp_path: Path, method: str
 ) -> None:
     async with running(tmp_path) as demo:
@@ -324,61 +324,58 @@ async def test_a_program_is_asked_for_basic_and_a_browser_is_not(
         browser = await demo.client.request(method, "/files", headers=BROWSER)
         wrong = await demo.client.request(method, "/files", auth=("alice", "bob"))
 
-    assert {answer.status_code for answer in (program, browser, wrong)} == {401}
+    assert {response.status_code for response in (program, browser, wrong)} == {401}
     assert program.headers["www-authenticate"].startswith("Basic ")
     assert "www-authenticate" not in browser.headers
 
 
 async def sign_in(demo: Demo, user: str = "alice", **fields: str) -> httpx2.Response:
     form = {"user": user, "password": user, **fields}
-    return await demo.client.post("/login", data=form, headers=HERE)
+    return await demo.client.post("/login", data=form, headers=SAME_ORIGIN)
 
 
-async def test_a_browser_signs_in_once(tmp_path: Path) -> None:
+async def test_browser_session_lasts_until_sign_out(tmp_path: Path) -> None:
     async with running(tmp_path) as demo:
         before = await demo.client.get("/")
         signed_in = await sign_in(demo)
         page = await demo.client.get("/")
         listed = await demo.client.get("/files")
-        put = await demo.client.put("/files/a", content=b"x", headers=HERE)
-        out = await demo.client.post("/logout", headers=HERE)
+        put = await demo.client.put("/files/a", content=b"x", headers=SAME_ORIGIN)
+        out = await demo.client.post("/logout", headers=SAME_ORIGIN)
         after = await demo.client.get("/")
 
     cookie = signed_in.headers["set-cookie"]
     assert (before.status_code, before.headers["location"]) == (303, "/login")
     assert (signed_in.status_code, signed_in.headers["location"]) == (303, "/")
-    assert "HttpOnly" in cookie
-    assert "SameSite=lax" in cookie
-    assert "Secure" not in cookie
+    flags = cookie.lower().split("; ")
+    assert flags[1:] == ["path=/", f"max-age={12 * 3600}", "httponly", "samesite=lax"]
     assert "<b>alice</b>" in page.text
     assert (listed.status_code, put.status_code) == (200, 201)
     assert (out.status_code, after.status_code) == (303, 303)
 
 
-async def test_over_https_the_cookie_is_for_https_only(tmp_path: Path) -> None:
+async def test_cookie_set_over_https_is_secure(tmp_path: Path) -> None:
     async with running(tmp_path) as demo:
-        answer = await demo.client.post(
+        response = await demo.client.post(
             "https://demo/login",
             data={"user": "bob", "password": "bob"},
             headers={"origin": "https://demo"},
         )
 
-    assert "; Secure" in answer.headers["set-cookie"]
+    assert "; secure" in response.headers["set-cookie"]
 
 
 @pytest.mark.parametrize("fields", [{"password": "bob"}, {"password": ""}, {"user": "mallory"}])
-async def test_who_cannot_say_the_password_is_not_signed_in(
-    tmp_path: Path, fields: dict[str, str]
-) -> None:
+async def test_wrong_password_does_not_sign_in(tmp_path: Path, fields: dict[str, str]) -> None:
     async with running(tmp_path) as demo:
-        answer = await sign_in(demo, **fields)
+        response = await sign_in(demo, **fields)
 
-    assert answer.status_code == 403
-    assert "do not belong together" in answer.text
-    assert "set-cookie" not in answer.headers
+    assert response.status_code == 403
+    assert "Wrong name or password." in response.text
+    assert "set-cookie" not in response.headers
 
 
-async def test_a_form_larger_than_a_sign_in_is_not_read_on(tmp_path: Path) -> None:
+async def test_too_large_sign_in_form_is_not_read_to_its_end(tmp_path: Path) -> None:
     form = b"user=alice&password=alice&more=" + b"x" * 5000
     async with running(tmp_path) as demo:
         status, _ = await call(demo, "POST", "/login", form, None, origin="http://demo")
@@ -387,27 +384,25 @@ async def test_a_form_larger_than_a_sign_in_is_not_read_on(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("origin", ["http://evil", "null", "http://demo.evil", "http://demo:81"])
-async def test_a_foreign_page_can_do_nothing_in_the_name_of_a_user(
-    tmp_path: Path, origin: str
-) -> None:
+async def test_page_of_another_origin_cannot_act_for_a_user(tmp_path: Path, origin: str) -> None:
     foreign = {"origin": origin}
     async with running(tmp_path) as demo:
         await sign_in(demo)
-        answers = [
+        responses = [
             await demo.client.put("/files/a", content=b"x", headers=foreign),
             await demo.client.post("/files", files={"x": ("a", b"x")}, headers=foreign),
             await demo.client.post("/login", data={"user": "bob"}, headers=foreign),
             await demo.client.post("/logout", headers=foreign),
         ]
 
-        assert await demo.names(ALICE) == []
-    assert [answer.status_code for answer in answers] == [403] * 4
+        assert await demo.file_names(ALICE) == []
+    assert [response.status_code for response in responses] == [403] * 4
 
 
 # --- the page ---------------------------------------------------------------------------------
 
 
-async def test_the_page_allows_nothing_inline_and_nothing_from_elsewhere(tmp_path: Path) -> None:
+async def test_page_has_no_inline_code_and_allows_no_other_origin(tmp_path: Path) -> None:
     async with running(tmp_path) as demo:
         await sign_in(demo)
         pages = [await demo.client.get(path) for path in ("/", "/login")]
@@ -419,7 +414,7 @@ async def test_the_page_allows_nothing_inline_and_nothing_from_elsewhere(tmp_pat
         assert not re.search(r"<style|style=|\son\w+=|<script[^>]*>[^<]", page.text)
 
 
-async def test_what_the_page_loads_is_there_and_the_component_is_the_one_it_names(
+async def test_assets_exist_and_component_matches_its_integrity(
     tmp_path: Path,
 ) -> None:
     async with running(tmp_path) as demo:
@@ -428,23 +423,23 @@ async def test_what_the_page_loads_is_there_and_the_component_is_the_one_it_name
         paths = [
             path for path in re.findall(r'(?:src|href)="(/[^"]+)"', page) if path != "/uploads"
         ]
-        answers = {path: await demo.client.get(path) for path in paths}
+        responses = {path: await demo.client.get(path) for path in paths}
         missing = await demo.client.get("/assets/other.js")
 
-    assert len(answers) >= 4
-    assert {answer.status_code for answer in answers.values()} == {200}
+    assert len(responses) >= 4
+    assert {response.status_code for response in responses.values()} == {200}
     assert missing.status_code == 404
-    [component] = [answer for path, answer in answers.items() if "upload-progress.js" in path]
+    [component] = [response for path, response in responses.items() if "upload-progress.js" in path]
     digest = base64.b64encode(hashlib.sha384(component.content).digest()).decode()
     assert f'integrity="sha384-{digest}"' in page
 
 
-@pytest.mark.parametrize(("path", "status"), [("/nowhere", 404), ("/logout", 405)])
-async def test_what_the_framework_refuses_is_a_problem_document(
+@pytest.mark.parametrize(("path", "status"), [("/unknown", 404), ("/logout", 405)])
+async def test_errors_of_the_framework_are_problem_documents(
     tmp_path: Path, path: str, status: int
 ) -> None:
     async with running(tmp_path) as demo:
-        answer = await demo.client.get(path)
+        response = await demo.client.get(path)
 
-    assert answer.status_code == status
-    assert answer.json()["status"] == status
+    assert response.status_code == status
+    assert response.json()["status"] == status

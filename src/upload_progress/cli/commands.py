@@ -202,10 +202,10 @@ def demo(
         store: Where sessions are kept, such as redis://127.0.0.1; several demos can share it.
         events: Where events go, such as redis://127.0.0.1; by default where the store is.
     """
-    require("starlette", "uvicorn", "websockets", "python_multipart", extra="demo")
-    from upload_progress.demo import Settings, serve  # noqa: PLC0415  # it needs the extra
+    require("starlette", "uvicorn", "websockets", "python_multipart", "itsdangerous", extra="demo")
+    from upload_progress.demo import DemoConfig, serve  # noqa: PLC0415  # it needs the extra
 
-    serve(Settings(host, port, data, slow, store, events))
+    serve(DemoConfig(host, port, data, slow, store, events))
 
 
 @app.command

@@ -1,10 +1,10 @@
-"""An artifact server to try the library on: ``upload-progress demo``.
+"""Demo artifact server, started by ``upload-progress demo``.
 
-People upload files with a browser or curl, and watch them arrive. The extra ``demo`` holds
-what it needs.
+Users upload files with a browser or curl and watch the progress on a web page. Needs the extra
+``demo``.
 """
 
 from upload_progress.demo.app import create_app
-from upload_progress.demo.server import Settings, serve
+from upload_progress.demo.server import DemoConfig, serve
 
-__all__ = ["Settings", "create_app", "serve"]
+__all__ = ["DemoConfig", "create_app", "serve"]

@@ -1,13 +1,20 @@
-"""Who may call an endpoint of the demo: users, from their own page or a program."""
+"""Authentication of the demo: HTTP Basic for programs, a signed session cookie for browsers.
 
+The users are ``alice`` and ``bob``; the password is the name. Starlette's ``SessionMiddleware``
+keeps the session in a signed cookie (RFC 6265), so the server stores nothing.
+"""
+
+import hmac
+import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
+from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from upload_progress.connection import Connection
-from upload_progress.demo.sessions import Sessions, is_password
 from upload_progress.identity import Identity
 from upload_progress.interfaces import Authenticate
 from upload_progress.starlette import basic, first_of
@@ -15,58 +22,112 @@ from upload_progress.starlette.auth.origins import Origins
 from upload_progress.starlette.http import FOREIGN_ORIGIN, Problem, problem_response
 
 __all__ = [
+    "SESSION_COOKIE",
+    "SESSION_SECONDS",
+    "DemoSessionMiddleware",
     "Endpoint",
-    "authenticator",
-    "is_foreign",
-    "user_of",
-    "users_only",
+    "authenticate",
+    "authenticated_user",
+    "is_cross_origin",
+    "is_password",
+    "require_user",
+    "sign_in",
+    "sign_out",
 ]
 
 Endpoint = Callable[[Request, str], Awaitable[Response]]
 
+USERS: Final = ("alice", "bob")
+SESSION_COOKIE: Final = "upload_progress_demo"
+SESSION_SECONDS: Final = 12 * 3600
+
 _ORIGINS: Final = Origins.of(())
-_SIGN_IN: Final = Problem(
+_UNAUTHENTICATED: Final = Problem(
     401, "unauthenticated", "Sign in: the users are alice and bob, the password is the name."
 )
 _CHALLENGE: Final = {"www-authenticate": 'Basic realm="upload-progress", charset="UTF-8"'}
 
 
-def authenticator(sessions: Sessions) -> Authenticate:
-    """Return what says who asks: by HTTP Basic if it is there, else by cookie."""
-    return first_of(basic(is_password), sessions.identify)
+class DemoSessionMiddleware:
+    """Starlette's session middleware with a ``Secure`` cookie on HTTPS only.
+
+    ``SessionMiddleware`` takes ``https_only`` once, while the scheme is known per request:
+    a reverse proxy may end TLS in front of the demo.
+    """
+
+    def __init__(self, app: ASGIApp, *, secret_key: str) -> None:
+        options: dict[str, Any] = {
+            "secret_key": secret_key,
+            "session_cookie": SESSION_COOKIE,
+            "max_age": SESSION_SECONDS,
+        }
+        self._http = SessionMiddleware(app, **options)
+        self._https = SessionMiddleware(app, **options, https_only=True)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application with ``scope["session"]``."""
+        is_https = scope.get("scheme") in {"https", "wss"}
+        await (self._https if is_https else self._http)(scope, receive, send)
 
 
-def is_foreign(request: Request) -> bool:
-    """Tell whether another site's page makes the browser ask this, signed in or not."""
-    # The strictest of the rules: it also keeps others from signing a browser in.
+def is_password(user: str, password: str) -> bool:
+    """Return whether *user* exists and *password* is correct, in constant time."""
+    return user in USERS and hmac.compare_digest(
+        user.encode("utf-8", "replace"), password.encode("utf-8", "replace")
+    )
+
+
+def sign_in(request: Request, user: str) -> None:
+    """Start a session of *user*, for ``SESSION_SECONDS`` from now."""
+    request.session.update(user=user, expires_at=time.time() + SESSION_SECONDS)
+
+
+def sign_out(request: Request) -> None:
+    """End the session."""
+    request.session.clear()
+
+
+def _session_identity(connection: Connection) -> Identity | None:
+    """Return the user of the session cookie; None without a valid session."""
+    session = connection.scope.get("session")
+    if not session or time.time() >= session["expires_at"]:
+        return None
+    return Identity(session["user"], session["expires_at"])
+
+
+authenticate: Final[Authenticate] = first_of(basic(is_password), _session_identity)
+"""The demo's authenticator: HTTP Basic if present, else the session."""
+
+
+def is_cross_origin(request: Request) -> bool:
+    """Return whether a page of another site made the browser send *request*."""
+    # The strictest rule, whether signed in or not: it also prevents login CSRF.
     return not _ORIGINS.permits_socket(Connection(request.scope), has_ticket=False)
 
 
-def user_of(request: Request, authenticate: Authenticate) -> str | None:
-    """Return the name of the user who asks; None for nobody."""
+def authenticated_user(request: Request) -> str | None:
+    """Return the name of the authenticated user; None if there is none."""
     identity = authenticate(Connection(request.scope))
-    assert identity is None or isinstance(identity, Identity)  # noqa: S101  # ours never waits
+    assert identity is None or isinstance(identity, Identity)  # noqa: S101  # both are synchronous
     return None if identity is None else identity.id
 
 
-def users_only(
-    authenticate: Authenticate, endpoint: Endpoint
-) -> Callable[[Request], Awaitable[Response]]:
-    """Return *endpoint* as one for users, called with their name."""
+def require_user(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    """Return *endpoint* behind authentication; it receives the user's name as second argument."""
 
-    async def guarded(request: Request) -> Response:
-        user = user_of(request, authenticate)
+    async def authenticated_endpoint(request: Request) -> Response:
+        user = authenticated_user(request)
         if user is None:
-            return problem_response(_sign_in(request))
-        if request.method not in {"GET", "HEAD"} and is_foreign(request):
+            return problem_response(_unauthenticated(request))
+        if request.method not in {"GET", "HEAD"} and is_cross_origin(request):
             return problem_response(FOREIGN_ORIGIN)
         return await endpoint(request, user)
 
-    return guarded
+    return authenticated_endpoint
 
 
-def _sign_in(request: Request) -> Problem:
-    """Return the 401; a browser would show its own dialog above the page that has a form."""
+def _unauthenticated(request: Request) -> Problem:
+    """Return the 401; without a challenge to a browser, which would open its own dialog."""
     headers = request.headers
     is_browser = "sec-fetch-mode" in headers or headers.get("user-agent", "").startswith("Mozilla/")
-    return _SIGN_IN if is_browser else _SIGN_IN.with_headers(_CHALLENGE)
+    return _UNAUTHENTICATED if is_browser else _UNAUTHENTICATED.with_headers(_CHALLENGE)

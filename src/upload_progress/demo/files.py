@@ -1,9 +1,9 @@
-"""Received files on disk: a space per user, in which a file is whole or not there.
+"""Storage of received files: separate per user, and atomic.
 
-``DIR/USER/incoming`` holds what is arriving, ``files`` what has arrived, ``sha256`` a checksum
-for each. A file moves from the first to the second by one rename. Its checksum is taken away
-before and written after, so that a crash between leaves a file without a checksum, and never
-one with the checksum of another.
+``DIR/USER/incoming`` contains partial files, ``files`` complete files and ``sha256`` the checksum
+of each. One rename moves a file from ``incoming`` to ``files``. The checksum is deleted before
+and written after it, so a crash in between leaves a file without a checksum, never with a wrong
+one.
 """
 
 import re
@@ -19,14 +19,21 @@ from attrs import frozen
 
 from upload_progress.exceptions import InvalidValue
 
-__all__ = ["LONGEST_NAME_BYTES", "FileSpace", "StoredFile", "safe_name"]
+__all__ = ["MAX_NAME_BYTES", "FileStorage", "StoredFile", "safe_name"]
 
-LONGEST_NAME_BYTES: Final = 200
+MAX_NAME_BYTES: Final = 200
 
 
 @frozen
 class StoredFile:
-    """A received file, as it is listed; ``sha256`` None where it is not known."""
+    """A received file, as listed.
+
+    Attributes:
+        name: The file name.
+        size: The size in bytes.
+        sha256: The checksum in hexadecimal digits; None if unknown.
+        uploaded_at: When the file was completed.
+    """
 
     name: str
     size: int
@@ -35,36 +42,40 @@ class StoredFile:
 
 
 def safe_name(raw: str) -> str:
-    """Return *raw* as a file name: its last segment, visible characters only, no leading dot.
+    """Return the last path segment of *raw*, printable characters only, without leading dots.
 
     Raises:
-        InvalidValue: Nothing is left, or too much.
+        InvalidValue: The result is empty or longer than ``MAX_NAME_BYTES``.
     """
     last = re.split(r"[/\\]", unicodedata.normalize("NFC", raw))[-1]
-    visible = "".join(character for character in last if character.isprintable())
-    name = visible.strip(" ").lstrip(".").strip(" ")
+    printable = "".join(character for character in last if character.isprintable())
+    name = printable.strip(" ").lstrip(".").strip(" ")
     if not name:
-        raise InvalidValue("filename", "names no file")
-    if len(name.encode()) > LONGEST_NAME_BYTES:
-        raise InvalidValue("filename", f"is longer than {LONGEST_NAME_BYTES} bytes")
+        raise InvalidValue("filename", "is not a file name")
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise InvalidValue("filename", f"is longer than {MAX_NAME_BYTES} bytes")
     return name
 
 
 @frozen
-class FileSpace:
-    """The files of all users, under one folder. Its methods block: call them in a thread."""
+class FileStorage:
+    """The files of all users in one folder. The methods block: call them in a thread.
+
+    Attributes:
+        root: The folder.
+    """
 
     root: Path
 
     def prepare(self) -> None:
-        """Make the folder, and remove what an earlier run was receiving when it was killed."""
+        """Create the folder, and remove partial files of an earlier process."""
         self.root.mkdir(parents=True, exist_ok=True)
         for partial in self.root.glob("*/incoming/*"):
             partial.unlink()
 
     @contextmanager
     def partial(self, user: str) -> Iterator[Path]:
-        """Lend a path for a file that arrives; what is still there afterwards is removed."""
+        """Provide the path of a partial file; remove the file afterwards if it still exists."""
         path = self._folder(user, "incoming") / secrets.token_hex(8)
         try:
             yield path
@@ -72,13 +83,13 @@ class FileSpace:
             path.unlink(missing_ok=True)
 
     def publish(self, partial: Path, user: str, name: str, sha256: str) -> StoredFile:
-        """Make what has arrived the file *name* of *user*, in place of an older one."""
+        """Move *partial* to the file *name* of *user*; replace an existing file."""
         checksum = self._folder(user, "sha256") / name
         checksum.unlink(missing_ok=True)
         path = partial.replace(self._folder(user, "files") / name)
-        with self.partial(user) as note:
-            note.write_text(sha256, encoding="ascii")
-            note.replace(checksum)
+        with self.partial(user) as new_checksum:
+            new_checksum.write_text(sha256, encoding="ascii")
+            new_checksum.replace(checksum)
         return self._stored(path)
 
     def list(self, user: str) -> list[StoredFile]:
@@ -87,7 +98,7 @@ class FileSpace:
         return sorted(files, key=lambda file: (file.uploaded_at, file.name), reverse=True)
 
     def find(self, user: str, name: str) -> Path | None:
-        """Return where the file *name* of *user* is; None where there is none."""
+        """Return the path of the file *name* of *user*; None if there is no such file."""
         path = self._folder(user, "files") / name
         return path if path.is_file() else None
 
@@ -97,11 +108,11 @@ class FileSpace:
         return folder
 
     def _stored(self, path: Path) -> StoredFile:
-        facts = path.stat()
+        status = path.stat()
         checksum = path.parent.parent / "sha256" / path.name
         return StoredFile(
             name=path.name,
-            size=facts.st_size,
+            size=status.st_size,
             sha256=checksum.read_text(encoding="ascii") if checksum.is_file() else None,
-            uploaded_at=datetime.fromtimestamp(facts.st_mtime, UTC),
+            uploaded_at=datetime.fromtimestamp(status.st_mtime, UTC),
         )

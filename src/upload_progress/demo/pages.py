@@ -1,7 +1,7 @@
-"""The web page of the demo: sign-in, the page itself, and what they load.
+"""The web page of the demo: sign-in, index and assets.
 
-Nothing is inline and nothing comes from elsewhere, so the content security policy allows
-only this server (Content Security Policy Level 3).
+No inline script or style and no third-party resource, so that the content security policy allows
+this server only (Content Security Policy Level 3).
 """
 
 import hashlib
@@ -16,10 +16,14 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from upload_progress.demo.authentication import is_foreign, user_of
-from upload_progress.demo.responses import NO_FILE
-from upload_progress.demo.sessions import COOKIE, SESSION_SECONDS, Sessions, is_password
-from upload_progress.interfaces import Authenticate
+from upload_progress.demo.authentication import (
+    authenticated_user,
+    is_cross_origin,
+    is_password,
+    sign_in,
+    sign_out,
+)
+from upload_progress.demo.responses import FILE_NOT_FOUND
 from upload_progress.starlette.component import component, integrity
 from upload_progress.starlette.http import FOREIGN_ORIGIN, problem_response
 
@@ -30,24 +34,24 @@ _ASSETS: Final = {
     "demo.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
-_LONGEST_FORM_BYTES: Final = 4096
+_MAX_FORM_BYTES: Final = 4096
 _PAGE_HEADERS: Final = {
     "cache-control": "no-store",
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
         "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
-    # Not "no-referrer", under which a form is sent with "Origin: null".
+    # Not "no-referrer", which makes browsers send forms with "Origin: null".
     "referrer-policy": "same-origin",
     "x-content-type-options": "nosniff",
 }
 
 
-def page_routes(sessions: Sessions, authenticate: Authenticate) -> list[Route]:
-    """Return the routes that a browser's window goes to."""
-    pages = _Pages(sessions, authenticate)
+def page_routes() -> list[Route]:
+    """Return the routes of the web page."""
+    pages = _Pages()
     return [
-        Route("/", pages.home),
+        Route("/", pages.index),
         Route("/login", pages.login, methods=["GET"]),
         Route("/login", pages.sign_in, methods=["POST"]),
         Route("/logout", pages.sign_out, methods=["POST"]),
@@ -56,80 +60,64 @@ def page_routes(sessions: Sessions, authenticate: Authenticate) -> list[Route]:
 
 
 class _Pages:
-    def __init__(self, sessions: Sessions, authenticate: Authenticate) -> None:
-        self._sessions = sessions
-        self._authenticate = authenticate
+    def __init__(self) -> None:
         self._folder = files("upload_progress.demo") / "page"
         script = component() or b""
         version = hashlib.sha256(script).hexdigest()[:12]
-        self._words = {
+        self._values = {
             "component": f"/uploads/upload-progress.js?v={version}",
             "integrity": integrity(script),
         }
 
-    def _page(self, name: str, *, status: int = 200, **words: str) -> Response:
-        return HTMLResponse(self._filled(name, words), status, _PAGE_HEADERS)
+    def _page(self, name: str, *, status: int = 200, **values: str) -> Response:
+        return HTMLResponse(self._render(name, values), status, _PAGE_HEADERS)
 
-    def _filled(self, name: str, words: Mapping[str, str]) -> str:
+    def _render(self, name: str, values: Mapping[str, str]) -> str:
         text = (self._folder / name).read_text(encoding="utf-8")
-        for word, value in {**self._words, **words}.items():
-            text = text.replace(f"{{{{{word}}}}}", escape(value))
+        for key, value in {**self._values, **values}.items():
+            text = text.replace(f"{{{{{key}}}}}", escape(value))
         return text
 
-    async def home(self, request: Request) -> Response:
-        user = user_of(request, self._authenticate)
+    async def index(self, request: Request) -> Response:
+        user = authenticated_user(request)
         if user is None:
             return RedirectResponse("/login", 303, _PAGE_HEADERS)
-        return self._page(
-            "index.html",
-            user=user,
-            origin=str(request.base_url).rstrip("/"),
-        )
+        return self._page("index.html", user=user, origin=str(request.base_url).rstrip("/"))
 
     async def login(self, _request: Request) -> Response:
-        return self._page("login.html", problem="")
+        return self._page("login.html", error="")
 
     async def sign_in(self, request: Request) -> Response:
-        if is_foreign(request):
+        if is_cross_origin(request):
             return problem_response(FOREIGN_ORIGIN)
-        form = await _small_form(request)
-        user, password = form.get("user", ""), form.get("password", "")
-        if not is_password(user, password):
-            wrong = "That name and password do not belong together."
-            return self._page("login.html", status=403, problem=wrong)
-        answer = RedirectResponse("/", 303, _PAGE_HEADERS)
-        answer.set_cookie(
-            COOKIE,
-            self._sessions.cookie(user),
-            max_age=SESSION_SECONDS,
-            httponly=True,
-            samesite="lax",
-            secure=request.url.scheme == "https",
-        )
-        return answer
+        form = await _read_form(request)
+        user = form.get("user", "")
+        if not is_password(user, form.get("password", "")):
+            return self._page("login.html", status=403, error="Wrong name or password.")
+        sign_in(request, user)
+        return RedirectResponse("/", 303, _PAGE_HEADERS)
 
     async def sign_out(self, request: Request) -> Response:
-        if is_foreign(request):
+        if is_cross_origin(request):
             return problem_response(FOREIGN_ORIGIN)
-        answer = RedirectResponse("/login", 303, _PAGE_HEADERS)
-        answer.delete_cookie(COOKIE, httponly=True, samesite="lax")
-        return answer
+        sign_out(request)
+        return RedirectResponse("/login", 303, _PAGE_HEADERS)
 
     async def asset(self, request: Request) -> Response:
         name = request.path_params["name"]
         if name not in _ASSETS:
-            return problem_response(NO_FILE)
+            return problem_response(FILE_NOT_FOUND)
         headers = {"cache-control": "no-cache", "x-content-type-options": "nosniff"}
-        return Response(self._filled(name, {}), headers=headers, media_type=_ASSETS[name])
+        return Response(self._render(name, {}), headers=headers, media_type=_ASSETS[name])
 
 
-async def _small_form(request: Request) -> dict[str, str]:
-    """Return the fields of an urlencoded form; what is larger than a sign-in is none."""
+async def _read_form(request: Request) -> dict[str, str]:
+    """Return the fields of an URL-encoded form; no fields if it exceeds ``_MAX_FORM_BYTES``."""
     body = b""
     async with aclosing(request.stream()) as chunks:
         async for chunk in chunks:
             body += chunk
-            if len(body) > _LONGEST_FORM_BYTES:
+            if len(body) > _MAX_FORM_BYTES:
                 return {}
-    pairs = parse_qs(body.decode("utf-8", "replace"))
-    return {name: values[0] for name, values in pairs.items()}
+    fields = parse_qs(body.decode("utf-8", "replace"))
+    return {name: values[0] for name, values in fields.items()}

@@ -1,26 +1,24 @@
-"""Reading slowly on purpose, so that a bar can be watched on a fast machine."""
+"""Artificial rate limit, so that a progress bar moves visibly on a fast machine."""
 
 import anyio
 from attrs import define, field
 
-__all__ = [
-    "Pace",
-]
+__all__ = ["RateLimit"]
 
 
 @define
-class Pace:
-    """Lets bytes pass at a rate; without a rate, at once.
+class RateLimit:
+    """Delays the consumer of a byte stream to a maximum rate.
 
     Attributes:
-        bytes_per_second: The rate; None for no limit.
+        bytes_per_second: The maximum rate; None for no limit.
     """
 
     bytes_per_second: float | None = None
     _due: float = field(default=0.0, init=False)
 
-    async def spend(self, size_bytes: int) -> None:
-        """Wait for as long as *size_bytes* take; what was waited too long is not made up for."""
+    async def wait(self, size_bytes: int) -> None:
+        """Sleep as long as *size_bytes* take at this rate; lost time is not made up for."""
         if self.bytes_per_second is None:
             return
         self._due = max(self._due, anyio.current_time()) + size_bytes / self.bytes_per_second

@@ -1,4 +1,4 @@
-"""What the demo says: JSON, and problem documents where something is wrong."""
+"""Responses of the demo: JSON, and RFC 9457 problem documents for errors."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
@@ -8,70 +8,66 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from upload_progress._model.codec import encode_json
-from upload_progress.demo.shutdown import ServerStops
-from upload_progress.demo.uploads import FileTooLarge, NoRoom, StoppedByOwner
+from upload_progress.demo.shutdown import ServerShuttingDown
+from upload_progress.demo.uploads import CancelledByOwner, DiskFull, FileTooLarge
 from upload_progress.exceptions import InvalidValue
 from upload_progress.starlette.http import Problem, problem_of, problem_response
 
-__all__ = [
-    "HANDLERS",
-    "NO_FILE",
-    "json_answer",
-]
+__all__ = ["EXCEPTION_HANDLERS", "FILE_NOT_FOUND", "json_response"]
 
 _Handler = Callable[[Request, Exception], Awaitable[Response]]
 
-# What is still on its way would have to be read before the connection could be used again.
-_CLOSING: Final = {"connection": "close"}
-_TOO_LARGE: Final = Problem(
-    413, "too_large", "The file is larger than this server takes.", headers=_CLOSING
+# The rest of the body would have to be read before the connection could be reused.
+_CLOSE: Final = {"connection": "close"}
+_FILE_TOO_LARGE: Final = Problem(
+    413, "too_large", "The file is larger than this server accepts.", headers=_CLOSE
 )
-_NO_ROOM: Final = Problem(
-    507, "no_room", "The server's disk has no room for this file.", headers=_CLOSING
+_DISK_FULL: Final = Problem(
+    507, "no_room", "The disk of the server has no space for this file.", headers=_CLOSE
 )
-_STOPPING: Final = Problem(
-    503, "stopping", "The server stops; try again in a moment.", headers=_CLOSING
+_SHUTTING_DOWN: Final = Problem(
+    503, "stopping", "The server is shutting down; try again in a moment.", headers=_CLOSE
 )
-_STOPPED: Final = Problem(409, "cancelled", "The upload was cancelled; its file was not kept.")
-NO_FILE: Final = Problem(404, "not_found", "There is no such file.")
+_CANCELLED: Final = Problem(409, "cancelled", "The upload was cancelled; its file was not kept.")
+FILE_NOT_FOUND: Final = Problem(404, "not_found", "There is no such file.")
 
 
-def json_answer(value: object, *, status: int = 200) -> Response:
-    """Return *value* as JSON that no cache keeps."""
+def json_response(value: object, *, status: int = 200) -> Response:
+    """Return *value* as JSON that must not be cached."""
     headers = {"cache-control": "no-store", "content-type": "application/json"}
     return Response(encode_json(value), status, headers)
 
 
-def _always(problem: Problem) -> _Handler:
-    async def answer(_request: Request, _error: Exception) -> Response:
+def _handler_of(problem: Problem) -> _Handler:
+    async def handle(_request: Request, _error: Exception) -> Response:
         return problem_response(problem)
 
-    return answer
+    return handle
 
 
-async def _malformed(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, InvalidValue)  # noqa: S101  # registered for nothing else
+async def _handle_invalid_value(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, InvalidValue)  # noqa: S101  # registered for no other class
     return problem_response(problem_of(error))
 
 
-async def _of_framework(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101  # registered for nothing else
+async def _handle_http_exception(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101  # registered for no other class
     problem = Problem(error.status_code, "http", error.detail, headers=error.headers or {})
     return problem_response(problem)
 
 
-async def _gone(_request: Request, _error: Exception) -> Response:
-    # Nobody is there to read it.
+async def _handle_disconnect(_request: Request, _error: Exception) -> Response:
+    # The client is gone: no response can be delivered.
     return Response(status_code=400)
 
 
-HANDLERS: Final[Mapping[type[Exception], _Handler]] = {
-    InvalidValue: _malformed,
-    FileTooLarge: _always(_TOO_LARGE),
-    NoRoom: _always(_NO_ROOM),
-    StoppedByOwner: _always(_STOPPED),
-    ServerStops: _always(_STOPPING),
-    ClientDisconnect: _gone,
-    HTTPException: _of_framework,
+EXCEPTION_HANDLERS: Final[Mapping[type[Exception], _Handler]] = {
+    InvalidValue: _handle_invalid_value,
+    FileTooLarge: _handler_of(_FILE_TOO_LARGE),
+    DiskFull: _handler_of(_DISK_FULL),
+    CancelledByOwner: _handler_of(_CANCELLED),
+    ServerShuttingDown: _handler_of(_SHUTTING_DOWN),
+    ClientDisconnect: _handle_disconnect,
+    HTTPException: _handle_http_exception,
 }
-"""What Starlette is told to do with each error."""
+"""The exception handlers of the Starlette application."""

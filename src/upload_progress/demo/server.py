@@ -1,4 +1,4 @@
-"""Running the demo: one uvicorn, stopped without waiting for those who only watch."""
+"""Runs the demo with uvicorn; shuts down without waiting for open progress streams."""
 
 import asyncio
 import contextlib
@@ -18,85 +18,95 @@ from attrs import frozen
 
 from upload_progress._runtime.sizes import format_size
 from upload_progress.demo.app import create_app
-from upload_progress.demo.shutdown import Stop
+from upload_progress.demo.shutdown import RunningUploads
 from upload_progress.exceptions import UploadProgressError
 from upload_progress.tracker import ProgressTracker
 
-__all__ = ["CannotServe", "Settings", "serve"]
+__all__ = ["DemoConfig", "DemoStartFailed", "serve"]
 
 _GRACE_SECONDS: Final = 3
 _KEY_FILE: Final = ".session-key"
-_PREFIX: Final = "upload-progress-demo-"
+_TEMPORARY_PREFIX: Final = "upload-progress-demo-"
 
 
-class CannotServe(UploadProgressError):
-    """The address is in use or not this machine's, or the folder cannot be written."""
+class DemoStartFailed(UploadProgressError):
+    """The demo cannot listen on the address or cannot write to the folder."""
 
 
 @frozen
-class Settings:
-    """What the command line says.
+class DemoConfig:
+    """Configuration of the demo, as given on the command line.
 
     Attributes:
-        data: Where received files are kept; None for a temporary folder.
-        slow_bytes_per_second: How fast each upload is read; None for as fast as it comes.
+        host: The address to listen on.
+        port: The TCP port to listen on; 0 for a free one.
+        data: The folder of received files; None for a temporary folder.
+        bytes_per_second: The rate at which each upload is read; None for no limit.
         store: The URL of the session store.
-        events: The URL of the broker; None for the store's own.
+        events: The URL of the message broker; None for the broker of the store.
     """
 
     host: str
     port: int
     data: Path | None
-    slow_bytes_per_second: int | None
+    bytes_per_second: int | None
     store: str = "memory:"
     events: str | None = None
 
 
-def serve(settings: Settings) -> None:
-    """Run the demo until it is told to stop.
+def serve(config: DemoConfig) -> None:
+    """Run the demo until SIGINT or SIGTERM.
+
+    Args:
+        config: The address, the folder and the backends.
 
     Raises:
-        CannotServe: The address or the folder cannot be had.
-        InvalidValue: Nothing here is for such a store or broker.
+        DemoStartFailed: The address is not available, or the folder cannot be written.
+        InvalidValue: The URL of the store or broker has an unknown scheme.
     """
-    tracker, stop = ProgressTracker.from_url(settings.store, events=settings.events), Stop()
-    # A driver that tells of each attempt; that a line is down is said once, by the library.
+    tracker = ProgressTracker.from_url(config.store, events=config.events)
+    # aiokafka logs every failed attempt; the library itself logs a lost connection once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    listening = _listen(settings.host, settings.port)
+    listener = _listen(config.host, config.port)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(listening)
-        stack.enter_context(_ending_by_exit())
-        root = settings.data or Path(stack.enter_context(TemporaryDirectory(prefix=_PREFIX)))
+        stack.enter_context(listener)
+        stack.enter_context(_exit_on_sigterm())
+        root = config.data or Path(
+            stack.enter_context(TemporaryDirectory(prefix=_TEMPORARY_PREFIX))
+        )
+        running_uploads = RunningUploads()
         app = create_app(
             tracker,
             root=root,
-            key=_key(root),
-            slow_bytes_per_second=settings.slow_bytes_per_second,
-            stop=stop,
+            secret_key=_secret_key(root),
+            bytes_per_second=config.bytes_per_second,
+            running_uploads=running_uploads,
         )
-        config = uvicorn.Config(
+        sys.stdout.write(_startup_message(config, _url(listener, config.host)))
+        sys.stdout.flush()
+        server_config = uvicorn.Config(
             app,
             access_log=False,
             log_level="warning",
             server_header=False,
             timeout_graceful_shutdown=2 * _GRACE_SECONDS,
         )
-        sys.stdout.write(_greeting(settings, _url(listening, settings.host)))
-        sys.stdout.flush()
-        _Server(config, tracker, stop).run(sockets=[listening])
+        _Server(server_config, tracker, running_uploads).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
-    """Stops in order: watchers at once, uploads when their grace is over."""
+    """A server that closes progress streams at once, and uploads after a grace period."""
 
-    def __init__(self, config: uvicorn.Config, tracker: ProgressTracker, stop: Stop) -> None:
+    def __init__(
+        self, config: uvicorn.Config, tracker: ProgressTracker, running_uploads: RunningUploads
+    ) -> None:
         super().__init__(config)
         self._tracker = tracker
-        self._stop = stop
+        self._running_uploads = running_uploads
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._tracker.drain()
-        asyncio.get_running_loop().call_later(_GRACE_SECONDS, self._stop.interrupt)
+        asyncio.get_running_loop().call_later(_GRACE_SECONDS, self._running_uploads.interrupt)
         await super().shutdown(sockets)
 
 
@@ -107,54 +117,54 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         reason = error.strerror or str(error)
         message = f"cannot listen on {host} port {port}: {reason}. Try another --port."
-        raise CannotServe(message) from error
+        raise DemoStartFailed(message) from error
 
 
 @contextlib.contextmanager
-def _ending_by_exit() -> Iterator[None]:
-    """Make SIGTERM an orderly exit: uvicorn raises it again once it has stopped."""
+def _exit_on_sigterm() -> Iterator[None]:
+    """Exit with status 0 on SIGTERM: uvicorn raises the signal again after its shutdown."""
 
-    def end(_signal: int, _frame: FrameType | None) -> NoReturn:
+    def handle(_signal: int, _frame: FrameType | None) -> NoReturn:
         raise SystemExit(0)
 
-    before = signal.signal(signal.SIGTERM, end)
+    previous = signal.signal(signal.SIGTERM, handle)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)
 
 
-def _key(root: Path) -> bytes:
-    """Return what signs the cookies, kept beside the files so that a restart signs nobody out."""
+def _secret_key(root: Path) -> str:
+    """Return the key of the session cookies; a file keeps sessions valid across restarts."""
     path = root / _KEY_FILE
     try:
         root.mkdir(parents=True, exist_ok=True)
         if not path.is_file():
             path.touch(mode=0o600)
             path.write_bytes(secrets.token_bytes(32))
-        return path.read_bytes()
+        return path.read_bytes().hex()
     except OSError as error:
-        raise CannotServe(f"cannot keep files in {root}: {error.strerror}.") from error
+        raise DemoStartFailed(f"cannot write to {root}: {error.strerror}.") from error
 
 
-def _url(listening: socket.socket, host: str) -> str:
-    port = listening.getsockname()[1]
+def _url(listener: socket.socket, host: str) -> str:
+    port = listener.getsockname()[1]
     shown = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104  # shown, not bound
     return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
 
 
-def _greeting(settings: Settings, url: str) -> str:
-    slow = settings.slow_bytes_per_second
-    speed = "as fast as it comes" if slow is None else f"{format_size(slow)}/s for each upload"
-    kept = settings.data or "a temporary folder, removed at the end"
+def _startup_message(config: DemoConfig, url: str) -> str:
+    rate = config.bytes_per_second
+    speed = "unlimited" if rate is None else f"{format_size(rate)}/s for each upload"
+    folder = config.data or "a temporary folder, removed at exit"
     return f"""\
 upload-progress demo: {url}
 
   users   alice, bob (the password is the name)
-  files   {kept}
+  files   {folder}
   speed   {speed}
 
-Send a file, and ask from another terminal how far it is:
+Upload a file, and read its progress in another terminal:
 
   curl -u alice:alice -T FILE -H "Upload-Id: first" {url}/files/
   curl -u alice:alice {url}/uploads/first/progress

@@ -1,4 +1,4 @@
-"""Ending what is being received when the server stops: an answer, not a cut connection."""
+"""Interruption of running uploads at shutdown: the client gets a 503 instead of a reset."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,39 +6,36 @@ from contextlib import contextmanager
 import anyio
 from attrs import define, field
 
-__all__ = [
-    "ServerStops",
-    "Stop",
-]
+__all__ = ["RunningUploads", "ServerShuttingDown"]
 
 
-class ServerStops(Exception):
-    """The upload could not be finished before the server stopped."""
+class ServerShuttingDown(Exception):
+    """The upload was interrupted by the shutdown of the server."""
 
 
 @define(eq=False, repr=False)
-class Stop:
-    """Knows what is running, and interrupts it."""
+class RunningUploads:
+    """The cancel scopes of running uploads."""
 
-    _running: set[anyio.CancelScope] = field(factory=set, init=False)
+    _scopes: set[anyio.CancelScope] = field(factory=set, init=False)
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Run the block until it ends, or is interrupted.
+        """Run the block until it ends or is interrupted.
 
         Raises:
-            ServerStops: It was interrupted.
+            ServerShuttingDown: The block was interrupted.
         """
         with anyio.CancelScope() as scope:
-            self._running.add(scope)
+            self._scopes.add(scope)
             try:
                 yield
             finally:
-                self._running.discard(scope)
+                self._scopes.discard(scope)
         if scope.cancelled_caught:
-            raise ServerStops
+            raise ServerShuttingDown
 
     def interrupt(self) -> None:
-        """Interrupt all that runs."""
-        for scope in self._running:
+        """Interrupt all running uploads."""
+        for scope in self._scopes:
             scope.cancel()

@@ -1,7 +1,7 @@
-"""How a file arrives: from the network to a partial file, hashed, and then renamed.
+"""Receiving files: from the request body to a partial file, hashed, then renamed.
 
-Reading the body is all that an upload's progress needs; that it is counted here is the
-middleware's doing. What comes after the last byte is shown by stages.
+Reading the body is all that progress needs, because the middleware counts the bytes. Work after
+the last byte is reported as stages.
 """
 
 import errno
@@ -21,105 +21,100 @@ from starlette.types import Message
 
 from upload_progress._model.state import is_final
 from upload_progress.asgi import current_upload
-from upload_progress.demo.files import FileSpace, StoredFile, safe_name
-from upload_progress.demo.rate_limit import Pace
+from upload_progress.demo.files import FileStorage, StoredFile, safe_name
+from upload_progress.demo.rate_limit import RateLimit
 from upload_progress.exceptions import InvalidValue
 from upload_progress.upload import Upload
 
-__all__ = [
-    "FileTooLarge",
-    "NoRoom",
-    "Receiver",
-    "StoppedByOwner",
-]
+__all__ = ["CancelledByOwner", "DiskFull", "FileReceiver", "FileTooLarge"]
 
-_SLICE_BYTES: Final = 1024 * 1024
-_MOST_FILES: Final = 100
-# Hashing is this much faster than reading, where reading is slowed down.
-_HASHING_PACE: Final = 4
+_BLOCK_BYTES: Final = 1024 * 1024
+_MAX_FILES: Final = 100
+# With a rate limit, hashing is this many times faster than reading.
+_HASHING_SPEEDUP: Final = 4
 
 
 class FileTooLarge(Exception):
-    """The body is larger than the demo takes."""
+    """The body is larger than the demo accepts."""
 
 
-class NoRoom(Exception):
-    """The disk is full, or would be."""
+class DiskFull(Exception):
+    """The disk has no space for the file."""
 
 
-class StoppedByOwner(Exception):
-    """The upload was cancelled after its last byte; its file is not kept."""
+class CancelledByOwner(Exception):
+    """The upload was cancelled after its last byte; the file is not kept."""
 
 
 @define
-class _Valve:
-    """A ``receive`` that lets a bounded body through, at a pace."""
+class _LimitedReceive:
+    """An ASGI ``receive`` with a maximum body size and a rate limit."""
 
     _receive: Callable[[], Awaitable[Message]]
-    _most_bytes: int
-    _pace: Pace
-    _taken_bytes: int = field(default=0, init=False)
+    _max_bytes: int
+    _rate_limit: RateLimit
+    _received_bytes: int = field(default=0, init=False)
 
     async def __call__(self) -> Message:
         message = await self._receive()
-        size = len(message.get("body", b""))
-        self._taken_bytes += size
-        if self._taken_bytes > self._most_bytes:
+        size_bytes = len(message.get("body", b""))
+        self._received_bytes += size_bytes
+        if self._received_bytes > self._max_bytes:
             raise FileTooLarge
-        await self._pace.spend(size)
+        await self._rate_limit.wait(size_bytes)
         return message
 
 
 @frozen
-class Receiver:
-    """Takes uploads into the file space.
+class FileReceiver:
+    """Receives uploads into the file storage.
 
     Attributes:
-        space: Where files go.
-        most_bytes: The largest body taken.
-        slow_bytes_per_second: How fast each upload is read; None for as fast as it comes.
+        storage: Where files are stored.
+        max_body_bytes: The largest accepted body.
+        bytes_per_second: The rate at which each upload is read; None for no limit.
     """
 
-    space: FileSpace
-    most_bytes: int
-    slow_bytes_per_second: int | None = None
+    storage: FileStorage
+    max_body_bytes: int
+    bytes_per_second: int | None = None
 
     async def put(self, request: Request, user: str, name: str) -> StoredFile:
         """Receive a body that is one file.
 
         Raises:
-            InvalidValue: The name cannot be one.
+            InvalidValue: *name* is not a valid file name.
             FileTooLarge: The body is too large.
-            NoRoom: The disk is full.
-            StoppedByOwner: It was cancelled while it was hashed.
+            DiskFull: The disk has no space for the file.
+            CancelledByOwner: The upload was cancelled while its file was hashed.
         """
         name = safe_name(name)
-        request = self._guarded(request)
-        with _room(), self.space.partial(user) as partial:
+        request = self._limited(request)
+        with _disk_full_errors(), self.storage.partial(user) as partial:
             async with (
                 await anyio.open_file(partial, "wb") as file,
                 aclosing(request.stream()) as chunks,
             ):
                 async for chunk in chunks:
                     await file.write(chunk)
-            [stored] = await self._keep(request, user, [(partial, name)])
+            [stored] = await self._publish(request, user, [(partial, name)])
         return stored
 
     async def post(self, request: Request, user: str) -> list[StoredFile]:
         """Receive a multipart form with any number of files.
 
         Raises:
-            InvalidValue: There is no file in it, or one without a usable name.
+            InvalidValue: The form has no file, or a file without a valid name.
             FileTooLarge: The body is too large.
-            NoRoom: The disk is full.
-            StoppedByOwner: It was cancelled while it was hashed.
+            DiskFull: The disk has no space for the files.
+            CancelledByOwner: The upload was cancelled while its files were hashed.
         """
-        request = self._guarded(request)
-        with _room():
-            async with request.form(max_files=_MOST_FILES, max_fields=_MOST_FILES) as form:
+        request = self._limited(request)
+        with _disk_full_errors():
+            async with request.form(max_files=_MAX_FILES, max_fields=_MAX_FILES) as form:
                 files = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
                 if not files:
-                    raise InvalidValue("body", "holds no file")
+                    raise InvalidValue("body", "contains no file")
                 return await self._store(request, user, files)
 
     async def _store(
@@ -127,70 +122,69 @@ class Receiver:
     ) -> list[StoredFile]:
         names = [safe_name(file.filename or "") for file in files]
         with ExitStack() as stack:
-            arrived = [(stack.enter_context(self.space.partial(user)), name) for name in names]
+            partials = [(stack.enter_context(self.storage.partial(user)), name) for name in names]
             async with current_upload(request).stage("storing", total=len(files)) as stage:
-                for file, (partial, _) in zip(files, arrived, strict=True):
+                for file, (partial, _) in zip(files, partials, strict=True):
                     await to_thread.run_sync(_copy, file.file, partial)
                     stage.advance()
-            return await self._keep(request, user, arrived)
+            return await self._publish(request, user, partials)
 
-    def _guarded(self, request: Request) -> Request:
-        """Return *request* with its body bounded and paced; refuse before a byte is read."""
+    def _limited(self, request: Request) -> Request:
+        """Return *request* with limits on its body; reject an announced size at once."""
         announced = request.headers.get("content-length", "")
-        size = int(announced) if announced.isdecimal() else 0
-        if size > self.most_bytes:
+        size_bytes = int(announced) if announced.isdecimal() else 0
+        if size_bytes > self.max_body_bytes:
             raise FileTooLarge
-        if size > shutil.disk_usage(self.space.root).free:
-            raise NoRoom
-        pace = Pace(self.slow_bytes_per_second)
-        return Request(request.scope, _Valve(request.receive, self.most_bytes, pace))
+        if size_bytes > shutil.disk_usage(self.storage.root).free:
+            raise DiskFull
+        rate_limit = RateLimit(self.bytes_per_second)
+        receive = _LimitedReceive(request.receive, self.max_body_bytes, rate_limit)
+        return Request(request.scope, receive)
 
-    async def _keep(
-        self, request: Request, user: str, arrived: list[tuple[Path, str]]
+    async def _publish(
+        self, request: Request, user: str, partials: list[tuple[Path, str]]
     ) -> list[StoredFile]:
-        upload = current_upload(request)
-        checksums = await self._hash(upload, [partial for partial, _ in arrived])
+        checksums = await self._hash(current_upload(request), [path for path, _ in partials])
         return [
-            await to_thread.run_sync(self.space.publish, partial, user, name, sha256)
-            for (partial, name), sha256 in zip(arrived, checksums, strict=True)
+            await to_thread.run_sync(self.storage.publish, path, user, name, sha256)
+            for (path, name), sha256 in zip(partials, checksums, strict=True)
         ]
 
     async def _hash(self, upload: Upload, paths: list[Path]) -> list[str]:
-        rate = self.slow_bytes_per_second
-        pace = Pace(rate and rate * _HASHING_PACE)
+        rate = self.bytes_per_second
+        rate_limit = RateLimit(rate and rate * _HASHING_SPEEDUP)
         checksums = []
-        async with upload.stage(
-            "hashing", total=sum(path.stat().st_size for path in paths)
-        ) as stage:
+        total_bytes = sum(path.stat().st_size for path in paths)
+        async with upload.stage("hashing", total=total_bytes) as stage:
             for path in paths:
                 digest = hashlib.sha256()
                 with path.open("rb") as file:
-                    while size := await to_thread.run_sync(_feed, file, digest.update):
-                        stage.advance(size)
-                        await pace.spend(size)
+                    while size_bytes := await to_thread.run_sync(_update_from, file, digest.update):
+                        stage.advance(size_bytes)
+                        await rate_limit.wait(size_bytes)
                         if is_final(upload.state):
-                            raise StoppedByOwner
+                            raise CancelledByOwner
                 checksums.append(digest.hexdigest())
         return checksums
 
 
-def _feed(file: BinaryIO, update: Callable[[bytes], None]) -> int:
-    data = file.read(_SLICE_BYTES)
+def _update_from(file: BinaryIO, update: Callable[[bytes], None]) -> int:
+    data = file.read(_BLOCK_BYTES)
     update(data)
     return len(data)
 
 
 def _copy(source: BinaryIO, target: Path) -> None:
     with target.open("wb") as file:
-        shutil.copyfileobj(source, file, _SLICE_BYTES)
+        shutil.copyfileobj(source, file, _BLOCK_BYTES)
 
 
 @contextmanager
-def _room() -> Iterator[None]:
-    """Tell a full disk, which is an answer, from what else the system refuses."""
+def _disk_full_errors() -> Iterator[None]:
+    """Raise ``DiskFull`` for a full disk or quota; other errors of the system stay."""
     try:
         yield
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise NoRoom from error
+            raise DiskFull from error
         raise

@@ -1,68 +1,68 @@
-/** The demo page: sending and showing is the component's; here is what a server of files adds. */
+/** The demo page. The component uploads and shows progress; this script adds the list of files. */
 
 import { unsent } from "{{component}}";
 
 const RELOAD_MS = 150;
-const SAMPLE_BYTES = 40_000_000;
+const TEST_DATA_BYTES = 40_000_000;
 
 /** @type {(selector: string) => any} */
 const $ = (selector) => document.querySelector(selector);
-const bars = $("upload-progress");
+const progress = $("upload-progress");
 
 addEventListener("beforeunload", (event) => {
   if (unsent()) event.preventDefault();
 });
-bars.addEventListener("unauthorized", signIn);
-bars.addEventListener("complete", reload);
+progress.addEventListener("unauthorized", signIn);
+progress.addEventListener("complete", reloadSoon);
 
 function signIn() {
   location.assign("/login");
 }
 
-// --- for those who have no large file at hand ---------------------------------------------------
+// --- test data, for visitors without a large file -----------------------------------------------
 
-$("#sample").addEventListener("click", () => {
+$("#test-data").addEventListener("click", () => {
   const time = new Date().toTimeString().slice(0, 8).replaceAll(":", "-");
-  bars.upload(new File([new Uint8Array(SAMPLE_BYTES)], `made-up-${time}.bin`), "/files/{name}");
+  progress.upload(new File([new Uint8Array(TEST_DATA_BYTES)], `test-data-${time}.bin`), "/files/{name}");
 });
 
-// --- what is said about the bars ------------------------------------------------------------------
+// --- state of the connection ----------------------------------------------------------------------
 
-const LINES = {
-  websocket: ["Live", ", by WebSocket"],
-  sse: ["Live", ", by event stream"],
-  polling: ["Asking", " every second"],
+const CONNECTION_TEXTS = {
+  websocket: ["Live", " over WebSocket"],
+  sse: ["Live", " over event stream"],
+  polling: ["Polling", " every second"],
 };
 const clear = $("#clear");
-clear.addEventListener("click", () => bars.clearFinished());
+clear.addEventListener("click", () => progress.clearFinished());
 
-function showLine() {
-  const [word, rest] = LINES[bars.dataset.connection] ?? [];
-  clear.hidden = !bars.hasAttribute("data-finished");
-  $("#line").hidden = !word;
-  $("#line").replaceChildren(word ?? "", make("span", "", rest));
+function showConnection() {
+  const [status, detail] = CONNECTION_TEXTS[progress.dataset.connection] ?? [];
+  clear.hidden = !progress.hasAttribute("data-finished");
+  $("#connection").hidden = !status;
+  $("#connection").replaceChildren(status ?? "", make("span", "", detail));
 }
 
-new MutationObserver(showLine).observe(bars, {
+new MutationObserver(showConnection).observe(progress, {
   attributeFilter: ["data-finished", "data-connection"],
 });
-showLine();
+showConnection();
 
 // --- received files -------------------------------------------------------------------------------
 
 let timer = 0;
 
-function reload() {
+function reloadSoon() {
   clearTimeout(timer);
   timer = setTimeout(showFiles, RELOAD_MS);
 }
 
 async function showFiles() {
-  const answer = await fetch("/files").catch(() => null);
-  if (answer?.status === 401) return signIn();
-  if (!answer?.ok) return;
-  const files = await answer.json();
-  $("#none").hidden = files.length > 0;
+  const response = await fetch("/files").catch(() => null);
+  if (response?.status === 401) return signIn();
+  if (!response?.ok) return;
+  const files = await response.json();
+  $("#no-files").hidden = files.length > 0;
   $("#received").hidden = files.length === 0;
   $("#count").textContent = files.length || "";
   $("#received").replaceChildren(...files.map(fileItem));
@@ -72,15 +72,15 @@ function fileItem(file) {
   const link = make("a", "", file.name);
   link.href = `/files/${encodeURIComponent(file.name)}`;
   link.dir = "auto";
-  const time = make("time", "", new Date(file.uploaded_at).toLocaleString("en-GB", TIME_FORM));
+  const time = make("time", "", new Date(file.uploaded_at).toLocaleString("en-GB", TIME_FORMAT));
   time.dateTime = file.uploaded_at;
   const item = make("li");
   const checksum = file.sha256 ? `sha256 ${file.sha256}` : "no checksum";
-  item.append(link, make("span", "size", spellBytes(file.size)), time, make("span", "sha", checksum));
+  item.append(link, make("span", "size", formatBytes(file.size)), time, make("span", "checksum", checksum));
   return item;
 }
 
-const TIME_FORM = { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" };
+const TIME_FORMAT = { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" };
 
 function make(tag, className = "", text = "") {
   const node = document.createElement(tag);
@@ -89,9 +89,9 @@ function make(tag, className = "", text = "") {
   return node;
 }
 
-function spellBytes(bytes) {
-  const power = bytes < 1000 ? 0 : Math.min(4, Math.floor(Math.log10(bytes) / 3));
-  return `${(bytes / 1000 ** power).toFixed(power ? 1 : 0)} ${["byte", "kB", "MB", "GB", "TB"][power]}`;
+function formatBytes(bytes) {
+  const exponent = bytes < 1000 ? 0 : Math.min(4, Math.floor(Math.log10(bytes) / 3));
+  return `${(bytes / 1000 ** exponent).toFixed(exponent ? 1 : 0)} ${["byte", "kB", "MB", "GB", "TB"][exponent]}`;
 }
 
 showFiles();
