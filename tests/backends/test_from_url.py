@@ -87,7 +87,7 @@ def test_each_broker_has_a_scheme(events: str, kind: str) -> None:
     [
         ("mysql://u:secret@h", None, r"store URL: must begin with one of memory:, redis:"),
         ("memory:", "mqtt://u:secret@h", r"events URL: must begin with one of memory:, redis:"),
-        ("redis://h:port", None, "is no URL of Redis"),
+        ("redis://h:port", None, "is not a valid Redis URL"),
         ("postgresql://u:secret@[h/d", "memory:", "is no URL of PostgreSQL"),
     ],
 )

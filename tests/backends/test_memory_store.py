@@ -7,7 +7,13 @@ from anyio.lowlevel import checkpoint
 from attrs import evolve
 
 from upload_progress._model.models import TransferRecord, UploadKey, UploadState
-from upload_progress.backends.memory import COARSE_SECONDS, FULL, Bucket, Entry, MemoryStore
+from upload_progress.backends.memory import (
+    BUCKET_CAPACITY,
+    COARSE_BUCKET_SECONDS,
+    Bucket,
+    Entry,
+    MemoryStore,
+)
 from upload_progress.config import Retention
 from upload_progress.interfaces import SessionStore
 from upload_progress.testing import Elapse, FakeClock, StoreContract
@@ -60,7 +66,7 @@ async def test_an_upload_leaves_nothing_behind_but_its_entry() -> None:
 
     assert not store._running
     assert sum(map(len, store._buckets.values())) == len(store) == 100
-    clock.advance(Retention().ended_seconds + COARSE_SECONDS)
+    clock.advance(Retention().ended_seconds + COARSE_BUCKET_SECONDS)
     await store.overdue(limit=1000)
     assert is_empty(store)
 
@@ -95,7 +101,7 @@ async def test_pending_expires_after_a_day_and_not_before() -> None:
 
     clock.advance(24 * 3600 - 1)
     assert await store.overdue(limit=9) == []
-    clock.advance(1 + COARSE_SECONDS)
+    clock.advance(1 + COARSE_BUCKET_SECONDS)
     assert len(await store.overdue(limit=9)) == 1
 
 
@@ -177,13 +183,13 @@ async def test_a_full_second_flows_over_into_the_next() -> None:
     store = MemoryStore(clock=clock, retention=Retention(ended_seconds=10))
     ended = [
         record(clock, f"u{number}", S.COMPLETED, finished_at=clock.time())
-        for number in range(FULL + 1)
+        for number in range(BUCKET_CAPACITY + 1)
     ]
     await store.save(ended)
 
-    assert sorted(map(len, store._buckets.values())) == [1, FULL]
-    page = await store.list("ann", ended_since=clock.time(), limit=2 * FULL)
-    assert len(page.uploads) == FULL + 1
+    assert sorted(map(len, store._buckets.values())) == [1, BUCKET_CAPACITY]
+    page = await store.list("ann", ended_since=clock.time(), limit=2 * BUCKET_CAPACITY)
+    assert len(page.uploads) == BUCKET_CAPACITY + 1
     page = await store.list("ann", ended_since=clock.time() + 0.001)
     assert page.uploads == ()
 

@@ -1,4 +1,9 @@
-"""What the memory store keeps of one upload, and where that lies."""
+"""The store and the publisher for one process: nothing to install, and lost with the process.
+
+The store keeps records packed: a hundred thousand uploads take tens of megabytes, and a caller
+cannot change what is stored. Uploads that expire lie in buckets by time. Only buckets whose time
+has come are visited, a bounded number of uploads at once.
+"""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -6,7 +11,7 @@ from itertools import dropwhile, islice
 from typing import Final
 
 from anyio.lowlevel import checkpoint
-from attrs import define, evolve, field
+from attrs import define, field
 
 from upload_progress._model.cloudevents import CloudEvent
 from upload_progress._model.codec import pack_record, unpack_record
@@ -14,6 +19,12 @@ from upload_progress._model.fold import deciding, newest
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress._model.state import is_final, is_waiting
 from upload_progress._runtime.yielding import YIELD_EVERY, yielding
+from upload_progress.backends.store_records import (
+    changed_at,
+    supersedes,
+    with_store_times,
+    without_store_times,
+)
 from upload_progress.backends.subscriptions import (
     ALL_OWNERS,
     MAX_WAITING,
@@ -27,42 +38,57 @@ from upload_progress.config import Retention
 from upload_progress.interfaces import Clock, RecordPage, SystemClock
 
 __all__ = [
-    "AGAIN_SECONDS",
-    "Bucket",
-    "COARSE_SECONDS",
-    "Entry",
-    "FULL",
-    "HORIZON_SECONDS",
+    "BUCKET_CAPACITY",
+    "COARSE_BUCKET_SECONDS",
+    "FINE_BUCKET_HORIZON_SECONDS",
     "MAX_WAITING",
+    "RETRY_SECONDS",
+    "SWEEP_BATCH",
+    "Bucket",
+    "Entry",
     "MemoryPublisher",
     "MemoryStore",
-    "PORTION",
-    "advances",
 ]
+
+COARSE_BUCKET_SECONDS: Final = 60
+FINE_BUCKET_HORIZON_SECONDS: Final = 3600
+"""What expires later than this is put into buckets of a minute instead of a second."""
+SWEEP_BATCH: Final = YIELD_EVERY
+"""Uploads taken out of a bucket before other tasks run."""
+RETRY_SECONDS: Final = 30
+"""After so long an expired upload is reported again, if no worker has ended it."""
+BUCKET_CAPACITY: Final = 1200
+"""A CPython set of so many members has 2048 slots; with a few more members it has 8192."""
 
 
 @define(eq=False, repr=False, weakref_slot=False)
 class Entry:
-    """One upload: its packed records, and where it lies until it is looked at again.
+    """One upload in memory. There may be 100,000 of them, so whatever can be shared is shared.
 
-    There may be a hundred thousand of these, most of them idle: what can be shared is shared.
+    Attributes:
+        owner: Owner of the upload.
+        upload_id: Id of the upload.
+        packed: The packed record, or several of them.
+        location: Where the entry is indexed: the bucket in which it expires, or the name of the
+            worker that receives it.
+        is_ended: Whether the upload has ended, so that it is dropped with its bucket.
     """
 
     owner: str
     upload_id: str
     packed: bytes | tuple[bytes, ...] = b""
-    place: "Bucket | str | None" = None
+    location: "Bucket | str | None" = None
     is_ended: bool = False
 
     @property
     def records(self) -> list[TransferRecord]:
-        """What is kept of each transfer."""
+        """The stored records, without store times."""
         packed = (self.packed,) if isinstance(self.packed, bytes) else self.packed
         return [unpack_record(self.owner, self.upload_id, each) for each in packed]
 
 
 class Bucket(set[Entry]):
-    """Those whose time is over by the second *number*."""
+    """The entries that expire before the second *number*, counted from the epoch."""
 
     __slots__ = ("number",)
 
@@ -71,46 +97,23 @@ class Bucket(set[Entry]):
         self.number: int = number
 
     def __repr__(self) -> str:
-        """Say which, and not what is in it: that may be ten thousand uploads."""
+        """Return the number without the members: there may be a thousand of them."""
         return f"<Bucket {self.number}>"
-
-
-def advances(record: TransferRecord, known: Sequence[TransferRecord]) -> bool:
-    """Tell whether *record* is newer than what is known, and revives nothing that ended."""
-    if any(other.attempt > record.attempt for other in known):
-        return False
-    return not any(
-        other.transfer_id == record.transfer_id
-        and other.attempt == record.attempt
-        and (is_final(other.state) or other.sequence >= record.sequence)
-        for other in known
-    )
-
-
-# FROM memory: Sessions in this process: nothing to install, gone with the process.
-#
-# Records are kept packed: a hundred thousand sessions are tens of megabytes, and nothing that
-# is handed out can be changed behind the store's back. What expires lies in buckets of time,
-# and only buckets whose time has come are touched, a portion at once.
-#
-
-COARSE_SECONDS: Final = 60
-HORIZON_SECONDS: Final = 3600
-PORTION: Final = YIELD_EVERY
-AGAIN_SECONDS: Final = 30
-FULL: Final = 1200
-"""Of a bucket: CPython's set of so many has 2048 places, of a few more 8192."""
 
 
 @define(eq=False, repr=False)
 class MemoryStore:
-    """A ``SessionStore`` for one process.
+    """A ``SessionStore`` in the memory of this process.
+
+    It is what a tracker uses by default::
+
+        tracker = ProgressTracker(store=MemoryStore(retention=Retention(ended_seconds=60)))
 
     Args:
-        clock: Whose time decides what has expired.
-        retention: How long sessions are kept.
-        max_uploads: Beyond this the session that expires next makes room, so that no flood
-            of uploads fills the memory.
+        clock: Decides what has expired.
+        retention: How long records are kept.
+        max_uploads: Maximum number of uploads. A new one beyond it replaces the upload that
+            expires next, so that a flood of uploads does not fill the memory.
     """
 
     clock: Clock = field(factory=SystemClock)
@@ -123,22 +126,22 @@ class MemoryStore:
     _size: int = field(default=0, init=False)
 
     def __repr__(self) -> str:
-        """Say how much there is, and nothing of what it is: asyncio shows what tasks return."""
+        """Return the number of uploads and no names: asyncio logs what tasks return."""
         return f"<MemoryStore of {self._size} uploads>"
 
     def __len__(self) -> int:
-        """How many uploads are kept."""
+        """Return the number of uploads."""
         return self._size
 
     async def save(self, records: Sequence[TransferRecord]) -> None:
-        """Keep *records*; one that was overtaken changes nothing."""
+        """Save *records*; a record that is not newer than the stored one changes nothing."""
         async for record in yielding(records):
             self._save(record)
 
     def _save(self, record: TransferRecord) -> None:
         entry = self._owners.get(record.owner, {}).get(record.upload_id)
         known = entry.records if entry is not None else []
-        if not advances(record, known):
+        if not supersedes(record, known):
             return
         if entry is None:
             entry = self._add(record)
@@ -147,69 +150,69 @@ class MemoryStore:
             for other in known
             if other.transfer_id != record.transfer_id and other.attempt == record.attempt
         ]
-        current = [*kept, evolve(record, lease_until=None, expires_at=None)]
+        current = [*kept, without_store_times(record)]
         packed = tuple(pack_record(each) for each in current)
         entry.packed = packed[0] if len(packed) == 1 else packed
-        self._place(entry, current)
+        self._index(entry, current)
 
     def _add(self, record: TransferRecord) -> Entry:
         if self._size >= self.max_uploads:
             self._make_room()
         uploads = self._owners.setdefault(record.owner, {})
-        # The name of an owner comes as another string with each request; one of them is enough.
+        # Each request brings the owner's name as a new string; all entries share the first one.
         owner = next((other.owner for other in uploads.values()), record.owner)
         entry = uploads[record.upload_id] = Entry(owner, record.upload_id)
         self._size += 1
         return entry
 
     def _make_room(self) -> None:
-        """Drop the session that would expire next; a running one only if there is no other."""
+        """Drop the upload that expires next; a running one only if there is no other."""
         if self._buckets:
             return self._drop(next(iter(self._buckets[min(self._buckets)])))
         running = next(iter(self._running.values()))
         return self._drop(next(iter(running)))
 
-    def _place(self, entry: Entry, records: Sequence[TransferRecord]) -> None:
-        """Put *entry* where it will be found when its time is over."""
-        self._displace(entry)
+    def _index(self, entry: Entry, records: Sequence[TransferRecord]) -> None:
+        """Put *entry* into the bucket in which it expires, or under its worker."""
+        self._unindex(entry)
         decided = deciding(newest(records))
-        due = self._due_at(decided)
-        if due is None:
-            entry.place = decided.worker or ""
-            self._running.setdefault(entry.place, {})[entry] = None
+        expires_at = self._expires_at(decided)
+        if expires_at is None:
+            entry.location = decided.worker or ""
+            self._running.setdefault(entry.location, {})[entry] = None
             return
         entry.is_ended = is_final(decided.state)
-        self._put(entry, self._bucket(due))
+        self._put(entry, self._bucket_number(expires_at))
 
-    def _bucket(self, due: float) -> int:
-        """Return the second in which *due* is over; a full minute, where that is far away."""
-        if due - self.clock.time() < HORIZON_SECONDS:
-            return int(due) + 1
-        return (int(due) // COARSE_SECONDS + 1) * COARSE_SECONDS
+    def _bucket_number(self, expires_at: float) -> int:
+        """Return the end of the second of *expires_at*, or of its minute if that is far away."""
+        if expires_at - self.clock.time() < FINE_BUCKET_HORIZON_SECONDS:
+            return int(expires_at) + 1
+        return (int(expires_at) // COARSE_BUCKET_SECONDS + 1) * COARSE_BUCKET_SECONDS
 
-    def _put(self, entry: Entry, bucket: int) -> None:
-        # A set that grows is copied: where a second is full, the next one will do.
-        while len(self._buckets.get(bucket, ())) >= FULL:
-            bucket += 1
-        entry.place = self._buckets.get(bucket)
-        if entry.place is None:
-            entry.place = self._buckets[bucket] = Bucket(bucket)
-        entry.place.add(entry)
+    def _put(self, entry: Entry, number: int) -> None:
+        # A set that grows is copied, so a full bucket overflows into that of the next second.
+        while len(self._buckets.get(number, ())) >= BUCKET_CAPACITY:
+            number += 1
+        entry.location = self._buckets.get(number)
+        if entry.location is None:
+            entry.location = self._buckets[number] = Bucket(number)
+        entry.location.add(entry)
 
-    def _displace(self, entry: Entry) -> None:
-        """Take *entry* out of where it was put; nothing of it stays behind."""
-        place, entry.place, entry.is_ended = entry.place, None, False
-        if isinstance(place, str):
-            running = self._running[place]
+    def _unindex(self, entry: Entry) -> None:
+        """Remove *entry* from its bucket or worker, and that as well if it is empty then."""
+        location, entry.location, entry.is_ended = entry.location, None, False
+        if isinstance(location, str):
+            running = self._running[location]
             del running[entry]
             if not running:
-                del self._running[place]
-        elif place is not None:
-            place.remove(entry)
-            if not place:
-                del self._buckets[place.number]
+                del self._running[location]
+        elif location is not None:
+            location.remove(entry)
+            if not location:
+                del self._buckets[location.number]
 
-    def _due_at(self, record: TransferRecord) -> float | None:
+    def _expires_at(self, record: TransferRecord) -> float | None:
         if is_final(record.state):
             return (record.finished_at or record.updated_at) + self.retention.ended_seconds
         if is_waiting(record.state):
@@ -217,7 +220,7 @@ class MemoryStore:
         return None
 
     def _drop(self, entry: Entry) -> None:
-        self._displace(entry)
+        self._unindex(entry)
         uploads = self._owners[entry.owner]
         del uploads[entry.upload_id]
         if not uploads:
@@ -225,23 +228,17 @@ class MemoryStore:
         self._size -= 1
 
     async def load(self, *keys: UploadKey) -> list[TransferRecord]:
-        """Return all records of those uploads."""
+        """Return all records of the uploads *keys*; unknown uploads add nothing."""
         records: list[TransferRecord] = []
         async for key in yielding(keys):
             entry = self._owners.get(key.owner, {}).get(key.upload_id)
             if entry is not None:
-                records += self._stamped(entry)
+                records += self._with_store_times(entry)
         return records
 
-    def _stamped(self, entry: Entry) -> Iterator[TransferRecord]:
-        """Return an entry's records, with the times that only the store knows."""
+    def _with_store_times(self, entry: Entry) -> Iterator[TransferRecord]:
         for record in entry.records:
-            if is_final(record.state):
-                yield record
-            elif is_waiting(record.state):
-                yield evolve(record, expires_at=self._due_at(record))
-            else:
-                yield evolve(record, lease_until=self._leases.get(record.worker or ""))
+            yield with_store_times(record, self.retention, self._leases.get(record.worker or ""))
 
     async def list(
         self,
@@ -252,14 +249,14 @@ class MemoryStore:
         cursor: str | None = None,
         limit: int = 100,
     ) -> RecordPage:
-        """Return the uploads of *owner*, newest first."""
+        """Return one page of the uploads of *owner*, newest first."""
         uploads = self._owners.get(owner, {})
         page: list[tuple[TransferRecord, ...]] = []
         for upload_id in self._newest_first(owner, cursor):
             entry = uploads[upload_id]
             if ended_since is not None and self._ended_before(entry, ended_since):
                 continue
-            records = tuple(self._stamped(entry))
+            records = tuple(self._with_store_times(entry))
             if group is not None and all(record.group != group for record in records):
                 continue
             page.append(records)
@@ -268,7 +265,7 @@ class MemoryStore:
         return RecordPage(tuple(page))
 
     def _newest_first(self, owner: str, cursor: str | None) -> Iterator[str]:
-        """Yield the uploads of *owner* that come behind *cursor*."""
+        """Yield the ids of the uploads of *owner* after *cursor*."""
         uploads = self._owners.get(owner, {})
         ids: Iterator[str] = reversed(uploads)
         if cursor in uploads:
@@ -276,28 +273,30 @@ class MemoryStore:
         return ids
 
     def _ended_before(self, entry: Entry, moment: float) -> bool:
-        """Tell whether it ended before *moment*; the bucket knows, unless it is close to that."""
-        if not entry.is_ended or not isinstance(entry.place, Bucket):
+        """Return whether *entry* ended before *moment*, in seconds since the epoch.
+
+        The number of its bucket decides, unless *moment* is within the span of that bucket.
+        """
+        if not entry.is_ended or not isinstance(entry.location, Bucket):
             return False
-        latest = entry.place.number - self.retention.ended_seconds
-        if not latest - 2 * COARSE_SECONDS <= moment <= latest:
+        latest = entry.location.number - self.retention.ended_seconds
+        if not latest - 2 * COARSE_BUCKET_SECONDS <= moment <= latest:
             return latest < moment
-        decided = deciding(newest(entry.records))
-        return (decided.finished_at or decided.updated_at) < moment
+        return changed_at(deciding(newest(entry.records))) < moment
 
     async def renew(self, worker: str, *, seconds: float) -> None:
-        """Prolong the lease of *worker*."""
+        """Renew the lease of *worker* for *seconds* from now."""
         self._leases[worker] = self.clock.time() + seconds
 
     async def overdue(self, *, limit: int) -> Sequence[TransferRecord]:
-        """Return open records whose lease ran out, or that waited too long; drop the ended."""
+        """Return open records whose lease ended or that have expired; drop old ended uploads."""
         now = self.clock.time()
         found = list(islice(self._lost(now), limit))
         while self._buckets and len(found) < limit:
-            bucket = min(self._buckets)
-            if bucket > now:
+            number = min(self._buckets)
+            if number > now:
                 break
-            found += self._sweep(bucket, min(PORTION, limit - len(found)))
+            found += self._sweep(number, min(SWEEP_BATCH, limit - len(found)))
             await checkpoint()
         return found
 
@@ -306,23 +305,24 @@ class MemoryStore:
             if worker not in self._running:
                 del self._leases[worker]
             for entry in self._running.get(worker, ()):
-                yield deciding(newest(self._stamped(entry)))
+                yield deciding(newest(self._with_store_times(entry)))
 
-    def _sweep(self, bucket: int, portion: int) -> Sequence[TransferRecord]:
-        """Take up to *portion* entries out of *bucket*: drop the ended, return the expired."""
+    def _sweep(self, number: int, count: int) -> Sequence[TransferRecord]:
+        """Take up to *count* entries out of a bucket: drop the ended, return the expired."""
         expired = []
-        entries = self._buckets[bucket]
-        for _ in range(min(portion, len(entries))):
-            # To look at the first of a set that shrinks takes longer each time; ``pop`` does not.
+        entries = self._buckets[number]
+        for _ in range(min(count, len(entries))):
+            # Iterating to the first member of a shrinking set takes longer each time; pop() does
+            # not.
             entry = entries.pop()
             entries.add(entry)
             if entry.is_ended:
                 self._drop(entry)
             else:
-                expired.append(deciding(newest(self._stamped(entry))))
-                # Whoever asked may fail to end it: then it comes again.
-                self._displace(entry)
-                self._put(entry, int(self.clock.time()) + AGAIN_SECONDS)
+                expired.append(deciding(newest(self._with_store_times(entry))))
+                # The caller may fail to end it: then it is reported again.
+                self._unindex(entry)
+                self._put(entry, int(self.clock.time()) + RETRY_SECONDS)
         return expired
 
 

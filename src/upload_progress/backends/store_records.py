@@ -1,7 +1,8 @@
-"""What stores outside this process have in common.
+"""What all stores share: which record replaces which, and the times that only a store knows.
 
-They look at little of a record: in which version it is, of what kind, and since when. The rest is
-packed. The times that only the store knows are stamped on a record when it is read.
+A store outside this process reads only a few fields of a record: its version, its state as one
+letter, and when that state began or ended. The rest is packed. The end of a lease and the time of
+expiry are not part of a packed record: they are added when it is read.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,22 +16,22 @@ from upload_progress._model.codec import unpack_record
 from upload_progress._model.fold import deciding
 from upload_progress._model.models import TransferRecord, UploadState
 from upload_progress._model.state import is_final, is_waiting
-from upload_progress.backends.memory import advances
 from upload_progress.config import Retention
 
 __all__ = [
-    "bare",
-    "decided_at",
-    "kind_of",
-    "lost",
-    "settled",
-    "stamped",
-    "unpacked",
+    "changed_at",
+    "decode_record",
+    "latest_records",
+    "overdue_records",
+    "state_code",
+    "supersedes",
+    "with_store_times",
+    "without_store_times",
 ]
 
-_upload: Final = attrgetter("owner", "upload_id")
+_key: Final = attrgetter("owner", "upload_id")
 
-_KINDS: Final = {
+_STATE_CODES: Final = {
     UploadState.PENDING: "N",
     UploadState.RECEIVING: "R",
     UploadState.PROCESSING: "R",
@@ -41,57 +42,82 @@ _KINDS: Final = {
 }
 
 
-def kind_of(record: TransferRecord) -> str:
-    """Return what stores tell apart: waiting (N, P), running (R), ended well (C, D) or not (S).
+def supersedes(record: TransferRecord, known: Sequence[TransferRecord]) -> bool:
+    """Return whether a store accepts *record* beside the *known* records of the same upload.
 
-    C says that one request has ended well, D that the upload in many requests has.
+    A record of an older attempt is rejected. Of one transfer and attempt the higher sequence
+    is kept, and nothing replaces a final record.
     """
-    is_whole = record.protocol is not None and record.state is UploadState.COMPLETED
-    return "D" if is_whole else _KINDS[record.state]
+    if any(other.attempt > record.attempt for other in known):
+        return False
+    return not any(
+        other.transfer_id == record.transfer_id
+        and other.attempt == record.attempt
+        and (is_final(other.state) or other.sequence >= record.sequence)
+        for other in known
+    )
 
 
-def decided_at(record: TransferRecord) -> float:
-    """Return since when *record* has ended, or else waits or runs."""
-    ended_at = record.finished_at if is_final(record.state) else None
-    return float(record.updated_at if ended_at is None else ended_at)
+def latest_records(records: Sequence[TransferRecord]) -> list[TransferRecord]:
+    """Return what remains of *records* saved one after the other, sorted by their keys.
 
-
-def settled(records: Sequence[TransferRecord]) -> list[TransferRecord]:
-    """Return what is left of *records* written one after the other, in a settled order.
-
-    Those that write the same in the same order wait for each other, and never cross.
+    Writers that lock rows in the same order wait for each other, and do not deadlock.
     """
-    if len({_upload(record) for record in records}) == len(records):
-        return sorted(records, key=_upload)
+    if len({_key(record) for record in records}) == len(records):
+        return sorted(records, key=_key)
     uploads: dict[tuple[str, str], dict[str, TransferRecord]] = {}
     for record in records:
-        known = uploads.setdefault((record.owner, record.upload_id), {})
-        if not known or advances(record, list(known.values())):
+        known = uploads.setdefault(_key(record), {})
+        if supersedes(record, list(known.values())):
             if any(other.attempt < record.attempt for other in known.values()):
                 known.clear()
             known[record.transfer_id] = record
     return [known[name] for _, known in sorted(uploads.items()) for name in sorted(known)]
 
 
-def unpacked(owner: str, upload_id: str, data: bytes) -> TransferRecord | None:
-    """Return what was packed; None of what nobody here has packed."""
+def state_code(record: TransferRecord) -> str:
+    """Return the state of *record* as one letter, as far as stores distinguish states.
+
+    Returns:
+        ``N`` pending, ``P`` paused, ``R`` receiving or processing, ``S`` failed or cancelled.
+        ``C`` if a transfer is completed, ``D`` if that completes an upload in several requests.
+    """
+    is_whole = record.protocol is not None and record.state is UploadState.COMPLETED
+    return "D" if is_whole else _STATE_CODES[record.state]
+
+
+def changed_at(record: TransferRecord) -> float:
+    """Return when *record* ended, or was last updated if it is open; seconds since the epoch."""
+    ended_at = record.finished_at if is_final(record.state) else None
+    return float(record.updated_at if ended_at is None else ended_at)
+
+
+def decode_record(owner: str, upload_id: str, data: bytes) -> TransferRecord | None:
+    """Return the record packed in *data*, or None if it cannot be decoded."""
     try:
         return unpack_record(owner, upload_id, data)
     except (msgspec.MsgspecError, UnicodeError, ValueError):
         return None
 
 
-def bare(record: TransferRecord) -> TransferRecord:
-    """Return *record* without the times that the store stamps on it."""
+def without_store_times(record: TransferRecord) -> TransferRecord:
+    """Return *record* without the times that ``with_store_times`` adds."""
     if record.lease_until is None and record.expires_at is None:
         return record
     return evolve(record, lease_until=None, expires_at=None)
 
 
-def stamped(
+def with_store_times(
     record: TransferRecord, retention: Retention, lease_until: float | None
 ) -> TransferRecord:
-    """Return *record* with them: by our clock, whatever the clock of the store says."""
+    """Return *record* with the time when it expires, or when the lease of its worker ends.
+
+    Args:
+        record: As it was saved.
+        retention: How long records are kept.
+        lease_until: End of the worker's lease in seconds since the epoch, on the clock of this
+            machine; None if the worker has no lease.
+    """
     if is_final(record.state):
         return record
     if is_waiting(record.state):
@@ -99,17 +125,21 @@ def stamped(
     return evolve(record, lease_until=lease_until)
 
 
-def lost(upload: Sequence[TransferRecord], now: float) -> Iterator[TransferRecord]:
-    """Return what is to be ended of an upload that its store says is overdue.
+def overdue_records(upload: Sequence[TransferRecord], now: float) -> Iterator[TransferRecord]:
+    """Yield the records to be ended of an upload that its store has found to be overdue.
 
-    That is the record that waited too long, or those whose worker is gone: of several transfers
-    of an upload, the others go on.
+    That is the record that waited too long, or the records whose worker is dead; other transfers
+    of the same upload continue.
+
+    Args:
+        upload: The newest records of the upload, with store times.
+        now: Seconds since the epoch, on the clock of this machine.
     """
     decided = deciding(upload)
     if is_final(decided.state):
         return
     if is_waiting(decided.state):
-        # The store says that its time is over; our clock may be behind.
+        # By the clock of the store it has expired; the clock of this machine may be behind.
         yield evolve(decided, expires_at=min(decided.expires_at or now, now))
         return
     for record in upload:

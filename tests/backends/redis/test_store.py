@@ -149,7 +149,7 @@ async def test_the_index_of_an_owner_forgets_what_expired(client: Redis, store: 
 async def test_a_list_is_gone_through_in_bounded_looks(
     store: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("upload_progress.backends.redis.store.SCANNED", 4)
+    monkeypatch.setattr("upload_progress.backends.redis.store.LIST_SCAN_LIMIT", 4)
     await store.save([record(f"u{number}", created_at=float(number)) for number in range(10)])
     await store.save([record("wanted", created_at=-1.0, group="g")])
 
@@ -179,7 +179,7 @@ async def test_records_of_a_newer_release_are_kept_and_of_nobody_are_passed_over
 
     loaded = await store.load(record().key)
     assert {each.transfer_id for each in loaded} == {"other", "junk"}
-    assert store.spoiled == 2
+    assert store.unreadable == 2
     assert await client.hget(upload_key(), "t") == future
 
 

@@ -32,13 +32,13 @@ from upload_progress.backends.kafka.messages import (
     unpack_value,
 )
 from upload_progress.backends.kafka.table import RecordTable
-from upload_progress.backends.memory import advances
+from upload_progress.backends.store_records import supersedes
 from upload_progress.exceptions import InvalidValue
 
 __all__ = [
-    "TopicReconciler",
     "MAX_DEBTS",
     "SPREAD_SECONDS",
+    "TopicReconciler",
 ]
 
 MAX_DEBTS: Final = 100_000
@@ -192,5 +192,5 @@ class TopicReconciler:
             each
             for each in records
             if record_key(each.owner, each.upload_id, each.transfer_id) not in self._later
-            and advances(each, self.view.records(each.owner, each.upload_id))
+            and supersedes(each, self.view.records(each.owner, each.upload_id))
         ]

@@ -78,10 +78,10 @@ class RecordTable(MemoryStore):
         """Tell whether the lease of *worker* runs."""
         return self._leases.get(worker, 0.0) > self.clock.time()
 
-    def _place(self, entry: Entry, records: Sequence[TransferRecord]) -> None:
-        super()._place(entry, records)
-        if isinstance(entry.place, str):
-            self._leases.setdefault(entry.place, self.clock.time() + GRACE_SECONDS)
+    def _index(self, entry: Entry, records: Sequence[TransferRecord]) -> None:
+        super()._index(entry, records)
+        if isinstance(entry.location, str):
+            self._leases.setdefault(entry.location, self.clock.time() + GRACE_SECONDS)
         owner, upload_id = entry.owner, entry.upload_id
         created_at = min(record.created_at for record in records)
         if self._created.get(owner, {}).get(upload_id) != created_at:
@@ -101,7 +101,7 @@ class RecordTable(MemoryStore):
 
     def _drop(self, entry: Entry) -> None:
         records = entry.records
-        due = self._due_at(deciding(newest(records)))
+        due = self._expires_at(deciding(newest(records)))
         if self.is_whole and due is not None and due <= self.clock.time():
             self.over += [(entry.owner, entry.upload_id, each.transfer_id) for each in records]
         self._remove(entry)

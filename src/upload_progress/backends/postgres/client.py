@@ -18,9 +18,9 @@ from upload_progress.exceptions import InvalidValue
 __all__ = [
     "CALL_SECONDS",
     "CANCEL_SECONDS",
+    "MOST",
     "Connections",
     "Lender",
-    "MOST",
     "checked_schema",
     "checked_url",
     "connected",

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from upload_progress._model.codec import pack_record
 from upload_progress._model.models import TransferRecord, UploadKey
-from upload_progress.backends.store_records import bare, decided_at, kind_of
+from upload_progress.backends.store_records import changed_at, state_code, without_store_times
 
 __all__ = [
     "FORMAT",
@@ -69,12 +69,12 @@ def columns_of(records: Sequence[TransferRecord]) -> dict[str, list[object]]:
         "transfer_id": [record.transfer_id for record in records],
         "attempt": [record.attempt for record in records],
         "sequence": [record.sequence for record in records],
-        "kind": [kind_of(record) for record in records],
-        "at": [decided_at(record) for record in records],
+        "kind": [state_code(record) for record in records],
+        "at": [changed_at(record) for record in records],
         "created_at": [float(record.created_at) for record in records],
         "group_name": [None if record.group is None else raw(record.group) for record in records],
         "worker": [record.worker for record in records],
-        "record": [pack_record(bare(record)) for record in records],
+        "record": [pack_record(without_store_times(record)) for record in records],
         "workers": [*sorted({each.worker for each in records if each.worker is not None})],
     }
 

@@ -15,8 +15,8 @@ from upload_progress.backends.postgres.client import checked_schema, checked_url
 from upload_progress.backends.postgres.statements import MIGRATIONS
 
 __all__ = [
-    "Migrated",
     "NEWEST",
+    "Migrated",
     "migrate",
 ]
 

@@ -44,7 +44,12 @@ from upload_progress.backends.postgres.rows import (
     uploads_of,
     versions_of,
 )
-from upload_progress.backends.store_records import lost, settled, stamped, unpacked
+from upload_progress.backends.store_records import (
+    decode_record,
+    latest_records,
+    overdue_records,
+    with_store_times,
+)
 from upload_progress.config import Retention
 from upload_progress.exceptions import SchemaMissing
 from upload_progress.interfaces import Clock, RecordPage, SystemClock
@@ -53,8 +58,8 @@ __all__ = [
     "AGAIN_SECONDS",
     "NEWBORN_SECONDS",
     "PORTION",
-    "PostgresStore",
     "ROUNDS",
+    "PostgresStore",
 ]
 
 
@@ -152,7 +157,7 @@ class PostgresStore:
 
     async def save(self, records: Sequence[TransferRecord]) -> None:
         """Keep *records*; one that was overtaken changes nothing."""
-        current = settled(records)
+        current = latest_records(records)
         for start in range(0, len(current), PORTION):
             await self._save(current[start : start + PORTION])
 
@@ -214,7 +219,7 @@ class PostgresStore:
         """Decode an upload, and stamp it with the times that only the store knows."""
         now = self.clock.time()
         return newest(
-            stamped(record, self.retention, row.lease_until(now))
+            with_store_times(record, self.retention, row.lease_until(now))
             for row in upload
             if (record := self._record(row))
         )
@@ -223,7 +228,7 @@ class PostgresStore:
         record = None
         if row.format == FORMAT:
             owner = row.owner.decode("utf-8", "surrogatepass")
-            record = unpacked(owner, row.upload_id, row.record)
+            record = decode_record(owner, row.upload_id, row.record)
         self.spoiled += record is None
         return record
 
@@ -282,7 +287,7 @@ class PostgresStore:
         self, upload: Sequence[Row], claimed: Mapping[Key, set[str]]
     ) -> Iterator[TransferRecord]:
         """Yield those that were claimed: the others are another worker's to end."""
-        for record in lost(self._records(upload), self.clock.time()):
+        for record in overdue_records(self._records(upload), self.clock.time()):
             if record.transfer_id in claimed[upload[0].key]:
                 yield record
 

@@ -1,4 +1,4 @@
-"""Redis and Valkey: sessions in hashes, events over pub/sub. Extra: ``upload-progress[redis]``."""
+"""Redis and Valkey: a store, and a publisher over pub/sub. Extra: ``upload-progress[redis]``."""
 
 from upload_progress._runtime.optional import require
 

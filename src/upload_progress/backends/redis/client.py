@@ -1,4 +1,4 @@
-"""A client of Redis as store and publisher want it: impatient, and silent about passwords."""
+"""Clients of Redis for the store and the publisher: short timeouts and no retries."""
 
 from typing import Final
 
@@ -16,31 +16,36 @@ __all__ = [
 
 
 CALL_SECONDS: Final = 1.0
+"""Timeout of connecting, and of each read and write."""
 
 
 def open_client(url: str) -> Redis:
-    """Return a client for *url*; nothing connects yet.
+    """Return a client for *url*; it connects when it is first used.
 
     Raises:
-        InvalidValue: It is no URL of Redis, as redis-py takes them.
+        InvalidValue: redis-py does not accept the URL. The message does not contain it, as it may
+            hold a password.
     """
     try:
         return Redis.from_url(
             url,
             socket_timeout=CALL_SECONDS,
             socket_connect_timeout=CALL_SECONDS,
-            # Whoever calls has patience and rests of his own.
+            # The circuit breaker of the caller decides when to try again.
             retry=Retry(NoBackoff(), 0),
         )
     except ValueError:
-        raise InvalidValue("url", "is no URL of Redis: redis://HOST:PORT/DATABASE") from None
+        raise InvalidValue(
+            "url", "is not a valid Redis URL: expected redis://HOST:PORT/DATABASE"
+        ) from None
 
 
 def checked_client(client: Redis | RedisCluster) -> None:
-    """Refuse a client that decodes.
+    """Check that *client* returns bytes.
 
     Raises:
-        InvalidValue: It decodes responses: what is no UTF-8 would break it for everybody.
+        InvalidValue: It has ``decode_responses``: a value that is not UTF-8 would raise an error
+            in every call that reads it.
     """
     encoder = client.get_encoder()
     if encoder.decode_responses:

@@ -1,38 +1,61 @@
-"""Sessions in Redis: for several workers, on one machine or many.
+"""A ``SessionStore`` in Redis or Valkey, for several workers on one or many machines.
 
-Each operation is one script, hence one round trip, whatever the number of uploads. Redis decides
-which version of a record is the last, by ``(attempt, sequence)``, and its clock says whose lease
-has run out. Every key has a time to live from birth, so that nothing stays if all workers go away.
+Each operation is one Lua script, so it takes one round trip whatever the number of uploads. Redis
+decides which version of a record is the newest, by ``(attempt, sequence)``, and whose lease has
+ended, by its own clock. Every key has a time to live from the moment it is created: nothing is
+left behind if all workers go away.
 
-A cluster of Redis spreads owners over ``shards``; all that is an owner's lies in one slot.
+Keys
+----
+All keys begin with ``PREFIX:{SHARD}:``. A Redis Cluster puts keys with the same text in braces
+into the same slot, which is what a script requires. An owner's keys are all in one shard; several
+shards spread the owners over the nodes.
+
+=====================  ==========  ==============================================================
+key                    type        content
+=====================  ==========  ==============================================================
+``u:OWNER:UPLOAD``     hash        transfer id → record; the field ``""`` → name of the owner
+``o:OWNER``            sorted set  ids of the owner's uploads, by time of creation
+``w:WORKER``           sorted set  ``OWNER:UPLOAD`` of what a worker receives; the score is the
+                                   time before which the upload is not reported as lost again
+``due``                sorted set  ``OWNER:UPLOAD`` of pending and paused uploads, by expiry
+``leases``             sorted set  workers, by the end of their lease
+``k:WORKER``           string      exists while the keys of what the worker receives were extended
+                                   recently
+=====================  ==========  ==============================================================
+
+OWNER and WORKER are hashes of the names, so that no name can contain the separator.
+
+A record is a header, a newline and the packed record. Scripts read only the header: version,
+attempt, state code, hashed worker, hashed group, sequence, and when the state began or ended,
+separated by tabs. Values with another version, or without a header, are left as they are: a newer
+release has written them.
 """
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from functools import cache
-from hashlib import sha1
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
 from struct import Struct
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 from zlib import crc32
 
 from attrs import Factory, define, field
 from redis.asyncio import Redis, RedisCluster
-from redis.exceptions import NoScriptError
+from redis.commands.core import AsyncScript
 
 from upload_progress._model.codec import pack_record
 from upload_progress._model.fold import newest
 from upload_progress._model.models import TransferRecord, UploadKey
-from upload_progress.backends.redis import scripts as scripts
 from upload_progress.backends.redis.client import checked_client, open_client
 from upload_progress.backends.store_records import (
-    bare,
-    decided_at,
-    kind_of,
-    lost,
-    stamped,
-    unpacked,
+    changed_at,
+    decode_record,
+    overdue_records,
+    state_code,
+    with_store_times,
+    without_store_times,
 )
 from upload_progress.backends.subscriptions import key_of
 from upload_progress.config import Retention
@@ -40,85 +63,109 @@ from upload_progress.exceptions import InvalidValue
 from upload_progress.interfaces import RecordPage
 
 __all__ = [
-    "AGAIN_SECONDS",
-    "GRACE_SECONDS",
-    "NEWBORN_SECONDS",
-    "PORTION",
-    "RedisStore",
-    "SCANNED",
+    "BATCH_SIZE",
+    "EXPIRY_GRACE_SECONDS",
+    "INITIAL_LEASE_SECONDS",
+    "LIST_SCAN_LIMIT",
+    "RETRY_SECONDS",
     "SHARDS",
+    "RedisStore",
 ]
 
 
-PORTION: Final = 500
-"""Records in one script: Redis does nothing else meanwhile."""
-SCANNED: Final = 1000
-"""Uploads that one look into a list goes through; a page may come out shorter."""
+BATCH_SIZE: Final = 500
+"""Records in one script; while a script runs, Redis serves no other client."""
+LIST_SCAN_LIMIT: Final = 1000
+"""Uploads that one page of a list reads at most; with filters the page may be shorter."""
 SHARDS: Final = 16
-AGAIN_SECONDS: Final = 5.0
-NEWBORN_SECONDS: Final = 60.0
-"""The lease of a worker that has not renewed it yet."""
-GRACE_SECONDS: Final = 60.0
-"""How much longer than its time an upload that waits is there, for somebody to end it."""
+"""Default number of shards on a Redis Cluster."""
+RETRY_SECONDS: Final = 5.0
+"""After so long an overdue upload is reported again, if no worker has ended it."""
+INITIAL_LEASE_SECONDS: Final = 60.0
+"""The lease of a worker that has saved a record and not renewed its lease yet."""
+EXPIRY_GRACE_SECONDS: Final = 60.0
+"""How much longer than its retention an open upload is kept, so that a worker can end it."""
 
 _VERSION: Final = b"1\t"
 
+_Operation = Literal["save", "load", "list", "renew", "overdue"]
+_Uploads = Sequence[tuple[bytes, Sequence[bytes]]]
+
 _length: Final = Struct(">I").pack
 
-_Found = Sequence[tuple[bytes, Sequence[bytes]]]
+
+def _script_sources() -> dict[_Operation, str]:
+    folder = files(__package__).joinpath("scripts")
+    prelude = folder.joinpath("prelude.lua").read_text("utf-8")
+    operations: tuple[_Operation, ...] = ("save", "load", "list", "renew", "overdue")
+    return {
+        name: prelude + folder.joinpath(f"{name}.lua").read_text("utf-8") for name in operations
+    }
+
+
+_SOURCES: Final = _script_sources()
 
 
 @define(eq=False, repr=False)
 class RedisStore:
-    """A ``SessionStore`` in Redis 6.2 or newer, for asyncio.
+    """A ``SessionStore`` in Redis 6.2 or newer, or Valkey, for asyncio.
+
+    ``ProgressTracker.from_url("redis://…")`` makes one. With a client of the application::
+
+        store = RedisStore(Redis(host="localhost"), prefix="shop")
 
     Args:
-        client: A ready client, which does not decode responses and stays open, of a server or of
-            a cluster.
-        retention: How long sessions are kept.
+        client: A client of a server or of a cluster, without ``decode_responses``. It stays open.
+        retention: How long records are kept.
         prefix: What the names of all keys begin with.
-        shards: Over how many slots owners are spread; the same for all workers. One by default,
-            16 for a cluster.
+        shards: Over how many slots owners are spread: 1 for a server and 16 for a cluster by
+            default. It has to be the same for all workers.
+        closes_client: Whether to close the client together with the store.
 
     Attributes:
-        spoiled: Records that were passed over, since nothing here could read them.
+        unreadable: How many stored values could not be decoded and were skipped.
+
+    Raises:
+        InvalidValue: The client decodes responses, or the prefix contains a brace.
     """
 
     client: Redis | RedisCluster
     retention: Retention = field(factory=Retention, kw_only=True)
     prefix: str = field(default="upload-progress", kw_only=True)
     shards: int = field(
-        default=Factory(lambda store: _shards_of(store.client), takes_self=True), kw_only=True
+        default=Factory(lambda store: _default_shards(store.client), takes_self=True), kw_only=True
     )
-    spoiled: int = field(default=0, init=False)
-    _is_ours: bool = field(default=False, init=False)
+    closes_client: bool = field(default=False, kw_only=True)
+    unreadable: int = field(default=0, init=False)
+    _scripts: Mapping[_Operation, AsyncScript] = field(
+        default=Factory(lambda store: _register_scripts(store.client), takes_self=True), init=False
+    )
 
     def __attrs_post_init__(self) -> None:
-        """Refuse a client that decodes, and a prefix that would choose the slot."""
+        """Check the client and the prefix."""
         checked_client(self.client)
         if set(self.prefix) & set("{}"):
-            raise InvalidValue("prefix", "must have no braces: a cluster spreads keys by them")
+            raise InvalidValue("prefix", "must have no braces: they decide the slot in a cluster")
 
     @classmethod
     def open(
         cls, url: str, *, retention: Retention | None = None, prefix: str = "upload-progress"
     ) -> Self:
-        """Return one with a client of its own, which it closes.
+        """Return a store with a client of its own, which it closes. It connects when first used.
 
         Args:
-            url: ``redis://…``, ``rediss://…`` or ``unix://…``, as redis-py takes it.
-            retention: As above.
-            prefix: As above.
+            url: ``redis://…``, ``rediss://…`` or ``unix://…``, as in redis-py.
+            retention: How long records are kept; by default as in ``Retention()``.
+            prefix: What the names of all keys begin with.
 
         Raises:
-            InvalidValue: The URL is none of these.
+            InvalidValue: The URL is not valid.
         """
-        store = cls(open_client(url), retention=retention or Retention(), prefix=prefix)
-        store._is_ours = True
-        return store
+        client = open_client(url)
+        return cls(client, retention=retention or Retention(), prefix=prefix, closes_client=True)
 
     async def __aenter__(self) -> Self:
-        """Do nothing: a connection is made when it is first needed."""
+        """Do nothing: the client connects when it is first used."""
         return self
 
     async def __aexit__(
@@ -127,65 +174,52 @@ class RedisStore:
         _error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        """Close the client that was opened here; one that was given stays open."""
-        if self._is_ours:
+        """Close the client, if the store has opened it."""
+        if self.closes_client:
             await self.client.aclose()
 
-    # Where things lie
-
-    def _shard(self, owner: str) -> int:
-        return crc32(owner.encode()) % self.shards
-
-    def _by_shard(self, keys: Sequence[UploadKey]) -> dict[int, list[UploadKey]]:
-        shards: dict[int, list[UploadKey]] = defaultdict(list)
-        for key in keys:
-            shards[self._shard(key_of(key.owner))].append(key)
-        return shards
+    def _shard(self, hashed_owner: str) -> int:
+        return crc32(hashed_owner.encode()) % self.shards
 
     @property
     def _open_ms(self) -> int:
-        """How long keys live that nobody uses any more."""
-        kept = self.retention.waiting_seconds + self.retention.ended_seconds + GRACE_SECONDS
+        """The time to live of an open upload after its last write, in milliseconds."""
+        kept = self.retention.waiting_seconds + self.retention.ended_seconds + EXPIRY_GRACE_SECONDS
         return round(kept * 1000)
 
-    async def _run(self, script: str, shard: int, *args: str | bytes | float) -> Any:  # noqa: ANN401  # what the script returns
-        base = f"{self.prefix}:{{{shard}}}"
-        try:
-            return await self.client.evalsha(_sha_of(script), 1, base, *args)
-        except NoScriptError:
-            return await self.client.eval(script, 1, base, *args)
-
-    # Writing
+    async def _run(self, operation: _Operation, shard: int, *args: str | bytes | float) -> Any:  # noqa: ANN401  # what the script returns
+        return await self._scripts[operation](keys=[f"{self.prefix}:{{{shard}}}"], args=args)
 
     async def save(self, records: Sequence[TransferRecord]) -> None:
-        """Keep *records*; one that was overtaken changes nothing."""
+        """Save *records*; a record that is not newer than the stored one changes nothing."""
         shards: dict[int, list[bytes]] = defaultdict(list)
         for record in records:
             owner = key_of(record.owner)
-            shards[self._shard(owner)].append(_row(owner, record))
+            shards[self._shard(owner)].append(_pack_row(owner, record))
         ended_ms = max(1, round(self.retention.ended_seconds * 1000))
-        terms = (ended_ms, self._open_ms, self.retention.waiting_seconds, NEWBORN_SECONDS)
+        times = (ended_ms, self._open_ms, self.retention.waiting_seconds, INITIAL_LEASE_SECONDS)
         for shard, rows in shards.items():
-            for start in range(0, len(rows), PORTION):
-                packed = b"".join(rows[start : start + PORTION])
-                await self._run(scripts.SAVE, shard, packed, *terms)
+            for start in range(0, len(rows), BATCH_SIZE):
+                packed = b"".join(rows[start : start + BATCH_SIZE])
+                await self._run("save", shard, packed, *times)
 
     async def renew(self, worker: str, *, seconds: float) -> None:
-        """Prolong the lease of *worker*."""
+        """Renew the lease of *worker* for *seconds* from now."""
         for shard in range(self.shards):
-            await self._run(scripts.RENEW, shard, key_of(worker), seconds, self._open_ms)
-
-    # Reading
+            await self._run("renew", shard, key_of(worker), seconds, self._open_ms)
 
     async def load(self, *keys: UploadKey) -> list[TransferRecord]:
-        """Return all records of those uploads."""
+        """Return all records of the uploads *keys*; unknown uploads add nothing."""
+        shards: dict[int, list[str]] = defaultdict(list)
+        for key in keys:
+            owner = key_of(key.owner)
+            shards[self._shard(owner)].append(f"{owner}:{key.upload_id}")
         records: list[TransferRecord] = []
-        for shard, theirs in self._by_shard(keys).items():
-            for start in range(0, len(theirs), PORTION):
-                members = _packed(*(_member(key) for key in theirs[start : start + PORTION]))
-                now, leases, found = await self._run(scripts.LOAD, shard, members)
-                uploads = self._read(now, leases, found)
-                records += [record for upload in uploads for record in upload]
+        for shard, members in shards.items():
+            for start in range(0, len(members), BATCH_SIZE):
+                packed = _pack_strings(*members[start : start + BATCH_SIZE])
+                for upload in self._decode(*await self._run("load", shard, packed)):
+                    records += upload
         return records
 
     async def list(
@@ -197,92 +231,100 @@ class RedisStore:
         cursor: str | None = None,
         limit: int = 100,
     ) -> RecordPage:
-        """Return the uploads of *owner*, newest first; a page may be shorter than *limit*."""
-        name = key_of(owner)
-        now, leases, found, further = await self._run(
-            scripts.LIST,
-            self._shard(name),
-            name,
+        """Return one page of the uploads of *owner*, newest first.
+
+        A page may hold fewer than *limit* uploads although more follow.
+        """
+        hashed_owner = key_of(owner)
+        now, leases, page, next_cursor = await self._run(
+            "list",
+            self._shard(hashed_owner),
+            hashed_owner,
             cursor or "",
             limit,
             "" if group is None else key_of(group),
             "" if ended_since is None else f"{ended_since:.6f}",
-            SCANNED,
+            LIST_SCAN_LIMIT,
         )
-        uploads = [tuple(upload) for upload in self._read(now, leases, found)]
-        return RecordPage(tuple(uploads), further.decode() or None)
+        uploads = tuple(tuple(upload) for upload in self._decode(now, leases, page))
+        return RecordPage(uploads, next_cursor.decode() or None)
 
     async def overdue(self, *, limit: int) -> Sequence[TransferRecord]:
-        """Return open records whose lease ran out, or that waited too long."""
+        """Return up to *limit* open records whose lease ended or that have expired."""
         overdue: list[TransferRecord] = []
         for shard in range(self.shards):
-            left = limit - len(overdue)
-            if left > 0:
-                now, leases, found = await self._run(scripts.OVERDUE, shard, left, AGAIN_SECONDS)
-                for upload in self._read(now, leases, found):
-                    overdue += lost(upload, time.time())
+            missing = limit - len(overdue)
+            if missing > 0:
+                answer = await self._run("overdue", shard, missing, RETRY_SECONDS)
+                for upload in self._decode(*answer):
+                    overdue += overdue_records(upload, time.time())
         return overdue[:limit]
 
-    def _read(
-        self, now: bytes, leases: Sequence[bytes], found: _Found
+    def _decode(
+        self, now: bytes, leases: Sequence[bytes], uploads: _Uploads
     ) -> Iterator[Sequence[TransferRecord]]:
-        """Decode uploads, and stamp them with the times that only the store knows."""
-        # By our clock: only how long a lease still lasts is said by that of the server.
-        skew = time.time() - float(now)
-        until = {
-            worker.decode(): float(moment) + skew
-            for worker, moment in zip(leases[::2], leases[1::2], strict=True)
+        """Yield the records of each upload, with store times on the clock of this machine.
+
+        Args:
+            now: Time of the server, in seconds since the epoch.
+            leases: Hashed worker names, each followed by the end of the lease.
+            uploads: Member and hash fields of each upload.
+        """
+        # What counts is how long a lease still runs: the clocks of the machines may differ.
+        skew_seconds = time.time() - float(now)
+        lease_until = {
+            worker.decode(): float(until) + skew_seconds
+            for worker, until in zip(leases[::2], leases[1::2], strict=True)
         }
-        for member, fields in found:
+        for member, fields in uploads:
             upload_id = member.decode().partition(":")[2]
             values = dict(zip(fields[::2], fields[1::2], strict=True))
             owner = values.pop(b"", b"").decode("utf-8", "surrogatepass")
-            records = [self._record(owner, upload_id, value) for value in values.values()]
+            records = [self._decode_record(owner, upload_id, value) for value in values.values()]
             upload = newest(
-                stamped(record, self.retention, until.get(key_of(record.worker or "")))
+                with_store_times(
+                    record, self.retention, lease_until.get(key_of(record.worker or ""))
+                )
                 for record in records
                 if record
             )
             if upload:
                 yield upload
 
-    def _record(self, owner: str, upload_id: str, value: bytes) -> TransferRecord | None:
-        head, _, packed = value.partition(b"\n")
-        known = head.startswith(_VERSION)
-        record = unpacked(owner, upload_id, packed) if known else None
-        self.spoiled += record is None
+    def _decode_record(self, owner: str, upload_id: str, value: bytes) -> TransferRecord | None:
+        header, _, packed = value.partition(b"\n")
+        is_known = header.startswith(_VERSION)
+        record = decode_record(owner, upload_id, packed) if is_known else None
+        self.unreadable += record is None
         return record
 
 
-@cache
-def _sha_of(script: str) -> str:
-    """Return what Redis calls *script*."""
-    return sha1(script.encode(), usedforsecurity=False).hexdigest()
-
-
-def _shards_of(client: Redis | RedisCluster) -> int:
+def _default_shards(client: Redis | RedisCluster) -> int:
     return SHARDS if isinstance(client, RedisCluster) else 1
 
 
-def _member(key: UploadKey) -> str:
-    return f"{key_of(key.owner)}:{key.upload_id}"
+def _register_scripts(client: Redis | RedisCluster) -> dict[_Operation, AsyncScript]:
+    """Return the scripts, which are called by their hash, and loaded where Redis lacks them."""
+    return {name: client.register_script(source) for name, source in _SOURCES.items()}
 
 
-def _packed(*strings: str | bytes) -> bytes:
-    """Return many arguments as one, which the driver sends faster: each behind its length."""
-    pieces: list[bytes] = []
+def _pack_strings(*strings: str | bytes) -> bytes:
+    """Return many arguments as one, each preceded by its length: the driver sends it faster."""
+    packed: list[bytes] = []
     for each in strings:
-        transfer_head = each.encode("utf-8", "surrogatepass") if isinstance(each, str) else each
-        pieces += (_length(len(transfer_head)), transfer_head)
-    return b"".join(pieces)
+        encoded = each.encode("utf-8", "surrogatepass") if isinstance(each, str) else each
+        packed += (_length(len(encoded)), encoded)
+    return b"".join(packed)
 
 
-def _row(owner: str, record: TransferRecord) -> bytes:
-    """Return what the script takes: where it goes, and what it is."""
+def _pack_row(hashed_owner: str, record: TransferRecord) -> bytes:
+    """Return what ``save.lua`` needs of one record: where it is stored, and its value."""
     worker = "" if record.worker is None else key_of(record.worker)
     group = "" if record.group is None else key_of(record.group)
-    same = f"1\t{record.attempt}\t{kind_of(record)}\t{worker}\t{group}"
-    head = f"{same}\t{record.sequence}\t{decided_at(record):.6f}\n"
-    value = head.encode() + pack_record(bare(record))
-    created = f"{record.created_at:.6f}"
-    return _packed(owner, record.owner, record.upload_id, record.transfer_id, value, created)
+    begin = f"1\t{record.attempt}\t{state_code(record)}\t{worker}\t{group}"
+    header = f"{begin}\t{record.sequence}\t{changed_at(record):.6f}\n"
+    value = header.encode() + pack_record(without_store_times(record))
+    created_at = f"{record.created_at:.6f}"
+    return _pack_strings(
+        hashed_owner, record.owner, record.upload_id, record.transfer_id, value, created_at
+    )

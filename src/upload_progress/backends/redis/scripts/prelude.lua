@@ -1,0 +1,83 @@
+-- Shared by all scripts: put in front of each of them. Redis runs Lua 5.1 with the library `struct`.
+-- Source: Redis documentation, "Scripting with Lua" and "Redis Lua API reference".
+
+local base = KEYS[1]
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1e6
+
+-- Returns the header of a stored record, or nil if its version is not 1.
+local function parse_header(value)
+  local attempt, code, worker, group, sequence, changed_at = string.match(
+    value, '^1\t(%d+)\t(%u)\t([^\t\n]*)\t([^\t\n]*)\t(%d+)\t([%d.]+)\n')
+  if not attempt then return nil end
+  return {attempt = tonumber(attempt), sequence = tonumber(sequence), code = code,
+          changed_at = tonumber(changed_at), worker = worker, group = group}
+end
+
+-- Splits one argument into strings, each preceded by its length: many short arguments would take
+-- the driver longer to send.
+local function unpack_strings(packed)
+  local strings, position, count = {}, 1, 0
+  while position <= #packed do
+    count = count + 1
+    strings[count], position = struct.unpack('>I4c0', packed, position)
+  end
+  return strings
+end
+
+local function is_final(code) return code == 'C' or code == 'D' or code == 'S' end
+
+-- Returns the headers of an upload by transfer id, and all fields of its hash; nil if the key has
+-- another type.
+local function read_upload(member)
+  local fields = redis.pcall('HGETALL', base .. ':u:' .. member)
+  if fields.err then return nil end
+  local headers = {}
+  for i = 1, #fields, 2 do
+    if fields[i] ~= '' then headers[fields[i]] = parse_header(fields[i + 1]) end
+  end
+  return headers, fields
+end
+
+-- Derives the state of an upload from the records of its newest attempt, by the rules of
+-- upload_progress._model.fold. Returns when the upload ended, or else nil and since when it has
+-- waited, or else nil and nil while bytes are received.
+local function decide(headers)
+  local attempt, stopped_at, completed_at, waiting_since = 0, nil, nil, nil
+  local is_running, is_paused, is_whole = false, false, false
+  for _, header in pairs(headers) do attempt = math.max(attempt, header.attempt) end
+  for _, header in pairs(headers) do
+    if header.attempt == attempt then
+      if header.code == 'S' then
+        stopped_at = math.min(stopped_at or header.changed_at, header.changed_at)
+      elseif is_final(header.code) then
+        completed_at = math.max(completed_at or header.changed_at, header.changed_at)
+        is_whole = is_whole or header.code == 'D'
+      else
+        is_running = is_running or header.code == 'R'
+        is_paused = is_paused or header.code == 'P'
+        if header.code ~= 'R' then
+          waiting_since = math.max(waiting_since or header.changed_at, header.changed_at)
+        end
+      end
+    end
+  end
+  if is_whole then is_running, is_paused = false, false end
+  local is_open = is_running or is_paused
+  if stopped_at and (is_open or not completed_at or stopped_at < completed_at) then
+    return stopped_at, nil
+  end
+  if is_running then return nil, nil end
+  if is_paused then return nil, waiting_since end
+  if completed_at then return completed_at, nil end
+  return nil, waiting_since
+end
+
+-- Extends the time to live of a key to at least `ms` milliseconds; never shortens it.
+local function extend_ttl(key, ms)
+  if redis.call('PTTL', key) < ms then redis.call('PEXPIRE', key, ms) end
+end
+
+local function read_leases()
+  return redis.call('ZRANGE', base .. ':leases', 0, -1, 'WITHSCORES')
+end

@@ -1,0 +1,116 @@
+-- Saves a batch of records. A record that is not newer than the stored one changes nothing.
+-- ARGV: the records, packed; then retention and lease times.
+
+local ended_ms, open_ms = tonumber(ARGV[2]), tonumber(ARGV[3])
+local waiting_seconds, initial_lease_seconds = tonumber(ARGV[4]), tonumber(ARGV[5])
+
+-- The same rule as supersedes() in upload_progress.backends.store_records.
+local function supersedes(new, transfer_id, headers)
+  for other, header in pairs(headers) do
+    if header.attempt > new.attempt then return false end
+    if other == transfer_id and header.attempt == new.attempt
+       and (is_final(header.code) or header.sequence >= new.sequence) then return false end
+  end
+  return true
+end
+
+-- Adds an upload to the index of its owner. For each new upload three random members are checked
+-- and removed if their upload has expired, so that the index stays small without ever being listed.
+local function add_to_owner_index(owner, upload_id, created_at)
+  local key = base .. ':o:' .. owner
+  if redis.call('ZADD', key, 'NX', created_at, upload_id) == 0 then return key end
+  for _, member in ipairs(redis.call('ZRANDMEMBER', key, 3)) do
+    if redis.call('EXISTS', base .. ':u:' .. owner .. ':' .. member) == 0 then
+      redis.call('ZREM', key, member)
+    end
+  end
+  return key
+end
+
+-- Puts an upload into the sets of the workers that receive it, or into the set of waiting uploads,
+-- and takes it out of the others. Returns the time to live of its records in milliseconds.
+local function update_indexes(member, headers, previous_worker)
+  local ended_at, waiting_since = decide(headers)
+  local idle_workers = {[previous_worker] = true}
+  for _, header in pairs(headers) do idle_workers[header.worker] = true end
+  if not ended_at then
+    for _, header in pairs(headers) do
+      if header.code == 'R' then
+        idle_workers[header.worker] = nil
+        redis.call('ZADD', base .. ':w:' .. header.worker, 0, member)
+        extend_ttl(base .. ':w:' .. header.worker, open_ms)
+        redis.call('ZADD', base .. ':leases', 'NX', now + initial_lease_seconds, header.worker)
+        extend_ttl(base .. ':leases', open_ms)
+      end
+    end
+  end
+  for worker in pairs(idle_workers) do
+    if worker ~= '' then redis.call('ZREM', base .. ':w:' .. worker, member) end
+  end
+  if waiting_since then
+    local expires_at = string.format('%.6f', waiting_since + waiting_seconds)
+    redis.call('ZADD', base .. ':due', expires_at, member)
+    extend_ttl(base .. ':due', open_ms)
+  else
+    redis.call('ZREM', base .. ':due', member)
+  end
+  return ended_at and ended_ms or open_ms
+end
+
+-- Most writes only continue a running transfer, which changes no index: attempt, state, worker and
+-- group are the same, and the sequence is higher. The stored record proves that no attempt is newer.
+-- Every 16th write takes the full way, which restores whatever Redis has evicted.
+local function update_in_place(key, transfer_id, value)
+  local same, sequence = string.match(value, '^(1\t%d+\tR\t[^\t\n]*\t[^\t\n]*\t)(%d+)')
+  if not same or sequence % 16 == 0 then return false end
+  local stored = redis.pcall('HGET', key, transfer_id)
+  if type(stored) ~= 'string' or string.sub(stored, 1, #same) ~= same then return false end
+  if tonumber(string.match(stored, '^%d+', #same + 1)) >= tonumber(sequence) then return false end
+  return redis.call('HSET', key, transfer_id, value)
+end
+
+local function drop_older_attempts(key, member, attempt, headers)
+  for transfer_id, header in pairs(headers) do
+    if header.attempt < attempt then
+      redis.call('HDEL', key, transfer_id)
+      if header.worker ~= '' then redis.call('ZREM', base .. ':w:' .. header.worker, member) end
+      headers[transfer_id] = nil
+    end
+  end
+end
+
+-- A stored value with a version but without a header that can be read is of a newer release.
+local function is_of_newer_release(fields, headers, transfer_id)
+  for i = 1, #fields, 2 do
+    if fields[i] == transfer_id then
+      return not headers[transfer_id] and string.match(fields[i + 1], '^%d+\t') ~= nil
+    end
+  end
+  return false
+end
+
+local function save(owner, owner_name, upload_id, transfer_id, value, created_at)
+  local member = owner .. ':' .. upload_id
+  local key = base .. ':u:' .. member
+  if update_in_place(key, transfer_id, value) then return end
+  local headers, fields = read_upload(member)
+  if not headers or is_of_newer_release(fields, headers, transfer_id) then return end
+  local new = parse_header(value)
+  local previous_worker = headers[transfer_id] and headers[transfer_id].worker or ''
+  if not supersedes(new, transfer_id, headers) then return end
+  drop_older_attempts(key, member, new.attempt, headers)
+  headers[transfer_id] = new
+  redis.call('HSET', key, transfer_id, value, '', owner_name)
+  local ms = update_indexes(member, headers, previous_worker)
+  redis.call('PEXPIRE', key, ms)
+  extend_ttl(add_to_owner_index(owner, upload_id, created_at), ms)
+end
+
+local rows, format, position = ARGV[1], string.rep('>I4c0', 6), 1
+local owner, owner_name, upload_id, transfer_id, value, created_at
+while position <= #rows do
+  owner, owner_name, upload_id, transfer_id, value, created_at, position = struct.unpack(
+    format, rows, position)
+  save(owner, owner_name, upload_id, transfer_id, value, created_at)
+end
+return 1
