@@ -26,7 +26,7 @@ from benchmarks.updates import served
 from tests._support.server_factories import postgres
 from upload_progress._model.cloudevents import event_of
 from upload_progress._tracking.flusher import FLUSH_SECONDS
-from upload_progress.backends.postgres.client import connected
+from upload_progress.backends.postgres.client import connect
 from upload_progress.backends.postgres.publisher import PostgresPublisher
 
 CLAIM = "commits of an application beside events in PostgreSQL"
@@ -95,7 +95,7 @@ async def compare(url: str) -> tuple[list[float], list[float]]:
     """Return what commits took without, and with publishing beside them."""
     quiet: list[float] = []
     beside: list[float] = []
-    async with await connected(url) as connection:
+    async with await connect(url) as connection:
         await connection.execute("CREATE TABLE application (what text)")
         for _ in range(PHASES):
             quiet += await commits(connection)

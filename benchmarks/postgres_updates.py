@@ -18,7 +18,7 @@ from benchmarks.common import Figure, run
 from benchmarks.updates import Batch, Ways, compared, in_turns, served
 from tests._support.server_factories import postgres
 from upload_progress._model.codec import pack_record
-from upload_progress.backends.postgres.client import connected
+from upload_progress.backends.postgres.client import connect
 from upload_progress.backends.postgres.schema import migrate
 from upload_progress.backends.postgres.store import PostgresStore
 
@@ -55,7 +55,7 @@ async def unnested(connection: AsyncConnection[TupleRow], batch: Batch) -> None:
 @asynccontextmanager
 async def ways(url: str) -> Ways:
     """Yield the ways of writing a batch."""
-    async with PostgresStore.open(url) as store, await connected(url) as connection:
+    async with PostgresStore.open(url) as store, await connect(url) as connection:
         await connection.execute(TABLE)
         yield {
             "store": store.save,

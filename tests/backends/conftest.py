@@ -8,12 +8,12 @@ import pytest
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from upload_progress.backends.postgres.client import connected
+from upload_progress.backends.postgres.client import connect
 
 
 @pytest.fixture
 async def admin(migrated_postgres_url: str) -> AsyncIterator[AsyncConnection[TupleRow]]:
     """Yield a connection to tables that are empty."""
-    async with await connected(migrated_postgres_url) as connection:
-        await connection.execute("TRUNCATE upload_progress.protocols, upload_progress.leases")
+    async with await connect(migrated_postgres_url) as connection:
+        await connection.execute("TRUNCATE upload_progress.transfers, upload_progress.leases")
         yield connection

@@ -88,7 +88,7 @@ def test_each_broker_has_a_scheme(events: str, kind: str) -> None:
         ("mysql://u:secret@h", None, r"store URL: must begin with one of memory:, redis:"),
         ("memory:", "mqtt://u:secret@h", r"events URL: must begin with one of memory:, redis:"),
         ("redis://h:port", None, "is not a valid Redis URL"),
-        ("postgresql://u:secret@[h/d", "memory:", "is no URL of PostgreSQL"),
+        ("postgresql://u:secret@[h/d", "memory:", "is not a valid PostgreSQL URL"),
     ],
 )
 def test_what_is_for_nothing_here_is_refused(url: str, events: str | None, said: str) -> None:

@@ -6,7 +6,7 @@ from psycopg import Error, OperationalError
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import InsufficientPrivilege, InvalidPassword
 
-from upload_progress.backends.postgres.client import checked_url
+from upload_progress.backends.postgres.client import validate_url
 from upload_progress.backends.postgres.schema import Migrated, migrate
 from upload_progress.exceptions import NotAllowed, ServerUnreachable, UploadProgressError
 
@@ -31,7 +31,7 @@ def migrated(url: str, schema: str) -> str:
         NotAllowed: It does not let us.
         CannotMigrate: It says something else.
     """
-    checked_url(url)
+    validate_url(url)
     try:
         return _said(run(migrate(url, schema=schema)), schema)
     except (InsufficientPrivilege, InvalidPassword) as error:

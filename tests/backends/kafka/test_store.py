@@ -18,8 +18,7 @@ from attrs import evolve
 
 from tests._support.server_processes import ServerProcess, free_port
 from upload_progress._model.models import TransferRecord, UploadState
-from upload_progress.backends.kafka import KafkaStore
-from upload_progress.backends.kafka import topics as topics
+from upload_progress.backends.kafka import KafkaStore, topics
 from upload_progress.backends.kafka.access import KafkaAccess
 from upload_progress.backends.kafka.clients import KafkaReader, KafkaWriter, Message, Outgoing
 from upload_progress.backends.kafka.messages import pack_value, record_key

@@ -12,7 +12,7 @@ from psycopg.rows import TupleRow
 from tests._support.demo_process import COMMAND
 from tests._support.records import record
 from upload_progress._model.models import UploadState
-from upload_progress.backends.postgres.client import connected
+from upload_progress.backends.postgres.client import connect
 from upload_progress.backends.postgres.schema import NEWEST, Migrated, migrate
 from upload_progress.backends.postgres.store import PostgresStore
 from upload_progress.testing.lease_contract import plain
@@ -32,7 +32,7 @@ def anyio_backend() -> str:
 @pytest.fixture
 async def database(postgres_url: str) -> AsyncIterator[AsyncConnection[TupleRow]]:
     """Yield a connection to a database where nothing of ours is; what is made here goes."""
-    async with await connected(postgres_url) as connection:
+    async with await connect(postgres_url) as connection:
         yield connection
         for name in ("fresh", "evil", NASTY):
             drop = sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE")
@@ -61,7 +61,7 @@ async def test_who_is_killed_in_the_middle_leaves_nothing_half_done(
 ) -> None:
     """D02: ``kill -9``, when the lock was taken and the first table not yet made."""
     await database.execute("CREATE SCHEMA fresh")
-    async with await connected(postgres_url) as other, other.transaction(force_rollback=True):
+    async with await connect(postgres_url) as other, other.transaction(force_rollback=True):
         # Nothing can be made in it until that is decided.
         await other.execute("DROP SCHEMA fresh")
         command = [*COMMAND, "migrate", "--schema", "fresh", postgres_url]
@@ -114,7 +114,7 @@ async def test_any_name_is_only_a_name(
         await store.renew("w", seconds=-1)
         assert {each.upload_id for each in await store.overdue(limit=9)} == {"up", "waiting"}
         assert len((await store.list("ann")).uploads) == 3
-    kept = await database.execute("SELECT to_regclass('upload_progress.protocols') IS NOT NULL")
+    kept = await database.execute("SELECT to_regclass('upload_progress.transfers') IS NOT NULL")
     assert await kept.fetchone() == (True,)
 
 

@@ -29,7 +29,7 @@ from tests._support.services import ProxyTo
 from tests.conftest import RequireProgram
 from upload_progress import ProgressTracker
 from upload_progress._model.models import UploadKey, UploadState
-from upload_progress.backends.postgres.client import MOST, Connections, connected
+from upload_progress.backends.postgres.client import MAX_CONNECTIONS, LazyConnectionPool, connect
 from upload_progress.backends.postgres.schema import migrate
 from upload_progress.backends.postgres.store import PostgresStore
 from upload_progress.config import Retention
@@ -211,7 +211,7 @@ async def test_a_standby_reads_and_once_it_leads_it_writes(
     try:
         with anyio.fail_after(SECONDS):
             tracker = ProgressTracker.from_url(standby.url)
-            async with tracker.lifespan(), await connected(standby.url) as admin:
+            async with tracker.lifespan(), await connect(standby.url) as admin:
                 assert (await tracker.get("before", owner="ann")).state is UploadState.RECEIVING
                 async with tracker.track(owner="ann", upload_id="during") as upload:
                     upload.advance(1)
@@ -250,8 +250,8 @@ async def test_whoever_gives_up_on_a_lock_leaves_nobody_waiting(
     """S09: as long as somebody rewrites the table, each attempt would keep a session waiting."""
     caplog.set_level(logging.DEBUG)
     await store.save([record()])
-    async with await connected(migrated_postgres_url) as other, other.transaction():
-        await other.execute("LOCK TABLE upload_progress.protocols")
+    async with await connect(migrated_postgres_url) as other, other.transaction():
+        await other.execute("LOCK TABLE upload_progress.transfers")
         with pytest.raises(TimeoutError):
             await store.save([record(sequence=2)])
         for _ in range(5):
@@ -274,8 +274,8 @@ async def test_a_statement_that_the_server_ends_is_an_error_and_the_next_is_fine
     url = make_conninfo(migrated_postgres_url, options="-c statement_timeout=50ms")
     async with PostgresStore.open(url) as limited:
         await limited.save([record()])
-        async with await connected(migrated_postgres_url) as other, other.transaction():
-            await other.execute("LOCK TABLE upload_progress.protocols")
+        async with await connect(migrated_postgres_url) as other, other.transaction():
+            await other.execute("LOCK TABLE upload_progress.transfers")
             with pytest.raises(QueryCanceled):
                 await limited.save([record(sequence=2)])
         await limited.save([record(sequence=3)])
@@ -289,9 +289,9 @@ async def test_a_deadlock_is_an_error_and_the_next_is_fine(
     await store.save([record("a"), record("b")])
     url = make_conninfo(migrated_postgres_url, options="-c deadlock_timeout=10ms")
     ended = list[str]()
-    locks = "SELECT FROM upload_progress.protocols WHERE upload_id = %s FOR UPDATE"
+    locks = "SELECT FROM upload_progress.transfers WHERE upload_id = %s FOR UPDATE"
 
-    async with await connected(migrated_postgres_url) as other, PostgresStore.open(url) as ours:
+    async with await connect(migrated_postgres_url) as other, PostgresStore.open(url) as ours:
 
         async def save() -> None:
             with pytest.raises(DeadlockDetected):
@@ -355,7 +355,7 @@ async def test_a_line_that_swallows_everything_holds_nobody_up(
 class Crowd:
     """Many who borrow at once, and keep what they have until nobody else can have any."""
 
-    lender: Connections
+    lender: LazyConnectionPool
     lent: int = 0
     most: int = 0
     is_full: anyio.Event = field(factory=anyio.Event)
@@ -364,29 +364,29 @@ class Crowd:
         async with self.lender.connection():
             self.lent += 1
             self.most = max(self.most, self.lent)
-            waiting = self.lender._places.statistics().tasks_waiting
-            if (self.lent, waiting) == (MOST, 4 * MOST):
+            waiting = self.lender._limit.statistics().tasks_waiting
+            if (self.lent, waiting) == (MAX_CONNECTIONS, 4 * MAX_CONNECTIONS):
                 self.is_full.set()
             await self.is_full.wait()
             self.lent -= 1
 
 
 async def test_only_a_few_connections_are_made(migrated_postgres_url: str) -> None:
-    crowd = Crowd(Connections(migrated_postgres_url))
+    crowd = Crowd(LazyConnectionPool(migrated_postgres_url))
     with anyio.fail_after(SECONDS):
         async with anyio.create_task_group() as tasks:
-            for _ in range(5 * MOST):
+            for _ in range(5 * MAX_CONNECTIONS):
                 tasks.start_soon(crowd.borrow)
     await crowd.lender.close()
 
-    assert crowd.most == MOST
+    assert crowd.most == MAX_CONNECTIONS
 
 
 def test_what_is_no_postgresql_is_refused() -> None:
     for name in ("", "a" * 64, "a\0b", "a%sb"):
         with pytest.raises(InvalidValue, match="schema: must have"):
             PostgresStore.open("postgresql://127.0.0.1", schema=name)
-    with pytest.raises(InvalidValue, match="is no URL of PostgreSQL"):
+    with pytest.raises(InvalidValue, match="is not a valid PostgreSQL URL"):
         PostgresStore.open("nonsense")
 
 

@@ -103,10 +103,10 @@ async def test_records_of_a_newer_release_are_kept_and_of_nobody_are_passed_over
     """D04 and S07: neither read nor overwritten, and nothing ends by them."""
     await store.save([record(transfer_id=name) for name in ("future", "torn", "good")])
     await admin.execute(
-        "UPDATE upload_progress.protocols SET format = 2 WHERE transfer_id = 'future'"
+        "UPDATE upload_progress.transfers SET format = 2 WHERE transfer_id = 'future'"
     )
     await admin.execute(
-        "UPDATE upload_progress.protocols SET record = '\\xc1' WHERE transfer_id = 'torn'"
+        "UPDATE upload_progress.transfers SET record = '\\xc1' WHERE transfer_id = 'torn'"
     )
     await store.renew("w", seconds=-1)
 
@@ -117,7 +117,7 @@ async def test_records_of_a_newer_release_are_kept_and_of_nobody_are_passed_over
     assert store.spoiled == 2
     assert [each.transfer_id for each in await store.overdue(limit=9)] == ["good"]
     found = await admin.execute(
-        "SELECT sequence FROM upload_progress.protocols WHERE transfer_id = 'future'"
+        "SELECT sequence FROM upload_progress.transfers WHERE transfer_id = 'future'"
     )
     assert await found.fetchone() == (1,)
 
@@ -127,7 +127,7 @@ async def test_what_nobody_can_read_is_not_there_and_goes_in_its_time(
 ) -> None:
     ended = record(state=S.COMPLETED, worker=None, finished_at=5.0)
     await store.save([ended])
-    await admin.execute("UPDATE upload_progress.protocols SET record = '\\xc1', due_at = now()")
+    await admin.execute("UPDATE upload_progress.transfers SET record = '\\xc1', due_at = now()")
 
     assert await store.load(record().key) == []
     assert (await store.list("ann")).uploads == ()
@@ -138,7 +138,7 @@ async def test_what_nobody_can_read_is_not_there_and_goes_in_its_time(
 async def due(admin: AsyncConnection[TupleRow], transfer_id: str) -> None:
     """Let the time of a row be over."""
     await admin.execute(
-        "UPDATE upload_progress.protocols SET due_at = now() WHERE transfer_id = %s",
+        "UPDATE upload_progress.transfers SET due_at = now() WHERE transfer_id = %s",
         (transfer_id,),
     )
 

@@ -38,9 +38,9 @@ from upload_progress.exceptions import InvalidValue
 
 __all__ = [
     "ATTRIBUTE_PREFIX",
+    "RETENTION_MS",
     "KafkaAccess",
     "KafkaPublisher",
-    "RETENTION_MS",
 ]
 
 ATTRIBUTE_PREFIX: Final = "ce_"

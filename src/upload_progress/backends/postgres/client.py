@@ -1,4 +1,10 @@
-"""Connections to PostgreSQL as a store wants them: impatient, few, and silent about passwords."""
+"""Connections to PostgreSQL for the store and the publisher: few, with short timeouts.
+
+``psycopg_pool`` is supported and not used by default. Its pool hides a failure to connect behind
+``PoolTimeout`` until its whole timeout is over, connects and retries in background tasks with a
+warning for each attempt and for each cancelled statement, and after a restart of the server it
+hands out each of its dead connections once, unless it checks them with a round trip per call.
+"""
 
 import asyncio
 import socket
@@ -18,83 +24,92 @@ from upload_progress.exceptions import InvalidValue
 __all__ = [
     "CALL_SECONDS",
     "CANCEL_SECONDS",
-    "MOST",
-    "Connections",
-    "Lender",
-    "checked_schema",
-    "checked_url",
-    "connected",
-    "rows_of",
+    "MAX_CONNECTIONS",
+    "ConnectionPool",
+    "LazyConnectionPool",
+    "connect",
+    "fetch_rows",
+    "validate_schema",
+    "validate_url",
 ]
 
 
-MOST: Final = 4
+MAX_CONNECTIONS: Final = 4
 CALL_SECONDS: Final = 0.75
+"""Timeout of a call, including the wait for a connection."""
 CANCEL_SECONDS: Final = 0.2
-"""So long the server has for stopping what nobody waits for any more."""
-_LONGEST_NAME: Final = 63
-# PostgreSQL has no zero in names; a percent sign begins a place for a value, to psycopg.
+"""How long the server has to stop a cancelled statement before its connection is cut."""
+_MAX_NAME_BYTES: Final = 63
+# PostgreSQL has no zero byte in names; psycopg reads a percent sign as a placeholder.
 _FORBIDDEN: Final = frozenset("\0%")
 
 
-class Lender(Protocol):
-    """What lends connections, as an ``AsyncConnectionPool`` of psycopg does."""
+class ConnectionPool(Protocol):
+    """What a store or publisher needs of a pool, such as ``psycopg_pool.AsyncConnectionPool``."""
 
     def connection(self) -> AbstractAsyncContextManager[AsyncConnection[TupleRow]]:
-        """Lend a connection for a block; commit at its end, if it did not raise."""
+        """Lend a connection for a block, and commit at its end if it did not raise."""
 
 
-def checked_url(url: str) -> str:
-    """Return *url*, if libpq can read it.
+def validate_url(url: str) -> str:
+    """Return *url*, if libpq accepts it.
 
     Raises:
-        InvalidValue: It cannot; what it says of it is kept back, for there may be a password.
+        InvalidValue: libpq does not. Its message is left out, as it may contain a password.
     """
     try:
         conninfo_to_dict(url)
     except ProgrammingError:
-        raise InvalidValue("url", "is no URL of PostgreSQL: postgresql://…") from None
+        raise InvalidValue(
+            "url", "is not a valid PostgreSQL URL: expected postgresql://HOST:PORT/DATABASE"
+        ) from None
     return url
 
 
-def checked_schema(name: str) -> str:
-    """Return *name*, if a schema can have it. It is quoted wherever it is used.
+def validate_schema(name: str) -> str:
+    """Return *name*, if it can be the name of a schema. Statements quote it.
 
     Raises:
-        InvalidValue: It would be cut, or is none.
+        InvalidValue: PostgreSQL would truncate the name, or does not accept it.
     """
-    if not 0 < len(name.encode()) <= _LONGEST_NAME or set(name) & _FORBIDDEN:
-        raise InvalidValue("schema", f"must have 1 to {_LONGEST_NAME} bytes; none may be 0 or %")
+    if not 0 < len(name.encode()) <= _MAX_NAME_BYTES or set(name) & _FORBIDDEN:
+        raise InvalidValue("schema", f"must have 1 to {_MAX_NAME_BYTES} bytes without 0 and %")
     return name
 
 
-async def connected(url: str) -> AsyncConnection[TupleRow]:
-    """Return a new connection."""
-    # No prepared statements: the next transaction may run on another of a pooler's sessions.
+async def connect(url: str) -> AsyncConnection[TupleRow]:
+    """Return a new connection with autocommit and without prepared statements."""
+    # A pooler such as PgBouncer may run the next transaction in another session.
     return await AsyncConnection.connect(url, autocommit=True, prepare_threshold=None)
 
 
-async def rows_of(
+async def fetch_rows(
     connection: AsyncConnection[TupleRow],
     query: SQL | Composed,
     values: Mapping[str, object] | Sequence[object] | None,
 ) -> Sequence[TupleRow]:
-    """Return the rows of *query*; of several statements, which take no values, of the first.
+    """Execute *query* and return its rows.
 
-    When it is cancelled, the server is told so, and has a moment for it: else what waits for a lock
-    there would go on waiting, one more with each attempt. Then the line is cut. Left alone, psycopg
-    would wait for as long as the line is broken, and complain of who does not.
+    If the caller is cancelled, so is the statement on the server, which otherwise would go on
+    waiting for a lock, one session more with each attempt. If the server does not confirm that
+    within ``CANCEL_SECONDS``, the connection is cut: psycopg alone would wait for as long as the
+    network is down, and log a warning.
+
+    Args:
+        connection: Runs the statement, and is closed if the caller is cancelled.
+        query: One statement; or several without *values*, of which the first returns the rows.
+        values: Its parameters.
     """
-    asking = asyncio.ensure_future(_rows_of(connection, query, values))
+    execution = asyncio.ensure_future(_execute(connection, query, values))
     try:
-        return await asyncio.shield(asking)
+        return await asyncio.shield(execution)
     finally:
-        if not asking.done():
+        if not execution.done():
             with anyio.CancelScope(shield=True):
-                await _stop(connection, asking)
+                await _cancel(connection, execution)
 
 
-async def _rows_of(
+async def _execute(
     connection: AsyncConnection[TupleRow],
     query: SQL | Composed,
     values: Mapping[str, object] | Sequence[object] | None,
@@ -103,44 +118,44 @@ async def _rows_of(
     return await cursor.fetchall() if cursor.description else ()
 
 
-async def _stop(
-    connection: AsyncConnection[TupleRow], asking: asyncio.Future[Sequence[TupleRow]]
+async def _cancel(
+    connection: AsyncConnection[TupleRow], execution: asyncio.Future[Sequence[TupleRow]]
 ) -> None:
     with anyio.move_on_after(CANCEL_SECONDS), suppress(Error):
         await connection.cancel_safe()
-        await asyncio.wait([asking])
-    _hang_up(connection)
-    await asyncio.wait([asking])
-    # That it failed is no news to anybody.
-    asking.exception()
+        await asyncio.wait([execution])
+    _shut_down_socket(connection)
+    await asyncio.wait([execution])
+    # Retrieved, as asyncio logs exceptions that nothing has retrieved.
+    execution.exception()
 
 
-def _hang_up(connection: AsyncConnection[TupleRow]) -> None:
-    """End the line below psycopg, which finds that out by itself."""
+def _shut_down_socket(connection: AsyncConnection[TupleRow]) -> None:
+    """End the connection below psycopg, which then notices that by itself."""
     with suppress(Error, OSError):
         number = connection.fileno()
-        with socket.fromfd(number, socket.AF_INET, socket.SOCK_STREAM) as line:
-            line.shutdown(socket.SHUT_RDWR)
+        with socket.fromfd(number, socket.AF_INET, socket.SOCK_STREAM) as duplicate:
+            duplicate.shutdown(socket.SHUT_RDWR)
 
 
 @define(eq=False, repr=False)
-class Connections:
-    """Lends a few connections, each made when it is first needed, and never in the background.
+class LazyConnectionPool:
+    """A pool of up to ``MAX_CONNECTIONS`` connections, opened when needed, without a task.
 
-    One with which something went wrong is not lent again. Since that was most likely the server
-    or the way to it, the others are made anew, too: a server that is back is found at the first
-    attempt.
+    After an error in a block its connection is closed, and so are the idle ones: most likely the
+    server or the network has failed, and the next call connects again. So a server that is back
+    is found at the first attempt.
     """
 
     _url: str
-    _places: anyio.Semaphore = field(factory=lambda: anyio.Semaphore(MOST), init=False)
+    _limit: anyio.Semaphore = field(factory=lambda: anyio.Semaphore(MAX_CONNECTIONS), init=False)
     _idle: list[AsyncConnection[TupleRow]] = field(factory=list, init=False)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
-        """Lend a connection for a block; each statement is a transaction of its own."""
-        async with self._places:
-            connection = self._idle.pop() if self._idle else await connected(self._url)
+        """Lend a connection for a block, in which each statement is a transaction of its own."""
+        async with self._limit:
+            connection = self._idle.pop() if self._idle else await connect(self._url)
             try:
                 yield connection
             except BaseException:
@@ -150,6 +165,6 @@ class Connections:
             self._idle.append(connection)
 
     async def close(self) -> None:
-        """Close those that nobody has borrowed."""
+        """Close the idle connections."""
         while self._idle:
             await self._idle.pop().close()

@@ -30,7 +30,12 @@ from upload_progress._model.cloudevents import (
     encode_structured,
     encode_stub,
 )
-from upload_progress.backends.postgres.client import Lender, checked_url, connected, rows_of
+from upload_progress.backends.postgres.client import (
+    ConnectionPool,
+    connect,
+    fetch_rows,
+    validate_url,
+)
 from upload_progress.backends.pubsub import BrokerSubscriber
 from upload_progress.backends.subscriptions import (
     ALL_OWNERS,
@@ -80,7 +85,7 @@ class PostgresPublisher(BrokerSubscriber):
         listen_url: Where to listen, if the client leads to a pooler in transaction mode.
     """
 
-    client: Lender
+    client: ConnectionPool
     prefix: str = field(default="upload_progress", kw_only=True)
     listen_url: str | None = field(default=None, kw_only=True)
 
@@ -111,7 +116,7 @@ class PostgresPublisher(BrokerSubscriber):
             InvalidValue: The URL is none of these.
         """
         for each in (url, listen_url or ""):
-            checked_url(each)
+            validate_url(each)
         return cls(
             _Single(url),
             prefix=prefix,
@@ -142,7 +147,7 @@ class PostgresPublisher(BrokerSubscriber):
         if told:
             channels, payloads = ([each[i] for each in told] for i in (0, 1))
             async with self.client.connection() as connection:
-                await rows_of(connection, _TELL, (channels, payloads))
+                await fetch_rows(connection, _TELL, (channels, payloads))
 
     async def _dial(self) -> "_Line":
         loan = _lent(self.listen_url) if self.listen_url else self.client.connection()
@@ -162,7 +167,7 @@ class PostgresPublisher(BrokerSubscriber):
 
 @asynccontextmanager
 async def _lent(url: str) -> AsyncIterator[AsyncConnection[TupleRow]]:
-    connection = await connected(url)
+    connection = await connect(url)
     try:
         yield connection
     finally:
@@ -181,7 +186,7 @@ class _Single:
     async def connection(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
         async with self._lock:
             if self._connection is None:
-                self._connection = await connected(self._url)
+                self._connection = await connect(self._url)
             try:
                 yield self._connection
             except BaseException:
@@ -245,7 +250,7 @@ class _Line:
         """Do what there is to do; else ask whether anybody is there."""
         commands, self._commands = self._commands, []
         statements = [each for command in commands for each in command.statements]
-        await rows_of(self._connection, sql.SQL("; ").join([*statements, _QUESTION]), None)
+        await fetch_rows(self._connection, sql.SQL("; ").join([*statements, _QUESTION]), None)
         for command in commands:
             command.done.set()
 

@@ -11,7 +11,7 @@ from attrs import frozen
 from psycopg import AsyncConnection, AsyncCursor, sql
 from psycopg.rows import TupleRow
 
-from upload_progress.backends.postgres.client import checked_schema, checked_url, connected
+from upload_progress.backends.postgres.client import connect, validate_schema, validate_url
 from upload_progress.backends.postgres.statements import MIGRATIONS
 
 __all__ = [
@@ -46,8 +46,8 @@ async def migrate(url: str, *, schema: str = "upload_progress") -> Migrated:
     Raises:
         InvalidValue: The URL or the name is none.
     """
-    checked_schema(schema)
-    connection = await connected(checked_url(url))
+    validate_schema(schema)
+    connection = await connect(validate_url(url))
     async with connection, connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_lock_of(schema),))
         before = await _version(connection, schema)

@@ -22,14 +22,14 @@ from psycopg.rows import TupleRow
 from upload_progress._model.fold import deciding, newest
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress._model.state import is_final
-from upload_progress.backends.postgres import statements as statements
+from upload_progress.backends.postgres import statements
 from upload_progress.backends.postgres.client import (
     CALL_SECONDS,
-    Connections,
-    Lender,
-    checked_schema,
-    checked_url,
-    rows_of,
+    ConnectionPool,
+    LazyConnectionPool,
+    fetch_rows,
+    validate_schema,
+    validate_url,
 )
 from upload_progress.backends.postgres.rows import (
     FORMAT,
@@ -91,7 +91,7 @@ class PostgresStore:
         spoiled: Records that were passed over, since nothing here could read them.
     """
 
-    client: Lender
+    client: ConnectionPool
     retention: Retention = field(factory=Retention, kw_only=True)
     schema: str = field(default="upload_progress", kw_only=True)
     clock: Clock = field(factory=SystemClock, kw_only=True)
@@ -99,7 +99,7 @@ class PostgresStore:
 
     def __attrs_post_init__(self) -> None:
         """Refuse what is no name."""
-        checked_schema(self.schema)
+        validate_schema(self.schema)
 
     @classmethod
     def open(
@@ -115,7 +115,7 @@ class PostgresStore:
         Raises:
             InvalidValue: The URL is none of these.
         """
-        client = Connections(checked_url(url))
+        client = LazyConnectionPool(validate_url(url))
         return cls(client, retention=retention or Retention(), schema=schema)
 
     async def __aenter__(self) -> Self:
@@ -129,7 +129,7 @@ class PostgresStore:
         _trace: TracebackType | None,
     ) -> None:
         """Close the connections that were opened here; a pool that was given stays open."""
-        if isinstance(self.client, Connections):
+        if isinstance(self.client, LazyConnectionPool):
             await self.client.close()
 
     async def _run(
@@ -149,7 +149,7 @@ class PostgresStore:
         try:
             with anyio.fail_after(CALL_SECONDS):
                 async with self.client.connection() as connection:
-                    return await rows_of(connection, query, values)
+                    return await fetch_rows(connection, query, values)
         except (UndefinedTable, UndefinedColumn, InvalidSchemaName):
             raise SchemaMissing(self.schema) from None
 

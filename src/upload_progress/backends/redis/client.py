@@ -10,8 +10,8 @@ from upload_progress.exceptions import InvalidValue
 
 __all__ = [
     "CALL_SECONDS",
-    "checked_client",
     "open_client",
+    "validate_client",
 ]
 
 
@@ -40,7 +40,7 @@ def open_client(url: str) -> Redis:
         ) from None
 
 
-def checked_client(client: Redis | RedisCluster) -> None:
+def validate_client(client: Redis | RedisCluster) -> None:
     """Check that *client* returns bytes.
 
     Raises:

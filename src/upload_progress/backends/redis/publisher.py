@@ -19,7 +19,7 @@ from redis.asyncio.client import PubSub
 
 from upload_progress._model.cloudevents import CloudEvent, decode_structured, encode_structured
 from upload_progress.backends.pubsub import BrokerSubscriber
-from upload_progress.backends.redis.client import checked_client, open_client
+from upload_progress.backends.redis.client import open_client, validate_client
 from upload_progress.backends.subscriptions import (
     ALL_OWNERS,
     Address,
@@ -54,7 +54,7 @@ class RedisPublisher(BrokerSubscriber):
 
     def __attrs_post_init__(self) -> None:
         """Refuse a client that decodes: what is no UTF-8 would break the line for everybody."""
-        checked_client(self.client)
+        validate_client(self.client)
         super().__attrs_post_init__()
 
     @classmethod

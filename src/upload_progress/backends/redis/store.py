@@ -48,7 +48,7 @@ from redis.commands.core import AsyncScript
 from upload_progress._model.codec import pack_record
 from upload_progress._model.fold import newest
 from upload_progress._model.models import TransferRecord, UploadKey
-from upload_progress.backends.redis.client import checked_client, open_client
+from upload_progress.backends.redis.client import open_client, validate_client
 from upload_progress.backends.store_records import (
     changed_at,
     decode_record,
@@ -143,7 +143,7 @@ class RedisStore:
 
     def __attrs_post_init__(self) -> None:
         """Check the client and the prefix."""
-        checked_client(self.client)
+        validate_client(self.client)
         if set(self.prefix) & set("{}"):
             raise InvalidValue("prefix", "must have no braces: they decide the slot in a cluster")
 
