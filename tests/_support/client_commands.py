@@ -12,8 +12,8 @@ from tests._support.upload_watcher import Command, ExampleServer
 __all__ = [
     "INSTALL_HINT",
     "PUBLISH_COMMANDS",
-    "skopeo_copy",
     "driver_command",
+    "skopeo_copy",
     "tus_command",
     "tus_version",
 ]

@@ -24,13 +24,13 @@ from upload_progress.interfaces import Authenticate
 from upload_progress.protocols import DEFAULT_PROTOCOLS, TransferProtocol
 
 __all__ = [
-    "ResponseHead",
-    "OciApp",
-    "S3App",
-    "IetfApp",
     "ContentRangeApp",
-    "TusApp",
     "FileApp",
+    "IetfApp",
+    "OciApp",
+    "ResponseHead",
+    "S3App",
+    "TusApp",
     "send_request",
     "upload_id_of",
 ]

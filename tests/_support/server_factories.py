@@ -19,11 +19,11 @@ __all__ = [
     "SERVER_FACTORIES",
     "kafka",
     "kafka_jars",
+    "newest_paths",
     "pgbouncer",
     "postgres",
     "rabbitmq",
     "redis",
-    "newest_paths",
 ]
 
 FindProgram = Callable[..., str]

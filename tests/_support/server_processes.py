@@ -25,11 +25,11 @@ from attrs import define, field
 __all__ = [
     "START_SECONDS",
     "ServerProcess",
-    "responds_to",
-    "process_tree",
     "free_port",
-    "new_folder",
     "last_lines",
+    "new_folder",
+    "process_tree",
+    "responds_to",
 ]
 
 START_SECONDS: Final = 90.0

@@ -15,7 +15,7 @@ from tests._support.scripted_server import (
 )
 from upload_progress import ProgressTracker
 from upload_progress.asgi.receive import Receive, Scope, Send
-from upload_progress.protocols import MULTIPART_LOOK_BYTES
+from upload_progress.protocols import FORM_PREFIX_BYTES
 
 pytestmark = pytest.mark.anyio
 
@@ -35,7 +35,7 @@ HEADER = b"Content-Disposition: form-data; name=f; filename=cat.png\r\n\r\n"
         ([b"--x\r\n", HEADER, bytes(LARGE_BYTES)], "cat.png"),
         ([b"", b"--x\r\n" + HEADER[:30], HEADER[30:] + bytes(LARGE_BYTES)], "cat.png"),
         (
-            [b"--x\r\n", b"y" * MULTIPART_LOOK_BYTES, b"\r\n--x\r\n" + HEADER, bytes(LARGE_BYTES)],
+            [b"--x\r\n", b"y" * FORM_PREFIX_BYTES, b"\r\n--x\r\n" + HEADER, bytes(LARGE_BYTES)],
             None,
         ),
         ([b"--x\r\n" + bytes(LARGE_BYTES)], None),

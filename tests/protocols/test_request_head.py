@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from upload_progress.connection import Connection
 from upload_progress.protocols import (
-    MULTIPART_LOOK_BYTES,
+    FORM_PREFIX_BYTES,
     RequestHead,
-    multipart_filename,
+    form_filename,
     read_request_head,
 )
 from upload_progress.protocols.request_head import MAX_GROUP_CHARACTERS, MAX_NAME_CHARACTERS
@@ -81,7 +81,7 @@ def test_any_disposition_can_be_read(value: bytes) -> None:
     scope = {"type": "http", "method": "POST", "headers": [(b"content-disposition", value)]}
     form = b'--x\r\nContent-Disposition: form-data; name="f"; ' + value + b"\r\n\r\nbody"
 
-    for name in (read_request_head(Connection(scope)).filename, multipart_filename(form)):
+    for name in (read_request_head(Connection(scope)).filename, form_filename(form)):
         text = name or "none"
         assert 0 < len(text) <= MAX_NAME_CHARACTERS
         assert text.encode("utf-8")
@@ -90,7 +90,7 @@ def test_any_disposition_can_be_read(value: bytes) -> None:
 
 @given(st.binary(max_size=3000))
 def test_any_body_can_be_looked_into(start: bytes) -> None:
-    name = multipart_filename(start)
+    name = form_filename(start)
 
     assert name is None or len(name) <= MAX_NAME_CHARACTERS
 
@@ -199,9 +199,9 @@ def test_the_first_file_of_a_form() -> None:
         b'--x\r\nContent-Disposition: form-data; name="g"; filename="second"\r\n\r\n'
     )
 
-    assert multipart_filename(start) == "ä.bin"
-    assert multipart_filename(b" " * MULTIPART_LOOK_BYTES + b"\r\n" + start) is None
-    assert multipart_filename(b"") is None
+    assert form_filename(start) == "ä.bin"
+    assert form_filename(b" " * FORM_PREFIX_BYTES + b"\r\n" + start) is None
+    assert form_filename(b"") is None
 
 
 def test_no_form_takes_long_to_look_into() -> None:
@@ -209,9 +209,9 @@ def test_no_form_takes_long_to_look_into() -> None:
     evil = b"content-disposition: form-data;" + b"filename" * 400 + b"\0" * 800
     begun = time.process_time()
     for _ in range(10):
-        multipart_filename(evil)
-        multipart_filename(b"content-disposition:" * 200)
-        multipart_filename(b"content-disposition: form-data; filename\n" * 100)
+        form_filename(evil)
+        form_filename(b"content-disposition:" * 200)
+        form_filename(b"content-disposition: form-data; filename\n" * 100)
 
     assert time.process_time() - begun < 2
 

@@ -22,9 +22,9 @@ from upload_progress.tracker import ProgressTracker
 
 __all__ = [
     "AUTHENTICATE_SECONDS",
-    "UploadAuthentication",
     "INLINE_SECONDS",
     "Spawn",
+    "UploadAuthentication",
 ]
 
 Spawn = Callable[[Callable[[], Coroutine[object, object, None]]], bool]

@@ -7,8 +7,8 @@ from upload_progress.protocols import Headers
 
 __all__ = [
     "cancelled_response",
-    "response_headers",
     "kind_of",
+    "response_headers",
 ]
 
 _CUT_BODY: Final = (

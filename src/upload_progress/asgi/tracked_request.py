@@ -21,18 +21,18 @@ from upload_progress.asgi.responses import cancelled_response, kind_of, response
 from upload_progress.connection import Connection
 from upload_progress.interfaces import Authenticate
 from upload_progress.protocols import (
-    MULTIPART_LOOK_BYTES,
+    FORM_PREFIX_BYTES,
     RequestHead,
     TransferKind,
-    multipart_filename,
+    form_filename,
 )
 from upload_progress.throttling import NEVER
 from upload_progress.tracker import ProgressTracker
 from upload_progress.upload import Upload
 
 __all__ = [
-    "App",
     "CUT_SECONDS",
+    "App",
     "TrackedRequest",
 ]
 
@@ -200,10 +200,10 @@ class TrackedRequest:
 
     def _look_into_form(self, message: Message) -> bool:
         """Look for the file's name in the form's first bytes; return whether they go on."""
-        missing = MULTIPART_LOOK_BYTES - len(self._form_start)
+        missing = FORM_PREFIX_BYTES - len(self._form_start)
         self._form_start += message.get("body", b"")[:missing]
-        self.live.filename = multipart_filename(self._form_start)
-        is_whole = len(self._form_start) == MULTIPART_LOOK_BYTES or not message.get("more_body")
+        self.live.filename = form_filename(self._form_start)
+        is_whole = len(self._form_start) == FORM_PREFIX_BYTES or not message.get("more_body")
         wants_more = self._wants_name() and not is_whole
         if not wants_more:
             self._form_start = b""

@@ -1,4 +1,7 @@
-"""Who is this request? Pure functions from request heads to what they carry."""
+"""Readers of request heads: announced uploads, and protocols that send one in several requests.
+
+All functions are pure and read heads only. Write your own protocol as a `TransferProtocol`.
+"""
 
 from typing import Final
 
@@ -9,40 +12,44 @@ from upload_progress.protocols.base import (
     TransferOutcome,
     TransferProtocol,
     TransferResult,
+    parse_count,
     part_name,
+    resolve_path,
     upload_id_for,
 )
 from upload_progress.protocols.content_range import ContentRange
 from upload_progress.protocols.ietf import IetfResumable
 from upload_progress.protocols.oci import Oci
 from upload_progress.protocols.request_head import (
-    MULTIPART_LOOK_BYTES,
+    FORM_PREFIX_BYTES,
     RequestHead,
-    multipart_filename,
+    form_filename,
     read_request_head,
 )
 from upload_progress.protocols.s3 import S3Multipart
 from upload_progress.protocols.tus import Tus
 
 __all__ = [
-    "TransferResult",
-    "ContentRange",
     "DEFAULT_PROTOCOLS",
+    "FORM_PREFIX_BYTES",
+    "ContentRange",
     "Headers",
-    "RequestHead",
-    "TransferKind",
-    "MULTIPART_LOOK_BYTES",
-    "Oci",
-    "TransferOutcome",
-    "TransferHead",
     "IetfResumable",
+    "Oci",
+    "RequestHead",
     "S3Multipart",
+    "TransferHead",
+    "TransferKind",
+    "TransferOutcome",
     "TransferProtocol",
+    "TransferResult",
     "Tus",
-    "upload_id_for",
-    "multipart_filename",
+    "form_filename",
+    "parse_count",
     "part_name",
     "read_request_head",
+    "resolve_path",
+    "upload_id_for",
 ]
 
 DEFAULT_PROTOCOLS: Final[tuple[TransferProtocol, ...]] = (
@@ -52,4 +59,4 @@ DEFAULT_PROTOCOLS: Final[tuple[TransferProtocol, ...]] = (
     S3Multipart(),
     ContentRange(),
 )
-"""All that is shipped; the first that knows a request has it."""
+"""The protocols that are recognised by default. The first one that reads a request is used."""

@@ -1,13 +1,12 @@
-"""What a request carries of an upload that is sent in many requests, and what came of it.
+"""The interface of an upload protocol, and the types in which it describes a transfer.
 
-A protocol is two pure functions. ``read`` looks at a request's head and says which piece of
-which upload it carries, or that it is none of its own. ``answer`` looks at the head of the
-response and says what came of that piece. Neither sees a body, neither remembers anything,
-and neither raises on any head: what it does not understand is None, or refused.
+An upload protocol sends one upload in several HTTP requests, called transfers. For the tracker,
+it is two pure functions: ``read_request`` describes the transfer from the head of its request,
+``read_response`` its outcome from the head of the response. Neither sees a body or keeps state.
+Neither raises on any head: what it does not understand is None, or a refused transfer.
 
-An upload is found again by its *resource*: the address that the protocol itself gives it. Its
-id is a digest of that, so that every worker finds the same one without asking another. The
-digest names the resource in its owner's namespace; it is no secret and opens nothing.
+An upload is identified by its *resource*: the address that its protocol gives it. The upload's id
+is a digest of that address, so every worker derives the same id without asking another one.
 """
 
 import re
@@ -22,25 +21,25 @@ from attrs import frozen
 from upload_progress.connection import Connection
 
 __all__ = [
-    "TransferResult",
-    "Headers",
-    "TransferKind",
     "MAX_OFFSET",
-    "TransferOutcome",
+    "Headers",
     "TransferHead",
+    "TransferKind",
+    "TransferOutcome",
     "TransferProtocol",
-    "parse_count",
-    "upload_id_for",
+    "TransferResult",
     "is_success",
+    "parse_count",
     "part_name",
     "resolve_path",
+    "upload_id_for",
 ]
 
 Headers = Mapping[str, str]
-"""A response's headers: lower-case names, of one that comes twice the first value."""
+"""Response headers: names in lower case; of a repeated header the first value."""
 
 MAX_OFFSET: Final = (1 << 53) - 1
-"""The largest number of bytes that every JSON reader understands exactly."""
+"""The largest number of bytes that every JSON reader represents exactly (RFC 8259, section 6)."""
 
 _COUNT: Final = re.compile(r"[0-9]{1,16}", re.ASCII)
 _SUCCESS: Final = range(200, 300)
@@ -48,57 +47,63 @@ _SUCCESS: Final = range(200, 300)
 
 @unique
 class TransferKind(StrEnum):
-    """What a request wants of an upload."""
+    """The purpose of a transfer."""
 
     CREATE = "create"
-    """A new one, whose address comes with the answer; it may bring first bytes."""
+    """Create an upload, whose address comes in the response. The request may carry bytes."""
     BYTES = "bytes"
-    """To add bytes to it."""
+    """Add bytes to an existing upload."""
     COMPLETE = "complete"
-    """To make one of its parts, all of which are there."""
+    """Assemble the upload from its parts, all of which have been sent."""
     ABORT = "abort"
-    """To give it up."""
+    """Abandon the upload."""
 
 
 @unique
 class TransferResult(StrEnum):
-    """What came of a request."""
+    """The result of a transfer, according to the response."""
 
     NOTHING = "nothing"
-    """It made no upload."""
+    """The request created no upload."""
     CREATED = "created"
-    """The upload has an address now; it waits for bytes."""
+    """The upload has been created, and its address is known."""
     ACCEPTED = "accepted"
-    """The server has taken the bytes; more are to follow, unless it was all."""
+    """The server has accepted the bytes."""
     REFUSED = "refused"
-    """The server took nothing; the upload is where it was."""
+    """The server has accepted none of the bytes."""
     COMPLETED = "completed"
-    """The upload is whole."""
+    """The upload is complete."""
     ABORTED = "aborted"
-    """The upload is given up."""
+    """The upload has been abandoned."""
 
 
 @frozen
 class TransferHead:
-    """What a request carries.
+    """Description of a transfer, read from the head of its request.
 
     Attributes:
-        protocol: The name of the protocol that has read it.
-        kind: What it wants.
-        resource: Where the upload is; None for one that has no address yet.
-        part: The name of the part, where parts have names; "" for a stream of bytes.
-        offset: Where in the part its bytes begin; None at the end of what is there.
-        length: How many bytes of the upload it carries, if that is announced.
-        total_bytes: How large the whole upload is, if it says so.
-        filename: As the protocol announces it.
-        is_last: Whether the upload is whole after it.
-        is_sequential: Whether a server takes it only at the end of what it has.
-        is_lasting: Whether the resource is the upload's alone, and never that of another.
-        is_whole_when_full: Whether the upload is whole when the server has taken all its bytes.
-        has_body: Whether bytes of the upload come with it.
-        base: The path of the request, from which a relative address in the answer is seen.
-        is_one_of: Whether an upload that the client has named may have several such resources.
-        partial_bytes: How large this resource will be, where it is only a part of the upload.
+        protocol: Name of the protocol that recognised the request.
+        kind: Purpose of the transfer.
+        resource: Address of the upload. None if it gets its address with the response.
+        part: Name of the part to which the bytes belong. Empty (default) if the protocol has
+            no parts.
+        offset: Position of the first byte within the part, in bytes; 0 by default. None if the
+            bytes are appended to those that the server has.
+        length: Number of bytes of the upload that the request carries. None if not announced.
+        total_bytes: Size of the whole upload, in bytes. None if not announced.
+        filename: File name that the protocol announces. None if it announces none.
+        is_last: Whether the upload is complete when the server accepts this transfer.
+        is_sequential: Whether the server accepts bytes only at the end of those that it has.
+        resource_is_unique: Whether the address belongs to this upload alone, and is never
+            used for another one.
+        completes_at_total: Whether the upload is complete when the server has accepted
+            ``total_bytes``, without a final request.
+        carries_bytes: Whether the body of the request consists of bytes of the upload.
+        request_path: Path of the request, against which a relative ``Location`` is resolved.
+        resource_may_be_part: Whether the resource may be one part among several, if the client
+            sends the same ``Upload-Id`` with all of them (tus concatenation).
+        part_total_bytes: Size of this resource, in bytes, if it is a part of an upload. None
+            otherwise.
     """
 
     protocol: str
@@ -121,13 +126,14 @@ class TransferHead:
 
 @frozen
 class TransferOutcome:
-    """What came of a piece.
+    """Outcome of a transfer, read from the head of its response.
 
     Attributes:
-        came: In one word.
-        resource: The address of an upload that was created.
-        offset: How many bytes from the start the server says it has.
-        total_bytes: How large it says the whole is.
+        result: Result of the transfer.
+        resource: Address of the upload that was created. None unless one was created.
+        offset: Number of bytes that the server has, counted from the start of the part. None
+            if the response does not contain it.
+        total_bytes: Size of the whole upload, in bytes. None if the response does not contain it.
     """
 
     result: TransferResult
@@ -137,30 +143,78 @@ class TransferOutcome:
 
 
 class TransferProtocol(Protocol):
-    """How an upload travels in many requests."""
+    """A protocol that sends one upload in several requests.
+
+    Pass instances to ``UploadProgressMiddleware(protocols=...)``. Both methods must be pure, fast
+    and safe for any input: they run on the event loop, before the request is authenticated.
+
+    Example:
+        ``PUT /chunks/NAME/NUMBER`` sends a chunk, ``POST /chunks/NAME`` completes the upload::
+
+            class Chunks:
+                name = "chunks"
+                specification = "https://example.org/chunks"
+
+                def read_request(self, connection: Connection) -> TransferHead | None:
+                    if not connection.path.startswith("/chunks/"):
+                        return None
+                    upload, _, number = connection.path.removeprefix("/chunks/").partition("/")
+                    return TransferHead(
+                        self.name,
+                        TransferKind.BYTES if number else TransferKind.COMPLETE,
+                        upload,
+                        part=number,
+                        is_sequential=False,
+                        is_last=not number,
+                        carries_bytes=bool(number),
+                    )
+
+                def read_response(
+                    self, transfer_head: TransferHead, status: int, headers: Headers
+                ) -> TransferOutcome:
+                    if status >= 400:
+                        return TransferOutcome(TransferResult.REFUSED)
+                    is_last = transfer_head.is_last
+                    return TransferOutcome(
+                        TransferResult.COMPLETED if is_last else TransferResult.ACCEPTED
+                    )
+    """
 
     @property
     def name(self) -> str:
-        """A short word of letters, which begins the ids of its uploads."""
+        """Short name of letters and digits; the ids of its uploads begin with it."""
 
     @property
     def specification(self) -> str:
-        """Where it is specified."""
+        """URL of the specification."""
 
     def read_request(self, connection: Connection) -> TransferHead | None:
-        """Return what the request carries; None where it is not of this protocol."""
+        """Describe the transfer that a request carries.
+
+        Args:
+            connection: Head of the request.
+
+        Returns:
+            The transfer. None if the request does not belong to this protocol.
+        """
 
     def read_response(
         self, transfer_head: TransferHead, status: int, headers: Headers
     ) -> TransferOutcome:
-        """Return what came of *piece*, by the head of the response."""
+        """Return the outcome of a transfer.
+
+        Args:
+            transfer_head: The transfer, as returned by ``read_request``.
+            status: Status code of the response.
+            headers: Headers of the response; empty if the head was not readable.
+        """
 
 
 def upload_id_for(transfer_head: TransferHead, resource: str) -> str:
     """Return the id of the upload at *resource*.
 
-    An address that is not an upload's alone is one that people can guess: its id is too short
-    to pass for a secret, so that nobody who holds no more than that is shown anything.
+    The digest is no secret. An address that is not unique to its upload can be guessed; its id is
+    kept too short to be taken for a capability, which grants access to those who know it.
     """
     size = 18 if transfer_head.resource_is_unique else 8
     digest = blake2b(resource.encode("utf-8", "surrogatepass"), digest_size=size).hexdigest()
@@ -168,15 +222,19 @@ def upload_id_for(transfer_head: TransferHead, resource: str) -> str:
 
 
 def part_name(resource: str) -> str:
-    """Return the name of the part that is at *resource*, where an upload has several of them."""
+    """Return the name of the part at *resource*, for an upload that has several resources."""
     return "." + blake2b(resource.encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 
 def resolve_path(location: str | None, request_path: str) -> str | None:
-    """Return the decoded path that a ``Location`` names, as seen from *base*.
+    """Return the path of a ``Location`` header (RFC 9110, section 10.2.2).
+
+    Args:
+        location: The header's value. None if it is missing.
+        request_path: Path of the request, against which a relative reference is resolved.
 
     Returns:
-        The path, as a later request's will be; None where it names none.
+        The decoded path. None if the header is missing or is no valid reference.
     """
     if not location:
         return None
@@ -188,7 +246,7 @@ def resolve_path(location: str | None, request_path: str) -> str | None:
 
 
 def parse_count(text: str | None) -> int | None:
-    """Return a number of bytes; None where it is none, or beyond what can be told."""
+    """Return the number of bytes in a header; None if it is missing, invalid or above the limit."""
     if text is None or not _COUNT.fullmatch(text.strip()):
         return None
     count = int(text)
@@ -196,5 +254,5 @@ def parse_count(text: str | None) -> int | None:
 
 
 def is_success(status: int) -> bool:
-    """Tell whether *status* is 2xx."""
+    """Return whether *status* is 2xx."""
     return status in _SUCCESS

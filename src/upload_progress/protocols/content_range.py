@@ -1,12 +1,12 @@
-"""``Content-Range`` on a request: this is the piece from here to there of so many bytes.
+"""``Content-Range`` in requests: a transfer of one range of the upload (RFC 9110, section 14.5).
 
-RFC 9110, section 14.5, lets a PUT (or PATCH, or POST) carry part of what is at its path. The
-form is ``bytes FIRST-LAST/TOTAL``, either of which may be ``*``; ``bytes */TOTAL`` carries
-nothing and asks how far the server is. Some clients leave the unit out. A server that wants
-more answers 308 and tells in ``Range`` what it has, counted from the start; others answer
-with any success. The upload is whole when all of its bytes have been taken.
+``PUT``, ``PATCH`` or ``POST`` with ``Content-Range: bytes FIRST-LAST/TOTAL`` carries the bytes from
+FIRST to LAST of the upload at its path. TOTAL may be ``*`` for an unknown size; some clients omit
+the unit. ``bytes */TOTAL`` carries no bytes: it asks how many the server has. A server that expects
+more bytes answers 308 with ``Range: bytes=0-LAST``, or any 2xx. The upload is complete when the
+server has accepted ``TOTAL`` bytes.
 
-The resource is the path: after an upload is whole, the next one at its path is a new attempt.
+The resource is the path. A new upload at the path of a completed one is its next attempt.
 """
 
 import re
@@ -33,11 +33,14 @@ _RESUME_INCOMPLETE: Final = 308
 _RANGE: Final = re.compile(
     r"(?:bytes[ =])?\s*([0-9]{1,16})-([0-9]{1,16})(?:/([0-9]{1,16}|\*))?", re.ASCII
 )
-_HELD: Final = re.compile(r"(?:bytes[ =])?0-([0-9]{1,16})", re.ASCII)
+_RECEIVED: Final = re.compile(r"(?:bytes[ =])?0-([0-9]{1,16})", re.ASCII)
 
 
 def read_range(text: str | None) -> tuple[int, int, int | None] | None:
-    """Return where a piece begins, where it ends, and the total; None where it makes no sense."""
+    """Return first byte, end (exclusive) and total of a ``Content-Range``; None if it is invalid.
+
+    The total is None if it is unknown.
+    """
     found = _RANGE.fullmatch((text or "").strip())
     if found is None:
         return None
@@ -49,19 +52,19 @@ def read_range(text: str | None) -> tuple[int, int, int | None] | None:
 
 
 def end_of_range(text: str | None) -> int | None:
-    """Return how many bytes from the start a ``Range`` in an answer says are there."""
-    found = _HELD.fullmatch((text or "").strip())
+    """Return how many bytes a ``Range`` of a response counts from the start; None if invalid."""
+    found = _RECEIVED.fullmatch((text or "").strip())
     return None if found is None else min(int(found[1]) + 1, MAX_OFFSET)
 
 
 class ContentRange:
-    """Reads ``Content-Range`` of requests."""
+    """Protocol of requests with ``Content-Range`` (RFC 9110, section 14.5)."""
 
     name = "range"
     specification = "https://www.rfc-editor.org/rfc/rfc9110#section-14.5"
 
     def read_request(self, connection: Connection) -> TransferHead | None:
-        """Return which piece of what is at its path the request carries."""
+        """Describe the range that a request carries; None if it has no valid ``Content-Range``."""
         found = read_range(connection.header("content-range"))
         if found is None:
             return None
@@ -81,7 +84,7 @@ class ContentRange:
     def read_response(
         self, transfer_head: TransferHead, status: int, headers: Headers
     ) -> TransferOutcome:
-        """Return what came of it."""
+        """Return the outcome of a transfer, see `TransferProtocol.read_response`."""
         if status == _RESUME_INCOMPLETE:
             return TransferOutcome(
                 TransferResult.ACCEPTED, offset=end_of_range(headers.get("range")) or 0

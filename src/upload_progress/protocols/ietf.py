@@ -1,9 +1,9 @@
-"""IetfResumable uploads for HTTP, as the IETF drafts them: any request may be the first piece.
+"""Resumable uploads for HTTP, an IETF draft.
 
-A request with ``Upload-Complete`` begins an upload; ``?1`` says that its body is the whole,
-``?0`` that more will follow. The answer names the upload's address in ``Location``; ``PATCH``
-there appends at ``Upload-Offset``, and the last of them says ``?1``. ``Upload-Length`` may
-tell the size at any time; the last piece tells it by where it ends. ``DELETE`` gives it up.
+A request with ``Upload-Complete`` creates an upload: ``?1`` if its body is the whole upload, ``?0``
+if more follows. The response gives its address in ``Location``. ``PATCH`` to that address appends
+at ``Upload-Offset``; the last one has ``Upload-Complete: ?1``. The size is announced by
+``Upload-Length``, or follows from the end of the last transfer. ``DELETE`` abandons the upload.
 
 Source: draft-ietf-httpbis-resumable-upload (interop version 8).
 """
@@ -27,13 +27,13 @@ __all__ = [
 
 
 class IetfResumable:
-    """Reads the headers of the IETF draft."""
+    """Protocol of the IETF draft "Resumable Uploads for HTTP"."""
 
     name = "ietf"
     specification = "https://datatracker.ietf.org/doc/draft-ietf-httpbis-resumable-upload/"
 
     def read_request(self, connection: Connection) -> TransferHead | None:
-        """Return what a request with ``Upload-Complete`` carries, or which one it deletes."""
+        """Describe a request with ``Upload-Complete``, or the deletion of an upload."""
         if connection.method == "DELETE":
             is_ours = connection.header("upload-draft-interop-version") is not None
             return TransferHead(self.name, TransferKind.ABORT, connection.path) if is_ours else None
@@ -62,7 +62,7 @@ class IetfResumable:
     def read_response(
         self, transfer_head: TransferHead, status: int, headers: Headers
     ) -> TransferOutcome:
-        """Return what came of it."""
+        """Return the outcome of a transfer, see `TransferProtocol.read_response`."""
         if not is_success(status):
             return TransferOutcome(TransferResult.REFUSED)
         if transfer_head.kind is TransferKind.ABORT:

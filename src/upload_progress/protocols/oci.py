@@ -1,11 +1,11 @@
-"""OCI distribution: a blob is pushed in a session, and named by its digest at the end.
+"""OCI distribution: the push of a blob to a container registry.
 
-``POST …/blobs/uploads/`` opens a session and answers 202 with its address, which may be
-another one after each step; what stays the same is its path. ``PATCH`` appends; with
-``Content-Range: FIRST-LAST`` it says where, without it appends what comes. ``PUT ?digest=``
-ends the session, with or without last bytes: only its 201 makes a blob. Nothing announces the
-size before. ``POST ?digest=`` brings the whole blob at once (201), unless the server wants a
-session after all (202); ``POST ?mount=`` brings nothing, and 201 says it was there already.
+``POST .../blobs/uploads/`` opens an upload session and answers 202 with its ``Location``. The query
+of that address may change with each response; its path stays. ``PATCH`` appends bytes, at the
+position given by ``Content-Range: FIRST-LAST`` if present. ``PUT ?digest=`` closes the session,
+with or without last bytes; the blob exists when it answers 201. The size is not announced.
+``POST ?digest=`` carries the whole blob (201), unless the registry answers with a session (202).
+``POST ?mount=`` carries no bytes; 201 means that the blob exists already.
 
 Source: https://github.com/opencontainers/distribution-spec, "Pushing blobs".
 """
@@ -35,13 +35,13 @@ _SESSION: Final = re.compile(r".*/v2/.+/blobs/uploads/([^/]*)")
 
 
 class Oci:
-    """Reads pushes of blobs."""
+    """Protocol of the OCI Distribution Specification for pushing blobs."""
 
     name = "oci"
     specification = "https://github.com/opencontainers/distribution-spec/blob/main/spec.md"
 
     def read_request(self, connection: Connection) -> TransferHead | None:
-        """Return what a request to an upload session carries."""
+        """Describe a request that opens, continues, closes or cancels an upload session."""
         if "/blobs/uploads" not in connection.path:
             return None
         found = _SESSION.fullmatch(connection.path)
@@ -83,7 +83,7 @@ class Oci:
     def read_response(
         self, transfer_head: TransferHead, status: int, headers: Headers
     ) -> TransferOutcome:
-        """Return what came of it."""
+        """Return the outcome of a transfer, see `TransferProtocol.read_response`."""
         if not is_success(status):
             return TransferOutcome(TransferResult.REFUSED)
         if transfer_head.kind is TransferKind.ABORT:

@@ -1,11 +1,11 @@
-"""One request is one upload: any PUT, POST or PATCH with a body (RFC 9110, section 9.3).
+"""Reader of what a request announces about its upload: id, group, size, file name and type.
 
-The id comes from ``Upload-Id``, else ``?upload_id=``, else nginx's ``X-Progress-ID`` as header
-or query. The first of these that is there speaks, and nobody after it: a bad id is not
-replaced by the next best, or two parties could disagree about whose it is. The total is the
-``Content-Length`` of the wire: of an encoded body the encoded bytes, of a form its envelope
-too. Nothing here can raise on any head, and nothing here reads a body; the one look into a
-form's first bytes is bounded, and looks at a part's header only (RFC 7578, section 4.2).
+The id comes from the header ``Upload-Id``, else the query parameter ``upload_id``, else nginx's
+``X-Progress-ID`` as header or query parameter. Only the first of these that is present is used: an
+invalid value is not replaced by the next one, so that all parties agree on whose value counts. The
+size is the ``Content-Length``: for an encoded body that of the encoded bytes, for a form
+including its envelope. No function here raises on any head, or reads a body. The search for a file
+name in a form is bounded, and reads the header of a part only (RFC 7578, section 4.2).
 """
 
 import re
@@ -18,15 +18,16 @@ from upload_progress._model.models import bounded_text
 from upload_progress.connection import Connection
 
 __all__ = [
-    "RequestHead",
+    "FORM_PREFIX_BYTES",
     "MAX_GROUP_CHARACTERS",
     "MAX_NAME_CHARACTERS",
-    "MULTIPART_LOOK_BYTES",
-    "multipart_filename",
+    "RequestHead",
+    "form_filename",
     "read_request_head",
 ]
 
-MULTIPART_LOOK_BYTES: Final = 4096
+FORM_PREFIX_BYTES: Final = 4096
+"""How much of a form is searched for a file name, in bytes."""
 MAX_GROUP_CHARACTERS: Final = 128
 MAX_NAME_CHARACTERS: Final = 255
 
@@ -40,16 +41,17 @@ _PROXY_HEADERS: Final = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
 
 @frozen
 class RequestHead:
-    """What the head of a request says about the upload it carries.
+    """What the head of a request announces about its upload.
 
     Attributes:
-        claimed_id: The id that the client wants, unchecked; None where it names none.
-        group: A group, if it names an acceptable one.
-        total_bytes: The announced length of the body; None when it is not announced.
-        filename: From ``Content-Disposition``, or the last segment of a PUT's path.
-        content_type: As announced, without its parameters.
-        is_form: Whether the body is a multipart form, whose first part may name the file.
-        is_proxied: Whether a proxy has left its mark in the head.
+        claimed_id: Id that the client asks for, not validated. None if it asks for none.
+        group: Name of a group. None if missing or invalid.
+        total_bytes: Size of the body, in bytes. None if not announced.
+        filename: File name from ``Content-Disposition``, or the last segment of the path of a
+            ``PUT``. None if there is none.
+        content_type: Media type without parameters. None if missing.
+        is_form: Whether the body is a multipart form, which may contain the file name.
+        is_proxied: Whether the request has passed a proxy that adds headers.
     """
 
     claimed_id: str | None
@@ -62,7 +64,11 @@ class RequestHead:
 
 
 def read_request_head(connection: Connection) -> RequestHead:
-    """Read what *connection* says of itself."""
+    """Read the head of a request.
+
+    Args:
+        connection: Head of the request.
+    """
     query = connection.query if connection.scope.get("query_string") else {}
     content_type = (connection.header("content-type") or "").partition(";")[0].strip().lower()
     return RequestHead(
@@ -81,13 +87,13 @@ def read_request_head(connection: Connection) -> RequestHead:
     )
 
 
-def multipart_filename(start: bytes) -> str | None:
-    """Return the file name in the first file part's header, if it is within *start*.
+def form_filename(start: bytes) -> str | None:
+    """Return the file name from the header of a form's first file; None if it is not in *start*.
 
     Args:
-        start: The first bytes of the body; no more than ``MULTIPART_LOOK_BYTES`` are looked at.
+        start: First bytes of the body; at most ``FORM_PREFIX_BYTES`` are searched.
     """
-    found = _PART_DISPOSITION.search(start[:MULTIPART_LOOK_BYTES])
+    found = _PART_DISPOSITION.search(start[:FORM_PREFIX_BYTES])
     return _disposition_filename(found[1].decode("utf-8", "replace")) if found else None
 
 

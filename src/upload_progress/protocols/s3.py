@@ -1,12 +1,12 @@
-"""S3 multipart: numbered parts in any order and in parallel, put together at the end.
+"""Amazon S3 multipart upload: numbered parts, in any order and in parallel.
 
-``POST ?uploads`` opens an upload; its id comes in the body of the answer, which nobody here
-reads, so the upload begins with its first part. ``PUT ?partNumber=N&uploadId=ID`` brings a
-part, 1 to 10,000; sent again, it takes the place of the former. ``POST ?uploadId=ID`` puts the
-parts together, ``DELETE ?uploadId=ID`` gives them up. Nothing announces the whole size.
+``POST ?uploads`` creates an upload. Its id comes in the body of the response, which is not read
+here, so tracking begins with the first part. ``PUT ?partNumber=N&uploadId=ID`` carries part N, from
+1 to 10,000; a part that is sent again replaces the earlier one. ``POST ?uploadId=ID`` completes the
+upload, ``DELETE ?uploadId=ID`` aborts it. The size of the whole upload is not announced.
 
-A body that is signed as it streams is longer on the wire than its part: the announced
-``x-amz-decoded-content-length`` is the part's size, and what exceeds it is envelope.
+A body with chunk signatures (``aws-chunked``) is larger than the part that it contains, whose size
+is then in ``x-amz-decoded-content-length``.
 
 Source: Amazon S3 API reference, UploadPart, CompleteMultipartUpload, AbortMultipartUpload,
 and "Signature calculations for the authorization header: transferring payload in chunks".
@@ -29,18 +29,18 @@ __all__ = [
     "S3Multipart",
 ]
 
-_MOST_PARTS: Final = 10_000
+_MAX_PARTS: Final = 10_000
 _MAX_NAME_CHARACTERS: Final = 255
 
 
 class S3Multipart:
-    """Reads multipart uploads."""
+    """Protocol of Amazon S3 multipart uploads."""
 
     name = "s3"
     specification = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html"
 
     def read_request(self, connection: Connection) -> TransferHead | None:
-        """Return what a request with ``uploadId`` in its query carries."""
+        """Describe a request with ``uploadId`` in its query."""
         if b"uploadId=" not in connection.scope.get("query_string", b""):
             return None
         query = connection.query
@@ -63,7 +63,7 @@ class S3Multipart:
     def _part(
         self, connection: Connection, resource: str, number: int | None
     ) -> TransferHead | None:
-        if number is None or not 1 <= number <= _MOST_PARTS:
+        if number is None or not 1 <= number <= _MAX_PARTS:
             return None
         decoded = parse_count(connection.header("x-amz-decoded-content-length"))
         announced = parse_count(connection.header("content-length"))
@@ -80,7 +80,7 @@ class S3Multipart:
     def read_response(
         self, transfer_head: TransferHead, status: int, headers: Headers
     ) -> TransferOutcome:
-        """Return what came of it."""
+        """Return the outcome of a transfer, see `TransferProtocol.read_response`."""
         del headers
         if not is_success(status):
             return TransferOutcome(TransferResult.REFUSED)

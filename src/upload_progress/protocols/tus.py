@@ -1,17 +1,17 @@
-"""tus 1.0.0: a resource is created, and bytes are appended to it at an offset.
+"""tus 1.0.0, the resumable upload protocol.
 
-``POST`` creates it and answers with its address in ``Location``; each ``PATCH`` names the
-offset at which its bytes begin, and the answer says how far the server is now. The upload is
-whole when that is its length. A length may come later (``Upload-Defer-Length``). ``DELETE``
-gives it up. Each partial upload of a concatenation has a length of its own and is an upload
-of its own, held together by its group; the final ``POST`` carries no bytes and is none.
+``POST`` creates an upload and answers with its address in ``Location``. ``PATCH`` appends at
+``Upload-Offset``; the response contains the new offset. The upload is complete when the offset is
+its length, which may be announced later (``Upload-Defer-Length``). ``DELETE`` terminates it.
+A partial upload of a concatenation has a length of its own, and is an upload of its own unless
+the client sends one ``Upload-Id`` with all of them. The final ``POST`` carries no bytes.
 
 Source: https://tus.io/protocols/resumable-upload (core; creation, creation-with-upload,
 termination, checksum, expiration, concatenation).
 """
 
 from base64 import b64decode
-from binascii import Error as NoBase64
+from binascii import Error as InvalidBase64
 from typing import Final
 
 from upload_progress._model.models import bounded_text
@@ -35,16 +35,17 @@ _MAX_NAME_CHARACTERS: Final = 255
 
 
 class Tus:
-    """Reads tus 1.0.0."""
+    """Protocol of tus 1.0.0."""
 
     name = "tus"
     specification = "https://tus.io/protocols/resumable-upload"
 
     def read_request(self, connection: Connection) -> TransferHead | None:
-        """Return what a request with ``Tus-Resumable`` carries."""
+        """Describe a request with ``Tus-Resumable``."""
         if connection.header("tus-resumable") is None:
             return None
-        # A client behind a proxy that knows no PATCH says so (tus 1.0.0, X-HTTP-Method-Override).
+        # Clients send POST with this header where a proxy does not pass PATCH (tus 1.0.0, section
+        # X-HTTP-Method-Override).
         method = (connection.header("x-http-method-override") or connection.method).upper()
         if method == "POST":
             return self._creation(connection)
@@ -84,7 +85,7 @@ class Tus:
         )
 
     def _concatenation(self, connection: Connection, parts: str) -> TransferHead | None:
-        """Return the request that makes one of several: it goes by the first of them."""
+        """Describe the final request, which is found by the first of its partial uploads."""
         first = resolve_path(next(iter(parts.split()), None), connection.path)
         if first is None:
             return None
@@ -95,7 +96,7 @@ class Tus:
     def read_response(
         self, transfer_head: TransferHead, status: int, headers: Headers
     ) -> TransferOutcome:
-        """Return what came of it: the server's word on how far it is."""
+        """Return the outcome of a transfer, see `TransferProtocol.read_response`."""
         if not is_success(status):
             return TransferOutcome(TransferResult.REFUSED)
         if transfer_head.kind is TransferKind.ABORT:
@@ -112,7 +113,7 @@ class Tus:
 
 
 def _filename(metadata: str) -> str | None:
-    """Return the file name among comma-separated pairs of a key and a Base64 value."""
+    """Return the file name in ``Upload-Metadata``: pairs of a key and a value in Base64."""
     for pair in metadata.split(","):
         key, _, value = pair.strip().partition(" ")
         if key in {"filename", "name"}:
@@ -123,6 +124,6 @@ def _filename(metadata: str) -> str | None:
 def _decoded(value: str) -> str | None:
     try:
         text = b64decode(value, validate=True).decode("utf-8", "replace")
-    except (NoBase64, ValueError):
+    except (InvalidBase64, ValueError):
         return None
     return bounded_text(text.replace("\\", "/").rpartition("/")[2], _MAX_NAME_CHARACTERS) or None
