@@ -18,7 +18,7 @@ from attrs import define, field, frozen
 from benchmarks.common import Figure, run
 from benchmarks.requests import BODY, OWNER, application, scope_of, swallow
 from upload_progress import MemoryStore, ProgressTracker, TransferRecord
-from upload_progress._fanout.hub import Subscription
+from upload_progress._fanout.subscription import Subscription
 from upload_progress.asgi import UploadProgressMiddleware
 from upload_progress.asgi.receive import Message
 
@@ -75,9 +75,9 @@ async def upload(store: CountedStore, *, seconds: float, messages: int, watched:
 
     async with tracker.lifespan(), anyio.create_task_group() as tasks:
         if watched:
-            watcher = tracker.watcher()
-            watcher.follow_all(OWNER.id)
-            tasks.start_soon(_read, tracker, watcher)
+            subscription = tracker.subscription()
+            subscription.add_owner(OWNER.id)
+            tasks.start_soon(_read, tracker, subscription)
         await middleware(scope_of(messages, "counted"), receive, swallow)
         while tracker.statistics().live_uploads:  # noqa: ASYNC110  # nothing tells of the end
             await anyio.sleep(0.01)
@@ -85,9 +85,9 @@ async def upload(store: CountedStore, *, seconds: float, messages: int, watched:
     return writes_of(store)
 
 
-async def _read(tracker: ProgressTracker, watcher: Subscription) -> None:
+async def _read(tracker: ProgressTracker, subscription: Subscription) -> None:
     while True:
-        await tracker.wait(watcher)
+        await tracker.wait(subscription)
 
 
 def writes_of(store: CountedStore) -> Writes:

@@ -70,10 +70,10 @@ def measure() -> list[Figure]:
         with served(recipe) as url:
             if recipe is postgres:
                 asyncio.run(migrate(url))
-            with serving(url) as server, closing(Crowd()) as watcher:
-                watcher.join(open_stream(server, "/uploads/progress"))
-                watcher.load_prior_state()
-                large = upload_cpu.compare(server, watcher)
+            with serving(url) as server, closing(Crowd()) as subscription:
+                subscription.join(open_stream(server, "/uploads/progress"))
+                subscription.load_prior_state()
+                large = upload_cpu.compare(server, subscription)
                 small = waits(server)
         figures += judged(f"{name}: 1 GiB, the server", "CPU s", large, BUDGET_CPU)
         figures += judged(f"{name}: 4 MiB, its client", "ms", small, BUDGET_WALL)

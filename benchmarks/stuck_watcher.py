@@ -14,7 +14,8 @@ from attrs import evolve
 from benchmarks.common import Figure, in_turns, own_cpu, run
 from benchmarks.requests import OWNER
 from benchmarks.snapshots import snapshot
-from upload_progress._fanout.hub import Hub, Subscription
+from upload_progress._fanout.hub import Hub
+from upload_progress._fanout.subscription import Subscription
 from upload_progress._fanout.update import Update
 
 CLAIM = "a watcher that does not read"
@@ -34,9 +35,9 @@ def updates(report: int) -> list[Update]:
 
 def watcher_of(hub: Hub) -> Subscription:
     """Return a watcher of everything."""
-    watcher = hub.watcher(now=0)
-    watcher.follow_all(OWNER.id)
-    return watcher
+    subscription = hub.subscribe(now=0)
+    subscription.add_owner(OWNER.id)
+    return subscription
 
 
 def held(reports: int) -> tuple[int, int]:

@@ -22,34 +22,34 @@ BUDGET = 1.02
 IDLE_SECONDS = 3.0
 
 
-def upload(server: Server, watcher: Crowd, path: str, size_bytes: int) -> float:
+def upload(server: Server, subscription: Crowd, path: str, size_bytes: int) -> float:
     """Upload, and return the server's CPU seconds."""
     before = server.cpu_seconds()
     server.put(path, size_bytes)
     # What is due is sent within a flush interval; both variants wait for it.
-    while watcher.read(0.15):
+    while subscription.read(0.15):
         pass
     return server.cpu_seconds() - before
 
 
-def compare(server: Server, watcher: Crowd) -> dict[str, Samples]:
+def compare(server: Server, subscription: Crowd) -> dict[str, Samples]:
     """Let the two take turns, after one run of each that is not counted."""
     samples = {"/bare": Samples(), "/followed": Samples()}
     for path in samples:
-        upload(server, watcher, path, SIZE_BYTES // 4)
+        upload(server, subscription, path, SIZE_BYTES // 4)
     for number in range(ROUNDS):
         for path in turned(list(samples), number):
-            samples[path].taken.append(upload(server, watcher, path, SIZE_BYTES))
+            samples[path].taken.append(upload(server, subscription, path, SIZE_BYTES))
     return samples
 
 
 def measure() -> list[Figure]:
     """Compare, and tell what a tracker costs that has nothing to do."""
-    with serving() as server, closing(Crowd()) as watcher:
-        watcher.join(open_stream(server, "/uploads/progress"))
-        watcher.load_prior_state()
-        samples = compare(server, watcher)
-        seen = watcher.received_bytes
+    with serving() as server, closing(Crowd()) as subscription:
+        subscription.join(open_stream(server, "/uploads/progress"))
+        subscription.load_prior_state()
+        samples = compare(server, subscription)
+        seen = subscription.received_bytes
         before = server.cpu_seconds()
         time.sleep(IDLE_SECONDS)
         idle = (server.cpu_seconds() - before) / IDLE_SECONDS

@@ -23,22 +23,22 @@ async def test_a_lifespan_takes_over_from_those_who_wait() -> None:
     def sits() -> bool:
         return background._sitting is not None
 
-    async def wait(watcher: Subscription) -> None:
-        news.append(await tracker.wait(watcher))
+    async def wait(subscription: Subscription) -> None:
+        news.append(await tracker.wait(subscription))
 
     with deadline():
         async with anyio.create_task_group() as tasks:
-            watchers = [tracker.watcher() for _ in range(2)]
-            for watcher in watchers:
-                watcher.follow("ann", "up")
-                tasks.start_soon(wait, watcher)
+            subscriptions = [tracker.subscription() for _ in range(2)]
+            for subscription in subscriptions:
+                subscription.add_upload("ann", "up")
+                tasks.start_soon(wait, subscription)
             while not (sits() and background._seat.statistics().tasks_waiting):
                 await checkpoint()
             async with tracker.lifespan():
                 while sits():
                     await checkpoint()
                 async with tracker.track(owner="ann", upload_id="up"):
-                    while len(news) < len(watchers):
+                    while len(news) < len(subscriptions):
                         await checkpoint()
 
     assert [[update.progress.upload_id for update in each] for each in news] == [["up"], ["up"]]

@@ -120,12 +120,12 @@ def encoder(monkeypatch: pytest.MonkeyPatch) -> CountingEncoder:
 
 def test_an_event_is_encoded_once_for_everybody(encoder: CountingEncoder) -> None:
     hub = Hub()
-    watchers = [hub.watcher(now=0) for _ in range(100)]
-    for watcher in watchers:
-        watcher.follow_all("ann")
+    subscriptions = [hub.subscribe(now=0) for _ in range(100)]
+    for subscription in subscriptions:
+        subscription.add_owner("ann")
     for sequence in (1, 2):
         hub.deliver(Update("ann", evolve(snapshot(), sequence=sequence)))
-        taken = [update for watcher in watchers for update in watcher.take()]
+        taken = [update for subscription in subscriptions for update in subscription.take()]
         texts = {text for update in taken for text in (update.websocket_text, update.sse)}
 
         assert len(taken) == 100

@@ -24,7 +24,7 @@ from upload_progress import (
     UploadProgress,
     UploadState,
 )
-from upload_progress._fanout.hub import HEARTBEAT_SECONDS
+from upload_progress._fanout.subscription import HEARTBEAT_SECONDS
 from upload_progress._model.models import new_upload_id
 from upload_progress._runtime import circuit_breaker as backend_module
 from upload_progress._tracking import reader as reading
@@ -56,22 +56,22 @@ async def until(condition: Callable[[], object]) -> None:
 # --- running --------------------------------------------------------------------------------------
 
 
-async def follow(tracker: ProgressTracker, seen: list[UploadProgress], upload_id: str) -> None:
+async def collect_snapshots(tracker: ProgressTracker, seen: list[UploadProgress], upload_id: str) -> None:
     async for snapshot in tracker.watch(upload_id, owner="ann"):
         seen.append(snapshot)  # noqa: PERF401  # others look at it meanwhile
 
 
-async def carry(tracker: ProgressTracker, seen: list[UploadProgress], watchers: int) -> None:
+async def carry(tracker: ProgressTracker, seen: list[UploadProgress], subscriptions: int) -> None:
     async with (
         anyio.create_task_group() as tasks,
         tracker.track(owner="ann", upload_id="up", total_bytes=100) as upload,
     ):
-        for _ in range(watchers):
-            tasks.start_soon(follow, tracker, seen, "up")
-        await until(lambda: len(seen) >= watchers)
+        for _ in range(subscriptions):
+            tasks.start_soon(collect_snapshots, tracker, seen, "up")
+        await until(lambda: len(seen) >= subscriptions)
         for _ in range(10):
             upload.advance(10)
-        await until(lambda: len(seen) >= 2 * watchers)
+        await until(lambda: len(seen) >= 2 * subscriptions)
         async with upload.stage("hashing", total=2) as stage:
             stage.advance()
 
@@ -95,34 +95,34 @@ async def test_an_upload_is_followed_to_its_end(*, is_running: bool) -> None:
 async def test_the_seat_is_handed_over_to_lifespan_and_back() -> None:
     """A watcher that hosts the work makes room, and takes over again."""
     tracker = ProgressTracker()
-    watcher = tracker.watcher()
-    watcher.follow_all("ann")
+    subscription = tracker.subscription()
+    subscription.add_owner("ann")
     with deadline():
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(tracker.wait, watcher)
+            tasks.start_soon(tracker.wait, subscription)
             await until(tracker._parts.background._seat.locked)
             async with tracker.lifespan():
-                other = tracker.watcher()
-                other.follow_all("ann")
+                other = tracker.subscription()
+                other.add_owner("ann")
                 await tracker.announce(owner="ann")
                 assert await tracker.wait(other)
-            last = tracker.watcher()
-            last.follow_all("ann")
+            last = tracker.subscription()
+            last.add_owner("ann")
             await tracker.announce(owner="ann")
             assert await tracker.wait(last)
 
 
 async def test_a_wait_that_is_given_up_loses_nothing(*, is_running: bool) -> None:
     tracker = ProgressTracker()
-    watcher = tracker.watcher()
-    watcher.follow_all("ann")
+    subscription = tracker.subscription()
+    subscription.add_owner("ann")
 
     async def lose() -> None:
         with anyio.CancelScope() as scope:
             scope.cancel()
-            await tracker.wait(watcher)
+            await tracker.wait(subscription)
         await tracker.announce(owner="ann")
-        assert len(await tracker.wait(watcher)) == 1
+        assert len(await tracker.wait(subscription)) == 1
 
     with deadline():
         if is_running:
@@ -139,7 +139,7 @@ async def test_a_stop_tells_the_last_and_ends_every_watch() -> None:
             live = tracker.open(claimed_id="up")
             tracker.admit(live, ANN)
             live.begin()
-            tasks.start_soon(follow, tracker, seen, "up")
+            tasks.start_soon(collect_snapshots, tracker, seen, "up")
             await until(lambda: seen)
             live.disconnected()
     assert seen[-1].state is S.FAILED
@@ -533,14 +533,14 @@ async def test_a_watch_sleeps_through_heartbeats(sim: Simulation) -> None:
     seen: list[UploadProgress] = []
     with deadline():
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(follow, sim.tracker, seen, "up")
+            tasks.start_soon(collect_snapshots, sim.tracker, seen, "up")
             await until(lambda: len(seen) == 1)
-            [watcher] = sim.tracker.hub._watchers
+            [subscription] = sim.tracker.hub._watchers
             for _ in range(3):
                 sim.clock.advance(HEARTBEAT_SECONDS + 1)
-                sim.tracker.hub.beat(sim.clock.monotonic(), 1)
-                assert watcher.is_ready
-                await until(lambda: not watcher.is_ready)
+                sim.tracker.hub.wake_for_heartbeats(sim.clock.monotonic(), 1)
+                assert subscription.is_ready
+                await until(lambda: not subscription.is_ready)
             live.disconnected()
             # A stall may have been told a moment ago: what follows waits for the next interval.
             sim.clock.advance(1)

@@ -132,7 +132,7 @@ async def test_a_fast_upload_is_one_event_and_one_write(sim: Simulation) -> None
 @pytest.mark.parametrize("milliseconds", [0, 30, 99, 101, 500, 900, 5000])
 async def test_writes_are_few(sim: Simulation, *, watched: bool, milliseconds: int) -> None:
     """At most 12 for an upload without pauses, 3 below 100 ms, one per upload and 100 ms."""
-    watcher = sim.watcher() if watched else None
+    subscription = sim.subscription() if watched else None
     started = sim.clock.monotonic()
     live = sim.begin("up", total=10_000)
     moments: list[float] = []
@@ -153,8 +153,8 @@ async def test_writes_are_few(sim: Simulation, *, watched: bool, milliseconds: i
     assert all(gap >= 0.0999 for gap in gaps)
     assert writes[-1].state is S.COMPLETED
     assert_monotonic(sim.events("up"))
-    if watcher is not None:
-        assert watcher.take()[-1].progress.state is S.COMPLETED
+    if subscription is not None:
+        assert subscription.take()[-1].progress.state is S.COMPLETED
 
 
 async def test_every_tenth_is_seen_of_a_slow_upload(sim: Simulation) -> None:
@@ -267,7 +267,7 @@ async def test_a_store_that_fails_and_comes_back(
     sim: Simulation, fault: Fault, caplog: pytest.LogCaptureFixture
 ) -> None:
     """S01, S02, S03: watchers are told meanwhile, ends are kept, little is logged, it heals."""
-    watcher = sim.watcher()
+    subscription = sim.subscription()
     seen = []
     steady = sim.begin("steady", total=1_000_000)
     await sim.run(1)
@@ -279,7 +279,7 @@ async def test_a_store_that_fails_and_comes_back(
         live.body_end()
         live.answered(200)
         await sim.run(1)
-        seen += [update.progress for update in watcher.take()]
+        seen += [update.progress for update in subscription.take()]
     ended = {progress.upload_id for progress in seen if is_final(progress.state)}
     assert ended == {f"up{number}" for number in range(40)}
     calls = sim.store.calls
@@ -298,7 +298,7 @@ async def test_a_store_that_fails_and_comes_back(
     assert all("is not available" in record.message for record in warnings)
     assert len(sim.parts.registry) == 1
 
-    again = [update.progress for update in watcher.take() if is_final(update.progress.state)]
+    again = [update.progress for update in subscription.take() if is_final(update.progress.state)]
     assert not [progress for progress in again if progress.attempt == 1]
 
 
@@ -433,7 +433,7 @@ async def test_a_policy_that_raises_is_replaced(caplog: pytest.LogCaptureFixture
 
 async def test_a_watcher_that_does_not_read_costs_one_slot_per_upload(sim: Simulation) -> None:
     """I10: the others are told in time; when it reads, it reads the last of each."""
-    stuck, busy = sim.watcher(), sim.watcher()
+    stuck, busy = sim.subscription(), sim.subscription()
     lives = [sim.begin(f"up{number}", total=1000) for number in range(10)]
     for _ in range(50):
         for live in lives:
@@ -455,8 +455,8 @@ async def test_a_watcher_that_never_reads_is_let_go() -> None:
     """I9: what it follows may be without number; what it holds is not."""
     limits = Limits(subscriptions_per_socket=10, tracked_per_owner=10)
     sim = Simulation(limits=limits)
-    stuck = sim.watcher()
-    other = sim.watcher()
+    stuck = sim.subscription()
+    other = sim.subscription()
     for _ in range(100):
         sim.begin().disconnected()
         await sim.run()
@@ -487,7 +487,7 @@ async def test_a_watch_that_is_merely_dropped_leaves_nothing(sim: Simulation) ->
 @pytest.mark.parametrize("pause", [0.0, 0.2, 100.0])
 async def test_the_same_id_again_is_the_next_attempt(sim: Simulation, pause: float) -> None:
     """Whether the end before is stored by then or not; sequences go on rising."""
-    watcher = sim.watcher("up")
+    subscription = sim.subscription("up")
     seen = []
     for number in range(5):
         live = sim.begin("up", total=10)
@@ -497,9 +497,9 @@ async def test_the_same_id_again_is_the_next_attempt(sim: Simulation, pause: flo
         live.disconnected()
         if pause:
             await sim.run(pause)
-        seen += [update.progress for update in watcher.take()]
+        seen += [update.progress for update in subscription.take()]
     await sim.run(1)
-    seen += [update.progress for update in watcher.take()]
+    seen += [update.progress for update in subscription.take()]
 
     final = await sim.tracker.get("up", owner="ann")
     assert (final.attempt, final.bytes_transferred) == (5, 4)
@@ -554,7 +554,7 @@ async def test_ten_thousand_uploads_leave_nothing_behind() -> None:
     dice = random.Random(7)  # noqa: S311  # steady, not secret
     ways = list(ENDS)
     for _ in range(100):
-        watchers = [sim.watcher() for _ in range(3)]
+        subscriptions = [sim.subscription() for _ in range(3)]
         lives = [
             sim.begin(f"id{dice.randrange(10**6)}" if dice.random() < 0.5 else None, total=100)
             for _ in range(100)
@@ -568,12 +568,12 @@ async def test_ten_thousand_uploads_leave_nothing_behind() -> None:
         for live in lives:
             end(live, dice.choice(ways))
         await sim.run(0.2)
-        for watcher in watchers:
-            watcher.close()
+        for subscription in subscriptions:
+            subscription.close()
         sim.store.saved.clear()
         sim.publisher.events.clear()
     witness = weakref.ref(lives[0])
-    del lives, live, watchers, watcher
+    del lives, live, subscriptions, subscription
 
     await sim.run(150)
     gc.collect()
@@ -593,17 +593,17 @@ async def test_what_was_announced_expires_after_a_day_and_its_watchers_are_told(
 ) -> None:
     """W06, I6: also by somebody who came long after."""
     announced = await sim.tracker.announce(owner="ann", total_bytes=5)
-    watcher = sim.watcher(announced.upload_id)
+    subscription = sim.subscription(announced.upload_id)
     await sim.run(1)
-    assert [update.progress.state for update in watcher.take()] == [S.PENDING]
+    assert [update.progress.state for update in subscription.take()] == [S.PENDING]
 
     sim.clock.advance(24 * 3600 - 30)
     await sim.run(1)
-    assert watcher.take() == []
+    assert subscription.take() == []
     sim.clock.advance(120)
     await sim.run(2)
 
-    [told] = [update.progress for update in watcher.take()]
+    [told] = [update.progress for update in subscription.take()]
     assert told.state is S.FAILED
     assert told.error is not None
     assert told.error.code is ErrorCode.EXPIRED
@@ -641,8 +641,8 @@ async def test_a_lost_workers_upload_is_ended_once_whoever_sweeps(sim: Simulatio
         ProgressTracker(store=sim.memory, clock=sim.clock, publisher=sim.publisher)
         for _ in range(10)
     ]
-    watcher = others[0].watcher()
-    watcher.follow("ann", "up")
+    subscription = others[0].subscription()
+    subscription.add_upload("ann", "up")
     assert (await others[0].get("up", owner="ann")).state is S.RECEIVING
     sim.clock.advance(16)
 
@@ -653,7 +653,7 @@ async def test_a_lost_workers_upload_is_ended_once_whoever_sweeps(sim: Simulatio
 
     assert read.error is not None
     assert read.error.code is ErrorCode.WORKER_LOST
-    [told] = watcher.take()
+    [told] = subscription.take()
     assert told.progress.state is S.FAILED
     assert sum(other.statistics().reaped for other in others) == 1
 
@@ -691,7 +691,7 @@ async def test_a_loss_is_told_though_the_store_did_not_say_that_it_had_it(sim: S
 
 async def test_what_waits_is_cancelled_once(sim: Simulation) -> None:
     announced = await sim.tracker.announce(owner="ann")
-    watcher = sim.watcher()
+    subscription = sim.subscription()
 
     first = await sim.tracker.cancel(announced.upload_id, owner="ann")
     second = await sim.tracker.cancel(announced.upload_id, owner="ann")
@@ -699,7 +699,7 @@ async def test_what_waits_is_cancelled_once(sim: Simulation) -> None:
 
     assert first == second
     assert first.state is S.CANCELLED
-    assert [update.progress for update in watcher.take()] == [first]
+    assert [update.progress for update in subscription.take()] == [first]
     with pytest.raises(UploadNotFound):
         await sim.tracker.cancel(announced.upload_id, owner="bob")
 

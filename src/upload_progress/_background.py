@@ -1,83 +1,72 @@
-"""The background work of a tracker, and who does it.
+"""The background work of a tracker: flusher, ticker, reaper, and the connection to other workers.
 
-In a server that runs ``lifespan`` it is done by one task group from start to stop. Without,
-it is done by whoever waits for news, while they wait: one of them at a time has the seat,
-and another takes it over when that one leaves. Nothing runs outside a task group, so nothing
-is left behind.
+In a server that runs ``lifespan``, one task group does the work from start to stop. Without, the
+tasks that wait for updates do it while they wait: one of them holds the work lock, and another
+takes over when that one leaves. Nothing runs outside of a task group, so no task is left behind.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
 import anyio
-from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 from attrs import define, field
 
-from upload_progress._cluster.cluster import Cluster
+from upload_progress._cluster.follower import Follower
 from upload_progress._cluster.reaper import Reaper
+from upload_progress._cluster.reconciler import Reconciler
+from upload_progress._cluster.rpc import RpcEndpoint
 from upload_progress._fanout.hub import Hub
-from upload_progress._fanout.subscription import Subscription
+from upload_progress._fanout.subscription import DirectSender, Subscription
 from upload_progress._fanout.update import Update
 from upload_progress._resources import ManagedResources
-from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress._runtime.task_spawner import TaskSpawner
 from upload_progress._tracking.flusher import Flusher
 from upload_progress._tracking.ticker import Ticker
 from upload_progress.exceptions import TrackerInUse
 
-__all__ = [
-    "Background",
-    "FINISH_SECONDS",
-]
+__all__ = ["FINISH_SECONDS", "Background"]
 
 FINISH_SECONDS: Final = 5.0
 
 
-@define(eq=False, repr=False)
+@define(eq=False, repr=False, kw_only=True)
 class Background:
-    """Runs flusher, ticker, keeper, and what connects this worker with the others."""
+    """Runs the parts of a tracker that work in the background."""
 
     hub: Hub
     flusher: Flusher
     ticker: Ticker
     reaper: Reaper
-    cluster: Cluster
+    follower: Follower
+    reconciler: Reconciler
+    rpc: RpcEndpoint
     resources: ManagedResources
-    log_limiter: LogLimiter
+    tasks: TaskSpawner
     _is_entered: bool = field(default=False, init=False)
-    _tasks: TaskGroup | None = field(default=None, init=False)
-    _only_seat: anyio.Lock | None = field(default=None, init=False)
-    _sitting: anyio.CancelScope | None = field(default=None, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        """Let the hub's courier run here."""
-        self.hub.broadcaster.spawn = self.spawn
+    _lock: anyio.Lock | None = field(default=None, init=False)
+    _inline_scope: anyio.CancelScope | None = field(default=None, init=False)
 
     @property
-    def _seat(self) -> anyio.Lock:
-        """The lock, made where it is used: a tracker may be made on another event loop."""
-        if self._only_seat is None:
-            self._only_seat = anyio.Lock()
-        return self._only_seat
-
-    @property
-    def is_running(self) -> bool:
-        """Whether somebody has entered ``lifespan``."""
-        return self._tasks is not None
+    def _work_lock(self) -> anyio.Lock:
+        """The lock, created when it is used: a tracker may be created on another event loop."""
+        if self._lock is None:
+            self._lock = anyio.Lock()
+        return self._lock
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Do the work while the block runs; at its end, write what is due and end watchers.
+        """Do the work while the block runs; at its end, write what is due, close subscriptions.
 
         Raises:
-            TrackerInUse: It runs already.
+            TrackerInUse: The tracker is running already.
         """
         if self._is_entered:
             raise TrackerInUse
         self._is_entered, failures = True, list[Exception]()
         try:
-            async with self.resources.held(), self._busy():
+            async with self.resources.open(), self._working():
                 try:
                     yield
                 except Exception as error:  # noqa: BLE001  # raised again, outside of the groups
@@ -88,79 +77,75 @@ class Background:
             raise failure
 
     @asynccontextmanager
-    async def _busy(self) -> AsyncIterator[None]:
-        async with anyio.create_task_group() as tasks:
-            self._tasks = tasks
-            tasks.start_soon(self._take_over)
+    async def _working(self) -> AsyncIterator[None]:
+        async with self.tasks.running() as group:
+            group.start_soon(self._take_over)
             try:
                 yield
             finally:
-                self._tasks = None
+                self.tasks.stop()
                 with anyio.move_on_after(FINISH_SECONDS, shield=True):
                     await self.flusher.finish()
                 self.hub.close()
-                tasks.cancel_scope.cancel()
+                group.cancel_scope.cancel()
 
     async def _take_over(self) -> None:
-        if self._sitting is not None:
-            self._sitting.cancel()
-        async with self._seat:
+        if self._inline_scope is not None:
+            self._inline_scope.cancel()
+        async with self._work_lock:
             await self._work()
 
     async def _work(self) -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self.flusher.run)
-            tasks.start_soon(self.ticker.run)
-            tasks.start_soon(self.reaper.run)
-            tasks.start_soon(self.cluster.run)
+        async with anyio.create_task_group() as group:
+            group.start_soon(self.flusher.run)
+            group.start_soon(self.ticker.run)
+            group.start_soon(self.reaper.run)
+            group.start_soon(self.follower.run)
+            group.start_soon(self.reconciler.run)
+            group.start_soon(self.rpc.run)
 
-    def spawn(self, work: Callable[[], Awaitable[None]]) -> bool:
-        """Run *work* beside the rest; return False where nothing runs that could."""
-        if self._tasks is None:
-            return False
-        self._tasks.start_soon(_alone, work, self.log_limiter)
-        return True
+    async def wait(
+        self, subscription: Subscription, direct_sender: DirectSender | None = None
+    ) -> list[Update]:
+        """Wait for updates of *subscription*, doing the work meanwhile if no other task does.
 
-    async def wait(self, watcher: Subscription) -> list[Update]:
-        """Wait for news for *watcher*, doing the work meanwhile if nobody else does."""
-        if watcher.is_ready:
+        Args:
+            subscription: The subscription.
+            direct_sender: Sends updates while this call waits; see ``Subscription.wait``.
+
+        Returns:
+            The newest update of each upload; none when a heartbeat is due or it is closed.
+        """
+        if subscription.is_ready:
             await checkpoint()
-        elif self.is_running:
-            await watcher.ready()
+        elif self.tasks.is_running:
+            await subscription.wait(direct_sender)
         else:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._sit)
-                await watcher.ready()
-                tasks.cancel_scope.cancel()
-        # Taken after the last moment at which this task may be cancelled: nothing is lost.
-        return watcher.take()
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._work_inline)
+                await subscription.wait(direct_sender)
+                group.cancel_scope.cancel()
+        # Taken after the last point at which this task can be cancelled, so that nothing is lost.
+        return subscription.take()
 
-    async def _sit(self) -> None:
-        """Do the work while nobody else does: the seat has one holder, and a queue."""
+    async def _work_inline(self) -> None:
+        """Do the work while no other task does; tasks queue for the lock."""
         while True:
-            async with self._seat:
-                await self._sit_down()
+            async with self._work_lock:
+                await self._work_until_taken_over()
 
-    async def _sit_down(self) -> None:
-        if self.is_running:
+    async def _work_until_taken_over(self) -> None:
+        if self.tasks.is_running:
             return
-        with anyio.CancelScope() as self._sitting:
+        with anyio.CancelScope() as self._inline_scope:
             await self._work()
-        self._sitting = None
+        self._inline_scope = None
 
     async def run_once(self) -> None:
-        """Do once what nobody else will do: called at the end of an upload, never raises."""
-        if self.is_running or self._seat.locked():
+        """Do once what no other task will do, at the end of an upload; never raises."""
+        if self.tasks.is_running or self._work_lock.locked():
             return
         with anyio.CancelScope(shield=True):
             await self.flusher.flush(ends=True)
             await self.ticker.tick()
             await self.reaper.keep_if_due()
-
-
-async def _alone(work: Callable[[], Awaitable[None]], log_limiter: LogLimiter) -> None:
-    """Run *work* so that its failure ends nothing else."""
-    try:
-        await work()
-    except Exception as error:  # noqa: BLE001  # it is reported, and ends nothing else
-        log_limiter.say("background work failed", error)

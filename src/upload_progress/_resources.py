@@ -1,8 +1,8 @@
-"""Stores and brokers that have to be entered, and are left when the tracker stops.
+"""Stores and brokers of a tracker: opened at start, closed at stop, one circuit breaker each.
 
-Each is held by a task of its own, since what is entered in one task must be left in it. One that
-cannot be entered now does not keep the application from starting: it is tried again, and until
-then counts as not available.
+Each is held open by a task of its own, because a context manager must be left in the task that
+entered it. One that cannot be opened does not keep the application from starting: opening is
+tried again, and until then the backend counts as not available.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -13,66 +13,65 @@ import anyio
 from attrs import define, field, frozen
 
 from upload_progress._runtime.circuit_breaker import CircuitBreaker
-from upload_progress.interfaces import Clock, ReportsConnectionLoss
+from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress.interfaces import Clock
 
 __all__ = [
-    "AGAIN_SECONDS",
     "CLOSE_SECONDS",
-    "CircuitBreakers",
-    "ManagedResources",
-    "ManagedResource",
+    "RETRY_SECONDS",
     "START_SECONDS",
+    "CircuitBreakers",
+    "ManagedResource",
+    "ManagedResources",
 ]
 
 START_SECONDS: Final = 1.0
-AGAIN_SECONDS: Final = 1.0
+"""How long the start of the application waits for backends to open."""
+RETRY_SECONDS: Final = 1.0
 CLOSE_SECONDS: Final = 2.0
 
 
 @frozen(eq=False, repr=False)
 class ManagedResource:
-    """Something to be entered, and what keeps its failures to itself."""
+    """A backend that is opened and closed, and its circuit breaker."""
 
-    entered: AbstractAsyncContextManager[object]
+    context: AbstractAsyncContextManager[object]
     breaker: CircuitBreaker
 
 
 @define(eq=False, repr=False)
 class CircuitBreakers:
-    """A guard for each backend: one that is store, publisher and feed at once has one."""
+    """One circuit breaker per backend, even if it is store, publisher and subscriber at once."""
 
     clock: Clock
-    _guards: dict[int, tuple[object, CircuitBreaker]] = field(factory=dict, init=False)
+    log_limiter: LogLimiter
+    _breakers: dict[int, tuple[object, CircuitBreaker]] = field(factory=dict, init=False)
 
     def of(self, backend: object, name: str) -> CircuitBreaker:
-        """Return the guard of *backend*; the first name that it is given stays."""
-        _, breaker = self._guards.setdefault(
-            id(backend), (backend, CircuitBreaker(name, self.clock))
-        )
-        if isinstance(backend, ReportsConnectionLoss):
-            # One line in the log, whichever half of it finds the broker away.
-            backend.on_connection_lost = breaker.complain
+        """Return the circuit breaker of *backend*; of several names the first is kept."""
+        new = CircuitBreaker(name, self.clock, self.log_limiter)
+        _, breaker = self._breakers.setdefault(id(backend), (backend, new))
         return breaker
 
     @property
     def resources(self) -> list[ManagedResource]:
-        """Return those that have to be entered."""
+        """The backends that have to be opened and closed."""
         return [
             ManagedResource(backend, breaker)
-            for backend, breaker in self._guards.values()
+            for backend, breaker in self._breakers.values()
             if isinstance(backend, AbstractAsyncContextManager)
         ]
 
 
 @define(eq=False, repr=False)
 class ManagedResources:
-    """Holds what a tracker needs, from start to stop."""
+    """Holds the backends of a tracker open from start to stop."""
 
     resources: Sequence[ManagedResource]
 
     @asynccontextmanager
-    async def held(self) -> AsyncIterator[None]:
-        """Hold everything while the block runs; wait a moment for it, and no longer."""
+    async def open(self) -> AsyncIterator[None]:
+        """Hold all backends open while the block runs; wait up to 1 s for them at the start."""
         stopping, opened = anyio.Event(), [anyio.Event() for _ in self.resources]
         async with anyio.create_task_group() as tasks:
             for resource, event in zip(self.resources, opened, strict=True):
@@ -91,10 +90,10 @@ class ManagedResources:
     ) -> None:
         while not stopping.is_set():
             try:
-                async with resource.entered:
+                async with resource.context:
                     opened.set()
                     await stopping.wait()
-            except Exception as error:  # noqa: BLE001  # whatever a driver raises means: not now
-                resource.breaker.failed(error)
-                with anyio.move_on_after(AGAIN_SECONDS):
+            except Exception as error:  # noqa: BLE001  # any error of a driver: not available
+                resource.breaker.record_failure(error)
+                with anyio.move_on_after(RETRY_SECONDS):
                     await stopping.wait()

@@ -1,29 +1,29 @@
-"""How much one owner, one socket and one process may hold."""
+"""Settings: what a tracker is configured with, its limits, and how long stores keep sessions."""
 
-from attrs import frozen
+from attrs import Attribute, field, frozen
 
 from upload_progress.exceptions import InvalidValue
+from upload_progress.interfaces import Clock, SystemClock
+from upload_progress.throttling import DEFAULT_POLICY, ThrottlePolicy
 
-__all__ = [
-    "Limits",
-    "Retention",
-    "check_mount_path",
-    "check_stall",
-]
+__all__ = ["Limits", "Retention", "TrackerConfig"]
 
 
 @frozen
 class Limits:
-    """Bounds on what one owner, socket or process may hold.
+    """Bounds on what one owner, one socket or the process may hold.
+
+    >>> Limits(sockets_per_owner=50).sockets_per_owner
+    50
 
     Attributes:
-        announced_per_owner: Open uploads made by ``POST``.
+        announced_per_owner: Pending uploads made by ``POST /uploads``.
         tracked_per_owner: Uploads being received at once; more are received untracked.
         tracked_total: The same for the whole process.
         sockets_per_owner: Open WebSockets and event streams.
-        subscriptions_per_socket: Uploads on one socket.
-        message_bytes: A WebSocket message, or a request body of the API.
-        metadata_bytes: The metadata of one upload, encoded as JSON.
+        subscriptions_per_socket: Uploads that one socket subscribes to.
+        message_bytes: Size of a WebSocket message, or of a request body of the progress API.
+        metadata_bytes: Size of the metadata of one upload, encoded as JSON.
     """
 
     announced_per_owner: int = 100
@@ -35,29 +35,52 @@ class Limits:
     metadata_bytes: int = 4 * 1024
 
 
-# FROM checks: What a tracker refuses to be told.
-
-
-def check_stall(_instance: object, _attribute: object, value: float) -> None:
-    """Refuse a time after which an upload is stalled that is none."""
-    if not value > 0:
-        raise InvalidValue("stall_after_seconds", f"must be above 0, not {value!r}")
-
-
-def check_mount_path(_instance: object, _attribute: object, value: str) -> None:
-    """Refuse a mount path that cannot begin a link."""
-    if not value.startswith("/") or value.endswith("/"):
-        raise InvalidValue("mount_path", f"starts with a slash and ends without, not {value!r}")
-
-
 @frozen
 class Retention:
-    """How long sessions are kept.
+    """How long a store keeps sessions.
+
+    >>> Retention(ended_seconds=600).waiting_seconds
+    86400.0
 
     Attributes:
-        ended_seconds: After the end.
-        waiting_seconds: Pending or paused, without a byte; then the upload has expired.
+        ended_seconds: How long after its end an upload is kept.
+        waiting_seconds: How long a pending or paused upload waits for a byte until it expires.
     """
 
     ended_seconds: float = 3600.0
     waiting_seconds: float = 24 * 3600.0
+
+
+def _check_positive(_config: object, attribute: "Attribute[float]", value: float) -> None:
+    if not value > 0:
+        raise InvalidValue(attribute.name, f"must be greater than 0, not {value!r}")
+
+
+def _check_mount_path(_config: object, attribute: "Attribute[str]", value: str) -> None:
+    if not value.startswith("/") or value.endswith("/"):
+        problem = f"must start with a slash and must not end with one, not {value!r}"
+        raise InvalidValue(attribute.name, problem)
+
+
+@frozen(kw_only=True)
+class TrackerConfig:
+    """The settings of a ``ProgressTracker``; immutable, and the same for all of its parts.
+
+    Attributes:
+        policy: When a snapshot is sent.
+        limits: Bounds on what one owner, one socket or the process may hold.
+        mount_path: Where ``progress_routes`` are mounted, as clients see it: links begin with it.
+        stall_after_seconds: After how long without a byte an upload is reported as stalled.
+        source: The ``source`` of events, a URI reference (CloudEvents 1.0).
+        clock: The clock; replaceable for tests.
+
+    Raises:
+        InvalidValue: The mount path or the time is not valid.
+    """
+
+    policy: ThrottlePolicy = DEFAULT_POLICY
+    limits: Limits = field(factory=Limits)
+    mount_path: str = field(default="/uploads", validator=_check_mount_path)
+    stall_after_seconds: float = field(default=30.0, validator=_check_positive)
+    source: str = "/upload-progress"
+    clock: Clock = field(factory=SystemClock)

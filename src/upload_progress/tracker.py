@@ -81,7 +81,7 @@ class Statistics:
     """
 
     live_uploads: int
-    watchers: int
+    subscriptions: int
     store_writes: int
     records_written: int
     events_published: int
@@ -186,7 +186,7 @@ class Parts:
         flusher = self.flusher
         return Statistics(
             live_uploads=len(self.registry),
-            watchers=len(self.hub),
+            subscriptions=len(self.hub),
             store_writes=flusher.writes,
             records_written=flusher.records,
             events_published=flusher.outbox.published,
@@ -453,23 +453,23 @@ class ProgressTracker:
     def watch(self, upload_id: str, *, owner: str | Identity) -> Watch:
         """Follow an upload: ``async for snapshot in tracker.watch(...)``, its end last."""
         key = self.key(upload_id, owner)
-        return Watch(key, self.watcher, self._parts.reader.get, self.wait)
+        return Watch(key, self.subscription, self._parts.reader.get, self.wait)
 
-    def watcher(self) -> Subscription:
+    def subscription(self) -> Subscription:
         """Return a watcher that follows nothing yet, for a socket or stream; close it."""
         limits = self.limits
-        return self.hub.watcher(
+        return self.hub.subscribe(
             now=self.clock.monotonic(),
             capacity=limits.subscriptions_per_socket,
-            most_waiting=2 * (limits.subscriptions_per_socket + limits.tracked_per_owner),
+            max_pending=2 * (limits.subscriptions_per_socket + limits.tracked_per_owner),
         )
 
-    async def wait(self, watcher: Subscription) -> builtins.list[Update]:
+    async def wait(self, subscription: Subscription) -> builtins.list[Update]:
         """Wait for news for *watcher*: the newest of each upload, or none at a heartbeat.
 
         A watcher that ``is_closed`` gets no more news.
         """
-        return await self._parts.background.wait(watcher)
+        return await self._parts.background.wait(subscription)
 
     def drain(self) -> None:
         """End all watchers, so that their streams and sockets close; for a graceful stop."""

@@ -1,7 +1,7 @@
-"""What an endpoint holds of the upload it is handling.
+"""The handle by which an endpoint describes and fails the upload that it receives.
 
-Everything here is safe to call at any time: on an upload that is not tracked, or that has
-ended, it changes nothing. Only malformed arguments raise.
+All methods may be called at any time: on an upload that is not tracked or that has ended they
+change nothing. Only malformed arguments raise.
 """
 
 from collections.abc import AsyncIterator
@@ -13,66 +13,86 @@ from upload_progress._model.models import Metadata, UploadProgress, UploadState
 from upload_progress._model.validation import Described, checked_count, described
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.stage import StageHandle
-from upload_progress.identity import Identity
+from upload_progress.identity import Identity, as_identity
 
 __all__ = ["Upload"]
 
 
 @define(eq=False, repr=False)
 class Upload:
-    """The upload that a request, or ``ProgressTracker.track()``, is receiving."""
+    """The upload that a request, or a ``ProgressTracker.track()`` block, is receiving.
+
+    >>> import anyio
+    >>> from upload_progress import ProgressTracker
+    >>> async def store(chunks: list[bytes]) -> str:
+    ...     tracker = ProgressTracker()
+    ...     async with tracker.track(owner="alice", total_bytes=10) as upload:
+    ...         for chunk in chunks:
+    ...             upload.advance(len(chunk))
+    ...         async with upload.stage("scanning", total=2) as stage:
+    ...             stage.advance(2)
+    ...     return f"{upload.state}, {upload.received_bytes} bytes"
+    >>> anyio.run(store, [b"12345", b"67890"])
+    'completed, 10 bytes'
+    """
 
     _opened: LiveUpload
 
     @property
     def _live(self) -> LiveUpload:
-        """The upload, once it is known which it is: several requests may carry one."""
-        return self._opened.host or self._opened
+        """The upload of this request, or the one that it was merged into."""
+        return self._opened.merged_into or self._opened
 
     def __repr__(self) -> str:
-        """Name the upload and where it stands; no owner, no file name."""
+        """Show id, state and size; no owner and no file name."""
         return f"<Upload {self.upload_id} {self.state} {self.received_bytes} bytes>"
 
     @property
     def upload_id(self) -> str:
-        """The upload's name."""
+        """The id of the upload, unique within its owner."""
         return self._live.upload_id
 
     @property
     def state(self) -> UploadState:
-        """Where it stands."""
+        """The state of the upload."""
         return self._live.state
 
     @property
     def received_bytes(self) -> int:
-        """Body bytes that have come; frozen at the end of the upload."""
+        """The body bytes received so far; constant after the end."""
         return self._live.received_bytes
 
     @property
     def is_tracked(self) -> bool:
-        """Whether anybody can follow it; small requests without an id are not tracked."""
+        """Whether the upload can be watched; small requests without an id are not tracked."""
         return self._live.is_tracked
 
     def snapshot(self) -> UploadProgress:
-        """Return what a watcher would see right now."""
+        """Return the current snapshot, as a watcher sees it."""
         return self._live.snapshot()
 
     def advance(self, size_bytes: int) -> None:
-        """Count *size_bytes* more; for uploads that do not come through the middleware.
+        """Count received bytes, for uploads that do not come through the middleware.
+
+        Args:
+            size_bytes: How many bytes were received since the last call.
 
         Raises:
-            InvalidValue: It is no whole number from 0 up.
+            InvalidValue: *size_bytes* is not a whole number from 0 up.
         """
         if self._live.meter.add(checked_count("advance.size_bytes", size_bytes)):
             self._live.mark_due()
 
     @asynccontextmanager
     async def stage(self, name: str, *, total: int | None = None) -> AsyncIterator[StageHandle]:
-        """Show, while the block runs, what is being done with the received bytes.
+        """Show a stage of processing while the block runs.
 
         Args:
-            name: A word for people, such as ``scanning``.
-            total: How many steps there are; None when that is not known.
+            name: A word for people, such as ``scanning``; at most 100 characters are kept.
+            total: The number of steps; None (the default) if it is unknown.
+
+        Raises:
+            InvalidValue: *total* is not a whole number from 0 up.
         """
         outer = self._live.current_stage
         handle = StageHandle.begin(name, total, self._live.mark_due)
@@ -91,38 +111,52 @@ class Upload:
         group: str | None = None,
         total_bytes: int | None = None,
     ) -> None:
-        """Say what the application knows better than the request's head; None leaves as is.
+        """Set what the application knows better than the request head; None changes nothing.
+
+        Args:
+            filename: The file name; at most 255 characters are kept.
+            content_type: The media type; at most 255 characters are kept.
+            metadata: A JSON object of at most ``Limits.metadata_bytes`` (4 KiB by default).
+            group: The group, 1 to 128 characters.
+            total_bytes: The size of the upload, in bytes.
 
         Raises:
-            InvalidValue: The metadata is no JSON, or larger than 4 KiB as JSON; a size is negative.
+            InvalidValue: The metadata is not JSON or too large, or another value is not valid.
         """
         live = self._live
-        said = Described(
+        description = Described(
             filename=filename,
             content_type=content_type,
             metadata=metadata,
             group=group,
             total_bytes=total_bytes,
         )
-        fit = described("set", live.desk.limits.metadata_bytes, said)
+        valid = described("set", live.context.config.limits.metadata_bytes, description)
         if live.is_ended:
             return
-        if fit["total_bytes"] is not None:
-            live.meter.total_bytes = fit["total_bytes"]
+        if valid["total_bytes"] is not None:
+            live.meter.total_bytes = valid["total_bytes"]
         for name in ("filename", "content_type", "metadata", "group"):
-            if (value := fit.get(name)) is not None:
-                live.choose(name, value)
+            if (value := valid.get(name)) is not None:
+                live.set_attribute(name, value)
         live.mark_due()
 
     def claim(self, owner: Identity | str) -> bool:
-        """Say whose upload this is, where the application itself authenticates.
+        """Set the owner, where the application itself authenticates.
+
+        Args:
+            owner: The owner of the upload.
 
         Returns:
-            Whether it is theirs now. The first owner keeps an upload: a later claim by
-            somebody else changes nothing and returns False.
+            Whether *owner* is the owner now. The first owner keeps an upload: a later claim by
+            another identity changes nothing and returns False.
         """
-        return self._live.claim(owner if isinstance(owner, Identity) else Identity(owner))
+        return self._live.claim(as_identity(owner))
 
     def fail(self, message: str) -> None:
-        """Make the upload end as ``failed``, ``rejected``, whatever the answer's status."""
+        """Let the upload end as ``failed``, ``rejected``, whatever the status of the response.
+
+        Args:
+            message: The reason, shown to the owner; at most 1000 characters are kept.
+        """
         self._live.mark_failed(message)

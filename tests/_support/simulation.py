@@ -14,7 +14,7 @@ import anyio
 from attrs import define, field
 
 from upload_progress import Limits, MemoryStore, ProgressTracker, Retention, UploadProgress
-from upload_progress._fanout.hub import Subscription
+from upload_progress._fanout.subscription import Subscription
 from upload_progress._model.models import TransferRecord
 from upload_progress._model.state import is_final
 from upload_progress._tracking.live_upload import LiveUpload
@@ -78,14 +78,14 @@ class Simulation:
             if self._passes % 10 == 0:
                 await self.parts.reaper.keep()
 
-    def watcher(self, *upload_ids: str) -> Subscription:
+    def subscription(self, *upload_ids: str) -> Subscription:
         """Watch these uploads of Ann's, or all of them."""
-        watcher = self.tracker.watcher()
+        subscription = self.tracker.subscription()
         for upload_id in upload_ids:
-            watcher.follow("ann", upload_id)
+            subscription.add_upload("ann", upload_id)
         if not upload_ids:
-            watcher.follow_all("ann")
-        return watcher
+            subscription.add_owner("ann")
+        return subscription
 
     def events(self, upload_id: str) -> list[UploadProgress]:
         """Return what was published of that upload, in order."""

@@ -161,15 +161,15 @@ async def test_an_answer_of_400_or_more_rejects(lifespan: bool, status: int) -> 
 async def test_nothing_follows_the_end_though_bytes_still_come() -> None:
     """H05, I7: who answers early and goes on reading changes no figure and sends no event."""
     tracker = ProgressTracker()
-    watcher = tracker.watcher()
-    watcher.follow_all(ALICE.id)
+    subscription = tracker.subscription()
+    subscription.add_owner(ALICE.id)
 
     async def told(upload_id: str) -> list[UploadState]:
         """Return what is told until the end of *upload_id* is."""
         told: list[UploadProgress] = []
         with anyio.fail_after(5):
             while upload_id not in {each.upload_id for each in told if each.state in FINAL_STATES}:
-                told += [update.progress for update in await tracker.wait(watcher)]
+                told += [update.progress for update in await tracker.wait(subscription)]
         return [each.state for each in told]
 
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:

@@ -72,7 +72,7 @@ class Subscription:
     tracker: ProgressTracker
     seen: dict[str, list[UploadProgress]] = field(factory=dict)
 
-    async def follow(self, upload_id: str) -> None:
+    async def add_upload(self, upload_id: str) -> None:
         seen = self.seen[upload_id] = []
         async for snapshot in self.tracker.watch(upload_id, owner="ann"):
             seen.append(snapshot)  # noqa: PERF401  # others look at it meanwhile
@@ -144,28 +144,28 @@ async def test_what_ends_while_a_server_is_away_is_told_when_it_is_back(
     here, there = (
         ProgressTracker.from_url(redis_server.url, events=rabbitmq_server.url) for _ in range(2)
     )
-    watcher = Subscription(there)
+    subscription = Subscription(there)
     with deadline(SECONDS):
         async with here.lifespan(), there.lifespan():
             async with anyio.create_task_group() as tasks, receiving(here, AFTER):
                 async with receiving(here, BEFORE):
                     for each in (*BEFORE, *AFTER):
-                        await watcher.finds(each, UploadState.RECEIVING)
-                        tasks.start_soon(watcher.follow, each)
-                    await watcher.sees([*BEFORE, *AFTER])
+                        await subscription.finds(each, UploadState.RECEIVING)
+                        tasks.start_soon(subscription.add_upload, each)
+                    await subscription.sees([*BEFORE, *AFTER])
                     await smash()
                 async with receiving(here, MEANWHILE):
                     pass
                 await noticed(here)
                 await hint()
                 mended_at = anyio.current_time()
-            ends = [await watcher.finds(each, UploadState.COMPLETED) for each in MEANWHILE]
+            ends = [await subscription.finds(each, UploadState.COMPLETED) for each in MEANWHILE]
             lasted = anyio.current_time() - mended_at
 
     assert lasted <= HEALED_SECONDS
     for each in (*BEFORE, *AFTER):
-        assert_monotonic(watcher.seen[each])
-    ends += [seen[-1] for seen in watcher.seen.values()]
+        assert_monotonic(subscription.seen[each])
+    ends += [seen[-1] for seen in subscription.seen.values()]
     assert {(each.state, each.bytes_transferred) for each in ends} == {("completed", PIECES)}
     [(said, times)] = warnings(caplog).items()
     assert said.startswith("the session store" if broken == "redis" else "the event publisher")

@@ -13,7 +13,7 @@ from tests._support.fake_connections import BrokerSubscriber
 from tests._support.simulation import ANN, deadline
 from upload_progress import MemoryStore, ProgressTracker, UploadProgress, UploadState
 from upload_progress._cluster.follower import Follower
-from upload_progress._fanout.hub import Subscription
+from upload_progress._fanout.subscription import Subscription
 from upload_progress._model.models import TransferRecord
 from upload_progress.interfaces import EventsMissed
 from upload_progress.testing import FakeClock, FaultyStore
@@ -51,14 +51,14 @@ class World:
                 yield
                 tasks.cancel_scope.cancel()
 
-    def watcher(self, *upload_ids: str) -> Subscription:
+    def subscription(self, *upload_ids: str) -> Subscription:
         """Watch these uploads of Ann's at the other worker, or all of hers."""
-        watcher = self.here.watcher()
+        subscription = self.here.subscription()
         for upload_id in upload_ids:
-            watcher.follow("ann", upload_id)
+            subscription.add_upload("ann", upload_id)
         if not upload_ids:
-            watcher.follow_all("ann")
-        return watcher
+            subscription.add_owner("ann")
+        return subscription
 
 
 @pytest.fixture
@@ -77,10 +77,10 @@ async def until(condition: Callable[[], object]) -> None:
         is_so = bool(condition())
 
 
-async def news(watcher: Subscription) -> list[UploadProgress]:
+async def news(subscription: Subscription) -> list[UploadProgress]:
     """Return what comes next."""
-    await watcher.ready()
-    return [update.progress for update in watcher.take()]
+    await subscription.ready()
+    return [update.progress for update in subscription.take()]
 
 
 async def announced(world: World) -> UploadProgress:
@@ -90,20 +90,20 @@ async def announced(world: World) -> UploadProgress:
 async def test_a_line_that_cannot_be_had_is_tried_again(world: World) -> None:
     world.feed.troubles = [OSError(), OSError()]
     pending = await announced(world)
-    watcher = world.watcher(pending.upload_id)
+    subscription = world.subscription(pending.upload_id)
 
     async with world.following():
         await until(lambda: "ann" in world.feed.listening)
         world.feed.say(evolve(pending, sequence=7))
         await until(lambda: world.follower.heard)
 
-    assert [update.progress.sequence for update in watcher.take()] == [7]
+    assert [update.progress.sequence for update in subscription.take()] == [7]
     assert world.here.statistics().events_received == 1
     assert world.follower.subscriber_breaker.failures == 2
 
 
 async def test_a_line_that_ends_is_taken_up_again(world: World) -> None:
-    world.watcher("up")
+    world.subscription("up")
     async with world.following():
         await until(lambda: "ann" in world.feed.listening)
         first = world.feed.listening["ann"]
@@ -116,9 +116,9 @@ async def test_after_a_break_the_store_is_read(
 ) -> None:
     monkeypatch.setattr("upload_progress._cluster.follower.POLL_SECONDS", 60.0)
     pending = await announced(world)
-    watcher = world.watcher(pending.upload_id)
+    subscription = world.subscription(pending.upload_id)
     async with world.following():
-        assert [each.state for each in await news(watcher)] == [S.PENDING]
+        assert [each.state for each in await news(subscription)] == [S.PENDING]
         await until(lambda: world.follower._is_sound("ann"))
         asked = world.store.calls
         await world.follower.poll()
@@ -127,25 +127,25 @@ async def test_after_a_break_the_store_is_read(
 
         world.feed.listening["ann"].send_nowait(EventsMissed())
 
-        assert [each.state for each in await news(watcher)] == [S.CANCELLED]
+        assert [each.state for each in await news(subscription)] == [S.CANCELLED]
 
 
 async def test_what_is_not_the_owners_is_refused(world: World) -> None:
     """B08: a forged event reaches nobody."""
     pending = await announced(world)
-    watcher = world.watcher()
+    subscription = world.subscription()
     async with world.following():
-        await news(watcher)
+        await news(subscription)
         await until(lambda: "ann" in world.feed.listening)
         world.feed.say(evolve(pending, sequence=8), owner="bob")
         await until(lambda: world.follower.refused)
 
-    assert not watcher.take()
+    assert not subscription.take()
     assert world.here.statistics().events_rejected == 1
 
 
 async def test_what_is_received_here_is_known_better_here(world: World) -> None:
-    world.watcher("up")
+    world.subscription("up")
     live = world.here.open(claimed_id="up", total_bytes=100)
     assert world.here.admit(live, ANN)
     live.begin()
@@ -168,17 +168,17 @@ async def test_what_is_received_here_is_known_better_here(world: World) -> None:
 async def test_the_store_may_be_away_for_a_while(world: World, watched: str) -> None:
     world.feed.troubles = [OSError()] * 1000
     world.store.fault = "raise"
-    watcher = world.watcher(*(["up"] if watched == "one" else []))
+    subscription = world.subscription(*(["up"] if watched == "one" else []))
     async with world.following():
         await until(lambda: world.follower.store_breaker.failures)
         async with world.there.track(owner="ann", upload_id="up"):
             pass
         world.store.fault = None
-        assert [each.state for each in await news(watcher)][-1] is S.COMPLETED
+        assert [each.state for each in await news(subscription)][-1] is S.COMPLETED
 
 
 async def test_a_break_while_the_store_is_away_is_remembered(world: World) -> None:
-    world.watcher("up")
+    world.subscription("up")
     world.store.fault = "raise"
     async with world.following():
         await until(lambda: world.follower.store_breaker.failures)
@@ -188,7 +188,7 @@ async def test_a_break_while_the_store_is_away_is_remembered(world: World) -> No
 
 
 async def test_a_store_that_answers_nonsense_ends_nothing(world: World) -> None:
-    world.watcher("up")
+    world.subscription("up")
 
     async def load(*_keys: object) -> list[TransferRecord]:
         return [object()]  # type: ignore[list-item]  # nonsense is what it is about
@@ -204,10 +204,10 @@ async def test_a_store_that_answers_nonsense_ends_nothing(world: World) -> None:
 async def test_the_line_of_who_is_watched_no_more_is_given_up_after_a_while(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watcher = world.watcher("up")
+    subscription = world.subscription("up")
     async with world.following():
         await until(lambda: "ann" in world.feed.listening)
-        watcher.close()
+        subscription.close()
         await world.follower.poll()
         assert "ann" in world.feed.listening
         monkeypatch.setattr("upload_progress._cluster.follower.LINGER_SECONDS", 0.0)
@@ -222,13 +222,13 @@ async def test_all_of_an_owners_uploads_are_read_page_by_page(
     for number in range(130):
         async with world.there.track(owner="ann", upload_id=f"up{number}"):
             pass
-    watcher = world.watcher()
+    subscription = world.subscription()
     live = world.here.open(claimed_id="up129")
     assert world.here.admit(live, ANN)
 
     await world.follower.poll()
 
-    seen = {update.progress.upload_id for update in watcher.take()}
+    seen = {update.progress.upload_id for update in subscription.take()}
     assert len(seen) == (99 if pages == 1 else 129)
     assert "up129" not in seen
 

@@ -27,7 +27,7 @@ class Reader:
     """Sends what it gets to a list; a closed gate stands for a client that does not read."""
 
     tracker: ProgressTracker
-    watcher: Subscription = field(init=False)
+    subscription: Subscription = field(init=False)
     gate: anyio.Event = field(factory=anyio.Event)
     sent: list[tuple[str, int]] = field(factory=list)
     woken: int = 0
@@ -35,9 +35,9 @@ class Reader:
     scope: anyio.CancelScope = field(factory=anyio.CancelScope)
 
     def __attrs_post_init__(self) -> None:
-        self.watcher = self.tracker.watcher()
-        self.watcher.follow_all("ann")
-        self.watcher.express = self.send
+        self.subscription = self.tracker.subscription()
+        self.subscription.add_owner("ann")
+        self.subscription.express = self.send
         self.gate.set()
 
     async def send(self, updates: list[Update]) -> None:
@@ -49,8 +49,8 @@ class Reader:
 
     async def run(self) -> None:
         with self.scope:
-            while not self.watcher.is_closed:
-                updates = await self.tracker.wait(self.watcher)
+            while not self.subscription.is_closed:
+                updates = await self.tracker.wait(self.subscription)
                 self.woken += 1
                 await self.send(updates)
 
@@ -63,7 +63,7 @@ async def reading(count: int) -> AsyncIterator[tuple[ProgressTracker, list[Reade
             readers = [Reader(tracker) for _ in range(count)]
             for reader in readers:
                 tasks.start_soon(reader.run)
-            await until(lambda: all(reader.watcher.is_waiting for reader in readers))
+            await until(lambda: all(reader.subscription.is_waiting for reader in readers))
             yield tracker, readers
             tasks.cancel_scope.cancel()
 
@@ -119,7 +119,7 @@ async def test_one_who_leaves_takes_the_courier_off_its_door() -> None:
         await until(lambda: other.sent)
         stuck.scope.cancel()
         await until(lambda: stuck.scope.cancelled_caught)
-        assert not stuck.watcher.is_waiting
+        assert not stuck.subscription.is_waiting
         stuck.gate.set()
         tracker.hub.deliver(update(2))
         await until(lambda: other.sent[-1] == ("u", 2))
@@ -135,11 +135,11 @@ async def test_a_failure_is_raised_where_the_watcher_waits() -> None:
 
         async def wait_and_fail() -> None:
             with pytest.raises(OSError, match="gone"):
-                await tracker.wait(reader.watcher)
+                await tracker.wait(reader.subscription)
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wait_and_fail)
-            await until(lambda: reader.watcher.is_waiting)
+            await until(lambda: reader.subscription.is_waiting)
             tracker.hub.deliver(update(1))
 
 
@@ -158,7 +158,7 @@ async def test_without_a_background_everybody_is_woken() -> None:
 
     tracker.hub.deliver(update(1))
 
-    assert [each.progress.sequence for each in reader.watcher.take()] == [1]
+    assert [each.progress.sequence for each in reader.subscription.take()] == [1]
 
 
 async def test_a_tour_that_fails_is_not_the_last(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests._support.simulation import deadline
-from upload_progress._fanout.hub import HEARTBEAT_SECONDS, Hub, Subscription
+from upload_progress._fanout.hub import Hub
+from upload_progress._fanout.subscription import HEARTBEAT_SECONDS
+from upload_progress._fanout.subscription import Subscription
 from upload_progress._fanout.update import Update
 from upload_progress._model.fold import fold
 from upload_progress._model.models import TransferRecord, UploadState
@@ -30,8 +32,8 @@ def update(
     return Update(owner, progress)
 
 
-def taken(watcher: Subscription) -> list[tuple[str, int]]:
-    return [(each.progress.upload_id, each.progress.sequence) for each in watcher.take()]
+def taken(subscription: Subscription) -> list[tuple[str, int]]:
+    return [(each.progress.upload_id, each.progress.sequence) for each in subscription.take()]
 
 
 @pytest.fixture
@@ -43,13 +45,13 @@ def hub() -> Hub:
 def test_shuffled_and_repeated_news_never_go_back(steps: list[tuple[int, bool]]) -> None:
     """I7, B04: sequences rise, and the highest always comes."""
     hub = Hub()
-    watcher = hub.watcher(now=0)
-    watcher.follow("ann", "up")
+    subscription = hub.subscribe(now=0)
+    subscription.add_upload("ann", "up")
     seen = []
     for sequence, reads in steps:
         hub.deliver(update(sequence))
-        seen += taken(watcher) if reads else []
-    seen += taken(watcher)
+        seen += taken(subscription) if reads else []
+    seen += taken(subscription)
 
     sequences = [sequence for _, sequence in seen]
     assert sequences == sorted(set(sequences))
@@ -57,10 +59,10 @@ def test_shuffled_and_repeated_news_never_go_back(steps: list[tuple[int, bool]])
 
 
 def test_only_what_is_followed_comes(hub: Hub) -> None:
-    by_id, by_group, by_owner = (hub.watcher(now=0) for _ in range(3))
-    by_id.follow("ann", "up")
-    by_group.follow_group("ann", "g")
-    by_owner.follow_all("ann")
+    by_id, by_group, by_owner = (hub.subscribe(now=0) for _ in range(3))
+    by_id.add_upload("ann", "up")
+    by_group.add_group("ann", "g")
+    by_owner.add_owner("ann")
     for each in (
         update(1),
         update(1, upload_id="other"),
@@ -72,101 +74,101 @@ def test_only_what_is_followed_comes(hub: Hub) -> None:
     assert taken(by_id) == [("up", 1)]
     assert taken(by_group) == [("grouped", 1)]
     assert taken(by_owner) == [("up", 1), ("other", 1), ("grouped", 1)]
-    assert hub.is_watched("ann")
-    assert not hub.is_watched("bob")
-    assert not hub.is_watched(None)
+    assert hub.has_subscribers("ann")
+    assert not hub.has_subscribers("bob")
+    assert not hub.has_subscribers(None)
 
 
 def test_leaving(hub: Hub) -> None:
-    watcher = hub.watcher(now=0)
+    subscription = hub.subscribe(now=0)
     for _ in range(2):
-        watcher.follow("ann", "up")
-    watcher.follow("ann", "other")
-    watcher.follow_group("ann", "g")
-    assert watcher.topics == 3
+        subscription.add_upload("ann", "up")
+    subscription.add_upload("ann", "other")
+    subscription.add_group("ann", "g")
+    assert subscription.topics == 3
     hub.deliver(update(1))
 
-    assert watcher.leave("ann", "up")
-    assert not watcher.leave("ann", "up")
-    assert taken(watcher) == []
-    assert watcher.leave_group("ann", "g")
-    assert not watcher.leave_group("ann", "g")
-    assert hub.is_watched("ann")
-    watcher.follow_all("bob")
-    assert watcher.leave_all() == ["other"]
+    assert subscription.remove_upload("ann", "up")
+    assert not subscription.remove_upload("ann", "up")
+    assert taken(subscription) == []
+    assert subscription.remove_group("ann", "g")
+    assert not subscription.remove_group("ann", "g")
+    assert hub.has_subscribers("ann")
+    subscription.add_owner("bob")
+    assert subscription.remove_all() == ["other"]
     assert not hub._by_owner
 
 
 def test_who_follows_again_is_told_again(hub: Hub) -> None:
     """On subscribing the current snapshot comes first, also the second time."""
-    watcher = hub.watcher(now=0)
+    subscription = hub.subscribe(now=0)
     for _ in range(2):
-        watcher.follow("ann", "up")
-        watcher.offer(update(5))
-        assert taken(watcher) == [("up", 5)]
-        watcher.leave("ann", "up")
+        subscription.add_upload("ann", "up")
+        subscription.offer(update(5))
+        assert taken(subscription) == [("up", 5)]
+        subscription.remove_upload("ann", "up")
 
 
 def test_capacity(hub: Hub) -> None:
-    watcher = hub.watcher(now=0, capacity=2)
-    watcher.follow("ann", "a")
-    watcher.follow_group("ann", "g")
-    watcher.follow("ann", "a")
+    subscription = hub.subscribe(now=0, capacity=2)
+    subscription.add_upload("ann", "a")
+    subscription.add_group("ann", "g")
+    subscription.add_upload("ann", "a")
 
     with pytest.raises(QuotaExceeded, match="subscriptions_per_socket"):
-        watcher.follow("ann", "b")
+        subscription.add_upload("ann", "b")
     with pytest.raises(QuotaExceeded, match="subscriptions_per_socket"):
-        watcher.follow_group("ann", "h")
+        subscription.add_group("ann", "h")
 
 
 def test_what_was_seen_is_remembered_for_a_bounded_number(hub: Hub) -> None:
-    watcher = hub.watcher(now=0, capacity=2)
-    watcher.follow_all("ann")
+    subscription = hub.subscribe(now=0, capacity=2)
+    subscription.add_owner("ann")
     for number in range(50):
         hub.deliver(update(1, upload_id=f"u{number}"))
-        watcher.take()
+        subscription.take()
 
-    assert len(watcher._seen) == 4
+    assert len(subscription._seen) == 4
 
 
 def test_hearts_beat_in_portions(hub: Hub) -> None:
-    watchers = [hub.watcher(now=0) for _ in range(5)]
-    watchers[4].close()
+    subscriptions = [hub.subscribe(now=0) for _ in range(5)]
+    subscriptions[4].close()
 
-    assert not hub.beat(HEARTBEAT_SECONDS - 1, 2)
-    assert hub.beat(HEARTBEAT_SECONDS + 1, 2)
-    assert hub.beat(HEARTBEAT_SECONDS + 1, 2)
-    assert not hub.beat(HEARTBEAT_SECONDS + 1, 2)
-    assert all(watcher.is_ready and watcher.take() == [] for watcher in watchers[:4])
-    assert not any(watcher.is_ready for watcher in watchers[:4])
-    hub.beat(2 * HEARTBEAT_SECONDS + 2, 9)
-    assert all(watcher.is_ready for watcher in watchers[:4])
+    assert not hub.wake_for_heartbeats(HEARTBEAT_SECONDS - 1, 2)
+    assert hub.wake_for_heartbeats(HEARTBEAT_SECONDS + 1, 2)
+    assert hub.wake_for_heartbeats(HEARTBEAT_SECONDS + 1, 2)
+    assert not hub.wake_for_heartbeats(HEARTBEAT_SECONDS + 1, 2)
+    assert all(subscription.is_ready and subscription.take() == [] for subscription in subscriptions[:4])
+    assert not any(subscription.is_ready for subscription in subscriptions[:4])
+    hub.wake_for_heartbeats(2 * HEARTBEAT_SECONDS + 2, 9)
+    assert all(subscription.is_ready for subscription in subscriptions[:4])
 
 
 async def test_waiting_ends_with_news_a_beat_or_the_end(hub: Hub) -> None:
-    watcher = hub.watcher(now=0)
-    watcher.follow("ann", "up")
+    subscription = hub.subscribe(now=0)
+    subscription.add_upload("ann", "up")
     with deadline(), anyio.CancelScope() as scope:
         scope.cancel()
-        await watcher.ready()
-    wakes: list[Callable[[], None]] = [lambda: hub.deliver(update(1)), watcher.nudge, hub.close]
+        await subscription.ready()
+    wakes: list[Callable[[], None]] = [lambda: hub.deliver(update(1)), subscription.wake_for_heartbeat, hub.close]
     for wake in wakes:
         with deadline():
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(watcher.ready)
+                tasks.start_soon(subscription.ready)
                 await checkpoint()
                 wake()
-        watcher.take()
-    assert watcher.is_closed
+        subscription.take()
+    assert subscription.is_closed
     assert len(hub) == 0
 
 
 def test_what_came_before_the_end_is_still_read(hub: Hub) -> None:
     """W11: a server that stops tells the last it knows."""
-    watcher = hub.watcher(now=0)
-    watcher.follow("ann", "up")
+    subscription = hub.subscribe(now=0)
+    subscription.add_upload("ann", "up")
     hub.deliver(update(1))
     hub.close()
     hub.deliver(update(2))
 
-    assert taken(watcher) == [("up", 1)]
+    assert taken(subscription) == [("up", 1)]

@@ -29,13 +29,13 @@ async def who(_request: Request) -> PlainTextResponse:
 def create_app() -> Starlette:
     """Return the application of one worker, which shares a store with the others."""
     tracker = ProgressTracker.from_url(os.environ["STORE_URL"])
-    watchers = capability()
+    subscriptions = capability()
     return Starlette(
         routes=[
-            progress_mount(tracker, authenticate=watchers),
+            progress_mount(tracker, authenticate=subscriptions),
             Route("/files/{name}", receive, methods=["PUT"]),
             Route("/who", who),
         ],
-        middleware=[Middleware(UploadProgressMiddleware, tracker=tracker, authenticate=watchers)],
+        middleware=[Middleware(UploadProgressMiddleware, tracker=tracker, authenticate=subscriptions)],
         lifespan=tracker.lifespan,
     )

@@ -222,7 +222,7 @@ async def test_capabilities_are_counted_by_upload_or_by_address(tracker: Progres
 
         for _ in range(20):
             tasks.start_soon(watch, paths[0])
-        await until(lambda: tracker.statistics().watchers == 20)
+        await until(lambda: tracker.statistics().subscriptions == 20)
         async with call(app, websocket_scope(paths[0], denial=False)) as refused:
             assert await refused.hear_close() == 4429
         for other in (paths[1], "/uploads/progress"):

@@ -268,13 +268,13 @@ async def test_a_long_poll_answers_when_something_changes(
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(poll, made.headers["location"], made.headers["etag"])
-            await until(lambda: tracker.statistics().watchers)
+            await until(lambda: tracker.statistics().subscriptions)
             assert (await http.delete(made.json()["links"]["cancel"])).status_code == 202
 
     assert answers[0].status_code == 200
     assert answers[0].json()["state"] == "cancelled"
     assert answers[0].headers["preference-applied"] == "wait=30"
-    assert tracker.statistics().watchers == 0
+    assert tracker.statistics().subscriptions == 0
 
 
 async def test_a_long_poll_is_patient_and_ends(
@@ -329,12 +329,12 @@ async def test_who_goes_away_is_not_waited_for(
     made = await http.post("/uploads")
     headers = {**as_user("alice"), "if-none-match": made.headers["etag"], "prefer": "wait=60"}
     async with call(app, http_scope(made.headers["location"], headers=headers)) as line:
-        await until(lambda: tracker.statistics().watchers)
+        await until(lambda: tracker.statistics().subscriptions)
         await line.say(type="http.disconnect")
         with anyio.fail_after(5):
             await line.ended.wait()
 
-    assert tracker.statistics().watchers == 0
+    assert tracker.statistics().subscriptions == 0
 
 
 async def test_a_drain_answers_long_polls(
@@ -351,7 +351,7 @@ async def test_a_drain_answers_long_polls(
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(poll)
-            await until(lambda: tracker.statistics().watchers)
+            await until(lambda: tracker.statistics().subscriptions)
             tracker.drain()
 
     assert statuses == [304]
@@ -364,7 +364,7 @@ async def test_long_polls_are_counted_among_the_sockets(
     headers = {**as_user("alice"), "if-none-match": made.headers["etag"], "prefer": "wait=60"}
     scope = http_scope(made.headers["location"], headers=headers)
     async with call(app, dict(scope)), call(app, dict(scope)):
-        await until(lambda: tracker.statistics().watchers == 2)
+        await until(lambda: tracker.statistics().subscriptions == 2)
         refused = await http.get(made.headers["location"], headers=headers)
         async with client(app, "bob") as bob:
             other = await bob.get("/uploads/progress", headers={"accept": "application/json"})

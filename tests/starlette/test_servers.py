@@ -123,7 +123,7 @@ async def test_a_stream_shows_an_upload_from_first_to_last(
     assert len(set(counts)) >= 4
     assert seen[-1]["state"] == "completed"
     assert upload.status == 200
-    await until(lambda: tracker_of(app).statistics().watchers == 0)
+    await until(lambda: tracker_of(app).statistics().subscriptions == 0)
 
 
 async def test_a_browser_that_reconnects_after_the_end_is_told_to_stop(
@@ -165,7 +165,7 @@ async def test_a_socket_shows_an_upload_from_first_to_last(
     assert sequences == sorted(set(sequences))
     assert seen[0]["state"] == "pending"
     assert upload.status == 200
-    await until(lambda: tracker_of(app).statistics().watchers == 0)
+    await until(lambda: tracker_of(app).statistics().subscriptions == 0)
 
 
 async def hear_to_the_close(
@@ -229,7 +229,7 @@ async def test_a_long_poll_answers_when_the_upload_is_cancelled(
     with anyio.fail_after(SECONDS):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(poll)
-            await until(lambda: tracker_of(app).statistics().watchers)
+            await until(lambda: tracker_of(app).statistics().subscriptions)
             await http.delete(made["links"]["cancel"])
 
     assert answers[0].json()["state"] == "cancelled"
@@ -252,10 +252,10 @@ async def test_clients_that_vanish_leave_nothing(
         token = as_user("alice")["authorization"]
         connection.sendall(f"{head}{token}\r\n{extra}\r\n\r\n".encode())
         sockets.append(connection)
-    await until(lambda: tracker_of(app).statistics().watchers == 2)
+    await until(lambda: tracker_of(app).statistics().subscriptions == 2)
     for connection in sockets:
         connection.close()
-    await until(lambda: tracker_of(app).statistics().watchers == 0)
+    await until(lambda: tracker_of(app).statistics().subscriptions == 0)
 
 
 @pytest.fixture(params=SERVERS, ids="-".join)
@@ -273,7 +273,7 @@ async def test_a_drained_server_stops_with_watchers_on_it(
     server, app = fresh
     ended: list[list[Any]] = []
 
-    async def follow(url: str) -> None:
+    async def watch_upload(url: str) -> None:
         async with (
             httpx2.AsyncClient(base_url=url, headers=as_user("alice")) as client,
             client.sse("/uploads/progress") as events,
@@ -289,9 +289,9 @@ async def test_a_drained_server_stops_with_watchers_on_it(
     with anyio.fail_after(SECONDS):
         async with anyio.create_task_group() as tasks:
             for _ in range(5):
-                tasks.start_soon(follow, server.url)
+                tasks.start_soon(watch_upload, server.url)
                 tasks.start_soon(listen, server.url)
-            await until(lambda: tracker_of(app).statistics().watchers == 10)
+            await until(lambda: tracker_of(app).statistics().subscriptions == 10)
             await anyio.to_thread.run_sync(server.call, tracker_of(app).drain)
         await anyio.to_thread.run_sync(server.stop)
 

@@ -100,7 +100,7 @@ async def test_an_upload_is_followed_to_its_end(app: Starlette, tracker: Progres
     assert seen[0]["state"] == "pending"
     sequences = [snapshot["sequence"] for snapshot in seen]
     assert sequences == sorted(set(sequences))
-    assert tracker.statistics().watchers == 0
+    assert tracker.statistics().subscriptions == 0
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ async def test_head_ends_at_once(
 
     assert (status, body) == (200, b"")
     assert headers["content-type"].startswith("text/event-stream")
-    assert tracker.statistics().watchers == 0
+    assert tracker.statistics().subscriptions == 0
 
 
 async def test_the_list_streams_what_there_is_and_what_comes(
@@ -286,7 +286,7 @@ async def test_silence_is_filled_with_heartbeats(app: Starlette, tracker: Progre
     """W12: a comment each 15 s keeps proxies from closing the connection."""
     async with call(app, stream("/uploads/progress")) as line:
         await hear_start(line)
-        tracker.hub.beat(tracker.clock.monotonic() + 16, 10)
+        tracker.hub.wake_for_heartbeats(tracker.clock.monotonic() + 16, 10)
         message = await line.hear()
 
     assert (message["body"], message["more_body"]) == (b": heartbeat\n\n", True)
@@ -318,7 +318,7 @@ async def test_a_client_that_goes_away_leaves_nothing(
             await line.hear()
             await line.ended.wait()
 
-    assert tracker.statistics().watchers == 0
+    assert tracker.statistics().subscriptions == 0
 
 
 async def test_a_send_that_fails_is_a_client_that_went_away(
@@ -335,7 +335,7 @@ async def test_a_send_that_fails_is_a_client_that_went_away(
         await app(stream("/uploads/progress"), never, send)
 
     assert sent[0]["status"] == 200
-    assert tracker.statistics().watchers == 0
+    assert tracker.statistics().subscriptions == 0
 
 
 async def test_a_client_that_does_not_read_is_let_go_in_the_end(
@@ -371,7 +371,7 @@ async def test_streams_are_counted(app: Starlette, tracker: ProgressTracker) -> 
             await hear_start(line)
     async with call(app, stream("/uploads/progress")) as line:
         await hear_start(line)
-    assert tracker.statistics().watchers == 0
+    assert tracker.statistics().subscriptions == 0
 
 
 async def test_a_stream_ends_with_the_users_session(tracker: ProgressTracker) -> None:

@@ -144,7 +144,7 @@ async def test_too_many_sockets(app: Starlette, tracker: ProgressTracker) -> Non
             await other.hear_until("welcome")
     async with listening(app) as again:
         await again.hear_until("welcome")
-    assert tracker.statistics().watchers == 0
+    assert tracker.statistics().subscriptions == 0
 
 
 # One upload
@@ -435,7 +435,7 @@ async def test_who_does_not_read_is_not_read_either(
         for _ in range(50):
             await line.hear_until("unsubscribed")
 
-    assert tracker.statistics().watchers == 0
+    assert tracker.statistics().subscriptions == 0
 
 
 @given(st.text())
@@ -469,7 +469,7 @@ def test_a_command_names_exactly_one_thing(members: dict[str, object]) -> None:
 async def test_silence_is_filled_with_heartbeats(app: Starlette, tracker: ProgressTracker) -> None:
     async with listening(app) as line:
         await line.hear_until("welcome")
-        tracker.hub.beat(tracker.clock.monotonic() + 16, 10)
+        tracker.hub.wake_for_heartbeats(tracker.clock.monotonic() + 16, 10)
         assert await line.hear_json() == {"type": "heartbeat"}
 
 
@@ -491,7 +491,7 @@ async def test_a_client_that_vanishes_leaves_nothing(
         with anyio.fail_after(5):
             await line.ended.wait()
 
-    assert tracker.statistics().watchers == 0
+    assert tracker.statistics().subscriptions == 0
 
 
 @pytest.mark.parametrize("error", [OSError, RuntimeError])
@@ -518,7 +518,7 @@ async def test_a_send_that_fails_is_a_client_that_went_away(
     with anyio.fail_after(5):
         await app(websocket_scope("/uploads/progress", headers=as_user("alice")), receive, send)
 
-    assert tracker.statistics().watchers == 0
+    assert tracker.statistics().subscriptions == 0
 
 
 async def test_a_client_that_does_not_even_read_the_close(

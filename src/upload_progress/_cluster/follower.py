@@ -205,7 +205,7 @@ class Follower:
 
     async def _read_doubtful(self) -> None:
         keys = self._doubtful()
-        owners = [owner for owner in self.hub.wide_owners() if not self._is_sound(owner)]
+        owners = [owner for owner in self.hub.broad_owners() if not self._is_sound(owner)]
         stale = [line for line in self._lines.values() if line.is_up and line.is_stale]
         for line in stale:
             line.is_stale = False
@@ -223,7 +223,7 @@ class Follower:
         """Give up the lines of owners whom nobody has watched for a while."""
         now = self.clock.monotonic()
         for line in list(self._lines.values()):
-            if self.hub.is_watched(line.owner):
+            if self.hub.has_subscribers(line.owner):
                 line.watched_at = now
             elif now - line.watched_at >= LINGER_SECONDS:
                 del self._lines[line.owner]

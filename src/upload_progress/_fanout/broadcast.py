@@ -1,140 +1,124 @@
-"""Sends on behalf of watchers that wait for news only to send them on.
+"""Send an update to many waiting sockets from one task.
 
-To wake a task for each of a thousand sockets takes three times as long as to send to them. So one
-task, the courier, goes round and sends for all of those that wait. That must never make one of
-them wait for another: as soon as a ``send`` does not return at once, the courier is relieved, and
-whoever has got nothing yet is woken to send for itself. The one that does not read keeps that
-courier, and nobody else: the next news are for a new one, who finds it still busy and leaves the
-newest in its slot.
+Waking a task for each of a thousand sockets takes three times as long as sending to them. So one
+task, a *round*, sends for all subscriptions that only wait in order to send. No socket may wait for
+another: as soon as one ``send`` does not return at once, the round is stopped, and the subscriptions
+that have received nothing yet are woken to send themselves. The socket that does not read blocks
+this round only; the next update starts a new round, which finds that socket busy and leaves the
+newest update in its slot.
+
+How a blocked ``send`` is noticed: a second task is started after the round's. It runs only when the
+round gives way to the event loop, which a ``send`` that returns at once does not do.
 """
 
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Final, Protocol
+from collections.abc import Callable, Iterator
+from typing import Final
 
 import anyio
 from anyio.lowlevel import checkpoint
 from attrs import define, field
 
-from upload_progress._fanout.update import Update
+from upload_progress._fanout.subscription import Subscription
+from upload_progress._fanout.update import Topic, Update
+from upload_progress._runtime.task_spawner import TaskSpawner
 
-__all__ = [
-    "Broadcaster",
-    "PORTION",
-    "Recipient",
-]
+__all__ = ["UPDATES_PER_TURN", "Broadcaster"]
 
-PORTION: Final = 128
-"""After so many it gives way to others: about a millisecond."""
+UPDATES_PER_TURN: Final = 128
+"""After so many updates the round gives way to the event loop: about one millisecond."""
 
-_Spawn = Callable[[Callable[[], Awaitable[None]]], bool]
-
-
-_Errand = tuple["Recipient", list[Update]]
-
-
-class Recipient(Protocol):
-    """A watcher, as the courier sees it."""
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether it may be sent for."""
-
-    def offer(self, update: Update) -> None:
-        """Wake it, to send for itself."""
-
-    async def send_for(self, updates: list[Update], scope: anyio.CancelScope) -> None:
-        """Send for it; its failure is its own, and when it leaves it cancels *scope*."""
+_Delivery = tuple[Subscription, list[Update]]
 
 
 @define(eq=False, repr=False)
-class _Tour:
-    errands: Iterator[_Errand]
+class _Round:
+    deliveries: Iterator[_Delivery]
     is_sending: bool = False
     is_over: bool = False
 
 
 @define(eq=False, repr=False)
 class Broadcaster:
-    """Brings news to recipients. Where it cannot be employed, they are woken.
+    """Sends updates for subscriptions that wait; where no task can be started, wakes them.
 
-    Attributes:
-        recipients: Says who gets which of some updates of one owner.
-        spawn: Runs a task in the background; returns False where nothing runs that could.
+    Args:
+        recipients: Returns the subscriptions that match some updates of one owner, and the
+            matching updates.
+        tasks: Starts the two tasks of a round.
     """
 
-    recipients: Callable[[str, list[Update]], Iterator[_Errand]]
-    spawn: _Spawn = field(default=lambda _work: False)
-    _pending: dict[tuple[str, str], Update] = field(factory=dict, init=False)
-    _tour: _Tour | None = field(default=None, init=False)
+    _recipients: Callable[[str, list[Update]], Iterator[_Delivery]]
+    _tasks: TaskSpawner
+    _pending: dict[Topic, Update] = field(factory=dict, init=False)
+    _round: _Round | None = field(default=None, init=False)
 
     def add(self, update: Update) -> None:
-        """Bring *update* to everybody whom it concerns; of one upload the newest is enough."""
-        known = self._pending.get(update.topic)
-        if known is None or known.progress.sequence < update.progress.sequence:
+        """Send *update* to all matching subscriptions; of one upload only the newest is sent."""
+        pending = self._pending.get(update.topic)
+        if pending is None or pending.progress.sequence < update.progress.sequence:
             self._pending[update.topic] = update
-        if self._tour is None:
-            tour = self._tour = _Tour(self._walk())
-            # Started second, so that it runs when the first gives way.
-            employed = self.spawn(lambda: self._go(tour)) and self.spawn(
-                lambda: self._relieve(tour)
+        if self._round is None:
+            current = self._round = _Round(self._deliveries())
+            # The second task must be started second: it runs when the first gives way.
+            is_started = self._tasks.spawn(lambda: self._run(current)) and self._tasks.spawn(
+                lambda: self._stop_if_blocked(current)
             )
-            if not employed:
-                self.hand_over()
+            if not is_started:
+                self.stop_round()
 
     @property
-    def is_out(self) -> bool:
-        """Whether somebody has not got everything yet."""
-        return self._tour is not None
+    def is_busy(self) -> bool:
+        """Whether some subscription has not received everything yet."""
+        return self._round is not None
 
-    def hand_over(self) -> None:
-        """Let everybody who has got nothing yet send for themselves."""
-        tour, self._tour = self._tour, None
-        if tour is not None:
-            tour.is_over = True
-            for recipient, updates in tour.errands:
-                _offer(recipient, updates)
+    def stop_round(self) -> None:
+        """Wake all subscriptions that have received nothing yet, to send themselves."""
+        current, self._round = self._round, None
+        if current is not None:
+            current.is_over = True
+            for subscription, updates in current.deliveries:
+                _offer(subscription, updates)
 
-    def _walk(self) -> Iterator[_Errand]:
+    def _deliveries(self) -> Iterator[_Delivery]:
         while self._pending:
             owner = next(iter(self._pending))[0]
             topics = [topic for topic in self._pending if topic[0] == owner]
             updates = [self._pending.pop(topic) for topic in topics]
-            for recipient, wanted in self.recipients(owner, updates):
-                if recipient.is_waiting:
-                    yield recipient, wanted
+            for subscription, matching in self._recipients(owner, updates):
+                if subscription.can_send_directly:
+                    yield subscription, matching
                 else:
-                    _offer(recipient, wanted)
+                    _offer(subscription, matching)
 
-    async def _go(self, tour: _Tour) -> None:
+    async def _run(self, current: _Round) -> None:
         try:
             with anyio.CancelScope() as scope:
-                await self._deliver(tour, scope)
+                await self._send(current, scope)
         finally:
-            if not tour.is_over:
-                self.hand_over()
+            if not current.is_over:
+                self.stop_round()
 
-    async def _deliver(self, tour: _Tour, scope: anyio.CancelScope) -> None:
+    async def _send(self, current: _Round, scope: anyio.CancelScope) -> None:
         sent = 0
-        for recipient, updates in tour.errands:
-            tour.is_sending = True
-            await recipient.send_for(updates, scope)
-            tour.is_sending = False
-            if tour.is_over:
+        for subscription, updates in current.deliveries:
+            current.is_sending = True
+            await subscription.send_directly(updates, scope)
+            current.is_sending = False
+            if current.is_over:
                 return
             sent += len(updates)
-            if sent >= PORTION:
+            if sent >= UPDATES_PER_TURN:
                 sent = 0
                 await checkpoint()
 
-    async def _relieve(self, tour: _Tour) -> None:
-        """Look whether the courier is held up: this runs when it does not."""
-        while not tour.is_over:
-            if tour.is_sending:
-                self.hand_over()
+    async def _stop_if_blocked(self, current: _Round) -> None:
+        while not current.is_over:
+            if current.is_sending:
+                self.stop_round()
             else:
                 await checkpoint()
 
 
-def _offer(recipient: Recipient, updates: list[Update]) -> None:
+def _offer(subscription: Subscription, updates: list[Update]) -> None:
     for update in updates:
-        recipient.offer(update)
+        subscription.offer(update)

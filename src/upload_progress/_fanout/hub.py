@@ -1,136 +1,101 @@
-"""Fan-out to watchers: each holds one slot per upload, and the newest snapshot wins.
+"""Deliver updates to the subscriptions of this process."""
 
-Watchers are kept by owner, since only the owner may watch: delivering looks at the watchers
-of one owner and at nobody else's. A watcher that does not read costs its slots and slows
-nobody; when it reads again it gets the newest of each upload, and never misses the last.
-"""
+from collections.abc import Iterator
 
-from collections.abc import Callable, Iterator
-from typing import Final
-
-from attrs import define, field
+from attrs import Factory, define, field
 
 from upload_progress._fanout.broadcast import Broadcaster
-from upload_progress._fanout.subscription import Subscription, Topic
-from upload_progress._fanout.update import Update
-from upload_progress._runtime.timing_wheel import TimingWheel
+from upload_progress._fanout.subscription import Subscription, SubscriptionIndex
+from upload_progress._fanout.update import Topic, Update
+from upload_progress._runtime.task_spawner import TaskSpawner
 
-__all__ = [
-    "HEARTBEAT_SECONDS",
-    "Hub",
-    "Topic",
-    "Subscription",
-]
-
-HEARTBEAT_SECONDS: Final = 15.0
+__all__ = ["Hub"]
 
 
-def _tell_nobody(_owner: str) -> None:
-    """Stand in until there is somebody who follows other workers."""
+def _broadcaster_of(hub: "Hub") -> Broadcaster:
+    return Broadcaster(hub.recipients, hub.tasks)
 
 
 @define(eq=False, repr=False)
 class Hub:
-    """Knows who watches whom, in this process.
+    """Opens subscriptions and delivers updates to those that match.
+
+    Args:
+        tasks: Starts the tasks in which updates are broadcast.
 
     Attributes:
-        on_watched: Told of each owner who has got a first watcher.
+        delivered: How many updates were put into slots or sent.
     """
 
-    _by_owner: dict[str, dict[Subscription, None]] = field(factory=dict, init=False)
-    _watchers: dict[Subscription, None] = field(factory=dict, init=False)
-    _beats: TimingWheel[Subscription] = field(factory=lambda: TimingWheel(0.5), init=False)
+    tasks: TaskSpawner
     delivered: int = field(default=0, init=False)
-    on_watched: Callable[[str], None] = field(default=_tell_nobody, init=False)
-    broadcaster: Broadcaster = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        """Employ a courier, who can do nothing before there is a background."""
-        self.broadcaster = Broadcaster(self._recipients)
-
-    def watcher(
-        self, *, now: float, capacity: int = 1000, most_waiting: int = 4000
-    ) -> Subscription:
-        """Return a new watcher that follows nothing yet. Close it.
-
-        Args:
-            now: The monotonic time.
-            capacity: How many uploads and groups it may follow by name.
-            most_waiting: A watcher that leaves more snapshots untaken is closed.
-        """
-        watcher = Subscription(self, capacity, most_waiting)
-        self._watchers[watcher] = None
-        self._beats.add(watcher, now + HEARTBEAT_SECONDS)
-        return watcher
-
-    def join(self, owner: str, watcher: Subscription) -> None:
-        """Deliver the updates of *owner* to *watcher*, too."""
-        is_first = owner not in self._by_owner
-        self._by_owner.setdefault(owner, {})[watcher] = None
-        if is_first:
-            self.on_watched(owner)
-
-    def part(self, owner: str, watcher: Subscription) -> None:
-        """Deliver nothing more of *owner* to *watcher*."""
-        watchers = self._by_owner.get(owner, {})
-        watchers.pop(watcher, None)
-        if not watchers:
-            self._by_owner.pop(owner, None)
-
-    def forget(self, watcher: Subscription) -> None:
-        """Remove a closed watcher."""
-        self._watchers.pop(watcher, None)
-
-    def is_watched(self, owner: str | None) -> bool:
-        """Tell whether anybody here watches uploads of *owner*."""
-        return owner in self._by_owner
-
-    def owners(self) -> list[str]:
-        """Return whose uploads are watched here."""
-        return list(self._by_owner)
-
-    def topics(self) -> set[Topic]:
-        """Return the uploads that are watched here by their ids."""
-        return {topic for watcher in self._watchers for topic in watcher.uploads}
-
-    def wide_owners(self) -> set[str]:
-        """Return of whom a group, or everything, is watched here."""
-        return {owner for watcher in self._watchers for owner in watcher.wide_owners}
-
-    def deliver(self, update: Update) -> None:
-        """Bring *update* to whoever follows its upload."""
-        if any(watcher.express for watcher in self._by_owner.get(update.owner, ())):
-            self.broadcaster.add(update)
-        else:
-            for watcher, _ in self._recipients(update.owner, [update]):
-                watcher.offer(update)
-
-    def _recipients(
-        self, owner: str, updates: list[Update]
-    ) -> Iterator[tuple[Subscription, list[Update]]]:
-        """Go through the watchers of *owner*, and what each wants of *updates*."""
-        for watcher in list(self._by_owner.get(owner, ())):
-            wanted = watcher.wanted(owner, updates)
-            if wanted:
-                self.delivered += len(wanted)
-                yield watcher, wanted
-
-    def beat(self, now: float, limit: int) -> bool:
-        """Nudge up to *limit* watchers whose heartbeat is due; return whether more are."""
-        nudged = 0
-        for watcher in self._beats.take(now, limit):
-            nudged += 1
-            if not watcher.is_closed:
-                watcher.nudge()
-                self._beats.add(watcher, now + HEARTBEAT_SECONDS)
-        return nudged == limit
-
-    def close(self) -> None:
-        """End every watcher: the server stops."""
-        self.broadcaster.hand_over()
-        for watcher in list(self._watchers):
-            watcher.close()
+    _index: SubscriptionIndex = field(factory=SubscriptionIndex, init=False)
+    _broadcaster: Broadcaster = field(
+        default=Factory(_broadcaster_of, takes_self=True), init=False
+    )
 
     def __len__(self) -> int:
-        """How many watchers there are."""
-        return len(self._watchers)
+        """Return the number of open subscriptions."""
+        return len(self._index)
+
+    def subscribe(
+        self, *, now: float, capacity: int = 1000, max_pending: int = 4000
+    ) -> Subscription:
+        """Open a subscription, to nothing yet. Close it after use.
+
+        Args:
+            now: The monotonic time, in seconds.
+            capacity: How many uploads and groups it may name.
+            max_pending: A subscription with more unread snapshots is closed.
+        """
+        subscription = Subscription(self._index, capacity, max_pending)
+        self._index.open(subscription, now=now)
+        return subscription
+
+    def has_subscribers(self, owner: str | None) -> bool:
+        """Return whether a subscription of this process receives updates of *owner*."""
+        return self._index.has_owner(owner)
+
+    def owners(self) -> list[str]:
+        """Return the owners whose updates are subscribed to."""
+        return self._index.owners()
+
+    async def owners_changed(self) -> None:
+        """Wait until the set of ``owners()`` has changed since the last call."""
+        await self._index.owners_changed()
+
+    def topics(self) -> set[Topic]:
+        """Return the uploads that are subscribed to by id."""
+        return {topic for each in self._index.everything() for topic in each.uploads}
+
+    def broad_owners(self) -> set[str]:
+        """Return the owners of whom a group, or everything, is subscribed to."""
+        return {owner for each in self._index.everything() for owner in each.broad_owners}
+
+    def deliver(self, update: Update) -> None:
+        """Deliver *update* to all matching subscriptions."""
+        if any(each.has_direct_sender for each in self._index.of_owner(update.owner)):
+            self._broadcaster.add(update)
+        else:
+            for subscription, _ in self.recipients(update.owner, [update]):
+                subscription.offer(update)
+
+    def recipients(
+        self, owner: str, updates: list[Update]
+    ) -> Iterator[tuple[Subscription, list[Update]]]:
+        """Return the subscriptions that match some *updates* of *owner*, and which they match."""
+        for subscription in list(self._index.of_owner(owner)):
+            matching = subscription.matching(owner, updates)
+            if matching:
+                self.delivered += len(matching)
+                yield subscription, matching
+
+    def wake_for_heartbeats(self, now: float, limit: int) -> bool:
+        """Wake up to *limit* subscriptions whose heartbeat is due; return whether more may be."""
+        return self._index.wake_for_heartbeats(now, limit)
+
+    def close(self) -> None:
+        """Close every subscription, because the server stops."""
+        self._broadcaster.stop_round()
+        for subscription in self._index.everything():
+            subscription.close()

@@ -1,129 +1,227 @@
-"""One who follows uploads: a slot for each, in which the newest snapshot wins."""
+"""In-process subscriptions: one slot per upload, in which the newest snapshot wins.
+
+Subscriptions are indexed by owner, because only the owner may watch an upload: delivering an
+update looks at the subscriptions of its owner and at no others. A subscription that is not read
+costs its slots and delays no other; when it is read again, it returns the newest snapshot of each
+upload, and always the last one.
+"""
 
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from typing import Protocol
+from typing import Final
 
 import anyio
 from attrs import define, field
 
-from upload_progress._fanout.update import SnapshotVersion, Update
+from upload_progress._fanout.update import SnapshotVersion, Topic, Update
+from upload_progress._runtime.timing_wheel import TimingWheel
 from upload_progress.exceptions import QuotaExceeded
 
-__all__ = [
-    "Host",
-    "Topic",
-    "Subscription",
-]
+__all__ = ["HEARTBEAT_SECONDS", "DirectSender", "Subscription", "SubscriptionIndex"]
 
-Topic = tuple[str, str]
-"""An owner, and an upload id or a group."""
+HEARTBEAT_SECONDS: Final = 15.0
+
+DirectSender = Callable[[list[Update]], Awaitable[None]]
+"""Sends updates to a socket or stream."""
 
 
-class Host(Protocol):
-    """Where a watcher is known: the hub."""
+@define(eq=False, repr=False)
+class SubscriptionIndex:
+    """All subscriptions of this process, by owner."""
 
-    def join(self, owner: str, watcher: "Subscription") -> None:
-        """Deliver the updates of *owner* to *watcher*, too."""
+    _by_owner: dict[str, dict["Subscription", None]] = field(factory=dict, init=False)
+    _all: dict["Subscription", None] = field(factory=dict, init=False)
+    _heartbeats: TimingWheel["Subscription"] = field(factory=lambda: TimingWheel(0.5), init=False)
+    _has_changed_owners: bool = field(default=False, init=False)
+    _owners_changed: anyio.Event | None = field(default=None, init=False)
 
-    def part(self, owner: str, watcher: "Subscription") -> None:
-        """Deliver nothing more of *owner* to *watcher*."""
+    def __len__(self) -> int:
+        """Return the number of subscriptions."""
+        return len(self._all)
 
-    def forget(self, watcher: "Subscription") -> None:
-        """Remove a closed watcher."""
+    def open(self, subscription: "Subscription", *, now: float) -> None:
+        """Add *subscription*, whose first heartbeat is due 15 s after *now* (monotonic seconds)."""
+        self._all[subscription] = None
+        self._heartbeats.add(subscription, now + HEARTBEAT_SECONDS)
+
+    def close(self, subscription: "Subscription") -> None:
+        """Remove a closed subscription."""
+        self._all.pop(subscription, None)
+
+    def add_owner(self, owner: str, subscription: "Subscription") -> None:
+        """Deliver the updates of *owner* to *subscription*."""
+        if owner not in self._by_owner:
+            self._by_owner[owner] = {}
+            self._note_owners_changed()
+        self._by_owner[owner][subscription] = None
+
+    def remove_owner(self, owner: str, subscription: "Subscription") -> None:
+        """Stop to deliver the updates of *owner* to *subscription*."""
+        subscriptions = self._by_owner.get(owner, {})
+        subscriptions.pop(subscription, None)
+        if not subscriptions and self._by_owner.pop(owner, None) is not None:
+            self._note_owners_changed()
+
+    async def owners_changed(self) -> None:
+        """Wait until the set of owners has changed since this was last called."""
+        while not self._has_changed_owners:
+            self._owners_changed = anyio.Event()
+            await self._owners_changed.wait()
+        self._has_changed_owners = False
+
+    def _note_owners_changed(self) -> None:
+        self._has_changed_owners = True
+        if self._owners_changed is not None:
+            self._owners_changed.set()
+
+    def of_owner(self, owner: str) -> "Collection[Subscription]":
+        """Return the subscriptions to which updates of *owner* are delivered."""
+        return self._by_owner.get(owner, {})
+
+    def has_owner(self, owner: str | None) -> bool:
+        """Return whether a subscription receives updates of *owner*."""
+        return owner in self._by_owner
+
+    def owners(self) -> list[str]:
+        """Return the owners whose updates are delivered to a subscription."""
+        return list(self._by_owner)
+
+    def everything(self) -> "list[Subscription]":
+        """Return all subscriptions."""
+        return list(self._all)
+
+    def wake_for_heartbeats(self, now: float, limit: int) -> bool:
+        """Wake up to *limit* subscriptions whose heartbeat is due.
+
+        Returns:
+            Whether more may be due.
+        """
+        woken = 0
+        for subscription in self._heartbeats.take(now, limit):
+            woken += 1
+            if not subscription.is_closed:
+                subscription.wake_for_heartbeat()
+                self._heartbeats.add(subscription, now + HEARTBEAT_SECONDS)
+        return woken == limit
 
 
 @define(eq=False, repr=False)
 class Subscription:
-    """Follows any number of uploads, groups, or everything of an owner.
+    """Receives the updates of any number of uploads, groups and owners. Close it after use.
+
+    Args:
+        index: The index in which this subscription registers its owners.
+        capacity: How many uploads and groups it may name.
+        max_pending: A subscription with more unread snapshots is closed; its client reconnects.
 
     Attributes:
-        is_closed: Whether nothing more will come, because the server drains its watchers.
-        express: Sends updates on. While ``ready`` waits, they may be handed to it, instead
-            of waking whoever waits: see ``courier``.
+        is_closed: Whether no more updates follow.
     """
 
-    _hub: Host
+    _index: SubscriptionIndex
     _capacity: int
-    _most_waiting: int
-    is_closed: bool = False
-    express: Callable[[list[Update]], Awaitable[None]] | None = field(default=None, init=False)
+    _max_pending: int
+    is_closed: bool = field(default=False, init=False)
     _uploads: set[Topic] = field(factory=set, init=False)
     _groups: set[Topic] = field(factory=set, init=False)
     _owners: set[str] = field(factory=set, init=False)
     _slots: dict[Topic, Update] = field(factory=dict, init=False)
-    _seen: dict[Topic, SnapshotVersion] = field(factory=dict, init=False)
+    _delivered: dict[Topic, SnapshotVersion] = field(factory=dict, init=False)
     _woken: anyio.Event | None = field(default=None, init=False)
-    _is_nudged: bool = field(default=False, init=False)
-    _readers: int = field(default=0, init=False)
-    _courier: anyio.CancelScope | None = field(default=None, init=False)
+    _heartbeat_due: bool = field(default=False, init=False)
+    _direct_sender: DirectSender | None = field(default=None, init=False)
+    _send_scope: anyio.CancelScope | None = field(default=None, init=False)
     _failure: Exception | None = field(default=None, init=False)
 
-    def follow(self, owner: str, upload_id: str) -> None:
-        """Follow one upload; to follow it twice is to follow it once.
+    # What is subscribed to
+
+    def add_upload(self, owner: str, upload_id: str) -> None:
+        """Subscribe to one upload; a second call changes nothing.
 
         Raises:
-            QuotaExceeded: This watcher follows as many as it may.
+            QuotaExceeded: The subscription names as many uploads and groups as it may.
         """
-        self._join(self._uploads, (owner, upload_id))
+        self._add(self._uploads, (owner, upload_id))
 
-    def follow_group(self, owner: str, group: str) -> None:
-        """Follow the uploads of a group, also those to come."""
-        self._join(self._groups, (owner, group))
+    def add_group(self, owner: str, group: str) -> None:
+        """Subscribe to the uploads of a group, also to future ones.
 
-    def follow_all(self, owner: str) -> None:
-        """Follow every upload of *owner*, also those to come."""
+        Raises:
+            QuotaExceeded: The subscription names as many uploads and groups as it may.
+        """
+        self._add(self._groups, (owner, group))
+
+    def add_owner(self, owner: str) -> None:
+        """Subscribe to every upload of *owner*, also to future ones."""
         self._owners.add(owner)
-        self._hub.join(owner, self)
+        self._index.add_owner(owner, self)
 
-    def _join(self, topics: set[Topic], topic: Topic) -> None:
-        full = len(self._uploads) + len(self._groups) >= self._capacity
-        if full and topic not in topics:
+    def _add(self, topics: set[Topic], topic: Topic) -> None:
+        is_full = len(self._uploads) + len(self._groups) >= self._capacity
+        if is_full and topic not in topics:
             raise QuotaExceeded("subscriptions_per_socket", self._capacity)
         topics.add(topic)
-        self._hub.join(topic[0], self)
+        self._index.add_owner(topic[0], self)
 
-    def leave(self, owner: str, upload_id: str) -> bool:
-        """Follow that upload no longer; return whether it was followed by its id.
+    def remove_upload(self, owner: str, upload_id: str) -> bool:
+        """Unsubscribe from one upload; a later subscription shows its snapshot again.
 
-        Who follows it again is shown again what there is.
+        Returns:
+            Whether the upload was subscribed to by its id.
         """
         topic = (owner, upload_id)
-        known = topic in self._uploads
+        was_subscribed = topic in self._uploads
         self._uploads.discard(topic)
         self._slots.pop(topic, None)
-        self._seen.pop(topic, None)
-        self._part({owner})
-        return known
+        self._delivered.pop(topic, None)
+        self._remove_owners({owner})
+        return was_subscribed
 
-    def leave_group(self, owner: str, group: str) -> bool:
-        """Follow that group no longer; return whether it was followed."""
-        known = (owner, group) in self._groups
+    def remove_group(self, owner: str, group: str) -> bool:
+        """Unsubscribe from a group; return whether it was subscribed to."""
+        was_subscribed = (owner, group) in self._groups
         self._groups.discard((owner, group))
-        self._seen.clear()
-        self._part({owner})
-        return known
+        self._delivered.clear()
+        self._remove_owners({owner})
+        return was_subscribed
 
-    def leave_all(self) -> list[str]:
-        """Follow nothing any longer; return the ids that were followed by their id."""
-        left = [upload_id for _, upload_id in self._uploads]
+    def remove_all(self) -> list[str]:
+        """Unsubscribe from everything; return the ids that were subscribed to by id."""
+        upload_ids = [upload_id for _, upload_id in self._uploads]
         owners = {owner for owner, _ in self._uploads | self._groups} | self._owners
-        for topics in (self._uploads, self._groups, self._owners, self._slots, self._seen):
+        for topics in (self._uploads, self._groups, self._owners, self._slots, self._delivered):
             topics.clear()
-        self._part(owners)
-        return left
+        self._remove_owners(owners)
+        return upload_ids
 
-    def _part(self, owners: Iterable[str]) -> None:
-        wanted = {owner for owner, _ in self._uploads | self._groups} | self._owners
+    def _remove_owners(self, owners: Iterable[str]) -> None:
+        still_wanted = {owner for owner, _ in self._uploads | self._groups} | self._owners
         for owner in owners:
-            if owner not in wanted:
-                self._hub.part(owner, self)
+            if owner not in still_wanted:
+                self._index.remove_owner(owner, self)
 
-    def wanted(self, owner: str, updates: list[Update]) -> list[Update]:
-        """Return those of some updates of *owner* that are of something that is followed."""
-        return updates if owner in self._owners else list(filter(self.wants, updates))
+    @property
+    def uploads(self) -> Collection[Topic]:
+        """The uploads that are subscribed to by id."""
+        return self._uploads
 
-    def wants(self, update: Update) -> bool:
-        """Tell whether *update* is of something that is followed."""
+    @property
+    def broad_owners(self) -> Collection[str]:
+        """The owners of whom a group, or everything, is subscribed to."""
+        return {*self._owners, *(owner for owner, _ in self._groups)}
+
+    @property
+    def topics(self) -> int:
+        """How many uploads and groups are subscribed to by name."""
+        return len(self._uploads) + len(self._groups)
+
+    # Delivery
+
+    def matching(self, owner: str, updates: list[Update]) -> list[Update]:
+        """Return those of some updates of *owner* that match this subscription."""
+        return updates if owner in self._owners else list(filter(self.matches, updates))
+
+    def matches(self, update: Update) -> bool:
+        """Return whether *update* is of something that is subscribed to."""
         return (
             update.owner in self._owners
             or update.topic in self._uploads
@@ -131,92 +229,102 @@ class Subscription:
         )
 
     def offer(self, update: Update) -> None:
-        """Put *update* into its slot, unless something newer is there or was taken."""
+        """Put *update* into its slot, unless a newer one is there or was delivered."""
         if not self._is_news(update):
             return
-        waiting = self._slots.get(update.topic)
-        if waiting is None or waiting.mark.is_before(update.mark):
+        pending = self._slots.get(update.topic)
+        if pending is None or update.version.supersedes(pending.version):
             self._slots[update.topic] = update
             self.wake()
-        if len(self._slots) > self._most_waiting:
-            self._give_up()
+        if len(self._slots) > self._max_pending:
+            # Its client reads too slowly: it reconnects, and reads the current snapshots.
+            self.close()
+            self._slots.clear()
 
     def _is_news(self, update: Update) -> bool:
-        seen = self._seen.get(update.topic)
-        return seen is None or seen.is_before(update.mark)
-
-    def _give_up(self) -> None:
-        """End a watcher that reads too slowly: it comes back, and reads where things stand."""
-        self.close()
-        self._slots.clear()
+        delivered = self._delivered.get(update.topic)
+        return delivered is None or update.version.supersedes(delivered)
 
     def wake(self) -> None:
-        """Let ``ready`` return."""
+        """Let a pending ``wait`` return."""
         woken, self._woken = self._woken, None
         if woken is not None:
             woken.set()
 
-    def nudge(self) -> None:
-        """Let ``ready`` return even without news, for a heartbeat."""
-        self._is_nudged = True
+    def wake_for_heartbeat(self) -> None:
+        """Let a pending ``wait`` return even without an update."""
+        self._heartbeat_due = True
         self.wake()
 
     @property
-    def is_ready(self) -> bool:
-        """Whether there is something to take, or it is time to beat, or all is over."""
-        return self._courier is None and (
-            bool(self._slots) or self._is_nudged or self.is_closed or self._failure is not None
+    def _has_work(self) -> bool:
+        return (
+            bool(self._slots)
+            or self._heartbeat_due
+            or self.is_closed
+            or self._failure is not None
         )
 
-    async def ready(self) -> None:
-        """Wait until ``is_ready``; what is there stays there."""
-        self._readers += 1
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is an update to take, a heartbeat to send, or nothing more to come."""
+        return self._send_scope is None and self._has_work
+
+    async def wait(self, direct_sender: DirectSender | None = None) -> None:
+        """Wait until the subscription ``is_ready``; updates stay in their slots.
+
+        Args:
+            direct_sender: Sends updates. While this call waits, they may be passed to it directly,
+                without waking the waiting task: see ``broadcast``.
+        """
+        self._direct_sender = direct_sender
         try:
             while not self.is_ready:
                 if self._woken is None:
                     self._woken = anyio.Event()
                 await self._woken.wait()
         finally:
-            self._readers -= 1
-            if self._courier is not None:
-                self._courier.cancel()
+            self._direct_sender = None
+            if self._send_scope is not None:
+                self._send_scope.cancel()
 
     @property
-    def is_waiting(self) -> bool:
-        """Whether somebody waits for news only to send them on, and has none."""
-        return (
-            self._readers > 0
-            and self._woken is not None
-            and self.express is not None
-            and self._courier is None
-        )
+    def has_direct_sender(self) -> bool:
+        """Whether a task waits whose updates may be sent directly."""
+        return self._direct_sender is not None
 
-    async def send_for(self, updates: list[Update], scope: anyio.CancelScope) -> None:
-        """Send *updates* for whoever waits in ``ready``, who cancels *scope* when leaving."""
+    @property
+    def can_send_directly(self) -> bool:
+        """Whether such a task waits, has no update in a slot, and no send is in progress."""
+        is_waiting = self._direct_sender is not None and self._woken is not None
+        return is_waiting and self._send_scope is None
+
+    async def send_directly(self, updates: list[Update], scope: anyio.CancelScope) -> None:
+        """Send *updates* for the task that waits; it cancels *scope* when it stops waiting."""
         news = updates if len(updates) == 1 else list(filter(self._is_news, updates))
-        if self.express is None or not news or not self._is_news(news[0]):
+        if self._direct_sender is None or not news or not self._is_news(news[0]):
             return
-        self._courier = scope
+        self._send_scope = scope
         for update in news:
             self._remember(update)
         try:
-            await self.express(news)
-        except Exception as error:  # noqa: BLE001  # raised where somebody waits
+            await self._direct_sender(news)
+        except Exception as error:  # noqa: BLE001  # raised in the task that waits
             self._failure = error
         finally:
-            self._courier = None
-            if self._slots or self._is_nudged or self.is_closed or self._failure is not None:
+            self._send_scope = None
+            if self._has_work:
                 self.wake()
 
     def take(self) -> list[Update]:
-        """Return the newest of each upload; nothing when it is time to beat.
+        """Return the newest update of each upload; none when a heartbeat is due.
 
         Raises:
-            Exception: Whatever ``express`` raised.
+            Exception: The exception of the direct sender.
         """
         if self._failure is not None:
             raise self._failure
-        self._is_nudged = False
+        self._heartbeat_due = False
         taken = list(self._slots.values())
         self._slots.clear()
         for update in taken:
@@ -224,31 +332,16 @@ class Subscription:
         return taken
 
     def _remember(self, update: Update) -> None:
-        self._seen.pop(update.topic, None)
-        self._seen[update.topic] = update.mark
-        if len(self._seen) > 2 * self._capacity:
-            del self._seen[next(iter(self._seen))]
-
-    @property
-    def uploads(self) -> Collection[Topic]:
-        """What is followed by its id."""
-        return self._uploads
-
-    @property
-    def wide_owners(self) -> Collection[str]:
-        """Of whom a group, or everything, is followed."""
-        return {*self._owners, *(owner for owner, _ in self._groups)}
-
-    @property
-    def topics(self) -> int:
-        """How many uploads and groups are followed by name."""
-        return len(self._uploads) + len(self._groups)
+        self._delivered.pop(update.topic, None)
+        self._delivered[update.topic] = update.version
+        if len(self._delivered) > 2 * self._capacity:
+            del self._delivered[next(iter(self._delivered))]
 
     def close(self) -> None:
-        """Leave everything; what waits to be taken stays, and a waiting ``ready`` returns."""
-        waiting = dict(self._slots)
-        self.leave_all()
-        self._slots = waiting
+        """Unsubscribe from everything; updates in slots can still be taken, and ``wait`` returns."""
+        pending = dict(self._slots)
+        self.remove_all()
+        self._slots = pending
         self.is_closed = True
-        self._hub.forget(self)
+        self._index.close(self)
         self.wake()

@@ -1,79 +1,76 @@
-"""The words on the wire: JSON snapshots, CloudEvents, frames, and packed records.
-
-A reader ignores fields that it does not know, so that an older process understands a newer
-one. What is sent to many watchers is encoded once: see ``Update``.
-
-Sources: RFC 8259 (JSON), RFC 3339 (times), CloudEvents 1.0 JSON format, the HTML standard's
-event stream format (section 9.2).
-"""
+"""A snapshot on its way to subscriptions; each of its encodings is made once."""
 
 from attrs import define, field, frozen
 
 from upload_progress._model.codec import encode_json
 from upload_progress._model.models import UploadProgress
-from upload_progress._model.state import is_final
+from upload_progress._model.version import Version, version_of
 
-__all__ = [
-    "SnapshotVersion",
-    "Update",
-]
+__all__ = ["SnapshotVersion", "Topic", "Update"]
+
+Topic = tuple[str, str]
+"""An owner, and an upload id or a group."""
 
 
 @frozen
 class SnapshotVersion:
-    """Of a snapshot, what decides whether another one is news."""
+    """The part of a snapshot that decides whether another snapshot is newer."""
 
-    sequence: int
-    attempt: int
+    version: Version
     received_bytes: int
-    is_end: bool
 
-    def is_before(self, other: "SnapshotVersion") -> bool:
-        """Tell whether *other* is news: events may come twice, late, or from a stranger.
+    @property
+    def is_end(self) -> bool:
+        """Whether the upload has ended."""
+        return self.version.is_final
 
-        Nothing follows an end but the next attempt, and bytes never fall, unless it ends.
+    def supersedes(self, known: "SnapshotVersion") -> bool:
+        """Return whether this snapshot may follow *known*.
+
+        Events may arrive twice, late, or forged. The sequence grows over attempts, nothing follows
+        an end but the next attempt, and bytes never fall within an attempt, unless it ends.
         """
-        if other.sequence <= self.sequence or other.attempt < self.attempt:
+        if self.version.sequence <= known.version.sequence:
             return False
-        if other.attempt > self.attempt:
-            return True
-        return not self.is_end and (other.received_bytes >= self.received_bytes or other.is_end)
+        if not self.version.supersedes(known.version):
+            return False
+        is_next = self.version.attempt > known.version.attempt
+        return is_next or self.is_end or self.received_bytes >= known.received_bytes
 
 
 @define(eq=False, repr=False)
 class Update:
-    """A snapshot on its way to watchers.
+    """A snapshot on its way to subscriptions.
 
-    Each encoding, and what watchers remember of it, is made once, when first asked for: a
-    thousand of them share it.
+    The JSON, the WebSocket text, the event-stream text and the version are computed once, when
+    they are first needed, and shared by all subscriptions.
     """
 
     owner: str
     progress: UploadProgress
-    topic: tuple[str, str] = field(init=False)
-    _mark: SnapshotVersion | None = field(default=None, init=False)
+    topic: Topic = field(init=False)
+    _version: SnapshotVersion | None = field(default=None, init=False)
     _json: bytes | None = field(default=None, init=False)
     _websocket_text: str | None = field(default=None, init=False)
     _sse: bytes | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Name the upload, as watchers look it up."""
+        """Compute the topic, by which subscriptions are looked up."""
         self.topic = (self.owner, self.progress.upload_id)
 
     @property
-    def mark(self) -> SnapshotVersion:
-        """What a watcher remembers of the snapshot that it was shown last."""
-        if self._mark is None:
-            shown = self.progress
-            self._mark = SnapshotVersion(
-                shown.sequence, shown.attempt, shown.bytes_transferred, is_final(shown.state)
+    def version(self) -> SnapshotVersion:
+        """The version, by which a subscription recognises what it has delivered."""
+        if self._version is None:
+            self._version = SnapshotVersion(
+                version_of(self.progress), self.progress.bytes_transferred
             )
-        return self._mark
+        return self._version
 
     @property
     def is_end(self) -> bool:
-        """Whether the upload has ended with it."""
-        return self.mark.is_end
+        """Whether the upload ends with this snapshot."""
+        return self.version.is_end
 
     @property
     def json(self) -> bytes:
@@ -91,7 +88,7 @@ class Update:
 
     @property
     def sse(self) -> bytes:
-        """The snapshot as an event of a stream; its id is the sequence."""
+        """The snapshot as an event of an event stream; its id is the sequence."""
         if self._sse is None:
             self._sse = b"id: %d\ndata: %b\n\n" % (self.progress.sequence, self.json)
         return self._sse

@@ -1,4 +1,4 @@
-"""Following one upload from Python: ``async for snapshot in tracker.watch(...)``."""
+"""Watch one upload from Python: ``async for snapshot in tracker.watch(...)``."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Self
@@ -10,28 +10,26 @@ from upload_progress._fanout.update import Update
 from upload_progress._model.models import UploadKey, UploadProgress
 from upload_progress._model.state import is_final
 
-__all__ = [
-    "Watch",
-]
+__all__ = ["Watch"]
 
 
 @define(eq=False, repr=False)
 class Watch(AsyncIterator[UploadProgress]):
-    """An iterator over the snapshots of one upload: the current one first, its end last.
+    """An iterator over the snapshots of one upload: the current one first, the last one last.
 
-    A loop that is left early stops watching when the iterator is dropped, or at once by
+    A loop that is left early stops watching when the iterator is garbage-collected, or at once by
     ``aclose()`` or ``async with``.
     """
 
     _key: UploadKey
-    _open: Callable[[], Subscription]
-    _current: Callable[[UploadKey], Awaitable[UploadProgress]]
+    _subscribe: Callable[[], Subscription]
+    _load: Callable[[UploadKey], Awaitable[UploadProgress]]
     _wait: Callable[[Subscription], Awaitable[list[Update]]]
-    _watcher: Subscription | None = field(default=None, init=False)
+    _subscription: Subscription | None = field(default=None, init=False)
     _is_ended: bool = field(default=False, init=False)
 
     async def __aenter__(self) -> Self:
-        """Watch, and stop watching when the block ends."""
+        """Stop watching when the block ends."""
         return self
 
     async def __aexit__(self, *_exc_info: object) -> None:
@@ -42,7 +40,7 @@ class Watch(AsyncIterator[UploadProgress]):
         """Return the next snapshot.
 
         Raises:
-            UploadNotFound: There is no such upload of this owner.
+            UploadNotFound: The owner has no such upload.
             StoreUnavailable: The store does not answer, and the upload is not received here.
         """
         if self._is_ended:
@@ -55,27 +53,27 @@ class Watch(AsyncIterator[UploadProgress]):
         return progress
 
     async def _next(self) -> UploadProgress | None:
-        if self._watcher is None:
-            self._watcher = self._open()
-            self._watcher.follow(self._key.owner, self._key.upload_id)
+        if self._subscription is None:
+            self._subscription = self._subscribe()
+            self._subscription.add_upload(self._key.owner, self._key.upload_id)
             try:
-                self._watcher.offer(Update(self._key.owner, await self._current(self._key)))
+                self._subscription.offer(Update(self._key.owner, await self._load(self._key)))
             except BaseException:
                 await self.aclose()
                 raise
         while True:
-            for update in await self._wait(self._watcher):
+            for update in await self._wait(self._subscription):
                 return update.progress
-            if self._watcher.is_closed:
+            if self._subscription.is_closed:
                 return None
 
     def __del__(self) -> None:
-        """Stop watching, when the loop was left without a word."""
-        if self._watcher is not None:
-            self._watcher.close()
+        """Close the subscription of a loop that was left without ``aclose()``."""
+        if self._subscription is not None:
+            self._subscription.close()
 
     async def aclose(self) -> None:
-        """Stop watching; nothing more comes."""
+        """Stop watching; no snapshot follows."""
         self._is_ended = True
-        if self._watcher is not None:
-            self._watcher.close()
+        if self._subscription is not None:
+            self._subscription.close()

@@ -1,1 +1,1 @@
-"""."""
+"""Pure values and functions: records, snapshots, states, encodings. No I/O and no clock."""

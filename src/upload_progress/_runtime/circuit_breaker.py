@@ -1,114 +1,110 @@
-"""A store or broker may be slow, hung or gone; this is what keeps that to itself.
+"""A circuit breaker per store or broker: a slow or broken backend delays nothing but itself.
 
-Each call has a time limit. After a failure the backend rests for a while, longer each time
-up to a bound, so that a dead one costs next to nothing and one that comes back is found
-within seconds. It is reported once, then at most every half minute.
+Each call has a time limit. After a failure the circuit is open for a while, longer each time up to
+a bound, so that a dead backend costs next to nothing, and one that returns is found within seconds.
+Failures are logged at a limited rate.
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 import anyio
 from attrs import define, field
 
-from upload_progress.exceptions import StoreUnavailable, UploadProgressError
+from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress.exceptions import StoreUnavailable
 from upload_progress.interfaces import Clock
 
 __all__ = [
-    "CircuitBreaker",
     "CALL_SECONDS",
-    "FIRST_REST_SECONDS",
-    "LOG_EVERY_SECONDS",
-    "LONGEST_REST_SECONDS",
+    "FIRST_OPEN_SECONDS",
+    "LONGEST_OPEN_SECONDS",
+    "CircuitBreaker",
 ]
 
 T = TypeVar("T")
 
 CALL_SECONDS: Final = 1.0
-FIRST_REST_SECONDS: Final = 0.25
-LONGEST_REST_SECONDS: Final = 5.0
-LOG_EVERY_SECONDS: Final = 30.0
-
-logger: Final[logging.Logger] = logging.getLogger("upload_progress")
+FIRST_OPEN_SECONDS: Final = 0.25
+LONGEST_OPEN_SECONDS: Final = 5.0
 
 
-@define
+@define(eq=False, repr=False)
 class CircuitBreaker:
-    """CircuitBreakers the calls to one backend.
+    """Limits the time of the calls to one backend, and stops them for a while after a failure.
+
+    Args:
+        name: The name of the backend in the log.
+        clock: Provides the monotonic time.
+        log_limiter: Logs failures.
 
     Attributes:
-        name: What it is called in the log.
         failures: How many calls failed or took too long.
     """
 
     name: str
     clock: Clock
+    log_limiter: LogLimiter
     failures: int = field(default=0, init=False)
-    _rest_seconds: float = field(default=0.0, init=False)
-    _retry_at: float = field(default=0.0, init=False)
-    _logged_at: float | None = field(default=None, init=False)
+    _open_seconds: float = field(default=0.0, init=False)
+    _open_until: float = field(default=0.0, init=False)
 
     @property
-    def is_resting(self) -> bool:
-        """Whether it failed a moment ago, and is not to be asked."""
-        return self.clock.monotonic() < self._retry_at
+    def is_open(self) -> bool:
+        """Whether calls are refused at the moment, after a recent failure."""
+        return self.clock.monotonic() < self._open_until
 
     @property
     def is_failing(self) -> bool:
-        """Whether the last call failed; it may be time to ask again."""
-        return self._rest_seconds > 0
+        """Whether the last call failed; the circuit may be closed again."""
+        return self._open_seconds > 0
 
-    async def call(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Return the answer to *ask*.
+    async def call(self, function: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of *function*.
 
         Raises:
-            StoreUnavailable: It rests, failed, or did not answer within a second.
+            StoreUnavailable: The circuit is open, or the call failed or took longer than 1 s.
         """
-        if self.is_resting:
+        if self.is_open:
             raise StoreUnavailable
         try:
             with anyio.fail_after(CALL_SECONDS):
-                answer = await ask()
-        except Exception as error:  # noqa: BLE001  # whatever a driver raises means: not now
-            self.failed(error)
+                result = await function()
+        except Exception as error:  # noqa: BLE001  # any error of a driver means: not available
+            self.record_failure(error)
             raise StoreUnavailable from None
         except asyncio.CancelledError as error:
-            # Nobody cancelled this task: the driver waited for one of its own that was.
+            # This task was not cancelled: the driver awaited a task of its own that was.
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            self.failed(error)
+            self.record_failure(error)
             raise StoreUnavailable from None
-        self.healed()
-        return answer
+        self.record_success()
+        return result
 
     def reset(self) -> None:
-        """Let it be asked at once: there will be no later."""
-        self._retry_at = 0.0
+        """Allow the next call at once, because there is no later one: the tracker stops."""
+        self._open_until = 0.0
 
-    def healed(self) -> None:
-        """Take note that it answers."""
-        self._rest_seconds = 0.0
+    def record_success(self) -> None:
+        """Record that the backend answers."""
+        self._open_seconds = 0.0
 
-    def failed(self, error: BaseException) -> None:
-        """Take note of a failure, let it rest, and log it once in a while."""
+    def record_failure(self, error: BaseException) -> None:
+        """Count and log a failure, and open the circuit."""
         self.failures += 1
-        self._rest_seconds = min(
-            max(self._rest_seconds * 2, FIRST_REST_SECONDS), LONGEST_REST_SECONDS
+        self._open_seconds = min(
+            max(self._open_seconds * 2, FIRST_OPEN_SECONDS), LONGEST_OPEN_SECONDS
         )
-        self._retry_at = self.clock.monotonic() + self._rest_seconds
-        self.complain(error)
+        self._open_until = self.clock.monotonic() + self._open_seconds
+        self.log(error)
 
-    def complain(self, error: BaseException) -> None:
-        """Log once in a while that something is wrong with it."""
-        now = self.clock.monotonic()
-        if self._logged_at is None or now - self._logged_at >= LOG_EVERY_SECONDS:
-            self._logged_at = now
-            logger.warning(
-                "%s is not available (%s); uploads go on, their progress may be late",
-                self.name,
-                # What a driver says may hold a password; what we say does not.
-                error if isinstance(error, UploadProgressError) else type(error).__name__,
-            )
+    def log(self, error: BaseException) -> None:
+        """Log a problem of the backend, at a limited rate, without opening the circuit."""
+        self.log_limiter.warn(
+            f"{self.name} is not available",
+            error,
+            effect="uploads continue, but their progress may be late",
+        )

@@ -1,36 +1,56 @@
-"""Saying what went wrong, without saying it a thousand times a second."""
+"""Log warnings at a limited rate, and without what may be secret."""
 
 import logging
 from typing import Final
 
 from attrs import define, field
 
+from upload_progress.exceptions import UploadProgressError
 from upload_progress.interfaces import Clock
 
-__all__ = [
-    "LogLimiter",
-    "EVERY_SECONDS",
-]
+__all__ = ["LOG_EVERY_SECONDS", "LogLimiter"]
 
-EVERY_SECONDS: Final = 30.0
+LOG_EVERY_SECONDS: Final = 30.0
 
 logger: Final[logging.Logger] = logging.getLogger("upload_progress")
 
 
 @define(eq=False, repr=False)
 class LogLimiter:
-    """Logs a warning of each kind at most every half minute; counts them all."""
+    """Logs each message at most once in 30 s.
+
+    An error is logged by its type: the text of a driver's error may hold a password. The text of
+    this library's own errors holds none, and is logged.
+
+    Args:
+        clock: Provides the monotonic time.
+
+    Attributes:
+        count: How many warnings there were, logged or not.
+    """
 
     clock: Clock
     count: int = field(default=0, init=False)
-    _said_at: dict[str, float] = field(factory=dict, init=False)
+    _logged_at: dict[str, float] = field(factory=dict, init=False)
 
-    def say(self, what: str, error: BaseException | None = None) -> None:
-        """Log *what* went wrong, a fixed sentence, and the type of *error*, not its text."""
+    def warn(
+        self, message: str, error: BaseException | None = None, *, effect: str | None = None
+    ) -> None:
+        """Log a warning, unless *message* was logged less than 30 s ago.
+
+        Args:
+            message: A fixed text; it must not hold what a client chooses.
+            error: What was raised.
+            effect: What follows from it; by default, that uploads are not affected.
+        """
         self.count += 1
         now = self.clock.monotonic()
-        if what in self._said_at and now - self._said_at[what] < EVERY_SECONDS:
+        last = self._logged_at.get(message)
+        if last is not None and now - last < LOG_EVERY_SECONDS:
             return
-        self._said_at[what] = now
-        kind = f" ({type(error).__name__})" if error is not None else ""
-        logger.warning("%s%s; uploads are not affected", what, kind)
+        self._logged_at[message] = now
+        cause = ""
+        if error is not None:
+            own = isinstance(error, UploadProgressError)
+            cause = f" ({error if own else type(error).__name__})"
+        logger.warning("%s%s; %s", message, cause, effect or "uploads are not affected")

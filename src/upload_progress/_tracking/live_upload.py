@@ -1,9 +1,13 @@
-"""Where a live upload reports to, and on what terms it is received."""
+"""A live upload: the newest state of an upload that this process receives.
+
+A ``LiveUpload`` counts bytes, handles signals and asks for reports. It never writes, publishes or
+waits: the flusher takes what is due when it is ready. After the end, no call changes anything.
+"""
 
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from typing import Final, NamedTuple
 
-from attrs import define, evolve, field
+from attrs import define, evolve, field, frozen
 
 from upload_progress._model.activity import LOOK_SECONDS, Activity, judge_arrival
 from upload_progress._model.fold import fold, newest
@@ -30,136 +34,65 @@ from upload_progress._model.state import (
     next_state,
 )
 from upload_progress._tracking.stage import StageHandle
-from upload_progress.config import Limits
+from upload_progress.config import TrackerConfig
 from upload_progress.identity import Identity
-from upload_progress.interfaces import Clock
-from upload_progress.throttling import NEVER, Meter, ThrottlePolicy
+from upload_progress.throttling import NEVER, Meter
 
-__all__ = [
-    "Desk",
-    "LiveUpload",
-    "Terms",
-    "VERDICT_CHARACTERS",
-    "arrival_of",
-    "record_of",
-]
+__all__ = ["FAILURE_MESSAGE_CHARACTERS", "LiveUpload", "Moment", "UploadContext"]
+
+FAILURE_MESSAGE_CHARACTERS: Final = 1000
 
 
-class Terms(Protocol):
-    """On what terms uploads are received: what the tracker was told."""
+class Moment(NamedTuple):
+    """One reading of both clocks.
 
-    clock: Clock
-    limits: Limits
-    policy: ThrottlePolicy
-    mount_path: str
-    stall_after_seconds: float
+    Attributes:
+        monotonic: Seconds on the monotonic clock.
+        wall: Seconds since the Unix epoch.
+    """
 
-    @property
-    def worker(self) -> str:
-        """The name of this process."""
+    monotonic: float
+    wall: float
 
 
-class Desk(Protocol):
-    """Where a live upload reports to: the tracker that opened it."""
+@frozen(eq=False, repr=False, kw_only=True)
+class UploadContext:
+    """The part of a tracker that a live upload calls.
 
-    @property
-    def clock(self) -> Clock:
-        """The time."""
+    Attributes:
+        config: The settings of the tracker.
+        on_due: Called with an upload that has something to report.
+        on_ended: Called with an upload, tracked or not, that has just ended.
+        admit: Tracks an upload for an identity; returns whether there was room.
+        remember_resource: Called with owner, resource id and upload id: requests of that owner to
+            that resource belong to that upload.
+    """
 
-    @property
-    def limits(self) -> Limits:
-        """How much may be held."""
+    config: TrackerConfig
+    on_due: Callable[["LiveUpload"], None]
+    on_ended: Callable[["LiveUpload"], None]
+    admit: Callable[["LiveUpload", Identity], bool]
+    remember_resource: Callable[[str, str, str], None]
 
-    @property
-    def mount_path(self) -> str:
-        """Where the progress API is mounted."""
-
-    @property
-    def stall_after_seconds(self) -> float:
-        """After how long without a byte an upload is stalled."""
-
-    def due(self, upload: "LiveUpload") -> None:
-        """Take *upload* into the next sending."""
-
-    def ended(self, upload: "LiveUpload") -> None:
-        """Take note that *upload*, which may be tracked or not, has just ended."""
-
-    def remember(self, owner: str, address: str, upload_id: str) -> None:
-        """Let *owner*'s requests to the resource with the id *address* belong to an upload."""
-
-    def admit(self, upload: "LiveUpload", identity: Identity) -> bool:
-        """Track *upload* for *identity*; return whether there was room."""
-
-
-# FROM recording: What a live upload amounts to at this moment: its record, and how its bytes came.
-
-
-def arrival_of(upload: "LiveUpload") -> Arrival | None:
-    """Return how the bytes of *upload* came, once the last of them is here."""
-    if upload.activity is None or upload.started_at is None:
-        return None
-    announced = min((record.created_at for record in upload.prior), default=upload.started_at)
-    return judge_arrival(
-        received_bytes=upload.received_bytes,
-        body_seconds=upload.desk.clock.monotonic() - upload.activity.began_at,
-        waited_seconds=upload.started_at - announced,
-        is_proxied=upload.is_proxied,
-        is_led_by_client=upload.activity.is_led_by_client,
-    )
-
-
-def record_of(upload: "LiveUpload") -> TransferRecord:
-    """Return what this process knows of *upload* now, as the newest version of its record."""
-    activity = upload.activity
-    return TransferRecord(
-        owner=upload.owner or "",
-        upload_id=upload.upload_id,
-        transfer_id=upload.transfer_id,
-        attempt=upload.attempt,
-        sequence=upload.sequence,
-        state=upload.state,
-        received_bytes=upload.received_bytes,
-        total_bytes=upload.meter.total_bytes,
-        bytes_per_second=activity.estimate.bytes_per_second if activity else None,
-        stalled=activity is not None and activity.is_stalled,
-        arrival=upload.arrival,
-        stage=upload.current_stage.stage if upload.current_stage else None,
-        error=upload.error,
-        group=upload.group,
-        filename=upload.filename,
-        content_type=upload.content_type,
-        metadata=upload.metadata,
-        created_at=upload.created_at,
-        started_at=upload.started_at,
-        updated_at=upload.finished_at or upload.desk.clock.time(),
-        last_byte_at=activity.last_byte_at if activity else None,
-        finished_at=upload.finished_at,
-        worker=None if upload.is_ended else upload.worker,
-    )
-
-
-# FROM live: The live upload: what the process that receives it knows, newest and unthrottled.
-#
-# A handle counts, takes signals, and marks itself due. It never writes, publishes or waits:
-# the flusher takes what is due when it is ready to. What comes after the end changes nothing.
-#
-
-VERDICT_CHARACTERS: Final = 1000
+    def now(self) -> Moment:
+        """Read both clocks."""
+        clock = self.config.clock
+        return Moment(clock.monotonic(), clock.time())
 
 
 @define(eq=False, repr=False, kw_only=True)
 class LiveUpload:
-    """An upload while this process receives it; endpoints hold it by an ``Upload``."""
+    """An upload while this process receives it; endpoints hold it through an ``Upload``."""
 
     upload_id: str
     transfer_id: str
     meter: Meter
-    desk: Desk
+    context: UploadContext
     worker: str
     owner: str | None = None
     current_stage: StageHandle | None = None
     is_tracked: bool = False
-    is_named: bool = False
+    id_is_sent: bool = False
     is_proxied: bool = False
     group: str | None = None
     filename: str | None = None
@@ -170,8 +103,8 @@ class LiveUpload:
     is_due: bool = False
     has_prior_state: bool = False
     is_superseded: bool = False
-    is_resting: bool = False
-    host: "LiveUpload | None" = None
+    is_idle: bool = False
+    merged_into: "LiveUpload | None" = None
     attempt: int = 1
     sequence: int = 0
     created_at: float = 0.0
@@ -181,49 +114,54 @@ class LiveUpload:
     timer_at: float | None = None
     activity: Activity | None = None
     arrival: Arrival | None = None
-    prior: tuple[TransferRecord, ...] = ()
-    on_cut: Callable[[], None] | None = None
-    _verdict: str | None = None
+    prior_records: tuple[TransferRecord, ...] = ()
+    on_cancel: Callable[[], None] | None = None
+    _failure_message: str | None = None
     _claimant: Identity | None = None
-    _chosen: set[str] = field(factory=set)
-    _sent_at: float = 0.0
-    _frozen_bytes: int | None = None
-    _is_told: bool = False
+    _set_by_app: set[str] = field(factory=set)
+    _reported_at: float = 0.0
+    _final_bytes: int | None = None
+    _end_is_reported: bool = False
 
     def __repr__(self) -> str:
-        """Name the upload and where it stands; no owner, no names."""
+        """Show id, state and size; no owner and no names."""
         return f"<Upload {self.upload_id} {self.state} {self.received_bytes} bytes>"
 
     @property
     def received_bytes(self) -> int:
-        """Body bytes that have come; frozen at the end of the upload."""
-        return self.meter.received_bytes if self._frozen_bytes is None else self._frozen_bytes
+        """The body bytes received so far; constant after the end."""
+        return self.meter.received_bytes if self._final_bytes is None else self._final_bytes
 
     @property
     def is_ended(self) -> bool:
-        """Whether the upload has reached its final state."""
+        """Whether the upload is in a final state."""
         return is_final(self.state)
 
-    # What the application says
+    @property
+    def key(self) -> UploadKey | None:
+        """The key of the upload; None while it has no owner."""
+        return None if self.owner is None else UploadKey(self.owner, self.upload_id)
 
-    def choose(self, name: str, value: object) -> None:
-        """Set an attribute by the application's word, which goes before any announcement."""
+    # Called by the application
+
+    def set_attribute(self, name: str, value: object) -> None:
+        """Set an attribute by the application, which takes precedence over announcements."""
         if not self.is_ended:
             setattr(self, name, value)
-            self._chosen.add(name)
+            self._set_by_app.add(name)
 
     def claim(self, identity: Identity) -> bool:
-        """Give the upload to *identity* unless it has an owner; return whether it is theirs."""
+        """Make *identity* the owner, unless there is one; return whether it is the owner."""
         if self.owner is not None:
             return self.owner == identity.owner_of(self.upload_id)
         if self.started_at is None:
             self._claimant = self._claimant or identity
             return self._claimant == identity
-        return not self.is_ended and self.desk.admit(self, identity)
+        return not self.is_ended and self.context.admit(self, identity)
 
     def mark_failed(self, message: str) -> None:
-        """Make it end as rejected, whatever the answer's status."""
-        self._verdict = bounded_text(message, VERDICT_CHARACTERS)
+        """Let the upload end as rejected, whatever the status of the response."""
+        self._failure_message = bounded_text(message, FAILURE_MESSAGE_CHARACTERS)
 
     def show_stage(self, stage: StageHandle | None) -> None:
         """Show *stage*, or none, from now on."""
@@ -231,155 +169,177 @@ class LiveUpload:
             self.current_stage = stage
             self.mark_due()
 
-    # What the middleware and the tracker say
+    # Called by the middleware and the tracker
 
     def begin(self) -> None:
-        """The first byte may come now."""
+        """Start to receive: the first byte may come now."""
         state = next_state(self.state, Signal.BEGIN)
         if state is None:
             return
         self.state = state
-        self.started_at = self.desk.clock.time()
-        self._sent_at = self.desk.clock.monotonic()
-        here = self.meter.received_bytes
-        self.activity = Activity(
-            self._sent_at, here, last_byte_at=self.started_at if here else None
-        )
+        now = self.context.now()
+        self.started_at, self._reported_at = now.wall, now.monotonic
+        received = self.meter.received_bytes
+        last_byte_at = now.wall if received else None
+        self.activity = Activity(now.monotonic, received, last_byte_at=last_byte_at)
         if self.owner is None and self._claimant is not None:
-            self.desk.admit(self, self._claimant)
+            self.context.admit(self, self._claimant)
         self.mark_due()
 
-    def body_end(self) -> None:
-        """The last byte is here; the application has not answered yet."""
+    def end_body(self) -> None:
+        """Record that the last byte was received; the application has not responded yet."""
         state = next_state(self.state, Signal.BODY_END)
         if state is None:
             return
-        self.look()
+        now = self.context.now()
+        self.observe(now)
         self.state = state
-        self.arrival = arrival_of(self)
+        self.arrival = self._judge_arrival(now.monotonic)
         self.mark_due()
 
-    def answered(self, status: int | None) -> None:
-        """The application has answered with *status*, or finished without HTTP (None)."""
-        self._end(*ending_of(status, self._verdict))
+    def _judge_arrival(self, monotonic: float) -> Arrival | None:
+        if self.activity is None or self.started_at is None:
+            return None
+        announced_at = min(
+            (record.created_at for record in self.prior_records), default=self.started_at
+        )
+        return judge_arrival(
+            received_bytes=self.received_bytes,
+            body_seconds=monotonic - self.activity.began_at,
+            waited_seconds=self.started_at - announced_at,
+            is_proxied=self.is_proxied,
+            is_led_by_client=self.activity.is_led_by_client,
+        )
 
-    def raised(self) -> None:
-        """The application raised an exception, whose text stays where it is logged."""
-        if self._verdict is None:
+    def finish(self, status: int | None) -> None:
+        """End by the response of the application, or without HTTP (*status* None)."""
+        self._end(*ending_of(status, self._failure_message))
+
+    def app_raised(self) -> None:
+        """End by an exception of the application, whose text is left to the server's log."""
+        if self._failure_message is None:
             self._end(Signal.RAISE, RAISED)
         else:
-            self.answered(None)
+            self.finish(None)
 
-    def aborted(self) -> None:
-        """The server cancelled the application's task."""
+    def app_cancelled(self) -> None:
+        """End because the server cancelled the task of the application."""
         self._end(Signal.CANCEL, ABORTED)
 
-    def disconnected(self) -> None:
-        """The client went away; that matters only before the last byte."""
+    def client_disconnected(self) -> None:
+        """End because the client disconnected; after the last byte this changes nothing."""
         self._end(Signal.DISCONNECT, DISCONNECTED)
 
     def cancel(self) -> None:
-        """The owner wants it to stop: it ends, and the running transfer is cut."""
-        if self._end(Signal.CANCEL, CANCELLED) and self.on_cut is not None:
-            self.on_cut()
+        """End by the owner's wish, and stop the running transfer."""
+        if self._end(Signal.CANCEL, CANCELLED) and self.on_cancel is not None:
+            self.on_cancel()
 
-    def lost(self) -> None:
-        """Others took this process for dead, and have ended the upload: what comes is not told."""
+    def lose(self) -> None:
+        """End because other workers declared this one dead, and ended the upload in the store."""
         self._end(Signal.LOSE, LOST)
 
     def _end(self, signal: Signal, error: UploadError | None) -> bool:
         state = next_state(self.state, signal)
         if state is None:
             return False
-        self.look()
+        now = self.context.now()
+        self.observe(now)
         self.state, self.error, self.current_stage = state, error, None
-        self._frozen_bytes = self.meter.received_bytes
-        self.finished_at = self.desk.clock.time()
-        self.desk.ended(self)
+        self._final_bytes = self.meter.received_bytes
+        self.finished_at = now.wall
+        self.context.on_ended(self)
         self.mark_due()
         return True
 
     def mark_due(self) -> None:
-        """Ask for a report, once; no chunk asks again until it was made, nothing after the end."""
-        if not self.is_tracked or self._is_told:
+        """Ask for a report, unless one is due already or the end was reported."""
+        if not self.is_tracked or self._end_is_reported:
             return
         self.meter.gate_bytes = NEVER
         if not self.is_due:
             self.is_due = True
-            self.desk.due(self)
+            self.context.on_due(self)
 
     # Time
 
-    def look(self) -> None:
-        """Notice what only time shows: since when nothing came, and how fast it came."""
-        if self.activity is None or not is_receiving(self.state):
-            return
-        now, wall = self.desk.clock.monotonic(), self.desk.clock.time()
-        received = self.meter.received_bytes
-        patience, is_waiting = self.desk.stall_after_seconds, self.meter.is_waiting
-        if self.activity.look(now, wall, received, patience, is_waiting=is_waiting):
+    def observe(self, now: Moment) -> None:
+        """Update rate, last byte and stall from the number of bytes received so far."""
+        if self.activity is not None and is_receiving(self.state):
+            self._observe(now, self.meter.received_bytes, is_waiting=self.meter.is_waiting)
+
+    def _observe(self, now: Moment, received_bytes: int, *, is_waiting: bool) -> None:
+        assert self.activity is not None  # noqa: S101  # checked by the callers
+        has_changed = self.activity.observe(
+            now.monotonic,
+            now.wall,
+            received_bytes,
+            self.context.config.stall_after_seconds,
+            is_waiting=is_waiting,
+        )
+        if has_changed:
             self.mark_due()
 
     def tick(self) -> float | None:
-        """Look, report if the policy's time has come, and return when to look again."""
+        """Observe, ask for a report if the policy's interval is over.
+
+        Returns:
+            When to call this again, in monotonic seconds; None for never.
+        """
         if self.is_ended:
             return None
-        self.look()
-        now = self.desk.clock.monotonic()
+        moment = self.context.now()
+        self.observe(moment)
+        now = moment.monotonic
         meter = self.meter if self.current_stage is None else self.current_stage.meter
-        silent = now - self._sent_at
-        if not self.is_due and meter.elapse(silent):
+        silent_seconds = now - self._reported_at
+        if not self.is_due and meter.elapse(silent_seconds):
             self.mark_due()
         if self.activity is None or not is_receiving(self.state):
             return now + LOOK_SECONDS
-        gates = [self._sent_at + seconds for seconds in self.meter.later_than(silent)]
-        return self.activity.next_look(now, gates, self.desk.stall_after_seconds)
+        gates = [self._reported_at + seconds for seconds in self.meter.later_than(silent_seconds)]
+        return self.activity.next_look(now, gates, self.context.config.stall_after_seconds)
 
     # Records and snapshots
 
-    @property
-    def key(self) -> UploadKey | None:
-        """The upload's key; None while it belongs to nobody."""
-        return None if self.owner is None else UploadKey(self.owner, self.upload_id)
-
     def load_prior_state(self, records: Iterable[TransferRecord]) -> None:
-        """Learn from the store what was there before: an announcement, or an earlier attempt."""
+        """Continue from what the store has: an announcement, or an earlier attempt."""
         if self.has_prior_state:
             return
         self.has_prior_state = True
         others = [record for record in records if record.transfer_id != self.transfer_id]
-        before = fold(others, now=self.desk.clock.time())
+        before = fold(others, now=self.context.config.clock.time())
         if before is None:
             return
-        # What this worker was receiving and does not any more has ended, and was not stored.
+        # A record of this worker without a live upload has ended, and its end was not stored.
         is_ours = any(record.worker == self.worker for record in others)
         if is_ours or is_final(before.state) or before.attempt < self.attempt:
             self.attempt = max(self.attempt, before.attempt + 1)
             self.sequence += before.sequence + 1
             return
         self.attempt = before.attempt
-        self.prior = tuple(newest(others))
+        self.prior_records = tuple(newest(others))
         for name in ("filename", "content_type", "metadata", "group"):
             announced = getattr(before, name)
-            if announced is not None and name not in self._chosen:
+            if announced is not None and name not in self._set_by_app:
                 setattr(self, name, announced)
         if self.meter.total_bytes is None:
             self.meter.total_bytes = before.total_bytes
 
     def start_after(self, ended: "LiveUpload") -> None:
-        """Follow on an upload that ended here under the same id, and may not be stored yet."""
+        """Become the next attempt after *ended*, which may not be stored yet."""
         before = ended.snapshot()
         self.attempt = before.attempt + 1
         self.sequence += before.sequence + 1
         self.has_prior_state = ended.has_prior_state
         ended.is_superseded = not ended.has_prior_state
 
-    def commit(self) -> TransferRecord:
-        """Make the next version of the record, and arm the meter for the one after it."""
-        self.look()
+    def commit(self, now: Moment) -> TransferRecord:
+        """Return the next version of the record, and arm the meter for the one after it."""
+        self.observe(now)
         self.sequence += 1
         self.is_due = False
-        self._sent_at = self.desk.clock.monotonic()
+        self._reported_at = now.monotonic
         self.meter.rearm()
         if self.current_stage is not None:
             self.current_stage.meter.rearm()
@@ -387,24 +347,55 @@ class LiveUpload:
             self.meter.gate_bytes = self.meter.received_bytes + 1
         if self.is_ended:
             self.meter.gate_bytes = 0
-            self._is_told = True
-        return self.record()
+            self._end_is_reported = True
+        return self.record(now)
 
-    def record(self) -> TransferRecord:
-        """Return what this process knows now, as the newest version of its record."""
-        return record_of(self)
+    def record(self, now: Moment) -> TransferRecord:
+        """Return the record of this process in its current version."""
+        activity = self.activity
+        return TransferRecord(
+            owner=self.owner or "",
+            upload_id=self.upload_id,
+            transfer_id=self.transfer_id,
+            attempt=self.attempt,
+            sequence=self.sequence,
+            state=self.state,
+            received_bytes=self.received_bytes,
+            total_bytes=self.meter.total_bytes,
+            bytes_per_second=activity.estimate.bytes_per_second if activity else None,
+            stalled=activity is not None and activity.is_stalled,
+            arrival=self.arrival,
+            stage=self.current_stage.stage if self.current_stage else None,
+            error=self.error,
+            group=self.group,
+            filename=self.filename,
+            content_type=self.content_type,
+            metadata=self.metadata,
+            created_at=self.created_at,
+            started_at=self.started_at,
+            updated_at=self.finished_at or now.wall,
+            last_byte_at=activity.last_byte_at if activity else None,
+            finished_at=self.finished_at,
+            worker=None if self.is_ended else self.worker,
+        )
 
-    def records(self) -> list[TransferRecord]:
-        """Return what is known of this attempt: what was announced, and what came here."""
-        return [*self.prior, self.record()]
+    def records_with(self, record: TransferRecord) -> list[TransferRecord]:
+        """Return the records of this attempt: those of others, and *record* of this process."""
+        return [*self.prior_records, record]
 
     def snapshot(self) -> UploadProgress:
-        """Return the live snapshot; an end that is not stored yet, as it will be stored."""
-        self.look()
+        """Return the current snapshot; an end that is not stored yet as it will be stored."""
+        now = self.context.now()
+        self.observe(now)
         self.sequence = max(self.sequence, 1)
-        progress = fold(self.records(), now=self.desk.clock.time(), mount_path=self.desk.mount_path)
+        return self.snapshot_of(self.record(now), now)
+
+    def snapshot_of(self, record: TransferRecord, now: Moment) -> UploadProgress:
+        """Return the snapshot of which *record* is the part of this process."""
+        mount_path = self.context.config.mount_path
+        progress = fold(self.records_with(record), now=now.wall, mount_path=mount_path)
         assert progress is not None  # noqa: S101  # there is a record
-        if self.is_ended and not self._is_told:
-            # Else one sequence would carry two states, and who keeps the highest miss the end.
+        if self.is_ended and not self._end_is_reported:
+            # One sequence must not carry two states: a receiver keeps the highest sequence.
             return evolve(progress, sequence=progress.sequence + 1)
         return progress

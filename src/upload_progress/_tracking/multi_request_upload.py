@@ -1,8 +1,17 @@
-"""What one worker knows of an upload that is sent in many requests: which bytes, and how fast.
+"""An upload in several requests (tus, Content-Range, OCI, S3, IETF), as one worker sees it.
 
-Each request has a meter of its own, which its chunks go through as those of any upload; the
-gate of the upload is dealt out among them. What came is kept as spans, so that the fold over
-the workers' records counts no byte twice (see ``transfers.spans``).
+All requests of an upload that reach one worker are *transfers* of one ``MultiRequestUpload``,
+which writes one record: an upload has as many records as workers, however many parts it has. The
+record lists the byte ranges that arrived (see ``byte_ranges``), so that the fold over the records
+of all workers counts no byte twice.
+
+Each transfer has its own meter, which counts the chunks of its request as for any upload; the bytes
+that are missing until the next report of the upload are divided among the transfers.
+
+A transfer that breaks off does not fail the upload. Between two requests the upload stays
+``receiving`` for a moment, then it is ``paused``; only the answer of the application, as the
+protocol defines it, completes it. Bytes of a sequential protocol that start beyond the end of what
+has arrived are counted only after the application's answer, which will probably refuse them.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,11 +32,9 @@ from upload_progress._model.byte_ranges import (
 from upload_progress._model.fold import fold, newest
 from upload_progress._model.models import (
     ByteRange,
-    Metadata,
     TransferRecord,
     UploadError,
     UploadProgress,
-    UploadState,
 )
 from upload_progress._model.state import (
     CANCELLED,
@@ -39,457 +46,553 @@ from upload_progress._model.state import (
     is_waiting,
     next_state,
 )
-from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress._tracking.stage import StageHandle
-from upload_progress._tracking.transfer import Transfer
-from upload_progress.protocols import TransferHead, TransferKind, TransferOutcome, TransferResult
-from upload_progress.throttling import NEVER
+from upload_progress._tracking.live_upload import LiveUpload, Moment
+from upload_progress.protocols import (
+    Headers,
+    TransferHead,
+    TransferKind,
+    TransferOutcome,
+    TransferProtocol,
+    TransferResult,
+    part_name,
+    upload_id_for,
+)
+from upload_progress.throttling import NEVER, Meter
 
-__all__ = [
-    "MultiRequestUpload",
-    "GatheredUpload",
-    "REST_SECONDS",
-]
+__all__ = ["PAUSE_AFTER_SECONDS", "MultiRequestUpload", "Transfer"]
+
+PAUSE_AFTER_SECONDS: Final = 2.0
+"""How long after its last request an upload is still reported as receiving."""
+
+_ACCEPTED: Final = frozenset({TransferResult.ACCEPTED, TransferResult.COMPLETED})
+_CONTINUES: Final = frozenset({TransferResult.ACCEPTED, TransferResult.CREATED})
 
 
 @define(eq=False, repr=False, kw_only=True)
-class GatheredUpload(LiveUpload):
-    """Adds up what the requests bring.
+class MultiRequestUpload(LiveUpload):
+    """An upload in several requests; see the module.
 
     Attributes:
-        piece: What the request carries for which it was opened.
-        strands: The requests that carry it here right now.
-        spans: What the requests brought that have ended.
-        confirmed_bytes: How many bytes from the start the server said it had.
-        repeated_bytes: How many of those that came had been there before.
-        address: The id that its resource has, where it goes by another one.
-        is_claimed: Whether the client has named it.
-        is_over: Whether it has ended by the word of another worker.
+        head: The request head for which this object was created.
+        transfers: The requests that carry the upload at this worker at the moment.
+        ranges: The byte ranges of finished requests.
+        confirmed_bytes: How many bytes from the start the application said it has.
+        repeated_bytes: How many bytes arrived that had arrived before, or were refused.
+        resource_id: The id of its resource, if the upload is known by another id.
+        has_client_id: Whether the client has named the upload.
+        ended_elsewhere: Whether it has ended according to another worker's record.
     """
 
-    transfer_head: TransferHead
-    transfers: dict[Transfer, None] = field(factory=dict)
-    spans: tuple[ByteRange, ...] = ()
+    head: TransferHead
+    transfers: "dict[Transfer, None]" = field(factory=dict)
+    ranges: tuple[ByteRange, ...] = ()
     confirmed_bytes: int = 0
     repeated_bytes: int = 0
-    ended_bytes: int = 0
-    address: str | None = None
-    is_claimed: bool = False
-    is_over: bool = False
-    _is_known: bool = False
-    _is_refused: bool = False
-    _is_made: bool = False
+    resource_id: str | None = None
+    has_client_id: bool = False
+    ended_elsewhere: bool = False
+    _finished_bytes: int = 0
+    _exists: bool = False
+    _last_was_refused: bool = False
+    _was_assembled: bool = False
     _is_committed: bool = False
-    _rests_since: float = 0.0
+    _idle_since: float = 0.0
 
-    # What is here
+    # Bytes
 
     @property
-    def _known(self) -> list[ByteRange]:
-        """What has come to all workers, without what is on its way here."""
-        held = max([record.confirmed_bytes for record in self.prior] + [self.confirmed_bytes])
-        confirmed = [("", 0, held, True)] if held else []
-        of_others = (span for each in self.prior for span in each.spans)
-        return known([*of_others, *self.spans, *confirmed])
+    def _all_ranges(self) -> list[ByteRange]:
+        """What has arrived at all workers, without the transfers in progress here."""
+        confirmed = [record.confirmed_bytes for record in self.prior_records]
+        held = max([*confirmed, self.confirmed_bytes])
+        others = (each for record in self.prior_records for each in record.spans)
+        return known([*others, *self.ranges, *([("", 0, held, True)] if held else [])])
 
     def end_of(self, part: str) -> int:
-        """Return how far *part* reaches without a gap, by what has come to all workers."""
-        return end_of(self._known, part)
+        """Return up to which byte *part* has arrived at all workers without a gap."""
+        return end_of(self._all_ranges, part)
 
     def _arriving(self) -> list[ByteRange]:
-        return [span for transfer in self.transfers if (span := transfer.span()) is not None]
+        ranges = (transfer.byte_range() for transfer in self.transfers)
+        return [each for each in ranges if each is not None]
 
-    def _here(self) -> int:
-        spans = self._known
-        here = covered([*spans, *self._arriving()])
-        total = self.meter.total_bytes = declared(spans) or self.meter.total_bytes
-        return here if total is None else min(here, total)
-
-    def look(self) -> None:
-        """Add up what came, and notice what only time shows."""
-        if self.is_ended:
-            return
-        self.meter.received_bytes = max(self.meter.received_bytes, self._here())
-        if self.activity is None or not is_receiving(self.state):
-            return
-        sent = self._sent_bytes
-        now, wall = self.desk.clock.monotonic(), self.desk.clock.time()
-        is_waiting = any(transfer.meter.is_waiting for transfer in self.transfers)
-        patience = self.desk.stall_after_seconds
-        if self.activity.look(now, wall, sent, patience, is_waiting=is_waiting):
-            self.mark_due()
+    def _count_received(self) -> int:
+        ranges = self._all_ranges
+        received = covered([*ranges, *self._arriving()])
+        total = self.meter.total_bytes = declared(ranges) or self.meter.total_bytes
+        return received if total is None else min(received, total)
 
     @property
-    def _sent_bytes(self) -> int:
-        """What has come through the line to this worker, of whatever use it was."""
-        arriving = sum(transfer.meter.received_bytes for transfer in self.transfers)
-        return self.ended_bytes + arriving
-
-    def begin(self) -> None:
-        """Bytes may come now, first or again."""
-        state = next_state(self.state, Signal.BEGIN)
-        if state is None:
-            return
-        self.state: UploadState = state
-        self.is_resting: bool = False
-        clock = self.desk.clock
-        self.started_at = self.started_at or clock.time()
-        self._sent_at = clock.monotonic()
-        last = self.activity.last_byte_at if self.activity else None
-        self.activity: Activity | None = Activity(
-            self._sent_at, self._sent_bytes, last_byte_at=last
-        )
-        if self.owner is None and self._claimant is not None:
-            self.desk.admit(self, self._claimant)
-        self.mark_due()
-
-    def divide(self, part: str, length: int) -> None:
-        """It has a *part* that will be so long, and others beside it."""
-        self.spans = merged([*self.spans, end_mark(part, length)])
-        self.mark_due()
+    def _wire_bytes(self) -> int:
+        """All body bytes that this worker has received, useful or not."""
+        return self._finished_bytes + sum(each.meter.received_bytes for each in self.transfers)
 
     @property
     def is_divided(self) -> bool:
-        """Whether it has parts of which each is announced by itself: a last word makes it whole."""
-        return declared(self._known) is not None
+        """Whether each part announces its own size: then a final request completes the upload."""
+        return declared(self._all_ranges) is not None
 
-    def expect(self, total_bytes: int) -> None:
-        """So many bytes are to come in all, if nothing else has been said."""
+    def set_total(self, total_bytes: int) -> None:
+        """Set the size of the upload, unless it is known."""
         if self.meter.total_bytes is None:
             self.meter.total_bytes = total_bytes
 
-    # Gates
+    def add_part_size(self, part: str, size_bytes: int) -> None:
+        """Add the announced size of one of several parts."""
+        self.ranges = merged([*self.ranges, end_mark(part, size_bytes)])
+        self.mark_due()
 
-    def mark_due(self) -> None:
-        """Ask for a report, once."""
-        super().mark_due()
-        if self.is_due:
-            for transfer in self.transfers:
-                transfer.wait_for(NEVER)
+    def observe(self, now: Moment) -> None:
+        """Add up what arrived, and update rate, last byte and stall."""
+        if self.is_ended:
+            return
+        self.meter.received_bytes = max(self.meter.received_bytes, self._count_received())
+        if self.activity is not None and is_receiving(self.state):
+            is_waiting = any(transfer.meter.is_waiting for transfer in self.transfers)
+            self._observe(now, self._wire_bytes, is_waiting=is_waiting)
 
-    def pass_gate(self, transfer: Transfer) -> None:
-        """*strand* has brought its share of what a report waits for."""
-        self.look()
-        if self.meter.received_bytes >= self.meter.gate_bytes:
-            self.mark_due()
-        elif not self.is_due:
-            self._deal(transfer)
+    # Requests
 
-    def _deal(self, *transfers: Transfer) -> None:
-        """Give *strands* their share of what is missing to the upload's gate."""
-        missing = self.meter.gate_bytes - self.meter.received_bytes
-        share = max(1, missing // max(1, len(self.transfers)))
-        for transfer in transfers:
-            transfer.wait_for(NEVER if self.is_ended or self.is_due else share)
+    def begin(self) -> None:
+        """Start to receive, for the first time or again."""
+        state = next_state(self.state, Signal.BEGIN)
+        if state is None:
+            return
+        self.state = state
+        self.is_idle = False
+        now = self.context.now()
+        self.started_at = self.started_at or now.wall
+        self._reported_at = now.monotonic
+        last = self.activity.last_byte_at if self.activity else None
+        self.activity = Activity(now.monotonic, self._wire_bytes, last_byte_at=last)
+        if self.owner is None and self._claimant is not None:
+            self.context.admit(self, self._claimant)
+        self.mark_due()
 
-    def commit(self) -> TransferRecord:
-        """Make the next version of the record, and arm the meters."""
-        record = super().commit()
-        self._is_committed = True
-        self._deal(*self.transfers)
-        return record
-
-    # Records
-
-    def _go_on(self, record: TransferRecord) -> None:
-        self.sequence: int = self.sequence + record.sequence
-        self.spans = merged([*self.spans, *record.spans])
-        self.confirmed_bytes = max(self.confirmed_bytes, record.confirmed_bytes)
-        self.repeated_bytes += record.retransmitted_bytes
-        self.created_at: float = min(self.created_at, record.created_at)
-        self.started_at = record.started_at or self.started_at
-        self.metadata: Metadata | None = self.metadata or record.metadata
-        self.content_type: str | None = record.content_type or self.content_type
-
-    def _describe(self, filename: str | None, total: int | None, group: str | None) -> None:
-        for name, value in (("filename", filename), ("group", group)):
-            if value is not None and name not in self._chosen:
-                setattr(self, name, value)
-        if total is not None:
-            self.expect(total)
-
-    def record(self) -> TransferRecord:
-        """Return what this process knows now, as the newest version of its record."""
-        return evolve(
-            super().record(),
-            protocol=self.transfer_head.protocol,
-            spans=self.spans if self.is_ended else merged([*self.spans, *self._arriving()]),
-            confirmed_bytes=self.confirmed_bytes,
-            retransmitted_bytes=self.repeated_bytes,
-            stalled=not self.is_resting and self.activity is not None and self.activity.is_stalled,
-        )
-
-    def records(self) -> list[TransferRecord]:
-        """Return what is known of this attempt, here and of other workers."""
-        if self.is_superseded and self.prior:
-            return list(self.prior)
-        return [*self.prior, self.record()]
-
-
-# FROM assembled: An upload that is sent in many requests, as one worker sees it.
-#
-# All requests of an upload that come to one worker are *strands* of one ``MultiRequestUpload``,
-# which writes one record: however many parts there are, an upload has as many records as workers.
-# The record tells which bytes came (see ``transfers.spans``), so that the fold over the workers'
-# records counts none twice. Each strand has a meter of its own, which the requests' chunks go
-# through as those of any upload; the gate of the upload is dealt out among them.
-#
-# A strand that breaks off does not fail the upload, it lets it rest. Between two requests it goes
-# on receiving for a moment, then it is paused; only the protocol's own word makes it complete.
-# Bytes of a sequential protocol that begin beyond what is there wait for the server's answer
-# before they count: it will refuse them.
-#
-
-REST_SECONDS: Final = 2.0
-"""How long after its last request an upload is still taken to be under way."""
-
-
-@define(eq=False, repr=False, kw_only=True)
-class MultiRequestUpload(GatheredUpload):
-    """What this worker knows of an upload in many requests."""
-
-    # What the requests say
-
-    def whole(self, transfer: Transfer) -> None:
-        """All bytes of *strand* have come; if it was all there was to come, they are processed."""
-        self.look()
+    def end_transfer_body(self, transfer: "Transfer") -> None:
+        """Record that all bytes of *transfer* have arrived; process if nothing is missing."""
+        self.observe(self.context.now())
         total = self.meter.total_bytes
         is_full = total is not None and self.meter.received_bytes >= total
-        if transfer.transfer_head.is_last or (is_full and not self.is_divided):
-            self.body_end()
+        if transfer.head.is_last or (is_full and not self.is_divided):
+            self.end_body()
 
-    def bind(self, address: str) -> None:
-        """Let the owner's requests to the resource with the id *address* belong to this upload."""
-        self.address: str | None = address
+    def bind_resource(self, resource_id: str) -> None:
+        """Let further requests of the owner to the resource belong to this upload."""
+        self.resource_id = resource_id
         if self.is_tracked and self.owner is not None:
-            self.desk.remember(self.owner, address, self.upload_id)
-        elif not self.is_claimed:
-            self.upload_id: str = address
-            self.has_prior_state: bool = False
+            self.context.remember_resource(self.owner, resource_id, self.upload_id)
+        elif not self.has_client_id:
+            self.upload_id = resource_id
+            self.has_prior_state = False
 
-    def takes(self, other: "MultiRequestUpload") -> bool:
-        """Tell whether *other* is a further request of this upload."""
-        return not self.is_ended and self.transfer_head.protocol == other.transfer_head.protocol
+    def can_merge(self, other: "MultiRequestUpload") -> bool:
+        """Return whether *other* can be a further request of this upload."""
+        return not self.is_ended and self.head.protocol == other.head.protocol
 
-    def adopt(self, other: "MultiRequestUpload") -> None:
+    def merge(self, other: "MultiRequestUpload") -> None:
         """Take over the requests of *other*, which is the same upload."""
-        other.host = self
+        other.merged_into = self
         self.transfers.update(other.transfers)
         for transfer in other.transfers:
             transfer.upload = self
-        self.ended_bytes: int = self.ended_bytes + other.ended_bytes
-        self.spans: tuple[ByteRange, ...] = merged([*self.spans, *other.spans])
+        self._finished_bytes += other._finished_bytes
+        self.ranges = merged([*self.ranges, *other.ranges])
         for name in ("filename", "content_type", "metadata", "group"):
             if getattr(self, name) is None:
                 setattr(self, name, getattr(other, name))
         if other.meter.total_bytes is not None:
-            self.expect(other.meter.total_bytes)
-        self.is_resting: bool = False
-        self.is_superseded: bool = False
+            self.set_total(other.meter.total_bytes)
+        self.is_idle = False
+        self.is_superseded = False
         if other.started_at is not None:
             self.begin()
         self.mark_due()
 
-    def close(self, transfer: Transfer, outcome: TransferOutcome | None) -> None:
-        """*strand* is over; what came of it is None where it broke off without an answer."""
+    def end_transfer(self, transfer: "Transfer", outcome: TransferOutcome | None) -> None:
+        """Record the outcome of *transfer*; None if it broke off without an answer."""
         if self.transfers.pop(transfer, transfer) is transfer or self.is_ended:
             return
-        self.ended_bytes += transfer.meter.received_bytes
-        self._rests_since = self.desk.clock.monotonic()
-        result = outcome.result if outcome is not None else None
-        self._keep(transfer, outcome)
-        if self._verdict is not None:
-            self._end(*ending_of(None, self._verdict))
-        elif (
-            result is TransferResult.COMPLETED
-            and transfer.transfer_head.kind is TransferKind.COMPLETE
-            and not self._is_known
-        ):
-            self._is_made = True
+        self._finished_bytes += transfer.meter.received_bytes
+        self._idle_since = self.context.config.clock.monotonic()
+        self._add_outcome(transfer, outcome)
+        self._change_state(transfer.head.kind, outcome)
+        result = None if outcome is None else outcome.result
+        self._exists = self._exists or result in _CONTINUES
+        self._last_was_refused = result is TransferResult.REFUSED
+        self._check_end()
+        self.is_idle = not self.transfers and is_waiting(self.state)
+        self.mark_due()
+
+    def _change_state(self, kind: TransferKind, outcome: TransferOutcome | None) -> None:
+        result = None if outcome is None else outcome.result
+        if self._failure_message is not None:
+            self._end(*ending_of(None, self._failure_message))
         elif result is TransferResult.COMPLETED:
-            self._complete()
+            if kind is TransferKind.COMPLETE and not self._exists:
+                self._was_assembled = True
+            else:
+                self._complete()
         elif result is TransferResult.ABORTED:
             self.begin()
             self._end(Signal.CANCEL, CANCELLED)
-        elif outcome is None and transfer.transfer_head.kind is TransferKind.CREATE:
+        elif outcome is None and kind is TransferKind.CREATE:
             self._end(Signal.DISCONNECT, DISCONNECTED)
-        elif result not in {TransferResult.ACCEPTED, TransferResult.CREATED}:
-            self.rest()
-        self._is_known = self._is_known or result in {
-            TransferResult.ACCEPTED,
-            TransferResult.CREATED,
-        }
-        self._is_refused = result is TransferResult.REFUSED
-        self._notice()
-        self.is_resting = not self.transfers and is_waiting(self.state)
-        self.mark_due()
+        elif result not in _CONTINUES:
+            self.pause()
 
-    def _keep(self, transfer: Transfer, outcome: TransferOutcome | None) -> None:
-        """Add what *strand* brought to what is here, and what was in vain to the waste."""
-        is_taken = outcome is not None and outcome.result in {
-            TransferResult.ACCEPTED,
-            TransferResult.COMPLETED,
-        }
-        span = transfer.span(outcome)
-        before = covered(self.spans)
-        if span is not None:
-            self.spans = merged([*self.spans, (*span[:3], is_taken)])
-        gained = covered(self.spans) - before
-        wasted = max(0, transfer.content_bytes - gained)
-        self.repeated_bytes: int = self.repeated_bytes + wasted
+    def _add_outcome(self, transfer: "Transfer", outcome: TransferOutcome | None) -> None:
+        """Add the bytes of *transfer* to the ranges, and those of no use to the repeated bytes."""
+        is_accepted = outcome is not None and outcome.result in _ACCEPTED
+        byte_range = transfer.byte_range(outcome)
+        before = covered(self.ranges)
+        if byte_range is not None:
+            self.ranges = merged([*self.ranges, (*byte_range[:3], is_accepted)])
+        gained = covered(self.ranges) - before
+        self.repeated_bytes += max(0, transfer.content_bytes - gained)
         if outcome is not None:
             self._confirm(transfer.part, outcome.offset or 0)
             if outcome.total_bytes is not None:
-                self.expect(outcome.total_bytes)
-        self.meter.received_bytes = max(self.meter.received_bytes, self._here())
+                self.set_total(outcome.total_bytes)
+        self.meter.received_bytes = max(self.meter.received_bytes, self._count_received())
 
     def _confirm(self, part: str, offset: int) -> None:
-        """The server has *part* up to *offset*."""
+        """Record that the application has *part* up to *offset*."""
         if not part:
-            self.confirmed_bytes: int = max(self.confirmed_bytes, offset)
+            self.confirmed_bytes = max(self.confirmed_bytes, offset)
         elif offset:
-            self.spans = merged([*self.spans, told(part, offset)])
+            self.ranges = merged([*self.ranges, told(part, offset)])
 
-    def _notice(self) -> None:
-        """Forget what was refused, or made of others, before anything of it was known.
-
-        And end what is whole by now.
-        """
-        is_idle = self.has_prior_state and not self.transfers and not self.is_ended
-        if (self._is_refused or self._is_made) and is_idle and not self._is_known:
+    def _check_end(self) -> None:
+        """Complete an upload that is whole; drop one of which only a refused request is known."""
+        is_unused = self.has_prior_state and not self.transfers and not self.is_ended
+        if (self._last_was_refused or self._was_assembled) and is_unused and not self._exists:
             self.is_superseded = self.is_superseded or not self._is_committed
-        elif self._is_made and is_idle and not self.is_over:
+        elif self._was_assembled and is_unused and not self.ended_elsewhere:
             self._complete()
-        else:
-            self._notice_whole()
+        elif self._is_whole():
+            self._complete()
 
-    def _end(self, signal: Signal, error: UploadError | None) -> bool:
-        """End; what is on its way is here as far as it has come."""
-        arriving = self._arriving()
-        has_ended = super()._end(signal, error)
-        if has_ended:
-            self.spans = merged([*self.spans, *arriving])
-        return has_ended
-
-    def _notice_whole(self) -> None:
-        """Complete what is whole by the bytes that the server has taken, where that is the end."""
+    def _is_whole(self) -> bool:
+        """Return whether the application has accepted all bytes, if that ends the upload."""
         total = self.meter.total_bytes
-        if (
-            self.transfers
-            or self.is_ended
-            or self.is_over
-            or total is None
-            or not self.transfer_head.completes_at_total
-            or self.is_divided
-        ):
-            return
-        if covered(span for span in self._known if span[3]) >= total:
-            self._complete()
+        if self.transfers or self.is_ended or self.ended_elsewhere or total is None:
+            return False
+        if not self.head.completes_at_total or self.is_divided:
+            return False
+        return covered(each for each in self._all_ranges if each[3]) >= total
 
     def _complete(self) -> None:
         self.begin()
         self._end(Signal.ACCEPT, None)
 
-    def rest(self) -> None:
-        """No request carries it: it waits for the next one."""
+    def _end(self, signal: Signal, error: UploadError | None) -> bool:
+        arriving = self._arriving()
+        has_ended = super()._end(signal, error)
+        if has_ended:
+            # Transfers in progress count as far as they have come.
+            self.ranges = merged([*self.ranges, *arriving])
+        return has_ended
+
+    def pause(self) -> None:
+        """Wait for the next request, unless one is in progress."""
         state = next_state(self.state, Signal.PAUSE)
         if state is not None and not self.transfers:
-            self.look()
-            self.state: UploadState = state
-            self.current_stage: StageHandle | None = None
-            self.is_resting = True
+            self.observe(self.context.now())
+            self.state = state
+            self.current_stage = None
+            self.is_idle = True
             self.mark_due()
 
     def cancel(self) -> None:
-        """The owner wants it to stop: it ends, and all its requests are cut."""
-        cuts = [transfer.on_cut for transfer in self.transfers]
-        self.on_cut: Callable[[], None] | None = lambda: _call_all(cuts)
+        """End by the owner's wish, and stop all its requests."""
+        cancels = [transfer.on_cancel for transfer in self.transfers]
+        self.on_cancel = lambda: _call_all(cancels)
         super().cancel()
 
+    # Time and reports
+
     def tick(self) -> float | None:
-        """Look; pause what no request carries any more; return when to look again."""
-        if self.is_resting or self.is_superseded:
+        """Observe, and pause an upload without requests; return when to call this again."""
+        if self.is_idle or self.is_superseded:
             return None
         if self.transfers or self.is_ended:
-            again = super().tick()
-            self._deal(*self.transfers)
-            return again
-        until = self._rests_since + REST_SECONDS
-        if self.desk.clock.monotonic() < until:
-            return until
-        self.rest()
+            next_tick = super().tick()
+            self._arm(*self.transfers)
+            return next_tick
+        pause_at = self._idle_since + PAUSE_AFTER_SECONDS
+        if self.context.config.clock.monotonic() < pause_at:
+            return pause_at
+        self.pause()
         return None
+
+    def mark_due(self) -> None:
+        """Ask for a report, unless one is due already."""
+        super().mark_due()
+        if self.is_due:
+            for transfer in self.transfers:
+                transfer.arm(NEVER)
+
+    def check_due(self, transfer: "Transfer") -> None:
+        """Ask for a report if the upload's next gate is reached; else arm *transfer* again."""
+        self.observe(self.context.now())
+        if self.meter.received_bytes >= self.meter.gate_bytes:
+            self.mark_due()
+        elif not self.is_due:
+            self._arm(transfer)
+
+    def _arm(self, *transfers: "Transfer") -> None:
+        """Divide the bytes that are missing to the upload's next gate among its transfers."""
+        missing = self.meter.gate_bytes - self.meter.received_bytes
+        share = max(1, missing // max(1, len(self.transfers)))
+        for transfer in transfers:
+            transfer.arm(NEVER if self.is_ended or self.is_due else share)
+
+    def commit(self, now: Moment) -> TransferRecord:
+        """Return the next version of the record, and arm the meters."""
+        record = super().commit(now)
+        self._is_committed = True
+        self._arm(*self.transfers)
+        return record
 
     # Records
 
     def load_prior_state(self, records: Iterable[TransferRecord]) -> None:
-        """Go on with what this worker had stored, and learn what the others have."""
+        """Continue this worker's stored record, and learn those of other workers."""
         if self.has_prior_state:
             return
         self.has_prior_state = True
-        known = list(records)
-        before = fold(known, now=self.desk.clock.time())
+        stored = list(records)
+        before = fold(stored, now=self.context.config.clock.time())
         if before is None:
-            self._notice()
+            self._check_end()
             return
         if is_final(before.state):
-            self._follow(known, before)
+            self._follow_ended(stored, before)
             return
-        self.attempt: int = before.attempt
-        mine = [record for record in newest(known) if record.transfer_id == self.transfer_id]
-        for record in mine:
-            self._go_on(record)
-        self._is_known = True
+        self.attempt = before.attempt
+        for record in newest(stored):
+            if record.transfer_id == self.transfer_id:
+                self._continue_record(record)
+        self._exists = True
         self._describe(before.filename, before.total_bytes, before.group)
-        self._learn(known)
-        self._notice()
+        self._update_prior_records(stored)
+        self._check_end()
 
-    def _follow(self, known: list[TransferRecord], before: UploadProgress) -> None:
-        """Begin the next attempt after one that has ended; a straggler begins nothing.
+    def _continue_record(self, record: TransferRecord) -> None:
+        self.sequence += record.sequence
+        self.ranges = merged([*self.ranges, *record.spans])
+        self.confirmed_bytes = max(self.confirmed_bytes, record.confirmed_bytes)
+        self.repeated_bytes += record.retransmitted_bytes
+        self.created_at = min(self.created_at, record.created_at)
+        self.started_at = record.started_at or self.started_at
+        self.metadata = self.metadata or record.metadata
+        self.content_type = record.content_type or self.content_type
 
-        A client that goes on where the bytes that came end has them there, and sends the rest.
+    def _describe(self, filename: str | None, total: int | None, group: str | None) -> None:
+        for name, value in (("filename", filename), ("group", group)):
+            if value is not None and name not in self._set_by_app:
+                setattr(self, name, value)
+        if total is not None:
+            self.set_total(total)
+
+    def _follow_ended(self, records: list[TransferRecord], before: UploadProgress) -> None:
+        """Start the next attempt after one that has ended; a late request starts none.
+
+        A client that continues at the end of the bytes that arrived has them at the server, and
+        sends the rest.
         """
-        is_new_attempt = self.is_claimed and self.transfer_head.kind is TransferKind.CREATE
-        if self.transfer_head.resource_is_unique and not is_new_attempt:
-            self.is_over: bool = True
+        is_new_attempt = self.has_client_id and self.head.kind is TransferKind.CREATE
+        if self.head.resource_is_unique and not is_new_attempt:
+            self.ended_elsewhere = True
             self.attempt = before.attempt
-            self.prior: tuple[TransferRecord, ...] = tuple(newest(known))
+            self.prior_records = tuple(newest(records))
             return
         self.attempt = before.attempt + 1
-        self.sequence: int = self.sequence + before.sequence + 1
-        if (self.transfer_head.offset or 0) <= before.bytes_transferred:
-            self.confirmed_bytes = max(self.confirmed_bytes, self.transfer_head.offset or 0)
+        self.sequence += before.sequence + 1
+        if (self.head.offset or 0) <= before.bytes_transferred:
+            self.confirmed_bytes = max(self.confirmed_bytes, self.head.offset or 0)
 
     def start_after(self, ended: LiveUpload) -> None:
-        """Follow on an upload that ended here under the same id, and may not be stored yet."""
+        """Become the next attempt after *ended*, which may not be stored yet."""
         before = ended.snapshot()
-        self._follow(ended.records(), before)
+        self._follow_ended(ended.records_with(ended.record(self.context.now())), before)
         self.has_prior_state = ended.has_prior_state
-        ended.is_superseded = not ended.has_prior_state and not self.is_over
+        ended.is_superseded = not ended.has_prior_state and not self.ended_elsewhere
 
-    def learn(self, records: Iterable[TransferRecord]) -> None:
-        """Take note of what other workers have stored since."""
-        self._learn(records)
-        self._notice()
+    def update_from_store(self, records: Iterable[TransferRecord]) -> None:
+        """Learn what other workers have stored since."""
+        self._update_prior_records(records)
+        self._check_end()
 
-    def _learn(self, records: Iterable[TransferRecord]) -> None:
-        current = newest(records)
-        others = [record for record in current if record.transfer_id != self.transfer_id]
-        self.prior = tuple(record for record in others if record.attempt == self.attempt)
+    def _update_prior_records(self, records: Iterable[TransferRecord]) -> None:
+        others = [each for each in newest(records) if each.transfer_id != self.transfer_id]
+        self.prior_records = tuple(each for each in others if each.attempt == self.attempt)
         if self.is_ended:
             return
-        after = fold(self.prior, now=self.desk.clock.time())
+        after = fold(self.prior_records, now=self.context.config.clock.time())
         if after is None:
             return
-        self._is_known = True
-        totals = [each.total_bytes for each in self.prior if each.total_bytes is not None]
+        self._exists = True
+        totals = [each.total_bytes for each in self.prior_records if each.total_bytes is not None]
         self._describe(after.filename, totals[0] if totals else None, after.group)
         if is_final(after.state):
-            self.is_over = True
-            self.rest()
+            self.ended_elsewhere = True
+            self.pause()
+
+    def record(self, now: Moment) -> TransferRecord:
+        """Return the record of this process in its current version."""
+        activity = self.activity
+        return evolve(
+            super().record(now),
+            protocol=self.head.protocol,
+            spans=self.ranges if self.is_ended else merged([*self.ranges, *self._arriving()]),
+            confirmed_bytes=self.confirmed_bytes,
+            retransmitted_bytes=self.repeated_bytes,
+            stalled=not self.is_idle and activity is not None and activity.is_stalled,
+        )
+
+    def records_with(self, record: TransferRecord) -> list[TransferRecord]:
+        """Return the records of this attempt, at this worker and at others."""
+        if self.is_superseded and self.prior_records:
+            return list(self.prior_records)
+        return [*self.prior_records, record]
 
 
-def _call_all(calls: Iterable[Callable[[], None] | None]) -> None:
-    for call in calls:
-        if call is not None:
-            call()
+def _call_all(functions: Iterable[Callable[[], None] | None]) -> None:
+    for function in functions:
+        if function is not None:
+            function()
+
+
+@define(eq=False, repr=False)
+class Transfer:
+    """One request of an upload in several requests, from its head to its response.
+
+    Attributes:
+        upload: The upload; another one, once owner and resource are known.
+        head: The request head, as its protocol reads it.
+        protocol: Interprets the response.
+        meter: Counts the body of this request.
+        status: The status of the response.
+        on_cancel: Stops this request.
+        is_cancelled: Whether it was stopped: its next message says so.
+    """
+
+    upload: MultiRequestUpload
+    head: TransferHead
+    protocol: TransferProtocol
+    meter: Meter
+    status: int | None = None
+    on_cancel: Callable[[], None] | None = None
+    is_cancelled: bool = False
+    _outcome: TransferOutcome | None = field(default=None, init=False)
+    _has_whole_body: bool = field(default=False, init=False)
+    _start: int | None = field(default=None, init=False)
+    _resource: str | None = field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Add this transfer to the upload."""
+        self.upload.transfers[self] = None
+        self._resource = self.head.resource
+
+    # Bytes
+
+    @property
+    def part(self) -> str:
+        """The part its bytes belong to; a resource without an address yet is a part of its own."""
+        if not (self.head.resource_may_be_part and self.upload.has_client_id):
+            return self.head.part
+        return part_name(self._resource or f"{id(self)}")
+
+    @property
+    def content_bytes(self) -> int:
+        """How many bytes of the upload arrived, without protocol overhead in the body."""
+        if not self.head.carries_bytes:
+            return 0
+        received, length = self.meter.received_bytes, self.head.length
+        return received if length is None else min(received, length)
+
+    def byte_range(self, outcome: TransferOutcome | None = None) -> ByteRange | None:
+        """Return which bytes of the upload arrived; None if they do not count.
+
+        Args:
+            outcome: The outcome of the transfer; None while it is in progress.
+        """
+        size, part = self.content_bytes, self.part
+        if not size:
+            return None
+        start, end = self._start_offset(), self.upload.end_of(part)
+        leaves_gap = self.head.is_sequential and start > end
+        if leaves_gap and (outcome is None or outcome.result not in _ACCEPTED):
+            return None
+        if self.head.offset is None and outcome is not None and outcome.offset is not None:
+            start = max(0, outcome.offset - size)
+        return (part, start, start + size, False)
+
+    def _start_offset(self) -> int:
+        """Return where its bytes begin; if the head does not say it, after what has arrived."""
+        if self.head.offset is not None:
+            return self.head.offset
+        if self._start is not None:
+            return self._start
+        end = self.upload.end_of(self.part)
+        if self.upload.has_prior_state:
+            self._start = end
+            if self.head.is_last and end == 0 and self.head.length is not None:
+                # This request brings the whole upload.
+                self.upload.set_total(self.head.length)
+        return end
+
+    # The request, in order
+
+    def begin(self) -> None:
+        """Start to receive: the first byte may come now."""
+        if self.head.carries_bytes or self.head.kind is TransferKind.COMPLETE:
+            self.upload.begin()
+
+    def end_body(self) -> None:
+        """Record that the last byte of the request was received."""
+        self._has_whole_body = True
+        if self.head.kind is not TransferKind.ABORT:
+            self.upload.end_transfer_body(self)
+
+    def read_response(self, status: int, headers: Headers) -> bool:
+        """Read the head of the response; return whether the upload has just got its resource."""
+        self.status = status
+        self._outcome = self.protocol.read_response(self.head, status, headers)
+        resource = self._outcome.resource
+        if self._outcome.result is not TransferResult.CREATED or resource is None:
+            return False
+        self._resource = resource
+        self.upload.bind_resource(upload_id_for(self.head, resource))
+        if self.upload.has_client_id and self.head.part_total_bytes is not None:
+            self.upload.add_part_size(self.part, self.head.part_total_bytes)
+        return True
+
+    def finish(self, status: int) -> None:
+        """End by the response of the application."""
+        outcome = self._outcome or self.protocol.read_response(self.head, status, {})
+        self.upload.end_transfer(self, outcome)
+
+    def app_raised(self) -> None:
+        """End by an exception of the application: the client may try again."""
+        self.upload.end_transfer(self, None)
+
+    app_cancelled = app_raised
+
+    def client_disconnected(self) -> None:
+        """End because the client disconnected; after the last byte this changes nothing."""
+        if not self._has_whole_body:
+            self.upload.end_transfer(self, None)
+
+    # Reports
+
+    def check_due(self) -> None:
+        """Ask for a report of the upload, if its next gate is reached."""
+        self.upload.check_due(self)
+
+    def arm(self, size_bytes: int) -> None:
+        """Call ``check_due`` after that many more bytes."""
+        if not self.is_cancelled:
+            self.meter.gate_bytes = min(self.meter.received_bytes + size_bytes, NEVER)

@@ -1,4 +1,4 @@
-"""What is on its way to the event publisher: of each upload the newest, and no more."""
+"""Events that wait for the publisher: the newest of each upload, up to a limit."""
 
 from collections.abc import Mapping
 from itertools import islice
@@ -6,32 +6,29 @@ from typing import Final
 
 from attrs import define, field
 
-from upload_progress._fanout.update import Update
+from upload_progress._fanout.update import Topic, Update
 from upload_progress._model.cloudevents import event_of
 from upload_progress._runtime.circuit_breaker import CircuitBreaker
 from upload_progress.exceptions import StoreUnavailable
 from upload_progress.interfaces import EventPublisher
 
-__all__ = [
-    "MOST_UNPUBLISHED",
-    "Outbox",
-    "PORTION",
-    "Topic",
-]
+__all__ = ["MAX_UNPUBLISHED", "PORTION", "Outbox"]
 
-MOST_UNPUBLISHED: Final = 10_000
+MAX_UNPUBLISHED: Final = 10_000
 PORTION: Final = 1000
-
-Topic = tuple[str, str]
-"""An owner and an upload id."""
 
 
 @define(eq=False, repr=False)
 class Outbox:
-    """Keeps what a broker has not taken yet.
+    """Keeps the events that the broker has not accepted yet.
+
+    Args:
+        publisher: Publishes the events; None publishes nothing.
+        breaker: The circuit breaker of the publisher.
+        source: The ``source`` of the events.
 
     Attributes:
-        published: How many events it has taken.
+        published: How many events the broker has accepted.
     """
 
     publisher: EventPublisher | None
@@ -41,14 +38,14 @@ class Outbox:
     waiting: dict[Topic, Update] = field(factory=dict, init=False)
 
     async def send(self, updates: Mapping[Topic, Update]) -> None:
-        """Send *updates* and what could not be sent before."""
+        """Publish *updates*, and what could not be published before."""
         publisher, waiting = self.publisher, self.waiting
         if publisher is None:
             return
         waiting |= updates
-        while len(waiting) > MOST_UNPUBLISHED:
+        while len(waiting) > MAX_UNPUBLISHED:
             del waiting[next(iter(waiting))]
-        if not waiting or self.breaker.is_resting:
+        if not waiting or self.breaker.is_open:
             return
         batch = dict(islice(waiting.items(), PORTION))
         events = [event_of(each.owner, each.progress, self.source) for each in batch.values()]

@@ -1,4 +1,4 @@
-"""Answering how far uploads are: from this process where it receives them, else the store."""
+"""Read the progress of uploads: from this process if it receives them, else from the store."""
 
 from collections.abc import AsyncIterator, Collection
 from typing import Final
@@ -6,62 +6,54 @@ from typing import Final
 from anyio.lowlevel import checkpoint
 from attrs import define
 
-from upload_progress._model.fold import fold, sum_of
+from upload_progress._model.fold import sum_of
 from upload_progress._model.models import UploadKey, UploadPage, UploadProgress, UploadState
-from upload_progress._runtime.circuit_breaker import CircuitBreaker
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.multi_request_upload import MultiRequestUpload
+from upload_progress._tracking.record_loader import RecordLoader
 from upload_progress._tracking.registry import Registry
 from upload_progress.exceptions import InvalidValue, StoreUnavailable, UploadNotFound
-from upload_progress.interfaces import Clock, RecordPage, SessionStore
+from upload_progress.interfaces import RecordPage
 
-__all__ = [
-    "MOST_LISTED",
-    "RECENT_SECONDS",
-    "Reader",
-    "STORE_PAGE",
-]
+__all__ = ["MAX_LISTED", "RECENT_SECONDS", "STORE_PAGE", "Reader"]
 
 RECENT_SECONDS: Final = 300.0
+"""By default a list contains uploads that have ended within this time."""
 STORE_PAGE: Final = 100
-MOST_LISTED: Final = 10_000
+MAX_LISTED: Final = 10_000
 
 
 @define(eq=False, repr=False)
 class Reader:
-    """Reads snapshots; changes nothing."""
+    """Reads snapshots, and changes nothing."""
 
     registry: Registry
-    store: SessionStore
-    breaker: CircuitBreaker
-    clock: Clock
-    mount_path: str
+    loader: RecordLoader
 
     async def get(self, key: UploadKey) -> UploadProgress:
         """Return the snapshot of *key*.
 
         Raises:
-            UploadNotFound: There is none.
+            UploadNotFound: There is no such upload.
             StoreUnavailable: The store does not answer, and the upload is not received here.
         """
         live = self.registry.find(key.owner, key.upload_id)
         if live is not None:
-            return await self._live(live, key)
-        records = await self.breaker.call(lambda: self.store.load(key))
-        progress = fold(records, now=self.clock.time(), mount_path=self.mount_path)
+            return await self._snapshot_of(live, key)
+        progress = self.loader.fold((await self.loader.load([key])).get(key, []))
         if progress is None:
             raise UploadNotFound
         return progress
 
-    async def _live(self, live: LiveUpload, key: UploadKey) -> UploadProgress:
+    async def _snapshot_of(self, live: LiveUpload, key: UploadKey) -> UploadProgress:
         if isinstance(live, MultiRequestUpload) or not live.has_prior_state:
             try:
-                records = await self.breaker.call(lambda: self.store.load(key))
+                records = (await self.loader.load([key])).get(key, [])
             except StoreUnavailable:
                 return live.snapshot()
             live.load_prior_state(records)
             if isinstance(live, MultiRequestUpload):
-                live.learn(records)
+                live.update_from_store(records)
         return live.snapshot()
 
     async def list(
@@ -76,49 +68,49 @@ class Reader:
         """Return a page of the uploads of *owner*, newest first, and the sum over all pages.
 
         Args:
-            owner: Whose.
-            states: Only these; None for the open ones and those that ended a short while ago.
-            group: Only this group.
-            cursor: The ``next`` of the page before.
-            limit: How many to a page.
+            owner: The owner.
+            states: Only uploads in these states; None for open and recently ended ones.
+            group: Only uploads of this group.
+            cursor: The ``next`` of the previous page.
+            limit: How many uploads at most.
 
         Raises:
-            InvalidValue: The cursor is none, or the limit is no number above 0.
+            InvalidValue: The cursor or the limit is not valid.
             StoreUnavailable: The store does not answer.
         """
         if limit < 1:
-            raise InvalidValue("query.limit", "must be above 0")
+            raise InvalidValue("query.limit", "must be greater than 0")
         matching = [
             progress
             async for progress in self._all(owner, group, recent_only=states is None)
             if states is None or progress.state in states
         ]
-        matching.sort(key=_place, reverse=True)
-        after = None if cursor is None else _read_cursor(cursor)
-        rest = [progress for progress in matching if after is None or _place(progress) < after]
-        page = rest[:limit]
-        more = len(rest) > limit
-        return UploadPage(tuple(page), sum_of(matching), _cursor(page[-1]) if more else None)
+        matching.sort(key=_position, reverse=True)
+        after = None if cursor is None else _decode_cursor(cursor)
+        rest = [each for each in matching if after is None or _position(each) < after]
+        page, has_more = rest[:limit], len(rest) > limit
+        next_cursor = _encode_cursor(page[-1]) if has_more else None
+        return UploadPage(tuple(page), sum_of(matching), next_cursor)
 
     async def _all(
         self, owner: str, group: str | None, *, recent_only: bool
     ) -> AsyncIterator[UploadProgress]:
-        """Go through the uploads that are received here, then through the stored ones."""
+        """Yield the uploads that are received here, then those of the store."""
         live = self.registry.of_owner(owner)
         for upload in live:
-            key = UploadKey(owner, upload.upload_id)
-            progress = await self._live(upload, key)
+            progress = await self._snapshot_of(upload, UploadKey(owner, upload.upload_id))
             if group is None or progress.group == group:
                 yield progress
-        known = {upload.upload_id for upload in live}
-        since = self.clock.time() - RECENT_SECONDS if recent_only else None
+        live_ids = {upload.upload_id for upload in live}
+        now = self.loader.config.clock.time()
+        since = now - RECENT_SECONDS if recent_only else None
         cursor: str | None = None
-        for _ in range(MOST_LISTED // STORE_PAGE):
+        for _ in range(MAX_LISTED // STORE_PAGE):
             page = await self._page(owner, group, since, cursor)
             cursor = page.next
             for records in page.uploads:
-                stored = fold(records, now=self.clock.time(), mount_path=self.mount_path)
-                if stored is not None and stored.upload_id not in known:
+                stored = self.loader.fold(records)
+                if stored is not None and stored.upload_id not in live_ids:
                     yield stored
             if cursor is None:
                 return
@@ -127,24 +119,26 @@ class Reader:
     async def _page(
         self, owner: str, group: str | None, since: float | None, cursor: str | None
     ) -> RecordPage:
-        return await self.breaker.call(
-            lambda: self.store.list(
+        store = self.loader.store
+        return await self.loader.breaker.call(
+            lambda: store.list(
                 owner, group=group, ended_since=since, cursor=cursor, limit=STORE_PAGE
             )
         )
 
 
-def _place(progress: UploadProgress) -> tuple[float, str]:
+def _position(progress: UploadProgress) -> tuple[float, str]:
     return (progress.created_at.timestamp(), progress.upload_id)
 
 
-def _cursor(progress: UploadProgress) -> str:
+def _encode_cursor(progress: UploadProgress) -> str:
     return f"{progress.created_at.timestamp():.6f}~{progress.upload_id}"
 
 
-def _read_cursor(text: str) -> tuple[float, str]:
-    moment, _, upload_id = text.partition("~")
+def _decode_cursor(text: str) -> tuple[float, str]:
+    created_at, _, upload_id = text.partition("~")
     try:
-        return (float(moment), upload_id)
+        return (float(created_at), upload_id)
     except ValueError:
-        raise InvalidValue("query.cursor", "is none that a page before has given") from None
+        problem = "is not valid: use the value of `next` in the previous page"
+        raise InvalidValue("query.cursor", problem) from None

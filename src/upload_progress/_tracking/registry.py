@@ -1,4 +1,4 @@
-"""The uploads that this process is receiving right now, by owner."""
+"""The live uploads of this process, and which resources belong to which upload."""
 
 from collections import Counter
 from typing import Final
@@ -9,57 +9,61 @@ from upload_progress._model.models import UploadKey
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.config import Limits
 
-__all__ = [
-    "Bindings",
-    "MOST_BINDINGS",
-    "Registry",
-]
+__all__ = ["MAX_RESOURCES", "Registry", "ResourceIndex"]
+
+MAX_RESOURCES: Final = 10_000
 
 
 @define(eq=False, repr=False)
 class Registry:
-    """Finds live uploads, and bounds how many there are."""
+    """Finds live uploads by key, and limits how many there are."""
 
     limits: Limits
     _owners: dict[str, dict[str, LiveUpload]] = field(factory=dict, init=False)
     _size: int = field(default=0, init=False)
     _open: Counter[str] = field(factory=Counter, init=False)
 
+    def __len__(self) -> int:
+        """Return the number of live uploads."""
+        return self._size
+
     def find(self, owner: str, upload_id: str) -> LiveUpload | None:
-        """Return the live upload of that key; None when this process receives none."""
+        """Return the live upload of that key; None if this process has none."""
         return self._owners.get(owner, {}).get(upload_id)
 
     def is_receiving(self, owner: str, upload_id: str) -> bool:
-        """Tell whether that id is in use: an ended upload makes room for its next attempt."""
+        """Return whether the key is in use: an ended upload gives way to its next attempt."""
         upload = self.find(owner, upload_id)
         return upload is not None and not upload.is_ended
 
     def has_room(self, owner: str) -> bool:
-        """Tell whether one more upload of *owner* may be tracked."""
-        # What has ended and waits for a slow store takes nobody's place.
-        is_mine = self._open[owner] < self.limits.tracked_per_owner
-        return is_mine and self._size < self.limits.tracked_total
+        """Return whether one more upload of *owner* may be tracked.
+
+        Ended uploads that wait for a slow store do not count for the owner.
+        """
+        has_room = self._open[owner] < self.limits.tracked_per_owner
+        return has_room and self._size < self.limits.tracked_total
 
     def add(self, key: UploadKey, upload: LiveUpload) -> None:
-        """Keep *upload* under *key*; what was there has ended."""
+        """Add *upload* under *key*; an upload that was there has ended."""
         uploads = self._owners.setdefault(key.owner, {})
         self._size += key.upload_id not in uploads
         uploads[key.upload_id] = upload
         self._open[key.owner] += 1
 
-    def ended(self, upload: LiveUpload) -> None:
-        """*upload* has just ended; it is kept until its end is stored."""
+    def mark_ended(self, upload: LiveUpload) -> None:
+        """Free the owner's place of *upload*; the upload stays until its end is stored."""
         owner = upload.owner or ""
         if self.find(owner, upload.upload_id) is upload:
-            self._close(owner)
+            self._decrement(owner)
 
-    def _close(self, owner: str) -> None:
+    def _decrement(self, owner: str) -> None:
         self._open[owner] -= 1
         if not self._open[owner]:
             del self._open[owner]
 
     def remove(self, upload: LiveUpload) -> None:
-        """Forget *upload*, if it is still the one under its key."""
+        """Remove *upload*, if it is still the one under its key."""
         owner = upload.owner or ""
         uploads = self._owners.get(owner, {})
         if uploads.get(upload.upload_id) is not upload:
@@ -67,7 +71,7 @@ class Registry:
         del uploads[upload.upload_id]
         self._size -= 1
         if not upload.is_ended:
-            self._close(owner)
+            self._decrement(owner)
         if not uploads:
             del self._owners[owner]
 
@@ -79,29 +83,20 @@ class Registry:
         """Return all live uploads."""
         return [upload for uploads in self._owners.values() for upload in uploads.values()]
 
-    def __len__(self) -> int:
-        """How many there are."""
-        return self._size
-
-
-# FROM bindings: Which upload the requests to an address belong to, where that goes by an id of its own.
-
-MOST_BINDINGS: Final = 10_000
-
 
 @define(eq=False, repr=False)
-class Bindings:
-    """Remembers the last so many, in this process."""
+class ResourceIndex:
+    """Which upload a resource belongs to, if the upload has another id: the newest 10,000."""
 
-    _ids: dict[tuple[str, str], str] = field(factory=dict, init=False)
+    _upload_ids: dict[tuple[str, str], str] = field(factory=dict, init=False)
 
-    def remember(self, owner: str, address: str, upload_id: str) -> None:
-        """Let *address* of *owner* stand for *upload_id*."""
-        self._ids.pop((owner, address), None)
-        self._ids[owner, address] = upload_id
-        if len(self._ids) > MOST_BINDINGS:
-            del self._ids[next(iter(self._ids))]
+    def remember(self, owner: str, resource_id: str, upload_id: str) -> None:
+        """Let requests of *owner* to the resource belong to the upload."""
+        self._upload_ids.pop((owner, resource_id), None)
+        self._upload_ids[owner, resource_id] = upload_id
+        if len(self._upload_ids) > MAX_RESOURCES:
+            del self._upload_ids[next(iter(self._upload_ids))]
 
-    def find(self, owner: str, address: str) -> str | None:
-        """Return what *address* of *owner* stands for."""
-        return self._ids.get((owner, address))
+    def find(self, owner: str, resource_id: str) -> str | None:
+        """Return the id of the upload that the resource of *owner* belongs to."""
+        return self._upload_ids.get((owner, resource_id))

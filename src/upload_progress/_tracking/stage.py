@@ -1,4 +1,4 @@
-"""What the application does with an upload after its last byte, step by step."""
+"""Stages: what the application does with an upload after its last byte."""
 
 from collections.abc import Callable
 from typing import Final
@@ -9,17 +9,14 @@ from upload_progress._model.models import Stage, bounded_text
 from upload_progress._model.validation import MAX_COUNT, checked_count
 from upload_progress.throttling import NEVER, STAGE_POLICY, Meter
 
-__all__ = [
-    "STAGE_NAME_CHARACTERS",
-    "StageHandle",
-]
+__all__ = ["STAGE_NAME_CHARACTERS", "StageHandle"]
 
 STAGE_NAME_CHARACTERS: Final = 100
 
 
 @define(eq=False, repr=False)
 class StageHandle:
-    """A stage while it runs; throttled like the bytes were."""
+    """A running stage; its reports are throttled like those of bytes."""
 
     _name: str
     _mark_due: Callable[[], None]
@@ -27,10 +24,15 @@ class StageHandle:
 
     @classmethod
     def begin(cls, name: str, total: int | None, mark_due: Callable[[], None]) -> "StageHandle":
-        """Return the stage *name* at its beginning.
+        """Return a stage that has just begun.
+
+        Args:
+            name: A word for people; at most 100 characters are kept.
+            total: The number of steps; None if it is unknown.
+            mark_due: Called when the stage has something to report.
 
         Raises:
-            InvalidValue: The total is no whole number from 0 up.
+            InvalidValue: The total is not a whole number from 0 up.
         """
         if total is not None:
             total = checked_count("stage.total", total)
@@ -39,10 +41,10 @@ class StageHandle:
         return cls(bounded_text(name, STAGE_NAME_CHARACTERS), mark_due, meter)
 
     def advance(self, steps: int = 1) -> None:
-        """Count *steps* more; between two reports this is little more than an addition.
+        """Count *steps* more; between two reports this costs little more than an addition.
 
         Raises:
-            InvalidValue: They are no whole number from 0 up.
+            InvalidValue: *steps* is not a whole number from 0 up.
         """
         if self.meter.add(checked_count("stage.steps", steps)):
             self.meter.gate_bytes = NEVER
@@ -50,7 +52,7 @@ class StageHandle:
 
     @property
     def stage(self) -> Stage:
-        """What is shown of it now."""
+        """The current value, as part of a snapshot."""
         total = self.meter.total_bytes
-        most = MAX_COUNT if total is None else total
-        return Stage(self._name, min(self.meter.received_bytes, most), total)
+        limit = MAX_COUNT if total is None else total
+        return Stage(self._name, min(self.meter.received_bytes, limit), total)

@@ -79,11 +79,11 @@ class RouteContext:
             QuotaExceeded: There are too many.
         """
         with self.connections.seat(seat_name(grant.identity, connection, upload_id)):
-            watcher = self.tracker.watcher()
+            subscription = self.tracker.subscription()
             try:
-                yield watcher
+                yield subscription
             finally:
-                watcher.close()
+                subscription.close()
 
 
 @frozen(eq=False, repr=False)

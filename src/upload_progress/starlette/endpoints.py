@@ -176,29 +176,29 @@ class _LongPoll:
         """Return the newer snapshot, 304 when there is none in time, None when nobody waits."""
         tracker, identity = self.site.tracker, self.grant.identity
         connection = self.exchange.connection
-        with self.site.watching(self.grant, connection, upload_id) as watcher:
-            watcher.follow(identity.owner_of(upload_id), upload_id)
+        with self.site.watching(self.grant, connection, upload_id) as subscription:
+            subscription.add_upload(identity.owner_of(upload_id), upload_id)
             progress = await tracker.get(upload_id, owner=identity)
-            if self.condition.knows_version(progress) and not await self._news(watcher):
+            if self.condition.knows_version(progress) and not await self._news(subscription):
                 return None
             await self.site.door.admit(connection)
             progress = await tracker.get(upload_id, owner=identity)
         applied = {"preference-applied": f"wait={self.wait_seconds}"}
         return _snapshot(progress, self.condition.knows_version(progress), applied)
 
-    async def _news(self, watcher: Subscription) -> bool:
+    async def _news(self, subscription: Subscription) -> bool:
         """Wait for news or for the end of patience; return whether the client waits, too."""
         patience = anyio.CancelScope()
         async with anyio.create_task_group() as tasks:
             with patience:
                 tasks.start_soon(cancel_when_gone, self.exchange.receive, patience)
                 with anyio.move_on_after(self.wait_seconds):
-                    await self._newer(watcher)
+                    await self._newer(subscription)
             tasks.cancel_scope.cancel()
         return not patience.cancelled_caught
 
-    async def _newer(self, watcher: Subscription) -> None:
-        while not watcher.is_closed:
-            for update in await self.site.tracker.wait(watcher):
+    async def _newer(self, subscription: Subscription) -> None:
+        while not subscription.is_closed:
+            for update in await self.site.tracker.wait(subscription):
                 if not self.condition.knows_version(update.progress):
                     return

@@ -17,7 +17,7 @@ import anyio
 from attrs import define, field
 from starlette.responses import Response
 
-from upload_progress._fanout.hub import Subscription
+from upload_progress._fanout.subscription import Subscription
 from upload_progress._fanout.update import Update
 from upload_progress._model.models import UploadState
 from upload_progress._model.state import is_final
@@ -56,16 +56,16 @@ async def stream_upload(site: RouteContext, exchange: RequestContext) -> Respons
     grant = await site.door.admit_stream(connection)
     identity = grant.identity
     upload_id = check_id(identity, exchange.parameter("upload_id"))
-    with site.watching(grant, connection, upload_id) as watcher:
+    with site.watching(grant, connection, upload_id) as subscription:
         owner = identity.owner_of(upload_id)
-        watcher.follow(owner, upload_id)
+        subscription.add_upload(owner, upload_id)
         progress = await site.tracker.get(upload_id, owner=identity)
         if is_final(progress.state) and _last_event_id(exchange) == str(progress.sequence):
             return Response(status_code=204, headers=COMMON_HEADERS)
         if exchange.is_head:
             return Response(headers=_HEADERS)
-        watcher.offer(Update(owner, progress))
-        await _Stream(site, exchange, grant, watcher, ends_with_upload=True).run()
+        subscription.offer(Update(owner, progress))
+        await _Stream(site, exchange, grant, subscription, ends_with_upload=True).run()
     return None
 
 
@@ -76,19 +76,19 @@ async def stream_list(site: RouteContext, exchange: RequestContext) -> Response 
     if not identity.listable:
         raise UploadNotFound
     query = list_query(exchange.connection)
-    with site.watching(grant, exchange.connection, None) as watcher:
+    with site.watching(grant, exchange.connection, None) as subscription:
         if query.group is None:
-            watcher.follow_all(identity.id)
+            subscription.add_owner(identity.id)
         else:
-            watcher.follow_group(identity.id, query.group)
+            subscription.add_group(identity.id, query.group)
         page = await site.tracker.list(
             owner=identity, states=query.states, group=query.group, limit=MOST_PER_PAGE
         )
         if exchange.is_head:
             return Response(headers=_HEADERS)
         for progress in page.uploads:
-            watcher.offer(Update(identity.id, progress))
-        await _Stream(site, exchange, grant, watcher, states=query.states).run()
+            subscription.offer(Update(identity.id, progress))
+        await _Stream(site, exchange, grant, subscription, states=query.states).run()
     return None
 
 
@@ -104,7 +104,7 @@ class _Stream:
     site: RouteContext
     exchange: RequestContext
     grant: AccessGrant
-    watcher: Subscription
+    subscription: Subscription
     ends_with_upload: bool = field(default=False, kw_only=True)
     states: Collection[UploadState] | None = field(default=None, kw_only=True)
     _has_ended: bool = field(default=False, init=False)
@@ -130,16 +130,16 @@ class _Stream:
         await self.exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
         spread = secrets.randbelow(RETRY_SPREAD_MILLISECONDS)
         await self._write(b"retry: %d\n\n" % (RETRY_FROM_MILLISECONDS + spread))
-        self.watcher.express = self._show
+        self.subscription.express = self._show
         while not self._is_over:
-            updates = await self.site.tracker.wait(self.watcher)
+            updates = await self.site.tracker.wait(self.subscription)
             if not (updates or self._is_over):
                 await self._write(_HEARTBEAT)
             await self._show(updates)
 
     @property
     def _is_over(self) -> bool:
-        return self._has_ended or self.watcher.is_closed
+        return self._has_ended or self.subscription.is_closed
 
     async def _show(self, updates: Sequence[Update]) -> None:
         shown = [update.sse for update in updates if self._is_wanted(update)]
@@ -147,7 +147,7 @@ class _Stream:
             await self._write(b"".join(shown[start : start + EVENTS_PER_WRITE]))
         if self.ends_with_upload and any(update.is_end for update in updates):
             self._has_ended = True
-            self.watcher.nudge()
+            self.subscription.wake_for_heartbeat()
 
     async def _write(self, text: bytes) -> None:
         await self.exchange.send({"type": "http.response.body", "body": text, "more_body": True})

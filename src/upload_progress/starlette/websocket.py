@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 from starlette.types import Message, Receive, Scope, Send
 
 from upload_progress._cluster.worker import SEPARATOR
-from upload_progress._fanout.hub import HEARTBEAT_SECONDS
+from upload_progress._fanout.subscription import HEARTBEAT_SECONDS
 from upload_progress._fanout.subscription import Subscription
 from upload_progress._fanout.update import Update
 from upload_progress._model.codec import encode_json
@@ -81,7 +81,7 @@ class Session:
 
     site: RouteContext
     grant: AccessGrant
-    watcher: Subscription
+    subscription: Subscription
     receive: Receive
     send: Send
     only: str | None = None
@@ -134,17 +134,17 @@ class Session:
         if len(self._unsent) >= MOST_UNSENT_FOR_OTHERS:
             raise QuotaExceeded("subscriptions_per_socket", MOST_UNSENT_FOR_OTHERS)
         owner = self.identity.owner_of(progress.upload_id)
-        self.watcher.leave(owner, progress.upload_id)
-        self.watcher.follow(owner, progress.upload_id)
+        self.subscription.remove_upload(owner, progress.upload_id)
+        self.subscription.add_upload(owner, progress.upload_id)
         self._tell("subscribed", upload_id=progress.upload_id)
-        self.watcher.offer(Update(owner, progress))
+        self.subscription.offer(Update(owner, progress))
 
     def drop(self, upload_id: str | None) -> None:
         """Follow that upload no longer; None for everything."""
         if upload_id is not None:
-            self.watcher.leave(self.identity.owner_of(upload_id), upload_id)
+            self.subscription.remove_upload(self.identity.owner_of(upload_id), upload_id)
             return self._tell("unsubscribed", upload_id=upload_id)
-        for each in self.watcher.leave_all():
+        for each in self.subscription.remove_all():
             self._tell("unsubscribed", upload_id=each)
         return self._tell("unsubscribed", all=True)
 
@@ -152,18 +152,18 @@ class Session:
 
     def _tell(self, kind: str, **members: object) -> None:
         self._unsent.append(encode_json({"type": kind, **members}).decode())
-        self.watcher.nudge()
+        self.subscription.wake_for_heartbeat()
 
     def _end(self, code: int) -> None:
         """Let the writer close the socket; the first reason stands."""
         self._ending = code if self._ending is None else self._ending
         self._ends.set()
-        self.watcher.nudge()
+        self.subscription.wake_for_heartbeat()
 
     async def _write(self) -> None:
-        self.watcher.express = self._show
+        self.subscription.express = self._show
         while True:
-            updates = await self.site.tracker.wait(self.watcher)
+            updates = await self.site.tracker.wait(self.subscription)
             unsent, self._unsent = self._unsent, []
             self._room.set()
             if not (updates or unsent or self._is_over):
@@ -177,7 +177,7 @@ class Session:
 
     @property
     def _is_over(self) -> bool:
-        return self._ending is not None or self.watcher.is_closed
+        return self._ending is not None or self.subscription.is_closed
 
     async def _send_text(self, text: str) -> None:
         await self.send({"type": "websocket.send", "text": text})
@@ -242,27 +242,27 @@ class Session:
         tracker = self.site.tracker
         if command.kind == "cancel":
             progress = await tracker.cancel(upload_id, owner=self.identity)
-            return self.watcher.offer(Update(self.identity.owner_of(upload_id), progress))
+            return self.subscription.offer(Update(self.identity.owner_of(upload_id), progress))
         return self.add(await tracker.get(upload_id, owner=self.identity))
 
     async def _follow(self, command: Command) -> None:
         owner = self.identity.id
         if command.group is None:
-            self.watcher.follow_all(owner)
+            self.subscription.add_owner(owner)
         else:
-            self.watcher.leave_group(owner, command.group)
-            self.watcher.follow_group(owner, command.group)
+            self.subscription.remove_group(owner, command.group)
+            self.subscription.add_group(owner, command.group)
         page = await self.site.tracker.list(
             owner=self.identity, group=command.group, limit=MOST_PER_PAGE
         )
         self._tell("subscribed", **command.target)
         for progress in page.uploads:
-            self.watcher.offer(Update(owner, progress))
+            self.subscription.offer(Update(owner, progress))
 
     def _leave(self, command: Command) -> None:
         if command.group is None:
             return self.drop(None)
-        self.watcher.leave_group(self.identity.id, command.group)
+        self.subscription.remove_group(self.identity.id, command.group)
         return self._tell("unsubscribed", **command.target)
 
     def _complain(self, error: UploadProgressError) -> None:
@@ -320,13 +320,13 @@ class Socket:
         if upload_id is not None:
             check_id(identity, upload_id)
         watching = self.site.watching(grant, Connection(scope), upload_id)
-        watcher = stack.enter_context(watching)
-        session = Session(self.site, grant, watcher, receive, send, only=upload_id)
+        subscription = stack.enter_context(watching)
+        session = Session(self.site, grant, subscription, receive, send, only=upload_id)
         session.greet()
         if upload_id is None:
             stack.enter_context(self.site.connections.hosting(session))
         else:
-            watcher.follow(identity.owner_of(upload_id), upload_id)
+            subscription.add_upload(identity.owner_of(upload_id), upload_id)
             session.add(await self.site.tracker.get(upload_id, owner=identity))
         return session
 

@@ -1,0 +1,41 @@
+"""When to look at each live upload again."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from attrs import define, field
+
+from upload_progress._model.activity import LOOK_SECONDS
+from upload_progress._runtime.timing_wheel import TimingWheel
+from upload_progress._tracking.live_upload import LiveUpload
+from upload_progress.interfaces import Clock
+
+__all__ = ["TICK_SECONDS", "UploadTimers"]
+
+TICK_SECONDS: Final = 0.1
+
+
+@define(eq=False, repr=False)
+class UploadTimers:
+    """A timing wheel of live uploads; each upload has at most one time that counts."""
+
+    clock: Clock
+    _wheel: TimingWheel[LiveUpload] = field(factory=lambda: TimingWheel(TICK_SECONDS), init=False)
+
+    def watch(self, upload: LiveUpload) -> None:
+        """Look at *upload* within a second, and from then on until its end."""
+        at = self.clock.monotonic() + LOOK_SECONDS
+        if not upload.is_ended and (upload.timer_at is None or upload.timer_at > at):
+            self.schedule(upload, at)
+
+    def schedule(self, upload: LiveUpload, at_seconds: float | None) -> None:
+        """Look at *upload* at that monotonic time; None for never."""
+        upload.timer_at = at_seconds
+        if at_seconds is not None:
+            self._wheel.add(upload, at_seconds)
+
+    def take(self, now: float, limit: int) -> Iterator[LiveUpload | None]:
+        """Return up to *limit* uploads to look at; None for one that was scheduled again since."""
+        for upload in self._wheel.take(now, limit):
+            is_current = upload.timer_at is not None and upload.timer_at <= now
+            yield upload if is_current else None
