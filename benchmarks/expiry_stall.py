@@ -19,6 +19,7 @@ from attrs import define
 from benchmarks.common import Figure, own_cpu, run
 from benchmarks.session_memory import NOW, fill_store
 from upload_progress import MemoryStore, ProgressTracker
+from upload_progress.tracker import internals_of
 
 CLAIM = "longest stall when all sessions expire at once"
 SESSIONS = 100_000
@@ -61,7 +62,7 @@ async def longest_wait(work: Callable[[], Awaitable[None]]) -> float:
 
 async def sweep(tracker: ProgressTracker, store: MemoryStore, is_done: Callable[[], bool]) -> None:
     """Let the tracker do what is due, until *is_done*."""
-    parts = tracker._parts  # noqa: SLF001  # its pauses are of no interest here
+    parts = internals_of(tracker)
     while not is_done():
         await parts.reaper.keep()
         await parts.flusher.flush()

@@ -37,6 +37,7 @@ from upload_progress.asgi.receive import Receive, Scope, Send
 from upload_progress.asgi.tracked_request import App
 from upload_progress.connection import Connection
 from upload_progress.starlette import progress_mount
+from upload_progress.tracker import internals_of
 
 MOST = 20_000
 
@@ -82,7 +83,7 @@ class Fan:
             updates = self._updates(batch)
             await ways[kind](updates)
             await checkpoint()
-            while self.tracker.hub.broadcaster.is_out:
+            while internals_of(self.tracker).hub._broadcaster.is_busy:
                 await checkpoint()
             await checkpoint()
             sizes.append([len(update.json) for update in updates])
@@ -101,7 +102,7 @@ class Fan:
 
     async def _hub(self, updates: Sequence[Update]) -> None:
         for update in updates:
-            self.tracker.hub.deliver(update)
+            internals_of(self.tracker).hub.deliver(update)
 
     async def _sockets(self, updates: Sequence[Update]) -> None:
         for update in updates:

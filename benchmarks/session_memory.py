@@ -17,6 +17,7 @@ import anyio
 from benchmarks.common import CannotRun, Figure, child, run
 from upload_progress import Identity, MemoryStore, ProgressTracker
 from upload_progress._model.models import Arrival, TransferRecord, UploadState, new_upload_id
+from upload_progress.tracker import internals_of
 
 CLAIM = "memory per session"
 SESSIONS = 100_000
@@ -83,8 +84,10 @@ def open_uploads(sessions: int) -> tuple[object, ...]:
     tracker = ProgressTracker(clock=StandingClock())
     uploads = []
     for number in range(sessions):
-        upload = tracker.open(total_bytes=1_000_000, filename=f"archive-{number:06}.tar.gz")
-        tracker.admit(upload, Identity(f"user-{number // 100:06}"))
+        upload = internals_of(tracker).admission.open(
+            total_bytes=1_000_000, filename=f"archive-{number:06}.tar.gz"
+        )
+        internals_of(tracker).admission.admit(upload, Identity(f"user-{number // 100:06}"))
         upload.begin()
         uploads.append(upload)
     return tracker, uploads

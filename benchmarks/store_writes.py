@@ -21,6 +21,7 @@ from upload_progress import MemoryStore, ProgressTracker, TransferRecord
 from upload_progress._fanout.subscription import Subscription
 from upload_progress.asgi import UploadProgressMiddleware
 from upload_progress.asgi.receive import Message
+from upload_progress.tracker import internals_of
 
 CLAIM = "store writes per upload"
 LONG_SECONDS = 10
@@ -75,7 +76,7 @@ async def upload(store: CountedStore, *, seconds: float, messages: int, watched:
 
     async with tracker.lifespan(), anyio.create_task_group() as tasks:
         if watched:
-            subscription = tracker.subscription()
+            subscription = internals_of(tracker).subscribe()
             subscription.add_owner(OWNER.id)
             tasks.start_soon(_read, tracker, subscription)
         await middleware(scope_of(messages, "counted"), receive, swallow)
@@ -87,7 +88,7 @@ async def upload(store: CountedStore, *, seconds: float, messages: int, watched:
 
 async def _read(tracker: ProgressTracker, subscription: Subscription) -> None:
     while True:
-        await tracker.wait(subscription)
+        await internals_of(tracker).wait(subscription)
 
 
 def writes_of(store: CountedStore) -> Writes:

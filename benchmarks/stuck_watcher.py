@@ -17,6 +17,9 @@ from benchmarks.snapshots import snapshot
 from upload_progress._fanout.hub import Hub
 from upload_progress._fanout.subscription import Subscription
 from upload_progress._fanout.update import Update
+from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress._runtime.task_spawner import TaskSpawner
+from upload_progress.interfaces import SystemClock
 
 CLAIM = "a watcher that does not read"
 UPLOADS = 100
@@ -42,7 +45,7 @@ def watcher_of(hub: Hub) -> Subscription:
 
 def held(reports: int) -> tuple[int, int]:
     """Return how many snapshots a stuck watcher holds after that many reports, and the bytes."""
-    hub = Hub()
+    hub = Hub(TaskSpawner(LogLimiter(SystemClock())))
     stuck = watcher_of(hub)
     gc.collect()
     tracemalloc.start()
@@ -62,7 +65,10 @@ def measure() -> list[Figure]:
     held(1)
     # The first report has nothing to replace: tables have their size from the second on.
     twice, many = held(2), held(REPORTS)
-    alone, beside = Hub(), Hub()
+    alone, beside = (
+        Hub(TaskSpawner(LogLimiter(SystemClock()))),
+        Hub(TaskSpawner(LogLimiter(SystemClock()))),
+    )
     readers = [(hub, watcher_of(hub)) for hub in (alone, beside)]
     watcher_of(beside)
 

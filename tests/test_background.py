@@ -10,6 +10,7 @@ from tests._support.simulation import deadline
 from upload_progress import ProgressTracker
 from upload_progress._fanout.subscription import Subscription
 from upload_progress._fanout.update import Update
+from upload_progress.tracker import internals_of
 
 pytestmark = pytest.mark.anyio
 
@@ -17,22 +18,22 @@ pytestmark = pytest.mark.anyio
 async def test_a_lifespan_takes_over_from_those_who_wait() -> None:
     """I16: what began without lifespan goes on when it is entered."""
     tracker = ProgressTracker()
-    background = tracker._parts.background
+    background = internals_of(tracker).background
     news: list[list[Update]] = []
 
     def sits() -> bool:
-        return background._sitting is not None
+        return background._inline_scope is not None
 
     async def wait(subscription: Subscription) -> None:
-        news.append(await tracker.wait(subscription))
+        news.append(await internals_of(tracker).wait(subscription))
 
     with deadline():
         async with anyio.create_task_group() as tasks:
-            subscriptions = [tracker.subscription() for _ in range(2)]
+            subscriptions = [internals_of(tracker).subscribe() for _ in range(2)]
             for subscription in subscriptions:
                 subscription.add_upload("ann", "up")
                 tasks.start_soon(wait, subscription)
-            while not (sits() and background._seat.statistics().tasks_waiting):
+            while not (sits() and background._work_lock.statistics().tasks_waiting):
                 await checkpoint()
             async with tracker.lifespan():
                 while sits():

@@ -28,6 +28,9 @@ from tests.conftest import RequireProgram
 from upload_progress._fanout.hub import Hub
 from upload_progress._fanout.update import Update
 from upload_progress._model import codec as wire
+from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress._runtime.task_spawner import TaskSpawner
+from upload_progress.interfaces import SystemClock
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +122,7 @@ def encoder(monkeypatch: pytest.MonkeyPatch) -> CountingEncoder:
 
 
 def test_an_event_is_encoded_once_for_everybody(encoder: CountingEncoder) -> None:
-    hub = Hub()
+    hub = Hub(TaskSpawner(LogLimiter(SystemClock())))
     subscriptions = [hub.subscribe(now=0) for _ in range(100)]
     for subscription in subscriptions:
         subscription.add_owner("ann")

@@ -70,7 +70,7 @@ async def test_a_broker_that_is_not_there_at_the_start_is_tried_again(
 ) -> None:
     """S01: the application starts."""
     monkeypatch.setattr("upload_progress._resources.START_SECONDS", 0.01)
-    monkeypatch.setattr("upload_progress._resources.AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("upload_progress._resources.RETRY_SECONDS", 0.01)
     broker = Broker(troubles=[OSError("dead"), OSError("dead")])
     tracker = ProgressTracker(publisher=broker)
     with deadline():

@@ -30,6 +30,7 @@ from upload_progress._runtime import circuit_breaker as backend_module
 from upload_progress._tracking import reader as reading
 from upload_progress.identity import CapabilityIdentity, Identity
 from upload_progress.testing import RecordingPublisher
+from upload_progress.tracker import internals_of
 
 pytestmark = pytest.mark.anyio
 
@@ -56,7 +57,9 @@ async def until(condition: Callable[[], object]) -> None:
 # --- running --------------------------------------------------------------------------------------
 
 
-async def collect_snapshots(tracker: ProgressTracker, seen: list[UploadProgress], upload_id: str) -> None:
+async def collect_snapshots(
+    tracker: ProgressTracker, seen: list[UploadProgress], upload_id: str
+) -> None:
     async for snapshot in tracker.watch(upload_id, owner="ann"):
         seen.append(snapshot)  # noqa: PERF401  # others look at it meanwhile
 
@@ -87,7 +90,7 @@ async def test_an_upload_is_followed_to_its_end(*, is_running: bool) -> None:
             await carry(tracker, seen, 3)
 
     assert [each.state for each in seen].count(S.COMPLETED) == 3
-    assert len(tracker.hub) == 0
+    assert len(internals_of(tracker).hub) == 0
     assert tracker.statistics().live_uploads == 0
     assert not tracker.is_running
 
@@ -95,34 +98,34 @@ async def test_an_upload_is_followed_to_its_end(*, is_running: bool) -> None:
 async def test_the_seat_is_handed_over_to_lifespan_and_back() -> None:
     """A watcher that hosts the work makes room, and takes over again."""
     tracker = ProgressTracker()
-    subscription = tracker.subscription()
+    subscription = internals_of(tracker).subscribe()
     subscription.add_owner("ann")
     with deadline():
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(tracker.wait, subscription)
-            await until(tracker._parts.background._seat.locked)
+            tasks.start_soon(internals_of(tracker).wait, subscription)
+            await until(internals_of(tracker).background._work_lock.locked)
             async with tracker.lifespan():
-                other = tracker.subscription()
+                other = internals_of(tracker).subscribe()
                 other.add_owner("ann")
                 await tracker.announce(owner="ann")
-                assert await tracker.wait(other)
-            last = tracker.subscription()
+                assert await internals_of(tracker).wait(other)
+            last = internals_of(tracker).subscribe()
             last.add_owner("ann")
             await tracker.announce(owner="ann")
-            assert await tracker.wait(last)
+            assert await internals_of(tracker).wait(last)
 
 
 async def test_a_wait_that_is_given_up_loses_nothing(*, is_running: bool) -> None:
     tracker = ProgressTracker()
-    subscription = tracker.subscription()
+    subscription = internals_of(tracker).subscribe()
     subscription.add_owner("ann")
 
     async def lose() -> None:
         with anyio.CancelScope() as scope:
             scope.cancel()
-            await tracker.wait(subscription)
+            await internals_of(tracker).wait(subscription)
         await tracker.announce(owner="ann")
-        assert len(await tracker.wait(subscription)) == 1
+        assert len(await internals_of(tracker).wait(subscription)) == 1
 
     with deadline():
         if is_running:
@@ -136,12 +139,12 @@ async def test_a_stop_tells_the_last_and_ends_every_watch() -> None:
     tracker, seen = ProgressTracker(), list[UploadProgress]()
     with deadline():
         async with anyio.create_task_group() as tasks, tracker.lifespan():
-            live = tracker.open(claimed_id="up")
-            tracker.admit(live, ANN)
+            live = internals_of(tracker).admission.open(client_id="up")
+            internals_of(tracker).admission.admit(live, ANN)
             live.begin()
             tasks.start_soon(collect_snapshots, tracker, seen, "up")
             await until(lambda: seen)
-            live.disconnected()
+            live.client_disconnected()
     assert seen[-1].state is S.FAILED
     assert (await tracker.get("up", owner="ann")).state is S.FAILED
 
@@ -179,12 +182,12 @@ async def test_background_work_that_fails_ends_nothing_else(
     async def work() -> None:
         done.set()
 
-    assert not tracker.spawn(work)
+    assert not internals_of(tracker).tasks.spawn(work)
     with deadline():
         async with tracker.lifespan():
             for _ in range(5):
-                assert tracker.spawn(fail)
-            assert tracker.spawn(work)
+                assert internals_of(tracker).tasks.spawn(fail)
+            assert internals_of(tracker).tasks.spawn(work)
             await done.wait()
     assert len(caplog.records) == 1
 
@@ -272,7 +275,7 @@ async def test_what_an_application_says_is_kept_and_fit(sim: Simulation) -> None
 async def test_stages_are_shown_while_processing_and_throttled(sim: Simulation) -> None:
     live = sim.begin("up", total=10)
     sim.add(live, 10)
-    live.body_end()
+    live.end_body()
     upload = Upload(live)
     async with upload.stage("hashing", total=1000) as stage:
         await sim.run(0.5)
@@ -285,7 +288,7 @@ async def test_stages_are_shown_while_processing_and_throttled(sim: Simulation) 
             assert upload.snapshot().stage == Stage("scanning", 0, None)
         await sim.run(0.2)
         assert upload.snapshot().stage == Stage("hashing", 1000, 1000)
-        live.answered(200)
+        live.finish(200)
     await sim.run(0.5)
     upload.set(filename="late")
     upload.fail("late")
@@ -302,7 +305,7 @@ async def test_stages_are_shown_while_processing_and_throttled(sim: Simulation) 
 
 async def test_a_stage_of_unknown_length_is_shown_each_second(sim: Simulation) -> None:
     live = sim.begin("up")
-    live.body_end()
+    live.end_body()
 
     async with Upload(live).stage("scanning") as stage:
         await sim.run(1)
@@ -316,7 +319,7 @@ async def test_a_stage_of_unknown_length_is_shown_each_second(sim: Simulation) -
 async def test_claims(sim: Simulation) -> None:
     """I5: the first owner keeps it; nobody is not somebody."""
 
-    live = sim.tracker.open(claimed_id="up")
+    live = internals_of(sim.tracker).admission.open(client_id="up")
     upload = Upload(live)
     assert [upload.is_tracked] == [False]
     assert upload.claim("ann")
@@ -325,13 +328,13 @@ async def test_claims(sim: Simulation) -> None:
     assert [upload.is_tracked] == [True]
     assert upload.claim("ann")
     assert not upload.claim("bob")
-    late = sim.tracker.open()
+    late = internals_of(sim.tracker).admission.open()
     late.begin()
     assert Upload(late).claim("bob")
-    late.disconnected()
-    never = sim.tracker.open()
+    late.client_disconnected()
+    never = internals_of(sim.tracker).admission.open()
     never.begin()
-    never.disconnected()
+    never.client_disconnected()
     assert not Upload(never).claim("bob")
     await sim.run(1)
 
@@ -342,23 +345,26 @@ async def test_claims(sim: Simulation) -> None:
 
 async def test_a_capability_is_held_by_its_id(sim: Simulation) -> None:
     anybody = CapabilityIdentity()
-    guessable, good = sim.tracker.open(claimed_id="me"), sim.tracker.open(claimed_id="A1" * 64)
-    named = sim.tracker.open(claimed_id="me")
-    named.is_named = True
+    guessable, good = (
+        internals_of(sim.tracker).admission.open(client_id="me"),
+        internals_of(sim.tracker).admission.open(client_id="A1" * 64),
+    )
+    named = internals_of(sim.tracker).admission.open(client_id="me")
+    named.id_is_sent = True
     strong = new_upload_id()
-    held = sim.tracker.open(claimed_id=strong)
+    held = internals_of(sim.tracker).admission.open(client_id=strong)
 
-    assert sim.tracker.admit(guessable, anybody)
+    assert internals_of(sim.tracker).admission.admit(guessable, anybody)
     assert guessable.upload_id != "me"
-    assert sim.tracker.admit(good, anybody)
-    assert not sim.tracker.admit(named, anybody)
-    assert sim.tracker.admit(held, anybody)
+    assert internals_of(sim.tracker).admission.admit(good, anybody)
+    assert not internals_of(sim.tracker).admission.admit(named, anybody)
+    assert internals_of(sim.tracker).admission.admit(held, anybody)
     assert held.upload_id == strong
     assert (await sim.tracker.get(strong, owner=anybody)).upload_id == strong
     with pytest.raises(UploadNotFound):
         await sim.tracker.get("me", owner=anybody)
-    anonymous = sim.tracker.open()
-    sim.tracker.admit(anonymous, Identity("anonymous"))
+    anonymous = internals_of(sim.tracker).admission.open()
+    internals_of(sim.tracker).admission.admit(anonymous, Identity("anonymous"))
     assert (await sim.tracker.list(owner=anybody)).uploads == ()
     assert len((await sim.tracker.list(owner="anonymous")).uploads) == 1
 
@@ -380,8 +386,8 @@ async def test_what_was_announced_is_what_comes(sim: Simulation) -> None:
     live = sim.begin(announced.upload_id)
     sim.add(live, 5)
     early = await sim.tracker.get(announced.upload_id, owner="ann")
-    live.body_end()
-    live.answered(200)
+    live.end_body()
+    live.finish(200)
     await sim.run(1)
     final = await sim.tracker.get(announced.upload_id, owner="ann")
 
@@ -415,8 +421,8 @@ async def test_lists(sim: Simulation) -> None:
     live = sim.begin("live", total=50)
     sim.add(live, 25)
     done = sim.begin("done", total=1)
-    done.body_end()
-    done.answered(200)
+    done.end_body()
+    done.finish(200)
     await sim.run(1)
 
     everything = await sim.tracker.list(owner="ann")
@@ -450,7 +456,7 @@ async def test_long_lists_are_read_in_pages(sim: Simulation) -> None:
     for _ in range(60):
         await sim.tracker.announce(owner="ann")
     for _ in range(60):
-        sim.begin().disconnected()
+        sim.begin().client_disconnected()
     await sim.run(1)
 
     page = await sim.tracker.list(owner="ann", limit=500)
@@ -463,9 +469,9 @@ async def test_longer_lists_than_anybody_reads_are_cut(
     sim: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What one call reads of the store is bounded; the newest come first."""
-    monkeypatch.setattr(reading, "MOST_LISTED", 2 * reading.STORE_PAGE)
+    monkeypatch.setattr(reading, "MAX_LISTED", 2 * reading.STORE_PAGE)
     for _ in range(2 * reading.STORE_PAGE + 1):
-        sim.begin().disconnected()
+        sim.begin().client_disconnected()
         await sim.run(0.2)
 
     page = await sim.tracker.list(owner="ann", limit=500)
@@ -497,7 +503,7 @@ async def test_a_dead_store_is_said_to_be_dead(
         await sim.tracker.watch("other", owner="ann").__anext__()
     await sim.tracker.cancel("up", owner="ann")
     assert live.state is S.CANCELLED
-    assert len(sim.tracker.hub) == 0
+    assert len(internals_of(sim.tracker).hub) == 0
 
 
 async def test_track_refuses_what_is_malformed_or_too_much() -> None:
@@ -518,8 +524,8 @@ async def test_a_watch_that_is_entered_ends_with_its_block(sim: Simulation) -> N
     sim.begin("up")
     async with sim.tracker.watch("up", owner="ann") as watch:
         assert (await anext(watch)).state is S.RECEIVING
-        assert len(sim.tracker.hub) == 1
-    assert len(sim.tracker.hub) == 0
+        assert len(internals_of(sim.tracker).hub) == 1
+    assert len(internals_of(sim.tracker).hub) == 0
     with pytest.raises(StopAsyncIteration):
         await anext(watch)
     unused = sim.tracker.watch("up", owner="ann")
@@ -535,13 +541,13 @@ async def test_a_watch_sleeps_through_heartbeats(sim: Simulation) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(collect_snapshots, sim.tracker, seen, "up")
             await until(lambda: len(seen) == 1)
-            [subscription] = sim.tracker.hub._watchers
+            [subscription] = internals_of(sim.tracker).hub._index.everything()
             for _ in range(3):
                 sim.clock.advance(HEARTBEAT_SECONDS + 1)
-                sim.tracker.hub.wake_for_heartbeats(sim.clock.monotonic(), 1)
+                internals_of(sim.tracker).hub.wake_for_heartbeats(sim.clock.monotonic(), 1)
                 assert subscription.is_ready
                 await until(lambda: not subscription.is_ready)
-            live.disconnected()
+            live.client_disconnected()
             # A stall may have been told a moment ago: what follows waits for the next interval.
             sim.clock.advance(1)
 
@@ -559,7 +565,7 @@ async def test_a_drained_watch_ends(sim: Simulation) -> None:
 
 
 async def test_who_comes_late_learns_the_end(sim: Simulation) -> None:
-    sim.begin("up").disconnected()
+    sim.begin("up").client_disconnected()
     await sim.run(1)
 
     assert [each.state async for each in sim.tracker.watch("up", owner="ann")] == [S.FAILED]

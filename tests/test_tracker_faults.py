@@ -29,14 +29,15 @@ from upload_progress import (
     UploadNotFound,
     UploadState,
 )
-from upload_progress._model.models import ErrorCode, TransferRecord
+from upload_progress._model.models import ErrorCode, TransferRecord, UploadKey
 from upload_progress._model.state import is_final
 from upload_progress._runtime import circuit_breaker as backend_module
 from upload_progress._tracking import flusher as flusher_module
 from upload_progress._tracking import outbox as outbox_module
-from upload_progress._tracking.live_upload import LiveUpload
+from upload_progress._tracking.live_upload import LiveUpload, Moment
 from upload_progress.testing import Fault
 from upload_progress.throttling import Gate, ThrottlePolicy
+from upload_progress.tracker import internals_of
 
 pytestmark = pytest.mark.anyio
 
@@ -57,19 +58,19 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 def end(live: LiveUpload, how: str) -> None:
     """End an upload in one of all possible ways."""
     if how in {"completed", "rejected", "failed", "processing-cancelled"}:
-        live.body_end()
+        live.end_body()
     if how == "failed":
         live.mark_failed("virus")
     if how in {"completed", "failed"}:
-        live.answered(200)
+        live.finish(200)
     elif how == "rejected":
-        live.answered(413)
+        live.finish(413)
     elif how == "raised":
-        live.raised()
+        live.app_raised()
     elif how == "aborted":
-        live.aborted()
+        live.app_cancelled()
     elif how == "disconnected":
-        live.disconnected()
+        live.client_disconnected()
     else:
         live.cancel()
 
@@ -119,8 +120,8 @@ async def test_a_fast_upload_is_one_event_and_one_write(sim: Simulation) -> None
         sim.clock.advance(0.003)
         sim.add(live, 100)
         await sim.parts.flusher.flush()
-    live.body_end()
-    live.answered(201)
+    live.end_body()
+    live.finish(201)
     await sim.run(1)
 
     [event], [record] = sim.events("up"), sim.writes("up")
@@ -139,12 +140,12 @@ async def test_writes_are_few(sim: Simulation, *, watched: bool, milliseconds: i
     for _ in range(1000):
         sim.add(live, 10)
         sim.clock.advance(milliseconds / 1_000_000)
-        await sim.parts.ticker.tick()
+        await sim.parts.background.ticker.tick()
         before = len(sim.writes("up"))
         await sim.parts.flusher.flush()
         moments += [sim.clock.monotonic()] * (len(sim.writes("up")) - before)
-    live.body_end()
-    live.answered(200)
+    live.end_body()
+    live.finish(200)
     await sim.run(1)
 
     writes = sim.writes("up")
@@ -162,8 +163,8 @@ async def test_every_tenth_is_seen_of_a_slow_upload(sim: Simulation) -> None:
     for _ in range(100):
         sim.add(live, 10)
         await sim.run(0.2)
-    live.body_end()
-    live.answered(200)
+    live.end_body()
+    live.finish(200)
     await sim.run(0.3)
 
     tenths = {int(event.percent or 0) // 10 for event in sim.events("up")}
@@ -219,7 +220,7 @@ async def test_a_stall_is_told_after_thirty_seconds_and_so_is_its_end(sim: Simul
 
     await sim.run(33)
     assert sim.events("up")[-1].stalled
-    live.disconnected()
+    live.client_disconnected()
     await sim.run(0.2)
     assert sim.events("up")[-1].state is S.FAILED
     assert_monotonic(sim.events("up"))
@@ -231,11 +232,11 @@ async def test_one_byte_a_second_for_an_hour_is_alive_and_costs_little(sim: Simu
     for _ in range(3600):
         sim.add(live, 1)
         await sim.run(1.0)
-        assert len(sim.parts.ticker._wheel) <= 32
+        assert len(sim.parts.flusher.timers._wheel) <= 32
     assert not any(event.stalled for event in sim.events("up"))
     assert live.snapshot().bytes_per_second == pytest.approx(1.0, abs=0.2)
-    live.body_end()
-    live.answered(200)
+    live.end_body()
+    live.finish(200)
     await sim.run(40)
     assert sim.events("up")[-1].state is S.COMPLETED
     assert sim.is_at_baseline()
@@ -249,8 +250,8 @@ async def test_a_jump_of_the_wall_clock_loses_no_upload(sim: Simulation) -> None
 
     await sim.run(10)
     sim.add(live, 100)
-    live.body_end()
-    live.answered(200)
+    live.end_body()
+    live.finish(200)
     await sim.run(1)
 
     assert [event.state for event in sim.events("up")][-1] is S.COMPLETED
@@ -276,8 +277,8 @@ async def test_a_store_that_fails_and_comes_back(
         live = sim.begin(f"up{number}", total=100)
         sim.add(live, 100)
         sim.add(steady, 1000)
-        live.body_end()
-        live.answered(200)
+        live.end_body()
+        live.finish(200)
         await sim.run(1)
         seen += [update.progress for update in subscription.take()]
     ended = {progress.upload_id for progress in seen if is_final(progress.state)}
@@ -291,7 +292,7 @@ async def test_a_store_that_fails_and_comes_back(
     await sim.run(10)
     assert sim.store.calls > calls
     for number in range(40):
-        stored = await sim.memory.load(sim.tracker.key(f"up{number}", "ann"))
+        stored = await sim.memory.load(UploadKey("ann", f"up{number}"))
         assert [record.state for record in stored] == [S.COMPLETED]
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert 1 <= len(warnings) <= 2
@@ -311,8 +312,8 @@ async def test_at_the_end_all_is_written_though_the_store_was_to_rest(
     sim.store.fault = sim.publisher.fault = "raise"
     await sim.run()
     for live in lives:
-        live.body_end()
-        live.answered(200)
+        live.end_body()
+        live.finish(200)
     sim.store.fault = sim.publisher.fault = None
 
     await sim.parts.flusher.finish()
@@ -332,7 +333,7 @@ async def test_a_publisher_that_fails_gets_the_last_of_each_upload(
     for number in range(20):
         live = sim.begin(f"up{number}", total=100)
         await sim.run(0.5)
-        live.disconnected()
+        live.client_disconnected()
         await sim.run(0.5)
     assert len(sim.parts.flusher.outbox.waiting) == 20
     assert len(sim.parts.registry) == 0
@@ -351,15 +352,15 @@ async def test_what_waits_for_dead_backends_is_bounded(
     sim: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(flusher_module, "MAX_UNSAVED", 50)
-    monkeypatch.setattr(outbox_module, "MOST_UNPUBLISHED", 50)
+    monkeypatch.setattr(outbox_module, "MAX_UNPUBLISHED", 50)
     sim.store.fault = sim.publisher.fault = "raise"
     for number in range(300):
         live = sim.begin(f"named{number}" if number % 2 else None, total=100)
-        live.disconnected()
+        live.client_disconnected()
         await sim.run(0.1)
 
     flusher = sim.parts.flusher
-    assert len(flusher._unsaved) + len(flusher._unsettled) <= 51
+    assert len(flusher._unsaved) + len(flusher._without_prior_state) <= 51
     assert len(flusher.outbox.waiting) == 50
     assert len(sim.parts.registry) <= 51
     assert sim.tracker.statistics().ends_dropped >= 249
@@ -374,11 +375,13 @@ async def test_ended_uploads_that_wait_for_the_store_take_nobodys_place() -> Non
     sim = Simulation(limits=Limits(tracked_per_owner=3, tracked_total=6))
     sim.store.fault = "raise"
     for _ in range(5):
-        sim.begin().disconnected()
+        sim.begin().client_disconnected()
         await sim.run()
 
     open_ones = [sim.begin()]
-    assert not sim.tracker.admit(sim.tracker.open(), ANN)
+    assert not internals_of(sim.tracker).admission.admit(
+        internals_of(sim.tracker).admission.open(), ANN
+    )
     assert sim.tracker.statistics().untracked == 1
     assert len(sim.parts.registry) == 5 + len(open_ones)
 
@@ -391,13 +394,13 @@ def test_room_is_for_those_that_have_not_ended(steps: list[tuple[str, int]]) -> 
     known: list[LiveUpload] = []
     for step, number in steps:
         if step == "begin":
-            live = sim.tracker.open(claimed_id=f"upload-{number}")
+            live = internals_of(sim.tracker).admission.open(client_id=f"upload-{number}")
             was_room = sum(not each.is_ended for each in registry.of_owner("ann")) < 3
-            assert sim.tracker.admit(live, ANN) is was_room
+            assert internals_of(sim.tracker).admission.admit(live, ANN) is was_room
             known.append(live)
         for each in known[number : number + 1]:
             if step == "end":
-                each.aborted()
+                each.app_cancelled()
             elif step == "forget":
                 registry.remove(each)
 
@@ -419,8 +422,8 @@ async def test_a_policy_that_raises_is_replaced(caplog: pytest.LogCaptureFixture
     for _ in range(10):
         await sim.run(0.5)
         sim.add(live, 10)
-    live.body_end()
-    live.answered(200)
+    live.end_body()
+    live.finish(200)
     await sim.run(0.5)
 
     assert len(sim.events("up")) > 5
@@ -442,8 +445,8 @@ async def test_a_watcher_that_does_not_read_costs_one_slot_per_upload(sim: Simul
         assert busy.take()
         assert len(stuck._slots) <= 10
     for live in lives:
-        live.body_end()
-        live.answered(200)
+        live.end_body()
+        live.finish(200)
     await sim.run(0.5)
 
     last = [update.progress for update in stuck.take()]
@@ -458,7 +461,7 @@ async def test_a_watcher_that_never_reads_is_let_go() -> None:
     stuck = sim.subscription()
     other = sim.subscription()
     for _ in range(100):
-        sim.begin().disconnected()
+        sim.begin().client_disconnected()
         await sim.run()
         other.take()
         assert len(stuck._slots) <= 40
@@ -467,7 +470,7 @@ async def test_a_watcher_that_never_reads_is_let_go() -> None:
     assert not stuck._slots
     assert not other.is_closed
     other.close()
-    assert len(sim.tracker.hub) == 0
+    assert len(internals_of(sim.tracker).hub) == 0
 
 
 async def test_a_watch_that_is_merely_dropped_leaves_nothing(sim: Simulation) -> None:
@@ -475,10 +478,10 @@ async def test_a_watch_that_is_merely_dropped_leaves_nothing(sim: Simulation) ->
 
     watch = sim.tracker.watch("up", owner="ann")
     assert (await anext(watch)).state is S.RECEIVING
-    assert len(sim.tracker.hub) == 1
+    assert len(internals_of(sim.tracker).hub) == 1
     del watch
     gc.collect()
-    assert len(sim.tracker.hub) == 0
+    assert len(internals_of(sim.tracker).hub) == 0
 
 
 # --- attempts -------------------------------------------------------------------------------------
@@ -494,7 +497,7 @@ async def test_the_same_id_again_is_the_next_attempt(sim: Simulation, pause: flo
         sim.add(live, number)
         if number == 2:
             await sim.run(0.5)
-        live.disconnected()
+        live.client_disconnected()
         if pause:
             await sim.run(pause)
         seen += [update.progress for update in subscription.take()]
@@ -512,14 +515,14 @@ async def test_the_same_id_again_is_the_next_attempt(sim: Simulation, pause: flo
 @pytest.mark.usefixtures("hasty")
 async def test_an_attempt_begun_while_the_store_is_away_finds_its_number(sim: Simulation) -> None:
     for _ in range(2):
-        sim.begin("up").disconnected()
+        sim.begin("up").client_disconnected()
         await sim.run(0.5)
     sim.store.fault = "raise"
     for size in (5, 7):
         live = sim.begin("up", total=10)
         sim.add(live, size)
-        live.body_end()
-        live.answered(200)
+        live.end_body()
+        live.finish(200)
         await sim.run(0.5)
     sim.store.fault = None
     await sim.run(10)
@@ -537,7 +540,7 @@ async def test_an_id_that_is_being_received_is_not_given_twice(sim: Simulation) 
     first, second = sim.begin("up", total=10), sim.begin("up", total=20)
     sim.add(first, 10)
     sim.add(second, 5)
-    second.disconnected()
+    second.client_disconnected()
     await sim.run(0.5)
 
     assert second.upload_id != "up"
@@ -581,7 +584,7 @@ async def test_ten_thousand_uploads_leave_nothing_behind() -> None:
     assert sim.is_at_baseline()
     assert len(sim.memory) == 0
     assert not sim.memory._buckets
-    assert not sim.tracker.hub._beats._buckets
+    assert not internals_of(sim.tracker).hub._index._heartbeats._buckets
     assert witness() is None
 
 
@@ -620,7 +623,7 @@ async def test_ten_thousand_expire_a_portion_at_a_time(
     # What is counted are portions; a busy machine may take long for one.
     monkeypatch.setattr("upload_progress._runtime.circuit_breaker.CALL_SECONDS", 60.0)
     template = await sim.tracker.announce(owner="ann")
-    [record] = await sim.memory.load(sim.tracker.key(template.upload_id, "ann"))
+    [record] = await sim.memory.load(UploadKey("ann", template.upload_id))
     await sim.memory.save([evolve(record, upload_id=f"u{number}") for number in range(10_000)])
     sim.clock.advance(24 * 3600 + 120)
 
@@ -641,15 +644,15 @@ async def test_a_lost_workers_upload_is_ended_once_whoever_sweeps(sim: Simulatio
         ProgressTracker(store=sim.memory, clock=sim.clock, publisher=sim.publisher)
         for _ in range(10)
     ]
-    subscription = others[0].subscription()
+    subscription = internals_of(others[0]).subscribe()
     subscription.add_upload("ann", "up")
     assert (await others[0].get("up", owner="ann")).state is S.RECEIVING
     sim.clock.advance(16)
 
     read = await others[1].get("up", owner="ann")
     for other in others:
-        await other._parts.reaper.keep()
-        await other._parts.flusher.flush()
+        await internals_of(other).reaper.keep()
+        await internals_of(other).flusher.flush()
 
     assert read.error is not None
     assert read.error.code is ErrorCode.WORKER_LOST
@@ -664,7 +667,12 @@ async def test_a_lost_workers_upload_is_ended_once_whoever_sweeps(sim: Simulatio
 async def test_a_loss_is_told_though_the_store_did_not_say_that_it_had_it(sim: Simulation) -> None:
     """It took the end, and its answer did not come; or it did not take it, and is asked again."""
     lost = [
-        evolve(sim.begin(f"up-{number}").record(), worker="dead", transfer_id="t", sequence=7)
+        evolve(
+            sim.begin(f"up-{number}").commit(Moment(0.0, 0.0)),
+            worker="dead",
+            transfer_id="t",
+            sequence=7,
+        )
         for number in range(2)
     ]
     for live in sim.parts.registry.everything():
@@ -707,10 +715,10 @@ async def test_what_waits_is_cancelled_once(sim: Simulation) -> None:
 async def test_a_live_upload_is_cut_once_and_an_ended_one_never(sim: Simulation) -> None:
     cuts = []
     live, done = sim.begin("up"), sim.begin("done")
-    live.on_cut = lambda: cuts.append("up")
-    done.on_cut = lambda: cuts.append("done")
-    done.body_end()
-    done.answered(200)
+    live.on_cancel = lambda: cuts.append("up")
+    done.on_cancel = lambda: cuts.append("done")
+    done.end_body()
+    done.finish(200)
 
     for _ in range(2):
         assert (await sim.tracker.cancel("up", owner="ann")).state is S.CANCELLED

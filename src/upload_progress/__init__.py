@@ -22,7 +22,7 @@ from upload_progress._model.models import (
     UploadTotal,
 )
 from upload_progress.backends.memory import MemoryStore
-from upload_progress.config import Limits, Retention
+from upload_progress.config import Limits, Retention, TrackerConfig
 from upload_progress.connection import Connection
 from upload_progress.exceptions import (
     InvalidValue,
@@ -85,6 +85,7 @@ __all__ = [
     "Statistics",
     "StoreUnavailable",
     "ThrottlePolicy",
+    "TrackerConfig",
     "TrackerInUse",
     "TransferRecord",
     "UnexpectedAnswer",

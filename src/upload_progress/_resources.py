@@ -14,7 +14,7 @@ from attrs import define, field, frozen
 
 from upload_progress._runtime.circuit_breaker import CircuitBreaker
 from upload_progress._runtime.log_limiter import LogLimiter
-from upload_progress.interfaces import Clock
+from upload_progress.interfaces import Clock, ReportsConnectionLoss
 
 __all__ = [
     "CLOSE_SECONDS",
@@ -51,6 +51,8 @@ class CircuitBreakers:
         """Return the circuit breaker of *backend*; of several names the first is kept."""
         new = CircuitBreaker(name, self.clock, self.log_limiter)
         _, breaker = self._breakers.setdefault(id(backend), (backend, new))
+        if isinstance(backend, ReportsConnectionLoss):
+            backend.on_connection_lost = breaker.log
         return breaker
 
     @property

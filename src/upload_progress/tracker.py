@@ -1,20 +1,21 @@
-"""What a tracker has counted."""
+"""``ProgressTracker``: the object that an application creates and mounts."""
 
-import builtins
-from collections.abc import Awaitable, Callable, Collection
-from contextlib import AbstractAsyncContextManager
-from typing import Protocol, Self, Unpack
+from collections.abc import AsyncIterator, Collection
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Self, Unpack
 
+import anyio
 from attrs import define, field, frozen
 
 from upload_progress._background import Background
-from upload_progress._cluster.cluster import Cluster
 from upload_progress._cluster.commands import UploadCommands
+from upload_progress._cluster.follower import Follower
 from upload_progress._cluster.reaper import Reaper
+from upload_progress._cluster.reconciler import Reconciler
 from upload_progress._cluster.rpc import RpcEndpoint
 from upload_progress._cluster.worker import Worker
 from upload_progress._fanout.hub import Hub
-from upload_progress._fanout.subscription import Subscription
+from upload_progress._fanout.subscription import DirectSender, Subscription
 from upload_progress._fanout.update import Update
 from upload_progress._fanout.watch import Watch
 from upload_progress._model.fold import sum_of
@@ -24,21 +25,25 @@ from upload_progress._model.models import (
     UploadPage,
     UploadProgress,
     UploadState,
+    is_upload_id,
 )
 from upload_progress._model.validation import Described
 from upload_progress._resources import CircuitBreakers, ManagedResources
 from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress._runtime.task_spawner import TaskSpawner
 from upload_progress._tracking.admission import Admission
 from upload_progress._tracking.flusher import Flusher
 from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress._tracking.multi_request_upload import MultiRequestUpload
 from upload_progress._tracking.outbox import Outbox
 from upload_progress._tracking.reader import Reader
+from upload_progress._tracking.record_loader import RecordLoader
 from upload_progress._tracking.registry import Registry
 from upload_progress._tracking.ticker import Ticker
-from upload_progress.backends import TrackerSettings, connect
+from upload_progress._tracking.timers import UploadTimers
+from upload_progress.backends import publisher_from_url, store_from_url
 from upload_progress.backends.memory import MemoryStore
-from upload_progress.config import Limits, Retention, check_mount_path, check_stall
+from upload_progress.config import Limits, Retention, TrackerConfig
+from upload_progress.exceptions import InvalidValue, QuotaExceeded, UploadCancelled
 from upload_progress.identity import Identity, as_identity
 from upload_progress.interfaces import (
     Clock,
@@ -48,35 +53,30 @@ from upload_progress.interfaces import (
     SessionStore,
     SystemClock,
 )
-from upload_progress.protocols import TransferHead
 from upload_progress.throttling import DEFAULT_POLICY, ThrottlePolicy
 from upload_progress.upload import Upload
 
-__all__ = [
-    "Parts",
-    "ProgressTracker",
-    "Settings",
-    "Statistics",
-]
+__all__ = ["ProgressTracker", "Statistics", "TrackerInternals", "internals_of"]
 
 
 @frozen
 class Statistics:
-    """Figures of one tracker in this process, at one moment.
+    """Counters of one tracker in this process, at one moment.
 
     Attributes:
-        live_uploads: Being received now, or ended and not yet stored.
-        watchers: Sockets, streams, long polls and ``watch()`` loops.
-        store_writes: Batches stored; ``records_written`` counts what was in them.
-        events_published: Handed to the publisher.
-        updates_delivered: Snapshots put into watchers' slots.
+        live_uploads: Uploads being received now, or ended and not stored yet.
+        subscriptions: Open sockets, event streams, long polls and ``watch()`` loops.
+        store_writes: Batches written to the store.
+        records_written: Records in these batches.
+        events_published: Events that the publisher has accepted.
+        updates_delivered: Snapshots delivered to subscriptions.
         store_failures: Calls to the store that failed or took too long.
-        publisher_failures: The same for the publisher.
-        events_received: Events of other workers that came for watchers here.
-        events_rejected: Events that were not of the owner whose channel they came over.
-        messages_rejected: Letters of other workers that could not be read, or were too many.
-        ends_dropped: Ends that the store never got because it was away for too long.
-        swept: Uploads that expired or lost their worker, ended by this process.
+        publisher_failures: Calls to the publisher that failed or took too long.
+        events_received: Events of other workers, received for subscriptions of this worker.
+        events_rejected: Events of another owner than the one whose channel they came over.
+        messages_rejected: Messages of other workers that could not be read, or were too many.
+        ends_dropped: Ends of uploads that were never stored, because the store was away too long.
+        reaped: Uploads that expired or lost their worker, ended by this process.
         untracked: Uploads received without progress, because a limit was reached.
     """
 
@@ -96,93 +96,66 @@ class Statistics:
     untracked: int
 
 
-# FROM parts: The parts of a tracker, and how they hang together.
+@define(eq=False, repr=False, kw_only=True)
+class TrackerInternals:
+    """The parts of a tracker; for the ASGI and Starlette layers, not for applications.
 
+    Attributes:
+        has_routes: Whether ``progress_routes`` were created: then the mount path is theirs.
+    """
 
-class Settings(Protocol):
-    """What a tracker was told, and the parts are built from."""
-
-    store: SessionStore
-    publisher: EventPublisher | None
-    feed: EventSubscriber | None
-    post: MessageTransport | None
-    policy: ThrottlePolicy
-    limits: Limits
-    mount_path: str
-    stall_after_seconds: float
-    source: str
-    clock: Clock
-    hub: Hub
-
-    @property
-    def worker(self) -> str:
-        """The name of this process."""
-
-
-@frozen(eq=False, repr=False, kw_only=True)
-class Parts:
-    """What a ``ProgressTracker`` is made of."""
-
+    config: TrackerConfig
+    worker: Worker
+    log_limiter: LogLimiter
+    tasks: TaskSpawner
     hub: Hub
     registry: Registry
-    flusher: Flusher
-    ticker: Ticker
-    reaper: Reaper
-    background: Background
-    cluster: Cluster
-    reader: Reader
-    sessions: UploadCommands
     admission: Admission
+    flusher: Flusher
+    reader: Reader
+    rpc: RpcEndpoint
+    follower: Follower
+    reaper: Reaper
+    commands: UploadCommands
+    background: Background
+    has_routes: bool = field(default=False, init=False)
 
-    @classmethod
-    def assemble(cls, settings: Settings) -> "Parts":
-        """Put the parts together; nothing runs and nothing connects yet."""
-        store, clock, hub = settings.store, settings.clock, settings.hub
-        limits, path = settings.limits, settings.mount_path
-        circuit_breakers, log_limiter = CircuitBreakers(clock), LogLimiter(clock)
-        breaker = circuit_breakers.of(store, "the session store")
-        registry = Registry(limits)
-        flusher = Flusher(
-            hub=hub,
-            clock=clock,
-            store=store,
-            store_breaker=breaker,
-            outbox=Outbox(
-                settings.publisher,
-                circuit_breakers.of(settings.publisher, "the event publisher"),
-                settings.source,
-            ),
-            on_saved=registry.remove,
-            log_limiter=log_limiter,
+    def subscribe(self) -> Subscription:
+        """Open a subscription for a socket or stream, within the limits; close it after use."""
+        limits = self.config.limits
+        return self.hub.subscribe(
+            now=self.config.clock.monotonic(),
+            capacity=limits.subscriptions_per_socket,
+            max_pending=2 * (limits.subscriptions_per_socket + limits.tracked_per_owner),
         )
-        ticker = Ticker(hub, flusher, clock, log_limiter)
-        flusher.on_sent = ticker.watch
-        reaper = Reaper(clock, store, breaker, flusher, path, lambda: settings.worker, log_limiter)
-        cluster = Cluster.assemble(settings, circuit_breakers, hub, registry, log_limiter)
-        reaper.on_lease_lost = cluster.reconciler.everything
-        resources = ManagedResources(circuit_breakers.resources)
-        background = Background(hub, flusher, ticker, reaper, cluster, resources, log_limiter)
-        return cls(
-            hub=hub,
-            registry=registry,
-            flusher=flusher,
-            ticker=ticker,
-            reaper=reaper,
-            background=background,
-            cluster=cluster,
-            reader=Reader(registry, store, breaker, clock, path),
-            sessions=UploadCommands(store, breaker, flusher, registry, cluster.rpc, settings),
-            admission=Admission(
-                registry,
-                settings,
-                due=flusher.add,
-                watch=ticker.watch,
-                run_once=background.run_once,
-            ),
-        )
+
+    async def wait(
+        self, subscription: Subscription, direct_sender: DirectSender | None = None
+    ) -> list[Update]:
+        """Wait for the updates of *subscription*; see ``Background.wait``."""
+        return await self.background.wait(subscription, direct_sender)
+
+    @asynccontextmanager
+    async def receiving(self, live: LiveUpload) -> AsyncIterator[None]:
+        """Receive *live* while the block runs, which completes, fails or cancels it."""
+        live.begin()
+        try:
+            yield
+        except anyio.get_cancelled_exc_class():
+            live.app_cancelled()
+            raise
+        except BaseException:
+            live.app_raised()
+            raise
+        else:
+            live.end_body()
+            live.finish(None)
+        finally:
+            live.on_cancel = None
+            await self.background.run_once()
 
     def statistics(self) -> Statistics:
-        """Return the figures of this moment."""
+        """Return the current counters."""
         flusher = self.flusher
         return Statistics(
             live_uploads=len(self.registry),
@@ -191,63 +164,194 @@ class Parts:
             records_written=flusher.records,
             events_published=flusher.outbox.published,
             updates_delivered=self.hub.delivered,
-            store_failures=flusher.store_breaker.failures,
+            store_failures=flusher.loader.breaker.failures,
             publisher_failures=flusher.outbox.breaker.failures,
-            events_received=self.cluster.follower.heard,
-            events_rejected=self.cluster.follower.refused,
-            messages_rejected=self.cluster.rpc.spoiled,
+            events_received=self.follower.heard,
+            events_rejected=self.follower.refused,
+            messages_rejected=self.rpc.spoiled,
             ends_dropped=flusher.dropped,
             reaped=self.reaper.reaped,
             untracked=self.admission.untracked,
         )
 
 
-# FROM tracker: ``ProgressTracker``: what an application makes one of, and mounts.
+@frozen(eq=False, repr=False, kw_only=True)
+class _Backends:
+    store: SessionStore
+    publisher: EventPublisher | None
+    subscriber: EventSubscriber | None
+    transport: MessageTransport | None
 
 
-@define(eq=False, repr=False, kw_only=True)
+def _assemble(config: TrackerConfig, backends: _Backends) -> TrackerInternals:
+    """Create the parts of a tracker, each from those before it; nothing connects yet."""
+    clock, worker, log_limiter = config.clock, Worker(), LogLimiter(config.clock)
+    tasks = TaskSpawner(log_limiter)
+    breakers = CircuitBreakers(clock, log_limiter)
+    store_breaker = breakers.of(backends.store, "the session store")
+    hub, registry, timers = Hub(tasks), Registry(config.limits), UploadTimers(clock)
+    loader = RecordLoader(backends.store, store_breaker, config)
+    publisher_breaker = breakers.of(backends.publisher, "the event publisher")
+    flusher = Flusher(
+        hub=hub,
+        clock=clock,
+        loader=loader,
+        outbox=Outbox(backends.publisher, publisher_breaker, config.source),
+        registry=registry,
+        timers=timers,
+        log_limiter=log_limiter,
+    )
+    cluster = _Cluster.assemble(config, backends, worker, breakers, flusher, loader)
+    return TrackerInternals(
+        config=config,
+        worker=worker,
+        log_limiter=log_limiter,
+        tasks=tasks,
+        hub=hub,
+        registry=registry,
+        flusher=flusher,
+        reader=Reader(registry, loader),
+        rpc=cluster.rpc,
+        follower=cluster.follower,
+        reaper=cluster.reaper,
+        commands=cluster.commands,
+        admission=Admission(
+            config=config,
+            worker=lambda: worker.name,
+            registry=registry,
+            timers=timers,
+            on_due=flusher.add,
+        ),
+        background=Background(
+            hub=hub,
+            flusher=flusher,
+            ticker=Ticker(timers, hub, flusher, clock, log_limiter),
+            reaper=cluster.reaper,
+            follower=cluster.follower,
+            reconciler=cluster.reconciler,
+            rpc=cluster.rpc,
+            resources=ManagedResources(breakers.resources),
+            tasks=tasks,
+        ),
+    )
+
+
+@frozen(eq=False, repr=False, kw_only=True)
+class _Cluster:
+    """The parts of a tracker that deal with other workers."""
+
+    reconciler: Reconciler
+    reaper: Reaper
+    rpc: RpcEndpoint
+    follower: Follower
+    commands: UploadCommands
+
+    @classmethod
+    def assemble(
+        cls,
+        config: TrackerConfig,
+        backends: _Backends,
+        worker: Worker,
+        breakers: CircuitBreakers,
+        flusher: Flusher,
+        loader: RecordLoader,
+    ) -> "_Cluster":
+        store, registry, log_limiter = backends.store, flusher.registry, flusher.log_limiter
+        # Without a subscriber, a store in memory belongs to this tracker alone.
+        is_alone = backends.subscriber is None and isinstance(store, MemoryStore)
+        reconciler = Reconciler(store, loader.breaker, registry.everything, is_alone)
+        transport_breaker = breakers.of(backends.transport, "the transport between workers")
+        rpc = RpcEndpoint(backends.transport, transport_breaker, lambda: worker.name, log_limiter)
+        rpc.on_missed = reconciler.everything
+        reaper = Reaper(
+            config.clock,
+            store,
+            loader.breaker,
+            flusher,
+            config.mount_path,
+            lambda: worker.name,
+            log_limiter,
+        )
+        reaper.on_lease_lost = reconciler.everything
+        follower = Follower(
+            feed=backends.subscriber,
+            subscriber_breaker=breakers.of(backends.subscriber, "the event subscriber"),
+            store=store,
+            store_breaker=loader.breaker,
+            hub=flusher.hub,
+            registry=registry,
+            reconciler=reconciler,
+            clock=config.clock,
+            mount_path=config.mount_path,
+            log_limiter=log_limiter,
+            is_alone=is_alone,
+        )
+        commands = UploadCommands(store, loader.breaker, flusher, registry, rpc, config, worker)
+        return cls(
+            reconciler=reconciler, reaper=reaper, rpc=rpc, follower=follower, commands=commands
+        )
+
+
+@define(eq=False, repr=False, init=False)
 class ProgressTracker:
-    """Knows how far every upload of this process is, and tells whoever may know.
+    """Tracks the uploads of this process, and shows their progress to their owners.
+
+    >>> tracker = ProgressTracker(mount_path="/progress")
+    >>> tracker.config.stall_after_seconds
+    30.0
 
     Args:
-        store: Where sessions are kept; in memory by default.
-        publisher: Where ``UploadProgressUpdated`` events go; nowhere by default.
-        feed: Where events of other workers come from; the publisher, if it can.
-        post: Carries commands between workers; the publisher, if it can.
-        policy: When a report is due.
-        limits: How much one owner, one socket and the process may hold.
-        mount_path: Where ``progress_routes`` are mounted, as clients see it: links begin so.
+        store: The session store; by default one in the memory of this process.
+        publisher: Publishes ``UploadProgressUpdated`` events; by default none are published.
+        subscriber: Receives the events of other workers; by default the publisher, if it can.
+        transport: Carries messages between workers; by default the publisher, if it can.
+        policy: When a snapshot is sent; by default at every 10 %, and at least every second.
+        limits: Bounds on what one owner, one socket and the process may hold.
+        mount_path: Where ``progress_routes`` are mounted, as clients see it: links begin with it.
         stall_after_seconds: After how long without a byte an upload is reported as stalled.
         source: The ``source`` of events, a URI reference (CloudEvents 1.0).
-        clock: The time, replaceable for tests.
+        clock: The clock; replaceable for tests.
 
     Attributes:
-        has_routes: Whether ``progress_routes`` were made for it: the mount path is then theirs.
+        config: The settings.
+
+    Raises:
+        InvalidValue: A setting is not valid.
     """
 
-    store: SessionStore = field(factory=MemoryStore)
-    publisher: EventPublisher | None = None
-    feed: EventSubscriber | None = None
-    post: MessageTransport | None = None
-    policy: ThrottlePolicy = DEFAULT_POLICY
-    limits: Limits = field(factory=Limits)
-    mount_path: str = field(default="/uploads", validator=check_mount_path)
-    stall_after_seconds: float = field(default=30.0, validator=check_stall)
-    source: str = "/upload-progress"
-    clock: Clock = field(factory=SystemClock)
-    hub: Hub = field(factory=Hub, init=False)
-    has_routes: bool = field(default=False, init=False)
-    _parts: Parts = field(init=False)
-    _worker: Worker = field(factory=Worker, init=False)
+    config: TrackerConfig
+    _internals: TrackerInternals = field(repr=False)
 
-    def __attrs_post_init__(self) -> None:
-        """Put the parts together; nothing runs and nothing connects yet."""
-        publisher: object = self.publisher
-        if self.feed is None and isinstance(publisher, EventSubscriber):
-            self.feed = publisher
-        if self.post is None and isinstance(publisher, MessageTransport):
-            self.post = publisher
-        self._parts = Parts.assemble(self)
+    def __init__(
+        self,
+        *,
+        store: SessionStore | None = None,
+        publisher: EventPublisher | None = None,
+        subscriber: EventSubscriber | None = None,
+        transport: MessageTransport | None = None,
+        policy: ThrottlePolicy = DEFAULT_POLICY,
+        limits: Limits | None = None,
+        mount_path: str = "/uploads",
+        stall_after_seconds: float = 30.0,
+        source: str = "/upload-progress",
+        clock: Clock | None = None,
+    ) -> None:
+        self.config = TrackerConfig(
+            policy=policy,
+            limits=limits or Limits(),
+            mount_path=mount_path,
+            stall_after_seconds=stall_after_seconds,
+            source=source,
+            clock=clock or SystemClock(),
+        )
+        other: object = publisher
+        backends = _Backends(
+            store=MemoryStore() if store is None else store,
+            publisher=publisher,
+            subscriber=subscriber or (other if isinstance(other, EventSubscriber) else None),
+            transport=transport or (other if isinstance(other, MessageTransport) else None),
+        )
+        self._internals = _assemble(self.config, backends)
 
     @classmethod
     def from_url(
@@ -256,97 +360,74 @@ class ProgressTracker:
         *,
         events: str | None = None,
         retention: Retention | None = None,
-        **settings: Unpack[TrackerSettings],
+        policy: ThrottlePolicy = DEFAULT_POLICY,
+        limits: Limits | None = None,
+        mount_path: str = "/uploads",
+        stall_after_seconds: float = 30.0,
+        source: str = "/upload-progress",
+        clock: Clock | None = None,
     ) -> Self:
-        """Return one over the store at *url*, such as ``redis://…`` or ``memory:``.
+        """Return a tracker whose store and broker are given by URL; nothing connects yet.
+
+        >>> ProgressTracker.from_url("memory:")
+        <ProgressTracker /uploads 0 live uploads>
 
         Args:
-            url: Where sessions are kept, for as long as ``retention`` says.
-            events: Where events go, and come from; the same place by default.
-            retention: See ``Retention``.
-            settings: As above.
+            url: The store: ``memory:``, ``redis://…``, ``postgresql://…`` or ``kafka://…``.
+            events: The broker of events and of messages between workers, also ``amqp://…``; by
+                default the same as *url*.
+            retention: How long the store keeps sessions.
+            policy: As above, like the other arguments.
+            limits: As above.
+            mount_path: As above.
+            stall_after_seconds: As above.
+            source: As above.
+            clock: As above.
 
         Raises:
-            InvalidValue: Nothing here is for such a URL.
-            MissingExtra: Its driver is not installed.
+            InvalidValue: A URL or a setting is not valid.
+            MissingExtra: The driver is not installed.
         """
-        store, publisher = connect(url, events, retention)
-        return cls(store=store, publisher=publisher, **settings)
+        return cls(
+            store=store_from_url(url, retention=retention),
+            publisher=publisher_from_url(url if events is None else events),
+            policy=policy,
+            limits=limits,
+            mount_path=mount_path,
+            stall_after_seconds=stall_after_seconds,
+            source=source,
+            clock=clock,
+        )
 
     def __repr__(self) -> str:
-        """Show how much there is, and no secrets of a store or publisher."""
-        return f"<ProgressTracker {self.mount_path} {len(self._parts.registry)} live uploads>"
+        """Show the mount path and the number of uploads; no secrets of a store or publisher."""
+        count = len(self._internals.registry)
+        return f"<ProgressTracker {self.config.mount_path} {count} live uploads>"
 
     @property
     def worker(self) -> str:
-        """The name of this process; a fork gets one of its own."""
-        return self._worker.name
-
-    @property
-    def rpc(self) -> RpcEndpoint:
-        """How this worker asks others."""
-        return self._parts.cluster.rpc
+        """The name of this process; a forked process has another one."""
+        return self._internals.worker.name
 
     def lifespan(self, _app: object = None) -> AbstractAsyncContextManager[None]:
         """Run the background work; for ``Starlette(lifespan=tracker.lifespan)``.
 
         Raises:
-            TrackerInUse: It runs already.
+            TrackerInUse: The tracker is running already.
         """
-        return self._parts.background.running()
+        return self._internals.background.running()
 
     @property
     def is_running(self) -> bool:
         """Whether ``lifespan`` is entered."""
-        return self._parts.background.is_running
-
-    def spawn(self, work: Callable[[], Awaitable[None]]) -> bool:
-        """Run *work* in the background; return False where ``lifespan`` is not entered."""
-        return self._parts.background.spawn(work)
-
-    async def run_once(self) -> None:
-        """Write what is due, where nothing runs that would; never raises."""
-        await self._parts.background.run_once()
+        return self._internals.tasks.is_running
 
     def statistics(self) -> Statistics:
-        """Return the figures of this moment."""
-        return self._parts.statistics()
+        """Return the current counters."""
+        return self._internals.statistics()
 
-    def open(
-        self, *, claimed_id: str | None = None, is_proxied: bool = False, **said: Unpack[Described]
-    ) -> LiveUpload:
-        """Return a live upload that is not tracked yet; ``admit`` tracks it.
-
-        An id that is no upload id is replaced by a fresh one.
-
-        Raises:
-            InvalidValue: What is said of it cannot be kept.
-        """
-        return self._parts.admission.open(claimed_id=claimed_id, is_proxied=is_proxied, **said)
-
-    def open_transfer(
-        self,
-        transfer_head: TransferHead,
-        *,
-        claimed_id: str | None,
-        is_proxied: bool,
-        **said: Unpack[Described],
-    ) -> MultiRequestUpload:
-        """Return the upload of which a request carries *piece*; ``admit`` may join it."""
-        admission = self._parts.admission
-        return admission.open_transfer(
-            transfer_head, claimed_id=claimed_id, is_proxied=is_proxied, **said
-        )
-
-    def admit(self, upload: LiveUpload, identity: Identity) -> bool:
-        """Track *upload* for *identity*, under a fresh id where its own cannot be had.
-
-        Returns:
-            Whether there was room; without, it is received untracked.
-        """
-        return self._parts.admission.admit(upload, identity)
-
-    def track(
+    @asynccontextmanager
+    async def track(
         self,
         *,
         owner: str | Identity,
@@ -356,60 +437,76 @@ class ProgressTracker:
         content_type: str | None = None,
         group: str | None = None,
         metadata: Metadata | None = None,
-    ) -> AbstractAsyncContextManager[Upload]:
+    ) -> AsyncIterator[Upload]:
         """Track an upload that does not come through the middleware, while the block runs.
 
-        It completes when the block ends, fails when it raises, and is cancelled when its
-        task is. When its owner cancels it, the block is cancelled.
+        The upload is completed when the block ends, failed when it raises, and cancelled when its
+        task is. When the owner cancels the upload, the block is cancelled.
+
+        Args:
+            owner: The owner, the only one who may watch the upload.
+            upload_id: 1 to 128 of ``A-Z a-z 0-9 . _ ~ -``; by default a new random id.
+            total_bytes: The size; None (the default) if it is unknown.
+            filename: The file name.
+            content_type: The media type.
+            group: The group that the upload belongs to.
+            metadata: A JSON object.
 
         Raises:
-            InvalidValue: The id is no upload id, or what is said of it cannot be kept.
-            QuotaExceeded: The owner has as many as may be tracked at once.
-            UploadCancelled: The owner cancelled it.
+            InvalidValue: The id or the description is not valid.
+            QuotaExceeded: The owner has as many uploads as may be tracked at once.
+            UploadCancelled: The owner cancelled the upload.
         """
-        said = Described(
+        if upload_id is not None and not is_upload_id(upload_id):
+            raise InvalidValue("track.upload_id", "must be 1 to 128 of A-Z a-z 0-9 . _ ~ -")
+        internals = self._internals
+        live = internals.admission.open(
+            client_id=upload_id,
+            where="track",
             total_bytes=total_bytes,
             filename=filename,
             content_type=content_type,
             group=group,
             metadata=metadata,
         )
-        return self._parts.admission.track(as_identity(owner), upload_id, said)
+        if not internals.admission.admit(live, as_identity(owner)):
+            raise QuotaExceeded("tracked_per_owner", self.config.limits.tracked_per_owner)
+        with anyio.CancelScope() as scope:
+            live.on_cancel = scope.cancel
+            async with internals.receiving(live):
+                yield Upload(live)
+        if scope.cancelled_caught:
+            raise UploadCancelled
 
     async def announce(
-        self,
-        *,
-        owner: str | Identity,
-        filename: str | None = None,
-        total_bytes: int | None = None,
-        content_type: str | None = None,
-        group: str | None = None,
-        metadata: Metadata | None = None,
+        self, *, owner: str | Identity, **description: Unpack[Described]
     ) -> UploadProgress:
-        """Make a pending upload under a fresh id; a request may carry it within a day.
+        """Create a pending upload with a new id; a request may carry it within a day.
+
+        Args:
+            owner: The owner.
+            description: ``filename``, ``total_bytes``, ``content_type``, ``group``, ``metadata``,
+                each optional.
 
         Raises:
-            InvalidValue: The size is negative, or the metadata too large.
-            QuotaExceeded: The owner has announced as many as may wait at once.
+            InvalidValue: The description is not valid.
+            QuotaExceeded: The owner has as many pending uploads as allowed.
             StoreUnavailable: The store does not answer.
         """
-        return await self._parts.sessions.announce(
-            as_identity(owner),
-            filename=filename,
-            total_bytes=total_bytes,
-            content_type=content_type,
-            group=group,
-            metadata=metadata,
-        )
+        return await self._internals.commands.announce(as_identity(owner), **description)
 
     async def get(self, upload_id: str, *, owner: str | Identity) -> UploadProgress:
-        """Return the snapshot of an upload; live and unthrottled where this process has it.
+        """Return the snapshot of an upload; not throttled if this process receives it.
+
+        Args:
+            upload_id: The id.
+            owner: The owner.
 
         Raises:
-            UploadNotFound: There is no such upload of this owner.
+            UploadNotFound: The owner has no such upload.
             StoreUnavailable: The store does not answer, and the upload is not received here.
         """
-        return await self._parts.reader.get(self.key(upload_id, owner))
+        return await self._internals.reader.get(_key(upload_id, owner))
 
     async def list(
         self,
@@ -423,58 +520,57 @@ class ProgressTracker:
         """Return a page of the owner's uploads, newest first, and the sum over all pages.
 
         Args:
-            owner: Whose.
-            states: Only these; None for the open ones and those ended in the last minutes.
-            group: Only this group.
-            cursor: ``next`` of the page before.
-            limit: How many to a page.
+            owner: The owner.
+            states: Only uploads in these states; by default open and recently ended ones.
+            group: Only uploads of this group.
+            cursor: ``next`` of the previous page.
+            limit: How many uploads at most.
 
         Raises:
-            InvalidValue: The cursor is none, or the limit is no number above 0.
+            InvalidValue: The cursor or the limit is not valid.
             StoreUnavailable: The store does not answer.
         """
         identity = as_identity(owner)
         if not identity.listable:
             return UploadPage((), sum_of(()))
-        return await self._parts.reader.list(
+        return await self._internals.reader.list(
             identity.id, states=states, group=group, cursor=cursor, limit=limit
         )
 
     async def cancel(self, upload_id: str, *, owner: str | Identity) -> UploadProgress:
-        """Cancel an upload: its running transfer is cut; cancelled twice is cancelled once.
+        """Cancel an upload and stop its running transfer; a second call changes nothing.
+
+        Args:
+            upload_id: The id.
+            owner: The owner.
 
         Raises:
-            UploadNotFound: There is no such upload of this owner.
-            UploadEnded: It has completed or failed already.
+            UploadNotFound: The owner has no such upload.
+            UploadEnded: The upload has completed or failed already.
             StoreUnavailable: The store does not answer, and the upload is not received here.
         """
-        return await self._parts.sessions.cancel(self.key(upload_id, owner))
+        return await self._internals.commands.cancel(_key(upload_id, owner))
 
     def watch(self, upload_id: str, *, owner: str | Identity) -> Watch:
-        """Follow an upload: ``async for snapshot in tracker.watch(...)``, its end last."""
-        key = self.key(upload_id, owner)
-        return Watch(key, self.subscription, self._parts.reader.get, self.wait)
+        """Watch an upload: ``async for snapshot in tracker.watch(...)``, its end last.
 
-    def subscription(self) -> Subscription:
-        """Return a watcher that follows nothing yet, for a socket or stream; close it."""
-        limits = self.limits
-        return self.hub.subscribe(
-            now=self.clock.monotonic(),
-            capacity=limits.subscriptions_per_socket,
-            max_pending=2 * (limits.subscriptions_per_socket + limits.tracked_per_owner),
-        )
-
-    async def wait(self, subscription: Subscription) -> builtins.list[Update]:
-        """Wait for news for *watcher*: the newest of each upload, or none at a heartbeat.
-
-        A watcher that ``is_closed`` gets no more news.
+        Args:
+            upload_id: The id.
+            owner: The owner.
         """
-        return await self._parts.background.wait(subscription)
+        internals = self._internals
+        key = _key(upload_id, owner)
+        return Watch(key, internals.subscribe, internals.reader.get, internals.wait)
 
     def drain(self) -> None:
-        """End all watchers, so that their streams and sockets close; for a graceful stop."""
-        self.hub.close()
+        """Close all subscriptions, so that streams and sockets end; for a graceful stop."""
+        self._internals.hub.close()
 
-    def key(self, upload_id: str, owner: str | Identity) -> UploadKey:
-        """Return the key of *upload_id* in the namespace of *owner*."""
-        return UploadKey(as_identity(owner).owner_of(upload_id), upload_id)
+
+def _key(upload_id: str, owner: str | Identity) -> UploadKey:
+    return UploadKey(as_identity(owner).owner_of(upload_id), upload_id)
+
+
+def internals_of(tracker: ProgressTracker) -> TrackerInternals:
+    """Return the parts of *tracker*; for the ASGI and Starlette layers, not for applications."""
+    return tracker._internals  # noqa: SLF001  # the one place that passes them on

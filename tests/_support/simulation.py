@@ -21,7 +21,7 @@ from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.identity import Identity
 from upload_progress.testing import FakeClock, FaultyPublisher, FaultyStore
 from upload_progress.throttling import DEFAULT_POLICY, ThrottlePolicy
-from upload_progress.tracker import Parts
+from upload_progress.tracker import TrackerInternals, internals_of
 
 ANN = Identity("ann")
 PASS_SECONDS = 0.1
@@ -53,13 +53,13 @@ class Simulation:
         )
 
     @property
-    def parts(self) -> Parts:
-        return self.tracker._parts
+    def parts(self) -> TrackerInternals:
+        return internals_of(self.tracker)
 
     def begin(self, upload_id: str | None = None, total: int | None = None) -> LiveUpload:
         """Admit and begin an upload of Ann's."""
-        live = self.tracker.open(claimed_id=upload_id, total_bytes=total)
-        assert self.tracker.admit(live, ANN)
+        live = internals_of(self.tracker).admission.open(client_id=upload_id, total_bytes=total)
+        assert internals_of(self.tracker).admission.admit(live, ANN)
         live.begin()
         return live
 
@@ -73,14 +73,14 @@ class Simulation:
         for _ in range(max(1, round(seconds / PASS_SECONDS))):
             self.clock.advance(PASS_SECONDS)
             self._passes += 1
-            await self.parts.ticker.tick()
+            await self.parts.background.ticker.tick()
             await self.parts.flusher.flush()
             if self._passes % 10 == 0:
                 await self.parts.reaper.keep()
 
     def subscription(self, *upload_ids: str) -> Subscription:
         """Watch these uploads of Ann's, or all of them."""
-        subscription = self.tracker.subscription()
+        subscription = internals_of(self.tracker).subscribe()
         for upload_id in upload_ids:
             subscription.add_upload("ann", upload_id)
         if not upload_ids:
@@ -109,9 +109,9 @@ class Simulation:
                 or self.parts.registry._owners
                 or self.parts.registry._open
                 or flusher._ended
-                or len(self.parts.ticker._wheel)
-                or len(self.tracker.hub)
-                or self.tracker.hub._by_owner
+                or len(self.parts.flusher.timers._wheel)
+                or len(internals_of(self.tracker).hub)
+                or internals_of(self.tracker).hub.owners()
                 or self.memory._running
             )
             and flusher.is_idle

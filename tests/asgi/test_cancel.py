@@ -183,8 +183,8 @@ async def test_an_error_after_the_response_has_begun_passes(
     async with tracker_lifespan(tracker, lifespan):
         try:
             await run_request(app, tracker, messages=body_messages(b"abc"))
-        except BaseException as raised:  # noqa: BLE001  # what is raised is what is looked at
-            caught.append(raised)
+        except BaseException as app_raised:  # noqa: BLE001  # what is raised is what is looked at
+            caught.append(app_raised)
 
     assert caught == [error]
 

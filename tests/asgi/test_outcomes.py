@@ -35,6 +35,7 @@ from tests._support.scripted_server import (
 from upload_progress import ErrorCode, ProgressTracker, UploadProgress, UploadState
 from upload_progress._model.state import FINAL_STATES
 from upload_progress.asgi import UploadProgressMiddleware
+from upload_progress.tracker import internals_of
 
 pytestmark = pytest.mark.anyio
 
@@ -161,7 +162,7 @@ async def test_an_answer_of_400_or_more_rejects(lifespan: bool, status: int) -> 
 async def test_nothing_follows_the_end_though_bytes_still_come() -> None:
     """H05, I7: who answers early and goes on reading changes no figure and sends no event."""
     tracker = ProgressTracker()
-    subscription = tracker.subscription()
+    subscription = internals_of(tracker).subscribe()
     subscription.add_owner(ALICE.id)
 
     async def told(upload_id: str) -> list[UploadState]:
@@ -169,7 +170,9 @@ async def test_nothing_follows_the_end_though_bytes_still_come() -> None:
         told: list[UploadProgress] = []
         with anyio.fail_after(5):
             while upload_id not in {each.upload_id for each in told if each.state in FINAL_STATES}:
-                told += [update.progress for update in await tracker.wait(subscription)]
+                told += [
+                    update.progress for update in await internals_of(tracker).wait(subscription)
+                ]
         return [each.state for each in told]
 
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:
@@ -284,8 +287,8 @@ async def test_an_exception_fails_the_upload_and_stays_itself(
     async with tracker_lifespan(tracker, lifespan):
         try:
             await run_request(app, tracker, messages=body_messages(b"abc"))
-        except BaseException as raised:  # noqa: BLE001  # what is raised is what is looked at
-            caught.append(raised)
+        except BaseException as app_raised:  # noqa: BLE001  # what is raised is what is looked at
+            caught.append(app_raised)
         progress = await wait_for_end(tracker)
 
     assert caught == [error]

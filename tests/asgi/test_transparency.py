@@ -33,6 +33,7 @@ from upload_progress import Identity, ProgressTracker
 from upload_progress.asgi import UploadProgressMiddleware
 from upload_progress.connection import Connection
 from upload_progress.interfaces import Authenticate
+from upload_progress.tracker import internals_of
 
 pytestmark = pytest.mark.anyio
 
@@ -146,7 +147,7 @@ async def witness(app: App, scope: Scope, server: ScriptedServer) -> tuple[objec
     """Return what came out of *app*, and the context variable that it has set."""
     inside.set("not set")
     outside.set("set by the server")
-    raised: object = None
+    app_raised: object = None
     try:
         # The script ends where the client is silent: there both runs are stopped.
         with anyio.CancelScope() as scope_of_run:
@@ -155,9 +156,9 @@ async def witness(app: App, scope: Scope, server: ScriptedServer) -> tuple[objec
                 try:
                     await app(scope, server.receive, server.send)
                 except (ValueError, OSError, Stop) as error:
-                    raised = error
+                    app_raised = error
                 tasks.cancel_scope.cancel()
-        return (raised, inside.get())
+        return (app_raised, inside.get())
     finally:
         inside.set("not set")
 
@@ -294,7 +295,7 @@ async def test_what_is_not_ours_is_not_touched(scope: Scope) -> None:
 async def test_only_the_api_itself_gets_its_slash(has_routes: bool) -> None:
     """H16: a Mount would redirect ``POST /uploads``; without routes of ours it is somebody's."""
     tracker = ProgressTracker()
-    tracker.has_routes = has_routes
+    internals_of(tracker).has_routes = has_routes
     scope, server = upload_scope(path="/uploads", method="POST"), ScriptedServer()
     seen: list[object] = []
 

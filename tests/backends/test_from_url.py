@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from upload_progress import InvalidValue, MemoryStore, ProgressTracker, Retention
@@ -10,27 +12,38 @@ from upload_progress.backends.kafka.publisher import KafkaPublisher
 from upload_progress.backends.postgres.store import PostgresStore
 from upload_progress.backends.redis.publisher import RedisPublisher
 from upload_progress.backends.redis.store import RedisStore
+from upload_progress.interfaces import EventPublisher
+from upload_progress.tracker import internals_of
 
 REDIS = "redis://user:secret@127.0.0.1:1/0"
+
+
+def store_of(tracker: ProgressTracker) -> Any:  # its attributes depend on its class
+    return internals_of(tracker).flusher.loader.store
+
+
+def publisher_of(tracker: ProgressTracker) -> EventPublisher | None:
+    return internals_of(tracker).flusher.outbox.publisher
 
 
 def test_memory_is_a_place_like_others() -> None:
     tracker = ProgressTracker.from_url("memory:", mount_path="/there", retention=Retention(5.0))
 
-    assert isinstance(tracker.store, MemoryStore)
-    assert tracker.store.retention.ended_seconds == 5.0
-    assert tracker.publisher is None
-    assert tracker.mount_path == "/there"
+    assert isinstance(store_of(tracker), MemoryStore)
+    assert store_of(tracker).retention.ended_seconds == 5.0
+    assert publisher_of(tracker) is None
+    assert tracker.config.mount_path == "/there"
 
 
 @pytest.mark.parametrize("url", [REDIS, "rediss://127.0.0.1", "unix:///nowhere.sock"])
 def test_redis_is_store_and_broker_at_once(url: str) -> None:
     tracker = ProgressTracker.from_url(url, retention=Retention(ended_seconds=5.0))
 
-    assert isinstance(tracker.store, RedisStore)
-    assert tracker.store.retention.ended_seconds == 5.0
-    assert isinstance(tracker.publisher, RedisPublisher)
-    assert [tracker.feed, tracker.post] == [tracker.publisher] * 2
+    assert isinstance(store_of(tracker), RedisStore)
+    assert store_of(tracker).retention.ended_seconds == 5.0
+    assert isinstance(publisher_of(tracker), RedisPublisher)
+    internals = internals_of(tracker)
+    assert internals.follower.feed is internals.rpc.post is publisher_of(tracker)
     assert "secret" not in repr(tracker)
 
 
@@ -41,27 +54,27 @@ def test_postgresql_is_a_store(scheme: str) -> None:
         url, events="memory:", retention=Retention(ended_seconds=5.0)
     )
 
-    assert isinstance(tracker.store, PostgresStore)
-    assert tracker.store.retention.ended_seconds == 5.0
-    assert "secret" not in repr(tracker) + repr(tracker.store) + repr(tracker.store.client)
+    assert isinstance(store_of(tracker), PostgresStore)
+    assert store_of(tracker).retention.ended_seconds == 5.0
+    assert "secret" not in repr(tracker) + repr(store_of(tracker)) + repr(store_of(tracker).client)
 
 
 @pytest.mark.parametrize("url", ["kafka://user:secret@127.0.0.1:1", "kafkas://127.0.0.1"])
 def test_kafka_is_store_and_broker_at_once(url: str) -> None:
     tracker = ProgressTracker.from_url(url, retention=Retention(ended_seconds=5.0))
 
-    assert isinstance(tracker.store, KafkaStore)
-    assert tracker.store.retention.ended_seconds == 5.0
-    assert isinstance(tracker.publisher, KafkaPublisher)
+    assert isinstance(store_of(tracker), KafkaStore)
+    assert store_of(tracker).retention.ended_seconds == 5.0
+    assert isinstance(publisher_of(tracker), KafkaPublisher)
     assert "secret" not in repr(tracker)
 
 
 def test_store_and_broker_may_be_different() -> None:
     tracker = ProgressTracker.from_url("memory:", events=REDIS)
 
-    assert isinstance(tracker.store, MemoryStore)
-    assert isinstance(tracker.publisher, RedisPublisher)
-    assert ProgressTracker.from_url(REDIS, events="memory:").publisher is None
+    assert isinstance(store_of(tracker), MemoryStore)
+    assert isinstance(publisher_of(tracker), RedisPublisher)
+    assert publisher_of(ProgressTracker.from_url(REDIS, events="memory:")) is None
 
 
 @pytest.mark.parametrize(
@@ -76,7 +89,7 @@ def test_store_and_broker_may_be_different() -> None:
     ],
 )
 def test_each_broker_has_a_scheme(events: str, kind: str) -> None:
-    publisher = ProgressTracker.from_url("memory:", events=events).publisher
+    publisher = publisher_of(ProgressTracker.from_url("memory:", events=events))
 
     assert type(publisher).__name__ == kind
     assert "secret" not in repr(publisher)

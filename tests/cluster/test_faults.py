@@ -19,7 +19,7 @@ from tests._support.rabbitmq_alarms import clear_memory_alarm, set_memory_alarm
 from tests._support.server_processes import ServerProcess
 from tests._support.simulation import assert_monotonic, deadline
 from upload_progress import ProgressTracker, UploadNotFound, UploadProgress, UploadState
-from upload_progress._runtime.circuit_breaker import LOG_EVERY_SECONDS
+from upload_progress._runtime.log_limiter import LOG_EVERY_SECONDS
 from upload_progress.exceptions import StoreUnavailable
 
 pytestmark = pytest.mark.anyio

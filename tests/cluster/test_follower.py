@@ -17,6 +17,7 @@ from upload_progress._fanout.subscription import Subscription
 from upload_progress._model.models import TransferRecord
 from upload_progress.interfaces import EventsMissed
 from upload_progress.testing import FakeClock, FaultyStore
+from upload_progress.tracker import internals_of
 
 pytestmark = pytest.mark.anyio
 
@@ -36,11 +37,11 @@ class World:
     def __attrs_post_init__(self) -> None:
         self.store = FaultyStore(self.memory)
         self.there = ProgressTracker(store=self.memory)
-        self.here = ProgressTracker(store=self.store, feed=self.feed)
+        self.here = ProgressTracker(store=self.store, subscriber=self.feed)
 
     @property
     def follower(self) -> Follower:
-        return self.here._parts.cluster.follower
+        return internals_of(self.here).follower
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
@@ -53,7 +54,7 @@ class World:
 
     def subscription(self, *upload_ids: str) -> Subscription:
         """Watch these uploads of Ann's at the other worker, or all of hers."""
-        subscription = self.here.subscription()
+        subscription = internals_of(self.here).subscribe()
         for upload_id in upload_ids:
             subscription.add_upload("ann", upload_id)
         if not upload_ids:
@@ -79,7 +80,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 async def news(subscription: Subscription) -> list[UploadProgress]:
     """Return what comes next."""
-    await subscription.ready()
+    await subscription.wait()
     return [update.progress for update in subscription.take()]
 
 
@@ -146,8 +147,8 @@ async def test_what_is_not_the_owners_is_refused(world: World) -> None:
 
 async def test_what_is_received_here_is_known_better_here(world: World) -> None:
     world.subscription("up")
-    live = world.here.open(claimed_id="up", total_bytes=100)
-    assert world.here.admit(live, ANN)
+    live = internals_of(world.here).admission.open(client_id="up", total_bytes=100)
+    assert internals_of(world.here).admission.admit(live, ANN)
     live.begin()
     own = live.snapshot()
 
@@ -196,7 +197,7 @@ async def test_a_store_that_answers_nonsense_ends_nothing(world: World) -> None:
     monkey = world.store.load
     world.store.load = load  # type: ignore[method-assign]  # for a while
     async with world.following():
-        await until(lambda: world.here._parts.background.log_limiter.count)
+        await until(lambda: internals_of(world.here).log_limiter.count)
         world.store.load = monkey  # type: ignore[method-assign]  # as it was
         await until(lambda: world.follower._is_sound("ann"))
 
@@ -223,8 +224,8 @@ async def test_all_of_an_owners_uploads_are_read_page_by_page(
         async with world.there.track(owner="ann", upload_id=f"up{number}"):
             pass
     subscription = world.subscription()
-    live = world.here.open(claimed_id="up129")
-    assert world.here.admit(live, ANN)
+    live = internals_of(world.here).admission.open(client_id="up129")
+    assert internals_of(world.here).admission.admit(live, ANN)
 
     await world.follower.poll()
 
@@ -236,6 +237,6 @@ async def test_all_of_an_owners_uploads_are_read_page_by_page(
 async def test_a_worker_that_nobody_else_writes_for_asks_nobody() -> None:
     tracker = ProgressTracker(clock=FakeClock())
     with deadline():
-        await tracker._parts.cluster.follower.run()
-        await tracker._parts.cluster.reconciler.run()
-        await tracker._parts.cluster.rpc.run()
+        await internals_of(tracker).follower.run()
+        await internals_of(tracker).background.reconciler.run()
+        await internals_of(tracker).rpc.run()

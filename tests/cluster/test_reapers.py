@@ -13,6 +13,7 @@ from tests._support.records import record
 from tests._support.server_processes import ServerProcess
 from upload_progress import ProgressTracker
 from upload_progress._model.models import ErrorCode
+from upload_progress.backends import store_from_url
 from upload_progress.backends.postgres.schema import migrate
 
 pytestmark = pytest.mark.anyio
@@ -37,7 +38,7 @@ async def url(request: pytest.FixtureRequest) -> str:
 
 async def leave_behind(url: str, owner: str) -> None:
     """Write what a worker that is dead by now was receiving."""
-    store = ProgressTracker.from_url(url).store
+    store = store_from_url(url)
     assert isinstance(store, AbstractAsyncContextManager)
     async with store:
         await store.save(

@@ -9,7 +9,7 @@ from attrs import evolve
 from tests._support.simulation import Simulation, deadline
 from upload_progress import MemoryStore, ProgressTracker, UploadCancelled, UploadState
 from upload_progress._cluster.reconciler import Reconciler
-from upload_progress._model.models import TransferRecord, UploadError
+from upload_progress._model.models import TransferRecord, UploadError, UploadKey
 from upload_progress._model.state import ABORTED, CANCELLED, LOST
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.backends import MemoryPublisher
@@ -25,7 +25,7 @@ def sim() -> Simulation:
 
 
 def reconciler(sim: Simulation) -> Reconciler:
-    return sim.parts.cluster.reconciler
+    return sim.parts.background.reconciler
 
 
 async def begun(sim: Simulation, upload_id: str = "up") -> LiveUpload:
@@ -46,7 +46,7 @@ async def write(
     transfer_id: str | None = None,
 ) -> None:
     """Write into the store what another worker would."""
-    [record] = await sim.memory.load(sim.tracker.key("up", "ann"))
+    [record] = await sim.memory.load(UploadKey("ann", "up"))
     there: TransferRecord = evolve(
         record,
         state=state,

@@ -29,7 +29,12 @@ def mail() -> Mail:
 def desk(mail: Mail, monkeypatch: pytest.MonkeyPatch) -> RpcEndpoint:
     monkeypatch.setattr("upload_progress._cluster.rpc.AGAIN_SECONDS", 0.01)
     clock = SystemClock()
-    return RpcEndpoint(mail, CircuitBreaker("the post", clock), lambda: "me", LogLimiter(clock))
+    return RpcEndpoint(
+        mail,
+        CircuitBreaker("the transport", clock, LogLimiter(clock)),
+        lambda: "me",
+        LogLimiter(clock),
+    )
 
 
 @asynccontextmanager

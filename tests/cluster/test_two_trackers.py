@@ -18,6 +18,7 @@ from upload_progress import (
     UploadProgress,
     UploadState,
 )
+from upload_progress._model.models import UploadKey
 from upload_progress.backends import MemoryPublisher
 from upload_progress.testing import FaultyStore
 
@@ -132,7 +133,7 @@ async def test_what_was_cut_is_told_though_its_worker_cannot_store_it_yet() -> N
     assert (answer.state, answer.bytes_transferred) == (S.CANCELLED, 5)
     assert answer.filename == "name"
     # Nobody but its worker wrote how it ended, before it stopped.
-    [record] = await memory.load(one.key("up", "ann"))
+    [record] = await memory.load(UploadKey("ann", "up"))
     assert record.state is S.CANCELLED
 
 
@@ -146,7 +147,7 @@ async def test_what_waits_is_cancelled_by_anybody() -> None:
         await other.cancel(pending.upload_id, owner="ann")
 
         assert [each.state async for each in watch] == [S.CANCELLED]
-        assert len(await workers.memory.load(one.key(pending.upload_id, "ann"))) == 2
+        assert len(await workers.memory.load(UploadKey("ann", pending.upload_id))) == 2
 
 
 async def test_what_has_ended_elsewhere_is_not_cancelled() -> None:

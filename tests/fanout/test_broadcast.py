@@ -14,6 +14,7 @@ from benchmarks.snapshots import snapshot
 from upload_progress import ProgressTracker
 from upload_progress._fanout.subscription import Subscription
 from upload_progress._fanout.update import Update
+from upload_progress.tracker import internals_of
 
 pytestmark = pytest.mark.anyio
 
@@ -35,9 +36,8 @@ class Reader:
     scope: anyio.CancelScope = field(factory=anyio.CancelScope)
 
     def __attrs_post_init__(self) -> None:
-        self.subscription = self.tracker.subscription()
+        self.subscription = internals_of(self.tracker).subscribe()
         self.subscription.add_owner("ann")
-        self.subscription.express = self.send
         self.gate.set()
 
     async def send(self, updates: list[Update]) -> None:
@@ -50,7 +50,7 @@ class Reader:
     async def run(self) -> None:
         with self.scope:
             while not self.subscription.is_closed:
-                updates = await self.tracker.wait(self.subscription)
+                updates = await internals_of(self.tracker).wait(self.subscription, self.send)
                 self.woken += 1
                 await self.send(updates)
 
@@ -63,7 +63,7 @@ async def reading(count: int) -> AsyncIterator[tuple[ProgressTracker, list[Reade
             readers = [Reader(tracker) for _ in range(count)]
             for reader in readers:
                 tasks.start_soon(reader.run)
-            await until(lambda: all(reader.subscription.is_waiting for reader in readers))
+            await until(lambda: all(reader.subscription.can_send_directly for reader in readers))
             yield tracker, readers
             tasks.cancel_scope.cancel()
 
@@ -77,9 +77,9 @@ async def until(is_so: object) -> None:
 async def test_it_sends_without_waking_anybody() -> None:
     async with reading(300) as (tracker, readers):
         for sequence in (1, 2, 3):
-            tracker.hub.deliver(update(sequence))
-            tracker.hub.deliver(update(sequence, "v"))
-            await until(lambda: not tracker.hub.broadcaster.is_out)
+            internals_of(tracker).hub.deliver(update(sequence))
+            internals_of(tracker).hub.deliver(update(sequence, "v"))
+            await until(lambda: not internals_of(tracker).hub._broadcaster.is_busy)
 
         assert {tuple(reader.sent) for reader in readers} == {
             (("u", 1), ("v", 1), ("u", 2), ("v", 2), ("u", 3), ("v", 3))
@@ -90,10 +90,10 @@ async def test_it_sends_without_waking_anybody() -> None:
 async def test_of_one_upload_it_brings_the_newest_and_nothing_twice() -> None:
     async with reading(1) as (tracker, [reader]):
         for sequence in (2, 3, 1):
-            tracker.hub.deliver(update(sequence))
-        await until(lambda: not tracker.hub.broadcaster.is_out)
-        tracker.hub.deliver(update(3))
-        await until(lambda: not tracker.hub.broadcaster.is_out)
+            internals_of(tracker).hub.deliver(update(sequence))
+        await until(lambda: not internals_of(tracker).hub._broadcaster.is_busy)
+        internals_of(tracker).hub.deliver(update(3))
+        await until(lambda: not internals_of(tracker).hub._broadcaster.is_busy)
 
         assert reader.sent == [("u", 3)]
 
@@ -103,7 +103,7 @@ async def test_nobody_waits_for_one_who_does_not_read() -> None:
         stuck, others = readers[0], readers[1:]
         stuck.gate = anyio.Event()
         for sequence in (1, 2, 3):
-            tracker.hub.deliver(update(sequence))
+            internals_of(tracker).hub.deliver(update(sequence))
             await until(lambda: all(r.sent[-1:] == [("u", sequence)] for r in others))  # noqa: B023  # awaited here
 
         assert stuck.sent == []
@@ -115,13 +115,13 @@ async def test_nobody_waits_for_one_who_does_not_read() -> None:
 async def test_one_who_leaves_takes_the_courier_off_its_door() -> None:
     async with reading(2) as (tracker, [stuck, other]):
         stuck.gate = anyio.Event()
-        tracker.hub.deliver(update(1))
+        internals_of(tracker).hub.deliver(update(1))
         await until(lambda: other.sent)
         stuck.scope.cancel()
         await until(lambda: stuck.scope.cancelled_caught)
-        assert not stuck.subscription.is_waiting
+        assert not stuck.subscription.can_send_directly
         stuck.gate.set()
-        tracker.hub.deliver(update(2))
+        internals_of(tracker).hub.deliver(update(2))
         await until(lambda: other.sent[-1] == ("u", 2))
 
         assert stuck.sent == []
@@ -135,17 +135,17 @@ async def test_a_failure_is_raised_where_the_watcher_waits() -> None:
 
         async def wait_and_fail() -> None:
             with pytest.raises(OSError, match="gone"):
-                await tracker.wait(reader.subscription)
+                await internals_of(tracker).wait(reader.subscription, reader.send)
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wait_and_fail)
-            await until(lambda: reader.subscription.is_waiting)
-            tracker.hub.deliver(update(1))
+            await until(lambda: reader.subscription.can_send_directly)
+            internals_of(tracker).hub.deliver(update(1))
 
 
 async def test_what_it_had_not_brought_when_the_server_stops_is_not_lost() -> None:
     async with reading(3) as (tracker, readers):
-        tracker.hub.deliver(update(7))
+        internals_of(tracker).hub.deliver(update(7))
         tracker.drain()
         await until(lambda: all(reader.sent for reader in readers))
 
@@ -156,7 +156,7 @@ async def test_without_a_background_everybody_is_woken() -> None:
     tracker = ProgressTracker()
     reader = Reader(tracker)
 
-    tracker.hub.deliver(update(1))
+    internals_of(tracker).hub.deliver(update(1))
 
     assert [each.progress.sequence for each in reader.subscription.take()] == [1]
 
@@ -164,20 +164,20 @@ async def test_without_a_background_everybody_is_woken() -> None:
 async def test_a_tour_that_fails_is_not_the_last(caplog: pytest.LogCaptureFixture) -> None:
     """I12: what could stop the courier would keep everybody waiting for ever."""
     async with reading(1) as (tracker, [reader]):
-        broadcaster = tracker.hub.broadcaster
-        recipients = broadcaster.recipients
+        broadcaster = internals_of(tracker).hub._broadcaster
+        recipients = broadcaster._recipients
 
         def failing(
             _owner: str, _updates: list[Update]
         ) -> Iterator[tuple[Subscription, list[Update]]]:
-            broadcaster.recipients = recipients
+            broadcaster._recipients = recipients
             raise LookupError
 
-        broadcaster.recipients = failing
-        tracker.hub.deliver(update(1))
-        await until(lambda: not broadcaster.is_out)
-        tracker.hub.deliver(update(2))
+        broadcaster._recipients = failing
+        internals_of(tracker).hub.deliver(update(1))
+        await until(lambda: not broadcaster.is_busy)
+        internals_of(tracker).hub.deliver(update(2))
         await until(lambda: reader.sent)
 
     assert reader.sent == [("u", 2)]
-    assert "background work failed" in caplog.text
+    assert "a background task failed" in caplog.text

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 
 from tests._support.simulation import deadline
 from upload_progress._fanout.hub import Hub
-from upload_progress._fanout.subscription import HEARTBEAT_SECONDS
-from upload_progress._fanout.subscription import Subscription
+from upload_progress._fanout.subscription import HEARTBEAT_SECONDS, Subscription
 from upload_progress._fanout.update import Update
 from upload_progress._model.fold import fold
 from upload_progress._model.models import TransferRecord, UploadState
+from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress._runtime.task_spawner import TaskSpawner
 from upload_progress.exceptions import QuotaExceeded
+from upload_progress.interfaces import SystemClock
 
 pytestmark = pytest.mark.anyio
 
@@ -38,13 +40,13 @@ def taken(subscription: Subscription) -> list[tuple[str, int]]:
 
 @pytest.fixture
 def hub() -> Hub:
-    return Hub()
+    return Hub(TaskSpawner(LogLimiter(SystemClock())))
 
 
 @given(st.lists(st.tuples(st.integers(1, 20), st.booleans()), max_size=40))
 def test_shuffled_and_repeated_news_never_go_back(steps: list[tuple[int, bool]]) -> None:
     """I7, B04: sequences rise, and the highest always comes."""
-    hub = Hub()
+    hub = Hub(TaskSpawner(LogLimiter(SystemClock())))
     subscription = hub.subscribe(now=0)
     subscription.add_upload("ann", "up")
     seen = []
@@ -96,7 +98,7 @@ def test_leaving(hub: Hub) -> None:
     assert hub.has_subscribers("ann")
     subscription.add_owner("bob")
     assert subscription.remove_all() == ["other"]
-    assert not hub._by_owner
+    assert not hub.owners()
 
 
 def test_who_follows_again_is_told_again(hub: Hub) -> None:
@@ -128,7 +130,7 @@ def test_what_was_seen_is_remembered_for_a_bounded_number(hub: Hub) -> None:
         hub.deliver(update(1, upload_id=f"u{number}"))
         subscription.take()
 
-    assert len(subscription._seen) == 4
+    assert len(subscription._delivered) == 4
 
 
 def test_hearts_beat_in_portions(hub: Hub) -> None:
@@ -139,7 +141,9 @@ def test_hearts_beat_in_portions(hub: Hub) -> None:
     assert hub.wake_for_heartbeats(HEARTBEAT_SECONDS + 1, 2)
     assert hub.wake_for_heartbeats(HEARTBEAT_SECONDS + 1, 2)
     assert not hub.wake_for_heartbeats(HEARTBEAT_SECONDS + 1, 2)
-    assert all(subscription.is_ready and subscription.take() == [] for subscription in subscriptions[:4])
+    assert all(
+        subscription.is_ready and subscription.take() == [] for subscription in subscriptions[:4]
+    )
     assert not any(subscription.is_ready for subscription in subscriptions[:4])
     hub.wake_for_heartbeats(2 * HEARTBEAT_SECONDS + 2, 9)
     assert all(subscription.is_ready for subscription in subscriptions[:4])
@@ -150,12 +154,16 @@ async def test_waiting_ends_with_news_a_beat_or_the_end(hub: Hub) -> None:
     subscription.add_upload("ann", "up")
     with deadline(), anyio.CancelScope() as scope:
         scope.cancel()
-        await subscription.ready()
-    wakes: list[Callable[[], None]] = [lambda: hub.deliver(update(1)), subscription.wake_for_heartbeat, hub.close]
+        await subscription.wait()
+    wakes: list[Callable[[], None]] = [
+        lambda: hub.deliver(update(1)),
+        subscription.wake_for_heartbeat,
+        hub.close,
+    ]
     for wake in wakes:
         with deadline():
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(subscription.ready)
+                tasks.start_soon(subscription.wait)
                 await checkpoint()
                 wake()
         subscription.take()

@@ -114,7 +114,7 @@ def test_one_place_speaks_for_the_id(
     headers: list[tuple[str, str]], query: str, expected: str | None
 ) -> None:
     """A12: the first that is there, even if it is bad: never the next best."""
-    assert head(*headers, query=query).claimed_id == expected
+    assert head(*headers, query=query).client_id == expected
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import logging
 import pytest
 from attrs import define
 
-from upload_progress._runtime.log_limiter import EVERY_SECONDS, LogLimiter
+from upload_progress._runtime.log_limiter import LOG_EVERY_SECONDS, LogLimiter
 
 
 @define
@@ -30,9 +30,9 @@ def test_each_kind_is_said_once_in_half_a_minute(caplog: pytest.LogCaptureFixtur
     clock = StoppedClock()
     log_limiter = LogLimiter(clock)
 
-    for clock.now in (0.0, 1.0, EVERY_SECONDS - 0.1, EVERY_SECONDS):
-        log_limiter.say("this failed", ValueError("secret"))
-        log_limiter.say("that failed")
+    for clock.now in (0.0, 1.0, LOG_EVERY_SECONDS - 0.1, LOG_EVERY_SECONDS):
+        log_limiter.warn("this failed", ValueError("secret"))
+        log_limiter.warn("that failed")
 
     assert log_limiter.count == 8
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 4

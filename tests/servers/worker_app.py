@@ -36,6 +36,8 @@ def create_app() -> Starlette:
             Route("/files/{name}", receive, methods=["PUT"]),
             Route("/who", who),
         ],
-        middleware=[Middleware(UploadProgressMiddleware, tracker=tracker, authenticate=subscriptions)],
+        middleware=[
+            Middleware(UploadProgressMiddleware, tracker=tracker, authenticate=subscriptions)
+        ],
         lifespan=tracker.lifespan,
     )

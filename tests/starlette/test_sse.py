@@ -25,6 +25,7 @@ from tests._support.asgi_client import (
 from upload_progress import Identity, Limits, ProgressTracker
 from upload_progress.connection import Connection
 from upload_progress.starlette import sse
+from upload_progress.tracker import internals_of
 
 pytestmark = pytest.mark.anyio
 
@@ -286,7 +287,7 @@ async def test_silence_is_filled_with_heartbeats(app: Starlette, tracker: Progre
     """W12: a comment each 15 s keeps proxies from closing the connection."""
     async with call(app, stream("/uploads/progress")) as line:
         await hear_start(line)
-        tracker.hub.wake_for_heartbeats(tracker.clock.monotonic() + 16, 10)
+        internals_of(tracker).hub.wake_for_heartbeats(tracker.config.clock.monotonic() + 16, 10)
         message = await line.hear()
 
     assert (message["body"], message["more_body"]) == (b": heartbeat\n\n", True)

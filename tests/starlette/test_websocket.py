@@ -31,6 +31,7 @@ from upload_progress.connection import Connection
 from upload_progress.starlette import bearer
 from upload_progress.starlette import websocket as session
 from upload_progress.starlette.messages import Command, read_command
+from upload_progress.tracker import internals_of
 
 pytestmark = pytest.mark.anyio
 
@@ -469,7 +470,7 @@ def test_a_command_names_exactly_one_thing(members: dict[str, object]) -> None:
 async def test_silence_is_filled_with_heartbeats(app: Starlette, tracker: ProgressTracker) -> None:
     async with listening(app) as line:
         await line.hear_until("welcome")
-        tracker.hub.wake_for_heartbeats(tracker.clock.monotonic() + 16, 10)
+        internals_of(tracker).hub.wake_for_heartbeats(tracker.config.clock.monotonic() + 16, 10)
         assert await line.hear_json() == {"type": "heartbeat"}
 
 

@@ -36,6 +36,7 @@ from upload_progress.connection import Connection
 from upload_progress.interfaces import Authenticate
 from upload_progress.starlette.auth.tickets import digest_of
 from upload_progress.testing import FaultyStore
+from upload_progress.tracker import internals_of
 
 pytestmark = pytest.mark.anyio
 
@@ -131,7 +132,7 @@ async def test_limits_and_failures_are_told_across() -> None:
 async def test_a_letter_that_says_nothing_is_answered_by_nobody() -> None:
     async with workers() as [one, other], listening(one.app) as line:
         client_id = (await line.hear_json())["client_id"]
-        ask, who = other.tracker.rpc.ask, IdentityReference.of(Identity("alice"))
+        ask, who = internals_of(other.tracker).rpc.ask, IdentityReference.of(Identity("alice"))
         worker = one.tracker.worker
 
         assert await ask(worker, "subscribe", SocketRequest(client_id, who, None)) is None
@@ -207,7 +208,7 @@ async def test_who_came_in_by_a_ticket_of_another_worker_must_show_it_again(
                 # Three lapses later it is still let in, and then its worker goes away.
                 await line.tell(type="subscribe", all=True)
                 assert (await line.hear_json())["type"] == "subscribed"
-                one.tracker.rpc._handlers.clear()
+                internals_of(one.tracker).rpc._handlers.clear()
                 assert await line.hear_close() == 1013
 
 
@@ -220,7 +221,7 @@ async def test_tickets_redeemed_elsewhere_are_kept_for_a_while(
             assert await enter(other, await issue(one)) == 101
         [office] = {
             handler.__self__  # type: ignore[attr-defined]  # a bound method
-            for handler in one.tracker.rpc._handlers["ticket"]
+            for handler in internals_of(one.tracker).rpc._handlers["ticket"]
         }
         assert len(office._redeemed) == 2
 
@@ -242,7 +243,7 @@ async def test_a_stream_is_let_in_by_a_ticket_of_another_worker() -> None:
 
 async def test_questions_are_answered_about_what_is_here_only() -> None:
     async with workers() as [one, other]:
-        ask = other.tracker.rpc.ask
+        ask = internals_of(other.tracker).rpc.ask
         request = TicketRequest(digest_of(f"{one.tracker.worker}.never"))
         assert await ask(one.tracker.worker, "vouch", request) is None
         assert await ask(one.tracker.worker, "ticket", request) is None

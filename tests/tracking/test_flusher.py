@@ -12,6 +12,7 @@ from tests._support.simulation import Simulation, deadline
 from upload_progress import UploadState
 from upload_progress._model.models import UploadKey
 from upload_progress.testing import Fault, FaultyPublisher, FaultyStore
+from upload_progress.tracker import internals_of
 
 pytestmark = pytest.mark.anyio
 
@@ -22,13 +23,13 @@ async def test_a_pass_that_fails_is_not_the_last(
     sim = Simulation()
     live = sim.begin("up", total=10)
     with monkeypatch.context() as patch:
-        patch.setattr(type(sim.tracker.hub), "deliver", lambda *_: 1 / 0)
+        patch.setattr(type(internals_of(sim.tracker).hub), "deliver", lambda *_: 1 / 0)
         await sim.run(1)
         assert caplog.messages == [
             "a pass of the flusher failed (ZeroDivisionError); uploads are not affected"
         ]
         assert sim.events("up") == []
-    live.disconnected()
+    live.client_disconnected()
     await sim.run(1)
 
     assert sim.events("up")[-1].state is UploadState.FAILED
@@ -69,12 +70,12 @@ async def test_passes_that_overlap_keep_what_is_newest(
     sim.clock.advance(1)
     with deadline():
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(sim.tracker.run_once)
+            tasks.start_soon(internals_of(sim.tracker).background.run_once)
             while not (saves and sendings):
                 await checkpoint()
-            live.disconnected()
+            live.client_disconnected()
             sim.store.fault = sim.publisher.fault = fault
-            await sim.tracker.run_once()
+            await internals_of(sim.tracker).background.run_once()
             sim.store.fault = sim.publisher.fault = None
             assert len(sim.parts.registry) == (0 if fault is None else 1)
             held.set()

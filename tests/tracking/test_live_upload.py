@@ -9,8 +9,8 @@ from anyio.lowlevel import checkpoint
 from tests._support.simulation import ANN, Simulation
 from upload_progress import UploadState
 from upload_progress._model.models import TransferRecord, UploadKey
-from upload_progress._tracking.live_upload import arrival_of
 from upload_progress.testing import FaultyStore
+from upload_progress.tracker import internals_of
 
 pytestmark = pytest.mark.anyio
 
@@ -21,8 +21,8 @@ def sim() -> Simulation:
 
 
 def test_what_was_cancelled_before_its_first_byte_does_not_begin(sim: Simulation) -> None:
-    live = sim.tracker.open(claimed_id="up")
-    assert sim.tracker.admit(live, ANN)
+    live = internals_of(sim.tracker).admission.open(client_id="up")
+    assert internals_of(sim.tracker).admission.admit(live, ANN)
     live.cancel()
     live.begin()
 
@@ -32,22 +32,22 @@ def test_what_was_cancelled_before_its_first_byte_does_not_begin(sim: Simulation
 
 def test_nothing_is_chosen_after_the_end(sim: Simulation) -> None:
     live = sim.begin("up")
-    live.choose("filename", "early")
-    live.disconnected()
-    live.choose("filename", "late")
+    live.set_attribute("filename", "early")
+    live.client_disconnected()
+    live.set_attribute("filename", "late")
 
     assert live.filename == "early"
 
 
-def test_what_has_not_begun_has_not_arrived(sim: Simulation) -> None:
-    assert arrival_of(sim.tracker.open()) is None
+def test_an_upload_that_has_not_begun_has_no_arrival(sim: Simulation) -> None:
+    assert internals_of(sim.tracker).admission.open()._judge_arrival(0.0) is None
 
 
 async def test_two_that_ask_the_store_at_once_settle_it_once(
     sim: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else the sequence of the attempt before would be added twice."""
-    sim.begin("up").disconnected()
+    sim.begin("up").client_disconnected()
     await sim.run(1)
     [before] = await sim.memory.load(UploadKey("ann", "up"))
     asking: list[UploadKey] = []

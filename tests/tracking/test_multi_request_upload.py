@@ -23,9 +23,8 @@ from tests._support.simulation import Simulation
 from upload_progress import Identity, UploadProgress, UploadState
 from upload_progress._model.fold import as_of, fold
 from upload_progress._model.models import ByteRange, TransferRecord
-from upload_progress._tracking import registry as bindings_module
-from upload_progress._tracking.multi_request_upload import MultiRequestUpload
-from upload_progress._tracking.transfer import Transfer
+from upload_progress._tracking import registry as registry_module
+from upload_progress._tracking.multi_request_upload import MultiRequestUpload, Transfer
 from upload_progress.asgi import current_upload
 from upload_progress.connection import Connection
 from upload_progress.protocols import (
@@ -36,6 +35,7 @@ from upload_progress.protocols import (
     Tus,
 )
 from upload_progress.throttling import NEVER, Meter
+from upload_progress.tracker import internals_of
 
 pytestmark = pytest.mark.anyio
 
@@ -67,16 +67,16 @@ async def patch(sim: Simulation, shop: TusApp, offset: int, content: bytes) -> i
 
 
 def transfer(
-    sim: Simulation, transfer_head: TransferHead, claimed_id: str | None = None
+    sim: Simulation, transfer_head: TransferHead, client_id: str | None = None
 ) -> Transfer:
     """Return one request, before anything of it has come."""
-    opened = sim.tracker.open_transfer(
+    opened = internals_of(sim.tracker).admission.open_transfer(
         transfer_head,
-        claimed_id=claimed_id,
+        client_id=client_id,
         is_proxied=False,
         total_bytes=transfer_head.total_bytes,
     )
-    return Transfer(opened, transfer_head, Tus(), Meter(sim.tracker.policy))
+    return Transfer(opened, transfer_head, Tus(), Meter(sim.tracker.config.policy))
 
 
 def whole(request: Transfer) -> MultiRequestUpload:
@@ -192,7 +192,7 @@ async def test_requests_that_name_one_upload_are_one(sim: Simulation) -> None:
     third = transfer(sim, TransferHead("tus", TransferKind.BYTES, PATH), "named")
     third.begin()
     for each in (first, second, third):
-        assert sim.tracker.admit(whole(each), ALICE)
+        assert internals_of(sim.tracker).admission.admit(whole(each), ALICE)
     assert whole(first) is whole(second) is whole(third)
     second.begin()
     assert whole(first).started_at is not None
@@ -203,9 +203,9 @@ async def test_cancel_cuts_what_can_be_cut_and_only_once(sim: Simulation) -> Non
     cuts = list[str]()
     one, other = transfer(sim, part(1)), transfer(sim, part(2))
     for each in (one, other):
-        assert sim.tracker.admit(whole(each), ALICE)
+        assert internals_of(sim.tracker).admission.admit(whole(each), ALICE)
         each.begin()
-    one.on_cut = lambda: cuts.append("one")
+    one.on_cancel = lambda: cuts.append("one")
     whole(one).cancel()
     whole(one).cancel()
     assert cuts == ["one"]
@@ -215,14 +215,14 @@ async def test_cancel_cuts_what_can_be_cut_and_only_once(sim: Simulation) -> Non
 async def test_it_stalls_when_none_of_its_requests_brings_anything(sim: Simulation) -> None:
     one, other = transfer(sim, part(1)), transfer(sim, part(2))
     for each in (one, other):
-        assert sim.tracker.admit(whole(each), ALICE)
+        assert internals_of(sim.tracker).admission.admit(whole(each), ALICE)
         each.begin()
         each.meter.add(5)
         each.meter.is_waiting = True
     await sim.run(35)
     assert (await the_one(sim)).stalled
     other.meter.received_bytes += 5
-    other.pass_gate()
+    other.check_due()
     await sim.run(1)
     shown = await the_one(sim)
     assert (shown.stalled, shown.bytes_transferred) == (False, 15)
@@ -231,18 +231,18 @@ async def test_it_stalls_when_none_of_its_requests_brings_anything(sim: Simulati
 async def test_the_gate_of_the_whole_is_dealt_out(sim: Simulation) -> None:
     transfers = [transfer(sim, part(number, 10_000_000)) for number in (1, 2)]
     for each in transfers:
-        assert sim.tracker.admit(whole(each), ALICE)
+        assert internals_of(sim.tracker).admission.admit(whole(each), ALICE)
         each.begin()
     await sim.run(1)
     gate = whole(transfers[0]).meter.gate_bytes
     assert {each.meter.gate_bytes for each in transfers} == {gate // 2}
 
     transfers[0].meter.received_bytes = gate // 2
-    transfers[0].pass_gate()
+    transfers[0].check_due()
     assert [whole(transfers[0]).is_due] == [False]
     assert transfers[0].meter.gate_bytes == gate // 2 + gate // 4
     transfers[1].meter.received_bytes = gate - gate // 2
-    transfers[1].pass_gate()
+    transfers[1].check_due()
     assert [whole(transfers[0]).is_due] == [True]
     assert {each.meter.gate_bytes for each in transfers} == {NEVER}
 
@@ -250,20 +250,21 @@ async def test_the_gate_of_the_whole_is_dealt_out(sim: Simulation) -> None:
 async def test_what_was_refused_adds_nothing_to_what_others_tell(sim: Simulation) -> None:
     """A request that the server refused before anything was known of its upload."""
     opened = whole(transfer(sim, part(1)))
-    assert len(opened.records()) == 1
-    told = evolve(opened.record(), owner="ann", transfer_id="elsewhere")
-    opened.prior = (told,)
+    own = opened.record(opened.context.now())
+    assert opened.records_with(own) == [own]
+    other = evolve(own, owner="ann", transfer_id="elsewhere")
+    opened.prior_records = (other,)
     opened.is_superseded = True
-    assert opened.records() == [told]
+    assert opened.records_with(own) == [other]
 
 
 async def test_an_answer_may_tell_the_total(sim: Simulation) -> None:
     """As a protocol of a third party may read it."""
     transfer_head = transfer(sim, part(1))
-    assert sim.tracker.admit(whole(transfer_head), ALICE)
+    assert internals_of(sim.tracker).admission.admit(whole(transfer_head), ALICE)
     transfer_head.begin()
     transfer_head.meter.add(5)
-    whole(transfer_head).close(
+    whole(transfer_head).end_transfer(
         transfer_head, TransferOutcome(TransferResult.ACCEPTED, total_bytes=10)
     )
     shown = await the_one(sim)
@@ -279,15 +280,15 @@ async def test_whoever_claims_a_piece_has_the_upload(sim: Simulation) -> None:
 
 async def test_a_client_that_goes_after_its_last_byte_is_awaited(sim: Simulation) -> None:
     transfer_head = transfer(sim, part(1))
-    assert sim.tracker.admit(whole(transfer_head), ALICE)
+    assert internals_of(sim.tracker).admission.admit(whole(transfer_head), ALICE)
     transfer_head.begin()
     transfer_head.meter.add(5)
-    transfer_head.body_end()
-    transfer_head.disconnected()
+    transfer_head.end_body()
+    transfer_head.client_disconnected()
     assert whole(transfer_head).transfers
-    transfer_head.answered(200)
+    transfer_head.finish(200)
     assert not whole(transfer_head).transfers
-    transfer_head.answered(200)
+    transfer_head.finish(200)
 
 
 async def test_pieces_without_a_place_go_to_the_end(sim: Simulation) -> None:
@@ -353,7 +354,7 @@ async def test_what_was_broken_off_goes_on_by_its_name(
 async def test_an_id_that_the_client_chose_goes_with_the_address(
     sim: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bindings_module, "MOST_BINDINGS", 1)
+    monkeypatch.setattr(registry_module, "MAX_RESOURCES", 1)
     shop = ContentRangeApp()
     for path, upload_id in (("/a", "chosen-for-a"), ("/b", "chosen-for-b")):
         headers = {"content-range": "bytes 0-9/20", "upload-id": upload_id}

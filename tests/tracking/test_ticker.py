@@ -24,14 +24,14 @@ async def test_an_upload_that_fails_to_be_looked_at_harms_no_other(
     broken, healthy = sim.begin("broken", total=10), sim.begin("healthy", total=10)
     original = getattr(LiveUpload, method)
 
-    def fail(upload: LiveUpload) -> object:
+    def fail(upload: LiveUpload, *arguments: object) -> object:
         if upload is broken:
             raise ZeroDivisionError
-        return original(upload)
+        return original(upload, *arguments)
 
     monkeypatch.setattr(LiveUpload, method, fail)
     await sim.run(3)
-    healthy.disconnected()
+    healthy.client_disconnected()
     await sim.run(3)
 
     assert sim.events("healthy")[-1].state is UploadState.FAILED
@@ -68,7 +68,7 @@ async def test_others_run_between_two_portions_of_a_tick() -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(look)
         await checkpoint()
-        await sim.parts.ticker.tick()
+        await sim.parts.background.ticker.tick()
 
     # Trio lets tasks run in random order: between two portions another may run twice, or not.
     assert {PORTION, 2 * PORTION} & set(seen)

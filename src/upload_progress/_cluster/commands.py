@@ -1,13 +1,14 @@
 """Uploads that no request of this process carries: announced, waiting, received elsewhere."""
 
 from collections.abc import Collection, Sequence
-from typing import Final, Protocol, Unpack
+from typing import Final, Unpack
 
 import anyio
 from attrs import define, evolve
 
 from upload_progress._cluster.messages import CancelRequest, read
 from upload_progress._cluster.rpc import RpcEndpoint
+from upload_progress._cluster.worker import Worker
 from upload_progress._fanout.update import Update
 from upload_progress._model.codec import decode_progress, encode_json
 from upload_progress._model.fold import as_of, deciding, fold, newest
@@ -24,30 +25,17 @@ from upload_progress._model.validation import Described, described
 from upload_progress._runtime.circuit_breaker import CircuitBreaker
 from upload_progress._tracking.flusher import Flusher
 from upload_progress._tracking.registry import Registry
-from upload_progress.config import Limits
+from upload_progress.config import TrackerConfig
 from upload_progress.exceptions import QuotaExceeded, UploadEnded, UploadNotFound
 from upload_progress.identity import Identity
-from upload_progress.interfaces import Clock, SessionStore
+from upload_progress.interfaces import SessionStore
 
 __all__ = [
     "CANCEL",
     "UploadCommands",
-    "Terms",
 ]
 
 CANCEL: Final = "cancel"
-
-
-class Terms(Protocol):
-    """On what terms uploads are kept: what the tracker was told."""
-
-    clock: Clock
-    limits: Limits
-    mount_path: str
-
-    @property
-    def worker(self) -> str:
-        """The name of this process."""
 
 
 @define(eq=False, repr=False)
@@ -59,7 +47,8 @@ class UploadCommands:
     flusher: Flusher
     registry: Registry
     rpc: RpcEndpoint
-    terms: Terms
+    config: TrackerConfig
+    worker: Worker
 
     def __attrs_post_init__(self) -> None:
         """Do for other workers what only this one can."""
@@ -73,11 +62,11 @@ class UploadCommands:
             QuotaExceeded: The owner has announced as many as may wait at once.
             StoreUnavailable: The store does not answer.
         """
-        fit = described("body", self.terms.limits.metadata_bytes, said)
+        fit = described("body", self.config.limits.metadata_bytes, said)
         upload_id = new_upload_id()
         owner = identity.owner_of(upload_id)
         await self._check_room(owner)
-        now = self.terms.clock.time()
+        now = self.config.clock.time()
         record = TransferRecord(
             owner=owner,
             upload_id=upload_id,
@@ -92,8 +81,8 @@ class UploadCommands:
         return await self._store(record, [record])
 
     async def _check_room(self, owner: str) -> None:
-        allowed = self.terms.limits.announced_per_owner
-        now = self.terms.clock.time()
+        allowed = self.config.limits.announced_per_owner
+        now = self.config.clock.time()
         page = await self.breaker.call(
             lambda: self.store.list(owner, ended_since=now, limit=2 * allowed)
         )
@@ -170,11 +159,11 @@ class UploadCommands:
         return newest(await self.breaker.call(lambda: self.store.load(key)))
 
     def _fold(self, records: Sequence[TransferRecord]) -> UploadProgress | None:
-        return fold(records, now=self.terms.clock.time(), mount_path=self.terms.mount_path)
+        return fold(records, now=self.config.clock.time(), mount_path=self.config.mount_path)
 
     def _receivers(self, records: Sequence[TransferRecord]) -> set[str]:
         """Return the other workers that receive something of it, and are alive."""
-        now, here = self.terms.clock.time(), self.terms.worker
+        now, here = self.config.clock.time(), self.worker.name
         running = [record for record in records if not is_final(as_of(record, now).state)]
         workers = {record.worker for record in running if record.worker is not None}
         return workers - {here}
@@ -197,7 +186,7 @@ class UploadCommands:
 
     async def _end_in_store(self, records: Sequence[TransferRecord]) -> UploadProgress:
         """End it by a record of our own, beside those of others: each has one writer."""
-        now = self.terms.clock.time()
+        now = self.config.clock.time()
         decided = deciding(records)
         ended = TransferRecord(
             owner=decided.owner,
@@ -221,7 +210,7 @@ class UploadCommands:
         await self.breaker.call(lambda: self.store.save([record]))
         progress = self._fold(records)
         assert progress is not None  # noqa: S101  # there is at least the record
-        self.flusher.post(Update(record.owner, progress))
+        self.flusher.publish_stored(Update(record.owner, progress))
         return progress
 
 

@@ -20,8 +20,7 @@ from attrs import define, field
 
 from upload_progress._cluster.reconciler import Reconciler
 from upload_progress._fanout.hub import Hub
-from upload_progress._fanout.subscription import Topic
-from upload_progress._fanout.update import Update
+from upload_progress._fanout.update import Topic, Update
 from upload_progress._model.cloudevents import CloudEvent
 from upload_progress._model.fold import fold
 from upload_progress._model.models import TransferRecord, UploadKey, UploadProgress
@@ -112,10 +111,6 @@ class Follower:
     _tasks: TaskGroup | None = field(default=None, init=False)
     _woken: anyio.Event = field(init=False)
 
-    def __attrs_post_init__(self) -> None:
-        """Hear of owners that are watched from now on."""
-        self.hub.on_watched = self.join
-
     def join(self, owner: str) -> None:
         """Take up a line for *owner*, who has a watcher here."""
         if self._tasks is None or self.feed is None or owner in self._lines:
@@ -130,8 +125,7 @@ class Follower:
         self._woken = anyio.Event()
         try:
             async with anyio.create_task_group() as self._tasks:
-                for owner in self.hub.owners():
-                    self.join(owner)
+                self._tasks.start_soon(self._follow_owners)
                 while True:
                     self._woken = anyio.Event()
                     await self.poll()
@@ -143,13 +137,19 @@ class Follower:
 
     # Lines
 
+    async def _follow_owners(self) -> None:
+        while True:
+            for owner in self.hub.owners():
+                self.join(owner)
+            await self.hub.owners_changed()
+
     async def _follow(self, line: _Line, feed: EventSubscriber) -> None:
         with line.scope:
             while True:
                 try:
                     await self._listen(line, feed)
                 except Exception as error:  # noqa: BLE001  # whatever a driver raises means: not now
-                    self.subscriber_breaker.failed(error)
+                    self.subscriber_breaker.record_failure(error)
                 finally:
                     line.is_up = False
                 await anyio.sleep(AGAIN_SECONDS)
@@ -157,7 +157,7 @@ class Follower:
     async def _listen(self, line: _Line, feed: EventSubscriber) -> None:
         async with feed.listen(line.owner) as news:
             line.is_up = True
-            self.subscriber_breaker.healed()
+            self.subscriber_breaker.record_success()
             self._distrust(line)
             async for event in news:
                 if isinstance(event, EventsMissed):
@@ -173,7 +173,7 @@ class Follower:
         progress = event.data
         if (event.owner, event.subject) != (owner, progress.upload_id):
             self.refused += 1
-            return self.log_limiter.say("an event came that is not what its channel is for")
+            return self.log_limiter.warn("an event came that is not what its channel is for")
         self.heard += 1
         live = self.registry.find(owner, progress.upload_id)
         if live is not None and live.attempt >= progress.attempt:
@@ -201,7 +201,7 @@ class Follower:
         except StoreUnavailable:
             return
         except Exception as error:  # noqa: BLE001  # it is reported, and ends nothing else
-            self.log_limiter.say("following other workers failed", error)
+            self.log_limiter.warn("following other workers failed", error)
 
     async def _read_doubtful(self) -> None:
         keys = self._doubtful()

@@ -94,7 +94,7 @@ class Reaper:
         except StoreUnavailable:
             return
         except Exception as error:  # noqa: BLE001  # it is reported, and ends nothing else
-            self.log_limiter.say("a sweep failed", error)
+            self.log_limiter.warn("a sweep failed", error)
 
     async def _renew(self) -> None:
         now = self.clock.monotonic()
@@ -126,7 +126,7 @@ class Reaper:
 
     async def _tell(self) -> None:
         """Tell of those that the store has taken, and that somebody wants to hear of."""
-        keys = sorted({end.key for end in self._untold if self.flusher.is_heard(end.owner)})
+        keys = sorted({end.key for end in self._untold if self.flusher.has_receivers(end.owner)})
         known = await self.breaker.call(lambda: self.store.load(*keys)) if keys else []
         ends = set(map(_version, self._untold))
         taken = {record.key for record in known if _version(record) in ends}
@@ -136,7 +136,7 @@ class Reaper:
         async for key, group in yielding(by_key):
             progress = fold(group, now=self.clock.time(), mount_path=self.mount_path)
             assert progress is not None  # noqa: S101  # no group is empty
-            self.flusher.post(Update(key.owner, progress))
+            self.flusher.publish_stored(Update(key.owner, progress))
 
 
 def _version(record: TransferRecord) -> tuple[object, ...]:

@@ -79,10 +79,10 @@ def _compare(upload: LiveUpload, records: Sequence[TransferRecord]) -> None:
         return None
     for record in records:
         if record.attempt > upload.attempt:
-            return upload.lost()
+            return upload.lose()
         if record.attempt == upload.attempt and is_final(record.state):
             if record.error is not None and record.error.code is ErrorCode.CANCELLED_BY_OWNER:
                 return upload.cancel()
             if record.transfer_id == upload.transfer_id:
-                return upload.lost()
+                return upload.lose()
     return None

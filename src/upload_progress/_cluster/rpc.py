@@ -101,13 +101,13 @@ class RpcEndpoint:
             try:
                 await self._empty(self.post)
             except Exception as error:  # noqa: BLE001  # whatever a driver raises means: not now
-                self.breaker.failed(error)
+                self.breaker.record_failure(error)
             await anyio.sleep(AGAIN_SECONDS)
 
     async def _empty(self, post: MessageTransport) -> None:
         async with anyio.create_task_group() as tasks, post.letters(self.worker()) as box:
             self._is_open = True
-            self.breaker.healed()
+            self.breaker.record_success()
             if self._opened is not None:
                 self._opened.set()
                 self._opened = None
@@ -132,7 +132,7 @@ class RpcEndpoint:
             letter = read(data, RpcMessage)
         except InvalidValue as error:
             self.spoiled += 1
-            self.log_limiter.say("a letter to this worker could not be read", error)
+            self.log_limiter.warn("a letter to this worker could not be read", error)
             return
         if letter.kind == ANSWER:
             self._hear(letter)
@@ -167,4 +167,4 @@ class RpcEndpoint:
         except StoreUnavailable:
             return
         except Exception as error:  # noqa: BLE001  # it is reported, and ends nothing else
-            self.log_limiter.say("answering another worker failed", error)
+            self.log_limiter.warn("answering another worker failed", error)

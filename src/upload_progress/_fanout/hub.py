@@ -30,9 +30,7 @@ class Hub:
     tasks: TaskSpawner
     delivered: int = field(default=0, init=False)
     _index: SubscriptionIndex = field(factory=SubscriptionIndex, init=False)
-    _broadcaster: Broadcaster = field(
-        default=Factory(_broadcaster_of, takes_self=True), init=False
-    )
+    _broadcaster: Broadcaster = field(default=Factory(_broadcaster_of, takes_self=True), init=False)
 
     def __len__(self) -> int:
         """Return the number of open subscriptions."""

@@ -259,10 +259,7 @@ class Subscription:
     @property
     def _has_work(self) -> bool:
         return (
-            bool(self._slots)
-            or self._heartbeat_due
-            or self.is_closed
-            or self._failure is not None
+            bool(self._slots) or self._heartbeat_due or self.is_closed or self._failure is not None
         )
 
     @property

@@ -55,7 +55,7 @@ class Activity:
         self.changed_at = self.began_at
         self.estimate = RateEstimate(self.began_at, self.seen_bytes)
 
-    def look(
+    def observe(
         self,
         now: float,
         wall: float,

@@ -18,7 +18,7 @@ from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.connection import Connection
 from upload_progress.identity import Identity
 from upload_progress.interfaces import Authenticate
-from upload_progress.tracker import ProgressTracker
+from upload_progress.tracker import TrackerInternals
 
 __all__ = [
     "AUTHENTICATE_SECONDS",
@@ -41,7 +41,7 @@ class UploadAuthentication:
         spawn: Runs something beside the request; False where nothing could.
     """
 
-    tracker: ProgressTracker
+    internals: TrackerInternals
     live: LiveUpload
     authenticate: Authenticate
     log_limiter: LogLimiter
@@ -60,7 +60,7 @@ class UploadAuthentication:
             else:
                 self._admit(answer)
         except Exception as error:  # noqa: BLE001  # a hook's failure is never the upload's
-            self.log_limiter.say("authenticate raised an error", error)
+            self.log_limiter.warn("authenticate raised an error", error)
 
     async def load_prior_state(self) -> None:
         """Give an answer that is on its way a moment to come."""
@@ -83,9 +83,9 @@ class UploadAuthentication:
         except anyio.get_cancelled_exc_class() as error:
             # Ours, or that of a task which the hook waited for: the latter ends here.
             await checkpoint_if_cancelled()
-            self.log_limiter.say("authenticate was cancelled", error)
+            self.log_limiter.warn("authenticate was cancelled", error)
         except Exception as error:  # noqa: BLE001  # a hook's failure is never the upload's
-            self.log_limiter.say("authenticate failed or took too long", error)
+            self.log_limiter.warn("authenticate failed or took too long", error)
         finally:
             self._answering = None
             answering.set()
@@ -93,7 +93,7 @@ class UploadAuthentication:
     def _admit(self, identity: object) -> None:
         if isinstance(identity, Identity):
             self._is_known = True
-            if not self.live.is_tracked and self.live.host is None:
-                self.tracker.admit(self.live, identity)
+            if not self.live.is_tracked and self.live.merged_into is None:
+                self.internals.admission.admit(self.live, identity)
         elif identity is not None:
-            self.log_limiter.say("authenticate returned something that is no Identity")
+            self.log_limiter.warn("authenticate returned something that is no Identity")

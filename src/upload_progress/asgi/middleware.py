@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Final, Protocol, runtime_checkable
 
 from upload_progress._runtime.log_limiter import LogLimiter
-from upload_progress._tracking.transfer import Transfer
+from upload_progress._tracking.multi_request_upload import Transfer
 from upload_progress.asgi.receive import Receive, Scope, Send
 from upload_progress.asgi.tracked_request import App, TrackedRequest
 from upload_progress.connection import Connection
@@ -23,7 +23,7 @@ from upload_progress.protocols import (
     read_request_head,
 )
 from upload_progress.throttling import Meter
-from upload_progress.tracker import ProgressTracker
+from upload_progress.tracker import ProgressTracker, TrackerInternals, internals_of
 from upload_progress.upload import Upload
 
 __all__ = [
@@ -76,13 +76,13 @@ class UploadProgressMiddleware:
         if not callable(authenticate):
             raise InvalidValue("authenticate", "must be callable, and say who is asking")
         self.app = app
-        self._tracker = tracker
+        self._internals = internals_of(tracker)
         self._authenticate = authenticate
         self._min_size_bytes = min_size_bytes
         self._protocols = tuple(protocols)
         self._methods = frozenset(methods) | ({"DELETE"} if self._protocols else set())
-        self._own_path = tracker.mount_path + "/"
-        self._complaints = LogLimiter(tracker.clock)
+        self._own_path = tracker.config.mount_path + "/"
+        self._complaints = LogLimiter(tracker.config.clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request to the application, followed or untouched."""
@@ -99,7 +99,9 @@ class UploadProgressMiddleware:
 
     def _announces(self, scope: Scope) -> bool:
         """Tell whether this is ``POST /uploads``, and there are routes of ours to answer it."""
-        is_there = scope.get("path") == self._tracker.mount_path and self._tracker.has_routes
+        is_there = (
+            scope.get("path") == self._internals.config.mount_path and self._internals.has_routes
+        )
         return is_there and scope["type"] == "http" and scope["method"] == "POST"
 
     def _carried(self, scope: Scope) -> TrackedRequest | None:
@@ -118,12 +120,12 @@ class UploadProgressMiddleware:
                 )
                 return carried
             if self._is_small(scope, incoming):
-                scope[SCOPE_KEY] = _Small(self._tracker)
+                scope[SCOPE_KEY] = _Small(self._internals)
                 return None
             carried = scope[SCOPE_KEY] = self._follow(scope, incoming)
         except Exception as error:  # noqa: BLE001  # our failure is never the upload's
-            self._complaints.say("reading a request head failed", error)
-            scope[SCOPE_KEY] = _Small(self._tracker)
+            self._complaints.warn("reading a request head failed", error)
+            scope[SCOPE_KEY] = _Small(self._internals)
             return None
         else:
             return carried
@@ -145,19 +147,19 @@ class UploadProgressMiddleware:
         transfer_head: TransferHead,
         protocol: TransferProtocol,
     ) -> TrackedRequest:
-        opened = self._tracker.open_transfer(
+        opened = self._internals.admission.open_transfer(
             transfer_head,
-            claimed_id=incoming.claimed_id,
+            client_id=incoming.client_id,
             is_proxied=incoming.is_proxied,
             total_bytes=transfer_head.total_bytes,
             filename=transfer_head.filename,
             content_type=None,
             group=incoming.group,
         )
-        transfer = Transfer(opened, transfer_head, protocol, Meter(self._tracker.policy))
+        transfer = Transfer(opened, transfer_head, protocol, Meter(self._internals.config.policy))
         return TrackedRequest(
             scope,
-            self._tracker,
+            self._internals,
             self._authenticate,
             self._complaints,
             self._min_size_bytes,
@@ -168,24 +170,24 @@ class UploadProgressMiddleware:
 
     def _is_small(self, scope: Scope, incoming: RequestHead) -> bool:
         """Tell whether no id is named and no large body can follow."""
-        if incoming.claimed_id is not None:
+        if incoming.client_id is not None:
             return False
         return incoming.total_bytes is not None and incoming.total_bytes <= self._min_size_bytes
 
     def _follow(self, scope: Scope, incoming: RequestHead) -> TrackedRequest:
-        live = self._tracker.open(
-            claimed_id=incoming.claimed_id,
+        live = self._internals.admission.open(
+            client_id=incoming.client_id,
             total_bytes=incoming.total_bytes,
             filename=incoming.filename,
             content_type=incoming.content_type,
             group=incoming.group,
             is_proxied=incoming.is_proxied,
         )
-        if incoming.claimed_id is None and incoming.total_bytes is None:
+        if incoming.client_id is None and incoming.total_bytes is None:
             live.meter.gate_bytes = self._min_size_bytes + 1
         return TrackedRequest(
             scope,
-            self._tracker,
+            self._internals,
             self._authenticate,
             self._complaints,
             self._min_size_bytes,
@@ -197,14 +199,14 @@ class UploadProgressMiddleware:
 class _Small:
     """Stands for an upload that is not followed: it is too small, or its head is unreadable."""
 
-    __slots__ = ("_tracker",)
+    __slots__ = ("_internals",)
 
-    def __init__(self, tracker: ProgressTracker) -> None:
-        self._tracker = tracker
+    def __init__(self, internals: TrackerInternals) -> None:
+        self._internals = internals
 
     def upload(self) -> Upload:
         """Return an upload that nobody can follow; what is done to it has no effect."""
-        return Upload(self._tracker.open())
+        return Upload(self._internals.admission.open())
 
 
 def current_upload(request: _HasScope | Mapping[str, object]) -> Upload:

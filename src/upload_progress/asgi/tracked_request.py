@@ -14,7 +14,7 @@ from attrs import define, field
 
 from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress._tracking.transfer import Transfer
+from upload_progress._tracking.multi_request_upload import Transfer
 from upload_progress.asgi.authentication import UploadAuthentication
 from upload_progress.asgi.receive import Message, Receive, Scope, Send, counting
 from upload_progress.asgi.responses import cancelled_response, kind_of, response_headers
@@ -27,7 +27,7 @@ from upload_progress.protocols import (
     form_filename,
 )
 from upload_progress.throttling import NEVER
-from upload_progress.tracker import ProgressTracker
+from upload_progress.tracker import TrackerInternals
 from upload_progress.upload import Upload
 
 __all__ = [
@@ -50,7 +50,7 @@ class TrackedRequest:
     """Follows one request from its head to its answer; whatever fails here stays here."""
 
     scope: Scope
-    tracker: ProgressTracker
+    internals: TrackerInternals
     authenticate: Authenticate
     log_limiter: LogLimiter
     min_size_bytes: int
@@ -69,7 +69,7 @@ class TrackedRequest:
     def __attrs_post_init__(self) -> None:
         """Make ready to ask whose it is."""
         self._asking = UploadAuthentication(
-            self.tracker, self.opened, self.authenticate, self.log_limiter, self._spawn
+            self.internals, self.opened, self.authenticate, self.log_limiter, self._spawn
         )
 
     def __repr__(self) -> str:
@@ -83,7 +83,7 @@ class TrackedRequest:
     @property
     def live(self) -> LiveUpload:
         """The upload: another one, once it is known that this request is a piece of that."""
-        return self.opened.host or self.opened
+        return self.opened.merged_into or self.opened
 
     @property
     def _told(self) -> LiveUpload | Transfer:
@@ -95,7 +95,7 @@ class TrackedRequest:
     async def run(self, app: App, receive: Receive, send: Send) -> None:
         """Call *app*, and see what becomes of the upload."""
         self._inner_send = send
-        self._told.on_cut = self._cut
+        self._told.on_cancel = self._cut
         counted = counting(
             receive,
             self._told.meter,
@@ -104,15 +104,15 @@ class TrackedRequest:
             last=self._last,
             failed=self._failed,
         )
-        run = self._run if self.tracker.is_running else self._run_as_host
+        run = self._run if self.internals.tasks.is_running else self._run_as_host
         try:
             await run(app, counted)
             if self._is_cut and self._status is None:
                 await self._answer_cut()
         finally:
-            self._told.on_cut = None
+            self._told.on_cancel = None
             if self.live.is_tracked:
-                await self.tracker.run_once()
+                await self.internals.background.run_once()
 
     async def _run(self, app: App, receive: Receive) -> None:
         if self._begins_at_once():
@@ -139,7 +139,7 @@ class TrackedRequest:
 
     def _spawn(self, work: Callable[[], Coroutine[object, object, None]]) -> bool:
         if self._tasks is None:
-            return self.tracker.spawn(work)
+            return self.internals.tasks.spawn(work)
         self._tasks.start_soon(work)
         return True
 
@@ -147,25 +147,23 @@ class TrackedRequest:
         try:
             await app(self.scope, receive, self._send)
         except anyio.get_cancelled_exc_class():
-            self._safely(self._told.aborted)
+            self._safely(self._told.app_cancelled)
             raise
         except Exception:
-            self._safely(self._told.raised)
+            self._safely(self._told.app_raised)
             if not self._is_cut or self._status is not None:
                 raise
         except BaseException:
-            self._safely(self._told.raised)
+            self._safely(self._told.app_raised)
             raise
         else:
             self._safely(self._answered)
 
     def _begins_at_once(self) -> bool:
         if self.transfer is not None:
-            transfer_head = self.transfer.transfer_head
+            transfer_head = self.transfer.head
             return transfer_head.carries_bytes or transfer_head.kind is not TransferKind.CREATE
-        return self.incoming.claimed_id is not None or self._is_large(
-            self.incoming.total_bytes or 0
-        )
+        return self.incoming.client_id is not None or self._is_large(self.incoming.total_bytes or 0)
 
     def _is_large(self, size_bytes: int) -> bool:
         return size_bytes > self.min_size_bytes
@@ -177,7 +175,7 @@ class TrackedRequest:
             self._failed(error)
 
     def _failed(self, error: Exception) -> None:
-        self.log_limiter.say("following an upload failed", error)
+        self.log_limiter.warn("following an upload failed", error)
 
     # What comes in
 
@@ -219,7 +217,7 @@ class TrackedRequest:
         if self.transfer is None:
             self.live.mark_due()
         else:
-            self.transfer.pass_gate()
+            self.transfer.check_due()
         return message
 
     def _last(self, message: Message) -> Message:
@@ -230,9 +228,9 @@ class TrackedRequest:
             self._told.meter.received_bytes += len(message.get("body", b""))
             if not self._is_begun and self._is_large(self._told.meter.received_bytes):
                 self._begin()
-            self._told.body_end()
+            self._told.end_body()
         elif kind == "http.disconnect":
-            self._told.disconnected()
+            self._told.client_disconnected()
         return message
 
     # What goes out
@@ -255,7 +253,7 @@ class TrackedRequest:
         """Let the strand hear the answer: an upload may have got its address by it."""
         if self.transfer is None:
             return
-        is_created = self.transfer.heard(int(message["status"]), response_headers(message))
+        is_created = self.transfer.read_response(int(message["status"]), response_headers(message))
         self._is_begun = self._is_begun or is_created
 
     def _start(self, message: Message) -> Message:
@@ -263,9 +261,9 @@ class TrackedRequest:
             self._status = int(message["status"])
             if not self.live.is_tracked:
                 return message
-            self.live.is_named = True
+            self.live.id_is_sent = True
             upload_id = self.live.upload_id
-            link = f'<{self.tracker.mount_path}/{upload_id}/progress>; rel="status"'
+            link = f'<{self.internals.config.mount_path}/{upload_id}/progress>; rel="status"'
             ours = [(b"upload-id", upload_id.encode()), (b"link", link.encode("latin-1"))]
             return {**message, "headers": [*message.get("headers", ()), *ours]}
         except Exception as error:  # noqa: BLE001  # our failure is never the upload's
@@ -274,9 +272,9 @@ class TrackedRequest:
 
     def _answered(self) -> None:
         if self._status is None:
-            self._told.raised()
+            self._told.app_raised()
         else:
-            self._told.answered(self._status)
+            self._told.finish(self._status)
 
     # Cancelling
 
@@ -284,7 +282,7 @@ class TrackedRequest:
         """End the transfer: the next ``receive()`` says disconnect, and soon patience ends."""
         self._is_cut = True
         if self.transfer is not None:
-            self.transfer.is_cut = True
+            self.transfer.is_cancelled = True
         self._told.meter.gate_bytes = 0
         if not self._spawn(self._lose_patience):
             self._cut_scope.cancel()

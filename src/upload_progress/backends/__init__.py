@@ -2,32 +2,20 @@
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Final, Protocol, TypedDict, cast
+from typing import Final, Protocol, cast
 
 from upload_progress.backends.memory import MemoryPublisher, MemoryStore
-from upload_progress.config import Limits, Retention
+from upload_progress.config import Retention
 from upload_progress.exceptions import InvalidValue
-from upload_progress.interfaces import Clock, EventPublisher, SessionStore
-from upload_progress.throttling import ThrottlePolicy
+from upload_progress.interfaces import EventPublisher, SessionStore
 
 __all__ = [
     "MemoryPublisher",
     "MemoryStore",
     "Retention",
-    "TrackerSettings",
-    "connect",
+    "publisher_from_url",
+    "store_from_url",
 ]
-
-
-class TrackerSettings(TypedDict, total=False):
-    """What ``ProgressTracker`` may be told beside where things are kept."""
-
-    policy: ThrottlePolicy
-    limits: Limits
-    mount_path: str
-    stall_after_seconds: float
-    source: str
-    clock: Clock
 
 
 class _Store(Protocol):
@@ -70,26 +58,26 @@ _PUBLISHERS: Final = {
 }
 
 
-def connect(
-    url: str, events: str | None, retention: Retention | None
-) -> tuple[SessionStore, EventPublisher | None]:
-    """Return the store at *url* and the publisher at *events*; nothing connects yet.
+def store_from_url(url: str, *, retention: Retention | None = None) -> SessionStore:
+    """Return the session store at *url*; nothing connects yet.
 
     Raises:
-        InvalidValue: There is nothing for that scheme, or the URL is wrong.
+        InvalidValue: The URL has an unknown scheme or is not valid.
         MissingExtra: The driver is not installed.
     """
-    return _store(url, retention), _publisher(url if events is None else events)
-
-
-def _store(url: str, retention: Retention | None) -> SessionStore:
     if _scheme(url) == _MEMORY:
         return MemoryStore(retention=retention or Retention())
     kind = cast("type[_Store]", _found("store URL", url, _STORES))
     return kind.open(url, retention=retention)
 
 
-def _publisher(url: str) -> EventPublisher | None:
+def publisher_from_url(url: str) -> EventPublisher | None:
+    """Return the event publisher at *url*, None for ``memory:``; nothing connects yet.
+
+    Raises:
+        InvalidValue: The URL has an unknown scheme or is not valid.
+        MissingExtra: The driver is not installed.
+    """
     if _scheme(url) == _MEMORY:
         return None
     return cast("type[_Publisher]", _found("events URL", url, _PUBLISHERS)).open(url)

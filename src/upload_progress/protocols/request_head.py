@@ -54,7 +54,7 @@ class RequestHead:
         is_proxied: Whether the request has passed a proxy that adds headers.
     """
 
-    claimed_id: str | None
+    client_id: str | None
     group: str | None
     total_bytes: int | None
     filename: str | None
@@ -72,7 +72,7 @@ def read_request_head(connection: Connection) -> RequestHead:
     query = connection.query if connection.scope.get("query_string") else {}
     content_type = (connection.header("content-type") or "").partition(";")[0].strip().lower()
     return RequestHead(
-        claimed_id=_first_of(
+        client_id=_first_of(
             connection.header("upload-id"),
             query.get("upload_id"),
             connection.header("x-progress-id"),

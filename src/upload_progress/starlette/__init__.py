@@ -1,6 +1,6 @@
 """Routes for Starlette and FastAPI: REST, event streams and WebSockets for the owners.
 
-``progress_routes(tracker, authenticate=…)`` goes under a ``Mount`` at ``tracker.mount_path``;
+``progress_routes(tracker, authenticate=…)`` goes under a ``Mount`` at ``tracker.config.mount_path``;
 ``progress_mount`` is that mount. Who may see what is said by ``authenticate``, which there is
 no default for.
 """

@@ -23,7 +23,7 @@ from upload_progress.exceptions import (
     UploadProgressError,
 )
 from upload_progress.identity import Identity
-from upload_progress.tracker import ProgressTracker
+from upload_progress.tracker import ProgressTracker, internals_of
 
 __all__ = [
     "Guest",
@@ -140,8 +140,8 @@ class Sockets:
 
     def __attrs_post_init__(self) -> None:
         """Do for other workers what only this one can."""
-        self.tracker.rpc.on(_SUBSCRIBE, self._add_by_letter)
-        self.tracker.rpc.on(_UNSUBSCRIBE, self._drop_by_letter)
+        internals_of(self.tracker).rpc.on(_SUBSCRIBE, self._add_by_letter)
+        internals_of(self.tracker).rpc.on(_UNSUBSCRIBE, self._drop_by_letter)
 
     async def add(self, client_id: str, identity: Identity, upload_id: str) -> None:
         """Show an upload on a socket, too.
@@ -176,7 +176,7 @@ class Sockets:
     ) -> None:
         request = SocketRequest(client_id, IdentityReference.of(identity), upload_id)
         worker = worker_of(client_id) or ""
-        answer = await self.tracker.rpc.ask(worker, kind, request)
+        answer = await internals_of(self.tracker).rpc.ask(worker, kind, request)
         reply = _NOT_FOUND if answer is None else read(answer, SocketReply)
         if reply.limit:
             raise QuotaExceeded(reply.limit, reply.allowed)

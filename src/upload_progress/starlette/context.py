@@ -25,7 +25,7 @@ from upload_progress.starlette.http import (
     problem_of,
     problem_response,
 )
-from upload_progress.tracker import ProgressTracker
+from upload_progress.tracker import ProgressTracker, internals_of
 
 __all__ = [
     "RequestContext",
@@ -60,7 +60,7 @@ class RouteContext:
         if self._is_checked:
             return
         self._is_checked = True
-        root, told = scope.get("root_path", ""), self.tracker.mount_path
+        root, told = scope.get("root_path", ""), self.tracker.config.mount_path
         if not root or not told.endswith(root):
             logger.warning(
                 "progress_routes are mounted at %r, but ProgressTracker(mount_path=%r) puts that "
@@ -79,7 +79,7 @@ class RouteContext:
             QuotaExceeded: There are too many.
         """
         with self.connections.seat(seat_name(grant.identity, connection, upload_id)):
-            subscription = self.tracker.subscription()
+            subscription = internals_of(self.tracker).subscribe()
             try:
                 yield subscription
             finally:

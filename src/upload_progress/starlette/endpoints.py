@@ -29,6 +29,7 @@ from upload_progress.starlette.http import (
 )
 from upload_progress.starlette.messages import Announcement, SubscribeRequest, read_body
 from upload_progress.starlette.sse import stream_list, stream_upload
+from upload_progress.tracker import internals_of
 
 __all__ = [
     "RETRY_SECONDS",
@@ -63,7 +64,7 @@ class Rest:
 
     @property
     def _most_bytes(self) -> int:
-        return self.site.tracker.limits.message_bytes
+        return self.site.tracker.config.limits.message_bytes
 
     async def progress(self, exchange: RequestContext) -> Response | None:
         """``GET /uploads/{upload_id}/progress``: a snapshot, now or when there is a newer one."""
@@ -199,6 +200,6 @@ class _LongPoll:
 
     async def _newer(self, subscription: Subscription) -> None:
         while not subscription.is_closed:
-            for update in await self.site.tracker.wait(subscription):
+            for update in await internals_of(self.site.tracker).wait(subscription):
                 if not self.condition.knows_version(update.progress):
                     return

@@ -17,7 +17,7 @@ from upload_progress.starlette.connections import ConnectionRegistry, Sockets
 from upload_progress.starlette.context import Handler, Resource, RouteContext
 from upload_progress.starlette.endpoints import Rest
 from upload_progress.starlette.websocket import NoSocket, Socket
-from upload_progress.tracker import ProgressTracker
+from upload_progress.tracker import ProgressTracker, internals_of
 
 __all__ = ["REVALIDATE_SECONDS", "STREAM_LIFE_SECONDS", "progress_mount", "progress_routes"]
 
@@ -57,17 +57,17 @@ def progress_routes(
     ]:
         if not seconds > 0:
             raise InvalidValue(name, "must be more than 0")
-    tracker.has_routes = True
-    tickets = TicketService(tracker, Tickets(tracker.clock), 3 * revalidate_seconds)
+    internals_of(tracker).has_routes = True
+    tickets = TicketService(tracker, Tickets(tracker.config.clock), 3 * revalidate_seconds)
     door = RequestAuthenticator(
         authenticate,
         Origins.of(allowed_origins),
         tickets,
-        tracker.clock,
-        LogLimiter(tracker.clock),
+        tracker.config.clock,
+        LogLimiter(tracker.config.clock),
         revalidate_seconds,
     )
-    connections = ConnectionRegistry(tracker.limits.sockets_per_owner)
+    connections = ConnectionRegistry(tracker.config.limits.sockets_per_owner)
     sockets = Sockets(tracker, connections)
     return _routes(RouteContext(tracker, door, connections, sockets, tickets, stream_life_seconds))
 
@@ -140,4 +140,4 @@ def progress_mount(
         revalidate_seconds=revalidate_seconds,
         stream_life_seconds=stream_life_seconds,
     )
-    return _ExactMount(tracker.mount_path, routes=routes)
+    return _ExactMount(tracker.config.mount_path, routes=routes)

@@ -26,6 +26,7 @@ from upload_progress.starlette.auth.authentication import check_id
 from upload_progress.starlette.auth.tickets import AccessGrant
 from upload_progress.starlette.context import RequestContext, RouteContext, cancel_when_gone
 from upload_progress.starlette.http import COMMON_HEADERS, MOST_PER_PAGE, list_query
+from upload_progress.tracker import internals_of
 
 __all__ = [
     "EVENTS_PER_WRITE",
@@ -130,9 +131,8 @@ class _Stream:
         await self.exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
         spread = secrets.randbelow(RETRY_SPREAD_MILLISECONDS)
         await self._write(b"retry: %d\n\n" % (RETRY_FROM_MILLISECONDS + spread))
-        self.subscription.express = self._show
         while not self._is_over:
-            updates = await self.site.tracker.wait(self.subscription)
+            updates = await internals_of(self.site.tracker).wait(self.subscription, self._show)
             if not (updates or self._is_over):
                 await self._write(_HEARTBEAT)
             await self._show(updates)

@@ -16,8 +16,7 @@ from attrs import define, field, frozen
 from starlette.types import Message, Receive, Scope, Send
 
 from upload_progress._cluster.worker import SEPARATOR
-from upload_progress._fanout.subscription import HEARTBEAT_SECONDS
-from upload_progress._fanout.subscription import Subscription
+from upload_progress._fanout.subscription import HEARTBEAT_SECONDS, Subscription
 from upload_progress._fanout.update import Update
 from upload_progress._model.codec import encode_json
 from upload_progress._model.models import UploadProgress
@@ -40,6 +39,7 @@ from upload_progress.starlette.http import (
     problem_response,
 )
 from upload_progress.starlette.messages import Command, read_command
+from upload_progress.tracker import internals_of
 
 __all__ = [
     "BURST_MESSAGES",
@@ -161,9 +161,8 @@ class Session:
         self.subscription.wake_for_heartbeat()
 
     async def _write(self) -> None:
-        self.subscription.express = self._show
         while True:
-            updates = await self.site.tracker.wait(self.subscription)
+            updates = await internals_of(self.site.tracker).wait(self.subscription, self._show)
             unsent, self._unsent = self._unsent, []
             self._room.set()
             if not (updates or unsent or self._is_over):
@@ -206,7 +205,10 @@ class Session:
         text = message.get("text")
         if text is None:
             return self._end(_NOT_TEXT)
-        if len(text.encode("utf-8", "surrogatepass")) > self.site.tracker.limits.message_bytes:
+        if (
+            len(text.encode("utf-8", "surrogatepass"))
+            > self.site.tracker.config.limits.message_bytes
+        ):
             return self._end(_TOO_LARGE)
         await self._pace()
         try:

@@ -134,7 +134,7 @@ class RequestAuthenticator:
                     answer = await answer
             return self._current(answer)
         except Exception as error:  # noqa: BLE001  # a hook's failure lets nobody in
-            self.log_limiter.say("authenticate failed or took too long: nobody is let in", error)
+            self.log_limiter.warn("authenticate failed or took too long: nobody is let in", error)
             raise Refused(UNCHECKED) from None
 
     def _current(self, answer: object) -> Identity | None:

@@ -29,7 +29,7 @@ from upload_progress.interfaces import Clock
 from upload_progress.starlette.connections import (
     TRIES,
 )
-from upload_progress.tracker import ProgressTracker
+from upload_progress.tracker import ProgressTracker, internals_of
 
 __all__ = [
     "AccessGrant",
@@ -178,8 +178,8 @@ class TicketService:
 
     def __attrs_post_init__(self) -> None:
         """Do for other workers what only this one can."""
-        self.tracker.rpc.on(_REDEEM, self._redeem_by_letter)
-        self.tracker.rpc.on(_VOUCH, self._vouch_by_letter)
+        internals_of(self.tracker).rpc.on(_REDEEM, self._redeem_by_letter)
+        internals_of(self.tracker).rpc.on(_VOUCH, self._vouch_by_letter)
 
     def issue(self, grant: AccessGrant) -> str:
         """Return a new ticket for who was admitted."""
@@ -192,7 +192,7 @@ class TicketService:
             return self.tickets.redeem(ticket)
         reference = TicketReference(worker, digest_of(ticket))
         request = TicketRequest(reference.digest)
-        answer = await self.tracker.rpc.ask(worker, _REDEEM, request)
+        answer = await internals_of(self.tracker).rpc.ask(worker, _REDEEM, request)
         who = None if answer is None else read(answer, IdentityReply).who
         identity = None if who is None else who.identity()
         return None if identity is None else AccessGrant(identity, reference)
@@ -205,7 +205,7 @@ class TicketService:
         """
         request = TicketRequest(reference.digest)
         for _ in range(TRIES):
-            answer = await self.tracker.rpc.ask(reference.worker, _VOUCH, request)
+            answer = await internals_of(self.tracker).rpc.ask(reference.worker, _VOUCH, request)
             if answer is not None:
                 who = read(answer, IdentityReply).who
                 return None if who is None else who.identity()
@@ -230,7 +230,7 @@ class TicketService:
         return pack(IdentityReply(None if identity is None else IdentityReference.of(identity)))
 
     def _keep(self, digest: bytes, grant: AccessGrant) -> None:
-        now = self.tracker.clock.monotonic()
+        now = self.tracker.config.clock.monotonic()
         self._redeemed.pop(digest, None)
         while self._redeemed:
             first, oldest = next(iter(self._redeemed.items()))
