@@ -7,7 +7,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import InsufficientPrivilege, InvalidPassword
 
 from upload_progress.backends.postgres.client import validate_url
-from upload_progress.backends.postgres.schema import Migrated, migrate
+from upload_progress.backends.postgres.schema import MigrationResult, migrate
 from upload_progress.exceptions import NotAllowed, ServerUnreachable, UploadProgressError
 
 __all__ = [
@@ -42,7 +42,7 @@ def migrated(url: str, schema: str) -> str:
         raise CannotMigrate(f"{_address(url)} says: {_first_line(error)}") from None
 
 
-def _said(found: Migrated, schema: str) -> str:
+def _said(found: MigrationResult, schema: str) -> str:
     if found.before >= found.after:
         return f"The schema {schema!r} is up to date: version {found.after}."
     return f"The schema {schema!r} is at version {found.after} now; it was {found.before}."
