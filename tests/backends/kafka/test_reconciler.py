@@ -9,7 +9,7 @@ from upload_progress._model.models import TransferRecord, UploadKey, UploadState
 from upload_progress._runtime.yielding import YIELD_EVERY
 from upload_progress.backends.kafka import reconciler as ledgers
 from upload_progress.backends.kafka.access import KafkaAccess
-from upload_progress.backends.kafka.clients import Outgoing, partition_of
+from upload_progress.backends.kafka.clients import OutgoingMessage, partition_of
 from upload_progress.backends.kafka.messages import (
     is_later,
     lease_key,
@@ -80,7 +80,7 @@ def result(record: TransferRecord, partition: int = 0) -> TransferResult:
     return TransferResult(key(record), pack_value(record), partition)
 
 
-def paid(ledger: TopicReconciler, *, most: int = MOST) -> list[Outgoing]:
+def paid(ledger: TopicReconciler, *, most: int = MOST) -> list[OutgoingMessage]:
     """Return what is written when its time has come."""
     first, then = ledger.pay(LATER, most)
     return [*first, *then]
@@ -109,7 +109,7 @@ def test_the_newest_is_written_again_where_the_oldest_came_last(
     ledger.read(result(evolve(record, sequence=99)), 0.0)
 
     assert ledger.pay(-1.0, MOST) == ([], [])
-    assert paid(ledger) == [Outgoing(key(record), pack_value(end), 0)]
+    assert paid(ledger) == [OutgoingMessage(key(record), pack_value(end), 0)]
     # Owed until it is read.
     assert ledger.owed == 1
     ledger.read(result(end), 0.0)
@@ -134,12 +134,12 @@ def test_an_attempt_that_is_over_is_erased(ledger: TopicReconciler, record: Tran
     ledger.read(result(anew), 0.0)
 
     assert ledger.view.records("ann", "video") == [anew]
-    assert paid(ledger) == [Outgoing(key(record), None, 0)]
+    assert paid(ledger) == [OutgoingMessage(key(record), None, 0)]
     ledger.read(TransferResult(key(record), None), 0.0)
     assert ledger.owed == 0
     # What still comes of it is erased, too.
     ledger.read(result(record), 0.0)
-    assert paid(ledger) == [Outgoing(key(record), None, 0)]
+    assert paid(ledger) == [OutgoingMessage(key(record), None, 0)]
 
 
 async def test_what_is_over_is_erased_once_and_by_one(
@@ -151,7 +151,7 @@ async def test_what_is_over_is_erased_once_and_by_one(
 
     ledger.sweep(0.0)
 
-    assert paid(ledger, most=1) == [Outgoing(key(record), None, 0)]
+    assert paid(ledger, most=1) == [OutgoingMessage(key(record), None, 0)]
     assert paid(ledger) == []
     ledger.read(TransferResult(key(record), None), 0.0)
     assert ledger.owed == 0
@@ -241,7 +241,7 @@ async def test_a_worker_that_left_nothing_behind_is_erased(
     await ledger.view.overdue(limit=9)
     ledger.sweep(0.0)
 
-    assert paid(ledger) == [Outgoing(lease_key("w"), None, 0)]
+    assert paid(ledger) == [OutgoingMessage(lease_key("w"), None, 0)]
     ledger.read(TransferResult(lease_key("w"), None), 0.0)
     assert ledger.owed == 0
 
@@ -336,8 +336,8 @@ def test_a_key_that_has_moved_is_written_where_it_belongs_before_it_is_erased(
 
     first, then = ledger.pay(LATER, MOST)
 
-    assert first == [Outgoing(key(record), pack_value(record), home)]
-    assert then == [Outgoing(key(record), None, stray)]
+    assert first == [OutgoingMessage(key(record), pack_value(record), home)]
+    assert then == [OutgoingMessage(key(record), None, stray)]
     ledger.read(result(record, home), 0.0)
     ledger.read(TransferResult(key(record), None, stray), 0.0)
     assert ledger.owed == 0

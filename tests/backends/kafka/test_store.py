@@ -20,7 +20,12 @@ from tests._support.server_processes import ServerProcess, free_port
 from upload_progress._model.models import TransferRecord, UploadState
 from upload_progress.backends.kafka import KafkaStore, topics
 from upload_progress.backends.kafka.access import KafkaAccess
-from upload_progress.backends.kafka.clients import KafkaReader, KafkaWriter, Message, Outgoing
+from upload_progress.backends.kafka.clients import (
+    KafkaReader,
+    KafkaWriter,
+    OutgoingMessage,
+    ReceivedMessage,
+)
 from upload_progress.backends.kafka.messages import pack_value, record_key
 from upload_progress.config import Retention
 from upload_progress.exceptions import InvalidValue, StoreUnavailable
@@ -80,7 +85,7 @@ async def until(condition: Callable[[], object]) -> None:
             await anyio.sleep(0.01)
 
 
-async def write(url: str, topic: str, *messages: Outgoing) -> None:
+async def write(url: str, topic: str, *messages: OutgoingMessage) -> None:
     writer = KafkaWriter(KafkaAccess.from_url(url), topic)
     try:
         with anyio.fail_after(DEADLINE_SECONDS):
@@ -89,10 +94,10 @@ async def write(url: str, topic: str, *messages: Outgoing) -> None:
         await writer.close()
 
 
-async def messages(url: str, topic: str, partitions: int) -> list[Message]:
+async def messages(url: str, topic: str, partitions: int) -> list[ReceivedMessage]:
     """Return all that lies in *topic*."""
     reader = await KafkaReader.dial(KafkaAccess.from_url(url), topic)
-    found: list[Message] = []
+    found: list[ReceivedMessage] = []
     try:
         with anyio.fail_after(DEADLINE_SECONDS):
             reader.assign(dict.fromkeys(range(partitions)))
@@ -167,7 +172,7 @@ async def test_an_old_message_that_came_last_is_put_right(
     """As Kafka keeps what came last: after its cleaning, only the wrong one would be left."""
     end = evolve(RECORD, sequence=6, state=S.FAILED, finished_at=4e9, worker=None)
     await store.save([end])
-    await write(kafka_url, topic, Outgoing(KEY, pack_value(evolve(RECORD, sequence=7))))
+    await write(kafka_url, topic, OutgoingMessage(KEY, pack_value(evolve(RECORD, sequence=7))))
     found: list[bytes | None] = []
     with anyio.fail_after(DEADLINE_SECONDS):
         while len(found) < 3:
@@ -222,11 +227,11 @@ async def test_what_is_no_record_is_passed_over(
     store: KafkaStore, kafka_url: str, topic: str
 ) -> None:
     poison = [
-        Outgoing(b"", b"x"),
-        Outgoing(b"\xff", None),
-        Outgoing(KEY, b""),
-        Outgoing(KEY, b"\x01\xff"),
-        Outgoing(KEY, b"\x01" + b"\x91" * 5000),
+        OutgoingMessage(b"", b"x"),
+        OutgoingMessage(b"\xff", None),
+        OutgoingMessage(KEY, b""),
+        OutgoingMessage(KEY, b"\x01\xff"),
+        OutgoingMessage(KEY, b"\x01" + b"\x91" * 5000),
     ]
     await write(kafka_url, topic, *poison)
     with anyio.fail_after(DEADLINE_SECONDS):
@@ -240,7 +245,7 @@ async def test_what_a_later_version_wrote_stays(
     store: KafkaStore, kafka_url: str, topic: str
 ) -> None:
     other = evolve(RECORD, upload_id="other")
-    await write(kafka_url, topic, Outgoing(KEY, b"\x02of tomorrow"))
+    await write(kafka_url, topic, OutgoingMessage(KEY, b"\x02of tomorrow"))
     await until(lambda: store._follower.ledger._later)
     await store.save([RECORD, other])
 
@@ -345,7 +350,7 @@ async def test_a_broker_that_is_not_there_is_no_reason_not_to_start(topic: str) 
 async def test_nothing_is_left_open_of_a_writer_that_could_not_be_connected(topic: str) -> None:
     access = KafkaAccess([f"127.0.0.1:{free_port()}"])
     with pytest.raises(KafkaConnectionError):
-        await KafkaWriter(access, topic).write([Outgoing(b"", b"")])
+        await KafkaWriter(access, topic).write([OutgoingMessage(b"", b"")])
 
 
 async def test_nothing_is_left_open_of_a_reader_that_could_not_be_connected(topic: str) -> None:

@@ -16,7 +16,7 @@ from upload_progress.exceptions import InvalidValue
 
 __all__ = [
     "CALL_SECONDS",
-    "DIAL_SECONDS",
+    "CONNECT_SECONDS",
     "KafkaAccess",
 ]
 
@@ -24,7 +24,7 @@ __all__ = [
 CALL_SECONDS: Final = 1.0
 """How long a call may take, and how long what was not sent is kept."""
 
-DIAL_SECONDS: Final = 4.0
+CONNECT_SECONDS: Final = 4.0
 _METADATA_SECONDS: Final = 3.0
 _FETCH_MS: Final = 250
 """How long a broker holds back the answer to one who reads: so long waits what is asked beside."""
@@ -103,7 +103,7 @@ class KafkaAccess:
             enable_auto_commit=False,
             auto_offset_reset=start,
             fetch_max_wait_ms=_FETCH_MS,
-            request_timeout_ms=int(DIAL_SECONDS * 1000),
+            request_timeout_ms=int(CONNECT_SECONDS * 1000),
             metadata_max_age_ms=int(_METADATA_SECONDS * 1000),
             **self.options,
         )
@@ -112,6 +112,6 @@ class KafkaAccess:
         """Return an administrator, not started."""
         return AIOKafkaAdminClient(
             bootstrap_servers=list(self.servers),
-            request_timeout_ms=int(DIAL_SECONDS * 1000),
+            request_timeout_ms=int(CONNECT_SECONDS * 1000),
             **self.options,
         )

@@ -18,9 +18,9 @@ from upload_progress.backends.kafka.access import KafkaAccess
 __all__ = [
     "KafkaReader",
     "KafkaWriter",
-    "Message",
-    "Outgoing",
+    "OutgoingMessage",
     "Place",
+    "ReceivedMessage",
     "partition_of",
     "stop_client",
 ]
@@ -38,7 +38,7 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 
 @frozen
-class Outgoing:
+class OutgoingMessage:
     """A message to be written; without a partition its key decides, without a topic the writer."""
 
     key: bytes
@@ -56,7 +56,7 @@ class Place:
     offset: int
 
 
-class Message(Protocol):
+class ReceivedMessage(Protocol):
     """A message that was read."""
 
     @property
@@ -93,7 +93,7 @@ class KafkaWriter:
     _producer: "AIOKafkaProducer | None" = field(default=None, init=False)
     _lock: anyio.Lock = field(factory=anyio.Lock, init=False)
 
-    async def write(self, messages: Sequence[Outgoing]) -> Sequence[Place]:
+    async def write(self, messages: Sequence[OutgoingMessage]) -> Sequence[Place]:
         """Write *messages*, all at once; return where each of them lies.
 
         Whoever is cancelled may have written them: a producer finishes what it was given.
@@ -185,7 +185,7 @@ class KafkaReader:
             if offset is not None:
                 self._consumer.seek(place, offset)
 
-    async def read(self, *, wait_seconds: float) -> Sequence[Message]:
+    async def read(self, *, wait_seconds: float) -> Sequence[ReceivedMessage]:
         """Return what has come, or nothing after so long."""
         found = await self._consumer.getmany(
             timeout_ms=int(wait_seconds * 1000), max_records=_PORTION

@@ -11,8 +11,8 @@ from anyio.lowlevel import checkpoint
 from attrs import define, field
 
 from upload_progress._runtime.yielding import yielding
-from upload_progress.backends.kafka.access import DIAL_SECONDS, KafkaAccess
-from upload_progress.backends.kafka.clients import KafkaReader, KafkaWriter, Outgoing, Place
+from upload_progress.backends.kafka.access import CONNECT_SECONDS, KafkaAccess
+from upload_progress.backends.kafka.clients import KafkaReader, KafkaWriter, OutgoingMessage, Place
 from upload_progress.backends.kafka.reconciler import TopicReconciler
 from upload_progress.backends.kafka.topics import prepare_topic
 from upload_progress.exceptions import InvalidValue
@@ -68,7 +68,7 @@ class TopicConsumer:
         while not (self.is_fresh or self.breaks):
             await self._moved.wait()
 
-    async def write(self, messages: Sequence[Outgoing]) -> None:
+    async def write(self, messages: Sequence[OutgoingMessage]) -> None:
         """Write *messages*, and wait until they were read."""
         places = await self._writer.write(messages)
         while not all(map(self._has_read, places)):
@@ -99,7 +99,7 @@ class TopicConsumer:
 
     async def _follow(self) -> None:
         """Read until the line breaks."""
-        with anyio.fail_after(2 * DIAL_SECONDS):
+        with anyio.fail_after(2 * CONNECT_SECONDS):
             await prepare_topic(
                 self.access,
                 self.topic,
@@ -141,7 +141,7 @@ class TopicConsumer:
     async def _look(self, reader: KafkaReader, *, is_new: bool = False) -> dict[int, int]:
         """Ask the broker where the topic ends, which is also a sign of life, and how wide it is."""
         self._asked_at = self._now()
-        with anyio.fail_after(DIAL_SECONDS if is_new else _ANSWER_SECONDS):
+        with anyio.fail_after(CONNECT_SECONDS if is_new else _ANSWER_SECONDS):
             partitions = await self._writer.partitions()
             # First of all, as what is asked later waits for the reading that has begun.
             ends = await reader.ends(range(partitions))

@@ -21,7 +21,7 @@ from attrs import define, field, frozen
 
 from upload_progress._model.models import TransferRecord
 from upload_progress._runtime.yielding import YIELD_EVERY
-from upload_progress.backends.kafka.clients import Message, Outgoing, partition_of
+from upload_progress.backends.kafka.clients import OutgoingMessage, ReceivedMessage, partition_of
 from upload_progress.backends.kafka.messages import (
     is_later,
     lease_key,
@@ -81,7 +81,7 @@ class TopicReconciler:
         """Return the workers whose leases run."""
         return [worker for worker in self._leases if self.view.is_alive(worker)]
 
-    def read(self, message: Message, now: float) -> None:
+    def read(self, message: ReceivedMessage, now: float) -> None:
         """Take in *message*, at *now* in monotonic seconds."""
         key, value, partition = message.key or b"", message.value, message.partition
         try:
@@ -162,13 +162,15 @@ class TopicReconciler:
             self._owe_erasure(lease_key(worker), now)
         return bool(over)
 
-    def pay(self, now: float, most: int) -> tuple[Sequence[Outgoing], Sequence[Outgoing]]:
+    def pay(
+        self, now: float, most: int
+    ) -> tuple[Sequence[OutgoingMessage], Sequence[OutgoingMessage]]:
         """Return up to about *most* messages that are to be written now: some first, some then.
 
         They are owed until they are read.
         """
-        first: list[Outgoing] = []
-        then: list[Outgoing] = []
+        first: list[OutgoingMessage] = []
+        then: list[OutgoingMessage] = []
         # In the order in which they fall due, but for a few seconds.
         for (partition, key), debt in list(islice(self._debts.items(), most * _LOOKS)):
             if len(first) + len(then) >= most:
@@ -181,9 +183,9 @@ class TopicReconciler:
                 continue
             self._debts[partition, key] = _Debt(now + SPREAD_SECONDS, debt.is_over)
             if wanted is not None:
-                first.append(Outgoing(key, wanted, home))
+                first.append(OutgoingMessage(key, wanted, home))
             if wanted is None or partition != home:
-                then.append(Outgoing(key, None, partition))
+                then.append(OutgoingMessage(key, None, partition))
         return first, then
 
     def writable(self, records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:

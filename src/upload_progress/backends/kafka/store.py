@@ -24,7 +24,7 @@ from attrs import define, field, frozen
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress.backends.kafka.access import KafkaAccess
 from upload_progress.backends.kafka.assignment import ReaperAssignment
-from upload_progress.backends.kafka.clients import Outgoing
+from upload_progress.backends.kafka.clients import OutgoingMessage
 from upload_progress.backends.kafka.consumer import TopicConsumer
 from upload_progress.backends.kafka.messages import lease_key, pack_lease, pack_value, record_key
 from upload_progress.backends.kafka.reconciler import TopicReconciler
@@ -153,7 +153,9 @@ class KafkaStore:
         self._check()
         await self._follower.write(
             [
-                Outgoing(record_key(each.owner, each.upload_id, each.transfer_id), pack_value(each))
+                OutgoingMessage(
+                    record_key(each.owner, each.upload_id, each.transfer_id), pack_value(each)
+                )
                 for each in self._follower.ledger.writable(records)
             ]
         )
@@ -182,7 +184,7 @@ class KafkaStore:
         """Prolong the lease of *worker*."""
         self._check()
         self._worker = worker
-        await self._follower.write([Outgoing(lease_key(worker), pack_lease(seconds))])
+        await self._follower.write([OutgoingMessage(lease_key(worker), pack_lease(seconds))])
 
     async def overdue(self, *, limit: int) -> Sequence[TransferRecord]:
         """Return open records whose lease ran out, or that waited too long; drop the ended."""

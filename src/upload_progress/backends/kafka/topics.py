@@ -18,10 +18,10 @@ from upload_progress.config import Retention
 from upload_progress.exceptions import InvalidValue
 
 __all__ = [
-    "NewSettings",
+    "NewTopicSettings",
     "check_settings",
+    "ensure_topics",
     "prepare_topic",
-    "settings_of",
 ]
 
 _ALREADY_EXISTS: Final = 36
@@ -33,15 +33,15 @@ _SETTINGS: Final = ("cleanup.policy", "retention.ms")
 
 
 @frozen
-class NewSettings:
+class NewTopicSettings:
     """How a topic is made that is not there."""
 
     partitions: int
     settings: Mapping[str, str]
 
 
-async def settings_of(
-    access: KafkaAccess, topics: Mapping[str, NewSettings | None]
+async def ensure_topics(
+    access: KafkaAccess, topics: Mapping[str, NewTopicSettings | None]
 ) -> dict[str, Mapping[str, str] | None]:
     """Return how each of *topics* is set up; None is not there.
 
@@ -60,8 +60,8 @@ async def settings_of(
 
 
 def _missing(
-    topics: Mapping[str, NewSettings | None], found: Mapping[str, object]
-) -> dict[str, NewSettings]:
+    topics: Mapping[str, NewTopicSettings | None], found: Mapping[str, object]
+) -> dict[str, NewTopicSettings]:
     return {name: new for name, new in topics.items() if new is not None and found[name] is None}
 
 
@@ -99,7 +99,7 @@ def _entries(resource: Mapping[str, object]) -> Mapping[str, str] | None:
     return {each["config_names"]: each["config_value"] for each in entries}
 
 
-async def _create(admin: AIOKafkaAdminClient, topics: Mapping[str, NewSettings]) -> None:
+async def _create(admin: AIOKafkaAdminClient, topics: Mapping[str, NewTopicSettings]) -> None:
     wanted = [
         NewTopic(name, new.partitions, 1, topic_configs=dict(new.settings))
         for name, new in topics.items()
@@ -135,8 +135,10 @@ async def prepare_topic(
     Raises:
         InvalidValue: It is not there, or would lose records.
     """
-    new = None if partitions is None else NewSettings(partitions, {"cleanup.policy": "compact"})
-    found = await settings_of(access, {topic: new})
+    new = (
+        None if partitions is None else NewTopicSettings(partitions, {"cleanup.policy": "compact"})
+    )
+    found = await ensure_topics(access, {topic: new})
     check_settings(topic, found[topic], retention)
 
 

@@ -11,7 +11,7 @@ from upload_progress.backends.store_records import changed_at, state_code, witho
 __all__ = [
     "FORMAT",
     "Key",
-    "Row",
+    "TransferRow",
     "encode_name",
     "format_cursor",
     "group_by_upload",
@@ -27,7 +27,7 @@ FORMAT: Final = 1
 Key = tuple[bytes, str]
 
 
-class Row(NamedTuple):
+class TransferRow(NamedTuple):
     """A selected row of the table ``transfers``.
 
     Attributes:
@@ -92,7 +92,7 @@ def key_columns(keys: Iterable[Key]) -> tuple[list[bytes], list[str]]:
     return [owner for owner, _ in pairs], [upload_id for _, upload_id in pairs]
 
 
-def version_columns(rows: Iterable[Row]) -> tuple[list[object], ...]:
+def version_columns(rows: Iterable[TransferRow]) -> tuple[list[object], ...]:
     """Return five arrays, which identify *rows* in the version that was read."""
     ordered = sorted(rows)
     return (
@@ -104,16 +104,16 @@ def version_columns(rows: Iterable[Row]) -> tuple[list[object], ...]:
     )
 
 
-def group_by_upload(rows: Iterable[Sequence[object]]) -> list[list[Row]]:
+def group_by_upload(rows: Iterable[Sequence[object]]) -> list[list[TransferRow]]:
     """Return the selected *rows* of each upload, in the order of their first rows."""
-    uploads: dict[Key, list[Row]] = {}
+    uploads: dict[Key, list[TransferRow]] = {}
     for values in rows:
-        row = Row(*values)  # type: ignore[arg-type]  # COLUMNS has these types
+        row = TransferRow(*values)  # type: ignore[arg-type]  # COLUMNS has these types
         uploads.setdefault(row.key, []).append(row)
     return list(uploads.values())
 
 
-def format_cursor(row: Row) -> str:
+def format_cursor(row: TransferRow) -> str:
     """Return the cursor of the page that follows the upload of *row*."""
     return f"{row.created_at!r}:{row.upload_id}"
 

@@ -34,7 +34,7 @@ from upload_progress.backends.postgres.client import (
 from upload_progress.backends.postgres.rows import (
     FORMAT,
     Key,
-    Row,
+    TransferRow,
     encode_name,
     format_cursor,
     group_by_upload,
@@ -197,7 +197,7 @@ class PostgresStore:
                 records += self._decode(upload)
         return records
 
-    async def _load(self, keys: Collection[Key]) -> builtins.list[builtins.list[Row]]:
+    async def _load(self, keys: Collection[Key]) -> builtins.list[builtins.list[TransferRow]]:
         if not keys:
             return []
         return group_by_upload(await self._run(statements.LOAD, key_columns(keys)))
@@ -226,7 +226,7 @@ class PostgresStore:
         next_cursor = format_cursor(found[-1][0]) if len(found) == limit else None
         return RecordPage(tuple(upload for upload in uploads if upload), next_cursor)
 
-    def _decode(self, upload: Sequence[Row]) -> builtins.list[TransferRecord]:
+    def _decode(self, upload: Sequence[TransferRow]) -> builtins.list[TransferRecord]:
         """Return the newest records of an upload, with store times on the clock of this machine."""
         now = self.clock.time()
         return newest(
@@ -235,7 +235,7 @@ class PostgresStore:
             if (record := self._decode_row(row))
         )
 
-    def _decode_row(self, row: Row) -> TransferRecord | None:
+    def _decode_row(self, row: TransferRow) -> TransferRecord | None:
         record = None
         if row.format == FORMAT:
             owner = row.owner.decode("utf-8", "surrogatepass")
@@ -282,7 +282,7 @@ class PostgresStore:
             await self._run(statements.DROP, version_columns(deletable))
         return sum(map(len, claimed.values()))
 
-    def _has_ended(self, upload: Sequence[Row], due: set[str]) -> bool:
+    def _has_ended(self, upload: Sequence[TransferRow], due: set[str]) -> bool:
         """Return whether the transfer that decides the state of *upload* is final, and *due*."""
         records = self._decode(upload)
         if not records:
@@ -299,7 +299,7 @@ class PostgresStore:
         ]
 
     def _overdue(
-        self, upload: Sequence[Row], claimed: Mapping[Key, set[str]]
+        self, upload: Sequence[TransferRow], claimed: Mapping[Key, set[str]]
     ) -> Iterator[TransferRecord]:
         """Yield the claimed records; other workers may have claimed others of the same upload."""
         for record in overdue_records(self._decode(upload), self.clock.time()):
@@ -309,7 +309,7 @@ class PostgresStore:
     async def _claim_lost(self, limit: int) -> builtins.list[TransferRecord]:
         claimed = await self._claim(limit, statements.CLAIM_LOST)
         found: builtins.list[TransferRecord] = []
-        stale: builtins.list[Row] = []
+        stale: builtins.list[TransferRow] = []
         for upload in await self._load(claimed):
             records = self._decode(upload)
             found += self._overdue(upload, claimed)
