@@ -183,7 +183,7 @@ def test_every_exit_code_is_documented() -> None:
     )
 
 
-CODES = {"DONE", "FAILED", "USAGE", "UNREACHABLE", "NOT_ALLOWED", "INTERRUPTED"}
+CODES = {"SUCCESS", "FAILED", "USAGE", "UNREACHABLE", "NOT_ALLOWED", "INTERRUPTED"}
 
 
 def test_mount_and_routes_take_the_same_options() -> None:
