@@ -15,7 +15,7 @@ from docs.diagram import states_svg, transitions_table
 from docs.layers import layers_svg
 from docs.pages import events_page, http_page
 from upload_progress.openapi import asyncapi_document, openapi_document
-from upload_progress.starlette.component import component, integrity
+from upload_progress.starlette.component import component_script, script_integrity
 
 HERE = Path(__file__).parent
 SCRIPT = """\
@@ -43,9 +43,9 @@ def generated() -> dict[str, str]:
 
 def script_tag() -> str:
     """Return how a page loads the component as it is now, and nothing else."""
-    script = component() or b""
+    script = component_script() or b""
     version = hashlib.sha256(script).hexdigest()[:12]
-    return SCRIPT.format(version=version, integrity=integrity(script))
+    return SCRIPT.format(version=version, integrity=script_integrity(script))
 
 
 def main() -> None:
