@@ -111,7 +111,7 @@ async def test_a_broken_hook_lets_nobody_in(
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "5"
         assert answer.json()["code"] == "authentication_unavailable"
-    assert len([text for text in caplog.messages if "the response is 503" in text]) == 1
+    assert len([text for text in caplog.messages if "refused with 503" in text]) == 1
     assert "canary" not in caplog.text
 
 
