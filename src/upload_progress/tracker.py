@@ -36,7 +36,7 @@ from upload_progress._tracking.outbox import Outbox
 from upload_progress._tracking.reader import Reader
 from upload_progress._tracking.registry import Registry
 from upload_progress._tracking.ticker import Ticker
-from upload_progress.backends import TrackerSettings, connect
+from upload_progress.backends import TrackerSettings, publisher_from_url, store_from_url
 from upload_progress.backends.memory import MemoryStore
 from upload_progress.config import Limits, Retention, check_mount_path, check_stall
 from upload_progress.identity import Identity, as_identity
@@ -270,7 +270,8 @@ class ProgressTracker:
             InvalidValue: Nothing here is for such a URL.
             MissingExtra: Its driver is not installed.
         """
-        store, publisher = connect(url, events, retention)
+        store = store_from_url(url, retention=retention)
+        publisher = publisher_from_url(url if events is None else events)
         return cls(store=store, publisher=publisher, **settings)
 
     def __repr__(self) -> str:

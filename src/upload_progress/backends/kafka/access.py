@@ -31,7 +31,10 @@ _FETCH_MS: Final = 250
 
 _MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 _SCHEMES: Final = {"kafka": False, "kafkas": True}
-_EXPECTED: Final = "is not a valid Kafka URL: expected kafka://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…], or kafkas://"
+_EXPECTED: Final = (
+    "is not a valid Kafka URL: expected kafka://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…], "
+    "or kafkas:// for TLS"
+)
 
 
 @frozen(repr=False)
