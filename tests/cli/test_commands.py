@@ -160,7 +160,7 @@ def test_cancel_ends_put_and_watch(tmp_path: Path) -> None:
             assert watching.stdout is not None
             assert '"receiving"' in watching.stdout.readline()
             cancelled = run("cancel", f"{demo.url}/uploads/long/progress")
-            _, said = sending.communicate(timeout=DEADLINE_SECONDS)
+            _, errors = sending.communicate(timeout=DEADLINE_SECONDS)
             watching.send_signal(signal.SIGINT)
             seen, _ = watching.communicate(timeout=DEADLINE_SECONDS)
         alone = run("watch", demo.url, "long")
@@ -168,7 +168,7 @@ def test_cancel_ends_put_and_watch(tmp_path: Path) -> None:
 
     assert cancelled.stdout == "long: cancelled\n"
     assert sending.returncode == 1
-    assert "long.bin: The upload was cancelled by its owner." in said
+    assert "long.bin: The upload was cancelled by its owner." in errors
     assert watching.returncode == 130
     assert '"cancelled"' in seen
     assert alone.returncode == 1
@@ -185,10 +185,10 @@ def test_ctrl_c_ends_put_at_once(tmp_path: Path) -> None:
             assert sending.stdout is not None
             assert "receiving" in sending.stdout.readline()
             sending.send_signal(signal.SIGINT)
-            _, said = sending.communicate(timeout=DEADLINE_SECONDS)
+            _, errors = sending.communicate(timeout=DEADLINE_SECONDS)
 
     assert sending.returncode == 130
-    assert said == ""
+    assert errors == ""
 
 
 def test_interrupt_outside_of_a_command_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:

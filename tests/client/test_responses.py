@@ -9,7 +9,7 @@ import pytest
 from tests._support import recording_server
 from upload_progress.client.responses import (
     MAX_DETAIL_CHARACTERS,
-    ErrorResponse,
+    FailedResponse,
     api_error,
     network_error,
     upload_error,
@@ -33,8 +33,8 @@ def problem_response(status: int, code: str, **headers: str) -> httpx2.Response:
     return reply(httpx2.Request("GET", recording_server.URL))
 
 
-def parse(response: httpx2.Response) -> ErrorResponse:
-    return ErrorResponse.from_response(response, response.content)
+def parse(response: httpx2.Response) -> FailedResponse:
+    return FailedResponse.from_response(response, response.content)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from upload_progress.cli.connection import open_client
 from upload_progress.cli.exit_codes import FAILED, SUCCESS
 from upload_progress.cli.options import ConnectionOptions
 from upload_progress.client.api import ProgressApi, translated_errors
-from upload_progress.client.responses import ErrorResponse, upload_error
+from upload_progress.client.responses import FailedResponse, upload_error
 from upload_progress.client.retry import RetryPolicy
 from upload_progress.client.urls import DEFAULT_MOUNT, parse_url, target_url
 from upload_progress.client.watch import WatchLoop
@@ -199,7 +199,7 @@ class _Diagnosis:
                 self.target, headers=headers, content=self._probe(), timeout=60.0
             )
         if not response.is_success:
-            raise upload_error(ErrorResponse.from_response(response, response.content), address)
+            raise upload_error(FailedResponse.from_response(response, response.content), address)
         if "upload-id" not in response.headers:
             problem = "does not track uploads: its application lacks UploadProgressMiddleware"
             raise UnexpectedAnswer(address, problem)

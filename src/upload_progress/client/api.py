@@ -9,7 +9,7 @@ from attrs import frozen
 
 from upload_progress._model.codec import decode_page, decode_progress, encode_json
 from upload_progress._model.models import UploadPage, UploadProgress, is_upload_id
-from upload_progress.client.responses import ErrorResponse, api_error, network_error
+from upload_progress.client.responses import FailedResponse, api_error, network_error
 from upload_progress.client.urls import DEFAULT_MOUNT
 from upload_progress.exceptions import InvalidValue, UnexpectedAnswer
 
@@ -108,7 +108,7 @@ class ProgressApi:
                 method, url, headers=headers, params=params, content=content
             )
         if not response.is_success:
-            error = ErrorResponse.from_response(response, response.content)
+            error = FailedResponse.from_response(response, response.content)
             raise api_error(error, self.address)
         return response
 
@@ -126,7 +126,7 @@ class ProgressApi:
                 "GET", url, params=params, headers=headers, timeout=_STREAM_TIMEOUT
             ) as response:
                 if not response.is_success:
-                    error = ErrorResponse.from_response(response, await read_content(response))
+                    error = FailedResponse.from_response(response, await read_content(response))
                     raise api_error(error, self.address)
                 yield response
 

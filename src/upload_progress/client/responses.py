@@ -30,7 +30,7 @@ from upload_progress.exceptions import (
 __all__ = [
     "DEFAULT_RETRY_SECONDS",
     "MAX_DETAIL_CHARACTERS",
-    "ErrorResponse",
+    "FailedResponse",
     "api_error",
     "network_error",
     "upload_error",
@@ -45,7 +45,7 @@ _SECONDS: Final = re.compile(r"[0-9]{1,6}", re.ASCII)
 
 
 @frozen
-class ErrorResponse:
+class FailedResponse:
     """The reason that an unsuccessful HTTP response gives.
 
     Attributes:
@@ -65,7 +65,7 @@ class ErrorResponse:
     location: str
 
     @classmethod
-    def from_response(cls, response: httpx2.Response, content: bytes) -> "ErrorResponse":
+    def from_response(cls, response: httpx2.Response, content: bytes) -> "FailedResponse":
         """Read it from the headers of a response and the beginning of its body."""
         members = _problem_members(response, content)
         phrase = f"{response.status_code} {response.reason_phrase}".strip()
@@ -80,7 +80,7 @@ class ErrorResponse:
         )
 
 
-def api_error(response: ErrorResponse, address: str) -> UploadProgressError:
+def api_error(response: FailedResponse, address: str) -> UploadProgressError:
     """Return the exception for an error response of the progress API at *address*."""
     match response.status:
         case 422 if response.code:
@@ -99,12 +99,12 @@ def api_error(response: ErrorResponse, address: str) -> UploadProgressError:
             )
 
 
-def upload_error(response: ErrorResponse, address: str) -> UploadProgressError:
+def upload_error(response: FailedResponse, address: str) -> UploadProgressError:
     """Return the exception for an error response to an upload to *address*."""
     return _common_error(response, address) or UploadRejected(response.status, response.detail)
 
 
-def _common_error(response: ErrorResponse, address: str) -> UploadProgressError | None:
+def _common_error(response: FailedResponse, address: str) -> UploadProgressError | None:
     match response.status:
         case 401 | 403 as status:
             return NotAllowed(status, response.detail)

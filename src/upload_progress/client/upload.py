@@ -21,7 +21,7 @@ from upload_progress._model.models import ErrorCode, UploadProgress, UploadState
 from upload_progress._model.state import is_final, is_receiving
 from upload_progress.client.api import ProgressApi, read_content, translated_errors
 from upload_progress.client.files import FileSource
-from upload_progress.client.responses import ErrorResponse, upload_error
+from upload_progress.client.responses import FailedResponse, upload_error
 from upload_progress.client.retry import RetryPolicy
 from upload_progress.client.watch import WatchLoop, is_newer
 from upload_progress.exceptions import (
@@ -184,7 +184,7 @@ class FileUpload:
             is_incomplete = response.status_code == HTTPStatus.PERMANENT_REDIRECT and not is_last
             if not (response.is_success or is_incomplete):
                 await self._check_rejection()
-                raise upload_error(ErrorResponse.from_response(response, content), address)
+                raise upload_error(FailedResponse.from_response(response, content), address)
             upload_id = response.headers.get("upload-id", self.upload_id)
             if is_last:
                 return await self._result(upload_id, response.status_code, content)
