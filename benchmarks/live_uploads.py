@@ -75,7 +75,12 @@ def wrapped(_number: int) -> App:
         meter = Meter(DEFAULT_POLICY, 1 << 40)
         meter.rearm()
         counted = counting(
-            receive, meter, first=lambda _: False, gate=keep, last=keep, failed=lambda _: None
+            receive,
+            meter,
+            on_first=lambda _: False,
+            on_gate=keep,
+            on_last=keep,
+            on_error=lambda _: None,
         )
         return application(scope, counted, send)
 

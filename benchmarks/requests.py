@@ -93,7 +93,7 @@ def wrapped(messages: int) -> None:
         return message
 
     receive = server(messages)
-    counted = counting(receive, meter, first=first, gate=keep, last=keep, failed=_fail)
+    counted = counting(receive, meter, on_first=first, on_gate=keep, on_last=keep, on_error=_fail)
     drive(application({}, counted, swallow))
 
 

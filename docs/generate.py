@@ -1,6 +1,6 @@
-"""Writes what the documentation takes from the code: the documents, their pages, the diagram.
+"""Writes the parts of the documentation that are created from the code: documents, pages, diagrams.
 
-Run it after a change of the code: ``python -m docs.generate``. A test says when that is due.
+Run ``python -m docs.generate`` after a change of the code; a test fails if it is needed.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from pathlib import Path
 from docs.backends import backends_table
 from docs.clients import clients_table
 from docs.diagram import states_svg, transitions_table
+from docs.layers import layers_svg
 from docs.pages import events_page, http_page
 from upload_progress.openapi import asyncapi_document, openapi_document
-from upload_progress.starlette.component import component, integrity
+from upload_progress.starlette.component import component_script, script_integrity
 
 HERE = Path(__file__).parent
 SCRIPT = """\
@@ -27,6 +28,7 @@ def generated() -> dict[str, str]:
     """Return the text of each generated file, by its path below this folder."""
     openapi, asyncapi = openapi_document(), asyncapi_document()
     return {
+        "images/layers.svg": layers_svg(),
         "images/states.svg": states_svg(),
         "generated/backends.md": backends_table(),
         "generated/clients.md": clients_table(),
@@ -41,9 +43,9 @@ def generated() -> dict[str, str]:
 
 def script_tag() -> str:
     """Return how a page loads the component as it is now, and nothing else."""
-    script = component() or b""
+    script = component_script() or b""
     version = hashlib.sha256(script).hexdigest()[:12]
-    return SCRIPT.format(version=version, integrity=integrity(script))
+    return SCRIPT.format(version=version, integrity=script_integrity(script))
 
 
 def main() -> None:

@@ -1,6 +1,8 @@
-"""Hear all uploads over Kafka, with nothing of upload-progress: until one is completed.
+"""Receive the events of all uploads from Kafka, without upload-progress, until one completes.
 
-python examples/consume_kafka.py localhost:9092
+Run:
+    pip install aiokafka
+    python examples/consume_kafka.py localhost:9092
 """
 
 import asyncio

@@ -1,6 +1,8 @@
-"""Hear all uploads over PostgreSQL, with nothing of upload-progress: until one is completed.
+"""Receive the events of all uploads from PostgreSQL, without upload-progress, until one completes.
 
-python examples/consume_postgres.py postgresql://localhost/postgres
+Run:
+    pip install 'psycopg[binary]'
+    python examples/consume_postgres.py postgresql://localhost/postgres
 """
 
 import asyncio
@@ -15,7 +17,7 @@ async def main(url: str) -> None:
         await connection.execute('LISTEN "upload_progress:events:all"')
         async for notification in connection.notifies():
             event = json.loads(notification.payload)
-            # What is larger than a notification comes without "data": read it where it is stored.
+            # Without "data" if it is larger than a notification: read the snapshot by HTTP instead.
             state = event.get("data", {}).get("state")
             print(event["owner"], event["subject"], state)
             if state == "completed":

@@ -1,6 +1,8 @@
-"""Hear all uploads over RabbitMQ, with nothing of upload-progress: until one is completed.
+"""Receive the events of all uploads from RabbitMQ, without upload-progress, until one completes.
 
-python examples/consume_rabbitmq.py amqp://guest:guest@localhost/
+Run:
+    pip install aio-pika
+    python examples/consume_rabbitmq.py amqp://guest:guest@localhost/
 """
 
 import asyncio

@@ -1,6 +1,8 @@
-"""Hear all uploads over Redis, with nothing of upload-progress: until one is completed.
+"""Receive the events of all uploads from Redis, without upload-progress, until one completes.
 
-python examples/consume_redis.py redis://localhost
+Run:
+    pip install redis
+    python examples/consume_redis.py redis://localhost
 """
 
 import asyncio

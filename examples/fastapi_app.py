@@ -1,9 +1,15 @@
-"""FastAPI: an async endpoint that shows what it does, and a sync one.
+"""FastAPI: an async endpoint that reports a stage, and a sync endpoint with a form.
 
-python examples/fastapi_app.py --port 8000
-curl -u alice:alice -T big.bin -H "Upload-Id: one" http://127.0.0.1:8000/files/big.bin
-curl -u alice:alice -F file=@big.bin http://127.0.0.1:8000/forms
-curl -u alice:alice http://127.0.0.1:8000/uploads/progress
+Run:
+    pip install 'upload-progress[starlette]' fastapi python-multipart uvicorn
+    python examples/fastapi_app.py --port 8000
+
+Upload, and read the progress:
+    curl -u alice:alice -T big.bin -H "Upload-Id: one" http://127.0.0.1:8000/files/big.bin
+    curl -u alice:alice -F file=@big.bin http://127.0.0.1:8000/forms
+    curl -u alice:alice http://127.0.0.1:8000/uploads/progress
+
+The users are alice and bob; the password is the name.
 """
 
 import hashlib
@@ -18,13 +24,12 @@ from upload_progress import ProgressTracker
 from upload_progress.asgi import UploadProgressMiddleware, current_upload
 from upload_progress.starlette import basic, progress_mount
 
-PASSWORDS = {"alice": "alice", "bob": "bob"}
-PIECE_BYTES = 1024 * 1024
+USERS = ("alice", "bob")
 
 
 @basic
 def authenticate(name: str, password: str) -> bool:
-    return hmac.compare_digest(PASSWORDS.get(name, "").encode(), password.encode())
+    return name in USERS and hmac.compare_digest(name.encode(), password.encode())
 
 
 tracker = ProgressTracker()
@@ -36,10 +41,10 @@ app.router.routes.append(progress_mount(tracker, authenticate=authenticate))
 @app.put("/files/{name}")
 async def put(name: str, request: Request) -> dict[str, str]:
     upload, digest = current_upload(request), hashlib.sha256()
-    pieces = [transfer_head async for transfer_head in request.stream()]
-    async with upload.stage("hashing", total=len(pieces)) as stage:
-        for transfer_head in pieces:
-            await anyio.to_thread.run_sync(digest.update, transfer_head)
+    chunks = [chunk async for chunk in request.stream()]
+    async with upload.stage("hashing", total=len(chunks)) as stage:
+        for chunk in chunks:
+            await anyio.to_thread.run_sync(digest.update, chunk)
             stage.advance()
     upload.set(metadata={"sha256": digest.hexdigest()})
     return {"name": name, "sha256": digest.hexdigest()}
@@ -51,6 +56,6 @@ def post(file: UploadFile) -> dict[str, str | int | None]:
 
 
 if __name__ == "__main__":
-    parser = ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description="FastAPI with upload progress.")
     parser.add_argument("--port", type=int, default=8000)
     uvicorn.run(app, port=parser.parse_args().port)

@@ -1,13 +1,14 @@
-"""Tell other parts of the process: each snapshot that is sent is a CloudEvent, too.
+"""Events within the process: each published snapshot is also a CloudEvent.
 
-python examples/publish_events.py
+Run:
+    pip install upload-progress
+    python examples/publish_events.py
 """
 
 import anyio
 from anyio.abc import TaskStatus
 
-from upload_progress import ProgressTracker, UploadState
-from upload_progress._model.cloudevents import CloudEvent
+from upload_progress import CloudEvent, ProgressTracker, UploadState
 from upload_progress._model.codec import encode_json
 from upload_progress.backends.memory import MemoryPublisher
 

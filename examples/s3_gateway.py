@@ -1,19 +1,25 @@
-"""A gateway that speaks S3: boto3 sends to it, in parallel parts.
+"""S3 gateway: boto3 uploads to it, in parallel parts.
 
-python examples/s3_gateway.py --port 8000
-python -c "import boto3; s3 = boto3.client('s3', endpoint_url='http://127.0.0.1:8000',
-    aws_access_key_id='alice', aws_secret_access_key='alice', region_name='us-east-1');
-    s3.create_bucket(Bucket='files'); s3.upload_file('big.bin', 'files', 'big.bin')"
-curl -u alice:alice http://127.0.0.1:8000/uploads/progress
+Run (with s3_signature.py in the same folder, which verifies the signatures of requests):
+    pip install 'upload-progress[starlette]' uvicorn
+    python examples/s3_gateway.py --port 8000
 
-Each user has buckets of their own. Requests are signed (version 4); the progress may be asked for
-with a password as well. Addresses are path-style. Source: the Amazon S3 API reference.
+Upload a file, and read the progress:
+    python -c "import boto3; s3 = boto3.client('s3', endpoint_url='http://127.0.0.1:8000',
+        aws_access_key_id='alice', aws_secret_access_key='alice', region_name='us-east-1');
+        s3.create_bucket(Bucket='files'); s3.upload_file('big.bin', 'files', 'big.bin')"
+    curl -u alice:alice http://127.0.0.1:8000/uploads/progress
+
+The users are alice and bob; the password or secret key is the name. Each user has separate
+buckets. URLs are path-style. Source: Amazon S3 API reference.
 """
 
 import hashlib
+import hmac
 import json
 import re
 import shutil
+from argparse import ArgumentParser
 from collections.abc import Awaitable, Callable
 from html import escape, unescape
 from itertools import pairwise
@@ -22,6 +28,7 @@ from secrets import token_hex
 from typing import NamedTuple
 
 import anyio
+import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -29,53 +36,68 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from common import Slow, append, authenticate, digest_of, folder, serve
-from s3_signature import body_of, signed
+from s3_signature import USERS, signature_identity, verified_body
 from upload_progress import Connection, ProgressTracker
 from upload_progress.asgi import UploadProgressMiddleware
-from upload_progress.starlette import first_of, progress_mount
+from upload_progress.starlette import basic, first_of, progress_mount
 
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 UPLOAD = re.compile(r"[0-9a-f]{32}")
 PART = re.compile(r"<Part>(.*?)</Part>", re.DOTALL)
 NUMBER = re.compile(r"<PartNumber>\s*(\d{1,5})\s*</PartNumber>")
 ETAG = re.compile(r"<ETag>\s*(.*?)\s*</ETag>")
-MOST_PARTS = 10_000
-LARGEST_LIST_BYTES = 4 * 1024 * 1024
+METADATA = "metadata.json"
+MAX_PARTS = 10_000
+MAX_LIST_BYTES = 4 * 1024 * 1024
 
-Endpoint = Callable[["Asked"], Awaitable[Response]]
+Endpoint = Callable[["S3Request"], Awaitable[Response]]
 
 
-class Asked(NamedTuple):
-    """A request, and the places it is about."""
+@basic
+def password_identity(name: str, password: str) -> bool:
+    return name in USERS and hmac.compare_digest(name.encode(), password.encode())
 
-    request: Request
+
+# Programs read the progress with a password, too.
+authenticate = first_of(signature_identity, password_identity)
+
+
+class S3Request(NamedTuple):
+    """A request with the paths of its bucket and object."""
+
+    http: Request
     bucket: Path
     key: str
 
     @property
     def object(self) -> Path:
-        """Where the object is: its key is a digest's text, so no key is a path."""
-        return folder(self.bucket, "objects") / hashlib.sha256(self.key.encode()).hexdigest()
+        """The path of the object; its name is a digest, so that no key is used as a path."""
+        return subfolder(self.bucket, "objects") / hashlib.sha256(self.key.encode()).hexdigest()
 
     @property
     def upload(self) -> Path:
-        """Where the parts are of the upload that the query names."""
-        upload_id = self.request.query_params["uploadId"]
+        """The folder of the parts of the multipart upload that the query names."""
+        upload_id = self.http.query_params["uploadId"]
         path = self.bucket / "uploads" / upload_id
         if not UPLOAD.fullmatch(upload_id) or not path.is_dir() or key_of(path) != self.key:
             raise HTTPException(404, "NoSuchUpload")
         return path
 
 
+def subfolder(*parts: str | Path) -> Path:
+    path = Path(*parts)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def key_of(upload: Path) -> str:
-    key: str = json.loads((upload / "facts").read_text())["key"]
+    key: str = json.loads((upload / METADATA).read_text())["key"]
     return key
 
 
-async def refuse(_request: Request, error: Exception) -> Response:
-    """Answer in the words of S3: the detail is one of its codes."""
-    assert isinstance(error, HTTPException)  # noqa: S101  # registered for nothing else
+async def error_response(_request: Request, error: Exception) -> Response:
+    """Return an error as S3 does; the detail is an error code of S3."""
+    assert isinstance(error, HTTPException)  # noqa: S101  # registered for no other class
     return xml("Error", element("Code", error.detail), status=error.status_code)
 
 
@@ -83,89 +105,92 @@ def element(name: str, text: str) -> str:
     return f"<{name}>{escape(text)}</{name}>"
 
 
-def elements(name: str, *inner: str) -> str:
-    return f"<{name}>{''.join(inner)}</{name}>"
+def elements(name: str, *children: str) -> str:
+    return f"<{name}>{''.join(children)}</{name}>"
 
 
 def xml(name: str, *content: str, status: int = 200) -> Response:
-    space = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"' if status == 200 else ""
+    namespace = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"' if status == 200 else ""
     inner = "".join(content)
-    text = f'<?xml version="1.0" encoding="UTF-8"?>\n<{name}{space}>{inner}</{name}>'
+    text = f'<?xml version="1.0" encoding="UTF-8"?>\n<{name}{namespace}>{inner}</{name}>'
     return Response(text, status, media_type="application/xml")
 
 
 # --- buckets and objects --------------------------------------------------------------------------
 
 
-async def make_bucket(asked: Asked) -> Response:
-    folder(asked.bucket)
-    return Response(headers={"location": f"/{asked.bucket.name}"})
+async def create_bucket(request: S3Request) -> Response:
+    subfolder(request.bucket)
+    return Response(headers={"location": f"/{request.bucket.name}"})
 
 
-async def find_bucket(_asked: Asked) -> Response:
+async def head_bucket(_request: S3Request) -> Response:
     return Response()
 
 
-async def put_object(asked: Asked) -> Response:
-    etag = await receive(asked, asked.object)
-    kind = asked.request.headers.get("content-type", "binary/octet-stream")
-    describe(asked.object, asked.key, etag, kind)
+async def put_object(request: S3Request) -> Response:
+    etag = await receive(request, request.object)
+    content_type = request.http.headers.get("content-type", "binary/octet-stream")
+    write_metadata(request.object, request.key, etag, content_type)
     return Response(headers={"etag": f'"{etag}"'})
 
 
-async def get_object(asked: Asked) -> Response:
-    note = asked.object.with_suffix(".facts")
-    if not note.is_file():
+async def get_object(request: S3Request) -> Response:
+    metadata_path = request.object.with_suffix(".json")
+    if not metadata_path.is_file():
         raise HTTPException(404, "NoSuchKey")
-    facts = json.loads(note.read_text())
-    return FileResponse(asked.object, 200, {"etag": f'"{facts["etag"]}"'}, facts["type"])
+    metadata = json.loads(metadata_path.read_text())
+    return FileResponse(request.object, 200, {"etag": f'"{metadata["etag"]}"'}, metadata["type"])
 
 
-async def delete_object(asked: Asked) -> Response:
-    for path in (asked.object, asked.object.with_suffix(".facts")):
+async def delete_object(request: S3Request) -> Response:
+    for path in (request.object, request.object.with_suffix(".json")):
         path.unlink(missing_ok=True)
     return Response(status_code=204)
 
 
-def describe(path: Path, key: str, etag: str, kind: str) -> None:
-    facts = {"key": key, "etag": etag, "type": kind}
-    path.with_suffix(".facts").write_text(json.dumps(facts))
+def write_metadata(path: Path, key: str, etag: str, content_type: str) -> None:
+    metadata = {"key": key, "etag": etag, "type": content_type}
+    path.with_suffix(".json").write_text(json.dumps(metadata))
 
 
-async def receive(asked: Asked, path: Path) -> str:
-    """Write the body to *path*, which appears when it is whole; return its MD5."""
-    partial = folder(asked.bucket, "incoming") / token_hex(8)
+async def receive(request: S3Request, path: Path) -> str:
+    """Write the body to *path* atomically; return its MD5 digest."""
+    partial = subfolder(request.bucket, "incoming") / token_hex(8)
     try:
-        await append(partial, body_of(asked.request))
-        etag = await digest_of(partial, "md5")
+        digest = hashlib.md5(usedforsecurity=False)
+        async with await anyio.open_file(partial, "wb") as file:
+            async for chunk in verified_body(request.http):
+                digest.update(chunk)
+                await file.write(chunk)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    return etag
+    return digest.hexdigest()
 
 
-# --- uploads in parts -----------------------------------------------------------------------------
+# --- multipart uploads ----------------------------------------------------------------------------
 
 
-async def begin(asked: Asked) -> Response:
-    upload = folder(asked.bucket, "uploads", token_hex(16))
-    kind = asked.request.headers.get("content-type", "binary/octet-stream")
-    (upload / "facts").write_text(json.dumps({"key": asked.key, "type": kind}))
-    return xml("InitiateMultipartUploadResult", *names(asked), element("UploadId", upload.name))
+async def create_upload(request: S3Request) -> Response:
+    upload = subfolder(request.bucket, "uploads", token_hex(16))
+    content_type = request.http.headers.get("content-type", "binary/octet-stream")
+    (upload / METADATA).write_text(json.dumps({"key": request.key, "type": content_type}))
+    return xml("InitiateMultipartUploadResult", *names(request), element("UploadId", upload.name))
 
 
-async def put_part(asked: Asked) -> Response:
-    """Take a part; one that comes again takes the place of the one before."""
-    number = asked.request.query_params["partNumber"]
-    if not number.isdecimal() or not 1 <= int(number) <= MOST_PARTS:
+async def put_part(request: S3Request) -> Response:
+    """Receive a part; a repeated part replaces the previous one."""
+    number = request.http.query_params["partNumber"]
+    if not number.isdecimal() or not 1 <= int(number) <= MAX_PARTS:
         raise HTTPException(400, "InvalidArgument")
-    part = asked.upload / f"{int(number):05}"
-    etag = await receive(asked, part)
+    part = request.upload / f"{int(number):05}"
+    etag = await receive(request, part)
     part.with_suffix(".md5").write_text(etag)
     return Response(headers={"etag": f'"{etag}"'})
 
 
-async def list_parts(asked: Asked) -> Response:
+async def list_parts(request: S3Request) -> Response:
     parts = [
         elements(
             "Part",
@@ -173,46 +198,49 @@ async def list_parts(asked: Asked) -> Response:
             element("ETag", f'"{part.read_text()}"'),
             element("Size", str(part.with_suffix("").stat().st_size)),
         )
-        for part in sorted(asked.upload.glob("*.md5"))
+        for part in sorted(request.upload.glob("*.md5"))
     ]
-    upload_id = element("UploadId", asked.upload.name)
-    return xml("ListPartsResult", *names(asked), upload_id, element("IsTruncated", "false"), *parts)
+    upload_id = element("UploadId", request.upload.name)
+    return xml(
+        "ListPartsResult", *names(request), upload_id, element("IsTruncated", "false"), *parts
+    )
 
 
-async def list_uploads(asked: Asked) -> Response:
+async def list_uploads(request: S3Request) -> Response:
     uploads = [
         elements("Upload", element("Key", key_of(path)), element("UploadId", path.name))
-        for path in sorted(folder(asked.bucket, "uploads").iterdir())
+        for path in sorted(subfolder(request.bucket, "uploads").iterdir())
     ]
-    bucket, end = element("Bucket", asked.bucket.name), element("IsTruncated", "false")
-    return xml("ListMultipartUploadsResult", bucket, end, *uploads)
+    bucket = element("Bucket", request.bucket.name)
+    is_truncated = element("IsTruncated", "false")
+    return xml("ListMultipartUploadsResult", bucket, is_truncated, *uploads)
 
 
-async def complete(asked: Asked) -> Response:
-    """Put the parts together that the client lists; each must be the one it sent."""
+async def complete(request: S3Request) -> Response:
+    """Join the parts that the client lists; the digest of each must match."""
     body = b""
-    async for chunk in body_of(asked.request):
+    async for chunk in verified_body(request.http):
         body += chunk
-        if len(body) > LARGEST_LIST_BYTES:
+        if len(body) > MAX_LIST_BYTES:
             raise HTTPException(400, "EntityTooLarge")
-    upload, digests, paths = asked.upload, b"", []
-    for number, etag in listed(body.decode("utf-8", "replace")):
+    upload, digests, paths = request.upload, b"", []
+    for number, etag in parse_parts(body.decode("utf-8", "replace")):
         path = upload / f"{number:05}"
-        note = path.with_suffix(".md5")
-        if not note.is_file() or note.read_text() != etag:
+        etag_path = path.with_suffix(".md5")
+        if not etag_path.is_file() or etag_path.read_text() != etag:
             raise HTTPException(400, "InvalidPart")
         digests += bytes.fromhex(etag)
         paths.append(path)
-    await anyio.to_thread.run_sync(join, paths, asked.object)
+    await anyio.to_thread.run_sync(join, paths, request.object)
     etag = f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(paths)}"
-    kind = json.loads((upload / "facts").read_text())["type"]
-    describe(asked.object, asked.key, etag, kind)
+    content_type = json.loads((upload / METADATA).read_text())["type"]
+    write_metadata(request.object, request.key, etag, content_type)
     shutil.rmtree(upload)
-    return xml("CompleteMultipartUploadResult", *names(asked), element("ETag", f'"{etag}"'))
+    return xml("CompleteMultipartUploadResult", *names(request), element("ETag", f'"{etag}"'))
 
 
-def listed(text: str) -> list[tuple[int, str]]:
-    """Return the numbers and digests of a client's list, which must be in order."""
+def parse_parts(text: str) -> list[tuple[int, str]]:
+    """Return the part numbers and digests of the XML list, which must be in order."""
     parts = []
     for part in PART.findall(text):
         number, etag = NUMBER.search(part), ETAG.search(part)
@@ -221,7 +249,7 @@ def listed(text: str) -> list[tuple[int, str]]:
         parts.append((int(number[1]), unescape(etag[1]).strip('"')))
     if not parts:
         raise HTTPException(400, "MalformedXML")
-    if any(this[0] >= following[0] for this, following in pairwise(parts)):
+    if any(part[0] >= following[0] for part, following in pairwise(parts)):
         raise HTTPException(400, "InvalidPartOrder")
     return parts
 
@@ -236,28 +264,28 @@ def join(parts: list[Path], target: Path) -> None:
     first.replace(target)
 
 
-async def abort(asked: Asked) -> Response:
-    shutil.rmtree(asked.upload)
+async def abort(request: S3Request) -> Response:
+    shutil.rmtree(request.upload)
     return Response(status_code=204)
 
 
-def names(asked: Asked) -> tuple[str, str]:
-    return element("Bucket", asked.bucket.name), element("Key", asked.key)
+def names(request: S3Request) -> tuple[str, str]:
+    return element("Bucket", request.bucket.name), element("Key", request.key)
 
 
-# --- which is which -------------------------------------------------------------------------------
+# --- routing --------------------------------------------------------------------------------------
 
-BUCKET_CALLS: dict[tuple[str, str], Endpoint] = {
-    ("PUT", ""): make_bucket,
-    ("HEAD", ""): find_bucket,
+BUCKET_ENDPOINTS: dict[tuple[str, str], Endpoint] = {
+    ("PUT", ""): create_bucket,
+    ("HEAD", ""): head_bucket,
     ("GET", "uploads"): list_uploads,
 }
-OBJECT_CALLS: dict[tuple[str, str], Endpoint] = {
+OBJECT_ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("PUT", ""): put_object,
     ("GET", ""): get_object,
     ("HEAD", ""): get_object,
     ("DELETE", ""): delete_object,
-    ("POST", "uploads"): begin,
+    ("POST", "uploads"): create_upload,
     ("PUT", "uploadId"): put_part,
     ("GET", "uploadId"): list_parts,
     ("POST", "uploadId"): complete,
@@ -265,43 +293,49 @@ OBJECT_CALLS: dict[tuple[str, str], Endpoint] = {
 }
 
 
-def calls(data: Path) -> Callable[[Request], Awaitable[Response]]:
-    """Return the endpoint of all requests: S3 tells them apart by method and query."""
+def endpoint_for(data: Path) -> Callable[[Request], Awaitable[Response]]:
+    """Return the endpoint of all requests; S3 distinguishes them by method and query."""
 
-    async def call(request: Request) -> Response:
-        identity = signed(Connection(request.scope))
+    async def call(http: Request) -> Response:
+        identity = signature_identity(Connection(http.scope))
         if identity is None:
             raise HTTPException(403, "SignatureDoesNotMatch")
-        name, key = request.path_params["bucket"], request.path_params.get("key", "")
+        name, key = http.path_params["bucket"], http.path_params.get("key", "")
         if not BUCKET.fullmatch(name):
             raise HTTPException(400, "InvalidBucketName")
-        asked = Asked(request, data / identity.id / name, key)
-        word = next((word for word in ("uploads", "uploadId") if word in request.query_params), "")
-        endpoint = (OBJECT_CALLS if key else BUCKET_CALLS).get((request.method, word))
-        if endpoint is None or "x-amz-copy-source" in request.headers:
+        request = S3Request(http, data / identity.id / name, key)
+        query = next((name for name in ("uploads", "uploadId") if name in http.query_params), "")
+        endpoints = OBJECT_ENDPOINTS if key else BUCKET_ENDPOINTS
+        endpoint = endpoints.get((http.method, query))
+        if endpoint is None or "x-amz-copy-source" in http.headers:
             raise HTTPException(501, "NotImplemented")
-        if endpoint is not make_bucket and not asked.bucket.is_dir():
+        if endpoint is not create_bucket and not request.bucket.is_dir():
             raise HTTPException(404, "NoSuchBucket")
-        return await endpoint(asked)
+        return await endpoint(request)
 
     return call
 
 
-def create_app(data: Path, slow: float | None = None) -> Starlette:
-    tracker, who = ProgressTracker(), first_of(signed, authenticate)
-    follow = Middleware(UploadProgressMiddleware, tracker=tracker, authenticate=who)
+def create_app(data: Path) -> Starlette:
+    tracker, endpoint = ProgressTracker(), endpoint_for(data)
     methods = ["GET", "HEAD", "PUT", "POST", "DELETE"]
     return Starlette(
         routes=[
-            progress_mount(tracker, authenticate=who),
-            Route("/{bucket}", calls(data), methods=methods),
-            Route("/{bucket}/{key:path}", calls(data), methods=methods),
+            progress_mount(tracker, authenticate=authenticate),
+            Route("/{bucket}", endpoint, methods=methods),
+            Route("/{bucket}/{key:path}", endpoint, methods=methods),
         ],
-        middleware=[follow, Middleware(Slow, bytes_per_second=slow)],
-        exception_handlers={HTTPException: refuse},
+        middleware=[
+            Middleware(UploadProgressMiddleware, tracker=tracker, authenticate=authenticate)
+        ],
+        exception_handlers={HTTPException: error_response},
         lifespan=tracker.lifespan,
     )
 
 
 if __name__ == "__main__":
-    serve(create_app, __doc__)
+    parser = ArgumentParser(description="S3 gateway with upload progress.")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of received files")
+    options = parser.parse_args()
+    uvicorn.run(create_app(options.data), port=options.port)

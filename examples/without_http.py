@@ -1,7 +1,9 @@
-"""Without HTTP: copy a file, and watch the copy grow.
+"""Progress without HTTP: copy a file and print the snapshots of the copy.
 
-python examples/without_http.py SOURCE TARGET
-python examples/without_http.py SOURCE TARGET --backend trio
+Run:
+    pip install upload-progress
+    python examples/without_http.py SOURCE TARGET
+    python examples/without_http.py SOURCE TARGET --backend trio
 """
 
 from argparse import ArgumentParser
@@ -10,7 +12,7 @@ import anyio
 
 from upload_progress import EveryPercent, ProgressTracker
 
-OWNER = "the-copy"
+OWNER = "copy"
 
 
 async def copy(source: anyio.Path, target: anyio.Path) -> None:
@@ -23,22 +25,22 @@ async def copy(source: anyio.Path, target: anyio.Path) -> None:
         await source.open("rb") as reader,
         await target.open("wb") as writer,
     ):
-        tasks.start_soon(show, tracker, upload.upload_id)
+        tasks.start_soon(print_snapshots, tracker, upload.upload_id)
         while chunk := await reader.read(1024 * 1024):
             await writer.write(chunk)
             upload.advance(len(chunk))
 
 
-async def show(tracker: ProgressTracker, upload_id: str) -> None:
+async def print_snapshots(tracker: ProgressTracker, upload_id: str) -> None:
     async for snapshot in tracker.watch(upload_id, owner=OWNER):
         percent = snapshot.percent or 0
         print(f"{snapshot.state:<10} {percent:5.1f} %  {snapshot.bytes_transferred} bytes")
 
 
 if __name__ == "__main__":
-    parser = ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description="Copy a file with progress.")
     parser.add_argument("source", type=anyio.Path)
     parser.add_argument("target", type=anyio.Path)
     parser.add_argument("--backend", choices=["asyncio", "trio"], default="asyncio")
-    chosen = parser.parse_args()
-    anyio.run(copy, chosen.source, chosen.target, backend=chosen.backend)
+    options = parser.parse_args()
+    anyio.run(copy, options.source, options.target, backend=options.backend)

@@ -169,7 +169,7 @@ def test_every_command_and_option_is_documented() -> None:
             continue
         assert f"### {name}\n" in page
         section = page.partition(f"### {name}\n")[2].partition("\n##")[0]
-        shared = page.partition("## Options of all")[2].partition("\n## Who")[0]
+        shared = page.partition("## Options of all")[2].partition("\n## Authentication")[0]
         for argument in commands.app[name].assemble_argument_collection():
             for option in argument.names:
                 assert not option.startswith("--") or f"| `{option}` |" in section + shared, option
@@ -183,7 +183,7 @@ def test_every_exit_code_is_documented() -> None:
     )
 
 
-CODES = {"DONE", "FAILED", "USAGE", "UNREACHABLE", "NOT_ALLOWED", "INTERRUPTED"}
+CODES = {"SUCCESS", "FAILED", "USAGE", "UNREACHABLE", "NOT_ALLOWED", "INTERRUPTED"}
 
 
 def test_mount_and_routes_take_the_same_options() -> None:

@@ -1,4 +1,4 @@
-"""Each example runs as its text says, with a real server and real uploads."""
+"""Each example runs as its docstring says, with real servers and real uploads."""
 
 from __future__ import annotations
 
@@ -32,28 +32,30 @@ from upload_progress.backends.redis.publisher import RedisPublisher
 EXAMPLES = ROOT / "examples"
 BODY = os.urandom(3_000_000)
 RUN_SECONDS = 60
-LOOKS = 2000
+MAX_POLLS = 2000
 
 
 @contextmanager
-def serving(name: str) -> Iterator[httpx2.Client]:
-    """Run a server example; yield a client for it."""
+def running_example(name: str, *options: str) -> Iterator[httpx2.Client]:
+    """Run an example server on a free port; yield an HTTP client for it."""
     with (
-        run_python_server(f"examples/{name}", "--port", "0", cwd=ROOT) as url,
+        run_python_server(f"examples/{name}", "--port", "0", *options, cwd=ROOT) as url,
         httpx2.Client(base_url=url, timeout=30) as client,
     ):
         yield client
 
 
-def basic(user: str) -> str:
+def basic_credentials(user: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{user}".encode()).decode()
 
 
 def run(name: str, *arguments: str) -> list[str]:
-    """Run an example to its end; return the lines it says."""
+    """Run an example to its end; return the lines that it prints."""
     command = [sys.executable, str(EXAMPLES / name), *arguments]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=RUN_SECONDS, check=True)
-    return ran.stdout.splitlines()
+    process = subprocess.run(
+        command, capture_output=True, text=True, timeout=RUN_SECONDS, check=True
+    )
+    return process.stdout.splitlines()
 
 
 def test_every_example_is_tested() -> None:
@@ -69,7 +71,7 @@ def test_every_example_is_tested() -> None:
 # --- quickstart -----------------------------------------------------------------------------------
 
 
-def test_the_readme_shows_the_quickstart_and_it_is_short() -> None:
+def test_readme_contains_the_quickstart_with_at_most_12_statements() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     code = readme.partition("```python\n")[2].partition("```")[0]
     example = (EXAMPLES / "quickstart.py").read_text(encoding="utf-8")
@@ -80,28 +82,28 @@ def test_the_readme_shows_the_quickstart_and_it_is_short() -> None:
     assert len(statements) <= 12
 
 
-def progress_of(client: httpx2.Client, upload_id: str, size_bytes: int) -> dict[str, object]:
-    """Return the snapshot that has so many bytes, as soon as it is there."""
-    looks = (client.get(f"/uploads/{upload_id}/progress").json() for _ in range(LOOKS))
-    return next(look for look in looks if look.get("bytes_transferred") == size_bytes)
+def wait_for_bytes(client: httpx2.Client, upload_id: str, size_bytes: int) -> dict[str, object]:
+    """Poll until the server has received *size_bytes*; return that snapshot."""
+    snapshots = (client.get(f"/uploads/{upload_id}/progress").json() for _ in range(MAX_POLLS))
+    return next(each for each in snapshots if each.get("bytes_transferred") == size_bytes)
 
 
-def pieces(client: httpx2.Client, upload_id: str, states: list[object]) -> Iterator[bytes]:
-    """Send the body in three; between them, wait until the server shows what was sent."""
+def body_in_parts(client: httpx2.Client, upload_id: str, states: list[object]) -> Iterator[bytes]:
+    """Yield the body in three parts; in between, wait until the server reports the sent bytes."""
     for end in (1_000_000, 2_000_000):
         yield BODY[end - 1_000_000 : end]
-        states.append(progress_of(client, upload_id, end)["state"])
+        states.append(wait_for_bytes(client, upload_id, end)["state"])
     yield BODY[2_000_000:]
 
 
 @pytest.mark.parametrize("name", ["quickstart.py", "plain_asgi.py"])
-def test_an_upload_is_followed_while_it_arrives(name: str) -> None:
+def test_progress_is_reported_during_an_upload(name: str) -> None:
     upload_id = str(uuid.uuid4())
     states: list[object] = []
-    with serving(name) as client, httpx2.Client(base_url=client.base_url) as other:
+    with running_example(name) as client, httpx2.Client(base_url=client.base_url) as other:
         sent = client.put(
             "/files/big.bin",
-            content=pieces(other, upload_id, states),
+            content=body_in_parts(other, upload_id, states),
             headers={"Upload-Id": upload_id, "Content-Length": str(len(BODY))},
         )
         end = client.get(f"/uploads/{upload_id}/progress").json()
@@ -114,17 +116,30 @@ def test_an_upload_is_followed_while_it_arrives(name: str) -> None:
     assert missing.status_code == 404
 
 
+SERVERS = ("generic_put.py", "pypi_server.py", "oci_registry.py", "tus_server.py", "s3_gateway.py")
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_example_server_starts_and_requires_authentication(name: str, tmp_path: Path) -> None:
+    with running_example(name, "--data", str(tmp_path)) as client:
+        anonymous = client.get("/uploads/progress")
+        alice = client.get("/uploads/progress", auth=("alice", "alice"))
+
+    assert anonymous.status_code == 401
+    assert (alice.status_code, alice.json()["uploads"]) == (200, [])
+
+
 # --- FastAPI --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def fastapi() -> Iterator[httpx2.Client]:
-    with serving("fastapi_app.py") as client:
-        client.headers["authorization"] = basic("alice")
+    with running_example("fastapi_app.py") as client:
+        client.headers["authorization"] = basic_credentials("alice")
         yield client
 
 
-def test_an_async_endpoint_of_fastapi_shows_its_stage(fastapi: httpx2.Client) -> None:
+def test_async_endpoint_of_fastapi_reports_a_stage(fastapi: httpx2.Client) -> None:
     sent = fastapi.put("/files/big.bin", content=BODY, headers={"Upload-Id": "one"})
     progress = fastapi.get("/uploads/one/progress").json()
 
@@ -134,11 +149,11 @@ def test_an_async_endpoint_of_fastapi_shows_its_stage(fastapi: httpx2.Client) ->
     assert progress["metadata"] == {"sha256": digest}
 
 
-def test_a_sync_endpoint_of_fastapi_is_followed_too(fastapi: httpx2.Client) -> None:
-    # In one piece: the name is found where the first message has the header of the first part.
+def test_sync_endpoint_of_fastapi_is_tracked(fastapi: httpx2.Client) -> None:
+    # One message: the file name is found if the first message contains the first part's header.
     form = fastapi.build_request("POST", "/forms", files={"file": ("form.bin", BODY)})
-    kind = {"content-type": form.headers["content-type"]}
-    sent = fastapi.post("/forms", content=form.read(), headers=kind)
+    content_type = {"content-type": form.headers["content-type"]}
+    sent = fastapi.post("/forms", content=form.read(), headers=content_type)
     progress = fastapi.get(f"/uploads/{sent.headers['upload-id']}/progress").json()
 
     assert sent.json() == {"name": "form.bin", "bytes": len(BODY)}
@@ -146,34 +161,40 @@ def test_a_sync_endpoint_of_fastapi_is_followed_too(fastapi: httpx2.Client) -> N
     assert progress["total_bytes"] > len(BODY)
 
 
-def test_fastapi_shows_nothing_to_others(fastapi: httpx2.Client) -> None:
+def test_fastapi_hides_uploads_from_other_users(fastapi: httpx2.Client) -> None:
     fastapi.put("/files/a", content=b"a", headers={"Upload-Id": "hers"})
 
-    theirs = fastapi.get("/uploads/hers/progress", headers={"authorization": basic("bob")})
-    nobodys = fastapi.get("/uploads/hers/progress", headers={"authorization": "Basic eDp5"})
+    other_user = fastapi.get(
+        "/uploads/hers/progress", headers={"authorization": basic_credentials("bob")}
+    )
+    unknown_users = [
+        fastapi.get("/uploads/hers/progress", headers={"authorization": credentials})
+        for credentials in ("Basic eDp5", "Basic eDo=")
+    ]
 
-    assert (theirs.status_code, nobodys.status_code) == (404, 401)
+    assert other_user.status_code == 404
+    assert [each.status_code for each in unknown_users] == [401, 401]
 
 
-def test_the_routes_are_where_fastapi_mounts_them(fastapi: httpx2.Client) -> None:
-    made = fastapi.post("/uploads", json={"filename": "later.txt", "total_bytes": 5})
+def test_fastapi_mounts_the_progress_routes(fastapi: httpx2.Client) -> None:
+    created = fastapi.post("/uploads", json={"filename": "later.txt", "total_bytes": 5})
 
-    assert made.status_code == 201
-    assert made.headers["location"] == f"/uploads/{made.json()['upload_id']}/progress"
+    assert created.status_code == 201
+    assert created.headers["location"] == f"/uploads/{created.json()['upload_id']}/progress"
 
 
 # --- without HTTP ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_copy_is_watched(tmp_path: Path, backend: str) -> None:
+def test_copy_is_tracked(tmp_path: Path, backend: str) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(BODY)
 
-    said = run("without_http.py", str(source), str(target), "--backend", backend)
+    lines = run("without_http.py", str(source), str(target), "--backend", backend)
 
     assert target.read_bytes() == BODY
-    assert said[-1].split() == ["completed", "100.0", "%", str(len(BODY)), "bytes"]
+    assert lines[-1].split() == ["completed", "100.0", "%", str(len(BODY)), "bytes"]
 
 
 def test_events_are_published() -> None:
@@ -184,7 +205,7 @@ def test_events_are_published() -> None:
     assert json.loads(run("publish_events.py")[-1])["specversion"] == "1.0"
 
 
-Adapter = RedisPublisher | PostgresPublisher | RabbitPublisher | KafkaPublisher
+Publisher = RedisPublisher | PostgresPublisher | RabbitPublisher | KafkaPublisher
 
 
 @pytest.mark.parametrize(
@@ -196,10 +217,10 @@ Adapter = RedisPublisher | PostgresPublisher | RabbitPublisher | KafkaPublisher
         ("consume_kafka.py", "kafka_url", KafkaPublisher.open),
     ],
 )
-def test_events_are_consumed_with_nothing_of_ours(
+def test_events_are_consumed_without_upload_progress(
     name: str,
     service: str,
-    open_publisher: Callable[[str], Adapter],
+    open_publisher: Callable[[str], Publisher],
     request: pytest.FixtureRequest,
 ) -> None:
     url = request.getfixturevalue(service)
@@ -218,6 +239,6 @@ def test_events_are_consumed_with_nothing_of_ours(
             anyio.run(publish)
         finally:
             consumer.kill()
-        said, _ = consumer.communicate(timeout=RUN_SECONDS)
-    assert said.split() == ["alice", completed.upload_id, "completed"]
+        output, _ = consumer.communicate(timeout=RUN_SECONDS)
+    assert output.split() == ["alice", completed.upload_id, "completed"]
     assert consumer.returncode == 0

@@ -75,10 +75,11 @@ class ExampleServer:
 
 @contextmanager
 def run_example(
-    example: str, *options: str, slow: int, tls: ssl.SSLContext | None = None
+    example: str, *options: str, bytes_per_second: int, tls: ssl.SSLContext | None = None
 ) -> Iterator[ExampleServer]:
-    """Run an example, which takes *slow* bytes a second of each request."""
-    command = (f"examples/{example}", "--port", "0", "--slow", str(slow), *options)
+    """Run an example server, which reads each request at *bytes_per_second*."""
+    rate = ("--bytes-per-second", str(bytes_per_second))
+    command = ("tests/servers/example_server.py", example, "--port", "0", *rate, *options)
     asking: dict[str, Any] = {"timeout": DEADLINE_SECONDS, "verify": tls or True}
     with (
         run_python_server(*command, cwd=ROOT) as url,

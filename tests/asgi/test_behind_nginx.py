@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 from tests._support.child_process import run_python_server
 from tests._support.paths import ROOT
 from tests.conftest import RequireProgram
-from tests.test_examples import BODY, pieces, progress_of
+from tests.test_examples import BODY, body_in_parts, wait_for_bytes
 
 GUIDE = (ROOT / "docs/server-guide.md").read_text(encoding="utf-8")
 LOCATIONS = GUIDE.partition("```nginx\n")[2].partition("```")[0]
@@ -84,7 +84,7 @@ def test_progress_passes(nginx: str, tmp_path: Path) -> None:
     with proxied(nginx, tmp_path) as url, httpx2.Client(base_url=url, timeout=30) as client:
         headers = {"Upload-Id": upload_id, "Content-Length": str(len(BODY))}
         sent = httpx2.put(
-            f"{url}/files/a", content=pieces(client, upload_id, states), headers=headers
+            f"{url}/files/a", content=body_in_parts(client, upload_id, states), headers=headers
         )
         end = client.get(f"/uploads/{upload_id}/progress").json()
 
@@ -139,7 +139,7 @@ def test_streams_and_sockets_pass(nginx: str, tmp_path: Path) -> None:
         path = f"/uploads/{upload_id}/progress"
         yield BODY[:1_000_000]
         with httpx2.Client(base_url=url, timeout=30) as client:
-            progress_of(client, upload_id, 1_000_000)
+            wait_for_bytes(client, upload_id, 1_000_000)
             with client.stream("GET", path, headers={"Accept": "text/event-stream"}) as stream:
                 told.append(next(line for line in stream.iter_lines() if line.startswith("data")))
         with connect(f"ws{url.removeprefix('http')}{path}") as socket:

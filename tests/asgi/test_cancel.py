@@ -142,7 +142,7 @@ async def test_patience_ends_after_a_second(
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lose patience at once."""
-    monkeypatch.setattr("upload_progress.asgi.tracked_request.CUT_SECONDS", 0.0)
+    monkeypatch.setattr("upload_progress.asgi.tracked_request.CANCEL_GRACE_SECONDS", 0.0)
 
 
 @lifespans

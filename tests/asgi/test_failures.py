@@ -216,7 +216,7 @@ async def test_whatever_breaks_in_here_breaks_no_upload(caplog: pytest.LogCaptur
 
     assert (server.status, server.content) == (200, b"3")
     assert caplog.messages == [
-        "following an upload failed (ArithmeticError); uploads are not affected"
+        "tracking an upload failed (ArithmeticError); uploads are not affected"
     ]
 
 

@@ -170,7 +170,7 @@ async def test_a_client_that_leaves_is_noticed(order: Sequence[str]) -> None:
 @orders
 async def test_a_cancel_passes(order: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """H11: 409 through all of them, and nobody hangs."""
-    monkeypatch.setattr("upload_progress.asgi.tracked_request.CUT_SECONDS", 0.01)
+    monkeypatch.setattr("upload_progress.asgi.tracked_request.CANCEL_GRACE_SECONDS", 0.01)
     tracker = ProgressTracker()
     server = ScriptedServer(body_messages(*CHUNKS)[:1])
 

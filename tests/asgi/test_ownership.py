@@ -45,8 +45,7 @@ from upload_progress import (
     UploadState,
 )
 from upload_progress._model.models import is_upload_id, new_upload_id
-from upload_progress.asgi import UploadProgressMiddleware, current_upload
-from upload_progress.asgi import authentication as asking
+from upload_progress.asgi import UploadProgressMiddleware, authentication, current_upload
 from upload_progress.connection import Connection
 from upload_progress.identity import CapabilityIdentity
 from upload_progress.interfaces import Authenticate
@@ -482,7 +481,7 @@ async def test_a_hook_that_takes_its_time_is_waited_for_beside(
 ) -> None:
     """A14, P06: async, with or without lifespan: tracked while it comes, and named."""
     # A busy machine takes its time for a few turns of the loop.
-    monkeypatch.setattr(asking, "INLINE_SECONDS", 10.0)
+    monkeypatch.setattr(authentication, "RESPONSE_WAIT_SECONDS", 10.0)
     tracker = ProgressTracker()
     seen = []
 

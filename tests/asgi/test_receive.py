@@ -45,10 +45,10 @@ async def received(messages: list[Message], meter: Meter, notices: Notices) -> l
     receive = counting(
         ScriptedServer(messages).receive,
         meter,
-        first=notices.first,
-        gate=notices.gate,
-        last=notices.last,
-        failed=notices.failed,
+        on_first=notices.first,
+        on_gate=notices.gate,
+        on_last=notices.last,
+        on_error=notices.failed,
     )
     return [await receive() for _ in messages]
 

@@ -1,4 +1,4 @@
-"""From a URL to a tracker."""
+"""``store_from_url`` and ``publisher_from_url``, through ``ProgressTracker.from_url``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from upload_progress.tracker import internals_of
 REDIS = "redis://user:secret@127.0.0.1:1/0"
 
 
-def store_of(tracker: ProgressTracker) -> Any:  # its attributes depend on its class
+def store_of(tracker: ProgressTracker) -> Any:  # noqa: ANN401  # its attributes depend on its class
     return internals_of(tracker).flusher.loader.store
 
 
@@ -26,7 +26,7 @@ def publisher_of(tracker: ProgressTracker) -> EventPublisher | None:
     return internals_of(tracker).flusher.outbox.publisher
 
 
-def test_memory_is_a_place_like_others() -> None:
+def test_memory_url_gives_memory_store_without_publisher() -> None:
     tracker = ProgressTracker.from_url("memory:", mount_path="/there", retention=Retention(5.0))
 
     assert isinstance(store_of(tracker), MemoryStore)
@@ -36,19 +36,20 @@ def test_memory_is_a_place_like_others() -> None:
 
 
 @pytest.mark.parametrize("url", [REDIS, "rediss://127.0.0.1", "unix:///nowhere.sock"])
-def test_redis_is_store_and_broker_at_once(url: str) -> None:
+def test_redis_url_gives_store_and_publisher(url: str) -> None:
     tracker = ProgressTracker.from_url(url, retention=Retention(ended_seconds=5.0))
 
     assert isinstance(store_of(tracker), RedisStore)
     assert store_of(tracker).retention.ended_seconds == 5.0
     assert isinstance(publisher_of(tracker), RedisPublisher)
     internals = internals_of(tracker)
-    assert internals.follower.feed is internals.rpc.post is publisher_of(tracker)
+    parts: set[object] = {internals.follower.feed, internals.rpc.post}
+    assert parts == {publisher_of(tracker)}
     assert "secret" not in repr(tracker)
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
-def test_postgresql_is_a_store(scheme: str) -> None:
+def test_postgresql_url_gives_store(scheme: str) -> None:
     url = f"{scheme}://user:secret@127.0.0.1:1/there"
     tracker = ProgressTracker.from_url(
         url, events="memory:", retention=Retention(ended_seconds=5.0)
@@ -60,7 +61,7 @@ def test_postgresql_is_a_store(scheme: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["kafka://user:secret@127.0.0.1:1", "kafkas://127.0.0.1"])
-def test_kafka_is_store_and_broker_at_once(url: str) -> None:
+def test_kafka_url_gives_store_and_publisher(url: str) -> None:
     tracker = ProgressTracker.from_url(url, retention=Retention(ended_seconds=5.0))
 
     assert isinstance(store_of(tracker), KafkaStore)
@@ -69,7 +70,7 @@ def test_kafka_is_store_and_broker_at_once(url: str) -> None:
     assert "secret" not in repr(tracker)
 
 
-def test_store_and_broker_may_be_different() -> None:
+def test_events_url_may_name_another_backend() -> None:
     tracker = ProgressTracker.from_url("memory:", events=REDIS)
 
     assert isinstance(store_of(tracker), MemoryStore)
@@ -88,7 +89,7 @@ def test_store_and_broker_may_be_different() -> None:
         ("kafkas://127.0.0.1", "KafkaPublisher"),
     ],
 )
-def test_each_broker_has_a_scheme(events: str, kind: str) -> None:
+def test_scheme_decides_publisher(events: str, kind: str) -> None:
     publisher = publisher_of(ProgressTracker.from_url("memory:", events=events))
 
     assert type(publisher).__name__ == kind
@@ -96,7 +97,7 @@ def test_each_broker_has_a_scheme(events: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "events", "said"),
+    ("url", "events", "problem"),
     [
         ("mysql://u:secret@h", None, r"store URL: must begin with one of memory:, redis:"),
         ("memory:", "mqtt://u:secret@h", r"events URL: must begin with one of memory:, redis:"),
@@ -104,7 +105,9 @@ def test_each_broker_has_a_scheme(events: str, kind: str) -> None:
         ("postgresql://u:secret@[h/d", "memory:", "is not a valid PostgreSQL URL"),
     ],
 )
-def test_what_is_for_nothing_here_is_refused(url: str, events: str | None, said: str) -> None:
-    with pytest.raises(InvalidValue, match=said) as caught:
+def test_unknown_scheme_and_invalid_url_are_rejected(
+    url: str, events: str | None, problem: str
+) -> None:
+    with pytest.raises(InvalidValue, match=problem) as caught:
         ProgressTracker.from_url(url, events=events)
     assert "secret" not in str(caught.value)

@@ -14,7 +14,7 @@ import pytest
 
 from tests._support.npm_packages import RUN_SECONDS
 from tests._support.paths import ROOT
-from upload_progress.starlette.component import lean
+from upload_progress.starlette.component import minify
 
 FOLDER = ROOT / "src" / "upload_progress" / "static"
 SOURCE = (FOLDER / "upload-progress.js").read_text(encoding="utf-8")
@@ -47,7 +47,7 @@ def run(modules: Path, *command: str, cwd: Path = ROOT, text: str = "") -> str:
 
 
 def test_it_is_small() -> None:
-    assert len(gzip.compress(lean(SOURCE).encode(), 9)) <= MOST_BYTES
+    assert len(gzip.compress(minify(SOURCE).encode(), 9)) <= MOST_BYTES
 
 
 def minified(modules: Path, source: str) -> str:
@@ -62,7 +62,7 @@ def minified(modules: Path, source: str) -> str:
 
 
 def test_what_is_served_does_the_same(modules: Path) -> None:
-    assert minified(modules, lean(SOURCE)) == minified(modules, SOURCE)
+    assert minified(modules, minify(SOURCE)) == minified(modules, SOURCE)
     assert minified(modules, SOURCE.replace("= 15000", "= 15001")) != minified(modules, SOURCE)
 
 

@@ -1,4 +1,4 @@
-"""The commands as people run them: against the demo, in a terminal, on a pipe, with real faults."""
+"""The commands with the demo as their server: in a terminal, on a pipe, and with failures."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from upload_progress.cli import commands, main
 
 ALICE = {"UPLOAD_PROGRESS_BASIC": "alice:alice"}
 BIG = 2_000_000
-# What the machine that runs the tests has set must not decide.
-DECIDING = ("CI", "NO_COLOR", "UPLOAD_PROGRESS_TOKEN", "UPLOAD_PROGRESS_BASIC")
+# Variables that change the output; those of the machine that runs the tests are removed.
+RELEVANT = ("CI", "NO_COLOR", "UPLOAD_PROGRESS_TOKEN", "UPLOAD_PROGRESS_BASIC")
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def big(tmp_path: Path) -> Path:
 
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in DECIDING}
+    kept = {name: value for name, value in os.environ.items() if name not in RELEVANT}
     return {**kept, "NETRC": os.devnull, **more}
 
 
@@ -67,25 +67,25 @@ def upload_of(result: str) -> str:
 
 
 def on_terminal(*arguments: str, env: Mapping[str, str] = ALICE) -> tuple[int, str]:
-    """Run the command in a terminal of its own, and return its exit code and all it drew."""
+    """Run the command in a terminal, and return its exit code and its output."""
     screen, slave = pty.openpty()
     drawn, deadline = b"", time.monotonic() + 2 * DEADLINE_SECONDS
     command = [*COMMAND, *arguments]
     settings = environment({"TERM": "xterm", **env})
     with subprocess.Popen(command, env=settings, stdin=slave, stdout=slave, stderr=slave) as child:
         os.close(slave)
-        # Linux ends a terminal that nobody writes to any more with an error.
+        # Linux reports the end of a terminal as an error.
         with suppress(OSError):
             while True:
                 readable, _, _ = select.select([screen], [], [], deadline - time.monotonic())
-                assert readable, f"it hangs: {drawn!r}"
+                assert readable, f"no output before the deadline: {drawn!r}"
                 drawn += os.read(screen, 65536)
         child.wait(DEADLINE_SECONDS)
     os.close(screen)
     return child.returncode, drawn.decode()
 
 
-def test_put_on_a_pipe_gives_lines_and_a_result(demo: DemoProcess, big: Path) -> None:
+def test_put_on_a_pipe_writes_lines_and_a_result(demo: DemoProcess, big: Path) -> None:
     finished = run("put", big, f"{demo.url}/files/")
 
     lines = finished.stderr.splitlines()
@@ -97,7 +97,7 @@ def test_put_on_a_pipe_gives_lines_and_a_result(demo: DemoProcess, big: Path) ->
     assert "\r" not in finished.stderr
 
 
-def test_put_sends_folders_at_once_with_a_group(demo: DemoProcess, tmp_path: Path) -> None:
+def test_put_sends_a_folder_as_a_group(demo: DemoProcess, tmp_path: Path) -> None:
     for name in "abc":
         (tmp_path / name).write_bytes(bytes(300_000))
     arguments = ("--group", "release", "--parallel", "2", "--json")
@@ -112,7 +112,7 @@ def test_put_sends_folders_at_once_with_a_group(demo: DemoProcess, tmp_path: Pat
     assert listed.stdout.endswith("3 uploads, 900.0 kB received\n")
 
 
-def test_put_in_a_terminal_draws_bars_and_leaves_results(demo: DemoProcess, big: Path) -> None:
+def test_put_in_a_terminal_draws_bars_and_prints_results(demo: DemoProcess, big: Path) -> None:
     code, drawn = on_terminal("put", str(big), f"{demo.url}/files/")
 
     assert code == 0
@@ -122,14 +122,14 @@ def test_put_in_a_terminal_draws_bars_and_leaves_results(demo: DemoProcess, big:
     assert "big.bin: completed, 2.0 MB" in drawn
 
 
-def test_no_colour_is_no_colour(demo: DemoProcess, big: Path) -> None:
+def test_no_color_disables_colors(demo: DemoProcess, big: Path) -> None:
     _, drawn = on_terminal("put", str(big), f"{demo.url}/files/", env={**ALICE, "NO_COLOR": "1"})
 
     assert "━" in drawn
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]", drawn)
 
 
-def test_watch_list_and_cancel(demo: DemoProcess, big: Path) -> None:
+def test_watch_list_and_cancel_an_ended_upload(demo: DemoProcess, big: Path) -> None:
     upload_id = upload_of(run("put", "--progress=none", big, f"{demo.url}/files/").stdout)
 
     watched = run("watch", demo.url, upload_id)
@@ -150,7 +150,7 @@ def test_watch_list_and_cancel(demo: DemoProcess, big: Path) -> None:
     )
 
 
-def test_what_is_cancelled_ends_put_and_all_who_watch(tmp_path: Path) -> None:
+def test_cancel_ends_put_and_watch(tmp_path: Path) -> None:
     path = tmp_path / "long.bin"
     path.write_bytes(bytes(50_000_000))
     with running_demo("--slow", "1M") as demo:
@@ -160,7 +160,7 @@ def test_what_is_cancelled_ends_put_and_all_who_watch(tmp_path: Path) -> None:
             assert watching.stdout is not None
             assert '"receiving"' in watching.stdout.readline()
             cancelled = run("cancel", f"{demo.url}/uploads/long/progress")
-            _, said = sending.communicate(timeout=DEADLINE_SECONDS)
+            _, errors = sending.communicate(timeout=DEADLINE_SECONDS)
             watching.send_signal(signal.SIGINT)
             seen, _ = watching.communicate(timeout=DEADLINE_SECONDS)
         alone = run("watch", demo.url, "long")
@@ -168,7 +168,7 @@ def test_what_is_cancelled_ends_put_and_all_who_watch(tmp_path: Path) -> None:
 
     assert cancelled.stdout == "long: cancelled\n"
     assert sending.returncode == 1
-    assert "long.bin: The upload was cancelled by its owner." in said
+    assert "long.bin: The upload was cancelled by its owner." in errors
     assert watching.returncode == 130
     assert '"cancelled"' in seen
     assert alone.returncode == 1
@@ -176,7 +176,7 @@ def test_what_is_cancelled_ends_put_and_all_who_watch(tmp_path: Path) -> None:
     assert "\n1 upload, " in first.stdout
 
 
-def test_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
+def test_ctrl_c_ends_put_at_once(tmp_path: Path) -> None:
     path = tmp_path / "long.bin"
     path.write_bytes(bytes(50_000_000))
     with running_demo("--slow", "1M") as demo:
@@ -185,13 +185,13 @@ def test_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
             assert sending.stdout is not None
             assert "receiving" in sending.stdout.readline()
             sending.send_signal(signal.SIGINT)
-            _, said = sending.communicate(timeout=DEADLINE_SECONDS)
+            _, errors = sending.communicate(timeout=DEADLINE_SECONDS)
 
     assert sending.returncode == 130
-    assert said == ""
+    assert errors == ""
 
 
-def test_an_interruption_at_any_other_time_is_one_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_outside_of_a_command_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted() -> int:
         raise KeyboardInterrupt
 
@@ -203,7 +203,7 @@ def test_an_interruption_at_any_other_time_is_one_as_well(monkeypatch: pytest.Mo
     assert left.value.code == 130
 
 
-def test_a_file_that_is_too_large_is_refused(demo: DemoProcess, tmp_path: Path) -> None:
+def test_too_large_file_is_rejected(demo: DemoProcess, tmp_path: Path) -> None:
     path = tmp_path / "huge.bin"
     with path.open("wb") as file:
         file.truncate(30_000_000_000)
@@ -222,7 +222,7 @@ def test_a_file_that_is_too_large_is_refused(demo: DemoProcess, tmp_path: Path) 
         ({"UPLOAD_PROGRESS_BASIC": "s3cret"}, 2),
     ],
 )
-def test_who_is_not_known_is_told_how(
+def test_failed_authentication_names_the_environment_variable(
     demo: DemoProcess, big: Path, env: dict[str, str], code: int
 ) -> None:
     for command in (["put", str(big), f"{demo.url}/files/"], ["list", demo.url]):
@@ -233,7 +233,7 @@ def test_who_is_not_known_is_told_how(
         assert "s3cret" not in finished.stderr
 
 
-def test_credentials_in_the_url_are_used_and_not_shown(demo: DemoProcess, big: Path) -> None:
+def test_credentials_in_the_url_are_used_and_not_printed(demo: DemoProcess, big: Path) -> None:
     url = demo.url.replace("//", "//alice:alice@")
     good = run("put", big, f"{url}/files/", env={})
     bad = run("put", big, f"{url.replace('alice@', 's3cret@')}/files/", env={})
@@ -244,7 +244,7 @@ def test_credentials_in_the_url_are_used_and_not_shown(demo: DemoProcess, big: P
 
 
 @pytest.mark.parametrize("command", ["put", "watch", "list", "cancel", "doctor"])
-def test_a_server_that_is_not_there_is_unreachable(command: str, big: Path) -> None:
+def test_missing_server_is_unreachable(command: str, big: Path) -> None:
     gone = "http://127.0.0.1:1/"
     arguments = {"put": [str(big), gone], "cancel": [gone, "x"]}.get(command, [gone])
     finished = run(command, *arguments, "--retries", "0")
@@ -253,7 +253,7 @@ def test_a_server_that_is_not_there_is_unreachable(command: str, big: Path) -> N
     assert "cannot be reached: Connection refused" in finished.stderr
 
 
-def test_a_wrong_mount_is_said_with_its_mend(demo: DemoProcess) -> None:
+def test_wrong_mount_is_an_error_with_a_hint(demo: DemoProcess) -> None:
     finished = run("list", demo.url, "--mount", "/elsewhere")
     found = run("list", "http://127.0.0.1:1", "--mount", f"{demo.url}/uploads")
 
@@ -261,28 +261,28 @@ def test_a_wrong_mount_is_said_with_its_mend(demo: DemoProcess) -> None:
 
     assert insecure.returncode == 0
     assert finished.returncode == 2
-    assert "Say where the server has its progress routes: --mount /path." in finished.stderr
+    assert "If the progress routes are mounted elsewhere, set --mount /path." in finished.stderr
     assert found.returncode == 0
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "text"),
     [
-        (["put", "x"], "takes one file or more, and the URL last"),
+        (["put", "x"], "needs at least one file, and the URL as the last argument"),
         (["put", "--parallel", "0", "x", "http://h/"], "--parallel"),
         (["put", "--chunk-size", "big", "x", "http://h/"], "chunk-size"),
         (["put", "--progress", "loud", "x", "http://h/"], "progress"),
         (["put", "--id", "x", str(Path(__file__).parent), "http://h/"], "--id"),
         (["watch", "nowhere"], "must begin with http"),
         (["list", "http://h", "--state", "lost"], "state"),
-        (["list", "http://h", "--cacert", os.devnull], "holds no certificates"),
+        (["list", "http://h", "--cacert", os.devnull], "cannot be used as a certificate file"),
     ],
 )
-def test_what_makes_no_sense_is_usage(arguments: list[str], words: str) -> None:
+def test_invalid_arguments_are_a_usage_error(arguments: list[str], text: str) -> None:
     finished = run(*arguments)
 
     assert finished.returncode == 2
-    assert words in finished.stdout + finished.stderr
+    assert text in finished.stdout + finished.stderr
 
 
 LOADED = """
@@ -293,14 +293,14 @@ try:
 finally:
     print("LOADED", *sys.modules)
 """
-DRIVERS = {"httpx2", "httpcore2", "starlette", "uvicorn", "wsproto", "markdown_it"}
+LARGE_PACKAGES = {"httpx2", "httpcore2", "starlette", "uvicorn", "wsproto", "markdown_it"}
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["put", "--help"]])
-def test_help_loads_no_driver(arguments: list[str]) -> None:
+def test_help_imports_no_large_package(arguments: list[str]) -> None:
     run = [sys.executable, "-c", LOADED, *arguments]
     finished = subprocess.run(run, check=True, capture_output=True, text=True, timeout=60)
 
     loaded = finished.stdout.partition("LOADED ")[2].split()
     assert "upload_progress.cli.commands" in loaded
-    assert DRIVERS & set(loaded) == set()
+    assert LARGE_PACKAGES & set(loaded) == set()

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from upload_progress.cli.connection import Credentials, find_credentials
@@ -18,19 +20,43 @@ def netrc(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_environment_goes_before_the_file(netrc: Path) -> None:
-    there = {"NETRC": str(netrc)}
-    basic = {"UPLOAD_PROGRESS_BASIC": "bob:a:b", **there}
-
-    assert find_credentials("h", there) == Credentials(basic=("ann", "s3cret"))
-    assert find_credentials("h", basic) == Credentials(basic=("bob", "a:b"))
-    assert find_credentials("h", {"UPLOAD_PROGRESS_TOKEN": "t", **basic}) == Credentials(token="t")
-    assert find_credentials("other", there) == Credentials()
-    assert find_credentials("empty", there) == Credentials()
-    assert find_credentials("h", {"NETRC": str(netrc) + "x"}) == Credentials()
+def authorization(credentials: Credentials, host: str) -> str | None:
+    """Return the Authorization header that the netrc file adds to a request."""
+    assert isinstance(credentials.auth, httpx2.NetRCAuth)
+    request = next(credentials.auth.auth_flow(httpx2.Request("GET", f"http://{host}/")))
+    return request.headers.get("authorization")
 
 
-def test_they_are_not_shown() -> None:
+def test_environment_takes_precedence_over_netrc(netrc: Path) -> None:
+    basic = {"UPLOAD_PROGRESS_BASIC": "bob:a:b", "NETRC": str(netrc)}
+
+    assert find_credentials(basic) == Credentials(auth=("bob", "a:b"))
+    assert find_credentials({"UPLOAD_PROGRESS_TOKEN": "t", **basic}) == Credentials(token="t")
+
+
+def test_netrc_is_used_for_hosts_with_a_password(netrc: Path) -> None:
+    credentials = find_credentials({"NETRC": str(netrc)})
+
+    encoded = base64.b64encode(b"ann:s3cret").decode()
+    assert authorization(credentials, "h") == f"Basic {encoded}"
+    assert authorization(credentials, "other") is None
+    assert authorization(credentials, "empty") is None
+
+
+def test_missing_netrc_means_no_credentials(netrc: Path) -> None:
+    assert find_credentials({"NETRC": f"{netrc}x"}) == Credentials()
+
+
+def test_netrc_in_the_home_directory_is_the_default(
+    netrc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc.rename(netrc.with_name(".netrc"))
+    monkeypatch.setenv("HOME", str(netrc.parent))
+
+    assert authorization(find_credentials({}), "h") is not None
+
+
+def test_repr_hides_credentials() -> None:
     assert "s3cret" not in repr(Credentials("s3cret", ("ann", "s3cret")))
 
 
@@ -38,19 +64,19 @@ def test_they_are_not_shown() -> None:
     ("name", "value"),
     [("UPLOAD_PROGRESS_TOKEN", "s3cret\n"), ("UPLOAD_PROGRESS_BASIC", "s3cret")],
 )
-def test_what_cannot_be_used_is_named_and_not_shown(name: str, value: str) -> None:
+def test_error_names_the_invalid_variable_without_its_value(name: str, value: str) -> None:
     with pytest.raises(InvalidValue) as raised:
-        find_credentials("h", {name: value})
+        find_credentials({name: value})
 
     assert name in str(raised.value)
     assert "s3cret" not in str(raised.value)
 
 
-def test_a_file_that_cannot_be_read_is_named_and_not_shown(netrc: Path, tmp_path: Path) -> None:
+def test_error_names_the_invalid_netrc_without_its_content(netrc: Path, tmp_path: Path) -> None:
     netrc.write_text("machine h login ann s3cret x\n")
-    with pytest.raises(InvalidValue, match="line 1 cannot be understood") as raised:
-        find_credentials("h", {"NETRC": str(netrc)})
+    with pytest.raises(InvalidValue, match="syntax error in line 1") as raised:
+        find_credentials({"NETRC": str(netrc)})
     assert "s3cret" not in str(raised.value)
 
     with pytest.raises(InvalidValue, match="directory"):
-        find_credentials("h", {"NETRC": str(tmp_path)})
+        find_credentials({"NETRC": str(tmp_path)})

@@ -1,4 +1,4 @@
-"""``upload-progress demo`` as a person meets it: started, used with curl, and stopped."""
+"""``upload-progress demo``: started, used with curl, and stopped."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def progress(
     return answer
 
 
-def test_the_greeting_says_all_that_is_needed(demo: DemoProcess, curl: Curl, big: Path) -> None:
+def test_commands_in_the_greeting_work(demo: DemoProcess, curl: Curl, big: Path) -> None:
     lines = [line.strip() for line in demo.startup_message.splitlines() if "curl" in line]
     put, get = (shlex.split(line.replace("FILE", str(big)))[1:] for line in lines)
 
@@ -74,7 +74,7 @@ def test_the_greeting_says_all_that_is_needed(demo: DemoProcess, curl: Curl, big
     assert json.loads(curl(*get))["state"] == "completed"
 
 
-def test_an_upload_can_be_followed_by_asking(
+def test_upload_is_followed_by_polling(
     demo: DemoProcess, curl: Curl, curl_path: str, big: Path
 ) -> None:
     upload = [curl_path, "-s", "-u", "alice:alice", "-T", str(big), "--limit-rate", "2M"]
@@ -98,9 +98,7 @@ def test_an_upload_can_be_followed_by_asking(
     assert (last["state"], last["percent"], last["filename"]) == ("completed", 100.0, "big.bin")
 
 
-def test_somebody_else_gets_the_404_of_what_is_not_there(
-    demo: DemoProcess, curl: Curl, big: Path
-) -> None:
+def test_upload_of_another_user_is_not_found(demo: DemoProcess, curl: Curl, big: Path) -> None:
     put = ["-u", "alice:alice", "-T", str(big), "-H", "Upload-Id: mine"]
     curl(*put, f"{demo.url}/files/big.bin")
 
@@ -110,17 +108,17 @@ def test_somebody_else_gets_the_404_of_what_is_not_there(
 
 
 @pytest.mark.parametrize("path", ["/files", "/uploads/progress", "/uploads/x/progress"])
-@pytest.mark.parametrize("who", [[], ["-u", "alice:bob"], ["-u", "mallory:mallory"]])
-def test_who_is_not_known_is_refused(
-    demo: DemoProcess, curl: Curl, path: str, who: list[str]
+@pytest.mark.parametrize("credentials", [[], ["-u", "alice:bob"], ["-u", "mallory:mallory"]])
+def test_unauthenticated_request_is_rejected(
+    demo: DemoProcess, curl: Curl, path: str, credentials: list[str]
 ) -> None:
-    answer = curl("--include", *who, f"{demo.url}{path}")
+    answer = curl("--include", *credentials, f"{demo.url}{path}")
 
     assert answer.startswith("HTTP/1.1 401")
     assert "www-authenticate: Basic" in answer
 
 
-def test_an_upload_of_nobody_is_refused_before_it_is_sent(
+def test_unauthenticated_upload_is_rejected_before_its_body(
     demo: DemoProcess, curl: Curl, big: Path
 ) -> None:
     answer = curl("--include", "-H", "Expect: 100-continue", "-T", str(big), f"{demo.url}/files/x")
@@ -133,7 +131,7 @@ ALICE = {"authorization": "Basic YWxpY2U6YWxpY2U="}
 
 @contextmanager
 def open_stream(url: str) -> Iterator[http.client.HTTPResponse]:
-    """Lend the event stream of all uploads of alice, once it has begun."""
+    """Yield the event stream of all uploads of alice, after it has begun."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=DEADLINE_SECONDS)
     with closing(connection):
         headers = {**ALICE, "accept": "text/event-stream"}
@@ -146,7 +144,7 @@ def open_stream(url: str) -> Iterator[http.client.HTTPResponse]:
 @pytest.mark.parametrize(
     ("signal_number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)], ids=["term", "int"]
 )
-def test_it_stops_at_once_though_somebody_watches(signal_number: int, code: int) -> None:
+def test_demo_stops_at_once_with_open_streams(signal_number: int, code: int) -> None:
     with running_demo() as demo, open_stream(demo.url) as stream:
         websocket = demo.url.replace("http", "ws") + "/uploads/progress"
         with connect(websocket, additional_headers=ALICE, proxy=None) as socket:
@@ -163,7 +161,7 @@ def test_it_stops_at_once_though_somebody_watches(signal_number: int, code: int)
     assert closed.value.rcvd.code == 1012
 
 
-def test_an_upload_that_is_not_done_in_time_is_answered_and_leaves_nothing(
+def test_upload_that_outlasts_the_shutdown_gets_503_and_leaves_no_file(
     tmp_path: Path, curl_path: str, big: Path
 ) -> None:
     data = tmp_path / "data"
@@ -180,7 +178,7 @@ def test_an_upload_that_is_not_done_in_time_is_answered_and_leaves_nothing(
     assert [path for path in data.rglob("*") if path.is_file()] == [data / ".session-key"]
 
 
-def test_what_was_received_outlives_a_restart(tmp_path: Path, curl: Curl, big: Path) -> None:
+def test_received_files_are_kept_over_a_restart(tmp_path: Path, curl: Curl, big: Path) -> None:
     data = tmp_path / "data"
     with running_demo("--data", str(data)) as demo:
         assert str(data) in demo.startup_message
@@ -192,7 +190,7 @@ def test_what_was_received_outlives_a_restart(tmp_path: Path, curl: Curl, big: P
     assert stat.S_IMODE((data / ".session-key").stat().st_mode) == 0o600
 
 
-def test_a_port_in_use_is_said_in_one_line() -> None:
+def test_port_in_use_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         finished = run("demo", "--port", port)
@@ -215,14 +213,14 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_folder_that_is_none_is_said(big: Path) -> None:
+def test_path_that_is_not_a_folder_is_an_error(big: Path) -> None:
     finished = run("demo", "--port", "0", "--data", str(big))
 
     assert finished.returncode == 2
     assert finished.stderr == f"upload-progress: cannot write to {big}: File exists.\n"
 
 
-def test_a_host_that_does_not_exist_is_said() -> None:
+def test_unknown_host_is_an_error() -> None:
     finished = run("demo", "--host", "no.such.host.invalid")
 
     assert finished.returncode == 2
@@ -239,17 +237,17 @@ def test_a_host_that_does_not_exist_is_said() -> None:
         ["demo", "x"],
     ],
 )
-def test_what_it_does_not_understand_is_a_usage_error(arguments: list[str]) -> None:
+def test_invalid_arguments_are_a_usage_error(arguments: list[str]) -> None:
     assert run(*arguments).returncode == 2
 
 
-def test_help_and_version_are_there() -> None:
+def test_help_and_version_are_printed() -> None:
     assert "--slow" in run("demo", "--help").stdout
     assert "demo" in run().stdout
     assert re.match(r"\d+\.\d+", run("--version").stdout)
 
 
-# Stands for an environment without a package: it cannot be found any more.
+# Simulates an environment in which a package is not installed.
 WITHOUT = """
 import sys
 sys.modules[sys.argv.pop(1)] = None
@@ -270,7 +268,7 @@ main()
         ("websockets", ["demo"], "demo"),
     ],
 )
-def test_a_missing_extra_is_named_with_the_line_that_mends_it(
+def test_missing_package_is_named_with_its_extra(
     package: str, arguments: list[str], extra: str
 ) -> None:
     finished = subprocess.run(

@@ -1,4 +1,4 @@
-"""``doctor``: what it says is wrong is wrong, and what it prints mends it."""
+"""``doctor``: the problem it finds exists, and the configuration it prints fixes it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tests.asgi.test_behind_nginx import LOCATIONS, nginx, proxied
 from upload_progress import ProgressTracker
 from upload_progress.asgi import UploadProgressMiddleware
 from upload_progress.cli import doctor
-from upload_progress.cli.doctor import Fault, mends_of
-from upload_progress.cli.options import Reach
+from upload_progress.cli.doctor import ProxyProblem, hints
+from upload_progress.cli.options import ConnectionOptions
 from upload_progress.exceptions import UnexpectedAnswer, UploadRejected
 from upload_progress.starlette import capability, progress_mount
 
@@ -45,7 +45,7 @@ def diagnosis(url: str) -> tuple[int, str]:
     return finished.returncode, finished.stdout
 
 
-def test_a_buffering_nginx_is_found_and_the_line_printed_mends_it(
+def test_buffering_nginx_is_found_and_fixed_by_the_printed_line(
     nginx: str,  # the fixture, by its name
     tmp_path: Path,
 ) -> None:
@@ -53,20 +53,20 @@ def test_a_buffering_nginx_is_found_and_the_line_printed_mends_it(
         code, found = diagnosis(url)
     hint = re.search(r"^  nginx +(.*)$", found, re.MULTILINE)
     assert hint
-    with proxied(nginx, tmp_path, _mended(hint[1])) as url:
-        mended_code, mended = diagnosis(url)
+    with proxied(nginx, tmp_path, _fixed(hint[1])) as url:
+        fixed_code, fixed = diagnosis(url)
 
-    assert (code, mended_code) == (1, 0)
-    assert re.search(r"^upload +HELD BACK: 524\.3 kB were sent", found, re.MULTILINE)
+    assert (code, fixed_code) == (1, 0)
+    assert re.search(r"^upload +BUFFERED: 524\.3 kB were sent", found, re.MULTILINE)
     assert re.search(r"^event stream +passes", found, re.MULTILINE)
     assert re.search(r"^WebSocket +passes", found, re.MULTILINE)
-    assert re.search(r"^upload +passes", mended, re.MULTILINE)
-    assert re.search(r"^clock +the server's is 0\.\d s", mended, re.MULTILINE)
-    assert re.search(r"^latency +\d+ ms", mended, re.MULTILINE)
+    assert re.search(r"^upload +passes", fixed, re.MULTILINE)
+    assert re.search(r"^clock +the server is 0\.\d s", fixed, re.MULTILINE)
+    assert re.search(r"^latency +\d+ ms", fixed, re.MULTILINE)
 
 
-def _mended(lines: str) -> str:
-    """Return the configuration with the doctor's lines instead of those that they are about."""
+def _fixed(lines: str) -> str:
+    """Return the configuration with the printed lines in place of the ones they replace."""
     name = lines.partition(" ")[0]
     kept = [line for line in BUFFERING.splitlines() if name not in line]
     first = kept.index(next(line for line in kept if "proxy_http_version" in line))
@@ -75,11 +75,11 @@ def _mended(lines: str) -> str:
 
 
 async def receive(request: Request) -> Response:
-    size = sum([len(transfer_head) async for transfer_head in request.stream()])
+    size = sum([len(chunk) async for chunk in request.stream()])
     return PlainTextResponse(f"{size}")
 
 
-async def refuse(_request: Request) -> Response:
+async def reject(_request: Request) -> Response:
     return PlainTextResponse("No room.", 507)
 
 
@@ -87,7 +87,7 @@ App = Callable[..., Any]
 
 
 class Proxy:
-    """Stands before an application, and lets no stream and no socket through."""
+    """A proxy that forwards neither event streams nor WebSockets."""
 
     def __init__(self, app: App) -> None:
         self.app = app
@@ -103,65 +103,65 @@ class Proxy:
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     tracker = ProgressTracker()
-    who = capability()
+    authenticate = capability()
     app = Starlette(
         routes=[
             Route("/files/{name}", receive, methods=["PUT"]),
-            Route("/full/{name}", refuse, methods=["PUT"]),
-            progress_mount(tracker, authenticate=who),
+            Route("/full/{name}", reject, methods=["PUT"]),
+            progress_mount(tracker, authenticate=authenticate),
         ],
-        middleware=[Middleware(UploadProgressMiddleware, tracker=tracker, authenticate=who)],
+        middleware=[
+            Middleware(UploadProgressMiddleware, tracker=tracker, authenticate=authenticate)
+        ],
         lifespan=tracker.lifespan,
     )
     with run_app(Proxy(app)) as url:
         yield url
 
 
-def examined(url: str) -> int:
-    """Examine in a thread of its own: what is cancelled there takes no tracer along."""
+def diagnose_in_thread(url: str) -> int:
+    """Run in a thread of its own: a task that is cancelled in this one would lose its tracer."""
     with start_blocking_portal() as portal:
-        return portal.start_task_soon(doctor.examine, url, Reach(retries=0)).result(
+        return portal.start_task_soon(doctor.diagnose, url, ConnectionOptions(retries=0)).result(
             timeout=2 * DEADLINE_SECONDS
         )
 
 
-def test_streams_and_sockets_that_do_not_pass_are_found(
+def test_blocked_streams_and_websockets_are_found(
     url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(doctor, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(doctor, "TIMEOUT_SECONDS", 1.0)
 
-    assert examined(f"{url}/files/") == 1
+    assert diagnose_in_thread(f"{url}/files/") == 1
 
-    said = capsys.readouterr().out
-    assert re.search(r"^event stream +HELD BACK", said, re.MULTILINE)
-    assert re.search(r"^WebSocket +DOES NOT PASS: ", said, re.MULTILINE)
-    assert "flush_interval -1" in said
-    assert "$http_upgrade" in said
+    output = capsys.readouterr().out
+    assert re.search(r"^event stream +BUFFERED", output, re.MULTILINE)
+    assert re.search(r"^WebSocket +BLOCKED: ", output, re.MULTILINE)
+    assert "flush_interval -1" in output
+    assert "$http_upgrade" in output
 
 
-def test_an_address_that_takes_no_uploads_is_said(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(doctor, "PATIENCE_SECONDS", 1.0)
+def test_url_that_rejects_uploads_is_an_error(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "TIMEOUT_SECONDS", 1.0)
 
     with pytest.raises(UploadRejected, match="507"):
-        examined(f"{url}/full/")
+        diagnose_in_thread(f"{url}/full/")
 
 
-def test_a_server_that_follows_no_uploads_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "PATIENCE_SECONDS", 0.5)
+def test_server_that_does_not_track_uploads_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "TIMEOUT_SECONDS", 0.5)
     tracker = ProgressTracker()
     mount = progress_mount(tracker, authenticate=capability())
     app = Starlette(routes=[Route("/files/{name}", receive, methods=["PUT"]), mount])
 
     with run_app(app) as url, pytest.raises(UnexpectedAnswer, match="lacks UploadProgressM"):
-        examined(f"{url}/files/")
+        diagnose_in_thread(f"{url}/files/")
 
 
-def test_a_failure_that_has_no_words_has_a_name() -> None:
-    assert doctor.told(TimeoutError()) == "TimeoutError"
+def test_error_without_a_message_is_shown_by_its_type() -> None:
+    assert doctor.error_reason(TimeoutError()) == "TimeoutError"
 
 
-@pytest.mark.parametrize("fault", Fault)
-def test_there_is_a_mend_for_every_fault_and_proxy(fault: Fault) -> None:
-    assert [line.split()[0] for line in mends_of(fault)] == ["nginx", "Caddy", "Traefik", "Apache"]
+@pytest.mark.parametrize("problem", ProxyProblem)
+def test_every_problem_has_a_hint_for_every_proxy(problem: ProxyProblem) -> None:
+    assert [line.split()[0] for line in hints(problem)] == ["nginx", "Caddy", "Traefik", "Apache"]

@@ -7,37 +7,44 @@ from attrs import evolve
 
 from benchmarks.snapshots import snapshot
 from upload_progress._model.models import Arrival, Stage, UploadState
-from upload_progress.cli.formatting import Row, clean, duration, figures, result_line, standing
+from upload_progress.cli.formatting import (
+    UploadRow,
+    format_duration,
+    format_progress,
+    format_result,
+    format_status,
+    printable,
+)
 
 HALF = evolve(snapshot(), bytes_transferred=5000, total_bytes=10_000, eta_seconds=70.4)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("seconds", "text"),
     [(0, "0 s"), (59.4, "59 s"), (60, "1 min 00 s"), (3599, "59 min 59 s"), (9000, "2 h 30 min")],
 )
-def test_a_duration_has_two_units(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
+def test_duration_has_at_most_two_units(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
 
 
-def test_a_name_cannot_move_the_cursor() -> None:
-    assert clean("a\x1b[2Jb\r\n") == "a?[2Jb??"
-    assert clean("x" * 99, 10) == "x" * 9 + "…"
+def test_control_characters_are_replaced() -> None:
+    assert printable("a\x1b[2Jb\r\n") == "a?[2Jb??"
+    assert printable("x" * 99, 10) == "x" * 9 + "…"
 
 
-def test_figures_say_what_is_known() -> None:
-    row = Row("a", sent_bytes=2000)
-    assert figures(row) == "2.0 kB sent, no word from the server yet"
+def test_progress_contains_what_is_known() -> None:
+    row = UploadRow("a", sent_bytes=2000)
+    assert format_progress(row) == "2.0 kB sent, no progress from the server yet"
 
     row.progress = HALF
-    assert figures(row) == "5.0 kB of 10.0 kB  2.3 MB/s  1 min 10 s left"
+    assert format_progress(row) == "5.0 kB of 10.0 kB  2.3 MB/s  1 min 10 s left"
 
     row.progress = evolve(HALF, total_bytes=None, bytes_per_second=None, eta_seconds=None)
-    assert figures(row) == "5.0 kB"
+    assert format_progress(row) == "5.0 kB"
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "text"),
     [
         ({}, ""),
         ({"stage": Stage("scan\x07", 1, 3)}, "scan? 33 %"),
@@ -46,21 +53,21 @@ def test_figures_say_what_is_known() -> None:
         ({"state": UploadState.PAUSED}, "paused"),
     ],
 )
-def test_what_is_no_figure_is_said_beside_them(changes: dict[str, object], words: str) -> None:
-    assert standing(evolve(HALF, **changes)) == words  # type: ignore[arg-type]  # any field
+def test_status_is_the_stage_or_the_state(changes: dict[str, object], text: str) -> None:
+    assert format_status(evolve(HALF, **changes)) == text  # type: ignore[arg-type]  # any field
 
 
-def test_a_result_is_one_line() -> None:
-    row = Row("a.bin", outcome="completed")
-    assert result_line(row) == "a.bin: completed, the server tells no progress"
+def test_result_is_one_line() -> None:
+    row = UploadRow("a.bin", result="completed")
+    assert format_result(row) == "a.bin: completed, the server does not report progress"
 
     assert HALF.started_at is not None
     finished = HALF.started_at + timedelta(seconds=3)
     row.progress = evolve(HALF, finished_at=finished, arrival=Arrival.BUFFERED)
-    assert result_line(row) == (
+    assert format_result(row) == (
         "a.bin: completed, 5.0 kB, in 3 s, "
-        "held back by a proxy (see: upload-progress doctor), id upload-0000"
+        "buffered by a proxy (see: upload-progress doctor), id upload-0000"
     )
 
     row.progress = HALF
-    assert result_line(row) == "a.bin: completed, 5.0 kB, id upload-0000"
+    assert format_result(row) == "a.bin: completed, 5.0 kB, id upload-0000"

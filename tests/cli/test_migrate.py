@@ -1,4 +1,4 @@
-"""``upload-progress migrate``, as a person meets it."""
+"""The command ``upload-progress migrate``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from psycopg.conninfo import make_conninfo
 from tests._support.demo_process import COMMAND, DEADLINE_SECONDS
 from tests._support.server_processes import free_port
 from upload_progress.cli import commands
-from upload_progress.cli.migrate import CannotMigrate, migrated
+from upload_progress.cli.migrate import MigrationFailed, run_migration
 from upload_progress.exceptions import InvalidValue, NotAllowed, ServerUnreachable
 
 SCHEMA = "by_command"
@@ -21,68 +21,74 @@ SCHEMA = "by_command"
 
 @pytest.fixture
 def database(postgres_url: str) -> Iterator[psycopg.Connection]:
-    """Yield a connection; what is made there goes."""
+    """Yield a connection, and drop the schema afterwards."""
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         yield connection
         drop = sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(SCHEMA))
         connection.execute(drop)
 
 
-def test_it_says_what_it_did(postgres_url: str, database: psycopg.Connection) -> None:
+def test_migrate_prints_the_version(postgres_url: str, database: psycopg.Connection) -> None:
     command = [*COMMAND, "migrate", postgres_url, "--schema", SCHEMA]
-    said = [
+    outputs = [
         subprocess.run(
             command, check=True, capture_output=True, text=True, timeout=DEADLINE_SECONDS
         ).stdout
         for _ in range(2)
     ]
 
-    assert said == [
-        f"The schema '{SCHEMA}' is at version 1 now; it was 0.\n",
+    assert outputs == [
+        f"Migrated the schema '{SCHEMA}' from version 0 to 1.\n",
         f"The schema '{SCHEMA}' is up to date: version 1.\n",
     ]
 
 
-def test_it_is_a_command(
+def test_command_prints_the_version(
     postgres_url: str, database: psycopg.Connection, capsys: pytest.CaptureFixture[str]
 ) -> None:
     commands.migrate(postgres_url, schema=SCHEMA)
 
-    assert "at version 1 now" in capsys.readouterr().out
+    assert "from version 0 to 1" in capsys.readouterr().out
 
 
-def test_a_database_that_is_not_there_is_named_without_the_password() -> None:
+def test_unreachable_database_is_named_without_the_password() -> None:
     port = free_port()
     url = f"postgresql://u:secret@127.0.0.1:{port}/d"
     with pytest.raises(ServerUnreachable) as caught:
-        migrated(url, SCHEMA)
+        run_migration(url, SCHEMA)
 
     assert str(caught.value).startswith(f"postgresql://127.0.0.1:{port}/d cannot be reached: ")
     assert "secret" not in str(caught.value)
 
 
-def test_what_is_no_database_is_refused() -> None:
+def test_invalid_url_or_schema_is_rejected() -> None:
     for url, schema in (("nonsense", SCHEMA), ("postgresql://127.0.0.1", "")):
         with pytest.raises(InvalidValue):
-            migrated(url, schema)
+            run_migration(url, schema)
 
 
-def test_a_role_that_may_not_is_told_so(postgres_url: str, database: psycopg.Connection) -> None:
-    database.execute("DROP ROLE IF EXISTS stranger")
-    database.execute("CREATE ROLE stranger LOGIN PASSWORD 'stranger'")
+def test_role_without_permission_is_not_allowed(
+    postgres_url: str, database: psycopg.Connection
+) -> None:
+    database.execute("DROP ROLE IF EXISTS unprivileged")
+    database.execute("CREATE ROLE unprivileged LOGIN PASSWORD 'unprivileged'")
     try:
         with pytest.raises(NotAllowed, match="permission denied"):
-            migrated(make_conninfo(postgres_url, user="stranger", password="stranger"), SCHEMA)
+            run_migration(
+                make_conninfo(postgres_url, user="unprivileged", password="unprivileged"), SCHEMA
+            )
     finally:
-        database.execute("DROP ROLE stranger")
+        database.execute("DROP ROLE unprivileged")
 
 
-def test_what_has_the_names_already_stays(postgres_url: str, database: psycopg.Connection) -> None:
+def test_existing_tables_of_others_are_kept(
+    postgres_url: str, database: psycopg.Connection
+) -> None:
     database.execute(f"CREATE SCHEMA {SCHEMA}")
     database.execute(f"CREATE TABLE {SCHEMA}.transfers (mine integer)")
 
-    with pytest.raises(CannotMigrate, match='says: relation "transfers" already exists'):
-        migrated(postgres_url, SCHEMA)
+    with pytest.raises(MigrationFailed, match='relation "transfers" already exists'):
+        run_migration(postgres_url, SCHEMA)
 
     tables = database.execute(
         "SELECT count(*) FROM pg_tables WHERE schemaname = %s", (SCHEMA,)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from upload_progress.cli.put import plan
+from upload_progress.cli.put import find_files
 from upload_progress.exceptions import InvalidValue
 
 URL = "http://h/files/"
@@ -20,36 +20,37 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_files_and_folders_become_single_uploads(folder: Path) -> None:
-    errands = plan([str(folder), str(folder / "sub/b")], URL)
+def test_folder_is_expanded_to_its_files(folder: Path) -> None:
+    files = find_files([str(folder), str(folder / "sub/b")], URL)
 
-    assert [(each.name, each.target) for each in errands] == [
+    assert [(each.name, each.target) for each in files] == [
         ("a", "http://h/files/a"),
         ("sub/b", "http://h/files/sub/b"),
         ("sub/c", "http://h/files/sub/c"),
         ("b", "http://h/files/b"),
     ]
-    assert errands[1].size_bytes == 5
 
 
-def test_one_file_goes_to_just_that_url(folder: Path) -> None:
-    [errand] = plan([str(folder / "a")], "http://ann:pw@h/other")
+def test_single_file_is_sent_to_the_given_url(folder: Path) -> None:
+    [file] = find_files([str(folder / "a")], "http://ann:pw@h/other")
 
-    assert errand.target == "http://h/other"
-    assert "pw" not in repr(errand)
+    assert file.target == "http://h/other"
+    assert "pw" not in repr(file)
 
 
 @pytest.mark.parametrize(
-    ("names", "url", "words"),
+    ("names", "url", "text"),
     [
         (["missing"], URL, "missing: No such file"),
-        (["empty"], URL, "has no file in it"),
+        (["empty"], URL, "contains no file"),
         (["a", "sub/b"], "http://h/x", "must end with /"),
         (["sub"], "http://h/x", "must end with /"),
         (["a", "a"], URL, "would overwrite"),
         (["a"], "h/x", "URL: must begin with"),
     ],
 )
-def test_what_cannot_be_done_is_said(folder: Path, names: list[str], url: str, words: str) -> None:
-    with pytest.raises(InvalidValue, match=words):
-        plan([str(folder / name) for name in names], url)
+def test_invalid_arguments_are_rejected(
+    folder: Path, names: list[str], url: str, text: str
+) -> None:
+    with pytest.raises(InvalidValue, match=text):
+        find_files([str(folder / name) for name in names], url)

@@ -1,73 +1,31 @@
-"""Both clients, against a real server."""
+"""Both clients with a real server."""
 
 from __future__ import annotations
 
 import gc
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 
 import anyio
 import httpx2
 import pytest
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 
-from tests._support.asgi_servers import run_app
 from upload_progress import (
     InvalidValue,
     NotAllowed,
-    ProgressTracker,
     UploadEnded,
     UploadNotFound,
     UploadProgress,
     UploadRejected,
     UploadState,
 )
-from upload_progress.asgi import UploadProgressMiddleware, current_upload
 from upload_progress.client import AsyncProgressClient, ProgressClient
-from upload_progress.starlette import basic, bearer, first_of, progress_mount
 
 DEADLINE_SECONDS = 30
 BIG = 3_000_000
 ANN = ("ann", "ann")
-
-
-async def receive(request: Request) -> Response:
-    size = sum([len(transfer_head) async for transfer_head in request.stream()])
-    if request.path_params["name"] == "virus":
-        current_upload(request).fail("It is a virus.")
-    return PlainTextResponse(f"{size}")
-
-
-async def refuse(_request: Request) -> Response:
-    return PlainTextResponse("No room.", 507)
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    tracker = ProgressTracker()
-    who = first_of(basic(lambda user, password: user == password), bearer(_user_of))
-    app = Starlette(
-        routes=[
-            Route("/files/{name}", receive, methods=["PUT"]),
-            Route("/full/{name}", refuse, methods=["PUT"]),
-            progress_mount(tracker, authenticate=who),
-        ],
-        middleware=[Middleware(UploadProgressMiddleware, tracker=tracker, authenticate=who)],
-        lifespan=tracker.lifespan,
-    )
-    with run_app(app) as url:
-        yield url
-
-
-def _user_of(token: str) -> str | None:
-    return {"t0ken": "ann"}.get(token)
 
 
 @pytest.fixture
@@ -78,24 +36,24 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.anyio
-async def test_an_upload_is_sent_followed_and_found_again(url: str, path: Path) -> None:
-    heard: list[UploadProgress] = []
+async def test_upload_is_sent_watched_and_listed(url: str, path: Path) -> None:
+    received: list[UploadProgress] = []
     with anyio.fail_after(DEADLINE_SECONDS):
-        async with AsyncProgressClient(url, basic=ANN) as client:
-            sent = await client.put(path, f"{url}/files/", group="g", on_progress=heard.append)
+        async with AsyncProgressClient(url, auth=ANN) as client:
+            sent = await client.put(path, f"{url}/files/", group="g", on_progress=received.append)
             watched = [each async for each in client.watch(sent.upload_id)]
             page = await client.list(group="g", states=[UploadState.COMPLETED])
             found = await client.get(sent.upload_id)
 
     assert (sent.status, sent.content) == (200, str(BIG).encode())
-    assert sent.progress == heard[-1]
-    assert {each.state for each in (found, watched[-1], heard[-1])} == {"completed"}
+    assert sent.progress == received[-1]
+    assert {each.state for each in (found, watched[-1], received[-1])} == {"completed"}
     assert sent.upload_id in {each.upload_id for each in page.uploads}
     assert page.next is None
 
 
 @pytest.mark.anyio
-async def test_an_upload_is_announced_cancelled_and_then_refused(url: str, path: Path) -> None:
+async def test_upload_is_announced_and_cancelled(url: str, path: Path) -> None:
     with anyio.fail_after(DEADLINE_SECONDS):
         async with AsyncProgressClient(f"{url}/uploads", token="t0ken") as client:
             announced = await client.create(filename="x", total_bytes=7, metadata={"a": 1})
@@ -113,7 +71,7 @@ async def test_an_upload_is_announced_cancelled_and_then_refused(url: str, path:
 
 
 @pytest.mark.anyio
-async def test_what_the_server_says_is_an_error_of_ours(url: str, path: Path) -> None:
+async def test_error_of_the_server_is_raised(url: str, path: Path) -> None:
     with anyio.fail_after(DEADLINE_SECONDS):
         async with AsyncProgressClient(url.replace("//", "//ann:ann@"), retries=1) as client:
             with pytest.raises(UploadNotFound):
@@ -122,7 +80,7 @@ async def test_what_the_server_says_is_an_error_of_ours(url: str, path: Path) ->
                 await client.put(path, f"{url}/files/virus")
             with pytest.raises(UploadRejected, match="507"):
                 await client.put(path, f"{url}/full/x")
-        async with AsyncProgressClient(url, basic=("ann", "bob")) as client:
+        async with AsyncProgressClient(url, auth=("ann", "bob")) as client:
             with pytest.raises(NotAllowed):
                 await client.list()
 
@@ -130,7 +88,7 @@ async def test_what_the_server_says_is_an_error_of_ours(url: str, path: Path) ->
 
 
 @pytest.mark.anyio
-async def test_a_client_of_ones_own_is_not_closed(url: str) -> None:
+async def test_given_http_client_is_used_and_not_closed(url: str) -> None:
     async with httpx2.AsyncClient(auth=ANN) as http:
         async with AsyncProgressClient(url, http=http) as client:
             await client.list()
@@ -139,9 +97,9 @@ async def test_a_client_of_ones_own_is_not_closed(url: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_list_of_many_pages_is_one(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("upload_progress.client.async_client._PAGE", "1")
-    async with AsyncProgressClient(url, basic=("many", "many")) as client:
+async def test_list_reads_all_pages(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("upload_progress.client.async_client._PAGE_SIZE", "1")
+    async with AsyncProgressClient(url, auth=("many", "many")) as client:
         made = [(await client.create(filename=name)).upload_id for name in "abc"]
         page = await client.list()
 
@@ -149,21 +107,21 @@ async def test_a_list_of_many_pages_is_one(url: str, monkeypatch: pytest.MonkeyP
         assert page.total.uploads == len(page.uploads)
 
 
-def test_the_blocking_client_does_the_same(url: str, path: Path) -> None:
-    heard, sizes = list[UploadProgress](), list[int]()
-    with ProgressClient(url, basic=("bo", "bo")) as client:
+def test_blocking_client_has_the_same_methods(url: str, path: Path) -> None:
+    received, sizes = list[UploadProgress](), list[int]()
+    with ProgressClient(url, auth=("bo", "bo")) as client:
         made = client.create(filename="x")
         sent = client.put(
             path,
             f"{url}/files/",
             upload_id=made.upload_id,
-            on_progress=heard.append,
+            on_progress=received.append,
             on_sent=sizes.append,
         )
         states = [each.state for each in client.watch(made.upload_id)]
-        following = client.watch()
-        assert next(following).upload_id == made.upload_id
-        following.close()
+        snapshots = client.watch()
+        assert next(snapshots).upload_id == made.upload_id
+        snapshots.close()
         page = client.list()
         with pytest.raises(UploadNotFound):
             client.get("unknown")
@@ -171,16 +129,16 @@ def test_the_blocking_client_does_the_same(url: str, path: Path) -> None:
         cancelled = client.cancel(other.upload_id)
     gc.collect()
 
-    assert sent.progress == heard[-1]
+    assert sent.progress == received[-1]
     assert sizes[-1] == BIG
     assert states == ["completed"]
     assert [each.upload_id for each in page.uploads] == [made.upload_id]
     assert cancelled.state == "cancelled"
 
 
-def test_a_blocking_client_that_is_interrupted_ends(url: str) -> None:
+def test_interrupted_blocking_client_is_closed(url: str) -> None:
     def interrupted() -> None:
-        with ProgressClient(url, basic=("int", "int")) as client:
+        with ProgressClient(url, auth=("int", "int")) as client:
             made = client.create()
             assert next(client.watch(made.upload_id)) == made
             raise KeyboardInterrupt
@@ -189,7 +147,7 @@ def test_a_blocking_client_that_is_interrupted_ends(url: str) -> None:
         interrupted()
 
 
-def test_a_blocking_client_takes_no_nonsense() -> None:
+def test_blocking_client_rejects_an_invalid_url() -> None:
     with pytest.raises(InvalidValue):
         ProgressClient("nowhere")
 
@@ -209,14 +167,14 @@ except ImportError as error:
 
 
 @pytest.mark.parametrize(
-    ("module", "said"),
+    ("module", "output"),
     [
         ("httpx2", "MissingExtra httpx2 is not installed: pip install 'upload-progress[client]'"),
         ("httpx2._sse", "ModuleNotFoundError No module named 'httpx2._sse'"),
     ],
 )
-def test_a_missing_driver_is_named_with_the_line_that_mends_it(module: str, said: str) -> None:
+def test_missing_package_is_named_with_its_extra(module: str, output: str) -> None:
     run = [sys.executable, "-c", WITHOUT, module]
     finished = subprocess.run(run, capture_output=True, text=True, check=True, timeout=60)
 
-    assert finished.stdout == f"{said}\n"
+    assert finished.stdout == f"{output}\n"

@@ -3,62 +3,69 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from upload_progress.client.retry import Patience
+from upload_progress._runtime.backoff import Backoff
+from upload_progress.client.retry import MAX_DELAY_SECONDS, RetryPolicy
 from upload_progress.exceptions import ServerBusy, ServerUnreachable, UploadProgressError
 
 pytestmark = pytest.mark.anyio
 
-GONE = ServerUnreachable("http://h", "gone")
+UNREACHABLE = ServerUnreachable("http://h", "gone")
 
 
 @pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Return where pauses are noted, instead of made."""
-    noted: list[float] = []
+def delays(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return the list of delays, which are recorded instead of waited for."""
+    recorded: list[float] = []
 
-    async def note(seconds: float) -> None:
-        noted.append(seconds)
+    async def record(seconds: float) -> None:
+        recorded.append(seconds)
 
-    monkeypatch.setattr("anyio.sleep", note)
-    return noted
+    monkeypatch.setattr("anyio.sleep", record)
+    return recorded
 
 
-async def rest(patience: Patience, times: int, reason: UploadProgressError = GONE) -> None:
+def without_jitter(retries: int) -> RetryPolicy:
+    backoff = Backoff(first_seconds=0.5, maximum_seconds=MAX_DELAY_SECONDS, random=lambda: 1.0)
+    return RetryPolicy(retries, backoff)
+
+
+async def wait(retry: RetryPolicy, times: int, error: UploadProgressError = UNREACHABLE) -> None:
     with anyio.fail_after(10):
         for _ in range(times):
-            await patience.rest(reason)
+            await retry.wait(error)
 
 
-async def test_pauses_double_up_to_a_bound(pauses: list[float]) -> None:
-    await rest(Patience(9, 0.5, random=lambda: 1.0), 9)
+async def test_delays_double_up_to_30_seconds(delays: list[float]) -> None:
+    await wait(without_jitter(9), 9)
 
-    assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
-
-
-@pytest.mark.parametrize(("chance", "pause"), [(0.0, 0.25), (0.5, 0.375)])
-async def test_chance_makes_them_unequal(pauses: list[float], chance: float, pause: float) -> None:
-    await rest(Patience(1, 0.5, random=lambda: chance), 1)
-
-    assert pauses == [pause]
+    assert delays == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
 
 
-async def test_it_ends_with_the_reason(pauses: list[float]) -> None:
-    tired = Patience(2, 0.5)
-    await rest(tired, 2)
+async def test_default_delays_are_jittered(delays: list[float]) -> None:
+    for _ in range(20):
+        await wait(RetryPolicy.create(1, 0.5), 1)
+
+    assert len(set(delays)) > 1
+    assert all(0.25 <= delay <= 0.5 for delay in delays)
+
+
+async def test_last_error_is_raised_when_no_retry_is_left(delays: list[float]) -> None:
+    retry = without_jitter(2)
+    await wait(retry, 2)
 
     with pytest.raises(ServerUnreachable) as raised:
-        await tired.rest(GONE)
+        await retry.wait(UNREACHABLE)
 
-    assert raised.value is GONE
-    tired.renew()
-    await tired.rest(GONE)
-    assert len(pauses) == 3
+    assert raised.value is UNREACHABLE
+    retry.reset()
+    await retry.wait(UNREACHABLE)
+    assert delays == [0.5, 1, 0.5]
 
 
-@pytest.mark.parametrize(("asked", "pause"), [(7, 7), (0, 0.5), (1000, 30)])
-async def test_a_busy_server_is_given_the_time_it_asks_for(
-    pauses: list[float], asked: float, pause: float
+@pytest.mark.parametrize(("requested", "delay"), [(7, 7), (0, 0.5), (1000, 30)])
+async def test_delay_is_at_least_what_a_busy_server_asks_for(
+    delays: list[float], requested: float, delay: float
 ) -> None:
-    await rest(Patience(1, 0.5, random=lambda: 1.0), 1, ServerBusy("busy", asked))
+    await wait(without_jitter(1), 1, ServerBusy("busy", requested))
 
-    assert pauses == [pause]
+    assert delays == [delay]

@@ -1,4 +1,4 @@
-"""A file on its way over a network that fails, to a server that plays its part."""
+"""Uploading a file over a network that fails, to a simulated server."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ import pytest
 
 from tests._support.recording_server import (
     URL,
-    Act,
-    Play,
-    answer,
-    as_json,
-    client_of,
-    problem,
-    told,
+    RecordingServer,
+    Reply,
+    client_for,
+    json_reply,
+    make_snapshot,
+    problem_reply,
+    status_reply,
 )
 from upload_progress import UploadProgress, UploadState
 from upload_progress._model.models import ErrorCode, UploadError
-from upload_progress.client import AsyncProgressClient, Sent
-from upload_progress.client import async_client as asynchronous
-from upload_progress.client import upload as sending
+from upload_progress.client import AsyncProgressClient, UploadResult, async_client
+from upload_progress.client import upload as upload_module
 from upload_progress.exceptions import (
     InvalidValue,
     NotAllowed,
@@ -41,15 +40,15 @@ pytestmark = pytest.mark.anyio
 DEADLINE_SECONDS = 20
 BODY = bytes(range(10))
 LOST = httpx2.WriteError("lost")
-TAKEN = answer(201, b"taken")
+ACCEPTED = status_reply(201, b"accepted")
 
 
 def failed(code: ErrorCode, attempt: int = 1) -> UploadProgress:
-    error = UploadError(code, "It does not like it.", 418)
-    return told(UploadState.FAILED, error=error, attempt=attempt)
+    error = UploadError(code, "It is a virus.", 418)
+    return make_snapshot(UploadState.FAILED, error=error, attempt=attempt)
 
 
-COMPLETED = told(UploadState.COMPLETED, sequence=9)
+COMPLETED = make_snapshot(UploadState.COMPLETED, sequence=9)
 DISCONNECTED = failed(ErrorCode.CLIENT_DISCONNECTED)
 
 
@@ -61,26 +60,27 @@ def path(tmp_path: Path) -> Path:
 
 
 async def put(
-    play: Play,
+    server: RecordingServer,
     path: Path,
     *,
     retries: int = 3,
-    **options: Any,  # noqa: ANN401  # whatever put() takes
-) -> Sent:
+    **options: Any,  # noqa: ANN401  # the options of put()
+) -> UploadResult:
     with anyio.fail_after(DEADLINE_SECONDS):
-        async with client_of(play, retries=retries) as client:
-            with mock.patch.object(asynchronous, "new_upload_id", return_value="u"):
+        async with client_for(server, retries=retries) as client:
+            with mock.patch.object(async_client, "new_upload_id", return_value="u"):
                 return await client.put(path, f"{URL}/files/", **options)
 
 
-async def test_a_file_is_sent_with_all_that_is_known_of_it(path: Path) -> None:
-    play, sent, heard = Play([TAKEN], [as_json(COMPLETED)]), list[int](), list[UploadProgress]()
+async def test_put_sends_the_file_with_its_headers(path: Path) -> None:
+    server = RecordingServer([ACCEPTED], [json_reply(COMPLETED)])
+    sent, received = list[int](), list[UploadProgress]()
 
-    result = await put(play, path, group="g", on_sent=sent.append, on_progress=heard.append)
+    result = await put(server, path, group="g", on_sent=sent.append, on_progress=received.append)
 
-    [request] = [each for each in play.requests if each.method == "PUT"]
-    assert result == Sent("u", 201, b"taken", COMPLETED)
-    assert play.received == [BODY]
+    [request] = [each for each in server.requests if each.method == "PUT"]
+    assert result == UploadResult("u", 201, b"accepted", COMPLETED)
+    assert server.bodies == [BODY]
     assert str(request.url) == f"{URL}/files/a%20b.txt"
     assert request.headers["upload-id"] == "u"
     assert request.headers["upload-group"] == "g"
@@ -88,291 +88,305 @@ async def test_a_file_is_sent_with_all_that_is_known_of_it(path: Path) -> None:
     assert request.headers["content-length"] == "10"
     assert "content-range" not in request.headers
     assert sent == [10]
-    assert heard[-1] == COMPLETED
+    assert received[-1] == COMPLETED
 
 
-async def test_an_empty_file_is_a_file(tmp_path: Path) -> None:
+async def test_empty_file_is_sent(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
-    play = Play([TAKEN])
+    server = RecordingServer([ACCEPTED])
 
-    await put(play, tmp_path / "empty")
+    await put(server, tmp_path / "empty")
 
-    assert play.received == [b""]
+    assert server.bodies == [b""]
 
 
-async def test_a_server_without_progress_takes_files_all_the_same(path: Path) -> None:
-    result = await put(Play([TAKEN], [answer(404)]), path)
+async def test_put_works_without_progress_routes(path: Path) -> None:
+    result = await put(RecordingServer([ACCEPTED], [status_reply(404)]), path)
 
     assert result.progress is None
 
 
-async def test_the_server_may_give_another_id(path: Path) -> None:
-    play = Play([answer(200, upload_id="other")], [as_json(COMPLETED)])
+async def test_server_may_replace_the_upload_id(path: Path) -> None:
+    server = RecordingServer([status_reply(200, upload_id="other")], [json_reply(COMPLETED)])
 
-    assert (await put(play, path)).upload_id == "other"
+    assert (await put(server, path)).upload_id == "other"
 
 
 @pytest.mark.parametrize("sequence", [8, 9, 10])
-async def test_an_end_that_is_heard_twice_is_told_once(path: Path, sequence: int) -> None:
-    """The follower hears it, and we do; what is told is the last word, too."""
-    newer = told(UploadState.COMPLETED, sequence=sequence)
-    play, heard = (
-        Play([TAKEN], [as_json(newer), as_json(newer), as_json(COMPLETED)]),
-        list[UploadProgress](),
-    )
-    follower_has_asked = anyio.Event()
+async def test_end_is_reported_once(path: Path, sequence: int) -> None:
+    """Both watch loops receive it, and the reported one is part of the result."""
+    newer = make_snapshot(UploadState.COMPLETED, sequence=sequence)
+    replies = [json_reply(newer), json_reply(newer), json_reply(COMPLETED)]
+    server, received = RecordingServer([ACCEPTED], replies), list[UploadProgress]()
+    watch_has_begun = anyio.Event()
 
-    async def play_on(request: httpx2.Request) -> httpx2.Response:
+    async def respond(request: httpx2.Request) -> httpx2.Response:
         if request.method == "PUT":
-            await follower_has_asked.wait()
-        return await play(request)
+            await watch_has_begun.wait()
+        return await server(request)
 
     def on_progress(progress: UploadProgress) -> None:
-        heard.append(progress)
-        follower_has_asked.set()
+        received.append(progress)
+        watch_has_begun.set()
 
-    http = httpx2.AsyncClient(transport=httpx2.MockTransport(play_on))
+    http = httpx2.AsyncClient(transport=httpx2.MockTransport(respond))
     with anyio.fail_after(DEADLINE_SECONDS):
         async with AsyncProgressClient(URL, http=http) as client:
             sent = await client.put(path, f"{URL}/files/", on_progress=on_progress)
 
-    assert heard == [newer]
+    assert received == [newer]
     assert sent.progress == newer
 
 
-@pytest.mark.parametrize("busy", [LOST, answer(503, retry_after="0"), answer(502)])
-async def test_what_was_lost_is_sent_again(path: Path, busy: Act) -> None:
-    asks = [as_json(DISCONNECTED)] * 9 + [as_json(COMPLETED)]
-    play = Play([busy, busy, TAKEN], asks)
+@pytest.mark.parametrize("busy", [LOST, status_reply(503, retry_after="0"), status_reply(502)])
+async def test_failed_request_is_repeated_under_the_same_id(path: Path, busy: Reply) -> None:
+    api_replies = [json_reply(DISCONNECTED)] * 9 + [json_reply(COMPLETED)]
+    server = RecordingServer([busy, busy, ACCEPTED], api_replies)
 
-    await put(play, path)
+    await put(server, path)
 
-    assert play.received == [BODY, BODY, BODY]
-    assert {r.headers["upload-id"] for r in play.requests if r.method == "PUT"} == {"u"}
+    assert server.bodies == [BODY, BODY, BODY]
+    assert {r.headers["upload-id"] for r in server.requests if r.method == "PUT"} == {"u"}
 
 
 @pytest.mark.parametrize(
-    ("act", "kind"),
+    ("reply", "error_type"),
     [
         (LOST, ServerUnreachable),
-        (answer(503, retry_after="0"), ServerBusy),
-        (answer(504), ServerUnreachable),
+        (status_reply(503, retry_after="0"), ServerBusy),
+        (status_reply(504), ServerUnreachable),
     ],
 )
-async def test_patience_ends(path: Path, act: Act, kind: type[Exception]) -> None:
-    play = Play([act])
+async def test_put_gives_up_after_the_last_retry(
+    path: Path, reply: Reply, error_type: type[Exception]
+) -> None:
+    server = RecordingServer([reply])
 
-    with pytest.raises(kind):
-        await put(play, path, retries=2)
+    with pytest.raises(error_type):
+        await put(server, path, retries=2)
 
-    assert len(play.received) == 3
+    assert len(server.bodies) == 3
 
 
 @pytest.mark.parametrize(
-    ("act", "kind"),
+    ("reply", "error_type"),
     [
-        (problem(413, "too_large"), UploadRejected),
-        (answer(500), UploadRejected),
-        (problem(401, "unauthenticated"), NotAllowed),
-        (answer(301, location="/x"), UnexpectedAnswer),
-        (answer(308), UnexpectedAnswer),
-        (answer(400, 20_000 * b"x"), UploadRejected),
+        (problem_reply(413, "too_large"), UploadRejected),
+        (status_reply(500), UploadRejected),
+        (problem_reply(401, "unauthenticated"), NotAllowed),
+        (status_reply(301, location="/x"), UnexpectedAnswer),
+        (status_reply(308), UnexpectedAnswer),
+        (status_reply(400, 20_000 * b"x"), UploadRejected),
         (httpx2.LocalProtocolError("Illegal header value"), InvalidValue),
     ],
 )
-async def test_a_refusal_is_not_tried_again(path: Path, act: Act, kind: type[Exception]) -> None:
-    play = Play([act])
+async def test_rejected_upload_is_not_retried(
+    path: Path, reply: Reply, error_type: type[Exception]
+) -> None:
+    server = RecordingServer([reply])
 
-    with pytest.raises(kind):
-        await put(play, path)
+    with pytest.raises(error_type):
+        await put(server, path)
 
-    assert len(play.received) == 1
+    assert len(server.bodies) == 1
 
 
 @pytest.mark.parametrize(
-    ("word", "kind"),
+    ("snapshot", "error_type"),
     [
-        (told(UploadState.CANCELLED), UploadCancelled),
+        (make_snapshot(UploadState.CANCELLED), UploadCancelled),
         (failed(ErrorCode.REJECTED), UploadRejected),
         (failed(ErrorCode.APP_ERROR), UploadRejected),
     ],
 )
-@pytest.mark.parametrize("act", [LOST, answer(409), TAKEN])
-async def test_the_servers_word_says_why(
-    path: Path, act: Act, word: UploadProgress, kind: type[Exception]
+@pytest.mark.parametrize("reply", [LOST, status_reply(409), ACCEPTED])
+async def test_error_is_the_one_in_the_snapshot(
+    path: Path, reply: Reply, snapshot: UploadProgress, error_type: type[Exception]
 ) -> None:
-    """Whatever has become of the answer: lost on its way, or said without a reason."""
-    with pytest.raises(kind):
-        await put(Play([act], [as_json(word)]), path, retries=0)
+    """Whether the response was lost, has no reason, or is successful."""
+    with pytest.raises(error_type):
+        await put(RecordingServer([reply], [json_reply(snapshot)]), path, retries=0)
 
 
 @pytest.mark.parametrize("state", [UploadState.PROCESSING, UploadState.COMPLETED])
-async def test_an_answer_that_was_lost_is_no_loss(path: Path, state: UploadState) -> None:
-    play = Play([LOST], [as_json(told(state)), as_json(told(state)), as_json(COMPLETED)])
+async def test_received_file_is_not_sent_again_after_a_lost_response(
+    path: Path, state: UploadState
+) -> None:
+    received = json_reply(make_snapshot(state))
+    server = RecordingServer([LOST], [received, received, json_reply(COMPLETED)])
 
-    result = await put(play, path)
+    result = await put(server, path)
 
     assert result.status is None
     assert result.progress is not None
     assert result.progress.state is UploadState.COMPLETED
-    assert play.received == [BODY]
+    assert server.bodies == [BODY]
 
 
-async def test_what_is_kept_is_not_sent_again(path: Path) -> None:
-    play = Play(asks=[as_json(told(UploadState.PAUSED, bytes_transferred=4))])
+async def test_paused_upload_is_resumed_with_a_range(path: Path) -> None:
+    paused = make_snapshot(UploadState.PAUSED, bytes_transferred=4)
+    server = RecordingServer(api_replies=[json_reply(paused)])
 
-    def take(_request: httpx2.Request) -> httpx2.Response:
-        play.asks = [as_json(COMPLETED)]
+    def accept(_request: httpx2.Request) -> httpx2.Response:
+        server.api_replies = [json_reply(COMPLETED)]
         return httpx2.Response(201)
 
-    play.puts = [LOST, take]
-    await put(play, path)
+    server.put_replies = [LOST, accept]
+    await put(server, path)
 
-    first, second = [each for each in play.requests if each.method == "PUT"]
-    assert play.received == [BODY, BODY[4:]]
+    first, second = [each for each in server.requests if each.method == "PUT"]
+    assert server.bodies == [BODY, BODY[4:]]
     assert "content-range" not in first.headers
     assert second.headers["content-range"] == "bytes 4-9/10"
 
 
-async def test_a_server_that_has_not_noticed_is_waited_for(path: Path) -> None:
-    receiving = as_json(told(UploadState.RECEIVING, sequence=1))
-    asks = [*[receiving] * 4, as_json(DISCONNECTED), as_json(DISCONNECTED), as_json(COMPLETED)]
-    play = Play([LOST, TAKEN], asks)
+async def test_put_waits_until_the_server_notices_the_lost_connection(path: Path) -> None:
+    receiving = json_reply(make_snapshot(UploadState.RECEIVING, sequence=1))
+    disconnected = json_reply(DISCONNECTED)
+    api_replies = [*[receiving] * 4, disconnected, disconnected, json_reply(COMPLETED)]
+    server = RecordingServer([LOST, ACCEPTED], api_replies)
 
-    await put(play, path)
+    await put(server, path)
 
-    assert play.received == [BODY, BODY]
+    assert server.bodies == [BODY, BODY]
 
 
-async def test_it_is_not_waited_for_without_end(
+async def test_waiting_for_the_server_is_limited(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sending, "NOTICE_SECONDS", 0.01)
-    monkeypatch.setattr(sending, "LAST_WORD_SECONDS", 0.01)
-    play = Play([LOST, TAKEN], [as_json(told(UploadState.RECEIVING))])
+    monkeypatch.setattr(upload_module, "DISCONNECT_SECONDS", 0.01)
+    monkeypatch.setattr(upload_module, "FINAL_SNAPSHOT_SECONDS", 0.01)
+    server = RecordingServer([LOST, ACCEPTED], [json_reply(make_snapshot(UploadState.RECEIVING))])
 
-    result = await put(play, path)
+    result = await put(server, path)
 
-    assert play.received == [BODY, BODY]
+    assert server.bodies == [BODY, BODY]
     assert result.status == 201
 
 
-async def test_the_server_may_be_away_when_it_is_asked(path: Path) -> None:
-    asks = [LOST] * 20 + [as_json(COMPLETED)]
-    play = Play([LOST, TAKEN], asks)
+async def test_put_retries_while_the_progress_routes_are_unreachable(path: Path) -> None:
+    api_replies = [LOST] * 20 + [json_reply(COMPLETED)]
+    server = RecordingServer([LOST, ACCEPTED], api_replies)
 
-    await put(play, path, retries=30)
+    await put(server, path, retries=30)
 
-    assert play.received == [BODY]
+    assert server.bodies == [BODY]
 
 
-async def test_pieces_are_sent_as_ranges(path: Path) -> None:
-    play = Play([answer(308), answer(204), TAKEN], [as_json(COMPLETED)])
+async def test_chunks_are_sent_with_content_range(path: Path) -> None:
+    server = RecordingServer(
+        [status_reply(308), status_reply(204), ACCEPTED], [json_reply(COMPLETED)]
+    )
 
-    await put(play, path, chunk_bytes=4)
+    await put(server, path, chunk_bytes=4)
 
-    ranges = [r.headers["content-range"] for r in play.requests if r.method == "PUT"]
+    ranges = [r.headers["content-range"] for r in server.requests if r.method == "PUT"]
     assert ranges == ["bytes 0-3/10", "bytes 4-7/10", "bytes 8-9/10"]
-    assert b"".join(play.received) == BODY
+    assert b"".join(server.bodies) == BODY
 
 
-async def test_an_upload_that_is_refused_while_it_is_sent_is_cut(
+async def test_request_is_aborted_when_a_snapshot_shows_a_rejection(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The connection stays open and silent, so the follower's word is all there is."""
-    monkeypatch.setattr(sending, "GRACE_SECONDS", 0.01)
-    play = Play(asks=[as_json(failed(ErrorCode.REJECTED))])
+    """The connection stays open without a response."""
+    monkeypatch.setattr(upload_module, "RESPONSE_SECONDS", 0.01)
+    server = RecordingServer(api_replies=[json_reply(failed(ErrorCode.REJECTED))])
 
     async def hang(request: httpx2.Request) -> httpx2.Response:
         if request.method == "PUT":
             await anyio.sleep_forever()
-        return await play(request)
+        return await server(request)
 
     http = httpx2.AsyncClient(transport=httpx2.MockTransport(hang))
     async with AsyncProgressClient(URL, http=http) as client:
-        with anyio.fail_after(DEADLINE_SECONDS), pytest.raises(UploadRejected, match="like it"):
+        with anyio.fail_after(DEADLINE_SECONDS), pytest.raises(UploadRejected, match="virus"):
             await client.put(path, f"{URL}/files/")
 
 
-@pytest.mark.parametrize("end", [told(UploadState.CANCELLED), COMPLETED])
-async def test_the_end_of_an_earlier_attempt_is_not_ours(path: Path, end: UploadProgress) -> None:
-    """Neither is its success taken for ours, nor its failure; it is not even shown."""
-    play, heard = Play(asks=[as_json(end)]), list[UploadProgress]()
-    ours = told(UploadState.COMPLETED, attempt=2, sequence=20)
-    follower_has_asked = anyio.Event()
+@pytest.mark.parametrize("end", [make_snapshot(UploadState.CANCELLED), COMPLETED])
+async def test_end_of_an_earlier_attempt_is_ignored(path: Path, end: UploadProgress) -> None:
+    """It is neither reported nor part of the result."""
+    server, received = RecordingServer(api_replies=[json_reply(end)]), list[UploadProgress]()
+    own = make_snapshot(UploadState.COMPLETED, attempt=2, sequence=20)
+    watch_has_begun = anyio.Event()
 
-    async def play_on(request: httpx2.Request) -> httpx2.Response:
+    async def respond(request: httpx2.Request) -> httpx2.Response:
         if request.headers.get("accept") == "text/event-stream":
-            follower_has_asked.set()
-        if request.method == "PUT" and len(play.received) == 1:
-            await follower_has_asked.wait()
-            play.asks = [as_json(ours)]
-        return await play(request)
+            watch_has_begun.set()
+        if request.method == "PUT" and len(server.bodies) == 1:
+            await watch_has_begun.wait()
+            server.api_replies = [json_reply(own)]
+        return await server(request)
 
-    play.puts = [LOST, TAKEN]
-    http = httpx2.AsyncClient(transport=httpx2.MockTransport(play_on))
+    server.put_replies = [LOST, ACCEPTED]
+    http = httpx2.AsyncClient(transport=httpx2.MockTransport(respond))
     with anyio.fail_after(DEADLINE_SECONDS):
-        async with AsyncProgressClient(URL, http=http, first_pause_seconds=0.001) as client:
-            sent = await client.put(path, f"{URL}/files/", upload_id="u", on_progress=heard.append)
+        async with AsyncProgressClient(URL, http=http, first_delay_seconds=0.001) as client:
+            sent = await client.put(
+                path, f"{URL}/files/", upload_id="u", on_progress=received.append
+            )
 
-    assert play.received == [BODY, BODY]
-    assert sent.progress == ours
-    assert heard == [ours]
-
-
-async def test_an_upload_that_was_only_announced_is_ours(path: Path) -> None:
-    play = Play([TAKEN], [as_json(told(UploadState.PENDING, sequence=1)), as_json(COMPLETED)])
-
-    assert (await put(play, path, upload_id="u")).progress == COMPLETED
+    assert server.bodies == [BODY, BODY]
+    assert sent.progress == own
+    assert received == [own]
 
 
-async def test_a_cut_whose_reason_is_gone_is_a_lost_connection(
+async def test_announced_upload_is_the_first_attempt(path: Path) -> None:
+    pending = make_snapshot(UploadState.PENDING, sequence=1)
+    server = RecordingServer([ACCEPTED], [json_reply(pending), json_reply(COMPLETED)])
+
+    assert (await put(server, path, upload_id="u")).progress == COMPLETED
+
+
+async def test_aborted_request_without_a_reason_is_unreachable(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sending, "GRACE_SECONDS", 0.01)
-    # The follower asks for a stream, and when it gets none, once more.
-    refused = as_json(failed(ErrorCode.REJECTED))
-    play = Play(asks=[refused, refused, problem(404, "not_found")])
+    monkeypatch.setattr(upload_module, "RESPONSE_SECONDS", 0.01)
+    # The watch loop requests a stream, and polls once when it gets none.
+    rejected = json_reply(failed(ErrorCode.REJECTED))
+    server = RecordingServer(api_replies=[rejected, rejected, problem_reply(404, "not_found")])
 
     async def hang(request: httpx2.Request) -> httpx2.Response:
         if request.method == "PUT":
             await anyio.sleep_forever()
-        return await play(request)
+        return await server(request)
 
     http = httpx2.AsyncClient(transport=httpx2.MockTransport(hang))
     with anyio.fail_after(DEADLINE_SECONDS):
         async with AsyncProgressClient(URL, http=http, retries=0) as client:
-            with pytest.raises(ServerUnreachable, match="was cut"):
+            with pytest.raises(ServerUnreachable, match="was aborted"):
                 await client.put(path, f"{URL}/files/")
 
 
-async def test_metadata_is_announced_first(path: Path) -> None:
-    announced = told(UploadState.PENDING, upload_id="given")
-    play = Play([TAKEN], [as_json(announced), as_json(COMPLETED)])
+async def test_metadata_is_announced_before_the_upload(path: Path) -> None:
+    announced = make_snapshot(UploadState.PENDING, upload_id="given")
+    server = RecordingServer([ACCEPTED], [json_reply(announced), json_reply(COMPLETED)])
 
-    result = await put(play, path, metadata={"version": "1"})
+    result = await put(server, path, metadata={"version": "1"})
 
     assert result.upload_id == "given"
-    assert play.requests[0].method == "POST"
-    assert b'"metadata":{"version":"1"}' in play.requests[0].content
+    assert server.requests[0].method == "POST"
+    assert b'"metadata":{"version":"1"}' in server.requests[0].content
 
 
 @pytest.mark.parametrize(
     "options", [{"chunk_bytes": 0}, {"upload_id": "a/b"}, {"upload_id": "progress"}]
 )
-async def test_what_makes_no_sense_is_refused(path: Path, options: dict[str, Any]) -> None:
-    play = Play([TAKEN])
+async def test_invalid_argument_is_rejected_before_any_request(
+    path: Path, options: dict[str, Any]
+) -> None:
+    server = RecordingServer([ACCEPTED])
 
     with pytest.raises(InvalidValue):
-        await put(play, path, **options)
+        await put(server, path, **options)
 
-    assert play.requests == []
+    assert server.requests == []
 
 
-@pytest.mark.parametrize("acts", [[as_json({"x": 1})], [answer(200, b"<html>")]])
-async def test_something_else_that_answers_is_said(acts: Sequence[Act]) -> None:
-    async with client_of(Play(asks=acts)) as client:
-        with pytest.raises(UnexpectedAnswer, match="no snapshot"):
+@pytest.mark.parametrize("replies", [[json_reply({"x": 1})], [status_reply(200, b"<html>")]])
+async def test_response_of_another_server_is_unexpected(replies: Sequence[Reply]) -> None:
+    async with client_for(RecordingServer(api_replies=replies)) as client:
+        with pytest.raises(UnexpectedAnswer, match="not return a snapshot"):
             await client.get("u")
-        with pytest.raises(UnexpectedAnswer, match="no list"):
+        with pytest.raises(UnexpectedAnswer, match="not return a list"):
             await client.list()

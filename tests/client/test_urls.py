@@ -4,23 +4,23 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from upload_progress.client.urls import mount_of, read_url, target_of, upload_in
+from upload_progress.client.urls import mount_url, parse_url, target_url, upload_id_in
 from upload_progress.exceptions import InvalidValue
 
 
-def test_credentials_are_taken_out_of_a_url_and_never_shown() -> None:
-    address = read_url("https://ann:s3cret@host/files/#x")
+def test_credentials_are_removed_from_a_url() -> None:
+    server = parse_url("https://ann:s3cret@host/files/#x")
 
-    assert address.text == "https://host/files/"
-    assert address.basic == ("ann", "s3cret")
-    assert "s3cret" not in repr(address)
-    assert read_url("https://host").basic is None
+    assert str(server) == "https://host/files/"
+    assert server.credentials == ("ann", "s3cret")
+    assert "s3cret" not in repr(server)
+    assert parse_url("https://host").credentials is None
 
 
 @pytest.mark.parametrize("text", ["", "host/files", "ftp://host", "http://", "http://h:x", "://"])
-def test_what_is_no_url_is_refused(text: str) -> None:
+def test_invalid_url_is_rejected(text: str) -> None:
     with pytest.raises(InvalidValue, match="here: "):
-        read_url(text, "here")
+        parse_url(text, "here")
 
 
 @pytest.mark.parametrize(
@@ -35,11 +35,13 @@ def test_what_is_no_url_is_refused(text: str) -> None:
         ("http://h/api/uploads/abc/progress/", "/api/uploads", "abc"),
     ],
 )
-def test_every_address_leads_to_the_mount(url: str, path: str, upload_id: str | None) -> None:
-    address = read_url(url).url
+def test_mount_point_is_derived_from_any_url_of_the_api(
+    url: str, path: str, upload_id: str | None
+) -> None:
+    parsed = parse_url(url).url
 
-    assert (mount_of(address).path, upload_in(address)) == (path, upload_id)
-    assert mount_of(address).query == b""
+    assert (mount_url(parsed).path, upload_id_in(parsed)) == (path, upload_id)
+    assert mount_url(parsed).query == b""
 
 
 @pytest.mark.parametrize(
@@ -50,5 +52,5 @@ def test_every_address_leads_to_the_mount(url: str, path: str, upload_id: str | 
         ("http://h/files/x", "http://h/files/x"),
     ],
 )
-def test_a_name_is_added_to_a_folder(url: str, target: str) -> None:
-    assert str(target_of(read_url(url).url, PurePosixPath("a b?/é.txt"))) == target
+def test_name_is_appended_to_a_url_that_ends_with_a_slash(url: str, target: str) -> None:
+    assert str(target_url(parse_url(url).url, PurePosixPath("a b?/é.txt"))) == target

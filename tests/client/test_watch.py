@@ -1,4 +1,4 @@
-"""Following over a network that fails: what is shown is new, whole, and ends with the end."""
+"""Watching over a network that fails: each snapshot is yielded once, the end last."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import pytest
 from tests._support.recording_server import (
     STREAM,
     URL,
-    Act,
-    Play,
-    answer,
-    as_json,
-    events,
-    problem,
-    stream_of,
-    told,
+    RecordingServer,
+    Reply,
+    event_stream,
+    json_reply,
+    make_snapshot,
+    problem_reply,
+    status_reply,
+    stream_reply,
 )
 from upload_progress import UploadProgress, UploadState
 from upload_progress.client import AsyncProgressClient
-from upload_progress.client.retry import Patience
-from upload_progress.client.watch import Watching
+from upload_progress.client.retry import RetryPolicy
+from upload_progress.client.watch import WatchLoop
 from upload_progress.exceptions import (
     NotAllowed,
     ServerBusy,
@@ -36,21 +36,22 @@ from upload_progress.exceptions import (
 pytestmark = pytest.mark.anyio
 
 DEADLINE_SECONDS = 20
-START = told(sequence=1, bytes_transferred=0)
-MIDDLE = told(sequence=2, bytes_transferred=5)
-END = told(UploadState.COMPLETED, sequence=3, bytes_transferred=9)
+START = make_snapshot(sequence=1, bytes_transferred=0)
+MIDDLE = make_snapshot(sequence=2, bytes_transferred=5)
+END = make_snapshot(UploadState.COMPLETED, sequence=3, bytes_transferred=9)
 
 
-def watching(play: Play, **options: object) -> Watching:
-    http = httpx2.AsyncClient(transport=httpx2.MockTransport(play))
-    calls = AsyncProgressClient(URL, http=http).calls
-    settings: dict[str, object] = {"upload_id": "u", "ask_seconds": 0.001, **options}
-    return Watching(calls, Patience(2, 0.001), **settings)  # type: ignore[arg-type]  # as given
+def watch_loop(server: RecordingServer, **options: object) -> WatchLoop:
+    http = httpx2.AsyncClient(transport=httpx2.MockTransport(server))
+    api = AsyncProgressClient(URL, http=http).api
+    settings: dict[str, object] = {"upload_id": "u", "poll_seconds": 0.001, **options}
+    retry = RetryPolicy.create(2, 0.001)
+    return WatchLoop(api, retry, **settings)  # type: ignore[arg-type]  # any field
 
 
-async def seen(play: Play, **options: object) -> list[UploadProgress]:
+async def watched(server: RecordingServer, **options: object) -> list[UploadProgress]:
     with anyio.fail_after(DEADLINE_SECONDS):
-        async with aclosing(watching(play, **options).snapshots()) as snapshots:
+        async with aclosing(watch_loop(server, **options).snapshots()) as snapshots:
             return [each async for each in snapshots]
 
 
@@ -58,44 +59,56 @@ LOST = httpx2.ReadError("lost")
 
 
 @pytest.mark.parametrize(
-    "asks",
+    "api_replies",
     [
-        [events(START, MIDDLE, END)],
-        [events(START), events(START, MIDDLE), events(MIDDLE, END)],
-        [events(START, MIDDLE), LOST, LOST, events(END)],
-        [events(START), problem(503, "busy", retry_after="0"), events(MIDDLE, END)],
-        [events(START, MIDDLE), answer(204), as_json(END)],
-        [as_json(START), as_json(START), as_json(MIDDLE), as_json(MIDDLE), as_json(END)],
-        [events(START, MIDDLE, tail="data: {"), events(START, MIDDLE, END)],
+        [event_stream(START, MIDDLE, END)],
+        [event_stream(START), event_stream(START, MIDDLE), event_stream(MIDDLE, END)],
+        [event_stream(START, MIDDLE), LOST, LOST, event_stream(END)],
+        [
+            event_stream(START),
+            problem_reply(503, "busy", retry_after="0"),
+            event_stream(MIDDLE, END),
+        ],
+        [event_stream(START, MIDDLE), status_reply(204), json_reply(END)],
+        [
+            json_reply(START),
+            json_reply(START),
+            json_reply(MIDDLE),
+            json_reply(MIDDLE),
+            json_reply(END),
+        ],
+        [event_stream(START, MIDDLE, tail="data: {"), event_stream(START, MIDDLE, END)],
     ],
-    ids=["once", "ended", "lost", "busy", "no more", "no streams", "half"],
+    ids=["once", "ended", "lost", "busy", "no content", "no streams", "incomplete"],
 )
-async def test_all_is_seen_once_and_the_end_last(asks: Sequence[Act]) -> None:
-    assert await seen(Play(asks=asks)) == [START, MIDDLE, END]
+async def test_each_snapshot_is_yielded_once(api_replies: Sequence[Reply]) -> None:
+    assert await watched(RecordingServer(api_replies=api_replies)) == [START, MIDDLE, END]
 
 
-async def test_an_end_is_seen_before_it_is_stored_and_once() -> None:
-    """The worker that has the upload knows it first, under the sequence of what was before."""
-    processing = told(UploadState.PROCESSING, sequence=2)
-    early, stored, again = (
-        told(UploadState.COMPLETED, sequence=2),
-        told(UploadState.COMPLETED, sequence=3),
-        told(UploadState.PENDING, sequence=1, attempt=2),
+async def test_end_that_is_reported_before_it_is_stored_is_yielded_once() -> None:
+    """The receiving worker reports it with the sequence of the last stored snapshot."""
+    processing = make_snapshot(UploadState.PROCESSING, sequence=2)
+    early = make_snapshot(UploadState.COMPLETED, sequence=2)
+    stored = make_snapshot(UploadState.COMPLETED, sequence=3)
+    again = make_snapshot(UploadState.PENDING, sequence=1, attempt=2)
+    server = RecordingServer(
+        api_replies=[json_reply(each) for each in (processing, processing, early, stored, again)]
     )
-    play = Play(asks=[as_json(each) for each in (processing, processing, early, stored, again)])
 
-    heard = []
+    received = []
     with anyio.fail_after(DEADLINE_SECONDS):
-        async with aclosing(watching(play, endless=True, streams=False).snapshots()) as snapshots:
+        async with aclosing(
+            watch_loop(server, is_endless=True, use_stream=False).snapshots()
+        ) as snapshots:
             async for each in snapshots:
-                heard.append(each)
+                received.append(each)
                 if each == again:
                     break
 
-    assert heard == [processing, early, again]
+    assert received == [processing, early, again]
 
 
-async def test_where_streams_are_held_back_it_asks() -> None:
+async def test_buffered_stream_is_replaced_by_polling() -> None:
     class Silence(httpx2.AsyncByteStream):
         async def __aiter__(self) -> AsyncIterator[bytes]:
             yield b""
@@ -104,67 +117,77 @@ async def test_where_streams_are_held_back_it_asks() -> None:
     def silent(_request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(200, headers=STREAM, stream=Silence())
 
-    play = Play(asks=[silent, as_json(MIDDLE), as_json(END)])
+    server = RecordingServer(api_replies=[silent, json_reply(MIDDLE), json_reply(END)])
 
-    assert await seen(play, first_word_seconds=0.01) == [MIDDLE, END]
-    assert [request.headers["accept"] for request in play.requests] == [
+    assert await watched(server, first_event_seconds=0.01) == [MIDDLE, END]
+    assert [request.headers["accept"] for request in server.requests] == [
         "text/event-stream",
         "application/json",
         "application/json",
     ]
 
 
-async def test_it_comes_back_with_what_it_knows() -> None:
-    play = Play(asks=[events(START, MIDDLE), events(END)])
+async def test_reconnect_sends_the_last_event_id() -> None:
+    server = RecordingServer(api_replies=[event_stream(START, MIDDLE), event_stream(END)])
 
-    await seen(play)
+    await watched(server)
 
-    assert [request.headers.get("last-event-id") for request in play.requests] == [None, "2"]
+    assert [request.headers.get("last-event-id") for request in server.requests] == [None, "2"]
 
 
 @pytest.mark.parametrize(
-    ("asks", "kind"),
+    ("api_replies", "error_type"),
     [
         ([LOST], ServerUnreachable),
-        ([problem(503, "busy", retry_after="0")], ServerBusy),
-        ([problem(404, "not_found")], UploadNotFound),
-        ([problem(401, "unauthenticated")], NotAllowed),
-        ([stream_of(b"data: {}\n\n")], UnexpectedAnswer),
+        ([problem_reply(503, "busy", retry_after="0")], ServerBusy),
+        ([problem_reply(404, "not_found")], UploadNotFound),
+        ([problem_reply(401, "unauthenticated")], NotAllowed),
+        ([stream_reply(b"data: {}\n\n")], UnexpectedAnswer),
     ],
 )
-async def test_what_cannot_be_followed_is_said(asks: Sequence[Act], kind: type[Exception]) -> None:
-    with pytest.raises(kind):
-        await seen(Play(asks=asks))
+async def test_watch_raises_the_error(
+    api_replies: Sequence[Reply], error_type: type[Exception]
+) -> None:
+    with pytest.raises(error_type):
+        await watched(RecordingServer(api_replies=api_replies))
 
 
-async def test_success_renews_patience() -> None:
-    asks = [LOST, LOST, events(START), LOST, LOST, events(MIDDLE), LOST, LOST, events(END)]
+async def test_success_resets_the_retries() -> None:
+    replies = [event_stream(each) for each in (START, MIDDLE, END)]
+    api_replies = [reply for stream in replies for reply in (LOST, LOST, stream)]
 
-    assert await seen(Play(asks=asks)) == [START, MIDDLE, END]
+    assert await watched(RecordingServer(api_replies=api_replies)) == [START, MIDDLE, END]
 
 
-async def test_the_next_attempt_is_awaited_where_there_is_no_end() -> None:
-    again = told(attempt=2, sequence=4, bytes_transferred=1)
-    asks = [problem(404, "not_found"), events(END), answer(204), as_json(END)]
-    play = Play(asks=[*asks, events(END, again)])
+async def test_endless_watch_waits_for_the_next_attempt() -> None:
+    again = make_snapshot(attempt=2, sequence=4, bytes_transferred=1)
+    api_replies = [
+        problem_reply(404, "not_found"),
+        event_stream(END),
+        status_reply(204),
+        json_reply(END),
+    ]
+    server = RecordingServer(api_replies=[*api_replies, event_stream(END, again)])
 
     with anyio.fail_after(DEADLINE_SECONDS):
-        async with aclosing(watching(play, endless=True).snapshots()) as snapshots:
+        async with aclosing(watch_loop(server, is_endless=True).snapshots()) as snapshots:
             assert [await anext(snapshots), await anext(snapshots)] == [END, again]
 
 
-@pytest.mark.parametrize("streams", [True, False])
-async def test_all_are_followed_without_end(streams: bool) -> None:
-    other = told(UploadState.COMPLETED, upload_id="v", sequence=1)
-    page = as_json({"uploads": [START, other], "total": TOTAL, "next": None})
-    play = Play(asks=[events(START, other), events(END)] if streams else [page])
-    options = {"upload_id": None, "filters": {"group": "g"}, "streams": streams}
+@pytest.mark.parametrize("use_stream", [True, False])
+async def test_watching_all_uploads_goes_on_after_an_end(use_stream: bool) -> None:
+    other = make_snapshot(UploadState.COMPLETED, upload_id="v", sequence=1)
+    page = json_reply({"uploads": [START, other], "total": TOTAL, "next": None})
+    server = RecordingServer(
+        api_replies=[event_stream(START, other), event_stream(END)] if use_stream else [page]
+    )
+    options = {"upload_id": None, "filters": {"group": "g"}, "use_stream": use_stream}
 
     with anyio.fail_after(DEADLINE_SECONDS):
-        async with aclosing(watching(play, **options).snapshots()) as snapshots:
+        async with aclosing(watch_loop(server, **options).snapshots()) as snapshots:
             assert [await anext(snapshots), await anext(snapshots)] == [START, other]
 
-    assert str(play.requests[0].url) == f"{URL}/uploads/progress?group=g"
+    assert str(server.requests[0].url) == f"{URL}/uploads/progress?group=g"
 
 
 TOTAL = {

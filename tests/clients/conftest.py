@@ -18,7 +18,7 @@ from tests._support.upload_watcher import ExampleServer, run_example
 from tests.conftest import RequireProgram
 
 # Of each request, where several run at a time; and how large an artifact is that shall show it.
-SLOW = 6_000_000
+BYTES_PER_SECOND = 6_000_000
 SIZE = 4_000_000
 NPM = Path.home() / ".cache" / "upload-progress" / "npm" / "clients"
 TUS_JS_CLIENT = "tus-js-client@4.3.1"
@@ -46,31 +46,31 @@ def large_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def files() -> Iterator[ExampleServer]:
-    with run_example("generic_put.py", slow=SLOW) as server:
+    with run_example("generic_put.py", bytes_per_second=BYTES_PER_SECOND) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def index() -> Iterator[ExampleServer]:
-    with run_example("pypi_server.py", slow=SLOW) as server:
+    with run_example("pypi_server.py", bytes_per_second=BYTES_PER_SECOND) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def registry() -> Iterator[ExampleServer]:
-    with run_example("oci_registry.py", slow=SLOW) as server:
+    with run_example("oci_registry.py", bytes_per_second=BYTES_PER_SECOND) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def tus() -> Iterator[ExampleServer]:
-    with run_example("tus_server.py", slow=SLOW) as server:
+    with run_example("tus_server.py", bytes_per_second=BYTES_PER_SECOND) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[ExampleServer]:
-    with run_example("s3_gateway.py", slow=SLOW) as server:
+    with run_example("s3_gateway.py", bytes_per_second=BYTES_PER_SECOND) as server:
         yield server
 
 
@@ -99,7 +99,9 @@ def s3_by_tls(certificate: Certificate) -> Iterator[ExampleServer]:
     # is no data yet, while another writes, and neither comes back.
     trust.maximum_version = ssl.TLSVersion.TLSv1_2
     certified = ("--certificate", str(certificate.server))
-    with run_example("s3_gateway.py", *certified, slow=SLOW, tls=trust) as server:
+    with run_example(
+        "s3_gateway.py", *certified, bytes_per_second=BYTES_PER_SECOND, tls=trust
+    ) as server:
         yield server
 
 

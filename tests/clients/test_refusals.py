@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from tests._support.upload_watcher import ExampleServer, run_example
-from tests.clients.conftest import SLOW
+from tests.clients.conftest import BYTES_PER_SECOND
 
 NOTHING = f"sha256:{hashlib.sha256(b'').hexdigest()}"
 DATA = os.urandom(100_000)
@@ -55,7 +55,9 @@ def test_files_are_private_and_names_are_no_paths(files: ExampleServer) -> None:
 
 def test_files_outlive_the_server(tmp_path: Path) -> None:
     for method, content in (("PUT", DATA), ("GET", b"")):
-        with run_example("generic_put.py", "--data", str(tmp_path), slow=SLOW) as server:
+        with run_example(
+            "generic_put.py", "--data", str(tmp_path), bytes_per_second=BYTES_PER_SECOND
+        ) as server:
             answer = server.http.request(method, "/files/kept", content=content)
 
     assert answer.content == DATA

@@ -13,12 +13,17 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from docs import diagram
 from docs.generate import generated
+from tests._support.asgi_client import build_app, listening
 from tests._support.paths import ROOT
+from tests._support.records import record
+from upload_progress._fanout.update import Update
+from upload_progress._model.api_types import CLIENT_MESSAGES, SERVER_MESSAGES, ProgressMessage
+from upload_progress._model.codec import encode_json
+from upload_progress._model.fold import fold
 from upload_progress._model.models import RESERVED_IDS, UploadProgress, UploadState, is_upload_id
 from upload_progress._model.state import TRANSITIONS
-from upload_progress.openapi import asyncapi_document, openapi_document, schemas
-from upload_progress.openapi.descriptions import MEANINGS
-from upload_progress.openapi.messages import CLIENT_MESSAGES, SERVER_MESSAGES
+from upload_progress.openapi import asyncapi_document, openapi_document, parameters, schemas
+from upload_progress.openapi.descriptions import FIELD_DESCRIPTIONS
 
 DOCS = ROOT / "docs"
 Json = dict[str, Any]
@@ -53,6 +58,8 @@ def test_the_openapi_document_has_every_call() -> None:
         "HEAD /uploads/{upload_id}",
         "POST /uploads/tickets",
         "GET /uploads/upload-progress.js",
+        "GET /uploads/openapi.json",
+        "GET /uploads/asyncapi.json",
     }
 
 
@@ -167,11 +174,30 @@ def test_the_schema_of_ids_agrees_with_the_code(text: str) -> None:
     assert validator.is_valid(text) is is_upload_id(text)
 
 
+@pytest.mark.anyio
+async def test_client_id_parameter_accepts_the_id_of_an_open_socket() -> None:
+    validator = jsonschema_rs.validator_for(cast("Json", parameters.CLIENT_ID["schema"]))
+    async with listening(build_app()) as line:
+        client_id = (await line.hear_json())["client_id"]
+
+    assert validator.is_valid(client_id)
+    assert not validator.is_valid(client_id.partition(".")[2])
+
+
+def test_progress_message_is_sent_as_described() -> None:
+    progress = fold([record()], now=1.0)
+    assert progress is not None
+
+    assert Update("alice", progress).websocket_text.encode() == encode_json(
+        ProgressMessage(progress)
+    )
+
+
 def test_each_field_of_a_snapshot_has_a_meaning_and_is_required() -> None:
     names = [attribute.name for attribute in fields(UploadProgress)]
     schema = openapi()["components"]["schemas"]["UploadProgress"]
 
-    assert list(MEANINGS) == names == list(schema["properties"]) == schema["required"]
+    assert list(FIELD_DESCRIPTIONS) == names == list(schema["properties"]) == schema["required"]
     assert all(field["description"] for field in schema["properties"].values())
 
 

@@ -18,9 +18,9 @@ from websockets.sync.client import connect
 
 from tests._support.child_process import run_python_server
 from tests._support.paths import ROOT
+from upload_progress._model.api_types import SERVER_MESSAGES, Heartbeat
 from upload_progress._model.codec import encode_json
 from upload_progress.openapi import asyncapi_document, openapi_document
-from upload_progress.openapi.messages import SERVER_MESSAGES, Heartbeat
 
 ALICE = {"Authorization": "Basic " + base64.b64encode(b"alice:alice").decode()}
 KNOWN = "known-to-the-server"

@@ -17,9 +17,9 @@ from upload_progress.connection import Connection
 from upload_progress.starlette.http import (
     Condition,
     entity_tag,
-    list_query,
-    wait_seconds,
-    wants_stream,
+    parse_list_query,
+    parse_wait_seconds,
+    prefers_event_stream,
 )
 
 
@@ -63,11 +63,11 @@ def snapshot() -> UploadProgress:
     ],
 )
 def test_json_is_answered_unless_events_are_preferred(accept: str, expected: bool) -> None:
-    assert wants_stream(asking(accept=accept)) is expected
+    assert prefers_event_stream(asking(accept=accept)) is expected
 
 
 def test_a_request_without_accept_gets_json() -> None:
-    assert wants_stream(asking()) is False
+    assert prefers_event_stream(asking()) is False
 
 
 @pytest.mark.parametrize(
@@ -85,25 +85,25 @@ def test_a_request_without_accept_gets_json() -> None:
     ],
 )
 def test_a_condition_names_one_snapshot(text: str, known: bool) -> None:
-    assert Condition.of(asking(if_none_match=text)).knows(snapshot()) is known
+    assert Condition.parse(asking(if_none_match=text)).matches(snapshot()) is known
 
 
 def test_more_bytes_alone_are_no_new_version() -> None:
-    condition = Condition.of(asking(if_none_match=entity_tag(snapshot())))
+    condition = Condition.parse(asking(if_none_match=entity_tag(snapshot())))
     grown = evolve(snapshot(), bytes_transferred=41)
 
-    assert not condition.knows(grown)
-    assert condition.knows_version(grown)
-    assert not condition.knows_version(evolve(grown, sequence=8))
-    assert not condition.knows_version(evolve(grown, state=UploadState.PROCESSING))
+    assert not condition.matches(grown)
+    assert condition.matches_version(grown)
+    assert not condition.matches_version(evolve(grown, sequence=8))
+    assert not condition.matches_version(evolve(grown, state=UploadState.PROCESSING))
 
 
 def test_any_stands_for_what_there_was_when_it_was_asked() -> None:
-    condition = Condition.of(asking(if_none_match="*")).at(snapshot())
+    condition = Condition.parse(asking(if_none_match="*")).resolved(snapshot())
 
-    assert condition.knows_version(snapshot())
-    assert not condition.knows_version(evolve(snapshot(), sequence=8))
-    assert Condition.of(asking(if_none_match='"a"')).at(snapshot()).tags == {"a"}
+    assert condition.matches_version(snapshot())
+    assert not condition.matches_version(evolve(snapshot(), sequence=8))
+    assert Condition.parse(asking(if_none_match='"a"')).resolved(snapshot()).tags == {"a"}
 
 
 @pytest.mark.parametrize(
@@ -120,20 +120,22 @@ def test_any_stands_for_what_there_was_when_it_was_asked() -> None:
     ],
 )
 def test_patience_is_read_and_capped(connection: Connection, seconds: int) -> None:
-    assert wait_seconds(connection) == seconds
+    assert parse_wait_seconds(connection) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "1e9", "\u00b3", "9999999999", "1 2"])
 def test_patience_that_is_no_number_is_refused(text: str) -> None:
     with pytest.raises(InvalidValue) as caught:
-        wait_seconds(asking(prefer=f"wait={text}"))
+        parse_wait_seconds(asking(prefer=f"wait={text}"))
     assert caught.value.where == "header.prefer"
     with pytest.raises(InvalidValue, match=r"query\.wait"):
-        wait_seconds(asking("wait=1.5"))
+        parse_wait_seconds(asking("wait=1.5"))
 
 
 def test_the_filters_of_a_list() -> None:
-    query = list_query(asking("state=failed,pending&state=cancelled&group=g&cursor=c&limit=1000"))
+    query = parse_list_query(
+        asking("state=failed,pending&state=cancelled&group=g&cursor=c&limit=1000")
+    )
 
     assert query.states == frozenset(
         {UploadState.FAILED, UploadState.PENDING, UploadState.CANCELLED}
@@ -143,7 +145,7 @@ def test_the_filters_of_a_list() -> None:
 
 @pytest.mark.parametrize("text", ["", "state=", "state=,"])
 def test_no_filter_means_the_open_and_recent_ones(text: str) -> None:
-    query = list_query(asking(text))
+    query = parse_list_query(asking(text))
 
     assert (query.states, query.group, query.cursor, query.limit) == (None, None, None, 100)
 
@@ -151,12 +153,12 @@ def test_no_filter_means_the_open_and_recent_ones(text: str) -> None:
 @pytest.mark.parametrize("text", ["limit=0", "limit=1001", "limit=x", "limit=", "limit=-5"])
 def test_a_limit_is_between_1_and_1000(text: str) -> None:
     with pytest.raises(InvalidValue, match=r"query\.limit"):
-        list_query(asking(text))
+        parse_list_query(asking(text))
 
 
 def test_an_unknown_state_is_refused() -> None:
     with pytest.raises(InvalidValue, match=r"query\.state.*completed"):
-        list_query(asking("state=done"))
+        parse_list_query(asking("state=done"))
 
 
 @given(st.text(st.characters(max_codepoint=255)), st.text(st.characters(max_codepoint=255)))
@@ -164,8 +166,8 @@ def test_any_bytes_are_read_or_refused(header: str, query: str) -> None:
     """I13: whatever stands in the head, nothing but InvalidValue comes out."""
     connection = asking(query, accept=header, if_none_match=header, prefer=header)
 
-    wants_stream(connection)
-    Condition.of(connection).knows(snapshot())
-    for read in (wait_seconds, list_query):
+    prefers_event_stream(connection)
+    Condition.parse(connection).matches(snapshot())
+    for read in (parse_wait_seconds, parse_list_query):
         with suppress(InvalidValue):
             read(connection)

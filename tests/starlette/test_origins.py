@@ -13,7 +13,7 @@ from upload_progress import InvalidValue
 from upload_progress.connection import Connection
 from upload_progress.starlette.auth.origins import Origin, Origins, parse_origin
 
-ORIGINS = Origins.of(["https://ok.example", "http://localhost:3000", "capacitor://app"])
+ORIGINS = Origins.parse(["https://ok.example", "http://localhost:3000", "capacitor://app"])
 
 
 def asking(scheme: str = "http", **headers: str) -> Connection:
@@ -68,16 +68,16 @@ def test_any_text_is_parsed_or_none(text: str) -> None:
 @pytest.mark.parametrize("text", ["*", "null", "https://*.example", "https://a/path", ""])
 def test_only_origins_can_be_allowed(text: str) -> None:
     if text == "https://*.example":
-        assert not Origins.of([text]).permits_socket(
+        assert not Origins.parse([text]).permits_socket(
             asking(origin="https://a.example"), has_ticket=False
         )
     else:
         with pytest.raises(InvalidValue, match="allowed_origins"):
-            Origins.of([text])
+            Origins.parse([text])
 
 
 def test_one_origin_is_a_list_of_one() -> None:
-    assert Origins.of("https://ok.example") == Origins.of(["https://ok.example"])
+    assert Origins.parse("https://ok.example") == Origins.parse(["https://ok.example"])
 
 
 FRIENDS = [
@@ -168,10 +168,10 @@ def test_without_an_origin_a_cookie_must_be_known_to_come_from_here(
 
 def test_an_http_page_is_not_of_an_https_server() -> None:
     for scheme in ("https", "wss"):
-        assert not Origins.of([]).permits_socket(
+        assert not Origins.parse([]).permits_socket(
             asking(scheme, origin="http://here.example"), has_ticket=False
         )
-        assert Origins.of([]).permits_socket(
+        assert Origins.parse([]).permits_socket(
             asking(scheme, origin="https://here.example"), has_ticket=False
         )
 

@@ -27,7 +27,7 @@ from tests._support.asgi_client import (
 from upload_progress import Limits, ProgressTracker
 from upload_progress._model.codec import decode_progress
 from upload_progress.interfaces import SessionStore
-from upload_progress.starlette import messages as bodies
+from upload_progress.starlette import messages as api_messages
 
 pytestmark = pytest.mark.anyio
 
@@ -148,7 +148,7 @@ async def test_a_large_body_is_refused(app: Starlette) -> None:
 
 
 async def test_a_slow_body_is_refused(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.01)
+    monkeypatch.setattr(api_messages, "BODY_TIMEOUT_SECONDS", 0.01)
     scope = http_scope("/uploads", method="POST", headers=as_user("alice"))
     messages: list[Message] = [{"type": "http.request", "body": b"{", "more_body": True}]
     outbox = Outbox()

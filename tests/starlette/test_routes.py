@@ -22,8 +22,9 @@ from tests._support.asgi_client import (
 )
 from upload_progress import InvalidValue, MissingExtra, ProgressTracker, UploadProgressError
 from upload_progress.connection import Connection
+from upload_progress.openapi import asyncapi_document, openapi_document
 from upload_progress.starlette import progress_mount, progress_routes
-from upload_progress.starlette.component import Script
+from upload_progress.starlette.component import ComponentScript
 from upload_progress.starlette.context import RequestContext
 
 pytestmark = pytest.mark.anyio
@@ -36,6 +37,8 @@ pytestmark = pytest.mark.anyio
         ("/uploads/progress", "GET, HEAD"),
         ("/uploads/tickets", "POST"),
         ("/uploads/upload-progress.js", "GET, HEAD"),
+        ("/uploads/openapi.json", "GET, HEAD"),
+        ("/uploads/asyncapi.json", "GET, HEAD"),
         ("/uploads/x/progress", "GET, HEAD"),
         ("/uploads/x/subscribe", "POST"),
         ("/uploads/x/unsubscribe", "DELETE"),
@@ -172,9 +175,38 @@ async def test_the_script_is_for_everybody_and_is_kept() -> None:
 
 async def test_a_package_without_the_script_says_so() -> None:
     outbox, scope = Outbox(), http_scope("/")
-    with pytest.raises(UploadProgressError, match="nothing here"):
-        await Script(None).get(RequestContext(scope, never, outbox, Connection(scope)))
+    with pytest.raises(UploadProgressError, match="does not exist"):
+        await ComponentScript(None).get(RequestContext(scope, never, outbox, Connection(scope)))
     assert outbox.sent == []
+
+
+# The API documents
+
+
+@pytest.mark.parametrize(
+    ("name", "document"),
+    [
+        ("openapi.json", openapi_document(mount_path="/api/uploads")),
+        ("asyncapi.json", asyncapi_document(mount_path="/api/uploads")),
+    ],
+)
+async def test_api_documents_are_served_without_authentication(
+    name: str, document: dict[str, object]
+) -> None:
+    tracker = ProgressTracker(mount_path="/api/uploads")
+    app = Starlette(routes=[progress_mount(tracker, authenticate=name_is_password)])
+    async with client(app, user=None) as http:
+        first = await http.get(f"/api/uploads/{name}")
+        known = {"if-none-match": first.headers["etag"]}
+        second = await http.get(f"/api/uploads/{name}", headers=known)
+        head = await http.head(f"/api/uploads/{name}")
+
+    assert first.status_code == 200
+    assert first.json() == document
+    assert first.headers["content-type"] == "application/json"
+    assert first.headers["cache-control"] == "no-cache"
+    assert (second.status_code, second.content) == (304, b"")
+    assert (head.headers, head.content) == (first.headers, b"")
 
 
 # The extra

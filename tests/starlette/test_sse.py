@@ -228,7 +228,7 @@ async def test_a_list_of_one_group(app: Starlette, tracker: ProgressTracker) -> 
 async def test_a_list_of_some_states_shows_how_uploads_leave_it(
     app: Starlette, tracker: ProgressTracker, ended: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sse, "MOST_SHOWN", 1)
+    monkeypatch.setattr(sse, "MAX_SHOWN_UPLOADS", 1)
     async with call(app, stream("/uploads/progress", "state=receiving")) as line:
         await hear_start(line)
         seen: list[dict[str, Any]] = []
@@ -253,7 +253,7 @@ async def test_what_was_shown_is_remembered_within_bounds(
     app: Starlette, tracker: ProgressTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """I9."""
-    monkeypatch.setattr(sse, "MOST_SHOWN", 1)
+    monkeypatch.setattr(sse, "MAX_SHOWN_UPLOADS", 1)
     async with call(app, stream("/uploads/progress", "state=receiving")) as line:
         await hear_start(line)
         async with (
@@ -343,7 +343,7 @@ async def test_a_client_that_does_not_read_is_let_go_in_the_end(
     tracker: ProgressTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """W08."""
-    monkeypatch.setattr(sse, "LAST_WORD_SECONDS", 0.02)
+    monkeypatch.setattr(sse, "FINAL_WRITE_SECONDS", 0.02)
     app = build_app(tracker, stream_life_seconds=0.02)
 
     async def receive() -> Message:

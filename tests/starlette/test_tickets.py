@@ -49,7 +49,7 @@ def test_what_is_no_ticket(clock: FakeClock, text: str) -> None:
 
 
 def test_tickets_are_random_and_hold_192_bits(clock: FakeClock) -> None:
-    tickets = Tickets(clock, most_per_identity=1000)
+    tickets = Tickets(clock, max_per_user=1000)
     issued = {tickets.issue(grant()) for _ in range(1000)}
 
     assert len(issued) == 1000
@@ -57,7 +57,7 @@ def test_tickets_are_random_and_hold_192_bits(clock: FakeClock) -> None:
 
 
 def test_of_too_many_of_one_user_the_oldest_is_void(clock: FakeClock) -> None:
-    tickets = Tickets(clock, most_per_identity=2)
+    tickets = Tickets(clock, max_per_user=2)
     first, second, third = (tickets.issue(grant()) for _ in range(3))
     theirs = tickets.issue(grant("bob"))
 
@@ -66,7 +66,7 @@ def test_of_too_many_of_one_user_the_oldest_is_void(clock: FakeClock) -> None:
 
 
 def test_of_too_many_of_all_the_oldest_is_void(clock: FakeClock) -> None:
-    tickets = Tickets(clock, most=3)
+    tickets = Tickets(clock, max_tickets=3)
     issued = [tickets.issue(grant(str(number))) for number in range(5)]
 
     assert [tickets.redeem(ticket) is not None for ticket in issued] == [False] * 2 + [True] * 3
@@ -93,4 +93,4 @@ def test_nothing_shows_a_ticket_or_what_it_was_issued_for(clock: FakeClock) -> N
 
 
 def vars_of(tickets: Tickets) -> list[object]:
-    return [tickets._tickets, tickets._issued]
+    return [tickets._tickets, tickets._digests_by_user]

@@ -136,7 +136,7 @@ async def test_a_letter_that_says_nothing_is_answered_by_nobody() -> None:
         worker = one.tracker.worker
 
         assert await ask(worker, "subscribe", SocketRequest(client_id, who, None)) is None
-        assert await ask(worker, "vouch", {"digest": b"unknown"}) is None
+        assert await ask(worker, "revalidate_ticket", {"digest": b"unknown"}) is None
         assert await ask(worker, "no such kind", None) is None
         answer = await ask(worker, "unsubscribe", SocketRequest(client_id, who, None))
         assert answer == pack(SocketReply())
@@ -215,13 +215,13 @@ async def test_who_came_in_by_a_ticket_of_another_worker_must_show_it_again(
 async def test_tickets_redeemed_elsewhere_are_kept_for_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("upload_progress.starlette.auth.tickets.MOST_TICKETS", 2)
+    monkeypatch.setattr("upload_progress.starlette.auth.tickets.MAX_TICKETS", 2)
     async with workers() as [one, other]:
         for _ in range(4):
             assert await enter(other, await issue(one)) == 101
         [office] = {
             handler.__self__  # type: ignore[attr-defined]  # a bound method
-            for handler in internals_of(one.tracker).rpc._handlers["ticket"]
+            for handler in internals_of(one.tracker).rpc._handlers["redeem_ticket"]
         }
         assert len(office._redeemed) == 2
 
@@ -245,11 +245,13 @@ async def test_questions_are_answered_about_what_is_here_only() -> None:
     async with workers() as [one, other]:
         ask = internals_of(other.tracker).rpc.ask
         request = TicketRequest(digest_of(f"{one.tracker.worker}.never"))
-        assert await ask(one.tracker.worker, "vouch", request) is None
-        assert await ask(one.tracker.worker, "ticket", request) is None
+        assert await ask(one.tracker.worker, "revalidate_ticket", request) is None
+        assert await ask(one.tracker.worker, "redeem_ticket", request) is None
         ticket = await issue(one)
         assert await enter(other, ticket) == 101
-        answer = await ask(one.tracker.worker, "vouch", TicketRequest(digest_of(ticket)))
+        answer = await ask(
+            one.tracker.worker, "revalidate_ticket", TicketRequest(digest_of(ticket))
+        )
         assert answer == pack(IdentityReply(IdentityReference.of(Identity("alice"))))
         cancel = CancelRequest("alice", "none")
         assert await ask(one.tracker.worker, "cancel", cancel) is None

@@ -1,4 +1,4 @@
-"""The middleware for any ASGI application, whatever its framework."""
+"""ASGI middleware that tracks uploads, for any application and framework."""
 
 from upload_progress.asgi.middleware import UploadProgressMiddleware, current_upload
 

@@ -1,8 +1,9 @@
-"""Whose is this upload? Asked of the application's ``authenticate``, who may know, raise or hang.
+"""Determines the owner of an upload with the application's ``authenticate``.
 
-It is asked when an upload begins, and again with the first message and before the answer, as
-middleware further in may know by then who it is; until there is an identity, and never twice
-at a time. An answer that takes its time is waited for beside the upload.
+``authenticate`` is called when an upload begins, with its first message, and before the response,
+until it returns an identity: middleware inside this one may identify the user in between. Only
+one call is pending at a time. An awaitable result is awaited in the background, so that the
+upload does not wait for it.
 """
 
 import inspect
@@ -21,24 +22,32 @@ from upload_progress.interfaces import Authenticate
 from upload_progress.tracker import TrackerInternals
 
 __all__ = [
-    "AUTHENTICATE_SECONDS",
-    "INLINE_SECONDS",
+    "AUTHENTICATE_TIMEOUT_SECONDS",
+    "RESPONSE_WAIT_SECONDS",
     "Spawn",
     "UploadAuthentication",
 ]
 
 Spawn = Callable[[Callable[[], Coroutine[object, object, None]]], bool]
+"""Starts a background task; returns False if none can be started."""
 
-AUTHENTICATE_SECONDS: Final = 5.0
-INLINE_SECONDS: Final = 0.004
+AUTHENTICATE_TIMEOUT_SECONDS: Final = 5.0
+"""How long an awaitable result of ``authenticate`` may take."""
+
+RESPONSE_WAIT_SECONDS: Final = 0.004
+"""How long the response waits for a pending result, so that it can name the upload."""
 
 
 @define(eq=False, repr=False)
 class UploadAuthentication:
-    """Finds the owner of one upload, and has it tracked; nothing raised comes out of it.
+    """Finds the owner of one upload and admits the upload. Raises nothing.
 
     Attributes:
-        spawn: Runs something beside the request; False where nothing could.
+        internals: The parts of the tracker, which admit the upload.
+        live: The upload.
+        authenticate: The application's function.
+        log_limiter: Logs failures of ``authenticate``.
+        spawn: Starts a background task.
     """
 
     internals: TrackerInternals
@@ -46,53 +55,54 @@ class UploadAuthentication:
     authenticate: Authenticate
     log_limiter: LogLimiter
     spawn: Spawn
-    _is_known: bool = field(default=False, init=False)
-    _answering: anyio.Event | None = field(default=None, init=False)
+    _has_identity: bool = field(default=False, init=False)
+    _pending: anyio.Event | None = field(default=None, init=False)
 
-    def ask(self, connection: Connection) -> None:
-        """Ask, unless it is known, or being asked."""
-        if self._is_known or self.live.owner is not None or self._answering is not None:
+    def attempt(self, connection: Connection) -> None:
+        """Call ``authenticate``, unless the owner is known or a call is pending."""
+        if self._has_identity or self.live.owner is not None or self._pending is not None:
             return
         try:
-            answer = self.authenticate(connection)
-            if inspect.isawaitable(answer):
-                self._wait_beside(answer)
+            result = self.authenticate(connection)
+            if inspect.isawaitable(result):
+                self._await_in_background(result)
             else:
-                self._admit(answer)
-        except Exception as error:  # noqa: BLE001  # a hook's failure is never the upload's
+                self._admit(result)
+        except Exception as error:  # noqa: BLE001  # the hook's failure must not affect the upload
             self.log_limiter.warn("authenticate raised an error", error)
 
-    async def load_prior_state(self) -> None:
-        """Give an answer that is on its way a moment to come."""
-        if self._answering is not None:
-            with anyio.move_on_after(INLINE_SECONDS):
-                await self._answering.wait()
+    async def wait_briefly(self) -> None:
+        """Wait up to ``RESPONSE_WAIT_SECONDS`` for a pending result."""
+        if self._pending is not None:
+            with anyio.move_on_after(RESPONSE_WAIT_SECONDS):
+                await self._pending.wait()
 
-    def _wait_beside(self, answer: Awaitable[Identity | None]) -> None:
-        answering = anyio.Event()
-        if self.spawn(lambda: self._wait_for(answer, answering)):
-            self._answering = answering
-        elif inspect.iscoroutine(answer):
-            answer.close()
+    def _await_in_background(self, result: Awaitable[Identity | None]) -> None:
+        done = anyio.Event()
+        if self.spawn(lambda: self._await_identity(result, done)):
+            self._pending = done
+        elif inspect.iscoroutine(result):
+            result.close()
 
-    async def _wait_for(self, answer: Awaitable[Identity | None], answering: anyio.Event) -> None:
+    async def _await_identity(self, result: Awaitable[Identity | None], done: anyio.Event) -> None:
         try:
-            with anyio.fail_after(AUTHENTICATE_SECONDS):
-                identity = await answer
+            with anyio.fail_after(AUTHENTICATE_TIMEOUT_SECONDS):
+                identity = await result
             self._admit(identity)
         except anyio.get_cancelled_exc_class() as error:
-            # Ours, or that of a task which the hook waited for: the latter ends here.
+            # Either this task was cancelled, or one that the hook awaited: the checkpoint raises
+            # again in the first case only.
             await checkpoint_if_cancelled()
             self.log_limiter.warn("authenticate was cancelled", error)
-        except Exception as error:  # noqa: BLE001  # a hook's failure is never the upload's
+        except Exception as error:  # noqa: BLE001  # the hook's failure must not affect the upload
             self.log_limiter.warn("authenticate failed or took too long", error)
         finally:
-            self._answering = None
-            answering.set()
+            self._pending = None
+            done.set()
 
     def _admit(self, identity: object) -> None:
         if isinstance(identity, Identity):
-            self._is_known = True
+            self._has_identity = True
             if not self.live.is_tracked and self.live.merged_into is None:
                 self.internals.admission.admit(self.live, identity)
         elif identity is not None:

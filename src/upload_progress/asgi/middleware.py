@@ -1,14 +1,16 @@
-"""``UploadProgressMiddleware``: sees which requests carry uploads, and follows those.
+"""``UploadProgressMiddleware``: selects the requests that carry uploads, and tracks them.
 
-Its own configuration never changes; what changes is one small object per upload. A request
-is followed when it names an upload id, or when its body is announced or grows above a size.
-All others pass untouched: no other scope type, no other method, no small body.
+A request is tracked if it names an upload id, if a protocol of uploads in several requests reads
+it, or if its body is larger than a minimum size. All others pass untouched: other scope types,
+other methods, small bodies. The middleware itself is immutable; the state of a request is in its
+`TrackedRequest`.
 """
 
 from collections.abc import Collection, Mapping
 from typing import Final, Protocol, runtime_checkable
 
 from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.multi_request_upload import Transfer
 from upload_progress.asgi.receive import Receive, Scope, Send
 from upload_progress.asgi.tracked_request import App, TrackedRequest
@@ -35,6 +37,8 @@ __all__ = [
 ]
 
 SCOPE_KEY: Final = "upload_progress"
+"""Key of the ASGI scope under which the middleware stores the request's upload."""
+
 UPLOAD_METHODS: Final = ("POST", "PUT", "PATCH")
 MIN_SIZE_BYTES: Final = 64 * 1024
 
@@ -50,17 +54,29 @@ class _HasUpload(Protocol):
 
 
 class UploadProgressMiddleware:
-    """Counts the body bytes of uploads as the application receives them.
+    """ASGI middleware that tracks uploads: it counts the bytes that the application receives.
 
     Args:
-        app: The application.
-        tracker: Keeps what is counted.
-        authenticate: Says whose an upload is: ``Connection`` → ``Identity`` or None. An
-            upload of nobody is received like any other, and shown to nobody.
-        min_size_bytes: A body above this is followed even without an id.
-        methods: The HTTP methods that can carry uploads.
-        protocols: Those by which an upload may come in many requests; the first that knows a
-            request has it. Without any, each request is an upload of its own.
+        app: The ASGI application.
+        tracker: Tracks the uploads.
+        authenticate: Returns the owner of an upload: called with a ``Connection``, returns an
+            ``Identity`` or None, or an awaitable of it. An upload without an owner is received as
+            usual, and is visible to no one.
+        min_size_bytes: Without an upload id, requests with a larger body than this are tracked;
+            64 KiB by default.
+        methods: HTTP methods that can carry uploads; ``POST``, ``PUT`` and ``PATCH`` by default.
+        protocols: Protocols of uploads in several requests; all shipped ones by default. The
+            first one that reads a request is used. If empty, each request is its own upload.
+
+    Raises:
+        InvalidValue: *authenticate* is not callable.
+
+    Example:
+        >>> from upload_progress import ProgressTracker
+        >>> from upload_progress.starlette import capability
+        >>> async def app(scope, receive, send): ...
+        >>> tracker = ProgressTracker()
+        >>> app = UploadProgressMiddleware(app, tracker=tracker, authenticate=capability())
     """
 
     def __init__(
@@ -74,130 +90,128 @@ class UploadProgressMiddleware:
         protocols: Collection[TransferProtocol] = DEFAULT_PROTOCOLS,
     ) -> None:
         if not callable(authenticate):
-            raise InvalidValue("authenticate", "must be callable, and say who is asking")
+            raise InvalidValue("authenticate", "must be a callable that returns an Identity")
         self.app = app
         self._internals = internals_of(tracker)
         self._authenticate = authenticate
         self._min_size_bytes = min_size_bytes
         self._protocols = tuple(protocols)
         self._methods = frozenset(methods) | ({"DELETE"} if self._protocols else set())
-        self._own_path = tracker.config.mount_path + "/"
-        self._complaints = LogLimiter(tracker.config.clock)
+        self._mount_prefix = tracker.config.mount_path + "/"
+        self._log_limiter = LogLimiter(tracker.config.clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request to the application, followed or untouched."""
-        carried = None
-        if self._announces(scope):
-            # A Mount does not answer at its own path: it would redirect this.
-            scope = {**scope, "path": self._own_path}
+        """Run the application for one request, tracked or untouched."""
+        request = None
+        if self._is_announcement(scope):
+            # A Mount does not answer at its own path, but redirects to this one.
+            scope = {**scope, "path": self._mount_prefix}
         if scope["type"] == "http" and scope["method"] in self._methods:
-            carried = self._carried(scope)
-        if carried is None:
+            request = self._tracked(scope)
+        if request is None:
             await self.app(scope, receive, send)
         else:
-            await carried.run(self.app, receive, send)
+            await request.run(self.app, receive, send)
 
-    def _announces(self, scope: Scope) -> bool:
-        """Tell whether this is ``POST /uploads``, and there are routes of ours to answer it."""
-        is_there = (
+    def _is_announcement(self, scope: Scope) -> bool:
+        """Return whether this is ``POST /uploads``, and the progress API is mounted there."""
+        is_api = (
             scope.get("path") == self._internals.config.mount_path and self._internals.has_routes
         )
-        return is_there and scope["type"] == "http" and scope["method"] == "POST"
+        return is_api and scope["type"] == "http" and scope["method"] == "POST"
 
-    def _carried(self, scope: Scope) -> TrackedRequest | None:
-        """Return what follows this request; None where nothing does. Never raises."""
-        if SCOPE_KEY in scope or f"{scope.get('path')}/".startswith(self._own_path):
+    def _tracked(self, scope: Scope) -> TrackedRequest | None:
+        """Return the tracked request; None if it is not tracked. Never raises."""
+        if SCOPE_KEY in scope or f"{scope.get('path')}/".startswith(self._mount_prefix):
             return None
         try:
             connection = Connection(scope)
-            transfer_head, protocol = self._piece(connection)
+            transfer_head, protocol = self._read_transfer(connection)
             if transfer_head is None and scope["method"] == "DELETE":
                 return None
-            incoming = read_request_head(connection)
+            head = read_request_head(connection)
             if transfer_head is not None and protocol is not None:
-                carried = scope[SCOPE_KEY] = self._follow_piece(
-                    scope, incoming, transfer_head, protocol
-                )
-                return carried
-            if self._is_small(scope, incoming):
-                scope[SCOPE_KEY] = _Small(self._internals)
+                request = self._track_transfer(scope, head, transfer_head, protocol)
+            elif self._is_small(head):
+                scope[SCOPE_KEY] = _UntrackedRequest(self._internals)
                 return None
-            carried = scope[SCOPE_KEY] = self._follow(scope, incoming)
-        except Exception as error:  # noqa: BLE001  # our failure is never the upload's
-            self._complaints.warn("reading a request head failed", error)
-            scope[SCOPE_KEY] = _Small(self._internals)
+            else:
+                request = self._track_upload(scope, head)
+            scope[SCOPE_KEY] = request
+        except Exception as error:  # noqa: BLE001  # our failure must not affect the upload
+            self._log_limiter.warn("reading a request head failed", error)
+            scope[SCOPE_KEY] = _UntrackedRequest(self._internals)
             return None
         else:
-            return carried
+            return request
 
-    def _piece(
+    def _read_transfer(
         self, connection: Connection
     ) -> tuple[TransferHead, TransferProtocol] | tuple[None, None]:
-        """Return what the first protocol that knows the request has read in its head."""
+        """Return the transfer and its protocol, the first one that reads the request."""
         for protocol in self._protocols:
             transfer_head = protocol.read_request(connection)
             if transfer_head is not None:
                 return transfer_head, protocol
         return None, None
 
-    def _follow_piece(
+    def _track_transfer(
         self,
         scope: Scope,
-        incoming: RequestHead,
+        head: RequestHead,
         transfer_head: TransferHead,
         protocol: TransferProtocol,
     ) -> TrackedRequest:
+        """Track a request that carries an upload, or a part of it, by a protocol."""
         opened = self._internals.admission.open_transfer(
             transfer_head,
-            client_id=incoming.client_id,
-            is_proxied=incoming.is_proxied,
+            client_id=head.client_id,
+            is_proxied=head.is_proxied,
             total_bytes=transfer_head.total_bytes,
             filename=transfer_head.filename,
             content_type=None,
-            group=incoming.group,
+            group=head.group,
         )
         transfer = Transfer(opened, transfer_head, protocol, Meter(self._internals.config.policy))
-        return TrackedRequest(
-            scope,
-            self._internals,
-            self._authenticate,
-            self._complaints,
-            self._min_size_bytes,
-            incoming,
-            opened,
-            transfer,
-        )
+        return self._request(scope, head, opened, transfer)
 
-    def _is_small(self, scope: Scope, incoming: RequestHead) -> bool:
-        """Tell whether no id is named and no large body can follow."""
-        if incoming.client_id is not None:
+    def _is_small(self, head: RequestHead) -> bool:
+        """Return whether the request names no id, and announces a small body."""
+        if head.client_id is not None:
             return False
-        return incoming.total_bytes is not None and incoming.total_bytes <= self._min_size_bytes
+        return head.total_bytes is not None and head.total_bytes <= self._min_size_bytes
 
-    def _follow(self, scope: Scope, incoming: RequestHead) -> TrackedRequest:
+    def _track_upload(self, scope: Scope, head: RequestHead) -> TrackedRequest:
+        """Track a request that is an upload of its own."""
         live = self._internals.admission.open(
-            client_id=incoming.client_id,
-            total_bytes=incoming.total_bytes,
-            filename=incoming.filename,
-            content_type=incoming.content_type,
-            group=incoming.group,
-            is_proxied=incoming.is_proxied,
+            client_id=head.client_id,
+            total_bytes=head.total_bytes,
+            filename=head.filename,
+            content_type=head.content_type,
+            group=head.group,
+            is_proxied=head.is_proxied,
         )
-        if incoming.client_id is None and incoming.total_bytes is None:
+        if head.client_id is None and head.total_bytes is None:
             live.meter.gate_bytes = self._min_size_bytes + 1
+        return self._request(scope, head, live)
+
+    def _request(
+        self, scope: Scope, head: RequestHead, opened: LiveUpload, transfer: Transfer | None = None
+    ) -> TrackedRequest:
         return TrackedRequest(
-            scope,
-            self._internals,
-            self._authenticate,
-            self._complaints,
-            self._min_size_bytes,
-            incoming,
-            live,
+            scope=scope,
+            internals=self._internals,
+            authenticate=self._authenticate,
+            log_limiter=self._log_limiter,
+            min_size_bytes=self._min_size_bytes,
+            head=head,
+            opened=opened,
+            transfer=transfer,
         )
 
 
-class _Small:
-    """Stands for an upload that is not followed: it is too small, or its head is unreadable."""
+class _UntrackedRequest:
+    """A request whose upload is not tracked: it is too small, or its head is not readable."""
 
     __slots__ = ("_internals",)
 
@@ -205,21 +219,34 @@ class _Small:
         self._internals = internals
 
     def upload(self) -> Upload:
-        """Return an upload that nobody can follow; what is done to it has no effect."""
+        """Return an upload that is not tracked; its methods have no effect."""
         return Upload(self._internals.admission.open())
 
 
 def current_upload(request: _HasScope | Mapping[str, object]) -> Upload:
-    """Return the upload that *request* carries, for the endpoint to say what it knows of it.
+    """Return the upload that *request* carries, to report stages, metadata or a failure.
 
     Args:
-        request: A Starlette or FastAPI request, or the ASGI scope itself.
+        request: A request with a ``scope``, such as that of Starlette or FastAPI, or the ASGI
+            scope itself.
+
+    Returns:
+        The upload. Its methods have no effect if the request is not tracked.
 
     Raises:
         MiddlewareMissing: The request did not pass ``UploadProgressMiddleware``.
+
+    Example:
+        ::
+
+            async def endpoint(request: Request) -> Response:
+                upload = current_upload(request)
+                async with upload.stage("scanning"):
+                    await scan(await request.body())
+                return Response()
     """
     scope = request if isinstance(request, Mapping) else request.scope
-    carried = scope.get(SCOPE_KEY)
-    if not isinstance(carried, _HasUpload):
+    tracked = scope.get(SCOPE_KEY)
+    if not isinstance(tracked, _HasUpload):
         raise MiddlewareMissing
-    return carried.upload()
+    return tracked.upload()

@@ -1,14 +1,14 @@
-"""The one piece of this library that runs for every chunk of every upload.
+"""The wrapped ``receive()`` that counts the bytes of a request's body.
 
-Per message: one addition and one comparison. No clock, no ``await`` but the server's own
-``receive()``, nothing allocated; a subscript, as it costs half of what ``get`` costs, and few
-servers leave a key out. All else happens when the meter's gate is passed, with the
-first message, and with the last one or a disconnect.
+This is the only code of the package that runs for every chunk of every upload: one addition and
+one comparison. It reads no clock, allocates nothing, and awaits only the server's ``receive()``.
+It subscripts messages, at half the cost of ``get``, as few servers omit a key. Everything else
+happens in callbacks: at the first message, when the meter's gate is reached, and at the last
+message or a disconnect.
 
-``receive()`` of the server is called only inside the application's own ``receive()``: to look
-ahead would answer ``Expect: 100-continue`` for the application, and defeat the server's
-backpressure (ASGI 3.0, HTTP "receive" events). Messages are passed on as they are: the same
-object, also of types this library does not know.
+The server's ``receive()`` is called only inside the application's own call: reading ahead would
+answer ``Expect: 100-continue`` for the application and defeat the server's backpressure (ASGI 3.0,
+HTTP "receive" events). Messages are passed on as the same objects, also those of unknown types.
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -18,7 +18,7 @@ from upload_progress.throttling import Meter
 
 __all__ = [
     "Message",
-    "Notice",
+    "MessageHook",
     "Receive",
     "Scope",
     "Send",
@@ -29,41 +29,43 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Notice = Callable[[Message], Message]
+MessageHook = Callable[[Message], Message]
+"""Called with a message from the server; returns the message for the application."""
 
 
 def counting(
     receive: Receive,
     meter: Meter,
     *,
-    first: Callable[[Message], bool],
-    gate: Notice,
-    last: Notice,
-    failed: Callable[[Exception], None],
+    on_first: Callable[[Message], bool],
+    on_gate: MessageHook,
+    on_last: MessageHook,
+    on_error: Callable[[Exception], None],
 ) -> Receive:
-    """Return a ``receive`` that counts body bytes into *meter*.
+    """Return a ``receive()`` that counts body bytes into *meter*.
 
     Args:
-        receive: The server's.
-        meter: Counts; its gate says when *gate* is called.
-        first: Called with the first message, whatever it is; returns whether it wants to see
-            the next one, too.
-        gate: Called with a message that passes the gate; returns what the application gets.
-        last: Called with a message after which no body follows, and with any other type.
-        failed: Called when counting itself raises; the message goes on to the application.
+        receive: The server's ``receive()``.
+        meter: Counts the bytes; its gate determines when *on_gate* is called.
+        on_first: Called with the first message, of whatever type. Called with the next one too,
+            as long as it returns True.
+        on_gate: Called with each message that brings the count to the gate or beyond.
+        on_last: Called with a message that no part of the body follows, and with any other type.
+        on_error: Called with an exception of the counting or of a callback; the message is then
+            passed on unchanged.
     """
-    notice = _noticing(meter, gate=gate, last=last, failed=failed)
+    handle = _slow_path(meter, on_gate=on_gate, on_last=on_last, on_error=on_error)
     source = receive
 
-    async def opening() -> Message:
-        """Receive the first messages; all others come straight from the server."""
+    async def receive_first() -> Message:
+        """Receive the first messages; later ones come directly from the server."""
         nonlocal source
         message = await receive()
         source = receive
         try:
-            source = opening if first(message) else receive
-        except Exception as error:  # noqa: BLE001  # our failure is never the upload's
-            failed(error)
+            source = receive_first if on_first(message) else receive
+        except Exception as error:  # noqa: BLE001  # our failure must not affect the upload
+            on_error(error)
         return message
 
     async def counted() -> Message:
@@ -77,26 +79,30 @@ def counting(
                     return message
         except KeyError:
             pass
-        except Exception as error:  # noqa: BLE001  # our failure is never the upload's
-            failed(error)
-        return notice(message)
+        except Exception as error:  # noqa: BLE001  # our failure must not affect the upload
+            on_error(error)
+        return handle(message)
 
-    source = opening
+    source = receive_first
     return counted
 
 
-def _noticing(
-    meter: Meter, *, gate: Notice, last: Notice, failed: Callable[[Exception], None]
-) -> Notice:
-    def notice(message: Message) -> Message:
-        """Do what few messages need; its bytes are counted, unless it is the last."""
+def _slow_path(
+    meter: Meter,
+    *,
+    on_gate: MessageHook,
+    on_last: MessageHook,
+    on_error: Callable[[Exception], None],
+) -> MessageHook:
+    def handle(message: Message) -> Message:
+        """Call back for a message; its bytes are counted already, unless it is the last one."""
         try:
             if not message.get("more_body"):
-                return last(message)
+                return on_last(message)
             if meter.received_bytes >= meter.gate_bytes:
-                return gate(message)
-        except Exception as error:  # noqa: BLE001  # our failure is never the upload's
-            failed(error)
+                return on_gate(message)
+        except Exception as error:  # noqa: BLE001  # our failure must not affect the upload
+            on_error(error)
         return message
 
-    return notice
+    return handle

@@ -1,11 +1,12 @@
-"""One request that carries an upload: the small mutable object behind the middleware.
+"""One request that carries an upload, from its head to the end of its response.
 
-What must run beside the request (an ``authenticate`` that takes its time, the patience with a
-transfer that is to be cut) runs in the tracker's background. Where ``lifespan`` is not entered,
-the request is host to it itself, and nothing of it outlives the request.
+Two things run concurrently with the request: an ``authenticate`` that has to be awaited, and the
+grace period of a cancelled transfer. They run in the tracker's background tasks. If the
+tracker's ``lifespan`` was not entered, they run in a task group of the request, which ends with it.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Final
 
 import anyio
@@ -17,7 +18,7 @@ from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.multi_request_upload import Transfer
 from upload_progress.asgi.authentication import UploadAuthentication
 from upload_progress.asgi.receive import Message, Receive, Scope, Send, counting
-from upload_progress.asgi.responses import cancelled_response, kind_of, response_headers
+from upload_progress.asgi.responses import cancelled_response, message_type, response_headers
 from upload_progress.connection import Connection
 from upload_progress.interfaces import Authenticate
 from upload_progress.protocols import (
@@ -31,102 +32,116 @@ from upload_progress.tracker import TrackerInternals
 from upload_progress.upload import Upload
 
 __all__ = [
-    "CUT_SECONDS",
+    "CANCEL_GRACE_SECONDS",
     "App",
     "TrackedRequest",
 ]
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-CUT_SECONDS: Final = 1.0
+CANCEL_GRACE_SECONDS: Final = 1.0
+"""How long the application may take to end a cancelled request, before its task is cancelled."""
 
-_BODIES: Final = frozenset(
+_BODY_TYPES: Final = frozenset(
     {"http.response.body", "http.response.pathsend", "http.response.zerocopysend"}
 )
 
 
-@define(eq=False, repr=False)
+@define(eq=False, repr=False, kw_only=True)
 class TrackedRequest:
-    """Follows one request from its head to its answer; whatever fails here stays here."""
+    """Tracks one request. Its own failures are logged and do not affect the request.
+
+    Attributes:
+        scope: The ASGI scope of the request.
+        internals: The parts of the tracker.
+        authenticate: Returns the owner of a connection.
+        log_limiter: Logs failures.
+        min_size_bytes: An upload without a given id is tracked if it is larger than this.
+        head: What the request announces about its upload.
+        opened: The upload that was opened for this request.
+        transfer: The transfer, if a protocol of uploads in several requests read the request.
+    """
 
     scope: Scope
     internals: TrackerInternals
     authenticate: Authenticate
     log_limiter: LogLimiter
     min_size_bytes: int
-    incoming: RequestHead
+    head: RequestHead
     opened: LiveUpload
     transfer: Transfer | None = None
     _status: int | None = field(default=None, init=False)
-    _is_begun: bool = field(default=False, init=False)
-    _form_start: bytes = field(default=b"", init=False)
-    _is_cut: bool = field(default=False, init=False)
-    _asking: UploadAuthentication = field(init=False)
+    _has_begun: bool = field(default=False, init=False)
+    _form_prefix: bytes = field(default=b"", init=False)
+    _is_cancelled: bool = field(default=False, init=False)
+    _authentication: UploadAuthentication = field(init=False)
     _tasks: TaskGroup | None = field(default=None, init=False)
-    _cut_scope: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
-    _inner_send: Send = field(init=False)
+    _cancel_scope: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Make ready to ask whose it is."""
-        self._asking = UploadAuthentication(
+        """Prepare the authentication."""
+        self._authentication = UploadAuthentication(
             self.internals, self.opened, self.authenticate, self.log_limiter, self._spawn
         )
 
     def __repr__(self) -> str:
-        """Name the upload; the scope holds secrets."""
+        """Show the upload only, as the scope contains secrets."""
         return f"<TrackedRequest {self.live!r}>"
 
     def upload(self) -> Upload:
-        """Return what the endpoint holds of it."""
+        """Return the upload, as the endpoint uses it."""
         return Upload(self.opened)
 
     @property
     def live(self) -> LiveUpload:
-        """The upload: another one, once it is known that this request is a piece of that."""
+        """The upload. Another one than ``opened`` if this request turned out to be part of it."""
         return self.opened.merged_into or self.opened
 
     @property
-    def _told(self) -> LiveUpload | Transfer:
-        """What is told of the request's life: the whole upload, or the strand that it is."""
+    def _progress(self) -> LiveUpload | Transfer:
+        """What records the events of this request: its transfer, or the whole upload."""
         return self.transfer or self.opened
 
     # The run of a request
 
     async def run(self, app: App, receive: Receive, send: Send) -> None:
-        """Call *app*, and see what becomes of the upload."""
-        self._inner_send = send
-        self._told.on_cancel = self._cut
+        """Run *app* for this request and record the progress and end of the upload."""
+        self._progress.on_cancel = self._cancel
         counted = counting(
             receive,
-            self._told.meter,
-            first=self._first,
-            gate=self._gate,
-            last=self._last,
-            failed=self._failed,
+            self._progress.meter,
+            on_first=self._on_first,
+            on_gate=self._on_gate,
+            on_last=self._on_last,
+            on_error=self._log_failure,
         )
-        run = self._run if self.internals.tasks.is_running else self._run_as_host
+        run = self._run if self.internals.tasks.is_running else self._run_with_own_tasks
         try:
-            await run(app, counted)
-            if self._is_cut and self._status is None:
-                await self._answer_cut()
+            await run(app, counted, partial(self._send, send))
+            if self._is_cancelled and self._status is None:
+                await self._send_cancelled_response(send)
         finally:
-            self._told.on_cancel = None
+            self._progress.on_cancel = None
             if self.live.is_tracked:
                 await self.internals.background.run_once()
 
-    async def _run(self, app: App, receive: Receive) -> None:
-        if self._begins_at_once():
+    async def _run(self, app: App, receive: Receive, send: Send) -> None:
+        if self._begins_with_head():
             self._safely(self._begin)
-        with self._cut_scope:
-            await self._call(app, receive)
+        with self._cancel_scope:
+            await self._call(app, receive, send)
 
-    async def _run_as_host(self, app: App, receive: Receive) -> None:
-        """Run the application in this task, so that its errors come out as they are."""
+    async def _run_with_own_tasks(self, app: App, receive: Receive, send: Send) -> None:
+        """Run with a task group of this request.
+
+        The application runs in the current task, and its exception is raised outside of the group,
+        which would wrap it in an ``ExceptionGroup``.
+        """
         failure: BaseException | None = None
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             try:
-                await self._run(app, receive)
+                await self._run(app, receive, send)
             except anyio.get_cancelled_exc_class():
                 raise
             except BaseException as error:  # noqa: BLE001  # raised again, outside of the group
@@ -143,27 +158,28 @@ class TrackedRequest:
         self._tasks.start_soon(work)
         return True
 
-    async def _call(self, app: App, receive: Receive) -> None:
+    async def _call(self, app: App, receive: Receive, send: Send) -> None:
         try:
-            await app(self.scope, receive, self._send)
+            await app(self.scope, receive, send)
         except anyio.get_cancelled_exc_class():
-            self._safely(self._told.app_cancelled)
+            self._safely(self._progress.app_cancelled)
             raise
         except Exception:
-            self._safely(self._told.app_raised)
-            if not self._is_cut or self._status is not None:
+            self._safely(self._progress.app_raised)
+            if not self._is_cancelled or self._status is not None:
                 raise
         except BaseException:
-            self._safely(self._told.app_raised)
+            self._safely(self._progress.app_raised)
             raise
         else:
-            self._safely(self._answered)
+            self._safely(self._on_response_end)
 
-    def _begins_at_once(self) -> bool:
+    def _begins_with_head(self) -> bool:
+        """Return whether the head suffices to track the request; else its size decides."""
         if self.transfer is not None:
             transfer_head = self.transfer.head
             return transfer_head.carries_bytes or transfer_head.kind is not TransferKind.CREATE
-        return self.incoming.client_id is not None or self._is_large(self.incoming.total_bytes or 0)
+        return self.head.client_id is not None or self._is_large(self.head.total_bytes or 0)
 
     def _is_large(self, size_bytes: int) -> bool:
         return size_bytes > self.min_size_bytes
@@ -171,92 +187,93 @@ class TrackedRequest:
     def _safely(self, step: Callable[[], None]) -> None:
         try:
             step()
-        except Exception as error:  # noqa: BLE001  # our failure is never the upload's
-            self._failed(error)
+        except Exception as error:  # noqa: BLE001  # our failure must not affect the upload
+            self._log_failure(error)
 
-    def _failed(self, error: Exception) -> None:
-        self.log_limiter.warn("following an upload failed", error)
+    def _log_failure(self, error: Exception) -> None:
+        self.log_limiter.warn("tracking an upload failed", error)
 
-    # What comes in
+    # Messages from the server
 
     def _begin(self) -> None:
-        self._is_begun = True
-        self._told.begin()
-        self._ask()
+        self._has_begun = True
+        self._progress.begin()
+        self._authenticate()
 
-    def _ask(self) -> None:
-        if self._is_begun:
-            self._asking.ask(Connection(self.scope))
+    def _authenticate(self) -> None:
+        if self._has_begun:
+            self._authentication.attempt(Connection(self.scope))
 
-    def _first(self, message: Message) -> bool:
-        """Look at the first message; middleware further in may know by now who it is."""
-        self._safely(self._ask)
-        return self._wants_name() and self._look_into_form(message)
+    def _on_first(self, message: Message) -> bool:
+        """Authenticate again, as inner middleware has run by now; search a form for a file name."""
+        self._safely(self._authenticate)
+        return self._needs_filename() and self._search_form(message)
 
-    def _wants_name(self) -> bool:
-        return self.incoming.is_form and self.live.filename is None
+    def _needs_filename(self) -> bool:
+        return self.head.is_form and self.live.filename is None
 
-    def _look_into_form(self, message: Message) -> bool:
-        """Look for the file's name in the form's first bytes; return whether they go on."""
-        missing = FORM_PREFIX_BYTES - len(self._form_start)
-        self._form_start += message.get("body", b"")[:missing]
-        self.live.filename = form_filename(self._form_start)
-        is_whole = len(self._form_start) == FORM_PREFIX_BYTES or not message.get("more_body")
-        wants_more = self._wants_name() and not is_whole
-        if not wants_more:
-            self._form_start = b""
-        return wants_more
+    def _search_form(self, message: Message) -> bool:
+        """Search the first bytes of a form for a file name; return whether to search more."""
+        missing = FORM_PREFIX_BYTES - len(self._form_prefix)
+        self._form_prefix += message.get("body", b"")[:missing]
+        self.live.filename = form_filename(self._form_prefix)
+        is_whole = len(self._form_prefix) == FORM_PREFIX_BYTES or not message.get("more_body")
+        needs_more = self._needs_filename() and not is_whole
+        if not needs_more:
+            self._form_prefix = b""
+        return needs_more
 
-    def _gate(self, message: Message) -> Message:
-        if self._is_cut:
+    def _on_gate(self, message: Message) -> Message:
+        if self._is_cancelled:
             return {"type": "http.disconnect"}
-        if not self._is_begun and self._is_large(self._told.meter.received_bytes):
+        if not self._has_begun and self._is_large(self._progress.meter.received_bytes):
             self._begin()
         if not self.live.is_tracked:
-            self._told.meter.gate_bytes = NEVER
+            self._progress.meter.gate_bytes = NEVER
         if self.transfer is None:
             self.live.mark_due()
         else:
             self.transfer.check_due()
         return message
 
-    def _last(self, message: Message) -> Message:
+    def _on_last(self, message: Message) -> Message:
         kind = message.get("type")
         if kind == "http.request":
-            if self._is_cut:
+            if self._is_cancelled:
                 return {"type": "http.disconnect"}
-            self._told.meter.received_bytes += len(message.get("body", b""))
-            if not self._is_begun and self._is_large(self._told.meter.received_bytes):
+            self._progress.meter.received_bytes += len(message.get("body", b""))
+            if not self._has_begun and self._is_large(self._progress.meter.received_bytes):
                 self._begin()
-            self._told.end_body()
+            self._progress.end_body()
         elif kind == "http.disconnect":
-            self._told.client_disconnected()
+            self._progress.client_disconnected()
         return message
 
-    # What goes out
+    # Messages from the application
 
-    async def _send(self, message: Message) -> None:
-        kind = kind_of(message)
+    async def _send(self, send: Send, message: Message) -> None:
+        kind = message_type(message)
         if kind == "http.response.start":
-            self._safely(lambda: self._hear(message))
-            self._safely(self._ask)
-            await self._asking.load_prior_state()
-        if self._is_cut and self._status is None:
+            self._safely(lambda: self._read_response(message))
+            self._safely(self._authenticate)
+            await self._authentication.wait_briefly()
+        if self._is_cancelled and self._status is None:
             return
         if kind == "http.response.start":
-            message = self._start(message)
-        elif kind in _BODIES and not message.get("more_body", False):
-            self._safely(self._answered)
-        await self._inner_send(message)
+            message = self._with_upload_headers(message)
+        elif kind in _BODY_TYPES and not message.get("more_body", False):
+            self._safely(self._on_response_end)
+        await send(message)
 
-    def _hear(self, message: Message) -> None:
-        """Let the strand hear the answer: an upload may have got its address by it."""
+    def _read_response(self, message: Message) -> None:
+        """Pass the response to the transfer: it may contain the address of the upload."""
         if self.transfer is None:
             return
         is_created = self.transfer.read_response(int(message["status"]), response_headers(message))
-        self._is_begun = self._is_begun or is_created
+        self._has_begun = self._has_begun or is_created
 
-    def _start(self, message: Message) -> Message:
+    def _with_upload_headers(self, message: Message) -> Message:
+        """Return ``http.response.start`` with the headers ``Upload-Id`` and ``Link``."""
         try:
             self._status = int(message["status"])
             if not self.live.is_tracked:
@@ -264,37 +281,37 @@ class TrackedRequest:
             self.live.id_is_sent = True
             upload_id = self.live.upload_id
             link = f'<{self.internals.config.mount_path}/{upload_id}/progress>; rel="status"'
-            ours = [(b"upload-id", upload_id.encode()), (b"link", link.encode("latin-1"))]
-            return {**message, "headers": [*message.get("headers", ()), *ours]}
-        except Exception as error:  # noqa: BLE001  # our failure is never the upload's
-            self._failed(error)
+            added = [(b"upload-id", upload_id.encode()), (b"link", link.encode("latin-1"))]
+            return {**message, "headers": [*message.get("headers", ()), *added]}
+        except Exception as error:  # noqa: BLE001  # our failure must not affect the upload
+            self._log_failure(error)
             return message
 
-    def _answered(self) -> None:
+    def _on_response_end(self) -> None:
         if self._status is None:
-            self._told.app_raised()
+            self._progress.app_raised()
         else:
-            self._told.finish(self._status)
+            self._progress.finish(self._status)
 
-    # Cancelling
+    # Cancellation
 
-    def _cut(self) -> None:
-        """End the transfer: the next ``receive()`` says disconnect, and soon patience ends."""
-        self._is_cut = True
+    def _cancel(self) -> None:
+        """End the transfer: ``receive()`` returns a disconnect; after the grace period, cancel."""
+        self._is_cancelled = True
         if self.transfer is not None:
             self.transfer.is_cancelled = True
-        self._told.meter.gate_bytes = 0
-        if not self._spawn(self._lose_patience):
-            self._cut_scope.cancel()
+        self._progress.meter.gate_bytes = 0
+        if not self._spawn(self._cancel_after_grace):
+            self._cancel_scope.cancel()
 
-    async def _lose_patience(self) -> None:
-        await anyio.sleep(CUT_SECONDS)
-        self._cut_scope.cancel()
+    async def _cancel_after_grace(self) -> None:
+        await anyio.sleep(CANCEL_GRACE_SECONDS)
+        self._cancel_scope.cancel()
 
-    async def _answer_cut(self) -> None:
+    async def _send_cancelled_response(self, send: Send) -> None:
         start, body = cancelled_response(self.scope)
         try:
-            await self._inner_send(self._start(start))
-            await self._inner_send(body)
+            await send(self._with_upload_headers(start))
+            await send(body)
         except OSError:
-            return  # the client is gone: nobody is left to be told
+            return  # the client has disconnected

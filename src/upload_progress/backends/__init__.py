@@ -1,4 +1,8 @@
-"""From a URL to a store and a publisher; only the driver that it names is imported."""
+"""Stores and publishers, and functions that make them from a URL.
+
+Each backend is a package of its own. Only the one that a URL names is imported, so that the drivers
+of the others need not be installed.
+"""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -29,75 +33,68 @@ class _Publisher(Protocol):
 
 
 _MEMORY: Final = "memory"
-_REDIS_STORE: Final = "upload_progress.backends.redis.store:RedisStore"
-_REDIS_EVENTS: Final = "upload_progress.backends.redis.publisher:RedisPublisher"
-_POSTGRES_EVENTS: Final = "upload_progress.backends.postgres.publisher:PostgresPublisher"
-_RABBIT_EVENTS: Final = "upload_progress.backends.rabbitmq:RabbitPublisher"
-_POSTGRES_STORE: Final = "upload_progress.backends.postgres.store:PostgresStore"
-_KAFKA_STORE: Final = "upload_progress.backends.kafka:KafkaStore"
-_KAFKA_EVENTS: Final = "upload_progress.backends.kafka.publisher:KafkaPublisher"
+_REDIS: Final = ("redis", "rediss", "unix")
+_POSTGRES: Final = ("postgresql", "postgres")
+_KAFKA: Final = ("kafka", "kafkas")
+_RABBITMQ: Final = ("amqp", "amqps")
 _STORES: Final = {
-    "redis": _REDIS_STORE,
-    "rediss": _REDIS_STORE,
-    "unix": _REDIS_STORE,
-    "postgresql": _POSTGRES_STORE,
-    "postgres": _POSTGRES_STORE,
-    "kafka": _KAFKA_STORE,
-    "kafkas": _KAFKA_STORE,
+    **dict.fromkeys(_REDIS, "upload_progress.backends.redis:RedisStore"),
+    **dict.fromkeys(_POSTGRES, "upload_progress.backends.postgres:PostgresStore"),
+    **dict.fromkeys(_KAFKA, "upload_progress.backends.kafka:KafkaStore"),
 }
 _PUBLISHERS: Final = {
-    "redis": _REDIS_EVENTS,
-    "rediss": _REDIS_EVENTS,
-    "unix": _REDIS_EVENTS,
-    "postgresql": _POSTGRES_EVENTS,
-    "postgres": _POSTGRES_EVENTS,
-    "amqp": _RABBIT_EVENTS,
-    "amqps": _RABBIT_EVENTS,
-    "kafka": _KAFKA_EVENTS,
-    "kafkas": _KAFKA_EVENTS,
+    **dict.fromkeys(_REDIS, "upload_progress.backends.redis:RedisPublisher"),
+    **dict.fromkeys(_POSTGRES, "upload_progress.backends.postgres:PostgresPublisher"),
+    **dict.fromkeys(_RABBITMQ, "upload_progress.backends.rabbitmq:RabbitPublisher"),
+    **dict.fromkeys(_KAFKA, "upload_progress.backends.kafka:KafkaPublisher"),
 }
 
 
 def store_from_url(url: str, *, retention: Retention | None = None) -> SessionStore:
-    """Return the session store at *url*; nothing connects yet.
+    """Return the store at *url*; it connects when it is entered or first used.
+
+    >>> store_from_url("memory:", retention=Retention(ended_seconds=60))
+    <MemoryStore of 0 uploads>
+
+    Args:
+        url: ``memory:``, ``redis://…``, ``postgresql://…`` or ``kafka://…``.
+        retention: How long records are kept; by default as in ``Retention()``.
 
     Raises:
-        InvalidValue: The URL has an unknown scheme or is not valid.
+        InvalidValue: No store has the scheme of the URL, or the URL is not valid.
         MissingExtra: The driver is not installed.
     """
     if _scheme(url) == _MEMORY:
         return MemoryStore(retention=retention or Retention())
-    kind = cast("type[_Store]", _found("store URL", url, _STORES))
-    return kind.open(url, retention=retention)
+    cls = cast("type[_Store]", _import_class("store URL", url, _STORES))
+    return cls.open(url, retention=retention)
 
 
 def publisher_from_url(url: str) -> EventPublisher | None:
-    """Return the event publisher at *url*, None for ``memory:``; nothing connects yet.
+    """Return the publisher at *url*; it connects when it is entered or first used.
+
+    Args:
+        url: ``redis://…``, ``postgresql://…``, ``amqp://…`` or ``kafka://…``; ``memory:`` for none.
 
     Raises:
-        InvalidValue: The URL has an unknown scheme or is not valid.
+        InvalidValue: No publisher has the scheme of the URL, or the URL is not valid.
         MissingExtra: The driver is not installed.
     """
     if _scheme(url) == _MEMORY:
         return None
-    return cast("type[_Publisher]", _found("events URL", url, _PUBLISHERS)).open(url)
+    cls = cast("type[_Publisher]", _import_class("events URL", url, _PUBLISHERS))
+    return cls.open(url)
 
 
 def _scheme(url: str) -> str:
     return url.partition(":")[0].lower()
 
 
-def _found(what: str, url: str, table: Mapping[str, str]) -> object:
-    path = table.get(_scheme(url))
+def _import_class(what: str, url: str, paths: Mapping[str, str]) -> object:
+    path = paths.get(_scheme(url))
     if path is None:
-        known = ", ".join(f"{scheme}:" for scheme in [_MEMORY, *table])
-        # Not the URL itself: there may be a password in it.
+        known = ", ".join(f"{scheme}:" for scheme in [_MEMORY, *paths])
+        # Without the URL, as it may contain a password.
         raise InvalidValue(what, f"must begin with one of {known}")
     module, _, name = path.partition(":")
     return getattr(import_module(module), name)
-
-
-# FROM stores: Where sessions are kept. A process on its own needs none but ``MemoryStore``.
-
-
-# FROM publishers: Where events go.

@@ -29,11 +29,11 @@ __all__ = [
     "CLOSE_SECONDS",
     "DIAL_SECONDS",
     "FIRST_REST_SECONDS",
-    "BrokerSubscriber",
-    "BrokerStatistics",
     "LOG_EVERY_SECONDS",
     "LONGEST_REST_SECONDS",
     "BrokerConnection",
+    "BrokerStatistics",
+    "BrokerSubscriber",
 ]
 
 DIAL_SECONDS: Final = 4.0

@@ -50,10 +50,10 @@ from upload_progress.exceptions import InvalidValue
 __all__ = [
     "AMQP_HEARTBEAT_SECONDS",
     "ATTRIBUTE_PREFIX",
-    "Connector",
     "EXPIRES_SECONDS",
     "MAX_QUEUE_BYTES",
     "MAX_QUEUE_MESSAGES",
+    "Connector",
     "RabbitPublisher",
 ]
 

@@ -23,15 +23,15 @@ from upload_progress.exceptions import InvalidValue
 from upload_progress.interfaces import EventsMissed
 
 __all__ = [
-    "Address",
-    "Inbox",
-    "Decode",
     "ALL_OWNERS",
-    "EventQueue",
     "MAX_LETTERS",
     "MAX_LETTER_BYTES",
     "MAX_WAITING",
+    "Address",
     "ConflatingQueue",
+    "Decode",
+    "EventQueue",
+    "Inbox",
     "SubscriptionTable",
     "checked_letter",
     "key_of",

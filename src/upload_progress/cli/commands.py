@@ -1,4 +1,8 @@
-"""The commands that talk to a server; each loads what it needs when it runs."""
+"""The commands of ``upload-progress``, as functions that cyclopts makes commands from.
+
+Each function imports its implementation when it runs, so that ``--help`` is fast and works without
+the packages that only the commands need.
+"""
 
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import version
@@ -10,223 +14,223 @@ from cyclopts import App, Parameter, Token, validators
 from upload_progress._model.models import UploadState
 from upload_progress._runtime.optional import require
 from upload_progress._runtime.sizes import parse_size
-from upload_progress.cli.options import Reach, Shown
+from upload_progress.cli.options import ConnectionOptions, OutputOptions
 from upload_progress.exceptions import InvalidValue
 
 __all__ = [
     "Size",
     "app",
     "cancel",
+    "convert_size",
     "demo",
     "doctor",
     "list_uploads",
     "migrate",
     "put",
-    "read_size",
     "run",
     "watch",
 ]
 
 
 class Size(int):
-    """A number of bytes."""
+    """A number of bytes, given as ``500k`` or ``2M``."""
 
 
-def read_size(_type: object, tokens: Sequence[Token]) -> Size:
-    """Read ``500k`` and the like."""
+def convert_size(_type: object, tokens: Sequence[Token]) -> Size:
+    """Convert an argument of the command line to a size."""
     return Size(parse_size(tokens[0].value))
 
 
-_AnySize = Annotated[Size | None, Parameter(converter=read_size)]
-_Reach = Annotated[Reach, Parameter(name="*", negative="")]
-_Shown = Annotated[Shown, Parameter(name="*", negative="")]
+_Connection = Annotated[ConnectionOptions, Parameter(name="*", negative="")]
+_Output = Annotated[OutputOptions, Parameter(name="*", negative="")]
 _Flag = Annotated[bool, Parameter(negative="")]
-_Several = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=64))]
-_DEFAULT_REACH = Reach()
-_DEFAULT_SHOWN = Shown()
+_Parallel = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=64))]
+_Port = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))]
+_OptionalSize = Annotated[Size | None, Parameter(converter=convert_size)]
+_States = Annotated[tuple[UploadState, ...], Parameter(negative="")]
+_DEFAULT_CONNECTION: Final = ConnectionOptions()
+_DEFAULT_OUTPUT: Final = OutputOptions()
+
+app: Final[App] = App(
+    name="upload-progress",
+    # Rendering Markdown would take a third of the start-up time.
+    help_format="plaintext",
+    suppress_keyboard_interrupt=False,
+    help="Send uploads, and watch them while the server receives them.",
+    version=version("upload-progress"),
+)
+app.register_install_completion_command(help="Install shell completion for this command.")
 
 
 def _run(command: Callable[[], Awaitable[int]]) -> int:
-    import anyio  # noqa: PLC0415  # not for --help
+    import anyio  # noqa: PLC0415  # --help does not need it
 
     return anyio.run(command)
 
 
+@app.command
 def put(
     *items: str,
-    id: str | None = None,  # noqa: A002  # it is what users type
+    id: str | None = None,  # noqa: A002  # the name of the option
     group: str | None = None,
     content_type: str | None = None,
-    chunk_size: _AnySize = None,
-    parallel: _Several = 4,
-    reach: _Reach = _DEFAULT_REACH,
-    shown: _Shown = _DEFAULT_SHOWN,
+    chunk_size: _OptionalSize = None,
+    parallel: _Parallel = 4,
+    connection: _Connection = _DEFAULT_CONNECTION,
+    output: _Output = _DEFAULT_OUTPUT,
 ) -> int:
-    """Send files, and show how far the server has them: put FILE… URL.
+    """Send files, and show how much of them the server has received: put FILE… URL.
 
-    With / at the end of the URL the names of the files are added to it.
+    If the URL ends with /, the names of the files are appended to it.
 
     Args:
         items: Files, folders (every file in them is sent), and last the URL.
-        id: The upload's id, for one file; without, a fresh one.
-        group: What the uploads belong to, such as a release.
-        content_type: What the files are; without, their names say it.
-        chunk_size: Send pieces of that size, such as 8M, to a server that puts them together.
-        parallel: How many files at once.
-        reach: How the server is reached.
-        shown: How progress is shown.
+        id: Id of the upload, if one file is sent. Default: a new id.
+        group: Group that the uploads belong to, such as a release.
+        content_type: Media type of the files. Default: guessed from their names.
+        chunk_size: Size of one request, such as 8M, for a server that accepts Content-Range.
+        parallel: How many files are sent at once.
+        connection: How to connect to the server.
+        output: How to show progress.
     """
     require("httpx2", "rich", extra="cli")
-    from upload_progress.cli.put import Wishes, put  # noqa: PLC0415  # it needs the extra
+    from upload_progress.cli.put import PutOptions, put  # noqa: PLC0415  # imports httpx2
 
     if len(items) <= 1:
-        raise InvalidValue("put", "takes one file or more, and the URL last")
-    wishes = Wishes(id, group, content_type, chunk_size, parallel)
-    return _run(lambda: put(items[:-1], items[-1], reach, wishes, shown.mode))
+        raise InvalidValue("put", "needs at least one file, and the URL as the last argument")
+    options = PutOptions(id, group, content_type, chunk_size, parallel)
+    return _run(lambda: put(items[:-1], items[-1], connection, options, output.mode))
 
 
+@app.command
 def watch(
     url: str,
     upload_id: str | None = None,
     /,
     *,
     group: str | None = None,
-    reach: _Reach = _DEFAULT_REACH,
-    shown: _Shown = _DEFAULT_SHOWN,
+    connection: _Connection = _DEFAULT_CONNECTION,
+    output: _Output = _DEFAULT_OUTPUT,
 ) -> int:
-    """Follow an upload to its end, or all of yours until Ctrl-C.
+    """Watch one upload until it ends, or all your uploads until Ctrl-C.
 
     Args:
-        url: The server, its progress routes, or the link of an upload.
-        upload_id: Which upload; all without.
-        group: Of all, only those of this group.
-        reach: How the server is reached.
-        shown: How progress is shown.
+        url: URL of the server, of its progress routes, or of an upload's progress.
+        upload_id: Id of the upload. Default: all your uploads.
+        group: Without an id: only uploads of this group.
+        connection: How to connect to the server.
+        output: How to show progress.
     """
     require("httpx2", "rich", extra="cli")
-    from upload_progress.cli.watch import watch  # noqa: PLC0415  # it needs the extra
+    from upload_progress.cli.watch import watch  # noqa: PLC0415  # imports httpx2
 
-    return _run(lambda: watch(url, upload_id, group, reach, shown.mode))
+    return _run(lambda: watch(url, upload_id, group, connection, output.mode))
 
 
+@app.command(name="list")
 def list_uploads(
     url: str,
     /,
     *,
-    state: Annotated[tuple[UploadState, ...], Parameter(negative="")] = (),
+    state: _States = (),
     group: str | None = None,
     json: _Flag = False,
-    reach: _Reach = _DEFAULT_REACH,
+    connection: _Connection = _DEFAULT_CONNECTION,
 ) -> int:
-    """List your uploads: the open ones, and those that ended in the last minutes.
+    """List your uploads: the open ones, and those that have ended within the last minutes.
 
     Args:
-        url: The server, or its progress routes.
-        state: Only uploads in this state; may be given several times.
+        url: URL of the server, or of its progress routes.
+        state: Only uploads in this state; can be given several times.
         group: Only uploads of this group.
-        json: One snapshot a line.
-        reach: How the server is reached.
+        json: Print one snapshot per line as JSON.
+        connection: How to connect to the server.
     """
     require("httpx2", extra="cli")
-    from upload_progress.cli.watch import list_all  # noqa: PLC0415  # it needs the extra
+    from upload_progress.cli.watch import list_uploads  # noqa: PLC0415  # imports httpx2
 
-    return _run(lambda: list_all(url, state, group, reach, as_json=json))
+    return _run(lambda: list_uploads(url, state, group, connection, as_json=json))
 
 
-def cancel(url: str, /, *upload_ids: str, reach: _Reach = _DEFAULT_REACH) -> int:
-    """Cancel uploads; whoever sends them is cut off.
+@app.command
+def cancel(url: str, /, *upload_ids: str, connection: _Connection = _DEFAULT_CONNECTION) -> int:
+    """Cancel uploads; the server closes their running requests.
 
     Args:
-        url: The server, its progress routes, or the link of an upload.
-        upload_ids: Which uploads; none where the URL is the link of one.
-        reach: How the server is reached.
+        url: URL of the server, of its progress routes, or of an upload's progress.
+        upload_ids: Ids of the uploads; none if the URL is that of an upload's progress.
+        connection: How to connect to the server.
     """
     require("httpx2", extra="cli")
-    from upload_progress.cli.watch import cancel  # noqa: PLC0415  # it needs the extra
+    from upload_progress.cli.watch import cancel  # noqa: PLC0415  # imports httpx2
 
-    return _run(lambda: cancel(url, upload_ids, reach))
+    return _run(lambda: cancel(url, upload_ids, connection))
 
 
-def doctor(url: str, /, *, reach: _Reach = _DEFAULT_REACH) -> int:
-    """Find out what lies between here and the server, and whether it hides progress.
+@app.command
+def doctor(url: str, /, *, connection: _Connection = _DEFAULT_CONNECTION) -> int:
+    """Find out whether a proxy between here and the server hides progress.
 
-    Sends a probe of 1 MiB, and watches what becomes of it.
+    Sends a probe of 1 MiB, and asks the server how much of it has arrived.
 
     Args:
-        url: Where to put the probe; to / at the end the name upload-progress-probe is added.
-        reach: How the server is reached.
+        url: Where to send the probe; if it ends with /, upload-progress-probe is appended.
+        connection: How to connect to the server.
     """
     require("httpx2", "wsproto", extra="cli")
-    from upload_progress.cli.doctor import examine  # noqa: PLC0415  # it needs the extra
+    from upload_progress.cli.doctor import diagnose  # noqa: PLC0415  # imports httpx2
 
-    return _run(lambda: examine(url, reach))
-
-
-# FROM cli.commands: The commands, as cyclopts reads them from these functions.
-
-app: Final[App] = App(
-    name="upload-progress",
-    # Markdown would take a third of the time that it takes to start.
-    help_format="plaintext",
-    suppress_keyboard_interrupt=False,
-    help="Follow uploads live, as the server receives them.",
-    version=version("upload-progress"),
-)
-
-
-for _command in (put, watch, cancel, doctor):
-    app.command(_command)
-app.command(list_uploads, name="list")
-app.register_install_completion_command(help="Complete commands and options in your shell.")
+    return _run(lambda: diagnose(url, connection))
 
 
 @app.command
 def demo(
     *,
     host: str = "127.0.0.1",
-    port: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))] = 8000,
+    port: _Port = 8000,
     data: Path | None = None,
-    slow: Annotated[Size | None, Parameter(converter=read_size)] = None,
+    slow: _OptionalSize = None,
     store: str = "memory:",
     events: str | None = None,
 ) -> None:
-    """Run an artifact server with a web page, to watch uploads arrive.
+    """Run an artifact server with a web page that shows uploads while they arrive.
 
-    Users are alice and bob; the password is the name. For trying out, not for the internet.
+    The users are alice and bob; the password is the name. Do not expose it to the internet.
 
     Args:
-        host: The address to listen on.
-        port: The port to listen on; 0 takes a free one.
-        data: The folder for received files; without it, a temporary one.
+        host: Address to listen on.
+        port: Port to listen on; 0 for a free one.
+        data: Folder for received files. Default: a temporary folder.
         slow: Read each upload at this many bytes per second, such as 500k or 2M.
-        store: Where sessions are kept, such as redis://127.0.0.1; several demos can share it.
-        events: Where events go, such as redis://127.0.0.1; by default where the store is.
+        store: URL of the session store, such as redis://127.0.0.1; demos can share it.
+        events: URL of the event broker, such as redis://127.0.0.1. Default: that of the store.
     """
     require("starlette", "uvicorn", "websockets", "python_multipart", "itsdangerous", extra="demo")
-    from upload_progress.demo import DemoConfig, serve  # noqa: PLC0415  # it needs the extra
+    from upload_progress.demo import DemoConfig, serve  # noqa: PLC0415  # imports starlette
 
     serve(DemoConfig(host, port, data, slow, store, events))
 
 
 @app.command
 def migrate(url: str, /, *, schema: str = "upload_progress") -> None:
-    """Make, or bring up to date, the tables that a store in PostgreSQL needs.
+    """Create or update the tables of a session store in PostgreSQL.
 
     Args:
-        url: The database, such as postgresql://user@host/name; PGPASSWORD and ~/.pgpass hold.
-        schema: Where the tables shall be.
+        url: URL of the database, such as postgresql://user@host/name. libpq's PGPASSWORD and
+            ~/.pgpass are used as well.
+        schema: Schema that contains the tables.
     """
     require("psycopg", extra="postgres")
-    from upload_progress.cli.migrate import migrated  # noqa: PLC0415  # it needs the extra
+    from upload_progress.cli.migrate import run_migration  # noqa: PLC0415  # imports psycopg
 
-    print(migrated(url, schema))  # noqa: T201  # it is what the command says
+    print(run_migration(url, schema))  # noqa: T201  # the output of the command
 
 
 def run() -> int:
-    """Do what the command line says, and return the exit code.
+    """Run the command that the command line names, and return its exit code.
 
     Raises:
-        UploadProgressError: It cannot be done; the message says why.
+        UploadProgressError: The command failed; the message contains the cause.
     """
     code = app(result_action="return_value")
     return code if isinstance(code, int) else 0

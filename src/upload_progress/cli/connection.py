@@ -1,16 +1,17 @@
-"""Connect a command to a server: address, credentials, certificates."""
+"""Connection of a command to a server: mount point, credentials, certificates."""
 
-import netrc
 import os
 import ssl
 from collections.abc import Mapping
+from netrc import NetrcParseError
 from pathlib import Path
 
 from attrs import field, frozen
+from httpx2 import Auth, NetRCAuth
 
-from upload_progress.cli.options import Reach
+from upload_progress.cli.options import ConnectionOptions
 from upload_progress.client import AsyncProgressClient
-from upload_progress.client.urls import Address, read_url
+from upload_progress.client.urls import ServerUrl, parse_url
 from upload_progress.exceptions import InvalidValue
 
 __all__ = [
@@ -20,100 +21,96 @@ __all__ = [
 ]
 
 
-# FROM cli.credentials: Who we are: from the environment, else from netrc.
-#
-# Never from an option: what stands on a command line, everybody on the machine can read.
-#
-
-
 @frozen
 class Credentials:
-    """What shows who we are; neither is ever printed."""
+    """Credentials for a server, hidden in their repr.
+
+    Attributes:
+        token: Bearer token.
+        auth: User name and password, or the netrc file that contains them for a host.
+    """
 
     token: str | None = field(default=None, repr=False)
-    basic: tuple[str, str] | None = field(default=None, repr=False)
+    auth: tuple[str, str] | Auth | None = field(default=None, repr=False)
 
 
-def find_credentials(host: str, environment: Mapping[str, str] = os.environ) -> Credentials:
-    """Return the credentials for *host*.
+def find_credentials(environment: Mapping[str, str] = os.environ) -> Credentials:
+    """Return the credentials from the environment, else from the netrc file.
+
+    There is no option for them: all users of a machine can read its command lines.
 
     Raises:
-        InvalidValue: They are there, and cannot be read; what they are is not said.
+        InvalidValue: They cannot be used; the message does not contain them.
     """
     token = environment.get("UPLOAD_PROGRESS_TOKEN")
     if token:
         if not (token.isascii() and token.isprintable()):
-            raise InvalidValue("UPLOAD_PROGRESS_TOKEN", "has characters that no header can carry")
+            problem = "contains characters that are not allowed in a header"
+            raise InvalidValue("UPLOAD_PROGRESS_TOKEN", problem)
         return Credentials(token=token)
     basic = environment.get("UPLOAD_PROGRESS_BASIC")
     if basic:
         user, colon, password = basic.partition(":")
         if not colon:
             raise InvalidValue("UPLOAD_PROGRESS_BASIC", "must be user:password")
-        return Credentials(basic=(user, password))
-    return Credentials(basic=_of_netrc(host, environment))
+        return Credentials(auth=(user, password))
+    return Credentials(auth=_read_netrc(environment))
 
 
-def _of_netrc(host: str, environment: Mapping[str, str]) -> tuple[str, str] | None:
+def _read_netrc(environment: Mapping[str, str]) -> NetRCAuth | None:
     path = Path(environment.get("NETRC") or Path.home() / ".netrc")
     try:
-        found = netrc.netrc(str(path)).authenticators(host)
+        return NetRCAuth(str(path))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise InvalidValue(str(path), error.strerror or "cannot be read") from None
-    except netrc.NetrcParseError as error:
-        # What it says may hold a password.
-        raise InvalidValue(str(path), f"line {error.lineno} cannot be understood") from None
-    return (found[0], found[2]) if found and found[2] else None
+    except NetrcParseError as error:
+        # Its message may contain a password.
+        raise InvalidValue(str(path), f"has a syntax error in line {error.lineno}") from None
 
 
-# FROM cli.reaching: From options to a client: address, credentials, certificates.
-
-
-def open_client(url: str, reach: Reach, *, default_mount: str | None = None) -> AsyncProgressClient:
-    """Return a client for the progress routes of the server at *url*.
+def open_client(
+    url: str, options: ConnectionOptions, *, default_mount: str | None = None
+) -> AsyncProgressClient:
+    """Return a client for the progress routes of a server.
 
     Args:
-        url: Any address of that server.
-        reach: The options.
-        default_mount: Where the routes are; without, the URL leads there.
+        url: A URL of the server. Its credentials, if any, are used before all others.
+        options: The options of the command.
+        default_mount: Path of the progress routes, if no option names it; None to derive it
+            from the URL.
 
     Raises:
-        InvalidValue: The URL, the credentials, or the certificates cannot be used.
+        InvalidValue: The URL, the credentials or the certificates cannot be used.
     """
-    address = read_url(url, "URL")
-    who = _credentials(address)
+    server = parse_url(url, "URL")
+    credentials = Credentials(auth=server.credentials) if server.credentials else find_credentials()
     return AsyncProgressClient(
-        _mount(address, reach.mount or default_mount),
-        token=who.token,
-        basic=who.basic,
-        verify=_verify(reach),
-        retries=reach.retries,
+        _mount(server, options.mount or default_mount),
+        token=credentials.token,
+        auth=credentials.auth,
+        verify=_verify(options),
+        retries=options.retries,
     )
 
 
-def _credentials(address: Address) -> Credentials:
-    if address.basic is not None:
-        return Credentials(basic=address.basic)
-    return find_credentials(address.url.host)
-
-
-def _mount(address: Address, mount: str | None) -> str:
+def _mount(server: ServerUrl, mount: str | None) -> str:
     if mount is None:
-        return address.text
+        return str(server)
     if mount.startswith("/"):
-        return str(address.url.copy_with(path=mount, query=None))
-    return read_url(mount, "--mount").text
+        return str(server.url.copy_with(path=mount, query=None))
+    return str(parse_url(mount, "--mount"))
 
 
-def _verify(reach: Reach) -> ssl.SSLContext | bool:
-    if reach.insecure:
+def _verify(options: ConnectionOptions) -> ssl.SSLContext | bool:
+    if options.insecure:
         return False
-    if reach.cacert is None:
+    if options.cacert is None:
         return True
     try:
-        return ssl.create_default_context(cafile=reach.cacert)
+        return ssl.create_default_context(cafile=options.cacert)
     except (OSError, ssl.SSLError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InvalidValue(str(reach.cacert), f"holds no certificates: {reason}") from None
+        problem = f"cannot be used as a certificate file: {reason}"
+        raise InvalidValue(str(options.cacert), problem) from None

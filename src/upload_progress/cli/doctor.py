@@ -1,6 +1,12 @@
-"""The lines that mend a proxy, by what is wrong with it.
+"""The command ``doctor``: finds out with a probe whether a proxy hides the progress of uploads.
 
-Sources: nginx ``ngx_http_proxy_module`` and its page on WebSocket proxying; Caddy
+The probe is an upload of 1 MiB that is sent slowly. When half of it has been sent, the command
+stops sending and asks the server how many bytes it has received. If there are none after some
+seconds, a proxy buffers requests: nothing else makes a server wait for bytes that were sent
+seconds ago. So the result does not depend on the speed of the network or the server. Event
+streams and WebSockets get through if their first message arrives, which the server sends at once.
+
+Sources of the hints: nginx ``ngx_http_proxy_module`` and its page on WebSocket proxying; Caddy
 ``reverse_proxy``; Traefik's buffering middleware and ``responseForwarding``; Apache ``mod_proxy``,
 ``mod_proxy_http`` and ``mod_proxy_wstunnel``.
 """
@@ -19,228 +25,214 @@ import httpx2
 from attrs import define, field
 from httpx2.websockets import HTTPXWSException
 
-from upload_progress._model.models import UploadProgress
 from upload_progress._runtime.sizes import format_size
 from upload_progress.cli.connection import open_client
-from upload_progress.cli.exit_codes import DONE, FAILED
-from upload_progress.cli.options import Reach
-from upload_progress.client.api import Calls, reaching
-from upload_progress.client.responses import Refusal, rejection_of
-from upload_progress.client.retry import Patience
-from upload_progress.client.urls import DEFAULT_MOUNT, read_url, target_of
-from upload_progress.client.watch import Watching
+from upload_progress.cli.exit_codes import FAILED, SUCCESS
+from upload_progress.cli.options import ConnectionOptions
+from upload_progress.client.api import ProgressApi, translated_errors
+from upload_progress.client.responses import FailedResponse, upload_error
+from upload_progress.client.retry import RetryPolicy
+from upload_progress.client.urls import DEFAULT_MOUNT, parse_url, target_url
+from upload_progress.client.watch import WatchLoop
 from upload_progress.exceptions import UnexpectedAnswer
 
 __all__ = [
-    "PATIENCE_SECONDS",
     "PROBE_BYTES",
     "PROBE_NAME",
     "SKEW_SECONDS",
-    "Fault",
-    "examine",
-    "mends_of",
-    "told",
+    "TIMEOUT_SECONDS",
+    "ProxyProblem",
+    "diagnose",
+    "error_reason",
+    "hints",
 ]
+
+PROBE_NAME: Final = "upload-progress-probe"
+PROBE_BYTES: Final = 1024 * 1024
+TIMEOUT_SECONDS: Final = 5.0
+"""What has not arrived by then is considered buffered."""
+SKEW_SECONDS: Final = 2.0
+_CHUNKS: Final = 16
+_CHUNK_SECONDS: Final = 0.05
+_POLL_SECONDS: Final = 0.05
 
 
 @unique
-class Fault(Enum):
+class ProxyProblem(Enum):
     """What a proxy can do to uploads and their progress."""
 
-    UPLOAD_HELD_BACK = "It holds requests back until they are whole."
-    STREAM_HELD_BACK = "It holds answers back, so that event streams do not pass."
-    NO_SOCKET = "It does not let WebSockets through."
+    REQUEST_BUFFERING = "A proxy buffers requests until they are complete."
+    RESPONSE_BUFFERING = "A proxy buffers responses, so event streams do not get through."
+    NO_WEBSOCKET = "A proxy does not forward WebSockets."
 
 
-_MENDS: Final[Mapping[Fault, Mapping[str, str]]] = {
-    Fault.UPLOAD_HELD_BACK: {
+_HINTS: Final[Mapping[ProxyProblem, Mapping[str, str]]] = {
+    ProxyProblem.REQUEST_BUFFERING: {
         "nginx": "proxy_request_buffering off; proxy_http_version 1.1;",
         "Caddy": "remove request_buffers from reverse_proxy: without it requests are streamed",
-        "Traefik": "take the buffering middleware off this router",
-        "Apache": "SetEnv proxy-sendchunked 1   (and no SetInputFilter BUFFER, no proxy-sendcl)",
+        "Traefik": "remove the buffering middleware from this router",
+        "Apache": "SetEnv proxy-sendchunked 1   (without SetInputFilter BUFFER and proxy-sendcl)",
     },
-    Fault.STREAM_HELD_BACK: {
+    ProxyProblem.RESPONSE_BUFFERING: {
         "nginx": "proxy_buffering off; proxy_http_version 1.1; gzip off;",
         "Caddy": "reverse_proxy … { flush_interval -1 }",
-        "Traefik": "take compress and buffering off this router, or set flushInterval to 1ms",
+        "Traefik": "remove compress and buffering from this router, or set flushInterval to 1ms",
         "Apache": "ProxyPass /uploads http://…/uploads flushpackets=on",
     },
-    Fault.NO_SOCKET: {
+    ProxyProblem.NO_WEBSOCKET: {
         "nginx": "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; "
         "proxy_set_header Connection upgrade;",
-        "Caddy": "nothing: WebSockets pass; look further along the way",
-        "Traefik": "nothing: WebSockets pass; look further along the way",
+        "Caddy": "nothing: Caddy forwards WebSockets; check the other proxies",
+        "Traefik": "nothing: Traefik forwards WebSockets; check the other proxies",
         "Apache": "ProxyPass /uploads http://…/uploads upgrade=websocket",
     },
 }
 
 
-def mends_of(fault: Fault) -> list[str]:
-    """Return what mends *fault*, a line for each proxy."""
-    return [f"  {proxy:<9}{hint}" for proxy, hint in _MENDS[fault].items()]
+def hints(problem: ProxyProblem) -> list[str]:
+    """Return the configuration that fixes a problem, one line for each proxy server."""
+    return [f"  {proxy:<9}{hint}" for proxy, hint in _HINTS[problem].items()]
 
 
-# FROM cli.doctor: ``doctor``: what lies between here and the server, found out by a probe.
-#
-# The probe is an upload of 1 MiB, sent slowly. When half of it is on its way the doctor stops, and
-# asks the server whether any of it has come. If nothing has, something on the way holds requests
-# back: nothing else makes a server wait for bytes that were sent seconds ago. So the finding does
-# not hang on how fast anything is. That streams and sockets pass is shown by their first word,
-# which the server says at once.
-#
-
-PROBE_NAME: Final = "upload-progress-probe"
-PROBE_BYTES: Final = 1024 * 1024
-PATIENCE_SECONDS: Final = 5.0
-"""What has not come by then is held back."""
-SKEW_SECONDS: Final = 2.0
-_PIECES: Final = 16
-_PIECE_SECONDS: Final = 0.05
-_ASK_SECONDS: Final = 0.05
+async def diagnose(url: str, connection: ConnectionOptions) -> int:
+    """Send the probe below *url*, print what was found, and return the exit code."""
+    target = target_url(parse_url(url, "URL").url, PurePosixPath(PROBE_NAME))
+    async with open_client(url, connection, default_mount=DEFAULT_MOUNT) as client:
+        diagnosis = _Diagnosis(client.api, target)
+        await diagnosis.run()
+    for problem in diagnosis.problems:
+        _print("", problem.value, "Fix it in the configuration of the proxy:", *hints(problem))
+    return FAILED if diagnosis.problems else SUCCESS
 
 
-async def examine(url: str, reach: Reach) -> int:
-    """Examine the way to *url*, print what was found, and return the exit code."""
-    target = target_of(read_url(url, "URL").url, PurePosixPath(PROBE_NAME))
-    async with open_client(url, reach, default_mount=DEFAULT_MOUNT) as client:
-        examination = _Examination(client.calls, target)
-        await examination.run()
-    for fault in examination.faults:
-        _say("", fault.value, "In the proxy on the way:", *mends_of(fault))
-    return FAILED if examination.faults else DONE
-
-
-def _say(*lines: str) -> None:
+def _print(*lines: str) -> None:
     sys.stdout.writelines(f"{line}\n" for line in lines)
     sys.stdout.flush()
 
 
-def _report(what: str, finding: str) -> None:
-    _say(f"{what:<13}{finding}")
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{1000 * seconds:.0f} ms"
+def _print_finding(subject: str, finding: str) -> None:
+    _print(f"{subject:<13}{finding}")
 
 
 @define(eq=False, repr=False)
-class _Examination:
-    calls: Calls
+class _Diagnosis:
+    api: ProgressApi
     target: httpx2.URL
-    faults: list[Fault] = field(factory=list, init=False)
+    problems: list[ProxyProblem] = field(factory=list, init=False)
     _upload_id: str = field(default="", init=False)
 
     async def run(self) -> None:
-        await self._announce()
-        await self._ask()
-        await self._look_at_streams()
-        await self._look_at_sockets()
-        await self._look_at_uploads()
+        await self._check_clock()
+        await self._check_latency()
+        await self._check_event_stream()
+        await self._check_websocket()
+        await self._check_upload()
 
-    async def _announce(self) -> None:
-        """Announce the probe; when it was created tells the server's clock."""
+    def _add(self, problem: ProxyProblem, subject: str, finding: str) -> None:
+        self.problems.append(problem)
+        _print_finding(subject, finding)
+
+    async def _check_clock(self) -> None:
+        """Announce the probe, and compare its time of creation with the local clock."""
         before, began = datetime.now(UTC), monotonic()
-        announcement = {"filename": PROBE_NAME, "total_bytes": PROBE_BYTES}
-        progress = await self.calls.create(announcement)
+        description = {"filename": PROBE_NAME, "total_bytes": PROBE_BYTES}
+        progress = await self.api.create(description)
         middle = before.timestamp() + (monotonic() - began) / 2
         ahead = progress.created_at.timestamp() - middle
         self._upload_id = progress.upload_id
-        beside = "ahead of" if ahead > 0 else "behind"
-        worry = ": set one of them right" if abs(ahead) > SKEW_SECONDS else ""
-        _report("clock", f"the server's is {abs(ahead):.1f} s {beside} ours{worry}")
+        direction = "ahead of" if ahead > 0 else "behind"
+        advice = ": synchronize the clocks" if abs(ahead) > SKEW_SECONDS else ""
+        finding = f"the server is {abs(ahead):.1f} s {direction} this machine{advice}"
+        _print_finding("clock", finding)
 
-    async def _ask(self) -> None:
+    async def _check_latency(self) -> None:
         began = monotonic()
-        await self.calls.snapshot(self._upload_id)
-        _report("latency", f"{_milliseconds(monotonic() - began)} from question to answer")
+        await self.api.get(self._upload_id)
+        _print_finding("latency", f"{_elapsed(began)} from request to response")
 
-    async def _look_at_streams(self) -> None:
+    async def _check_event_stream(self) -> None:
         began = monotonic()
-        watching = Watching(
-            self.calls,
-            Patience(1, _ASK_SECONDS),
+        watch = WatchLoop(
+            self.api,
+            RetryPolicy.create(1, _POLL_SECONDS),
             upload_id=self._upload_id,
-            first_word_seconds=PATIENCE_SECONDS,
-            ask_seconds=_ASK_SECONDS,
+            first_event_seconds=TIMEOUT_SECONDS,
+            poll_seconds=_POLL_SECONDS,
         )
-        async with aclosing(watching.snapshots()) as snapshots:
+        async with aclosing(watch.snapshots()) as snapshots:
             await anext(snapshots)
-        if watching.streams:
-            _report("event stream", f"passes; its first word after {_since(began)}")
+        if watch.use_stream:
+            _print_finding("event stream", f"passes; first event after {_elapsed(began)}")
         else:
-            self._find(Fault.STREAM_HELD_BACK, "event stream", "HELD BACK")
+            self._add(ProxyProblem.RESPONSE_BUFFERING, "event stream", "BUFFERED")
 
-    async def _look_at_sockets(self) -> None:
+    async def _check_websocket(self) -> None:
         began = monotonic()
-        reason = await self._socket_failure()
+        reason = await self._websocket_failure()
         if reason is None:
-            _report("WebSocket", f"passes; its first word after {_since(began)}")
+            _print_finding("WebSocket", f"passes; first message after {_elapsed(began)}")
         else:
-            self._find(Fault.NO_SOCKET, "WebSocket", f"DOES NOT PASS: {reason}")
+            self._add(ProxyProblem.NO_WEBSOCKET, "WebSocket", f"BLOCKED: {reason}")
 
-    async def _socket_failure(self) -> str | None:
-        url = self.calls.upload_url(self._upload_id, "progress")
+    async def _websocket_failure(self) -> str | None:
+        url = self.api.upload_url(self._upload_id, "progress")
         scheme = {"http": "ws", "https": "wss"}[url.scheme]
-        reason = f"no word in {PATIENCE_SECONDS:.0f} s"
-        with anyio.move_on_after(PATIENCE_SECONDS):
+        reason = f"no message within {TIMEOUT_SECONDS:.0f} s"
+        with anyio.move_on_after(TIMEOUT_SECONDS):
             try:
-                async with self.calls.http.websocket(url.copy_with(scheme=scheme)) as socket:
+                async with self.api.http.websocket(url.copy_with(scheme=scheme)) as socket:
                     await socket.receive_text()
                     return None
             except* (HTTPXWSException, httpx2.TransportError) as group:
-                reason = "; ".join(told(error) for error in group.exceptions)
+                reason = "; ".join(error_reason(error) for error in group.exceptions)
         return reason
 
-    async def _look_at_uploads(self) -> None:
+    async def _check_upload(self) -> None:
         address = str(self.target)
         headers = {
             "content-length": str(PROBE_BYTES),
             "content-type": "application/octet-stream",
             "upload-id": self._upload_id,
         }
-        with reaching(address):
-            response = await self.calls.http.put(
+        with translated_errors(address):
+            response = await self.api.http.put(
                 self.target, headers=headers, content=self._probe(), timeout=60.0
             )
         if not response.is_success:
-            raise rejection_of(Refusal.of(response, response.content), address)
+            raise upload_error(FailedResponse.from_response(response, response.content), address)
         if "upload-id" not in response.headers:
-            problem = "does not follow uploads: its application lacks UploadProgressMiddleware"
+            problem = "does not track uploads: its application lacks UploadProgressMiddleware"
             raise UnexpectedAnswer(address, problem)
 
     async def _probe(self) -> AsyncGenerator[bytes]:
-        transfer_head = bytes(PROBE_BYTES // _PIECES)
-        for number in range(_PIECES):
-            if number == _PIECES // 2:
-                await self._look_at_half(number * len(transfer_head))
-            yield transfer_head
-            await anyio.sleep(_PIECE_SECONDS)
+        chunk = bytes(PROBE_BYTES // _CHUNKS)
+        for number in range(_CHUNKS):
+            if number == _CHUNKS // 2:
+                await self._check_first_half(number * len(chunk))
+            yield chunk
+            await anyio.sleep(_CHUNK_SECONDS)
 
-    async def _look_at_half(self, sent_bytes: int) -> None:
+    async def _check_first_half(self, sent_bytes: int) -> None:
         began = monotonic()
-        with anyio.move_on_after(PATIENCE_SECONDS):
-            while not _has_come(await self.calls.snapshot(self._upload_id)):  # noqa: ASYNC110  # only the server knows
-                await anyio.sleep(_ASK_SECONDS)
-            _report("upload", f"passes as it is sent; seen by the server within {_since(began)}")
+        with anyio.move_on_after(TIMEOUT_SECONDS):
+            while (await self.api.get(self._upload_id)).bytes_transferred == 0:  # noqa: ASYNC110  # at the server
+                await anyio.sleep(_POLL_SECONDS)
+            finding = f"passes as it is sent; received by the server within {_elapsed(began)}"
+            _print_finding("upload", finding)
             return
-        finding = f"HELD BACK: {format_size(sent_bytes)} were sent {PATIENCE_SECONDS:.0f} s ago"
-        self._find(Fault.UPLOAD_HELD_BACK, "upload", f"{finding}, and none has arrived")
-
-    def _find(self, fault: Fault, what: str, finding: str) -> None:
-        self.faults.append(fault)
-        _report(what, finding)
-
-
-def _has_come(progress: UploadProgress) -> bool:
-    return progress.bytes_transferred > 0
+        finding = (
+            f"BUFFERED: {format_size(sent_bytes)} were sent {TIMEOUT_SECONDS:.0f} s ago, "
+            "and the server has received none of them"
+        )
+        self._add(ProxyProblem.REQUEST_BUFFERING, "upload", finding)
 
 
-def _since(began: float) -> str:
-    return _milliseconds(monotonic() - began)
+def _elapsed(began: float) -> str:
+    return f"{1000 * (monotonic() - began):.0f} ms"
 
 
-def told(error: Exception) -> str:
-    """Return what *error* says, or at least what it is."""
+def error_reason(error: Exception) -> str:
+    """Return why a WebSocket handshake failed: the status, the message or the type."""
     response = getattr(error, "response", None)
     if isinstance(response, httpx2.Response):
         return f"the handshake was answered with {response.status_code}"

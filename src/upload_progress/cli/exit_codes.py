@@ -1,4 +1,4 @@
-"""Exit codes, and what mends an error: a message that leaves one stuck is half a message."""
+"""Exit codes, and the text of an error with a hint how to fix it."""
 
 from collections.abc import Collection
 from typing import Final
@@ -16,18 +16,18 @@ from upload_progress.exceptions import (
 )
 
 __all__ = [
-    "DONE",
     "FAILED",
     "INTERRUPTED",
     "NOT_ALLOWED",
+    "SUCCESS",
     "UNREACHABLE",
     "USAGE",
-    "code_of",
-    "explained",
-    "summed_up",
+    "combined_exit_code",
+    "error_text",
+    "exit_code",
 ]
 
-DONE: Final = 0
+SUCCESS: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
 UNREACHABLE: Final = 3
@@ -35,17 +35,17 @@ NOT_ALLOWED: Final = 4
 INTERRUPTED: Final = 130
 
 _FAILURES: Final = (UploadRejected, UploadCancelled, UploadEnded, UploadNotFound)
-_SIGN_IN: Final = (
-    "Say who you are: UPLOAD_PROGRESS_TOKEN, or UPLOAD_PROGRESS_BASIC=user:password, "
-    "or an entry for this host in ~/.netrc."
+_AUTHENTICATION_HINT: Final = (
+    "Authentication required: set UPLOAD_PROGRESS_TOKEN or UPLOAD_PROGRESS_BASIC=user:password, "
+    "or add this host to ~/.netrc."
 )
-_MOUNT: Final = "Say where the server has its progress routes: --mount /path."
-_TARGET: Final = "Is the URL that of a place for uploads? Folders need one with room for paths."
-_CERTIFICATE: Final = "If you trust it, name the authority that signed it: --cacert FILE."
+_MOUNT_HINT: Final = "If the progress routes are mounted elsewhere, set --mount /path."
+_TARGET_HINT: Final = "Check that the URL accepts uploads; a folder needs one that accepts paths."
+_CERTIFICATE_HINT: Final = "If you trust this server, set --cacert FILE to its authority."
 
 
-def code_of(error: UploadProgressError) -> int:
-    """Return the exit code that tells of *error*; what is not known better is usage."""
+def exit_code(error: UploadProgressError) -> int:
+    """Return the exit code for an error; an error of any other kind is a usage error."""
     match error:
         case NotAllowed():
             return NOT_ALLOWED
@@ -55,29 +55,29 @@ def code_of(error: UploadProgressError) -> int:
             return FAILED if isinstance(error, _FAILURES) else USAGE
 
 
-def summed_up(codes: Collection[int]) -> int:
-    """Return one code for several uploads: what all failures have in common, else 1."""
-    failures = {code for code in codes if code != DONE}
+def combined_exit_code(codes: Collection[int]) -> int:
+    """Return one exit code for several uploads: that of all failures if it is the same, else 1."""
+    failures = {code for code in codes if code != SUCCESS}
     if not failures:
-        return DONE
+        return SUCCESS
     return failures.pop() if len(failures) == 1 else FAILED
 
 
-def explained(error: UploadProgressError) -> str:
-    """Return what is wrong, and what mends it where that is known."""
-    hint = _mend(error)
+def error_text(error: UploadProgressError) -> str:
+    """Return the message of an error, with a hint on a second line where there is one."""
+    hint = _hint(error)
     return f"{error}\n{hint}" if hint else str(error)
 
 
-def _mend(error: UploadProgressError) -> str:
+def _hint(error: UploadProgressError) -> str:
     match error:
         case NotAllowed(status=401):
-            return _SIGN_IN
+            return _AUTHENTICATION_HINT
         case UploadRejected(status=404 | 405):
-            return _TARGET
+            return _TARGET_HINT
         case UnexpectedAnswer():
-            return _MOUNT
+            return _MOUNT_HINT
         case ServerUnreachable() if "certificate verify failed" in error.problem.lower():
-            return _CERTIFICATE
+            return _CERTIFICATE_HINT
         case _:
             return ""

@@ -1,16 +1,16 @@
-"""Options that several commands share; imports nothing large, so that ``--help`` is fast."""
+"""Options that several commands share. Imports nothing large, so that ``--help`` is fast."""
 
 from enum import StrEnum, unique
 from pathlib import Path
 
 from attrs import frozen
 
-__all__ = ["Mode", "Reach", "Shown"]
+__all__ = ["ConnectionOptions", "OutputMode", "OutputOptions"]
 
 
 @unique
-class Mode(StrEnum):
-    """How progress is shown; ``auto`` looks at where it goes."""
+class OutputMode(StrEnum):
+    """How progress is shown; ``auto`` is ``tty`` on a terminal, else ``plain``."""
 
     AUTO = "auto"
     TTY = "tty"
@@ -20,14 +20,14 @@ class Mode(StrEnum):
 
 
 @frozen
-class Reach:
-    """How a server is reached.
+class ConnectionOptions:
+    """How a command connects to the server.
 
     Attributes:
-        mount: Where the progress routes are, a path or a URL; /uploads where nothing says it.
-        cacert: Trust these certificate authorities, instead of the system's.
-        insecure: Do not check the server's certificate.
-        retries: How many failures of the network in a row are borne.
+        mount: Where the progress routes are mounted: a path or a URL. Default: /uploads.
+        cacert: Trust the certificate authorities in this file instead of those of the system.
+        insecure: Do not check the certificate of the server.
+        retries: Number of consecutive network failures after which to give up.
     """
 
     mount: str | None = None
@@ -37,18 +37,18 @@ class Reach:
 
 
 @frozen
-class Shown:
-    """How progress is shown.
+class OutputOptions:
+    """How a command shows progress.
 
     Attributes:
         progress: Bars for a terminal, plain lines for a log, JSON for a program, or none.
-        json: The same as --progress=json: one snapshot a line.
+        json: Same as --progress=json: print one snapshot per line.
     """
 
-    progress: Mode = Mode.AUTO
+    progress: OutputMode = OutputMode.AUTO
     json: bool = False
 
     @property
-    def mode(self) -> Mode:
-        """What both options come to."""
-        return Mode.JSON if self.json else self.progress
+    def mode(self) -> OutputMode:
+        """The mode that both options together select."""
+        return OutputMode.JSON if self.json else self.progress

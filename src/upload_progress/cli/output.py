@@ -1,153 +1,156 @@
-"""Progress on a terminal, in a log, for a program, or not at all.
+"""Output of progress: plain lines for a log, JSON for a program, or bars on a terminal.
 
-Results go to standard output, and all that only entertains to standard error: so a pipe gets
-results and nothing else, and a log gets whole lines, never half of one that is drawn over.
+Results go to standard output, progress and messages to standard error. So a pipe receives results
+only, and a log receives complete lines.
 """
 
 import os
 import sys
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from time import monotonic
-from typing import Final, Protocol, Self, TextIO
+from typing import Final, TextIO
 
 from attrs import define, field
 
 from upload_progress._model.codec import encode_json
 from upload_progress._model.state import is_final
-from upload_progress.cli.formatting import Row, figures, percent_of, result_line
-from upload_progress.cli.options import Mode
+from upload_progress.cli.formatting import UploadRow, format_progress, format_result
+from upload_progress.cli.options import OutputMode
 
 __all__ = [
     "LINE_SECONDS",
     "STEP_PERCENT",
-    "Display",
-    "Json",
-    "Plain",
-    "open_display",
+    "JsonOutput",
+    "Output",
+    "PlainOutput",
+    "open_output",
 ]
 
 STEP_PERCENT: Final = 10
 LINE_SECONDS: Final = 10.0
 
 
-class Display(AbstractContextManager["Display"], Protocol):
-    """Shows rows while they change, entered with ``with``."""
+class Output(AbstractContextManager["Output", None]):
+    """Shows uploads while they change; enter it with ``with``."""
 
-    def show(self, row: Row) -> None:
-        """Show what has changed: the server's word, or what was sent."""
+    __slots__ = ()
 
-    def end(self, row: Row) -> None:
-        """Show what came of it, and be done with it."""
+    def __exit__(self, *_exc_info: object) -> None:
+        """Remove what is drawn, if anything is."""
 
-    def drop(self, row: Row) -> None:
-        """Be done with it: what came of it is said otherwise."""
+    @abstractmethod
+    def update(self, row: UploadRow) -> None:
+        """Show the progress of an upload after it has changed."""
 
-    def say(self, line: str) -> None:
-        """Say something that is not about progress, on standard error."""
+    @abstractmethod
+    def finish(self, row: UploadRow) -> None:
+        """Show the result of an upload, and remove its progress."""
+
+    @abstractmethod
+    def remove(self, row: UploadRow) -> None:
+        """Remove the progress of an upload, without a result."""
+
+    @abstractmethod
+    def message(self, line: str) -> None:
+        """Write a line to standard error."""
 
 
 @define(eq=False, repr=False)
-class Plain:
-    """A line at every tenth, or when there was none for ten seconds.
+class PlainOutput(Output):
+    """Writes a line for every 10 %, or after 10 s without a line.
 
     Attributes:
-        is_quiet: Whether only results are printed.
+        is_quiet: Whether to write results only.
+        out: Where results go.
+        log: Where progress and messages go.
+        clock: Returns the time in seconds.
     """
 
     is_quiet: bool = False
     out: TextIO = field(factory=lambda: sys.stdout, kw_only=True)
     log: TextIO = field(factory=lambda: sys.stderr, kw_only=True)
     clock: Callable[[], float] = field(default=monotonic, kw_only=True)
-    _said: dict[int, tuple[int, float]] = field(factory=dict, init=False)
+    _last_lines: dict[int, tuple[int, float]] = field(factory=dict, init=False)
 
-    def __enter__(self) -> Self:
-        """Show nothing yet."""
-        return self
-
-    def __exit__(self, *_exc_info: object) -> None:
-        """Leave nothing behind."""
-
-    def show(self, row: Row) -> None:
-        """Print a line, if one is due; of the end there will be a result."""
+    def update(self, row: UploadRow) -> None:
+        """Write a line if one is due; an end is shown as a result instead."""
         if row.progress is not None and is_final(row.progress.state):
             return
         now = self.clock()
-        step, since = self._said.setdefault(id(row), (0, now))
-        percent = percent_of(row)
-        reached = step if percent is None else int(percent // STEP_PERCENT)
+        step, since = self._last_lines.setdefault(id(row), (0, now))
+        reached = step if row.percent is None else int(row.percent // STEP_PERCENT)
         if self.is_quiet or (reached <= step and now - since < LINE_SECONDS):
             return
-        self._said[id(row)] = (max(step, reached), now)
-        share = "" if percent is None else f"  {percent:.0f} %"
-        self.say(f"{row.label}{share}  {figures(row)}")
+        self._last_lines[id(row)] = (max(step, reached), now)
+        share = "" if row.percent is None else f"  {row.percent:.0f} %"
+        self.message(f"{row.label}{share}  {format_progress(row)}")
 
-    def end(self, row: Row) -> None:
-        """Print what came of it."""
-        self.drop(row)
-        _write(self.out, result_line(row))
+    def finish(self, row: UploadRow) -> None:
+        """Write the result."""
+        self.remove(row)
+        _write_line(self.out, format_result(row))
 
-    def drop(self, row: Row) -> None:
-        """Forget that row."""
-        self._said.pop(id(row), None)
+    def remove(self, row: UploadRow) -> None:
+        """Forget when the last line was written."""
+        self._last_lines.pop(id(row), None)
 
-    def say(self, line: str) -> None:
-        """Print a line on standard error."""
-        _write(self.log, line)
+    def message(self, line: str) -> None:
+        """Write a line to standard error."""
+        _write_line(self.log, line)
 
 
 @define(eq=False, repr=False)
-class Json:
-    """Each snapshot as a line of JSON on standard output, and nothing else there."""
+class JsonOutput(Output):
+    """Writes each snapshot as one line of JSON to standard output, and nothing else there.
+
+    Attributes:
+        out: Where snapshots go.
+        log: Where messages go.
+    """
 
     out: TextIO = field(factory=lambda: sys.stdout, kw_only=True)
     log: TextIO = field(factory=lambda: sys.stderr, kw_only=True)
     _last: object = field(default=None, init=False)
 
-    def __enter__(self) -> Self:
-        """Show nothing yet."""
-        return self
-
-    def __exit__(self, *_exc_info: object) -> None:
-        """Leave nothing behind."""
-
-    def show(self, row: Row) -> None:
-        """Print a snapshot, once."""
+    def update(self, row: UploadRow) -> None:
+        """Write the snapshot, unless it was written before."""
         if row.progress is not None and row.progress is not self._last:
             self._last = row.progress
-            _write(self.out, encode_json(row.progress).decode())
+            _write_line(self.out, encode_json(row.progress).decode())
 
-    def end(self, row: Row) -> None:
-        """Print nothing: the last snapshot has said it."""
+    def finish(self, row: UploadRow) -> None:
+        """Write nothing: the last snapshot is the result."""
 
-    def drop(self, row: Row) -> None:
-        """Print nothing."""
+    def remove(self, row: UploadRow) -> None:
+        """Write nothing."""
 
-    def say(self, line: str) -> None:
-        """Print a line on standard error."""
-        _write(self.log, line)
-
-
-def open_display(mode: Mode, environment: Mapping[str, str] = os.environ) -> Display:
-    """Return what shows progress as *mode* says."""
-    match _decided(mode, environment):
-        case Mode.JSON:
-            return Json()
-        case Mode.TTY:
-            from upload_progress.cli.progress import Bars  # noqa: PLC0415  # rich takes its time
-
-            return Bars()
-        case decided:
-            return Plain(is_quiet=decided is Mode.NONE)
+    def message(self, line: str) -> None:
+        """Write a line to standard error."""
+        _write_line(self.log, line)
 
 
-def _decided(mode: Mode, environment: Mapping[str, str]) -> Mode:
-    if mode is not Mode.AUTO:
+def open_output(mode: OutputMode, environment: Mapping[str, str] = os.environ) -> Output:
+    """Return the output for *mode*; ``auto`` depends on standard error and the environment."""
+    match _resolve(mode, environment):
+        case OutputMode.JSON:
+            return JsonOutput()
+        case OutputMode.TTY:
+            from upload_progress.cli.progress import TerminalOutput  # noqa: PLC0415  # rich is slow
+
+            return TerminalOutput()
+        case resolved:
+            return PlainOutput(is_quiet=resolved is OutputMode.NONE)
+
+
+def _resolve(mode: OutputMode, environment: Mapping[str, str]) -> OutputMode:
+    if mode is not OutputMode.AUTO:
         return mode
-    is_drawable = environment.get("TERM") != "dumb" and not environment.get("CI")
-    return Mode.TTY if sys.stderr.isatty() and is_drawable else Mode.PLAIN
+    can_draw = environment.get("TERM") != "dumb" and not environment.get("CI")
+    return OutputMode.TTY if sys.stderr.isatty() and can_draw else OutputMode.PLAIN
 
 
-def _write(stream: TextIO, line: str) -> None:
+def _write_line(stream: TextIO, line: str) -> None:
     stream.write(f"{line}\n")
     stream.flush()

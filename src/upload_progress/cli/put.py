@@ -1,4 +1,4 @@
-"""Which file goes where: the arguments of ``put``, made into a list of single uploads."""
+"""The command ``put``: sends files and folders, several files at once."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -8,95 +8,90 @@ from attrs import field, frozen
 
 from upload_progress._model.models import UploadProgress
 from upload_progress.cli.connection import open_client
-from upload_progress.cli.exit_codes import DONE, code_of, explained, summed_up
-from upload_progress.cli.formatting import Row, clean
-from upload_progress.cli.options import Mode, Reach
-from upload_progress.cli.output import Display, open_display
+from upload_progress.cli.exit_codes import SUCCESS, combined_exit_code, error_text, exit_code
+from upload_progress.cli.formatting import UploadRow, printable
+from upload_progress.cli.options import ConnectionOptions, OutputMode
+from upload_progress.cli.output import Output, open_output
 from upload_progress.client import AsyncProgressClient
-from upload_progress.client.urls import DEFAULT_MOUNT, read_url, target_of
+from upload_progress.client.urls import DEFAULT_MOUNT, parse_url, target_url
 from upload_progress.exceptions import InvalidValue, UploadProgressError
 
 __all__ = [
-    "Errand",
-    "Wishes",
-    "plan",
+    "FileToUpload",
+    "PutOptions",
+    "find_files",
     "put",
 ]
 
 
 @frozen
-class Errand:
-    """One file and its target.
+class FileToUpload:
+    """One file and the URL that it is sent to.
 
     Attributes:
-        name: Where it stands below the URL, and what it is called on display.
-        target: The whole URL.
+        path: Where the file is.
+        name: Its path below the URL.
+        target: The complete URL.
     """
 
     path: Path
     name: str
-    size_bytes: int
     target: str
 
 
-def plan(paths: Sequence[str], url: str) -> list[Errand]:
-    """Return what is to be sent: files, and the files in folders with their paths below these.
+def find_files(paths: Sequence[str], url: str) -> list[FileToUpload]:
+    """Return the given files, and the files in the given folders, with their targets.
 
     Raises:
-        InvalidValue: A file is not there, two have one target, or the URL cannot take several.
+        InvalidValue: A file does not exist, two files have the same target, or several files
+            are to be sent to a URL that does not end with ``/``.
     """
-    address = read_url(url, "URL")
-    found = [each for path in paths for each in _files(Path(path))]
+    server = parse_url(url, "URL")
+    found = [each for path in paths for each in _files_in(Path(path))]
     if not found:
-        raise InvalidValue(" ".join(paths), "has no file in it")
-    is_folder = address.url.path.endswith("/")
-    if not is_folder and (len(found) > 1 or Path(paths[0]).is_dir()):
-        raise InvalidValue("URL", "must end with / to take several files, or a folder")
-    errands = [
-        Errand(path, str(name), _size(path), str(target_of(address.url, name)))
-        for path, name in found
+        raise InvalidValue(" ".join(paths), "contains no file")
+    accepts_names = server.url.path.endswith("/")
+    if not accepts_names and (len(found) > 1 or Path(paths[0]).is_dir()):
+        raise InvalidValue("URL", "must end with / to receive several files or a folder")
+    files = [
+        FileToUpload(path, str(name), str(target_url(server.url, name))) for path, name in found
     ]
-    _check_distinct(errands)
-    return errands
+    _check_targets(files)
+    return files
 
 
-def _files(path: Path) -> Iterator[tuple[Path, PurePosixPath]]:
+def _files_in(path: Path) -> Iterator[tuple[Path, PurePosixPath]]:
     if path.is_dir():
         for each in sorted(path.rglob("*")):
             if each.is_file():
                 yield each, PurePosixPath(each.relative_to(path).as_posix())
     else:
+        try:
+            path.stat()
+        except OSError as error:
+            raise InvalidValue(str(path), error.strerror or "cannot be read") from error
         yield path, PurePosixPath(path.name)
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise InvalidValue(str(path), error.strerror or "cannot be read") from error
-
-
-def _check_distinct(errands: Sequence[Errand]) -> None:
+def _check_targets(files: Sequence[FileToUpload]) -> None:
     seen: dict[str, Path] = {}
-    for errand in errands:
-        other = seen.setdefault(errand.target, errand.path)
-        if other is not errand.path:
-            raise InvalidValue(str(errand.path), f"would overwrite {other}: both are {errand.name}")
-
-
-# FROM cli.sending: ``put``: several files at once, each on display until the server has taken it.
+    for file in files:
+        other = seen.setdefault(file.target, file.path)
+        if other is not file.path:
+            problem = f"would overwrite {other}: both have the name {file.name}"
+            raise InvalidValue(str(file.path), problem)
 
 
 @frozen
-class Wishes:
-    """How the files are to be sent.
+class PutOptions:
+    """How the files are sent.
 
     Attributes:
-        upload_id: Under which id, where it is one file.
-        group: What they belong to.
-        content_type: What they are; guessed from their names where it is None.
-        chunk_bytes: How much one request carries; None for all.
-        parallel: How many at once.
+        upload_id: Id of the upload, if one file is sent.
+        group: Group that the uploads belong to.
+        content_type: Media type of the files; None to guess it from their names.
+        chunk_bytes: Size of one request in bytes; None for one request per file.
+        parallel: How many files are sent at once.
     """
 
     upload_id: str | None
@@ -106,64 +101,70 @@ class Wishes:
     parallel: int
 
 
-async def put(paths: Sequence[str], url: str, reach: Reach, wishes: Wishes, mode: Mode) -> int:
-    """Send, and return the exit code."""
-    errands = plan(paths, url)
-    if wishes.upload_id is not None and len(errands) > 1:
-        raise InvalidValue("--id", "names one upload, and there are several files")
-    async with open_client(url, reach, default_mount=DEFAULT_MOUNT) as client:
-        with open_display(mode) as display:
-            sender = _Sender(client, wishes, display)
-            await sender.send_all(errands)
-    return summed_up(sender.codes)
+async def put(
+    paths: Sequence[str],
+    url: str,
+    connection: ConnectionOptions,
+    options: PutOptions,
+    mode: OutputMode,
+) -> int:
+    """Send the files, and return the exit code."""
+    files = find_files(paths, url)
+    if options.upload_id is not None and len(files) > 1:
+        raise InvalidValue("--id", "is the id of one upload, but there are several files")
+    async with open_client(url, connection, default_mount=DEFAULT_MOUNT) as client:
+        with open_output(mode) as output:
+            uploader = _Uploader(client, options, output)
+            await uploader.send_all(files)
+    return combined_exit_code(uploader.codes)
 
 
 @frozen(eq=False, repr=False)
-class _Sender:
+class _Uploader:
     client: AsyncProgressClient
-    wishes: Wishes
-    display: Display
+    options: PutOptions
+    output: Output
     codes: list[int] = field(factory=list, init=False)
 
-    async def send_all(self, errands: Sequence[Errand]) -> None:
-        limiter = anyio.CapacityLimiter(self.wishes.parallel)
+    async def send_all(self, files: Sequence[FileToUpload]) -> None:
+        limiter = anyio.CapacityLimiter(self.options.parallel)
         async with anyio.create_task_group() as tasks:
-            for errand in errands:
-                # Those that wait are no tasks: a folder may hold very many files.
-                await limiter.acquire_on_behalf_of(errand)
-                tasks.start_soon(self._send, errand, limiter)
+            for file in files:
+                # Acquire before the task starts: a folder may contain very many files.
+                await limiter.acquire_on_behalf_of(file)
+                tasks.start_soon(self._send, file, limiter)
 
-    async def _send(self, errand: Errand, limiter: anyio.CapacityLimiter) -> None:
-        row = Row(clean(errand.name), errand.size_bytes)
+    async def _send(self, file: FileToUpload, limiter: anyio.CapacityLimiter) -> None:
+        row = UploadRow(printable(file.name))
         try:
-            row.outcome = await self._sent(errand, row)
-            self.codes.append(DONE)
-            self.display.end(row)
+            await self._put(file, row)
+            row.result = "completed"
+            self.codes.append(SUCCESS)
+            self.output.finish(row)
         except UploadProgressError as error:
-            self.codes.append(code_of(error))
-            self.display.drop(row)
-            self.display.say(f"upload-progress: {row.label}: {explained(error)}")
+            self.codes.append(exit_code(error))
+            self.output.remove(row)
+            self.output.message(f"upload-progress: {row.label}: {error_text(error)}")
         finally:
-            limiter.release_on_behalf_of(errand)
+            limiter.release_on_behalf_of(file)
 
-    async def _sent(self, errand: Errand, row: Row) -> str:
+    async def _put(self, file: FileToUpload, row: UploadRow) -> None:
         def on_progress(progress: UploadProgress) -> None:
             row.progress = progress
-            self.display.show(row)
+            self.output.update(row)
 
         def on_sent(size_bytes: int) -> None:
             row.sent_bytes = size_bytes
-            self.display.show(row)
+            self.output.update(row)
 
-        self.display.show(row)
+        self.output.update(row)
         await self.client.put(
-            errand.path,
-            errand.target,
-            upload_id=self.wishes.upload_id,
-            group=self.wishes.group,
-            content_type=self.wishes.content_type,
-            chunk_bytes=self.wishes.chunk_bytes,
+            file.path,
+            file.target,
+            upload_id=self.options.upload_id,
+            group=self.options.group,
+            content_type=self.options.content_type,
+            chunk_bytes=self.options.chunk_bytes,
             on_progress=on_progress,
             on_sent=on_sent,
         )
-        return "completed"

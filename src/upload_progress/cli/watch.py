@@ -1,4 +1,4 @@
-"""``watch``, ``list`` and ``cancel``: for uploads that somebody else, or another shell, sends."""
+"""The commands ``watch``, ``list`` and ``cancel``: for uploads that another program sends."""
 
 import sys
 from collections.abc import Collection, Sequence
@@ -9,67 +9,76 @@ from upload_progress._model.models import UploadProgress, UploadState, UploadTot
 from upload_progress._model.state import is_final
 from upload_progress._runtime.sizes import format_size
 from upload_progress.cli.connection import open_client
-from upload_progress.cli.exit_codes import DONE, FAILED
-from upload_progress.cli.formatting import Row, clean, figures
-from upload_progress.cli.options import Mode, Reach
-from upload_progress.cli.output import Display, open_display
-from upload_progress.client.urls import read_url, upload_in
+from upload_progress.cli.exit_codes import FAILED, SUCCESS
+from upload_progress.cli.formatting import UploadRow, format_progress, printable
+from upload_progress.cli.options import ConnectionOptions, OutputMode
+from upload_progress.cli.output import Output, open_output
+from upload_progress.client.urls import parse_url, upload_id_in
 
 __all__ = [
     "cancel",
-    "list_all",
+    "list_uploads",
     "watch",
 ]
 
 
 async def watch(
-    url: str, upload_id: str | None, group: str | None, reach: Reach, mode: Mode
+    url: str,
+    upload_id: str | None,
+    group: str | None,
+    connection: ConnectionOptions,
+    mode: OutputMode,
 ) -> int:
-    """Follow one upload to its end, or all until interrupted, and return the exit code."""
-    upload_id = upload_id or upload_in(read_url(url, "URL").url)
+    """Watch one upload until it ends, or all until interrupted, and return the exit code."""
+    upload_id = upload_id or upload_id_in(parse_url(url, "URL").url)
     state: UploadState | None = None
-    async with open_client(url, reach) as client:
-        with open_display(mode) as display:
-            rows = dict[str, Row]()
+    async with open_client(url, connection) as client:
+        with open_output(mode) as output:
+            rows = dict[str, UploadRow]()
             async with aclosing(client.watch(upload_id, group=group)) as snapshots:
                 async for progress in snapshots:
                     state = progress.state
-                    _show(display, rows, progress)
-    return DONE if state is UploadState.COMPLETED else FAILED
+                    _show(output, rows, progress)
+    return SUCCESS if state is UploadState.COMPLETED else FAILED
 
 
-def _show(display: Display, rows: dict[str, Row], progress: UploadProgress) -> None:
-    row = rows.setdefault(progress.upload_id, Row(_label(progress)))
+def _show(output: Output, rows: dict[str, UploadRow], progress: UploadProgress) -> None:
+    row = rows.setdefault(progress.upload_id, UploadRow(_label(progress)))
     row.progress = progress
-    display.show(row)
+    output.update(row)
     if is_final(progress.state):
         del rows[progress.upload_id]
-        row.outcome = _outcome(progress)
-        display.end(row)
+        row.result = _result(progress)
+        output.finish(row)
 
 
 def _label(progress: UploadProgress) -> str:
-    return clean(progress.filename or progress.upload_id)
+    return printable(progress.filename or progress.upload_id)
 
 
-def _outcome(progress: UploadProgress) -> str:
+def _result(progress: UploadProgress) -> str:
     if progress.error is None:
         return str(progress.state)
-    return f"{progress.state} ({clean(progress.error.message, 200)})"
+    return f"{progress.state} ({printable(progress.error.message, 200)})"
 
 
-async def list_all(
-    url: str, states: Collection[UploadState], group: str | None, reach: Reach, *, as_json: bool
+async def list_uploads(
+    url: str,
+    states: Collection[UploadState],
+    group: str | None,
+    connection: ConnectionOptions,
+    *,
+    as_json: bool,
 ) -> int:
     """Print the caller's uploads, newest first, and return the exit code."""
-    async with open_client(url, reach) as client:
+    async with open_client(url, connection) as client:
         page = await client.list(states=states, group=group)
     if as_json:
         lines = [encode_json(progress).decode() for progress in page.uploads]
     else:
         lines = _table(page.uploads, page.total)
     sys.stdout.writelines(f"{line}\n" for line in lines)
-    return DONE
+    return SUCCESS
 
 
 def _table(uploads: Sequence[UploadProgress], total: UploadTotal) -> list[str]:
@@ -79,7 +88,7 @@ def _table(uploads: Sequence[UploadProgress], total: UploadTotal) -> list[str]:
             str(progress.state),
             "" if progress.percent is None else f"{progress.percent:.0f} %",
             _label(progress),
-            figures(Row("", progress=progress)),
+            format_progress(UploadRow("", progress=progress)),
         )
         for progress in uploads
     ]
@@ -89,11 +98,11 @@ def _table(uploads: Sequence[UploadProgress], total: UploadTotal) -> list[str]:
     return [*lines, f"{count}, {format_size(total.bytes_transferred)} received"]
 
 
-async def cancel(url: str, upload_ids: Sequence[str], reach: Reach) -> int:
-    """Cancel uploads, say so, and return the exit code."""
-    linked = upload_in(read_url(url, "URL").url)
-    async with open_client(url, reach) as client:
+async def cancel(url: str, upload_ids: Sequence[str], connection: ConnectionOptions) -> int:
+    """Cancel uploads, print their state, and return the exit code."""
+    linked = upload_id_in(parse_url(url, "URL").url)
+    async with open_client(url, connection) as client:
         for upload_id in [*upload_ids, *([linked] if linked else [])]:
             progress = await client.cancel(upload_id)
             sys.stdout.write(f"{upload_id}: {progress.state}\n")
-    return DONE
+    return SUCCESS

@@ -1,7 +1,7 @@
-"""Send uploads, and follow them, from Python: the client of what ``progress_routes`` answers.
+"""HTTP client for the progress API: send files and watch uploads from Python.
 
-``AsyncProgressClient`` runs on asyncio and trio; ``ProgressClient`` is the same for code that
-blocks. The extra ``client`` holds what they need.
+``AsyncProgressClient`` runs on asyncio and trio; ``ProgressClient`` has the same methods for
+blocking code. Both need the extra ``client``.
 """
 
 from upload_progress._runtime.optional import require
@@ -10,6 +10,6 @@ require("httpx2", extra="client")
 
 from upload_progress.client.async_client import AsyncProgressClient
 from upload_progress.client.sync_client import ProgressClient
-from upload_progress.client.upload import Sent
+from upload_progress.client.upload import UploadResult
 
-__all__ = ["AsyncProgressClient", "ProgressClient", "Sent"]
+__all__ = ["AsyncProgressClient", "ProgressClient", "UploadResult"]

@@ -1,4 +1,4 @@
-"""The calls of the progress API, each a function from arguments to what it answers, or an error."""
+"""The endpoints of the progress API, as functions that return decoded snapshots or raise."""
 
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
@@ -9,39 +9,44 @@ from attrs import frozen
 
 from upload_progress._model.codec import decode_page, decode_progress, encode_json
 from upload_progress._model.models import UploadPage, UploadProgress, is_upload_id
-from upload_progress.client.responses import Refusal, failure_of, network_failure
+from upload_progress.client.responses import FailedResponse, api_error, network_error
 from upload_progress.client.urls import DEFAULT_MOUNT
 from upload_progress.exceptions import InvalidValue, UnexpectedAnswer
 
 __all__ = [
-    "HEARTBEAT_SECONDS",
-    "MOST_ERROR_BYTES",
-    "Calls",
-    "reaching",
-    "start_of",
+    "MAX_CONTENT_BYTES",
+    "STREAM_READ_SECONDS",
+    "ProgressApi",
+    "read_content",
+    "translated_errors",
 ]
 
-MOST_ERROR_BYTES: Final = 16_384
-HEARTBEAT_SECONDS: Final = 40.0
-"""A stream that is silent for longer is dead: heartbeats come every 15 s."""
-_STREAM_TIMEOUT: Final = httpx2.Timeout(10.0, read=HEARTBEAT_SECONDS)
-_JSON: Final = {"accept": "application/json"}
+MAX_CONTENT_BYTES: Final = 16_384
+STREAM_READ_SECONDS: Final = 40.0
+"""Read timeout of an event stream; the server sends a heartbeat every 15 s."""
+_STREAM_TIMEOUT: Final = httpx2.Timeout(10.0, read=STREAM_READ_SECONDS)
+_ACCEPT_JSON: Final = {"accept": "application/json"}
 
 
 @frozen(eq=False, repr=False)
-class Calls:
-    """What can be asked at a mount."""
+class ProgressApi:
+    """The progress API under one mount point.
+
+    Attributes:
+        http: The HTTP client that sends the requests.
+        mount: URL of the mount point.
+    """
 
     http: httpx2.AsyncClient
     mount: httpx2.URL
 
     @property
     def address(self) -> str:
-        """Where the routes are, for people."""
+        """The mount point as text, for error messages."""
         return str(self.mount)
 
     def url(self, *segments: str) -> httpx2.URL:
-        """Return the URL of what is below the mount."""
+        """Return the URL of a path below the mount point."""
         path = "/".join([self.mount.path.rstrip("/"), *segments])
         return self.mount.copy_with(path=path or DEFAULT_MOUNT)
 
@@ -49,43 +54,47 @@ class Calls:
         """Return the URL of an upload.
 
         Raises:
-            InvalidValue: It is no upload id.
+            InvalidValue: The upload id is not valid.
         """
         if not is_upload_id(upload_id):
             raise InvalidValue("upload_id", "must be 1 to 128 of A-Z a-z 0-9 . _ ~ -")
         return self.url(upload_id, *segments)
 
-    async def create(self, announcement: Mapping[str, object]) -> UploadProgress:
-        """Announce an upload."""
-        content = encode_json({name: value for name, value in announcement.items() if value})
+    async def create(self, description: Mapping[str, object]) -> UploadProgress:
+        """Announce an upload; fields without a value are left out."""
+        content = encode_json({name: value for name, value in description.items() if value})
         headers = {"content-type": "application/json"}
-        response = await self._ask("POST", self.mount, headers=headers, content=content)
-        return self._snapshot(response)
+        return self._snapshot(
+            await self._request("POST", self.mount, headers=headers, content=content)
+        )
 
-    async def snapshot(self, upload_id: str) -> UploadProgress:
-        """Return where an upload stands."""
+    async def get(self, upload_id: str) -> UploadProgress:
+        """Return the current snapshot of an upload."""
         url = self.upload_url(upload_id, "progress")
-        return self._snapshot(await self._ask("GET", url, headers=_JSON))
+        return self._snapshot(await self._request("GET", url, headers=_ACCEPT_JSON))
 
     async def cancel(self, upload_id: str) -> UploadProgress:
-        """Cancel an upload."""
-        return self._snapshot(await self._ask("DELETE", self.upload_url(upload_id)))
+        """Cancel an upload and return its snapshot."""
+        return self._snapshot(await self._request("DELETE", self.upload_url(upload_id)))
 
-    async def page(self, filters: Mapping[str, str]) -> UploadPage:
-        """Return one page of a list."""
-        response = await self._ask("GET", self.url("progress"), params=filters, headers=_JSON)
+    async def list_page(self, filters: Mapping[str, str]) -> UploadPage:
+        """Return one page of the caller's uploads."""
+        url = self.url("progress")
+        response = await self._request("GET", url, params=filters, headers=_ACCEPT_JSON)
         try:
             return decode_page(response.content)
         except InvalidValue as error:
-            raise UnexpectedAnswer(self.address, f"answers no list: {error.problem}") from None
+            problem = f"did not return a list of uploads: {error.problem}"
+            raise UnexpectedAnswer(self.address, problem) from None
 
     def _snapshot(self, response: httpx2.Response) -> UploadProgress:
         try:
             return decode_progress(response.content)
         except InvalidValue as error:
-            raise UnexpectedAnswer(self.address, f"answers no snapshot: {error.problem}") from None
+            problem = f"did not return a snapshot: {error.problem}"
+            raise UnexpectedAnswer(self.address, problem) from None
 
-    async def _ask(
+    async def _request(
         self,
         method: str,
         url: httpx2.URL,
@@ -94,12 +103,13 @@ class Calls:
         params: Mapping[str, str] | None = None,
         content: bytes | None = None,
     ) -> httpx2.Response:
-        with reaching(self.address):
+        with translated_errors(self.address):
             response = await self.http.request(
                 method, url, headers=headers, params=params, content=content
             )
         if not response.is_success:
-            raise failure_of(Refusal.of(response, response.content), self.address)
+            error = FailedResponse.from_response(response, response.content)
+            raise api_error(error, self.address)
         return response
 
     @asynccontextmanager
@@ -110,38 +120,42 @@ class Calls:
         params: Mapping[str, str],
         headers: Mapping[str, str],
     ) -> AsyncGenerator[httpx2.Response]:
-        """Lend the answer of a GET before its body has come."""
-        with reaching(self.address):
+        """Send a GET request and yield the response before its body is read."""
+        with translated_errors(self.address):
             async with self.http.stream(
                 "GET", url, params=params, headers=headers, timeout=_STREAM_TIMEOUT
             ) as response:
                 if not response.is_success:
-                    raise failure_of(Refusal.of(response, await start_of(response)), self.address)
+                    error = FailedResponse.from_response(response, await read_content(response))
+                    raise api_error(error, self.address)
                 yield response
 
 
-async def start_of(response: httpx2.Response) -> bytes:
-    """Return the beginning of a body: enough for what an error says."""
-    start = b""
-    async with aclosing(response.aiter_bytes()) as pieces:
-        async for transfer_head in pieces:
-            start += transfer_head
-            if len(start) >= MOST_ERROR_BYTES:
+async def read_content(response: httpx2.Response) -> bytes:
+    """Return the beginning of a response body: ``MAX_CONTENT_BYTES`` or one chunk more."""
+    content = b""
+    async with aclosing(response.aiter_bytes()) as chunks:
+        async for chunk in chunks:
+            content += chunk
+            if len(content) >= MAX_CONTENT_BYTES:
                 break
-    return start
+    return content
 
 
 @contextmanager
-def reaching(address: str) -> Iterator[None]:
-    """Say it in our words when *address* cannot be reached.
+def translated_errors(address: str) -> Iterator[None]:
+    """Translate the errors of httpx2 into errors of this package.
+
+    Args:
+        address: The URL of the server, for the error message.
 
     Raises:
-        ServerUnreachable: It cannot.
-        InvalidValue: A header or an address cannot be sent.
+        ServerUnreachable: The connection failed or timed out.
+        InvalidValue: A header or URL cannot be sent.
     """
     try:
         yield
     except (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError) as error:
         raise InvalidValue("request", str(error)) from None
     except httpx2.TransportError as error:
-        raise network_failure(error, address) from None
+        raise network_error(error, address) from None

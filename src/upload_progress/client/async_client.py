@@ -1,4 +1,4 @@
-"""The client for code that awaits, on asyncio and trio."""
+"""The client for asynchronous code, on asyncio and trio."""
 
 import ssl
 from collections.abc import AsyncGenerator, Callable, Collection
@@ -16,84 +16,97 @@ from upload_progress._model.models import (
     UploadState,
     new_upload_id,
 )
-from upload_progress.client.api import Calls
-from upload_progress.client.files import Source, open_source
-from upload_progress.client.retry import Patience
-from upload_progress.client.upload import Sending, Sent
-from upload_progress.client.urls import Address, mount_of, read_url, target_of
-from upload_progress.client.watch import Watching
+from upload_progress.client.api import ProgressApi
+from upload_progress.client.files import FileSource, open_file
+from upload_progress.client.retry import RetryPolicy
+from upload_progress.client.upload import FileUpload, UploadResult
+from upload_progress.client.urls import ServerUrl, mount_url, parse_url, target_url
+from upload_progress.client.watch import WatchLoop
 from upload_progress.exceptions import InvalidValue, UploadEnded
 
 __all__ = [
-    "FIRST_PAUSE_SECONDS",
+    "FIRST_DELAY_SECONDS",
     "RETRIES",
     "AsyncProgressClient",
+    "Auth",
     "ignore",
 ]
 
+Auth = tuple[str, str] | httpx2.Auth
+
 RETRIES: Final = 5
-FIRST_PAUSE_SECONDS: Final = 0.5
+FIRST_DELAY_SECONDS: Final = 0.5
 _TIMEOUT: Final = httpx2.Timeout(30.0, connect=10.0)
-_PAGE: Final = "1000"
+_PAGE_SIZE: Final = "1000"
 
 
 def ignore(_value: object) -> None:
-    """Do nothing with what one is told."""
+    """Do nothing: the default of a callback."""
 
 
 @define(eq=False, repr=False)
 class AsyncProgressClient:
-    """Sends uploads to one server, and follows them.
+    """Sends uploads to one server, and watches, lists and cancels them.
 
-    Enter it with ``async with``: leaving closes its connections.
+    Enter it with ``async with``: leaving the block closes its connections.
+
+    Example:
+        ```python
+        async with AsyncProgressClient("https://host/uploads", auth=("ann", password)) as client:
+            result = await client.put("app.tar.gz", "https://host/files/")
+            print(result.upload_id, result.status)
+        ```
 
     Attributes:
-        url: Where the progress routes are mounted, such as ``https://host/uploads``; for a bare
-            ``https://host`` that is ``/uploads``. User and password in it are used, and not shown.
-        token: A bearer token.
-        basic: User and password, for HTTP Basic.
-        verify: How the server's certificate is checked: a context of ``ssl``, or not at all.
-        retries: How many failures of the network in a row are borne.
-        first_pause_seconds: About how long to wait after the first; it doubles with each.
-        http: A client of your own, which is used instead of one made from these, and not closed.
-        calls: What it asks the server with.
+        url: URL where the progress routes are mounted, such as ``https://host/uploads``; for a
+            URL without a path ``/uploads`` is added. User name and password in the URL are used
+            for HTTP Basic, and removed from this attribute.
+        token: Bearer token (RFC 6750). Default None: none is sent.
+        auth: User name and password for HTTP Basic (RFC 7617), or any ``httpx2.Auth``, such as
+            ``httpx2.NetRCAuth()``. Default None: the credentials in the URL. Not used together
+            with ``token``.
+        verify: True (default) checks the server's certificate against the certificates of the
+            system; False does not check it; an ``ssl.SSLContext`` checks it in its own way.
+        retries: Number of consecutive network failures after which a call gives up. Default 5.
+        first_delay_seconds: Delay in seconds after the first failure. It doubles with each
+            further failure, up to 30 s, and is shortened by up to a half at random. Default 0.5.
+        http: HTTP client to use instead of an own one. It is not closed, and ``token``, ``auth``
+            and ``verify`` do not apply to it. Default None.
+        api: The endpoints that the client calls.
+
+    Raises:
+        InvalidValue: The URL is not a valid HTTP URL.
     """
 
     url: str
     token: str | None = field(default=None, kw_only=True)
-    basic: tuple[str, str] | None = field(default=None, kw_only=True)
+    auth: Auth | None = field(default=None, kw_only=True)
     verify: ssl.SSLContext | bool = field(default=True, kw_only=True)
     retries: int = field(default=RETRIES, kw_only=True)
-    first_pause_seconds: float = field(default=FIRST_PAUSE_SECONDS, kw_only=True)
+    first_delay_seconds: float = field(default=FIRST_DELAY_SECONDS, kw_only=True)
     http: httpx2.AsyncClient | None = field(default=None, kw_only=True)
-    calls: Calls = field(init=False)
+    api: ProgressApi = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Read the URL, and take what is secret out of it.
+        """Parse the URL, and remove the credentials from it."""
+        server = parse_url(self.url)
+        self.url = str(server)
+        self.api = ProgressApi(self.http or self._create_http(server), mount_url(server.url))
 
-        Raises:
-            InvalidValue: It is none.
-        """
-        address = read_url(self.url)
-        self.url = address.text
-        http = self.http or self._made(address)
-        self.calls = Calls(http, mount_of(address.url))
-
-    def _made(self, address: Address) -> httpx2.AsyncClient:
+    def _create_http(self, server: ServerUrl) -> httpx2.AsyncClient:
         headers = {} if self.token is None else {"authorization": f"Bearer {self.token}"}
-        basic = self.basic or address.basic
-        # An Authorization header would be overwritten by it.
-        auth = basic if self.token is None else None
+        # Basic credentials would replace the Authorization header with the token.
+        auth = (self.auth or server.credentials) if self.token is None else None
         return httpx2.AsyncClient(headers=headers, auth=auth, verify=self.verify, timeout=_TIMEOUT)
 
     async def __aenter__(self) -> Self:
-        """Use it, and close its connections when the block ends."""
+        """Return the client."""
         return self
 
     async def __aexit__(self, *_exc_info: object) -> None:
-        """Close what is its own."""
+        """Close the connections, unless they belong to the caller's HTTP client."""
         if self.http is None:
-            await self.calls.http.aclose()
+            await self.api.http.aclose()
 
     async def create(
         self,
@@ -104,23 +117,30 @@ class AsyncProgressClient:
         group: str | None = None,
         metadata: Metadata | None = None,
     ) -> UploadProgress:
-        """Announce an upload; send it under the id of the snapshot that comes back.
+        """Announce an upload, and return its snapshot with the id to upload it under.
+
+        Args:
+            filename: Name of the file. Default None: unknown.
+            total_bytes: Size of the file in bytes. Default None: unknown.
+            content_type: Media type of the file. Default None: unknown.
+            group: Group that the upload belongs to, such as a release. Default None.
+            metadata: JSON object that is kept with the upload. Default None.
 
         Raises:
-            InvalidValue: The server does not accept a value.
-            NotAllowed: The server does not let us.
-            ServerBusy: There are too many.
-            ServerUnreachable: No answer came.
-            UnexpectedAnswer: Something else answers there.
+            InvalidValue: The server rejects one of the values.
+            NotAllowed: The server denies access.
+            ServerBusy: Too many uploads are announced.
+            ServerUnreachable: The server cannot be reached.
+            UnexpectedAnswer: The response is not one of the progress API.
         """
-        announcement = {
+        description = {
             "filename": filename,
             "total_bytes": total_bytes,
             "content_type": content_type,
             "group": group,
             "metadata": metadata,
         }
-        return await self.calls.create(announcement)
+        return await self.api.create(description)
 
     async def put(
         self,
@@ -134,58 +154,58 @@ class AsyncProgressClient:
         chunk_bytes: int | None = None,
         on_progress: Callable[[UploadProgress], object] = ignore,
         on_sent: Callable[[int], object] = ignore,
-    ) -> Sent:
-        """Send a file, and return when the server has taken it.
+    ) -> UploadResult:
+        """Upload a file with ``PUT``, and return when the server has accepted it.
 
-        A lost connection is made again. What the server says that it keeps is not sent again.
+        A lost connection is retried. Bytes that the server has kept are not sent again.
 
         Args:
             path: The file.
-            url: Where to put it; with ``/`` at its end the file's name is added. Our credentials
-                go there as well.
-            upload_id: Under which id, such as that of ``create()``; a fresh one without.
-            group: What it belongs to.
-            metadata: What is to be kept with it; it is announced first, under an id of the
-                server's.
-            content_type: What it is; guessed from its name without.
-            chunk_bytes: Send requests of that many bytes, with ``Content-Range``, to a server that
-                puts them together.
-            on_progress: Called with each new snapshot, the server's word.
-            on_sent: Called with how many bytes were handed to the network.
+            url: URL to send it to; if it ends with ``/``, the file name is appended. The
+                credentials of the client are sent there as well.
+            upload_id: Id of the upload, such as that of ``create()``. Default None: a new id.
+            group: Group that the upload belongs to. Default None.
+            metadata: JSON object that is kept with the upload. It is announced first, under an
+                id that the server chooses. Default None.
+            content_type: Media type of the file. Default None: guessed from the file name.
+            chunk_bytes: Size of each request in bytes, for a server that assembles requests with
+                ``Content-Range``. Default None: one request.
+            on_progress: Called with each new snapshot of the upload at the server.
+            on_sent: Called with the number of bytes that were handed to the network.
 
         Raises:
-            UploadRejected: The server, or its application, does not take it.
-            UploadCancelled: Its owner has cancelled it.
-            NotAllowed: The server does not let us.
-            ServerUnreachable: There was no server, or no more, for longer than we are patient.
-            ServerBusy: It had no time, for longer than we are patient.
-            UnexpectedAnswer: It points elsewhere.
-            InvalidValue: The file cannot be read, or an argument makes no sense.
+            UploadRejected: The server or its application rejected the upload.
+            UploadCancelled: The owner cancelled the upload.
+            NotAllowed: The server denies access.
+            ServerUnreachable: The server was unreachable, and no retry is left.
+            ServerBusy: The server was busy, and no retry is left.
+            UnexpectedAnswer: The server answered with a redirect.
+            InvalidValue: The file cannot be read, or an argument is not valid.
         """
         if chunk_bytes is not None and chunk_bytes <= 0:
-            raise InvalidValue("chunk_bytes", "must be above zero")
-        address = read_url(url)
-        source = await open_source(Path(path), content_type)
+            raise InvalidValue("chunk_bytes", "must be greater than zero")
+        target = parse_url(url)
+        source = await open_file(Path(path), content_type)
         if metadata is not None:
-            upload_id = await self._announced(source, group, metadata)
-        name = new_upload_id() if upload_id is None else upload_id
-        # It also says whether that is an id at all.
-        self.calls.upload_url(name)
-        return await Sending(
-            self.calls,
+            upload_id = await self._announce(source, group, metadata)
+        used_id = new_upload_id() if upload_id is None else upload_id
+        # Raises InvalidValue for an invalid id, before anything is sent.
+        self.api.upload_url(used_id)
+        return await FileUpload(
+            self.api,
             source,
-            target_of(address.url, PurePosixPath(source.name)),
-            name,
-            self._patience(),
+            target_url(target.url, PurePosixPath(source.name)),
+            used_id,
+            self._retry(),
             may_exist=upload_id is not None,
             headers={} if group is None else {"upload-group": group},
-            auth=address.basic,
+            auth=target.credentials,
             chunk_bytes=chunk_bytes,
             on_progress=on_progress,
             on_sent=on_sent,
         ).run()
 
-    async def _announced(self, source: Source, group: str | None, metadata: Metadata) -> str:
+    async def _announce(self, source: FileSource, group: str | None, metadata: Metadata) -> str:
         announced = await self.create(
             filename=source.name,
             total_bytes=source.size_bytes,
@@ -198,78 +218,79 @@ class AsyncProgressClient:
     def watch(
         self, upload_id: str | None = None, *, group: str | None = None
     ) -> AsyncGenerator[UploadProgress]:
-        """Follow one upload to its end, or all of the caller's without end.
+        """Yield snapshots of one upload until it ends, or of all the caller's uploads forever.
 
-        Each snapshot tells all; the first comes at once. Leave a loop early with ``aclosing``.
+        The first snapshot is yielded at once. Use ``contextlib.aclosing`` to leave the loop
+        early.
 
         Args:
-            upload_id: Which one; all without.
-            group: Where it is all: only those of this group.
+            upload_id: Id of the upload. Default None: all of the caller's uploads.
+            group: Without ``upload_id``: only uploads of this group. Default None: all.
 
         Raises:
-            UploadNotFound: There is no such upload, or it is somebody else's.
-            NotAllowed: The server does not let us.
-            ServerUnreachable: There was no server, or no more, for longer than we are patient.
-            ServerBusy: It had no time, for longer than we are patient.
-            UnexpectedAnswer: Something else answers there.
+            UploadNotFound: The upload does not exist or belongs to another owner.
+            NotAllowed: The server denies access.
+            ServerUnreachable: The server was unreachable, and no retry is left.
+            ServerBusy: The server was busy, and no retry is left.
+            UnexpectedAnswer: The response is not one of the progress API.
         """
         filters = {} if group is None else {"group": group}
-        watching = Watching(self.calls, self._patience(), upload_id=upload_id, filters=filters)
-        return watching.snapshots()
+        return WatchLoop(self.api, self._retry(), upload_id=upload_id, filters=filters).snapshots()
 
     async def get(self, upload_id: str) -> UploadProgress:
-        """Return where an upload stands now.
+        """Return the current snapshot of an upload.
 
         Raises:
-            UploadNotFound: There is no such upload, or it is somebody else's.
-            NotAllowed: The server does not let us.
-            ServerUnreachable: No answer came.
-            UnexpectedAnswer: Something else answers there.
+            UploadNotFound: The upload does not exist or belongs to another owner.
+            NotAllowed: The server denies access.
+            ServerUnreachable: The server cannot be reached.
+            UnexpectedAnswer: The response is not one of the progress API.
         """
-        return await self.calls.snapshot(upload_id)
+        return await self.api.get(upload_id)
 
     async def list(
         self, *, states: Collection[UploadState] = (), group: str | None = None
     ) -> UploadPage:
-        """Return the caller's uploads, newest first, and their sum.
+        """Return the caller's uploads, newest first, and their total.
 
         Args:
-            states: Only those; without, the open ones and those that ended in the last minutes.
-            group: Only those of this group.
+            states: Only uploads in these states. Default: the open ones, and those that have
+                ended within the last minutes.
+            group: Only uploads of this group. Default None: all.
 
         Raises:
-            UploadNotFound: Whose uploads are known by their id alone have no list.
-            NotAllowed: The server does not let us.
-            ServerUnreachable: No answer came.
-            UnexpectedAnswer: Something else answers there.
+            UploadNotFound: The server identifies uploads by their id only and has no list.
+            NotAllowed: The server denies access.
+            ServerUnreachable: The server cannot be reached.
+            UnexpectedAnswer: The response is not one of the progress API.
         """
-        filters = {"limit": _PAGE}
+        filters = {"limit": _PAGE_SIZE}
         if states:
             filters["state"] = ",".join(states)
         if group is not None:
             filters["group"] = group
-        page = await self.calls.page(filters)
+        page = await self.api.list_page(filters)
         uploads = page.uploads
         while page.next is not None:
-            page = await self.calls.page({**filters, "cursor": page.next})
+            page = await self.api.list_page({**filters, "cursor": page.next})
             uploads += page.uploads
         return UploadPage(uploads, page.total)
 
     async def cancel(self, upload_id: str) -> UploadProgress:
-        """Cancel an upload; its running transfer is cut, wherever it runs.
+        """Cancel an upload, and return its snapshot; the server closes its running request.
 
         Raises:
-            UploadNotFound: There is no such upload, or it is somebody else's.
-            UploadEnded: It has ended otherwise.
-            NotAllowed: The server does not let us.
-            ServerUnreachable: No answer came.
-            UnexpectedAnswer: Something else answers there.
+            UploadNotFound: The upload does not exist or belongs to another owner.
+            UploadEnded: The upload has completed or failed before.
+            NotAllowed: The server denies access.
+            ServerUnreachable: The server cannot be reached.
+            UnexpectedAnswer: The response is not one of the progress API.
         """
         try:
-            return await self.calls.cancel(upload_id)
+            return await self.api.cancel(upload_id)
         except UploadEnded:
-            ended = await self.calls.snapshot(upload_id)
+            ended = await self.api.get(upload_id)
             raise UploadEnded(ended.state) from None
 
-    def _patience(self) -> Patience:
-        return Patience(self.retries, self.first_pause_seconds)
+    def _retry(self) -> RetryPolicy:
+        return RetryPolicy.create(self.retries, self.first_delay_seconds)

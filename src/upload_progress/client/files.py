@@ -1,4 +1,4 @@
-"""A file on its way out: read in a thread, slice by slice, from any offset."""
+"""Reading a file for an upload: in a worker thread, chunk by chunk, from any offset."""
 
 import mimetypes
 from collections.abc import AsyncGenerator, Callable
@@ -11,71 +11,84 @@ from attrs import frozen
 from upload_progress.exceptions import InvalidValue
 
 __all__ = [
-    "SLICE_BYTES",
-    "Source",
-    "open_source",
-    "unreadable",
+    "CHUNK_BYTES",
+    "FileSource",
+    "open_file",
 ]
 
-SLICE_BYTES: Final = 1024 * 1024
+CHUNK_BYTES: Final = 1024 * 1024
 
 
 @frozen(eq=False, repr=False)
-class Source:
-    """What is sent.
+class FileSource:
+    """A file on disk that is to be uploaded.
 
     Attributes:
-        name: The file's name.
-        content_type: What its name says that it is.
+        path: Where the file is.
+        size_bytes: Its size when ``open_file`` looked at it.
+        content_type: Its media type.
     """
 
     path: Path
-    name: str
     size_bytes: int
     content_type: str
 
+    @property
+    def name(self) -> str:
+        """The file name without its directory."""
+        return self.path.name
+
     async def read(
-        self, start: int, stop: int, tell: Callable[[int], object]
+        self, start: int, stop: int, on_read: Callable[[int], object]
     ) -> AsyncGenerator[bytes]:
-        """Yield the bytes from *start* to *stop*; *tell* how far it is after each slice.
+        """Yield the bytes from *start* to *stop*.
+
+        Args:
+            start: Offset of the first byte.
+            stop: Offset behind the last byte.
+            on_read: Called with the offset reached, after each chunk was consumed.
 
         Raises:
-            InvalidValue: The file cannot be read, or has become shorter.
+            InvalidValue: The file cannot be read or has become shorter.
         """
         try:
             file = await to_thread.run_sync(self._open_at, start)
             try:
                 while start < stop:
-                    data = await to_thread.run_sync(file.read, min(SLICE_BYTES, stop - start))
+                    data = await to_thread.run_sync(file.read, min(CHUNK_BYTES, stop - start))
                     if not data:
                         raise InvalidValue(str(self.path), "became shorter while it was sent")
                     yield data
                     start += len(data)
-                    tell(start)
+                    on_read(start)
             finally:
                 file.close()
         except OSError as error:
-            raise unreadable(self.path, error) from error
+            raise _read_error(self.path, error) from error
 
     def _open_at(self, offset: int) -> BinaryIO:
-        # Unbuffered: the slices are larger than any buffer.
+        # Unbuffered: a chunk is larger than any buffer.
         file: BinaryIO = self.path.open("rb", buffering=0)
         file.seek(offset)
         return file
 
 
-async def open_source(path: Path, content_type: str | None) -> Source:
-    """Look at a file.
+async def open_file(path: Path, content_type: str | None) -> FileSource:
+    """Check that a file can be read, and return it with its size.
+
+    Args:
+        path: The file.
+        content_type: Its media type; None guesses it from the file name.
 
     Raises:
-        InvalidValue: It is not there, no file, or cannot be read.
+        InvalidValue: The file does not exist or cannot be read.
     """
     try:
-        size = await to_thread.run_sync(_readable_size, path)
+        size_bytes = await to_thread.run_sync(_readable_size, path)
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise _read_error(path, error) from error
     guessed = content_type or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    return Source(path, path.name, size, guessed)
+    return FileSource(path, size_bytes, guessed)
 
 
 def _readable_size(path: Path) -> int:
@@ -83,6 +96,5 @@ def _readable_size(path: Path) -> int:
         return file.seek(0, 2)
 
 
-def unreadable(path: Path, error: OSError) -> InvalidValue:
-    """Return the error that says why the system lets nobody read *path*."""
+def _read_error(path: Path, error: OSError) -> InvalidValue:
     return InvalidValue(str(path), error.strerror or str(error))

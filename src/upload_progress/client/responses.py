@@ -1,8 +1,8 @@
-"""What an answer means for the caller: which error it is, if it is one.
+"""Error responses and network failures, translated into the exceptions of this package.
 
-Errors of this library's routes are problem documents (RFC 9457) with a ``code``; those of other
-programs on the way are whatever they are, so that their text is cut, and cleaned, before it is
-shown.
+The routes of this package answer errors with problem documents (RFC 9457) that have a ``code``.
+Other servers and proxies on the way answer anything, so their text is shortened, and stripped of
+tags and control characters, before it becomes part of an error message.
 """
 
 import os
@@ -29,14 +29,14 @@ from upload_progress.exceptions import (
 
 __all__ = [
     "DEFAULT_RETRY_SECONDS",
-    "MOST_SHOWN_CHARACTERS",
-    "Refusal",
-    "failure_of",
-    "network_failure",
-    "rejection_of",
+    "MAX_DETAIL_CHARACTERS",
+    "FailedResponse",
+    "api_error",
+    "network_error",
+    "upload_error",
 ]
 
-MOST_SHOWN_CHARACTERS: Final = 200
+MAX_DETAIL_CHARACTERS: Final = 200
 DEFAULT_RETRY_SECONDS: Final = 1.0
 
 _TAGS: Final = re.compile(r"<[^<>]{0,200}>")
@@ -45,12 +45,16 @@ _SECONDS: Final = re.compile(r"[0-9]{1,6}", re.ASCII)
 
 
 @frozen
-class Refusal:
-    """The parts of an answer that say why it is none.
+class FailedResponse:
+    """The reason that an unsuccessful HTTP response gives.
 
     Attributes:
-        code: The word of a problem document; "" where it is none.
-        detail: Why, in the server's words, fit to be shown.
+        status: The HTTP status code.
+        code: ``code`` of the problem document; empty if the body is not one.
+        detail: The reason as one printable line of at most ``MAX_DETAIL_CHARACTERS``.
+        where: The invalid value that the problem document names; ``request`` if none.
+        retry_after_seconds: From ``Retry-After`` (RFC 9110 section 10.2.3), in seconds.
+        location: From ``Location``; empty if absent.
     """
 
     status: int
@@ -61,94 +65,95 @@ class Refusal:
     location: str
 
     @classmethod
-    def of(cls, response: httpx2.Response, body: bytes) -> "Refusal":
-        """Read it from *response* and the beginning of its *body*."""
-        members = _problem(response, body)
+    def from_response(cls, response: httpx2.Response, content: bytes) -> "FailedResponse":
+        """Read it from the headers of a response and the beginning of its body."""
+        members = _problem_members(response, content)
         phrase = f"{response.status_code} {response.reason_phrase}".strip()
-        text = members.get("detail") or members.get("title") or _text(body) or phrase
+        text = members.get("detail") or members.get("title") or _plain_text(content) or phrase
         return cls(
             status=response.status_code,
             code=str(members.get("code") or ""),
-            detail=_shown(str(text)),
-            where=_shown(str(members.get("where") or "request")),
+            detail=_one_line(str(text)),
+            where=_one_line(str(members.get("where") or "request")),
             retry_after_seconds=_retry_after(response.headers.get("retry-after", "")),
-            location=_shown(response.headers.get("location", "")),
+            location=_one_line(response.headers.get("location", "")),
         )
 
 
-def failure_of(refusal: Refusal, address: str) -> UploadProgressError:
-    """Return the error of a call of the progress API at *address* that was refused."""
-    match refusal.status:
-        case 422 if refusal.code:
-            return InvalidValue(refusal.where, refusal.detail.removeprefix(f"{refusal.where}: "))
-        case 404 if refusal.code == "not_found":
+def api_error(response: FailedResponse, address: str) -> UploadProgressError:
+    """Return the exception for an error response of the progress API at *address*."""
+    match response.status:
+        case 422 if response.code:
+            problem = response.detail.removeprefix(f"{response.where}: ")
+            return InvalidValue(response.where, problem)
+        case 404 if response.code == "not_found":
             return UploadNotFound()
-        case 409 if refusal.code == "upload_ended":
+        case 409 if response.code == "upload_ended":
             return UploadEnded("over")
-        case 404 | 405:
-            problem = f"answers {refusal.status}: no progress routes are mounted there"
+        case 404 | 405 as status:
+            problem = f"answered {status}: no progress routes are mounted at this URL"
             return UnexpectedAnswer(address, problem)
-        case _:
-            return _general(refusal, address) or UnexpectedAnswer(
-                address, f"answers {refusal.status}: {refusal.detail}"
+        case status:
+            return _common_error(response, address) or UnexpectedAnswer(
+                address, f"answered {status}: {response.detail}"
             )
 
 
-def rejection_of(refusal: Refusal, address: str) -> UploadProgressError:
-    """Return the error of an upload to *address* that was answered so."""
-    return _general(refusal, address) or UploadRejected(refusal.status, refusal.detail)
+def upload_error(response: FailedResponse, address: str) -> UploadProgressError:
+    """Return the exception for an error response to an upload to *address*."""
+    return _common_error(response, address) or UploadRejected(response.status, response.detail)
 
 
-def _general(refusal: Refusal, address: str) -> UploadProgressError | None:
-    match refusal.status:
+def _common_error(response: FailedResponse, address: str) -> UploadProgressError | None:
+    match response.status:
         case 401 | 403 as status:
-            return NotAllowed(status, refusal.detail)
+            return NotAllowed(status, response.detail)
         case 429 | 503:
-            return ServerBusy(refusal.detail, refusal.retry_after_seconds)
+            return ServerBusy(response.detail, response.retry_after_seconds)
         case 408 | 502 | 504:
-            return ServerUnreachable(address, refusal.detail)
+            return ServerUnreachable(address, response.detail)
         case status if status < HTTPStatus.BAD_REQUEST:
-            moved = f", and points to {refusal.location}" if refusal.location else ""
-            return UnexpectedAnswer(address, f"answers {status}{moved}: use the address meant")
+            target = f" to {response.location}" if response.location else ""
+            problem = f"answered {status}, a redirect{target}: use the final URL"
+            return UnexpectedAnswer(address, problem)
         case _:
             return None
 
 
-def network_failure(error: httpx2.TransportError, address: str) -> UploadProgressError:
-    """Return what a failure of the network means: the innermost word that says anything."""
-    words, cause = str(error), error.__cause__ or error.__context__
+def network_error(error: httpx2.TransportError, address: str) -> UploadProgressError:
+    """Return the exception for a failed connection, with the innermost reason that has a text."""
+    reason, cause = str(error), error.__cause__ or error.__context__
     while cause is not None:
-        words = _reason(cause) or words
+        reason = _reason(cause) or reason
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, httpx2.TimeoutException):
-        words = f"no answer in time ({type(error).__name__})"
-    return ServerUnreachable(address, _shown(words) or type(error).__name__)
+        reason = f"timed out ({type(error).__name__})"
+    return ServerUnreachable(address, _one_line(reason) or type(error).__name__)
 
 
 def _reason(cause: BaseException) -> str:
-    # asyncio puts words of its own, with the address, where the system's would be.
+    # asyncio replaces strerror by a text of its own, which contains the IP address.
     if isinstance(cause, ConnectionError) and cause.errno:
         return os.strerror(cause.errno)
     return getattr(cause, "strerror", None) or str(cause)
 
 
-def _problem(response: httpx2.Response, body: bytes) -> Mapping[str, object]:
+def _problem_members(response: httpx2.Response, content: bytes) -> Mapping[str, object]:
     if not response.headers.get("content-type", "").startswith("application/problem+json"):
         return {}
     try:
-        return decode_json(body, "problem")
+        return decode_json(content, "problem")
     except InvalidValue:
         return {}
 
 
-def _text(body: bytes) -> str:
-    return _shown(_TAGS.sub(" ", body.decode("utf-8", "replace")))
+def _plain_text(content: bytes) -> str:
+    return _one_line(_TAGS.sub(" ", content.decode("utf-8", "replace")))
 
 
-def _shown(text: str) -> str:
-    """Return *text* on one line, without control characters, and not too long."""
+def _one_line(text: str) -> str:
     text = _SPACES.sub(" ", text).strip()
-    cut = text[:MOST_SHOWN_CHARACTERS]
+    cut = text[:MAX_DETAIL_CHARACTERS]
     return f"{cut}…" if len(text) > len(cut) else cut
 
 

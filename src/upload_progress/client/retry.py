@@ -1,59 +1,51 @@
-"""How long to go on trying: pauses that double, and that chance makes unequal.
+"""Retries after network failures: how many, and how long to wait before each."""
 
-Clients that lost one server at the same moment must not come back at the same moment: each
-pause is drawn between a half and the whole of its bound ("equal jitter").
-"""
-
-import random
-from collections.abc import Callable
 from typing import Final
 
 import anyio
 from attrs import define, field
 
+from upload_progress._runtime.backoff import Backoff
 from upload_progress.exceptions import ServerBusy, UploadProgressError
 
-__all__ = [
-    "LONGEST_PAUSE_SECONDS",
-    "Patience",
-]
+__all__ = ["MAX_DELAY_SECONDS", "RetryPolicy"]
 
-LONGEST_PAUSE_SECONDS: Final = 30.0
+MAX_DELAY_SECONDS: Final = 30.0
 
 
 @define(eq=False, repr=False)
-class Patience:
-    """Counts failures in a row, and rests between them.
+class RetryPolicy:
+    """Limits the consecutive failures of one operation, and waits between them.
 
     Attributes:
-        retries: How many failures in a row are borne.
-        first_pause_seconds: The bound of the first pause; it doubles with each.
+        retries: How many consecutive failures are allowed.
+        backoff: The delays between them.
     """
 
     retries: int
-    first_pause_seconds: float
-    _random: Callable[[], float] = field(default=random.random, kw_only=True)
+    backoff: Backoff
     _failures: int = field(default=0, init=False)
 
-    def renew(self) -> None:
-        """Begin to count anew: something went well."""
-        self._failures = 0
+    @classmethod
+    def create(cls, retries: int, first_delay_seconds: float) -> "RetryPolicy":
+        """Return a policy whose delays grow from *first_delay_seconds* to 30 s."""
+        backoff = Backoff(first_seconds=first_delay_seconds, maximum_seconds=MAX_DELAY_SECONDS)
+        return cls(retries, backoff)
 
-    async def rest(self, reason: UploadProgressError) -> None:
-        """Pause before the next try.
+    def reset(self) -> None:
+        """Count from zero again, after a success."""
+        self._failures = 0
+        self.backoff.reset()
+
+    async def wait(self, error: UploadProgressError) -> None:
+        """Wait before the next attempt; at least as long as a busy server asked for.
 
         Raises:
-            UploadProgressError: That *reason*, when there were as many as are borne.
+            UploadProgressError: The given *error*, if no retry is left.
         """
         if self._failures >= self.retries:
-            raise reason
+            raise error
         self._failures += 1
-        await anyio.sleep(self._pause_seconds(reason))
-
-    def _pause_seconds(self, reason: UploadProgressError) -> float:
-        bound = min(
-            self.first_pause_seconds * float(2 ** (self._failures - 1)), LONGEST_PAUSE_SECONDS
-        )
-        pause = bound * (1 + self._random()) / 2
-        asked = reason.retry_after_seconds if isinstance(reason, ServerBusy) else 0.0
-        return max(pause, min(asked, LONGEST_PAUSE_SECONDS))
+        requested = error.retry_after_seconds if isinstance(error, ServerBusy) else 0.0
+        delay = max(self.backoff.next_delay_seconds(), min(requested, MAX_DELAY_SECONDS))
+        await anyio.sleep(delay)

@@ -1,4 +1,4 @@
-"""The client for code that blocks: the other one, run by an event loop in a thread."""
+"""The client for blocking code: runs the asynchronous client on an event loop in a thread."""
 
 import ssl
 from collections.abc import AsyncGenerator, Callable, Collection, Generator
@@ -13,12 +13,13 @@ from attrs import define, field
 
 from upload_progress._model.models import Metadata, UploadPage, UploadProgress, UploadState
 from upload_progress.client.async_client import (
-    FIRST_PAUSE_SECONDS,
+    FIRST_DELAY_SECONDS,
     RETRIES,
     AsyncProgressClient,
+    Auth,
     ignore,
 )
-from upload_progress.client.upload import Sent
+from upload_progress.client.upload import UploadResult
 
 __all__ = [
     "ProgressClient",
@@ -27,38 +28,51 @@ __all__ = [
 
 @define(eq=False, repr=False)
 class ProgressClient(AbstractContextManager["ProgressClient"]):
-    """Sends uploads to one server, and follows them; see ``AsyncProgressClient``.
+    """Sends uploads to one server, and watches, lists and cancels them; blocks meanwhile.
 
-    Use it inside ``with``: it runs an event loop in a thread of its own meanwhile. What it is
-    told to call (``on_progress``, ``on_sent``) is called in that thread.
+    Enter it with ``with``: the block runs an event loop in a thread of its own, and leaving it
+    closes the connections. The callbacks ``on_progress`` and ``on_sent`` run in that thread.
+
+    Example:
+        ```python
+        with ProgressClient("https://host/uploads", auth=("ann", password)) as client:
+            result = client.put("app.tar.gz", "https://host/files/")
+            for snapshot in client.watch(result.upload_id):
+                print(snapshot.state, snapshot.bytes_transferred)
+        ```
 
     Attributes:
-        url: See ``AsyncProgressClient``, as for all of these.
+        url: URL where the progress routes are mounted; see ``AsyncProgressClient``, as for all
+            of these attributes.
+        token: Bearer token. Default None.
+        auth: User name and password for HTTP Basic, or an ``httpx2.Auth``. Default None.
+        verify: How the server's certificate is checked. Default True.
+        retries: Number of consecutive network failures after which a call gives up. Default 5.
+        first_delay_seconds: Delay in seconds after the first failure. Default 0.5.
+
+    Raises:
+        InvalidValue: The URL is not a valid HTTP URL.
     """
 
     url: str
     token: str | None = field(default=None, kw_only=True)
-    basic: tuple[str, str] | None = field(default=None, kw_only=True)
+    auth: Auth | None = field(default=None, kw_only=True)
     verify: ssl.SSLContext | bool = field(default=True, kw_only=True)
     retries: int = field(default=RETRIES, kw_only=True)
-    first_pause_seconds: float = field(default=FIRST_PAUSE_SECONDS, kw_only=True)
+    first_delay_seconds: float = field(default=FIRST_DELAY_SECONDS, kw_only=True)
     _client: AsyncProgressClient = field(init=False)
     _portal: BlockingPortal = field(init=False)
     _stack: ExitStack = field(factory=ExitStack, init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Read the URL, and take what is secret out of it.
-
-        Raises:
-            InvalidValue: It is none.
-        """
+        """Create the asynchronous client, which parses the URL."""
         self._client = AsyncProgressClient(
             self.url,
             token=self.token,
-            basic=self.basic,
+            auth=self.auth,
             verify=self.verify,
             retries=self.retries,
-            first_pause_seconds=self.first_pause_seconds,
+            first_delay_seconds=self.first_delay_seconds,
         )
         self.url = self._client.url
 
@@ -76,7 +90,7 @@ class ProgressClient(AbstractContextManager["ProgressClient"]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the connections, and stop the event loop; what still runs in it is cancelled."""
+        """Close the connections, cancel the running calls, and stop the event loop."""
         self._stack.__exit__(exc_type, exc, traceback)
 
     def create(
@@ -88,7 +102,7 @@ class ProgressClient(AbstractContextManager["ProgressClient"]):
         group: str | None = None,
         metadata: Metadata | None = None,
     ) -> UploadProgress:
-        """Announce an upload: see ``AsyncProgressClient.create``."""
+        """Announce an upload; see ``AsyncProgressClient.create``."""
         return self._portal.call(
             partial(
                 self._client.create,
@@ -112,8 +126,8 @@ class ProgressClient(AbstractContextManager["ProgressClient"]):
         chunk_bytes: int | None = None,
         on_progress: Callable[[UploadProgress], object] = ignore,
         on_sent: Callable[[int], object] = ignore,
-    ) -> Sent:
-        """Send a file: see ``AsyncProgressClient.put``."""
+    ) -> UploadResult:
+        """Upload a file; see ``AsyncProgressClient.put``."""
         return self._portal.call(
             partial(
                 self._client.put,
@@ -132,7 +146,7 @@ class ProgressClient(AbstractContextManager["ProgressClient"]):
     def watch(
         self, upload_id: str | None = None, *, group: str | None = None
     ) -> Generator[UploadProgress]:
-        """Follow uploads: see ``AsyncProgressClient.watch``."""
+        """Yield snapshots of uploads; see ``AsyncProgressClient.watch``."""
         snapshots = self._client.watch(upload_id, group=group)
         try:
             while (progress := self._portal.call(_next, snapshots)) is not None:
@@ -142,15 +156,15 @@ class ProgressClient(AbstractContextManager["ProgressClient"]):
             raise
 
     def get(self, upload_id: str) -> UploadProgress:
-        """Return where an upload stands: see ``AsyncProgressClient.get``."""
+        """Return the current snapshot of an upload; see ``AsyncProgressClient.get``."""
         return self._portal.call(self._client.get, upload_id)
 
     def list(self, *, states: Collection[UploadState] = (), group: str | None = None) -> UploadPage:
-        """Return the caller's uploads: see ``AsyncProgressClient.list``."""
+        """Return the caller's uploads; see ``AsyncProgressClient.list``."""
         return self._portal.call(partial(self._client.list, states=states, group=group))
 
     def cancel(self, upload_id: str) -> UploadProgress:
-        """Cancel an upload: see ``AsyncProgressClient.cancel``."""
+        """Cancel an upload; see ``AsyncProgressClient.cancel``."""
         return self._portal.call(self._client.cancel, upload_id)
 
 

@@ -1,14 +1,16 @@
-"""Sending a file, and hearing from the server meanwhile how far it is.
+"""Uploading a file, resuming it after a lost connection, and watching it at the server meanwhile.
 
-What the network says of an upload is not the last word. After a lost connection the server is
-asked where the upload stands, since all of these happen: it has every byte, and only its answer
-was lost; it has refused, and closed the connection before that could be read; it waits for the
-rest (``paused``), which is then sent with ``Content-Range`` (RFC 9110, section 14.4); or it has
-given up, and everything is sent again under the same id, as its next attempt.
+A lost connection does not show what became of an upload. Before anything is sent again, the
+server is asked for its snapshot, since each of these happens: the server has every byte, and only
+its response was lost; it has rejected the upload, and closed the connection before the response
+was read; it waits for the rest (``paused``), which is sent with ``Content-Range`` (RFC 9110
+section 14.4); or it has given up, and the file is sent again under the same id, as the next
+attempt.
 """
 
 from collections.abc import Callable, Mapping
 from contextlib import aclosing, suppress
+from http import HTTPStatus
 from typing import Final
 
 import anyio
@@ -17,11 +19,11 @@ from attrs import define, field, frozen
 
 from upload_progress._model.models import ErrorCode, UploadProgress, UploadState
 from upload_progress._model.state import is_final, is_receiving
-from upload_progress.client.api import Calls, reaching, start_of
-from upload_progress.client.files import Source
-from upload_progress.client.responses import Refusal, rejection_of
-from upload_progress.client.retry import Patience
-from upload_progress.client.watch import Watching, is_newer
+from upload_progress.client.api import ProgressApi, read_content, translated_errors
+from upload_progress.client.files import FileSource
+from upload_progress.client.responses import FailedResponse, upload_error
+from upload_progress.client.retry import RetryPolicy
+from upload_progress.client.watch import WatchLoop, is_newer
 from upload_progress.exceptions import (
     ServerBusy,
     ServerUnreachable,
@@ -31,38 +33,37 @@ from upload_progress.exceptions import (
 )
 
 __all__ = [
-    "FOLLOW_RETRIES",
-    "GRACE_SECONDS",
-    "LAST_WORD_SECONDS",
-    "NOTICE_SECONDS",
-    "PERMANENT_REDIRECT",
-    "Sending",
-    "Sent",
-    "refusal_in",
+    "DISCONNECT_SECONDS",
+    "FINAL_SNAPSHOT_SECONDS",
+    "RESPONSE_SECONDS",
+    "WATCH_RETRIES",
+    "FileUpload",
+    "UploadResult",
+    "rejection_in",
 ]
 
-LAST_WORD_SECONDS: Final = 5.0
-NOTICE_SECONDS: Final = 10.0
-"""How long a server may take to notice that a connection is gone."""
-GRACE_SECONDS: Final = 1.0
-"""Between the word that an upload has failed, and giving up on the answer that says why."""
-FOLLOW_RETRIES: Final = 1000
-PERMANENT_REDIRECT: Final = 308
-"""To some servers of ranges it means "go on"."""
+FINAL_SNAPSHOT_SECONDS: Final = 5.0
+"""How long to wait for the final snapshot after the response."""
+DISCONNECT_SECONDS: Final = 10.0
+"""How long a server may take to notice that a connection is lost."""
+RESPONSE_SECONDS: Final = 1.0
+"""How long to wait for the response after a snapshot has shown that the upload was rejected."""
+WATCH_RETRIES: Final = 1000
+_FIRST_DELAY_SECONDS: Final = 0.1
 _TIMEOUT: Final = httpx2.Timeout(10.0, read=3600.0, write=600.0)
-_ALL_HERE: Final = frozenset({UploadState.PROCESSING, UploadState.COMPLETED})
-_REFUSALS: Final = frozenset({ErrorCode.REJECTED, ErrorCode.APP_ERROR})
+_RECEIVED_STATES: Final = frozenset({UploadState.PROCESSING, UploadState.COMPLETED})
+_REJECTION_CODES: Final = frozenset({ErrorCode.REJECTED, ErrorCode.APP_ERROR})
 
 
 @frozen
-class Sent:
-    """An upload that was taken.
+class UploadResult:
+    """The result of an upload that the server has accepted.
 
     Attributes:
-        upload_id: Its name; not the one asked for, if that was in use.
-        status: The HTTP status of the answer; None if the answer was lost on its way.
-        content: The beginning of the answer's body, at most 16 KiB.
-        progress: The server's last word; None where it tells nothing of its uploads.
+        upload_id: The id of the upload; the server replaces the requested id if it is in use.
+        status: The HTTP status of the response; None if the response was lost.
+        content: The beginning of the response body, about 16 KiB at most.
+        progress: The last snapshot; None if the server does not track uploads.
     """
 
     upload_id: str
@@ -71,33 +72,39 @@ class Sent:
     progress: UploadProgress | None
 
 
-def refusal_in(progress: UploadProgress) -> UploadProgressError | None:
-    """Return why that snapshot says that the upload is not to be sent again, if it says so."""
+def rejection_in(progress: UploadProgress) -> UploadProgressError | None:
+    """Return why the upload must not be sent again, according to a snapshot; None if it may."""
     if progress.state is UploadState.CANCELLED:
         return UploadCancelled()
     error = progress.error
-    if progress.state is UploadState.FAILED and error and error.code in _REFUSALS:
+    if progress.state is UploadState.FAILED and error and error.code in _REJECTION_CODES:
         return UploadRejected(error.http_status, error.message)
     return None
 
 
 @define(eq=False, repr=False)
-class Sending:
-    """One file on its way to one URL.
+class FileUpload:
+    """The upload of one file to one URL.
 
     Attributes:
-        headers: What every request carries besides what is known here.
-        chunk_bytes: How much one request carries, with ``Content-Range``; None for all at once.
+        api: The progress API of the server, and the HTTP client.
+        source: The file.
+        target: The URL that it is sent to.
+        upload_id: The id of the upload.
+        retry: Limits consecutive network failures.
+        headers: Additional headers of every request.
+        auth: User name and password for the target; None for those of the HTTP client.
+        chunk_bytes: Size of one request, sent with ``Content-Range``; None for a single request.
         may_exist: Whether the id may have been used before.
-        on_progress: Told each new snapshot.
-        on_sent: Told how many bytes were handed to the network.
+        on_progress: Called with each new snapshot.
+        on_sent: Called with the number of bytes handed to the network.
     """
 
-    calls: Calls
-    source: Source
+    api: ProgressApi
+    source: FileSource
     target: httpx2.URL
     upload_id: str
-    patience: Patience
+    retry: RetryPolicy
     headers: Mapping[str, str] = field(kw_only=True)
     auth: tuple[str, str] | None = field(default=None, kw_only=True)
     chunk_bytes: int | None = field(default=None, kw_only=True)
@@ -106,65 +113,65 @@ class Sending:
     on_sent: Callable[[int], object] = field(kw_only=True)
     _attempt: int = field(default=1, init=False)
     _newest: UploadProgress | None = field(default=None, init=False)
-    _cut: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
+    _request_scope: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
 
-    async def run(self) -> Sent:
-        """Send it.
+    async def run(self) -> UploadResult:
+        """Send the file, with retries, and return the result.
 
         Raises:
-            UploadProgressError: It was not taken; see the errors of ``put``.
+            UploadProgressError: The upload failed; see ``AsyncProgressClient.put``.
         """
         if self.may_exist:
-            await self._look_back()
-        outcome: Sent | UploadProgressError
+            await self._skip_ended_attempts()
+        result: UploadResult | UploadProgressError
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._follow)
+            tasks.start_soon(self._watch)
             try:
-                outcome = await self._send()
+                result = await self._send_with_retries()
             except UploadProgressError as error:
-                # Out of the group it would come as a group of errors.
-                outcome = error
+                # Raised inside the task group, it would become an exception group.
+                result = error
             tasks.cancel_scope.cancel()
-        if isinstance(outcome, UploadProgressError):
-            raise outcome
-        return outcome
+        if isinstance(result, UploadProgressError):
+            raise result
+        return result
 
-    async def _look_back(self) -> None:
-        """See which attempts of that upload are over: their end is not ours."""
-        progress = await self._asked()
+    async def _skip_ended_attempts(self) -> None:
+        """Find out which attempt this upload is; the ends of earlier ones do not concern it."""
+        progress = await self._snapshot()
         if progress is not None and is_final(progress.state):
             self._attempt = progress.attempt + 1
 
-    async def _send(self) -> Sent:
+    async def _send_with_retries(self) -> UploadResult:
         has_failed = False
         while True:
             try:
-                offset = await self._standing() if has_failed else 0
+                offset = await self._resume_offset() if has_failed else 0
                 if offset is None:
-                    return await self._concluded(self.upload_id, None, b"")
-                return await self._transfer(offset)
-            except (ServerUnreachable, ServerBusy) as reason:
+                    return await self._result(self.upload_id, None, b"")
+                return await self._send_from(offset)
+            except (ServerUnreachable, ServerBusy) as error:
                 has_failed = True
-                await self._judge()
-                await self.patience.rest(reason)
+                await self._check_rejection()
+                await self.retry.wait(error)
 
-    async def _transfer(self, offset: int) -> Sent:
-        """Send all from *offset*, in as many requests as it takes."""
+    async def _send_from(self, offset: int) -> UploadResult:
+        """Send the bytes from *offset*, in one or several requests."""
         while True:
             size = self.source.size_bytes
             stop = size if self.chunk_bytes is None else min(offset + self.chunk_bytes, size)
-            sent = await self._put(offset, stop)
-            if sent is not None:
-                return sent
+            result = await self._send_range(offset, stop)
+            if result is not None:
+                return result
             offset = stop
-            self.patience.renew()
+            self.retry.reset()
 
-    async def _put(self, start: int, stop: int) -> Sent | None:
-        """Send one request; return None after one that was not the last."""
+    async def _send_range(self, start: int, stop: int) -> UploadResult | None:
+        """Send one request; return the result of the last one, else None."""
         address = str(self.target)
         is_last = stop == self.source.size_bytes
-        with anyio.CancelScope() as self._cut, reaching(address):
-            async with self.calls.http.stream(
+        with anyio.CancelScope() as self._request_scope, translated_errors(address):
+            async with self.api.http.stream(
                 "PUT",
                 self.target,
                 headers=self._headers(start, stop),
@@ -172,18 +179,19 @@ class Sending:
                 timeout=_TIMEOUT,
                 auth=httpx2.USE_CLIENT_DEFAULT if self.auth is None else self.auth,
             ) as response:
-                content = await start_of(response)
-            goes_on = response.status_code == PERMANENT_REDIRECT and not is_last
-            if not (response.is_success or goes_on):
-                await self._judge()
-                raise rejection_of(Refusal.of(response, content), address)
+                content = await read_content(response)
+            # Some servers answer 308 to a range that is not the last one.
+            is_incomplete = response.status_code == HTTPStatus.PERMANENT_REDIRECT and not is_last
+            if not (response.is_success or is_incomplete):
+                await self._check_rejection()
+                raise upload_error(FailedResponse.from_response(response, content), address)
             upload_id = response.headers.get("upload-id", self.upload_id)
             if is_last:
-                return await self._concluded(upload_id, response.status_code, content)
+                return await self._result(upload_id, response.status_code, content)
             return None
-        # Our follower has heard of the end, and no answer came.
-        await self._judge()
-        raise ServerUnreachable(address, "the connection was cut")
+        # The request was cancelled: a snapshot showed a rejection, and no response arrived.
+        await self._check_rejection()
+        raise ServerUnreachable(address, "the request was aborted after the upload had failed")
 
     def _headers(self, start: int, stop: int) -> dict[str, str]:
         size = self.source.size_bytes
@@ -197,37 +205,37 @@ class Sending:
             headers["content-range"] = f"bytes {start}-{stop - 1}/{size}"
         return headers
 
-    async def _asked(self) -> UploadProgress | None:
-        """Return where the server says that the upload stands; None where it says nothing."""
+    async def _snapshot(self) -> UploadProgress | None:
+        """Return the snapshot at the server; None if it cannot be read."""
         with suppress(UploadProgressError):
-            return await self.calls.snapshot(self.upload_id)
+            return await self.api.get(self.upload_id)
         return None
 
-    async def _judge(self) -> None:
-        """Ask whether the server has refused.
+    async def _check_rejection(self) -> None:
+        """Ask the server whether it has rejected this attempt.
 
         Raises:
-            UploadProgressError: It has.
+            UploadProgressError: The upload was rejected or cancelled.
         """
-        progress = await self._asked()
+        progress = await self._snapshot()
         if progress is not None and progress.attempt >= self._attempt:
-            reason = refusal_in(progress)
-            if reason is not None:
-                raise reason
+            error = rejection_in(progress)
+            if error is not None:
+                raise error
 
-    async def _standing(self) -> int | None:
-        """Return from where to send on; None when every byte is here already."""
+    async def _resume_offset(self) -> int | None:
+        """Return the offset to continue from; None if the server has every byte."""
         try:
-            progress = await self.calls.snapshot(self.upload_id)
-            with anyio.move_on_after(NOTICE_SECONDS):
+            progress = await self.api.get(self.upload_id)
+            with anyio.move_on_after(DISCONNECT_SECONDS):
                 while is_receiving(progress.state):
                     await anyio.sleep(0.1)
-                    progress = await self.calls.snapshot(self.upload_id)
+                    progress = await self.api.get(self.upload_id)
         except (ServerUnreachable, ServerBusy):
             raise
         except UploadProgressError:
             return 0
-        if progress.state in _ALL_HERE and progress.attempt >= self._attempt:
+        if progress.state in _RECEIVED_STATES and progress.attempt >= self._attempt:
             return None
         if progress.state is UploadState.PAUSED:
             return progress.bytes_transferred
@@ -235,43 +243,51 @@ class Sending:
             self._attempt = progress.attempt + 1
         return 0
 
-    async def _concluded(self, upload_id: str, status: int | None, content: bytes) -> Sent:
-        """Wait for the server's last word.
+    async def _result(self, upload_id: str, status: int | None, content: bytes) -> UploadResult:
+        """Wait for the final snapshot and return the result.
 
         Raises:
-            UploadProgressError: It is that the upload failed.
+            UploadProgressError: The upload was rejected or cancelled.
         """
         if upload_id != self.upload_id:
-            # What was heard until now is about somebody else's.
+            # The requested id belongs to another upload; forget its snapshots.
             self.upload_id, self._newest = upload_id, None
-        patience = None if status is None else LAST_WORD_SECONDS
-        watching = Watching(self.calls, Patience(0, 0.0), upload_id=upload_id)
-        with suppress(UploadProgressError), anyio.move_on_after(patience):
-            async with aclosing(watching.snapshots()) as snapshots:
+        # Without a response the snapshot is the only result, so wait for it without a limit.
+        limit_seconds = None if status is None else FINAL_SNAPSHOT_SECONDS
+        retry = RetryPolicy.create(0, _FIRST_DELAY_SECONDS)
+        watch = WatchLoop(self.api, retry, upload_id=upload_id)
+        with suppress(UploadProgressError), anyio.move_on_after(limit_seconds):
+            async with aclosing(watch.snapshots()) as snapshots:
                 async for progress in snapshots:
-                    self._tell(progress)
+                    self._report(progress)
         last = self._newest
-        reason = None if last is None else refusal_in(last)
-        if reason is not None:
-            raise reason
-        return Sent(upload_id, status, content, last)
+        error = None if last is None else rejection_in(last)
+        if error is not None:
+            raise error
+        return UploadResult(upload_id, status, content, last)
 
-    def _tell(self, progress: UploadProgress) -> None:
-        """Tell of a snapshot, unless that or a newer one was told: two of us listen at the end."""
+    def _report(self, progress: UploadProgress) -> None:
+        """Call ``on_progress``, unless this or a newer snapshot was reported before.
+
+        At the end two watch loops run: that of the task and that of ``_result``.
+        """
         if self._newest is None or is_newer(progress, self._newest):
             self._newest = progress
             self.on_progress(progress)
 
-    async def _follow(self) -> None:
-        """Tell of each snapshot; where none can be had, the upload goes on all the same."""
+    async def _watch(self) -> None:
+        """Report snapshots while the file is sent; abort the request if one shows a rejection.
+
+        Errors are ignored: an upload does not depend on its progress.
+        """
         upload_id = self.upload_id
-        patience = Patience(FOLLOW_RETRIES, 0.1)
-        watching = Watching(self.calls, patience, upload_id=upload_id, endless=True)
+        retry = RetryPolicy.create(WATCH_RETRIES, _FIRST_DELAY_SECONDS)
+        watch = WatchLoop(self.api, retry, upload_id=upload_id, is_endless=True)
         with suppress(UploadProgressError):
-            async with aclosing(watching.snapshots()) as snapshots:
+            async with aclosing(watch.snapshots()) as snapshots:
                 async for progress in snapshots:
                     if self.upload_id == upload_id and progress.attempt >= self._attempt:
-                        self._tell(progress)
-                        if refusal_in(progress) is not None:
-                            await anyio.sleep(GRACE_SECONDS)
-                            self._cut.cancel()
+                        self._report(progress)
+                        if rejection_in(progress) is not None:
+                            await anyio.sleep(RESPONSE_SECONDS)
+                            self._request_scope.cancel()

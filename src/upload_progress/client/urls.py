@@ -1,6 +1,7 @@
-"""Where things are: the mount of the progress routes, an upload's page, the target of a file.
+"""URLs of a server: the mount point of the progress routes, an upload, the target of a file.
 
-Credentials in a URL are taken out at once, so that no error, repr or log can show them.
+Credentials are removed from a URL as soon as it is parsed, so that no error message, repr or log
+line can contain them.
 """
 
 from pathlib import PurePosixPath
@@ -15,58 +16,61 @@ from upload_progress.exceptions import InvalidValue
 
 __all__ = [
     "DEFAULT_MOUNT",
-    "Address",
-    "mount_of",
-    "read_url",
-    "target_of",
-    "upload_in",
+    "ServerUrl",
+    "mount_url",
+    "parse_url",
+    "target_url",
+    "upload_id_in",
 ]
 
 DEFAULT_MOUNT: Final = "/uploads"
 
 
 @frozen
-class Address:
-    """A URL without its credentials, and these apart.
+class ServerUrl:
+    """A URL without its credentials, and the credentials.
 
     Attributes:
-        url: What may be shown.
-        basic: User and password that stood in it.
+        url: The URL without credentials and fragment.
+        credentials: User name and password from the URL; None if it has none.
     """
 
     url: httpx2.URL
-    basic: tuple[str, str] | None = field(default=None, repr=False)
+    credentials: tuple[str, str] | None = field(default=None, repr=False)
 
-    @property
-    def text(self) -> str:
-        """The URL, for people."""
+    def __str__(self) -> str:
+        """Return the URL as text, without credentials."""
         return str(self.url)
 
 
-def read_url(text: str, where: str = "url") -> Address:
-    """Read a URL.
+def parse_url(text: str, name: str = "url") -> ServerUrl:
+    """Parse a URL.
+
+    Args:
+        text: The URL.
+        name: The name of the value in the error message.
 
     Raises:
-        InvalidValue: It is none with ``http`` or ``https`` and a host.
+        InvalidValue: The URL is malformed, has no host, or is neither ``http`` nor ``https``.
     """
     try:
         url = httpx2.URL(text)
     except httpx2.InvalidURL as error:
-        raise InvalidValue(where, f"is no URL: {error}") from None
+        raise InvalidValue(name, f"is not a valid URL: {error}") from None
     if url.scheme not in {"http", "https"} or not url.host:
-        raise InvalidValue(where, "must begin with http:// or https:// and name a host")
-    basic = (url.username, url.password) if url.username or url.password else None
+        raise InvalidValue(name, "must begin with http:// or https:// and contain a host")
+    credentials = (url.username, url.password) if url.username or url.password else None
     bare = url.copy_with(username=None, password=None, fragment=None)
-    return Address(bare, basic)
+    return ServerUrl(bare, credentials)
 
 
-def mount_of(url: httpx2.URL) -> httpx2.URL:
-    """Return where the progress routes are mounted: that URL, or of a bare server ``/uploads``.
+def mount_url(url: httpx2.URL) -> httpx2.URL:
+    """Return the URL of the mount point: ``/uploads`` if the URL has no path.
 
-    What an upload's own links say (``…/uploads/ID/progress``) leads there as well.
+    The links in a snapshot (``…/uploads/ID/progress``) are accepted as well.
     """
     path = url.path.rstrip("/")
-    upload_id = upload_in(url)
+    upload_id = upload_id_in(url)
     if upload_id is not None:
         path = path.removesuffix(f"/{upload_id}/progress")
     else:
@@ -74,8 +78,8 @@ def mount_of(url: httpx2.URL) -> httpx2.URL:
     return url.copy_with(path=path or DEFAULT_MOUNT, query=None)
 
 
-def upload_in(url: httpx2.URL) -> str | None:
-    """Return the upload id in the link of an upload; None where it is none."""
+def upload_id_in(url: httpx2.URL) -> str | None:
+    """Return the upload id in the link of an upload; None if it is not such a link."""
     match url.path.rstrip("/").split("/"):
         case [_, *_, _, upload_id, "progress"] if is_upload_id(upload_id):
             return upload_id
@@ -83,8 +87,8 @@ def upload_in(url: httpx2.URL) -> str | None:
             return None
 
 
-def target_of(url: httpx2.URL, name: PurePosixPath) -> httpx2.URL:
-    """Return where a file of that *name* goes: below a URL with ``/`` at its end, else to it."""
+def target_url(url: httpx2.URL, name: PurePosixPath) -> httpx2.URL:
+    """Return the URL for a file: with its name appended if the URL ends with ``/``."""
     if not url.path.endswith("/"):
         return url
     path = url.raw_path.decode("ascii").partition("?")[0] + quote(str(name))

@@ -23,7 +23,6 @@ from upload_progress.demo.responses import EXCEPTION_HANDLERS, FILE_NOT_FOUND, j
 from upload_progress.demo.shutdown import RunningUploads
 from upload_progress.demo.uploads import FileReceiver
 from upload_progress.starlette import progress_mount
-from upload_progress.starlette.http import problem_response
 from upload_progress.tracker import ProgressTracker
 
 __all__ = ["MAX_BODY_BYTES", "create_app"]
@@ -88,7 +87,7 @@ class _FileEndpoints:
         name = safe_name(request.path_params["name"])
         path = await to_thread.run_sync(self.storage.find, user, name)
         if path is None:
-            return problem_response(FILE_NOT_FOUND)
+            return FILE_NOT_FOUND.to_response()
         headers = {
             "cache-control": "no-store",
             # An uploaded file must never run as a page of this server.

@@ -19,7 +19,7 @@ from upload_progress.identity import Identity
 from upload_progress.interfaces import Authenticate
 from upload_progress.starlette import basic, first_of
 from upload_progress.starlette.auth.origins import Origins
-from upload_progress.starlette.http import FOREIGN_ORIGIN, Problem, problem_response
+from upload_progress.starlette.http import FOREIGN_ORIGIN, ErrorResponse
 
 __all__ = [
     "SESSION_COOKIE",
@@ -41,8 +41,8 @@ USERS: Final = ("alice", "bob")
 SESSION_COOKIE: Final = "upload_progress_demo"
 SESSION_SECONDS: Final = 12 * 3600
 
-_ORIGINS: Final = Origins.of(())
-_UNAUTHENTICATED: Final = Problem(
+_ORIGINS: Final = Origins.parse(())
+_UNAUTHENTICATED: Final = ErrorResponse.build(
     401, "unauthenticated", "Sign in: the users are alice and bob, the password is the name."
 )
 _CHALLENGE: Final = {"www-authenticate": 'Basic realm="upload-progress", charset="UTF-8"'}
@@ -118,15 +118,15 @@ def require_user(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]
     async def authenticated_endpoint(request: Request) -> Response:
         user = authenticated_user(request)
         if user is None:
-            return problem_response(_unauthenticated(request))
+            return _unauthenticated(request).to_response()
         if request.method not in {"GET", "HEAD"} and is_cross_origin(request):
-            return problem_response(FOREIGN_ORIGIN)
+            return FOREIGN_ORIGIN.to_response()
         return await endpoint(request, user)
 
     return authenticated_endpoint
 
 
-def _unauthenticated(request: Request) -> Problem:
+def _unauthenticated(request: Request) -> ErrorResponse:
     """Return the 401; without a challenge to a browser, which would open its own dialog."""
     headers = request.headers
     is_browser = "sec-fetch-mode" in headers or headers.get("user-agent", "").startswith("Mozilla/")

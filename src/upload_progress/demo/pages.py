@@ -24,8 +24,8 @@ from upload_progress.demo.authentication import (
     sign_out,
 )
 from upload_progress.demo.responses import FILE_NOT_FOUND
-from upload_progress.starlette.component import component, integrity
-from upload_progress.starlette.http import FOREIGN_ORIGIN, problem_response
+from upload_progress.starlette.component import component_script, script_integrity
+from upload_progress.starlette.http import FOREIGN_ORIGIN
 
 __all__ = ["page_routes"]
 
@@ -62,11 +62,11 @@ def page_routes() -> list[Route]:
 class _Pages:
     def __init__(self) -> None:
         self._folder = files("upload_progress.demo") / "page"
-        script = component() or b""
+        script = component_script() or b""
         version = hashlib.sha256(script).hexdigest()[:12]
         self._values = {
             "component": f"/uploads/upload-progress.js?v={version}",
-            "integrity": integrity(script),
+            "integrity": script_integrity(script),
         }
 
     def _page(self, name: str, *, status: int = 200, **values: str) -> Response:
@@ -89,7 +89,7 @@ class _Pages:
 
     async def sign_in(self, request: Request) -> Response:
         if is_cross_origin(request):
-            return problem_response(FOREIGN_ORIGIN)
+            return FOREIGN_ORIGIN.to_response()
         form = await _read_form(request)
         user = form.get("user", "")
         if not is_password(user, form.get("password", "")):
@@ -99,14 +99,14 @@ class _Pages:
 
     async def sign_out(self, request: Request) -> Response:
         if is_cross_origin(request):
-            return problem_response(FOREIGN_ORIGIN)
+            return FOREIGN_ORIGIN.to_response()
         sign_out(request)
         return RedirectResponse("/login", 303, _PAGE_HEADERS)
 
     async def asset(self, request: Request) -> Response:
         name = request.path_params["name"]
         if name not in _ASSETS:
-            return problem_response(FILE_NOT_FOUND)
+            return FILE_NOT_FOUND.to_response()
         headers = {"cache-control": "no-cache", "x-content-type-options": "nosniff"}
         return Response(self._render(name, {}), headers=headers, media_type=_ASSETS[name])
 

@@ -11,7 +11,7 @@ from upload_progress._model.codec import encode_json
 from upload_progress.demo.shutdown import ServerShuttingDown
 from upload_progress.demo.uploads import CancelledByOwner, DiskFull, FileTooLarge
 from upload_progress.exceptions import InvalidValue
-from upload_progress.starlette.http import Problem, problem_of, problem_response
+from upload_progress.starlette.http import ErrorResponse
 
 __all__ = ["EXCEPTION_HANDLERS", "FILE_NOT_FOUND", "json_response"]
 
@@ -19,17 +19,19 @@ _Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 # The rest of the body would have to be read before the connection could be reused.
 _CLOSE: Final = {"connection": "close"}
-_FILE_TOO_LARGE: Final = Problem(
+_FILE_TOO_LARGE: Final = ErrorResponse.build(
     413, "too_large", "The file is larger than this server accepts.", headers=_CLOSE
 )
-_DISK_FULL: Final = Problem(
+_DISK_FULL: Final = ErrorResponse.build(
     507, "no_room", "The disk of the server has no space for this file.", headers=_CLOSE
 )
-_SHUTTING_DOWN: Final = Problem(
+_SHUTTING_DOWN: Final = ErrorResponse.build(
     503, "stopping", "The server is shutting down; try again in a moment.", headers=_CLOSE
 )
-_CANCELLED: Final = Problem(409, "cancelled", "The upload was cancelled; its file was not kept.")
-FILE_NOT_FOUND: Final = Problem(404, "not_found", "There is no such file.")
+_CANCELLED: Final = ErrorResponse.build(
+    409, "cancelled", "The upload was cancelled; its file was not kept."
+)
+FILE_NOT_FOUND: Final = ErrorResponse.build(404, "not_found", "There is no such file.")
 
 
 def json_response(value: object, *, status: int = 200) -> Response:
@@ -38,22 +40,24 @@ def json_response(value: object, *, status: int = 200) -> Response:
     return Response(encode_json(value), status, headers)
 
 
-def _handler_of(problem: Problem) -> _Handler:
+def _handler_of(response: ErrorResponse) -> _Handler:
     async def handle(_request: Request, _error: Exception) -> Response:
-        return problem_response(problem)
+        return response.to_response()
 
     return handle
 
 
 async def _handle_invalid_value(_request: Request, error: Exception) -> Response:
     assert isinstance(error, InvalidValue)  # noqa: S101  # registered for no other class
-    return problem_response(problem_of(error))
+    return ErrorResponse.for_exception(error).to_response()
 
 
 async def _handle_http_exception(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  # registered for no other class
-    problem = Problem(error.status_code, "http", error.detail, headers=error.headers or {})
-    return problem_response(problem)
+    response = ErrorResponse.build(
+        error.status_code, "http", error.detail, headers=error.headers or {}
+    )
+    return response.to_response()
 
 
 async def _handle_disconnect(_request: Request, _error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""Machine-readable descriptions of what this library answers and sends, made from its types."""
+"""OpenAPI and AsyncAPI documents of the routes and events, generated from their types."""
 
 from upload_progress.openapi.asyncapi import asyncapi_document
 from upload_progress.openapi.openapi import openapi_document

@@ -1,6 +1,6 @@
-"""The WebSockets and the broker's events as an AsyncAPI 3.1 document.
+"""The AsyncAPI 3.1 document: the WebSockets, and the events of brokers.
 
-``send`` and ``receive`` are the server's point of view, as the specification has it.
+``send`` and ``receive`` are from the point of view of the server, as in the specification.
 Source: https://www.asyncapi.com/docs/reference/specification/v3.1.0
 """
 
@@ -9,15 +9,15 @@ from importlib.metadata import version
 from inspect import getdoc
 from typing import Final
 
+from upload_progress._model.api_types import CLIENT_MESSAGES, SERVER_MESSAGES
 from upload_progress._model.cloudevents import CloudEvent
-from upload_progress.openapi.messages import CLIENT_MESSAGES, SERVER_MESSAGES
-from upload_progress.openapi.schemas import EVENT_TYPES, JsonObject, reference, schemas_of
+from upload_progress.openapi.schemas import EVENT_TYPES, JsonObject, schema_reference, schemas_of
 
 __all__ = [
     "asyncapi_document",
 ]
 
-_EVENT: Final = "UploadProgressUpdated"
+_EVENT_NAME: Final = "UploadProgressUpdated"
 _BINDINGS: Final[JsonObject] = {
     "ws": {
         "method": "GET",
@@ -28,17 +28,27 @@ _BINDINGS: Final[JsonObject] = {
 
 
 def asyncapi_document(*, mount_path: str = "/uploads") -> JsonObject:
-    """Return the AsyncAPI document of the sockets of ``progress_routes``, and of the events.
+    """Return the AsyncAPI 3.1 document of the WebSockets of ``progress_routes`` and the events.
+
+    Example:
+        ::
+
+            document = asyncapi_document(mount_path="/api/uploads")
+            Path("asyncapi.json").write_text(json.dumps(document))
 
     Args:
-        mount_path: Where they are mounted, as clients see it.
+        mount_path: The path at which the routes are mounted, as clients see it. Default:
+            ``/uploads``.
+
+    Returns:
+        The document, as JSON data.
     """
     return {
         "asyncapi": "3.1.0",
         "info": {
             "title": "upload-progress",
             "version": version("upload-progress"),
-            "description": "How far uploads are, told to whoever sent them.",
+            "description": "Upload progress, measured at the server, for the owners of uploads.",
             "license": {"name": "MIT"},
         },
         "defaultContentType": "application/json",
@@ -49,24 +59,24 @@ def asyncapi_document(*, mount_path: str = "/uploads") -> JsonObject:
 
 
 def _channels(mount_path: str) -> JsonObject:
-    upload_id = {"upload_id": {"description": "The upload, in its owner's namespace."}}
-    one = {"address": f"{mount_path}/{{upload_id}}/progress", "parameters": upload_id}
+    upload_id = {"upload_id": {"description": "The id of the upload, unique within its owner."}}
     return {
         "uploads": {
             "address": f"{mount_path}/progress",
-            "title": "One socket for many uploads",
+            "title": "A WebSocket for many uploads",
             "messages": _references([*SERVER_MESSAGES, *CLIENT_MESSAGES]),
             "bindings": _BINDINGS,
         },
         "upload": {
-            **one,
-            "title": "One socket for one upload; it closes with 1000 after the end",
+            "address": f"{mount_path}/{{upload_id}}/progress",
+            "parameters": upload_id,
+            "title": "A WebSocket for one upload; it closes with code 1000 after the end",
             "messages": _references([*SERVER_MESSAGES, *CLIENT_MESSAGES]),
             "bindings": _BINDINGS,
         },
         "events": {
             "address": None,
-            "title": "A broker's topic, as the publisher is configured",
+            "title": "The channel of a broker, as configured for the publisher",
             "messages": _references([CloudEvent]),
         },
     }
@@ -93,18 +103,18 @@ def _messages() -> JsonObject:
 
 
 def _message(kind: type) -> JsonObject:
-    media = "application/cloudevents+json" if kind is CloudEvent else "application/json"
+    media_type = "application/cloudevents+json" if kind is CloudEvent else "application/json"
     summary = (getdoc(kind) or "").partition("\n")[0]
     return {
         "name": _name(kind),
         "summary": summary,
-        "contentType": media,
-        "payload": reference(kind),
+        "contentType": media_type,
+        "payload": schema_reference(kind),
     }
 
 
 def _name(kind: type) -> str:
-    return _EVENT if kind is CloudEvent else kind.__name__
+    return _EVENT_NAME if kind is CloudEvent else kind.__name__
 
 
 def _references(messages: Sequence[type]) -> JsonObject:

@@ -1,39 +1,39 @@
-"""What each field of a snapshot means, for people who read the documents."""
+"""Descriptions of the fields of a snapshot."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
 __all__ = [
-    "MEANINGS",
+    "FIELD_DESCRIPTIONS",
 ]
 
-MEANINGS: Final[Mapping[str, str]] = MappingProxyType(
+FIELD_DESCRIPTIONS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "upload_id": "The name of the upload, in its owner's namespace.",
-        "group": "What it belongs to together with others; null for none.",
-        "sequence": "Grows with every stored change: of two snapshots the higher is newer.",
+        "upload_id": "The id of the upload, unique within its owner.",
+        "group": "The group of uploads to which it belongs; null for none.",
+        "sequence": "Grows with every stored change: the higher of two snapshots is newer.",
         "attempt": "From 1; grows when the same id is uploaded again after an end.",
-        "state": "Where it stands.",
-        "stage": "While `processing`: what the application does with it.",
-        "bytes_transferred": "Body bytes received; never falls within an attempt.",
-        "total_bytes": "The announced size; null where it is unknown, never 0 for that.",
-        "percent": "0 to 100, one decimal, rounded down: 100 only when every byte is here.",
-        "bytes_per_second": "Smoothed; null in the first 2 seconds, and when stalled.",
-        "eta_seconds": "What is left, at that rate; null where it cannot be known.",
-        "retransmitted_bytes": "Bytes that came more than once.",
-        "parts": "How many parts are here, of an upload that comes in parts.",
-        "stalled": "Receiving, and no byte for a while. A report: nothing is aborted.",
-        "arrival": "`buffered`: a proxy held the body back, so progress came in one gulp.",
-        "filename": "As announced, or as the request says.",
-        "content_type": "As announced, without parameters.",
-        "metadata": "What the client announced, or the application set.",
-        "created_at": "When it was announced, or its request came.",
-        "started_at": "When the request that carries it came.",
-        "updated_at": "When this snapshot was true.",
-        "last_byte_at": "When its newest byte came, to the second.",
-        "finished_at": "When it ended.",
-        "error": "Why it failed or was cancelled.",
-        "links": "Where to ask, listen and cancel.",
+        "state": "The state of the upload.",
+        "stage": "While `processing`: the current stage of the processing.",
+        "bytes_transferred": "Body bytes received; never decreases within an attempt.",
+        "total_bytes": "The announced size; null if it is unknown, never 0 for unknown.",
+        "percent": "0 to 100, one decimal, rounded down: 100 only if all bytes are received.",
+        "bytes_per_second": "Smoothed rate; null in the first 2 seconds, and while stalled.",
+        "eta_seconds": "Remaining time at that rate; null if it is unknown.",
+        "retransmitted_bytes": "Bytes that were received more than once.",
+        "parts": "The number of received parts, for an upload in numbered parts.",
+        "stalled": "Receiving, but no byte for a while. The upload is not aborted.",
+        "arrival": "`buffered`: a proxy held the body back and delivered it at once.",
+        "filename": "The file name, as announced or as named by the request.",
+        "content_type": "The announced media type, without parameters.",
+        "metadata": "Metadata that the client announced or the application set.",
+        "created_at": "When the upload was announced, or its first request began.",
+        "started_at": "When the request that carries the bytes began.",
+        "updated_at": "When this snapshot was taken.",
+        "last_byte_at": "When the last byte was received, to the second.",
+        "finished_at": "When the upload ended.",
+        "error": "Why the upload failed or was cancelled.",
+        "links": "Paths to get, stream and cancel the upload.",
     }
 )

@@ -1,4 +1,4 @@
-"""The HTTP calls as an OpenAPI 3.1 document.
+"""The OpenAPI 3.1 document: the HTTP calls.
 
 Source: https://spec.openapis.org/oas/v3.1.1.html
 """
@@ -6,83 +6,106 @@ Source: https://spec.openapis.org/oas/v3.1.1.html
 from importlib.metadata import version
 from typing import Final
 
+from upload_progress._model.api_types import Announcement, SubscribeRequest, Ticket
 from upload_progress._model.models import UploadPage, UploadProgress
 from upload_progress.openapi import parameters
-from upload_progress.openapi.messages import Announcement, SubscriptionRequest, Ticket
-from upload_progress.openapi.responses import answered, refused, streamed
+from upload_progress.openapi.responses import (
+    error_responses,
+    response,
+    snapshot_or_stream,
+    static_responses,
+)
 from upload_progress.openapi.schemas import HTTP_TYPES, JsonObject, json_content, schemas_of
 
 __all__ = [
     "openapi_document",
 ]
 
-_SCHEMES: Final[JsonObject] = {
+_SECURITY_SCHEMES: Final[JsonObject] = {
     "basic": {"type": "http", "scheme": "basic"},
     "bearer": {"type": "http", "scheme": "bearer"},
     "cookie": {"type": "apiKey", "in": "cookie", "name": "session"},
     "ticket": {"type": "apiKey", "in": "query", "name": "ticket"},
 }
 _SECURITY: Final[tuple[JsonObject, ...]] = ({"basic": []}, {"bearer": []}, {"cookie": []})
-_ANNOUNCED: Final = "Location ETag Retry-After"
-_INTRODUCTION: Final = (
-    "Who is asking is decided by the application's `authenticate`; the security schemes here are "
-    "examples. Every answer says `Cache-Control: no-store`, except the script."
+_PUBLIC: Final[list[JsonObject]] = []
+_DESCRIPTION: Final = (
+    "The application's `authenticate` authenticates users; the security schemes here are "
+    "examples. Every response has `Cache-Control: no-store`, except the script and the API "
+    "documents, which are the same for every user."
 )
 
 
 def openapi_document(*, mount_path: str = "/uploads") -> JsonObject:
-    """Return the OpenAPI document of ``progress_routes``.
+    """Return the OpenAPI 3.1 document of ``progress_routes``.
+
+    Example:
+        ::
+
+            document = openapi_document(mount_path="/api/uploads")
+            Path("openapi.json").write_text(json.dumps(document))
 
     Args:
-        mount_path: Where they are mounted, as clients see it.
+        mount_path: The path at which the routes are mounted, as clients see it. Default:
+            ``/uploads``.
+
+    Returns:
+        The document, as JSON data.
     """
     return {
         "openapi": "3.1.1",
         "info": {
             "title": "upload-progress",
             "version": version("upload-progress"),
-            "summary": "How far uploads are, told to whoever sent them.",
-            "description": _INTRODUCTION,
+            "summary": "Upload progress, measured at the server, for the owners of uploads.",
+            "description": _DESCRIPTION,
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "paths": {f"{mount_path}{path}": item for path, item in _paths().items()},
         "security": list(_SECURITY),
-        "components": {"schemas": schemas_of(HTTP_TYPES), "securitySchemes": _SCHEMES},
+        "components": {
+            "schemas": schemas_of(HTTP_TYPES),
+            "securitySchemes": _SECURITY_SCHEMES,
+        },
     }
 
 
 def _paths() -> JsonObject:
-    one, client = [parameters.UPLOAD_ID], [parameters.CLIENT_ID]
+    upload_id, client_id = [parameters.UPLOAD_ID], [parameters.CLIENT_ID]
     return {
         "": {"post": _announce()},
         "/progress": {"get": _list()},
         "/tickets": {"post": _ticket()},
         "/upload-progress.js": {"get": _script()},
-        "/{upload_id}": {"delete": _cancel(), "head": _offset(), "parameters": one},
-        "/{upload_id}/progress": {"get": _progress(), "parameters": one},
-        "/{upload_id}/subscribe": {"post": _subscribe(), "parameters": one},
-        "/{client_id}/unsubscribe": {"delete": _unsubscribe(), "parameters": client},
+        "/openapi.json": {"get": _document("OpenAPI", "getOpenapi")},
+        "/asyncapi.json": {"get": _document("AsyncAPI", "getAsyncapi")},
+        "/{upload_id}": {"delete": _cancel(), "head": _offset(), "parameters": upload_id},
+        "/{upload_id}/progress": {"get": _progress(), "parameters": upload_id},
+        "/{upload_id}/subscribe": {"post": _subscribe(), "parameters": upload_id},
+        "/{client_id}/unsubscribe": {"delete": _unsubscribe(), "parameters": client_id},
     }
 
 
 def _announce() -> JsonObject:
+    headers = "Location ETag Retry-After"
     return {
         "operationId": "announceUpload",
-        "summary": "Announce an upload, and get an id for it",
+        "summary": "Announce an upload and get an id for it",
         "requestBody": {"required": False, "content": json_content(Announcement)},
         "responses": {
-            **answered(201, "The pending snapshot.", json_content(UploadProgress), _ANNOUNCED),
-            **refused(400, 401, 403, 408, 413, 422, 429, 503),
+            **response(201, "The pending snapshot.", json_content(UploadProgress), headers),
+            **error_responses(400, 401, 403, 408, 413, 422, 429, 503),
         },
     }
 
 
 def _progress() -> JsonObject:
+    content = snapshot_or_stream(UploadProgress, event=UploadProgress)
     return {
         "operationId": "getProgress",
-        "summary": "Ask, wait, or listen for the progress of an upload",
-        "description": "With `Accept: text/event-stream` the answer is a stream: one event per "
-        "snapshot, whose `id` is the `sequence`, and which ends with the upload.",
+        "summary": "Get, wait for, or stream the progress of an upload",
+        "description": "With `Accept: text/event-stream` the response is a stream of one event "
+        "per snapshot, whose `id` is the `sequence`. The stream ends with the upload.",
         "security": [*_SECURITY, {"ticket": []}],
         "parameters": [
             parameters.WAIT,
@@ -91,22 +114,25 @@ def _progress() -> JsonObject:
             parameters.LAST_EVENT_ID,
         ],
         "responses": {
-            **answered(
-                200, "The snapshot.", streamed(UploadProgress, event=UploadProgress), "ETag"
+            **response(200, "The snapshot.", content, "ETag"),
+            **response(204, "The client has received the end: do not reopen the stream."),
+            **response(
+                304,
+                "The client has the snapshot that `If-None-Match` names.",
+                headers="ETag Retry-After",
             ),
-            **answered(204, "Nothing more will come: a stream need not be opened again."),
-            **answered(304, "It is what `If-None-Match` names.", headers="ETag Retry-After"),
-            **refused(401, 403, 404, 422, 429, 503),
+            **error_responses(401, 403, 404, 422, 429, 503),
         },
     }
 
 
 def _list() -> JsonObject:
+    content = snapshot_or_stream(UploadPage, event=UploadProgress)
     return {
         "operationId": "listProgress",
-        "summary": "Ask for, or listen to, all of the caller's uploads",
-        "description": "With `Accept: text/event-stream` the answer is a stream: one event per "
-        "snapshot of any of them, also of those to come.",
+        "summary": "List or stream all uploads of the user",
+        "description": "With `Accept: text/event-stream` the response is a stream of one event "
+        "per snapshot of any upload, including uploads that begin later.",
         "security": [*_SECURITY, {"ticket": []}],
         "parameters": [
             parameters.STATE,
@@ -116,10 +142,8 @@ def _list() -> JsonObject:
             parameters.LAST_EVENT_ID,
         ],
         "responses": {
-            **answered(
-                200, "A page, and the sum of all pages.", streamed(UploadPage, event=UploadProgress)
-            ),
-            **refused(401, 403, 404, 422, 429, 503),
+            **response(200, "One page, and the sum over all pages.", content),
+            **error_responses(401, 403, 404, 422, 429, 503),
         },
     }
 
@@ -127,22 +151,22 @@ def _list() -> JsonObject:
 def _cancel() -> JsonObject:
     return {
         "operationId": "cancelUpload",
-        "summary": "Cancel an upload; its running transfer is cut",
+        "summary": "Cancel an upload; its running transfer is aborted",
         "responses": {
-            **answered(202, "The cancelled snapshot.", json_content(UploadProgress)),
-            **refused(401, 403, 404, 409, 503),
+            **response(202, "The cancelled snapshot.", json_content(UploadProgress)),
+            **error_responses(401, 403, 404, 409, 503),
         },
     }
 
 
 def _offset() -> JsonObject:
-    names = "Upload-Offset Upload-Length Upload-Complete"
+    headers = "Upload-Offset Upload-Length Upload-Complete"
     return {
         "operationId": "getOffset",
-        "summary": "Ask how many bytes of an upload are here",
+        "summary": "Get the number of bytes received of an upload",
         "responses": {
-            **answered(200, "In the headers.", headers=names),
-            **{status: {"description": "As for GET."} for status in ("401", "404", "503")},
+            **response(200, "The headers hold the offset.", headers=headers),
+            **{status: {"description": "As for `GET`."} for status in ("401", "404", "503")},
         },
     }
 
@@ -151,10 +175,10 @@ def _subscribe() -> JsonObject:
     return {
         "operationId": "subscribeSocket",
         "summary": "Add an upload to an open WebSocket",
-        "requestBody": {"required": True, "content": json_content(SubscriptionRequest)},
+        "requestBody": {"required": True, "content": json_content(SubscribeRequest)},
         "responses": {
-            **answered(204, "The socket follows it."),
-            **refused(400, 401, 403, 404, 408, 413, 422, 429, 503),
+            **response(204, "The WebSocket is subscribed to the upload."),
+            **error_responses(400, 401, 403, 404, 408, 413, 422, 429, 503),
         },
     }
 
@@ -162,22 +186,22 @@ def _subscribe() -> JsonObject:
 def _unsubscribe() -> JsonObject:
     return {
         "operationId": "unsubscribeSocket",
-        "summary": "Take one upload, or all, off an open WebSocket",
-        "parameters": [parameters.FOLLOWED_UPLOAD],
+        "summary": "Remove one upload, or all uploads, from an open WebSocket",
+        "parameters": [parameters.SUBSCRIBED_UPLOAD],
         "responses": {
-            **answered(204, "The socket follows it no more."),
-            **refused(401, 403, 404, 503),
+            **response(204, "The subscription has ended."),
+            **error_responses(401, 403, 404, 503),
         },
     }
 
 
 def _ticket() -> JsonObject:
     return {
-        "operationId": "makeTicket",
+        "operationId": "createTicket",
         "summary": "Get a ticket for a WebSocket or an EventSource, which cannot set headers",
         "responses": {
-            **answered(201, "Good once, for half a minute.", json_content(Ticket)),
-            **refused(401, 403, 503),
+            **response(201, "Valid once, for 30 seconds.", json_content(Ticket)),
+            **error_responses(401, 403, 503),
         },
     }
 
@@ -186,10 +210,17 @@ def _script() -> JsonObject:
     content: JsonObject = {"text/javascript": {"schema": {"type": "string"}}}
     return {
         "operationId": "getComponent",
-        "summary": "The web component",
-        "security": [],
-        "responses": {
-            "200": {"description": "An ES module.", "content": content},
-            "304": {"description": "It is what `If-None-Match` names."},
-        },
+        "summary": "Get the script of the web component",
+        "security": _PUBLIC,
+        "responses": static_responses("An ES module.", content),
+    }
+
+
+def _document(name: str, operation_id: str) -> JsonObject:
+    content: JsonObject = {"application/json": {"schema": {"type": "object"}}}
+    return {
+        "operationId": operation_id,
+        "summary": f"Get the {name} document of this API",
+        "security": _PUBLIC,
+        "responses": static_responses(f"The {name} 3.1 document.", content),
     }

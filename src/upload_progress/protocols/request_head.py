@@ -44,7 +44,7 @@ class RequestHead:
     """What the head of a request announces about its upload.
 
     Attributes:
-        claimed_id: Id that the client asks for, not validated. None if it asks for none.
+        client_id: Id that the client asks for, not validated. None if it asks for none.
         group: Name of a group. None if missing or invalid.
         total_bytes: Size of the body, in bytes. None if not announced.
         filename: File name from ``Content-Disposition``, or the last segment of the path of a

@@ -1,8 +1,8 @@
-"""Routes for Starlette and FastAPI: REST, event streams and WebSockets for the owners.
+"""Routes for Starlette and FastAPI: HTTP, event streams and WebSockets.
 
-``progress_routes(tracker, authenticate=…)`` goes under a ``Mount`` at ``tracker.config.mount_path``;
-``progress_mount`` is that mount. Who may see what is said by ``authenticate``, which there is
-no default for.
+``progress_mount(tracker, authenticate=…)`` returns a mount at ``tracker.mount_path``;
+``progress_routes`` returns its routes, for a mount of your own. ``authenticate`` decides which
+user sees which uploads; it has no default.
 """
 
 from upload_progress._runtime.optional import require

@@ -1,8 +1,14 @@
-"""The open sockets and streams: how many each has, and which socket has which ``client_id``."""
+"""Open streams and WebSockets: their number per user, and sockets by ``client_id``.
 
+A ``client_id`` begins with the name of the worker that holds the socket. A request to add an
+upload to a socket of another worker is forwarded to that worker by RPC; it checks the user as
+for a request of its own. If no reply comes, the socket does not exist.
+"""
+
+import secrets
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Final, Protocol
+from typing import Final
 
 from attrs import define, field
 
@@ -13,7 +19,11 @@ from upload_progress._cluster.messages import (
     pack,
     read,
 )
-from upload_progress._cluster.worker import worker_of
+from upload_progress._cluster.worker import SEPARATOR, worker_of
+from upload_progress._fanout.subscription import Subscription
+from upload_progress._fanout.update import Update
+from upload_progress._model.api_types import ServerMessage, Subscribed, Unsubscribed
+from upload_progress._model.codec import encode_json
 from upload_progress._model.models import UploadProgress
 from upload_progress.connection import Connection
 from upload_progress.exceptions import (
@@ -26,93 +36,152 @@ from upload_progress.identity import Identity
 from upload_progress.tracker import ProgressTracker, internals_of
 
 __all__ = [
-    "Guest",
+    "MAX_UNSENT_FOR_SUBSCRIBE",
     "ConnectionRegistry",
-    "Sockets",
-    "TRIES",
-    "is_same_identity",
-    "seat_name",
+    "OpenSocket",
+    "SocketSubscriptions",
+    "is_same_user",
 ]
 
+MAX_UNSENT_FOR_SUBSCRIBE: Final = 2000
+"""A socket with this many unsent messages accepts no more subscriptions."""
 
-class Guest(Protocol):
-    """An open socket, as another request sees it."""
 
-    client_id: str
+def is_same_user(one: Identity, other: Identity) -> bool:
+    """Tell whether two identities are of the same user; their expiry may differ."""
+    return type(one) is type(other) and one.id == other.id
+
+
+@define(eq=False, repr=False)
+class OpenSocket:
+    """The state of an open WebSocket that other requests may change.
+
+    Attributes:
+        identity: The user.
+        subscription: The uploads that the socket shows.
+        client_id: The name of the worker and 128 random bits. A request of the same user that
+            names it may add uploads to the socket.
+    """
+
+    worker: str
+    identity: Identity
+    subscription: Subscription
+    client_id: str = field(init=False)
+    _unsent: list[str] = field(factory=list, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Choose the ``client_id``."""
+        self.client_id = self.worker + SEPARATOR + secrets.token_urlsafe(16)
+
+    def subscribe(self, progress: UploadProgress) -> None:
+        """Subscribe to an upload and show *progress*, its current snapshot.
+
+        Raises:
+            QuotaExceeded: The socket has the maximum number of subscriptions, or the client
+                does not read.
+        """
+        if len(self._unsent) >= MAX_UNSENT_FOR_SUBSCRIBE:
+            raise QuotaExceeded("subscriptions_per_socket", MAX_UNSENT_FOR_SUBSCRIBE)
+        owner = self.identity.owner_of(progress.upload_id)
+        # A repeated subscription shows the current snapshot again.
+        self.subscription.remove_upload(owner, progress.upload_id)
+        self.subscription.add_upload(owner, progress.upload_id)
+        self.send(Subscribed(upload_id=progress.upload_id))
+        self.subscription.offer(Update(owner, progress))
+
+    def unsubscribe(self, upload_id: str | None) -> None:
+        """End the subscription to an upload; None ends all subscriptions."""
+        if upload_id is not None:
+            self.subscription.remove_upload(self.identity.owner_of(upload_id), upload_id)
+            self.send(Unsubscribed(upload_id=upload_id))
+            return
+        for each in self.subscription.remove_all():
+            self.send(Unsubscribed(upload_id=each))
+        self.send(Unsubscribed(all=True))
+
+    def send(self, message: ServerMessage) -> None:
+        """Queue *message*; the writer of the session sends it."""
+        self._unsent.append(encode_json(message).decode())
+        self.subscription.wake_for_heartbeat()
 
     @property
-    def identity(self) -> Identity:
-        """Who holds it."""
-        ...
+    def unsent_count(self) -> int:
+        """The number of queued messages."""
+        return len(self._unsent)
 
-    def add(self, progress: UploadProgress) -> None:
-        """Follow that upload, too, and show where it stands."""
-
-    def drop(self, upload_id: str | None) -> None:
-        """Follow that upload no longer; None for all of them."""
+    def take_unsent(self) -> list[str]:
+        """Return the queued messages, and empty the queue."""
+        unsent, self._unsent = self._unsent, []
+        return unsent
 
 
 @define(eq=False, repr=False)
 class ConnectionRegistry:
-    """Counts watchers by who they are, and finds sockets by their unguessable name."""
+    """The open streams, long polls and WebSockets of one mount in this process.
 
-    most_per_identity: int
-    _seats: dict[str, int] = field(factory=dict, init=False)
-    _guests: dict[str, Guest] = field(factory=dict, init=False)
+    Attributes:
+        tracker: Provides the subscriptions, and ``Limits.sockets_per_owner``.
+    """
+
+    tracker: ProgressTracker
+    _counts: dict[str, int] = field(factory=dict, init=False)
+    _sockets: dict[str, OpenSocket] = field(factory=dict, init=False)
 
     @contextmanager
-    def seat(self, name: str) -> Generator[None]:
-        """Count one more watcher of *name* while the block runs.
+    def subscription(
+        self, identity: Identity, connection: Connection, upload_id: str | None
+    ) -> Generator[Subscription]:
+        """Open a subscription, which counts towards the limit of the user, for the block.
+
+        Args:
+            identity: The user.
+            connection: The request that opens the stream or socket.
+            upload_id: The upload of the stream or socket; None if it shows several.
 
         Raises:
-            QuotaExceeded: There are as many as may be.
+            QuotaExceeded: The user has ``Limits.sockets_per_owner`` open connections.
         """
-        taken = self._seats.get(name, 0)
-        if taken >= self.most_per_identity:
-            raise QuotaExceeded("sockets_per_owner", self.most_per_identity)
-        self._seats[name] = taken + 1
+        with self._counted(_counting_key(identity, connection, upload_id)):
+            subscription = internals_of(self.tracker).subscribe()
+            try:
+                yield subscription
+            finally:
+                subscription.close()
+
+    @contextmanager
+    def _counted(self, key: str) -> Generator[None]:
+        limit = self.tracker.config.limits.sockets_per_owner
+        count = self._counts.get(key, 0)
+        if count >= limit:
+            raise QuotaExceeded("sockets_per_owner", limit)
+        self._counts[key] = count + 1
         try:
             yield
         finally:
-            self._leave(name)
-
-    def _leave(self, name: str) -> None:
-        self._seats[name] -= 1
-        if not self._seats[name]:
-            del self._seats[name]
+            self._counts[key] -= 1
+            if not self._counts[key]:
+                del self._counts[key]
 
     @contextmanager
-    def hosting(self, guest: Guest) -> Generator[None]:
-        """Let *guest* be found while the block runs."""
-        self._guests[guest.client_id] = guest
+    def registered(self, socket: OpenSocket) -> Generator[None]:
+        """Make *socket* available to other requests for the block."""
+        self._sockets[socket.client_id] = socket
         try:
             yield
         finally:
-            del self._guests[guest.client_id]
+            del self._sockets[socket.client_id]
 
-    def get(self, client_id: str) -> Guest | None:
-        """Return the socket of that name, whosever it is; None where there is none."""
-        return self._guests.get(client_id)
-
-    def find(self, client_id: str, identity: Identity) -> Guest:
-        """Return the socket of that name.
-
-        Raises:
-            UploadNotFound: There is none, or it is of somebody else.
-        """
-        guest = self._guests.get(client_id)
-        if guest is None or not is_same_identity(guest.identity, identity):
-            raise UploadNotFound
-        return guest
+    def get(self, client_id: str) -> OpenSocket | None:
+        """Return the socket with that ``client_id``, of any user; None if there is none."""
+        return self._sockets.get(client_id)
 
 
-def is_same_identity(one: Identity, other: Identity) -> bool:
-    """Tell whether both are the same user; when it ends does not matter."""
-    return type(one) is type(other) and one.id == other.id
+def _counting_key(identity: Identity, connection: Connection, upload_id: str | None) -> str:
+    """Return the key under which a connection is counted.
 
-
-def seat_name(identity: Identity, connection: Connection, upload_id: str | None) -> str:
-    """Return whose watchers are counted together; of nobody in particular, by address."""
+    Connections of an anonymous client are counted by upload, or else by client address: a
+    common limit would let a few clients lock out all others.
+    """
     if identity.listable:
         return identity.id
     if upload_id is not None:
@@ -120,9 +189,6 @@ def seat_name(identity: Identity, connection: Connection, upload_id: str | None)
     client = connection.scope.get("client") or ("",)
     return identity.owner_of(f"@{client[0]}")
 
-
-TRIES: Final = 3
-"""How often another worker is asked whether somebody is still let in, before that is given up."""
 
 _SUBSCRIBE: Final = "subscribe"
 _UNSUBSCRIBE: Final = "unsubscribe"
@@ -132,51 +198,60 @@ _UNAVAILABLE: Final = SocketReply("unavailable")
 
 
 @define(eq=False, repr=False)
-class Sockets:
-    """Adds uploads to open sockets, and takes them off, on whichever worker they are."""
+class SocketSubscriptions:
+    """Adds uploads to open sockets and removes them, on whichever worker the socket is."""
 
     tracker: ProgressTracker
     connections: ConnectionRegistry
 
     def __attrs_post_init__(self) -> None:
-        """Do for other workers what only this one can."""
-        internals_of(self.tracker).rpc.on(_SUBSCRIBE, self._add_by_letter)
-        internals_of(self.tracker).rpc.on(_UNSUBSCRIBE, self._drop_by_letter)
+        """Register the handlers of requests from other workers."""
+        internals_of(self.tracker).rpc.on(_SUBSCRIBE, self._handle_subscribe)
+        internals_of(self.tracker).rpc.on(_UNSUBSCRIBE, self._handle_unsubscribe)
 
-    async def add(self, client_id: str, identity: Identity, upload_id: str) -> None:
-        """Show an upload on a socket, too.
+    async def subscribe(self, client_id: str, identity: Identity, upload_id: str) -> None:
+        """Subscribe a socket to an upload.
 
         Raises:
-            UploadNotFound: There is no such socket, or no such upload, of this user.
-            QuotaExceeded: The socket follows as many as it may, or reads too slowly.
+            UploadNotFound: The user has no such socket, or no such upload.
+            QuotaExceeded: The socket has the maximum number of subscriptions, or the client
+                does not read.
             StoreUnavailable: The store does not answer.
         """
-        if self._is_here(client_id):
-            return await self._add(self.connections.find(client_id, identity), upload_id)
-        return await self._ask(_SUBSCRIBE, client_id, identity, upload_id)
+        if self._is_local(client_id):
+            await self._subscribe(self._find(client_id, identity), upload_id)
+        else:
+            await self._call(_SUBSCRIBE, client_id, identity, upload_id)
 
-    async def drop(self, client_id: str, identity: Identity, upload_id: str | None) -> None:
-        """Take an upload off a socket; None for all of them.
+    async def unsubscribe(self, client_id: str, identity: Identity, upload_id: str | None) -> None:
+        """End the subscription of a socket to an upload; None ends all its subscriptions.
 
         Raises:
-            UploadNotFound: There is no such socket of this user.
+            UploadNotFound: The user has no such socket.
         """
-        if self._is_here(client_id):
-            return self.connections.find(client_id, identity).drop(upload_id)
-        return await self._ask(_UNSUBSCRIBE, client_id, identity, upload_id)
+        if self._is_local(client_id):
+            self._find(client_id, identity).unsubscribe(upload_id)
+        else:
+            await self._call(_UNSUBSCRIBE, client_id, identity, upload_id)
 
-    def _is_here(self, client_id: str) -> bool:
+    def _is_local(self, client_id: str) -> bool:
         return worker_of(client_id) in {None, self.tracker.worker}
 
-    async def _add(self, guest: Guest, upload_id: str) -> None:
-        guest.add(await self.tracker.get(upload_id, owner=guest.identity))
+    def _find(self, client_id: str, identity: Identity) -> OpenSocket:
+        socket = self.connections.get(client_id)
+        if socket is None or not is_same_user(socket.identity, identity):
+            raise UploadNotFound
+        return socket
 
-    async def _ask(
-        self, kind: str, client_id: str, identity: Identity, upload_id: str | None
+    async def _subscribe(self, socket: OpenSocket, upload_id: str) -> None:
+        socket.subscribe(await self.tracker.get(upload_id, owner=socket.identity))
+
+    async def _call(
+        self, method: str, client_id: str, identity: Identity, upload_id: str | None
     ) -> None:
         request = SocketRequest(client_id, IdentityReference.of(identity), upload_id)
         worker = worker_of(client_id) or ""
-        answer = await internals_of(self.tracker).rpc.ask(worker, kind, request)
+        answer = await internals_of(self.tracker).rpc.ask(worker, method, request)
         reply = _NOT_FOUND if answer is None else read(answer, SocketReply)
         if reply.limit:
             raise QuotaExceeded(reply.limit, reply.allowed)
@@ -185,32 +260,33 @@ class Sockets:
         if reply != _DONE:
             raise UploadNotFound
 
-    async def _add_by_letter(self, body: bytes) -> bytes | None:
+    async def _handle_subscribe(self, body: bytes) -> bytes | None:
         request = read(body, SocketRequest)
-        guest = self._guest(request)
-        if guest is None or request.upload_id is None:
+        socket = self._requested_socket(request)
+        if socket is None or request.upload_id is None:
             return None
         try:
-            await self._add(guest, request.upload_id)
+            await self._subscribe(socket, request.upload_id)
         except UploadProgressError as error:
-            return pack(_outcome_of(error))
+            return pack(_reply_for(error))
         return pack(_DONE)
 
-    async def _drop_by_letter(self, body: bytes) -> bytes | None:
+    async def _handle_unsubscribe(self, body: bytes) -> bytes | None:
         request = read(body, SocketRequest)
-        guest = self._guest(request)
-        if guest is None:
+        socket = self._requested_socket(request)
+        if socket is None:
             return None
-        guest.drop(request.upload_id)
+        socket.unsubscribe(request.upload_id)
         return pack(_DONE)
 
-    def _guest(self, request: SocketRequest) -> Guest | None:
-        """Return the socket, if it is theirs who ask."""
-        guest = self.connections.get(request.client_id)
-        return guest if guest is not None and request.who.is_the_same(guest.identity) else None
+    def _requested_socket(self, request: SocketRequest) -> OpenSocket | None:
+        """Return the socket that *request* names, if it is of the user that *request* names."""
+        socket = self.connections.get(request.client_id)
+        is_theirs = socket is not None and request.who.is_the_same(socket.identity)
+        return socket if is_theirs else None
 
 
-def _outcome_of(error: UploadProgressError) -> SocketReply:
+def _reply_for(error: UploadProgressError) -> SocketReply:
     if isinstance(error, QuotaExceeded):
         return SocketReply("quota", error.limit, error.allowed)
     return _UNAVAILABLE if isinstance(error, StoreUnavailable) else _NOT_FOUND

@@ -1,8 +1,7 @@
-"""What all routes of one mount share, and how each request is answered."""
+"""One request, and the ASGI application that handles the requests of one path."""
 
 import logging
-from collections.abc import Awaitable, Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import anyio
@@ -10,154 +9,116 @@ from attrs import define, field, frozen
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from upload_progress._fanout.subscription import Subscription
-from upload_progress._model.codec import encode_json
 from upload_progress.connection import Connection
 from upload_progress.exceptions import UploadProgressError
-from upload_progress.starlette.auth.authentication import RequestAuthenticator
-from upload_progress.starlette.auth.tickets import AccessGrant, TicketService
-from upload_progress.starlette.connections import ConnectionRegistry, Sockets, seat_name
-from upload_progress.starlette.http import (
-    COMMON_HEADERS,
-    NOT_FOUND,
-    Problem,
-    Refused,
-    problem_of,
-    problem_response,
-)
-from upload_progress.tracker import ProgressTracker, internals_of
+from upload_progress.starlette.http import NOT_FOUND, ErrorResponse, RequestRefused
 
 __all__ = [
-    "RequestContext",
     "Handler",
+    "MountCheck",
+    "RequestContext",
     "Resource",
-    "RouteContext",
-    "cancel_when_gone",
-    "json_response",
+    "cancel_on_disconnect",
 ]
 
 logger: Final[logging.Logger] = logging.getLogger("upload_progress")
 
 
 @define(eq=False, repr=False)
-class RouteContext:
-    """One mount of the routes.
+class MountCheck:
+    """Warns once if the links in snapshots do not lead to the routes.
 
     Attributes:
-        stream_life_seconds: After how long an event stream ends, for the client to reopen it.
+        mount_path: The ``mount_path`` of the tracker, with which links begin.
     """
 
-    tracker: ProgressTracker
-    door: RequestAuthenticator
-    connections: ConnectionRegistry
-    sockets: Sockets
-    tickets: TicketService
-    stream_life_seconds: float
-    _is_checked: bool = field(default=False, init=False)
+    mount_path: str
+    _is_done: bool = field(default=False, init=False)
 
-    def check_mount(self, scope: Scope) -> None:
-        """Warn, once, when links in snapshots lead elsewhere than to these routes."""
-        if self._is_checked:
+    def check(self, scope: Scope) -> None:
+        """Compare the mount path with the path under which *scope* reached the routes."""
+        if self._is_done:
             return
-        self._is_checked = True
-        root, told = scope.get("root_path", ""), self.tracker.config.mount_path
-        if not root or not told.endswith(root):
+        self._is_done = True
+        root_path = scope.get("root_path", "")
+        # A proxy may have removed a prefix of the path.
+        if not root_path or not self.mount_path.endswith(root_path):
             logger.warning(
-                "progress_routes are mounted at %r, but ProgressTracker(mount_path=%r) puts that "
-                "path into links: make both the same",
-                root or "/",
-                told,
+                "progress_routes are mounted at %r, but links begin with %r: set "
+                "ProgressTracker(mount_path=…) to the path of the mount",
+                root_path or "/",
+                self.mount_path,
             )
-
-    @contextmanager
-    def watching(
-        self, grant: AccessGrant, connection: Connection, upload_id: str | None
-    ) -> Generator[Subscription]:
-        """Hold a watcher, counted among those of who was admitted, while the block runs.
-
-        Raises:
-            QuotaExceeded: There are too many.
-        """
-        with self.connections.seat(seat_name(grant.identity, connection, upload_id)):
-            subscription = internals_of(self.tracker).subscribe()
-            try:
-                yield subscription
-            finally:
-                subscription.close()
 
 
 @frozen(eq=False, repr=False)
 class RequestContext:
-    """One request and the way back."""
+    """One HTTP request, and the means to answer it."""
 
     scope: Scope
     receive: Receive
     send: Send
     connection: Connection
 
-    def parameter(self, name: str) -> str:
-        """Return a part of the path."""
+    def path_parameter(self, name: str) -> str:
+        """Return the path parameter *name*."""
         return str(self.scope["path_params"][name])
 
     @property
     def is_head(self) -> bool:
-        """Whether only the head of an answer is wanted."""
+        """Whether the method is ``HEAD``: the response has no body."""
         return self.connection.method == "HEAD"
 
 
 Handler = Callable[[RequestContext], Awaitable[Response | None]]
-"""Answers a request; None when it has sent the answer itself."""
+"""Handles a request; returns None if it has sent the response itself."""
 
 
 @frozen(eq=False, repr=False)
 class Resource:
-    """An ASGI application for one path: a handler for each method, problems for the rest."""
+    """An ASGI application for one path.
 
-    site: RouteContext
+    Attributes:
+        mount_check: Called with the scope of each request.
+        handlers: The handler of each method; without any, every request gets a 404.
+    """
+
+    mount_check: MountCheck
     handlers: Mapping[str, Handler]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        self.site.check_mount(scope)
-        exchange = RequestContext(scope, receive, send, Connection(scope))
+        """Handle one request."""
+        self.mount_check.check(scope)
+        request = RequestContext(scope, receive, send, Connection(scope))
         try:
-            response = await self._handler(exchange)(exchange)
+            response = await self._handler(request.connection.method)(request)
         except UploadProgressError as error:
-            response = problem_response(problem_of(error))
+            response = ErrorResponse.for_exception(error).to_response()
         if response is None:
             return
-        if exchange.is_head:
+        if request.is_head:
             response.body = b""
         try:
             await response(scope, receive, send)
         except OSError:
-            return  # the client has gone
+            return  # the client has disconnected
 
-    def _handler(self, exchange: RequestContext) -> Handler:
-        handler = self.handlers.get(exchange.connection.method)
+    def _handler(self, method: str) -> Handler:
+        handler = self.handlers.get(method)
         if handler is not None:
             return handler
         if not self.handlers:
-            raise Refused(NOT_FOUND)
+            raise RequestRefused(NOT_FOUND)
         allow = ", ".join(sorted(self.handlers))
-        detail = f"This path knows the methods {allow}."
-        raise Refused(Problem(405, "method_not_allowed", detail, headers={"allow": allow}))
+        detail = f"This path supports the methods {allow}."
+        headers = {"allow": allow}
+        raise RequestRefused(
+            ErrorResponse.build(405, "method_not_allowed", detail, headers=headers)
+        )
 
 
-async def cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
-    """Cancel *scope* when the client has gone away."""
+async def cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:
+    """Cancel *scope* when the client disconnects."""
     while (await receive())["type"] != "http.disconnect":
         pass
     scope.cancel()
-
-
-def json_response(
-    value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Response:
-    """Return an answer with *value* as JSON."""
-    return Response(
-        encode_json(value),
-        status_code=status,
-        headers={**COMMON_HEADERS, **(headers or {})},
-        media_type="application/json",
-    )

@@ -1,9 +1,15 @@
-"""Errors as problem documents (RFC 9457), and as close codes of a WebSocket.
+"""HTTP semantics of the routes: error responses, content negotiation, conditions and filters.
 
-What is not there and what is not yours are one and the same constant here, so that no byte
-of an answer can tell them apart.
+Errors are problem documents (RFC 9457), or close codes of a WebSocket. An unknown upload and an
+upload of another user get the same constant response, so that no byte tells them apart.
+
+An entity tag names the version of a snapshot: attempt, sequence, state and bytes. It is weak,
+because the rate and the remaining time change without a new version.
+
+Sources: RFC 9110 sections 12.5.1 (Accept) and 13.1.2 (If-None-Match), RFC 7240 (Prefer).
 """
 
+import hashlib
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -11,8 +17,10 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 from attrs import evolve, frozen
+from msgspec import UNSET
 from starlette.responses import Response
 
+from upload_progress._model.api_types import Problem
 from upload_progress._model.codec import encode_json
 from upload_progress._model.models import UploadProgress, UploadState
 from upload_progress.connection import Connection
@@ -25,26 +33,25 @@ from upload_progress.exceptions import (
 )
 
 __all__ = [
+    "AUTHENTICATION_UNAVAILABLE",
     "COMMON_HEADERS",
-    "Condition",
-    "DEFAULT_PER_PAGE",
+    "DEFAULT_PAGE_SIZE",
     "FOREIGN_ORIGIN",
-    "LONGEST_WAIT_SECONDS",
-    "ListQuery",
-    "MAX_GROUP_CHARACTERS",
-    "MOST_PER_PAGE",
+    "MAX_PAGE_SIZE",
+    "MAX_WAIT_SECONDS",
     "NOT_FOUND",
-    "Problem",
-    "Refused",
     "UNAUTHENTICATED",
-    "UNCHECKED",
+    "Condition",
+    "ErrorResponse",
+    "ListQuery",
+    "RequestRefused",
     "entity_tag",
-    "list_query",
-    "problem_of",
-    "problem_response",
+    "json_response",
+    "parse_list_query",
+    "parse_wait_seconds",
+    "prefers_event_stream",
+    "static_response",
     "version_of",
-    "wait_seconds",
-    "wants_stream",
 ]
 
 COMMON_HEADERS: Final[Mapping[str, str]] = {
@@ -52,131 +59,167 @@ COMMON_HEADERS: Final[Mapping[str, str]] = {
     "vary": "Accept, Authorization, Cookie, Origin",
     "x-content-type-options": "nosniff",
 }
-"""On every answer: nothing here is for a shared cache, or for guessing at its type."""
-
-_CLOSE_CODES: Final = {401: 4401, 403: 4403, 404: 4404, 429: 4429, 503: 1013}
+"""Headers of every response that depends on the user."""
 
 
-@frozen
-class Problem:
-    """What went wrong, for a program (``code``, ``where``) and for a person (``detail``).
-
-    Attributes:
-        status: The HTTP status.
-        code: A word that stays the same whatever the wording of ``detail``.
-        where: Which value is malformed, such as ``body.total_bytes``.
-        headers: What the answer carries besides.
-    """
-
-    status: int
-    code: str
-    detail: str
-    where: str | None = None
-    headers: Mapping[str, str] = {}
-
-    @property
-    def title(self) -> str:
-        """The status in words."""
-        return HTTPStatus(self.status).phrase
-
-    @property
-    def close_code(self) -> int:
-        """The code with which a WebSocket is closed for this."""
-        return _CLOSE_CODES.get(self.status, 4422)
-
-    def document(self) -> dict[str, object]:
-        """Return the members of the problem document."""
-        members: dict[str, object] = {
-            "type": "about:blank",
-            "title": self.title,
-            "status": self.status,
-            "detail": self.detail,
-            "code": self.code,
-        }
-        return members if self.where is None else {**members, "where": self.where}
-
-    def with_headers(self, headers: Mapping[str, str]) -> "Problem":
-        """Return the same problem with *headers* added."""
-        return evolve(self, headers={**self.headers, **headers})
+# Responses
 
 
-class Refused(UploadProgressError):
-    """Ends the handling of a request with a problem; never leaves this package."""
-
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem.detail)
-        self.problem = problem
-
-
-NOT_FOUND: Final = Problem(404, "not_found", "There is nothing here, or nothing for you.")
-UNAUTHENTICATED: Final = Problem(401, "unauthenticated", "Say who you are.")
-UNCHECKED: Final = Problem(
-    503, "unchecked", "Who you are cannot be checked now.", headers={"retry-after": "5"}
-)
-FOREIGN_ORIGIN: Final = Problem(
-    403, "foreign_origin", "Pages of this origin may not act for you here."
-)
-
-
-def problem_of(error: UploadProgressError) -> Problem:
-    """Return how *error* is told to a client; what is not known to be told is not found."""
-    match error:
-        case Refused():
-            return error.problem
-        case InvalidValue():
-            return Problem(422, "invalid_value", str(error), error.where)
-        case UploadEnded():
-            return Problem(409, "upload_ended", str(error))
-        case QuotaExceeded():
-            wait = {"retry-after": str(error.retry_after_seconds)}
-            return Problem(429, "quota_exceeded", str(error), headers=wait)
-        case StoreUnavailable():
-            return Problem(503, "store_unavailable", str(error), headers={"retry-after": "2"})
-        case _:
-            return NOT_FOUND
-
-
-def problem_response(problem: Problem) -> Response:
-    """Return the answer that tells of *problem*."""
+def json_response(
+    value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return a response with *value* as its JSON body."""
     return Response(
-        encode_json(problem.document()),
-        status_code=problem.status,
-        headers={**COMMON_HEADERS, **problem.headers},
-        media_type="application/problem+json",
+        encode_json(value),
+        status_code=status,
+        headers={**COMMON_HEADERS, **(headers or {})},
+        media_type="application/json",
     )
 
 
-# FROM starlette.negotiation: What a request asks for beside its path: representation, conditions, patience, filters.
-#
-# Sources: RFC 9110 sections 12.5.1 (Accept) and 13.1.2 (If-None-Match), RFC 7240 (Prefer). An
-# entity tag names the version of a snapshot: attempt, sequence, state and bytes. It is weak,
-# because rate and time left change without a new version.
-#
+def static_response(
+    connection: Connection, content: bytes, *, media_type: str, cache_control: str
+) -> Response:
+    """Return *content*, which is the same for every user, or 304 if the client has it."""
+    tag = hashlib.sha256(content).hexdigest()[:32]
+    headers = {
+        "cache-control": cache_control,
+        "etag": f'"{tag}"',
+        "x-content-type-options": "nosniff",
+    }
+    if tag in Condition.parse(connection).tags:
+        return Response(status_code=304, headers=headers)
+    return Response(content, headers=headers, media_type=media_type)
 
-LONGEST_WAIT_SECONDS: Final = 60
-MOST_PER_PAGE: Final = 1000
-DEFAULT_PER_PAGE: Final = 100
-MAX_GROUP_CHARACTERS: Final = 128
 
-_TAG: Final = re.compile(r'(?:W/)?"([^"]*)"')
-_DIGITS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
+# Errors
+
+_CLOSE_CODES: Final = {401: 4401, 403: 4403, 404: 4404, 429: 4429, 503: 1013}
+_OTHER_CLOSE_CODE: Final = 4422
+
+
+@frozen
+class ErrorResponse:
+    """A response that reports an error.
+
+    Attributes:
+        problem: The problem document, which is the body.
+        headers: Headers in addition to the common ones.
+    """
+
+    problem: Problem
+    headers: Mapping[str, str] = {}
+
+    @classmethod
+    def build(
+        cls,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        where: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> "ErrorResponse":
+        """Return an error response whose title is the reason phrase of *status*.
+
+        Args:
+            status: The HTTP status.
+            code: The error for programs; it stays the same if the wording of *detail* changes.
+            detail: The error for people.
+            where: The path of the invalid value, such as ``body.total_bytes``.
+            headers: Headers in addition to the common ones.
+        """
+        problem = Problem(
+            type="about:blank",
+            title=HTTPStatus(status).phrase,
+            status=status,
+            detail=detail,
+            code=code,
+            where=UNSET if where is None else where,
+        )
+        return cls(problem, headers or {})
+
+    @classmethod
+    def for_exception(cls, error: UploadProgressError) -> "ErrorResponse":
+        """Return the response to *error*; an error that clients must not see becomes a 404."""
+        match error:
+            case RequestRefused():
+                return error.response
+            case InvalidValue():
+                return cls.build(422, "invalid_value", str(error), where=error.where)
+            case UploadEnded():
+                return cls.build(409, "upload_ended", str(error))
+            case QuotaExceeded():
+                headers = {"retry-after": str(error.retry_after_seconds)}
+                return cls.build(429, "quota_exceeded", str(error), headers=headers)
+            case StoreUnavailable():
+                headers = {"retry-after": "2"}
+                return cls.build(503, "store_unavailable", str(error), headers=headers)
+            case _:
+                return NOT_FOUND
+
+    @property
+    def close_code(self) -> int:
+        """The close code of a WebSocket that ends with this error."""
+        return _CLOSE_CODES.get(self.problem.status, _OTHER_CLOSE_CODE)
+
+    def with_headers(self, headers: Mapping[str, str]) -> "ErrorResponse":
+        """Return a copy with *headers* added."""
+        return evolve(self, headers={**self.headers, **headers})
+
+    def to_response(self) -> Response:
+        """Return the HTTP response."""
+        return Response(
+            encode_json(self.problem),
+            status_code=self.problem.status,
+            headers={**COMMON_HEADERS, **self.headers},
+            media_type="application/problem+json",
+        )
+
+
+class RequestRefused(UploadProgressError):
+    """Ends the handling of a request with an error response; never leaves this package."""
+
+    def __init__(self, response: ErrorResponse) -> None:
+        super().__init__(response.problem.detail)
+        self.response = response
+
+
+NOT_FOUND: Final = ErrorResponse.build(
+    404, "not_found", "The resource does not exist, or you may not access it."
+)
+UNAUTHENTICATED: Final = ErrorResponse.build(401, "unauthenticated", "Authentication required.")
+AUTHENTICATION_UNAVAILABLE: Final = ErrorResponse.build(
+    503,
+    "authentication_unavailable",
+    "Your credentials cannot be checked at the moment.",
+    headers={"retry-after": "5"},
+)
+FOREIGN_ORIGIN: Final = ErrorResponse.build(
+    403, "foreign_origin", "Pages of this origin may not send requests on behalf of a user."
+)
+
+
+# Content negotiation and conditional requests
+
+_ENTITY_TAG: Final = re.compile(r'(?:W/)?"([^"]*)"')
 _QUALITY: Final = re.compile(r"q=([01](?:\.[0-9]{0,3})?)", re.ASCII | re.IGNORECASE)
 
 
-def wants_stream(connection: Connection) -> bool:
-    """Tell whether events are preferred to JSON; what accepts both alike gets JSON."""
+def prefers_event_stream(connection: Connection) -> bool:
+    """Tell whether ``Accept`` prefers an event stream to JSON; with equal quality JSON wins."""
     qualities: dict[str, float] = {}
-    for offer in ",".join(connection.headers("accept")).split(","):
-        media_type, *parameters = (part.strip() for part in offer.split(";"))
+    for media_range in ",".join(connection.headers("accept")).split(","):
+        media_type, *parameters = (part.strip() for part in media_range.split(";"))
         matches = (_QUALITY.fullmatch(parameter) for parameter in parameters)
         quality = next((float(match[1]) for match in matches if match), 1.0)
         qualities[media_type.lower()] = quality
-    stream = qualities.get("text/event-stream", 0.0)
-    return stream > qualities.get("application/json", 0.0)
+    stream_quality = qualities.get("text/event-stream", 0.0)
+    return stream_quality > qualities.get("application/json", 0.0)
 
 
 def version_of(progress: UploadProgress) -> str:
-    """Return what changes with every stored change of an upload, and with nothing else."""
+    """Return the version of a snapshot: it changes with every stored change of the upload."""
     return f"{progress.attempt}.{progress.sequence}.{progress.state}"
 
 
@@ -187,41 +230,50 @@ def entity_tag(progress: UploadProgress) -> str:
 
 @frozen
 class Condition:
-    """What a client knows already, by ``If-None-Match``.
+    """The snapshots that a client has, by ``If-None-Match``.
 
     Attributes:
-        tags: The entity tags, without weakness and quotes.
-        is_any: Whether it is ``*``.
+        tags: The entity tags, without ``W/`` and quotes.
+        is_any: Whether the header is ``*``.
     """
 
     tags: frozenset[str]
     is_any: bool
 
     @classmethod
-    def of(cls, connection: Connection) -> "Condition":
-        """Read it; what is malformed is no condition."""
+    def parse(cls, connection: Connection) -> "Condition":
+        """Return the condition of a request; a malformed header is no condition."""
         text = ",".join(connection.headers("if-none-match"))
-        return cls(frozenset(_TAG.findall(text)), text.strip() == "*")
+        return cls(frozenset(_ENTITY_TAG.findall(text)), text.strip() == "*")
 
-    def knows(self, progress: UploadProgress) -> bool:
-        """Tell whether the client has just that snapshot."""
+    def matches(self, progress: UploadProgress) -> bool:
+        """Tell whether the client has exactly this snapshot."""
         return self.is_any or entity_tag(progress)[3:-1] in self.tags
 
-    def at(self, progress: UploadProgress) -> "Condition":
-        """Return the condition with ``*`` replaced by the snapshot that it stands for."""
-        return Condition(frozenset({entity_tag(progress)[3:-1]}), False) if self.is_any else self
-
-    def knows_version(self, progress: UploadProgress) -> bool:
-        """Tell whether the client has that version, be it with fewer bytes."""
+    def matches_version(self, progress: UploadProgress) -> bool:
+        """Tell whether the client has this version, possibly with fewer bytes."""
         versions = {tag.rpartition(".")[0] for tag in self.tags}
         return self.is_any or version_of(progress) in versions
 
+    def resolved(self, progress: UploadProgress) -> "Condition":
+        """Return the condition with ``*`` replaced by the tag of *progress*."""
+        return Condition(frozenset({entity_tag(progress)[3:-1]}), False) if self.is_any else self
 
-def wait_seconds(connection: Connection) -> int:
-    """Return how long to wait for news: ``?wait=`` or ``Prefer: wait=``, at most a minute.
+
+# Parameters
+
+MAX_WAIT_SECONDS: Final = 60
+MAX_PAGE_SIZE: Final = 1000
+DEFAULT_PAGE_SIZE: Final = 100
+
+_DIGITS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
+
+
+def parse_wait_seconds(connection: Connection) -> int:
+    """Return the duration of a long poll: ``?wait=`` or ``Prefer: wait=``, at most 60 seconds.
 
     Raises:
-        InvalidValue: It is no number of seconds.
+        InvalidValue: The value is not a number of seconds.
     """
     text, where = connection.query.get("wait"), "query.wait"
     if text is None:
@@ -229,8 +281,8 @@ def wait_seconds(connection: Connection) -> int:
     if text is None:
         return 0
     if not _DIGITS.fullmatch(text):
-        raise InvalidValue(where, "is no number of seconds")
-    return min(int(text), LONGEST_WAIT_SECONDS)
+        raise InvalidValue(where, "must be a whole number of seconds")
+    return min(int(text), MAX_WAIT_SECONDS)
 
 
 def _preference(connection: Connection, name: str) -> str | None:
@@ -243,7 +295,14 @@ def _preference(connection: Connection, name: str) -> str | None:
 
 @frozen
 class ListQuery:
-    """Which uploads are asked for; ``states`` None stands for the open and recent ones."""
+    """The filters of a list.
+
+    Attributes:
+        states: Only uploads in these states; None for the open and recently ended ones.
+        group: Only uploads of this group; None for all.
+        cursor: The ``next`` of the previous page; None for the first page.
+        limit: Maximum number of uploads on a page.
+    """
 
     states: frozenset[UploadState] | None
     group: str | None
@@ -251,11 +310,11 @@ class ListQuery:
     limit: int
 
 
-def list_query(connection: Connection) -> ListQuery:
-    """Read ``?state=``, ``?group=``, ``?cursor=`` and ``?limit=``.
+def parse_list_query(connection: Connection) -> ListQuery:
+    """Return the filters ``?state=``, ``?group=``, ``?cursor=`` and ``?limit=``.
 
     Raises:
-        InvalidValue: One of them is malformed.
+        InvalidValue: A filter is malformed.
     """
     query = connection.query
     return ListQuery(
@@ -269,18 +328,18 @@ def list_query(connection: Connection) -> ListQuery:
 def _states(connection: Connection) -> frozenset[UploadState] | None:
     raw = bytes(connection.scope.get("query_string", b"")).decode("latin-1")
     texts = [value for name, value in parse_qsl(raw) if name == "state"]
-    words = [word.strip() for text in texts for word in text.split(",")]
+    names = [name.strip() for text in texts for name in text.split(",")]
     try:
-        states = frozenset(UploadState(word) for word in words if word)
+        states = frozenset(UploadState(name) for name in names if name)
     except ValueError:
-        known = ", ".join(UploadState)
-        raise InvalidValue("query.state", f"knows the states {known}") from None
+        allowed = ", ".join(UploadState)
+        raise InvalidValue("query.state", f"must be one or more of {allowed}") from None
     return states or None
 
 
 def _limit(text: str | None) -> int:
     if text is None:
-        return DEFAULT_PER_PAGE
-    if not _DIGITS.fullmatch(text) or not 1 <= int(text) <= MOST_PER_PAGE:
-        raise InvalidValue("query.limit", f"must be a number from 1 to {MOST_PER_PAGE}")
+        return DEFAULT_PAGE_SIZE
+    if not _DIGITS.fullmatch(text) or not 1 <= int(text) <= MAX_PAGE_SIZE:
+        raise InvalidValue("query.limit", f"must be a whole number from 1 to {MAX_PAGE_SIZE}")
     return int(text)

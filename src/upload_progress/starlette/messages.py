@@ -1,157 +1,103 @@
-"""Request bodies of the API: small JSON objects, read within bounds of size and time."""
+"""Reading request bodies and WebSocket messages: JSON objects, bounded in size and time."""
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Final, TypeVar
+from typing import Final, TypeVar
 
 import anyio
 import msgspec
-from attrs import frozen
 from starlette.types import Receive
 
+from upload_progress._model.api_types import CLIENT_MESSAGES, ClientMessage
 from upload_progress._model.codec import decode_json
 from upload_progress.exceptions import InvalidValue
-from upload_progress.starlette.http import Problem, Refused
+from upload_progress.starlette.http import ErrorResponse, RequestRefused
 
 __all__ = [
-    "Announcement",
-    "BODY_SECONDS",
-    "Command",
-    "MAX_TARGET_CHARACTERS",
-    "SubscribeRequest",
+    "BODY_TIMEOUT_SECONDS",
+    "parse_client_message",
     "read_body",
-    "read_command",
 ]
 
 T = TypeVar("T")
 
-BODY_SECONDS: Final = 10.0
+BODY_TIMEOUT_SECONDS: Final = 10.0
 
-_TOO_LARGE: Final = "The body may have {} bytes."
-_GONE: Final = Problem(400, "incomplete_body", "The body ended early.")
-_TOO_SLOW: Final = Problem(408, "slow_body", f"The body must be here within {BODY_SECONDS:.0f} s.")
-_PLACE: Final = re.compile(r"(.*) - at `\$(.*)`", re.DOTALL)
-
-_Name = Annotated[str, msgspec.Meta(max_length=255)]
-_Group = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
-_Size = Annotated[int, msgspec.Meta(ge=0, le=10**18)]
-
-
-@frozen
-class Announcement:
-    """The body of ``POST /uploads``; every field may be absent."""
-
-    filename: _Name | None = None
-    total_bytes: _Size | None = None
-    content_type: _Name | None = None
-    group: _Group | None = None
-    metadata: dict[str, object] | None = None
-
-    def __attrs_post_init__(self) -> None:
-        """Refuse a group that the header of an upload could not carry either."""
-        if self.group is not None and not self.group.isprintable():
-            raise InvalidValue("body.group", "must be printable")
+_INCOMPLETE_BODY: Final = ErrorResponse.build(
+    400, "incomplete_body", "The request body ended before it was complete."
+)
+_SLOW_BODY: Final = ErrorResponse.build(
+    408,
+    "slow_body",
+    f"The request body must arrive within {BODY_TIMEOUT_SECONDS:.0f} seconds.",
+)
+_LOCATION: Final = re.compile(r"(.*) - at `\$(.*)`", re.DOTALL)
+_MISSING_FIELD: Final = re.compile(r"Object missing required field `(.*)`")
+_MESSAGE_TYPES: Final[Mapping[object, type[ClientMessage]]] = {
+    kind.__struct_config__.tag: kind for kind in CLIENT_MESSAGES
+}
 
 
-@frozen
-class SubscribeRequest:
-    """The body of ``POST /uploads/{upload_id}/subscribe``."""
-
-    client_id: _Name
-
-
-async def read_body(receive: Receive, kind: type[T], *, most_bytes: int) -> T:
-    """Read a JSON object into a *kind*; no body is the same as ``{}``, unknown fields are ignored.
+async def read_body(receive: Receive, kind: type[T], *, max_bytes: int) -> T:
+    """Read a JSON object as a *kind*; an empty body means ``{}``, unknown fields are ignored.
 
     Raises:
-        InvalidValue: It is no JSON object, or a field is wrong.
-        Refused: It is too large, too slow, or was broken off.
+        InvalidValue: The body is not a JSON object, or a field is invalid.
+        RequestRefused: The body is too large, too slow or incomplete.
     """
     try:
-        with anyio.fail_after(BODY_SECONDS):
-            body = await _bytes(receive, most_bytes)
+        with anyio.fail_after(BODY_TIMEOUT_SECONDS):
+            body = await _read_bytes(receive, max_bytes)
     except TimeoutError:
-        raise Refused(_TOO_SLOW) from None
-    return _convert(decode_json(body or b"{}", "body"), kind)
+        raise RequestRefused(_SLOW_BODY) from None
+    return _convert(decode_json(body or b"{}", "body"), kind, "body")
 
 
-async def _bytes(receive: Receive, most_bytes: int) -> bytes:
+async def _read_bytes(receive: Receive, max_bytes: int) -> bytes:
     body = bytearray()
     while True:
         message = await receive()
         if message["type"] != "http.request":
-            raise Refused(_GONE)
+            raise RequestRefused(_INCOMPLETE_BODY)
         body += message.get("body", b"")
-        if len(body) > most_bytes:
-            raise Refused(Problem(413, "large_body", _TOO_LARGE.format(most_bytes)))
+        if len(body) > max_bytes:
+            detail = f"The request body must not exceed {max_bytes} bytes."
+            raise RequestRefused(ErrorResponse.build(413, "large_body", detail))
         if not message.get("more_body", False):
             return bytes(body)
 
 
-def _convert(members: Mapping[str, object], kind: type[T]) -> T:
+def parse_client_message(text: str) -> ClientMessage:
+    """Return the client message in *text*; unknown fields are ignored.
+
+    Raises:
+        InvalidValue: The text is not a JSON object, or not a valid message.
+    """
+    members = decode_json(text, "message")
+    name = members.get("type")
+    kind = _MESSAGE_TYPES.get(name) if isinstance(name, str) else None
+    if kind is None:
+        allowed = ", ".join(str(tag) for tag in _MESSAGE_TYPES)
+        raise InvalidValue("message.type", f"must be one of {allowed}")
+    return _convert(members, kind, "message")
+
+
+def _convert(members: Mapping[str, object], kind: type[T], where: str) -> T:
     try:
         return msgspec.convert(members, kind)
     except msgspec.ValidationError as error:
+        # Raised by a type's own check: it names the field itself.
         if isinstance(error.__cause__, InvalidValue):
             raise error.__cause__ from None
-        match = _PLACE.fullmatch(str(error))
-        problem, place = (match[1], match[2]) if match else (str(error), "")
-        raise InvalidValue(f"body{place}", problem) from None
+        raise _invalid_value(where, str(error)) from None
 
 
-# FROM starlette.commands: What a client may say on a WebSocket (JSON text, see the AsyncAPI document).
-
-_KINDS: Final = ("subscribe", "unsubscribe", "cancel")
-_TARGETS: Final = ("upload_id", "group", "all")
-MAX_TARGET_CHARACTERS: Final = 128
-
-
-@frozen
-class Command:
-    """One message: what to do, with one upload, one group, or everything.
-
-    Attributes:
-        kind: ``subscribe``, ``unsubscribe`` or ``cancel``.
-        upload_id: One upload; None where it is a group, or everything.
-        group: A group; None where it is an upload, or everything.
-    """
-
-    kind: str
-    upload_id: str | None = None
-    group: str | None = None
-
-    @property
-    def target(self) -> dict[str, object]:
-        """The member that names what it is about, as it stands in an answer."""
-        if self.upload_id is not None:
-            return {"upload_id": self.upload_id}
-        return {"all": True} if self.group is None else {"group": self.group}
-
-
-def read_command(text: str) -> Command:
-    """Read a message; members it does not know are ignored.
-
-    Raises:
-        InvalidValue: It is no JSON object, or no command that is known.
-    """
-    members = decode_json(text, "message")
-    kind = members.get("type")
-    if not isinstance(kind, str) or kind not in _KINDS:
-        raise InvalidValue("message.type", f"must be one of {', '.join(_KINDS)}")
-    named = [name for name in _TARGETS if members.get(name) is not None]
-    if len(named) != 1:
-        raise InvalidValue("message", f"must have one of {', '.join(_TARGETS)}")
-    if kind == "cancel" and named != ["upload_id"]:
-        raise InvalidValue("message.upload_id", "must say which upload to cancel")
-    return _command(kind, named[0], members)
-
-
-def _command(kind: str, name: str, members: Mapping[str, object]) -> Command:
-    value = members[name]
-    if name == "all":
-        if value is not True:
-            raise InvalidValue("message.all", "must be true")
-        return Command(kind)
-    if not isinstance(value, str) or not 1 <= len(value) <= MAX_TARGET_CHARACTERS:
-        raise InvalidValue(f"message.{name}", "must be a string of 1 to 128 characters")
-    return Command(kind, **{name: value})
+def _invalid_value(where: str, text: str) -> InvalidValue:
+    """Return the error for a text of msgspec, such as ``Expected `int` - at `$.a[0]```."""
+    location = _LOCATION.fullmatch(text)
+    if location is not None:
+        text, where = location[1], where + location[2]
+    missing = _MISSING_FIELD.fullmatch(text)
+    if missing is not None:
+        return InvalidValue(f"{where}.{missing[1]}", "is required")
+    return InvalidValue(where, text)

@@ -1,4 +1,4 @@
-"""The routes under one mount point."""
+"""The routes under one mount, and how their parts are put together."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -10,13 +10,16 @@ from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress.exceptions import InvalidValue
 from upload_progress.interfaces import Authenticate
 from upload_progress.starlette.auth.authentication import RequestAuthenticator
+from upload_progress.starlette.auth.identity_resolver import IdentityResolver
 from upload_progress.starlette.auth.origins import Origins
 from upload_progress.starlette.auth.tickets import Tickets, TicketService
-from upload_progress.starlette.component import Script
-from upload_progress.starlette.connections import ConnectionRegistry, Sockets
-from upload_progress.starlette.context import Handler, Resource, RouteContext
-from upload_progress.starlette.endpoints import Rest
-from upload_progress.starlette.websocket import NoSocket, Socket
+from upload_progress.starlette.component import ComponentScript
+from upload_progress.starlette.connections import ConnectionRegistry, SocketSubscriptions
+from upload_progress.starlette.context import Handler, MountCheck, Resource
+from upload_progress.starlette.documents import ApiDocuments
+from upload_progress.starlette.endpoints import RestEndpoints
+from upload_progress.starlette.sse import EventStreams
+from upload_progress.starlette.websocket import UnknownWebSocketPath, WebSocketEndpoint
 from upload_progress.tracker import ProgressTracker, internals_of
 
 __all__ = ["REVALIDATE_SECONDS", "STREAM_LIFE_SECONDS", "progress_mount", "progress_routes"]
@@ -33,71 +36,91 @@ def progress_routes(
     revalidate_seconds: float = REVALIDATE_SECONDS,
     stream_life_seconds: float = STREAM_LIFE_SECONDS,
 ) -> list[BaseRoute]:
-    """Return the routes that tell owners how far their uploads are, for a ``Mount``.
+    """Return the routes of the progress API, for a ``Mount`` of your own.
 
-    Behind ``UploadProgressMiddleware``, ``POST /uploads`` arrives there as well; without it,
-    Starlette redirects that to ``/uploads/``, and ``progress_mount`` does not.
+    Under a plain ``Mount``, Starlette redirects ``POST /uploads`` to ``/uploads/``, unless
+    ``UploadProgressMiddleware`` is installed. ``progress_mount`` needs no redirect.
+
+    Example:
+        Mount the routes at the ``mount_path`` of the tracker::
+
+            tracker = ProgressTracker(mount_path="/api/uploads")
+            routes = progress_routes(tracker, authenticate=capability())
+            app = Starlette(routes=[Mount("/api/uploads", routes=routes)])
 
     Args:
-        tracker: Knows. Its ``mount_path`` must be where these routes are mounted.
-        authenticate: Says who is asking: ``Connection`` → ``Identity`` or None.
-        allowed_origins: Origins such as ``https://app.example``, whose pages may open sockets
-            and act for their users, besides pages of this server.
-        revalidate_seconds: How often an open stream or socket must show anew who watches.
-        stream_life_seconds: After how long an event stream ends, for the client to reopen it.
+        tracker: The tracker whose uploads are shown. Its ``mount_path`` must be the path at
+            which the routes are mounted.
+        authenticate: Returns the ``Identity`` of a ``Connection``, or None; plain or async.
+        allowed_origins: Origins, such as ``https://app.example``, whose pages may open sockets
+            and send requests on behalf of their users. Pages of this server always may.
+        revalidate_seconds: Interval after which an open stream or WebSocket is authenticated
+            again. Default: 60 seconds.
+        stream_life_seconds: Duration after which an event stream ends; the client reopens it.
+            Default: 600 seconds.
+
+    Returns:
+        The routes, with paths relative to the mount.
 
     Raises:
-        InvalidValue: An argument makes no sense.
+        InvalidValue: An argument is not valid.
     """
     if not callable(authenticate):
-        raise InvalidValue("authenticate", "must be callable, and say who is asking")
+        raise InvalidValue("authenticate", "must be a callable that returns the identity")
     for name, seconds in [
         ("revalidate_seconds", revalidate_seconds),
         ("stream_life_seconds", stream_life_seconds),
     ]:
         if not seconds > 0:
-            raise InvalidValue(name, "must be more than 0")
+            raise InvalidValue(name, "must be greater than 0")
     internals_of(tracker).has_routes = True
-    tickets = TicketService(tracker, Tickets(tracker.config.clock), 3 * revalidate_seconds)
-    door = RequestAuthenticator(
-        authenticate,
-        Origins.of(allowed_origins),
-        tickets,
-        tracker.config.clock,
-        LogLimiter(tracker.config.clock),
-        revalidate_seconds,
+    clock = tracker.config.clock
+    identities = IdentityResolver(authenticate, clock, LogLimiter(clock))
+    tickets = TicketService(tracker, Tickets(clock), identities, 3 * revalidate_seconds)
+    authenticator = RequestAuthenticator(
+        identities, Origins.parse(allowed_origins), tickets, clock, revalidate_seconds
     )
-    connections = ConnectionRegistry(tracker.config.limits.sockets_per_owner)
-    sockets = Sockets(tracker, connections)
-    return _routes(RouteContext(tracker, door, connections, sockets, tickets, stream_life_seconds))
+    connections = ConnectionRegistry(tracker)
+    streams = EventStreams(tracker, authenticator, connections, stream_life_seconds)
+    sockets = SocketSubscriptions(tracker, connections)
+    endpoints = RestEndpoints(tracker, authenticator, connections, streams, sockets)
+    mount_check = MountCheck(tracker.config.mount_path)
+    socket = WebSocketEndpoint(tracker, authenticator, connections, mount_check)
+    documents = ApiDocuments(tracker.config.mount_path)
+    return _routes(endpoints, documents, socket, mount_check)
 
 
-def _routes(site: RouteContext) -> list[BaseRoute]:
-    rest, script, socket = Rest(site), Script(), Socket(site)
-
+def _routes(
+    endpoints: RestEndpoints,
+    documents: ApiDocuments,
+    socket: WebSocketEndpoint,
+    mount_check: MountCheck,
+) -> list[BaseRoute]:
     def route(path: str, **handlers: Handler) -> Route:
         if "GET" in handlers:
             handlers["HEAD"] = handlers["GET"]
-        return Route(path, Resource(site, handlers), include_in_schema=False)
+        return Route(path, Resource(mount_check, handlers), include_in_schema=False)
 
     return [
-        route("/", POST=rest.announce),
-        route("/progress", GET=rest.list),
-        route("/tickets", POST=rest.ticket),
-        route("/upload-progress.js", GET=script.get),
-        route("/{upload_id}/progress", GET=rest.progress),
-        route("/{upload_id}/subscribe", POST=rest.subscribe),
-        route("/{client_id}/unsubscribe", DELETE=rest.unsubscribe),
-        route("/{upload_id}", DELETE=rest.cancel, HEAD=rest.offset),
+        route("/", POST=endpoints.announce),
+        route("/progress", GET=endpoints.list),
+        route("/tickets", POST=endpoints.ticket),
+        route("/upload-progress.js", GET=ComponentScript().get),
+        route("/openapi.json", GET=documents.openapi),
+        route("/asyncapi.json", GET=documents.asyncapi),
+        route("/{upload_id}/progress", GET=endpoints.progress),
+        route("/{upload_id}/subscribe", POST=endpoints.subscribe),
+        route("/{client_id}/unsubscribe", DELETE=endpoints.unsubscribe),
+        route("/{upload_id}", DELETE=endpoints.cancel, HEAD=endpoints.offset),
         route("/{rest:path}"),
         WebSocketRoute("/progress", socket),
         WebSocketRoute("/{upload_id}/progress", socket),
-        WebSocketRoute("/{rest:path}", NoSocket(site)),
+        WebSocketRoute("/{rest:path}", UnknownWebSocketPath()),
     ]
 
 
 class _ExactMount(Mount):
-    """A mount that also answers at its own path, without a slash behind it."""
+    """A mount that also matches its own path without a trailing slash."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, child = super().matches(scope)
@@ -118,20 +141,32 @@ def progress_mount(
     revalidate_seconds: float = REVALIDATE_SECONDS,
     stream_life_seconds: float = STREAM_LIFE_SECONDS,
 ) -> Mount:
-    """Return ``progress_routes`` mounted at the tracker's ``mount_path``, ready to be a route.
+    """Return ``progress_routes`` mounted at the ``mount_path`` of the tracker.
 
-    Unlike Starlette's own ``Mount``, it answers ``POST /uploads`` itself, instead of
-    redirecting it to ``/uploads/``.
+    Unlike Starlette's own ``Mount``, it answers ``POST /uploads`` itself instead of redirecting
+    it to ``/uploads/``.
+
+    Example:
+        ::
+
+            tracker = ProgressTracker()
+            app = Starlette(
+                routes=[progress_mount(tracker, authenticate=capability())],
+                lifespan=tracker.lifespan,
+            )
 
     Args:
-        tracker: Knows how far uploads are, and where this is mounted.
+        tracker: The tracker whose uploads are shown.
         authenticate: See ``progress_routes``.
         allowed_origins: See ``progress_routes``.
         revalidate_seconds: See ``progress_routes``.
         stream_life_seconds: See ``progress_routes``.
 
+    Returns:
+        The mount, a route of Starlette or FastAPI.
+
     Raises:
-        InvalidValue: An argument makes no sense.
+        InvalidValue: An argument is not valid.
     """
     routes = progress_routes(
         tracker,

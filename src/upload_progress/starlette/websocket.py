@@ -1,12 +1,15 @@
-"""One open WebSocket: a task that reads, a task that writes, and no queue between them.
+"""WebSockets: the handshake, and a session of one reading and one writing task.
 
-Only the writer sends. It waits for news of the watcher, which holds the newest snapshot of
-each upload and no backlog, and takes the answers to commands along. A client that does not
-read holds up the writer; its answers pile up to a small bound, then the reader waits as well,
-and the server stops reading from that client. Nobody else notices.
+Only the writer sends. It waits for updates of the subscription, which holds the newest snapshot
+of each upload and no backlog, and sends the queued replies along. A client that does not read
+blocks the writer; replies queue up to a small limit, then the reader stops reading from that
+client. No other client is affected.
+
+A refused handshake gets an HTTP response where the server supports denial responses (ASGI
+extension ``websocket.http.response``). Elsewhere a browser could not see the reason, so the
+socket is accepted and closed with a code.
 """
 
-import secrets
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from typing import Final
@@ -15,181 +18,137 @@ import anyio
 from attrs import define, field, frozen
 from starlette.types import Message, Receive, Scope, Send
 
-from upload_progress._cluster.worker import SEPARATOR
-from upload_progress._fanout.subscription import HEARTBEAT_SECONDS, Subscription
+from upload_progress._fanout.subscription import HEARTBEAT_SECONDS
 from upload_progress._fanout.update import Update
+from upload_progress._model.api_types import (
+    ClientMessage,
+    ErrorMessage,
+    Heartbeat,
+    Subscribe,
+    Subscribed,
+    Unsubscribe,
+    Unsubscribed,
+    Welcome,
+)
 from upload_progress._model.codec import encode_json
-from upload_progress._model.models import UploadProgress
 from upload_progress.connection import Connection
-from upload_progress.exceptions import (
-    InvalidValue,
-    QuotaExceeded,
-    UploadNotFound,
-    UploadProgressError,
-)
-from upload_progress.identity import Identity
-from upload_progress.starlette.auth.authentication import check_id
+from upload_progress.exceptions import InvalidValue, UploadNotFound, UploadProgressError
+from upload_progress.starlette.auth.authentication import RequestAuthenticator, check_upload_id
 from upload_progress.starlette.auth.tickets import AccessGrant
-from upload_progress.starlette.context import RouteContext
-from upload_progress.starlette.http import (
-    MOST_PER_PAGE,
-    NOT_FOUND,
-    Problem,
-    problem_of,
-    problem_response,
-)
-from upload_progress.starlette.messages import Command, read_command
-from upload_progress.tracker import internals_of
+from upload_progress.starlette.connections import ConnectionRegistry, OpenSocket
+from upload_progress.starlette.context import MountCheck
+from upload_progress.starlette.http import MAX_PAGE_SIZE, NOT_FOUND, ErrorResponse
+from upload_progress.starlette.messages import parse_client_message
+from upload_progress.tracker import ProgressTracker, internals_of
 
 __all__ = [
     "BURST_MESSAGES",
-    "CLOSE_SECONDS",
+    "CLOSE_TIMEOUT_SECONDS",
+    "MAX_INVALID_MESSAGES",
+    "MAX_UNSENT",
     "MESSAGES_PER_SECOND",
-    "MOST_BAD_MESSAGES",
-    "MOST_UNSENT",
-    "MOST_UNSENT_FOR_OTHERS",
-    "NoSocket",
     "SUBPROTOCOL",
-    "Session",
-    "Socket",
-    "refuse",
+    "UnknownWebSocketPath",
+    "WebSocketEndpoint",
+    "WebSocketSession",
+    "refuse_handshake",
 ]
 
 MESSAGES_PER_SECOND: Final = 200
 BURST_MESSAGES: Final = 1000
-MOST_UNSENT: Final = 64
-MOST_UNSENT_FOR_OTHERS: Final = 2000
-MOST_BAD_MESSAGES: Final = 20
-CLOSE_SECONDS: Final = 5.0
+MAX_UNSENT: Final = 64
+MAX_INVALID_MESSAGES: Final = 20
+CLOSE_TIMEOUT_SECONDS: Final = 5.0
 
+# Close codes: RFC 6455, section 7.4.1, and the private range.
 _NORMAL: Final = 1000
 _NOT_TEXT: Final = 1003
 _TOO_LARGE: Final = 1009
 _RESTART: Final = 1012
-_BAD_MESSAGES: Final = 4422
+_INVALID_MESSAGES: Final = 4422
+
+_HEARTBEAT: Final = encode_json(Heartbeat()).decode()
 
 
-@define(eq=False, repr=False)
-class Session:
-    """A conversation after the handshake.
+@define(eq=False, repr=False, kw_only=True)
+class WebSocketSession:
+    """An open WebSocket after its handshake.
 
     Attributes:
-        only: The one upload of a socket of its own; None on a socket for many.
-        client_id: The socket's name, its worker's and 128 random bits: who knows it, and is
-            the same user, may add uploads to it.
+        socket: The state that other requests may change, too.
+        only: The upload of a socket for one upload; None on a socket for many.
     """
 
-    site: RouteContext
+    tracker: ProgressTracker
+    authenticator: RequestAuthenticator
     grant: AccessGrant
-    subscription: Subscription
+    socket: OpenSocket
     receive: Receive
     send: Send
-    only: str | None = None
-    client_id: str = field(init=False)
-    _unsent: list[str] = field(factory=list, init=False)
-    _room: anyio.Event = field(factory=anyio.Event, init=False)
-    _ending: int | None = field(default=None, init=False)
-    _ends: anyio.Event = field(factory=anyio.Event, init=False)
-    _bad_messages: int = field(default=0, init=False)
-    _paid_until: float = field(default=0.0, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        """Name the socket so that other workers know where it is."""
-        self.client_id = self.site.tracker.worker + SEPARATOR + secrets.token_urlsafe(16)
-
-    @property
-    def identity(self) -> Identity:
-        """Who watches."""
-        return self.grant.identity
+    only: str | None
+    _queue_taken: anyio.Event = field(factory=anyio.Event, init=False)
+    _close_code: int | None = field(default=None, init=False)
+    _closing: anyio.Event = field(factory=anyio.Event, init=False)
+    _invalid_messages: int = field(default=0, init=False)
+    _paced_until: float = field(default=0.0, init=False)
 
     async def run(self) -> None:
-        """Talk until one side ends it."""
+        """Read and write until either side closes the socket."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._read, tasks.cancel_scope)
-            tasks.start_soon(self._end_when_lapsed)
-            tasks.start_soon(self._end_in_time, tasks.cancel_scope)
-            # The client has gone; some servers say it by a RuntimeError ("after close").
+            tasks.start_soon(self._close_on_expiry)
+            tasks.start_soon(self._cancel_after_close_timeout, tasks.cancel_scope)
+            # The client has gone; some servers report it by a RuntimeError ("after close").
             with suppress(OSError, RuntimeError):
                 await self._write()
             tasks.cancel_scope.cancel()
 
-    async def _show(self, updates: Sequence[Update]) -> None:
-        for update in updates:
-            await self.send({"type": "websocket.send", "text": update.websocket_text})
-            if self.only is not None and update.is_end:
-                self._end(_NORMAL)
+    def _close(self, code: int) -> None:
+        """Have the writer close the socket; the first code counts."""
+        self._close_code = code if self._close_code is None else self._close_code
+        self._closing.set()
+        self.socket.subscription.wake_for_heartbeat()
 
-    def greet(self) -> None:
-        """Say welcome, before anything else."""
-        self._tell("welcome", client_id=self.client_id, heartbeat_seconds=HEARTBEAT_SECONDS)
+    async def _close_on_expiry(self) -> None:
+        reason = await self.authenticator.wait_until_expired(self.grant)
+        self._close(reason.close_code)
 
-    # Called from other requests, too
-
-    def add(self, progress: UploadProgress) -> None:
-        """Follow that upload, and show where it stands.
-
-        Raises:
-            QuotaExceeded: The socket follows as many as it may, or reads too slowly.
-        """
-        if len(self._unsent) >= MOST_UNSENT_FOR_OTHERS:
-            raise QuotaExceeded("subscriptions_per_socket", MOST_UNSENT_FOR_OTHERS)
-        owner = self.identity.owner_of(progress.upload_id)
-        self.subscription.remove_upload(owner, progress.upload_id)
-        self.subscription.add_upload(owner, progress.upload_id)
-        self._tell("subscribed", upload_id=progress.upload_id)
-        self.subscription.offer(Update(owner, progress))
-
-    def drop(self, upload_id: str | None) -> None:
-        """Follow that upload no longer; None for everything."""
-        if upload_id is not None:
-            self.subscription.remove_upload(self.identity.owner_of(upload_id), upload_id)
-            return self._tell("unsubscribed", upload_id=upload_id)
-        for each in self.subscription.remove_all():
-            self._tell("unsubscribed", upload_id=each)
-        return self._tell("unsubscribed", all=True)
+    async def _cancel_after_close_timeout(self, scope: anyio.CancelScope) -> None:
+        """Cancel the session of a client that does not read, so that it cannot be closed."""
+        await self._closing.wait()
+        await anyio.sleep(CLOSE_TIMEOUT_SECONDS)
+        scope.cancel()
 
     # Writing
 
-    def _tell(self, kind: str, **members: object) -> None:
-        self._unsent.append(encode_json({"type": kind, **members}).decode())
-        self.subscription.wake_for_heartbeat()
-
-    def _end(self, code: int) -> None:
-        """Let the writer close the socket; the first reason stands."""
-        self._ending = code if self._ending is None else self._ending
-        self._ends.set()
-        self.subscription.wake_for_heartbeat()
-
     async def _write(self) -> None:
         while True:
-            updates = await internals_of(self.site.tracker).wait(self.subscription, self._show)
-            unsent, self._unsent = self._unsent, []
-            self._room.set()
+            updates = await internals_of(self.tracker).wait(
+                self.socket.subscription, self._write_updates
+            )
+            unsent = self.socket.take_unsent()
+            self._queue_taken.set()
             if not (updates or unsent or self._is_over):
-                unsent = ['{"type":"heartbeat"}']
+                unsent = [_HEARTBEAT]
             for text in unsent:
-                await self._send_text(text)
-            await self._show(updates)
+                await self._write_text(text)
+            await self._write_updates(updates)
             if self._is_over:
-                code = _RESTART if self._ending is None else self._ending
+                code = _RESTART if self._close_code is None else self._close_code
                 return await self.send({"type": "websocket.close", "code": code, "reason": ""})
 
     @property
     def _is_over(self) -> bool:
-        return self._ending is not None or self.subscription.is_closed
+        return self._close_code is not None or self.socket.subscription.is_closed
 
-    async def _send_text(self, text: str) -> None:
+    async def _write_updates(self, updates: Sequence[Update]) -> None:
+        for update in updates:
+            await self._write_text(update.websocket_text)
+            if self.only is not None and update.is_end:
+                self._close(_NORMAL)
+
+    async def _write_text(self, text: str) -> None:
         await self.send({"type": "websocket.send", "text": text})
-
-    async def _end_when_lapsed(self) -> None:
-        problem = await self.site.door.lapse(self.grant)
-        self._end(problem.close_code)
-
-    async def _end_in_time(self, scope: anyio.CancelScope) -> None:
-        """Do not wait for ever for a client that does not even read the close."""
-        await self._ends.wait()
-        await anyio.sleep(CLOSE_SECONDS)
-        scope.cancel()
 
     # Reading
 
@@ -198,158 +157,168 @@ class Session:
             message = await self.receive()
             if message["type"] == "websocket.disconnect":
                 return scope.cancel()
-            if self._ending is None:
-                await self._hear(message)
+            if self._close_code is None:
+                await self._handle_frame(message)
 
-    async def _hear(self, message: Message) -> None:
+    async def _handle_frame(self, message: Message) -> None:
         text = message.get("text")
         if text is None:
-            return self._end(_NOT_TEXT)
-        if (
-            len(text.encode("utf-8", "surrogatepass"))
-            > self.site.tracker.config.limits.message_bytes
-        ):
-            return self._end(_TOO_LARGE)
-        await self._pace()
+            return self._close(_NOT_TEXT)
+        if len(text.encode("utf-8", "surrogatepass")) > self.tracker.config.limits.message_bytes:
+            return self._close(_TOO_LARGE)
+        await self._limit_rate()
         try:
-            await self._obey(text)
+            await self._handle(parse_client_message(text))
         except UploadProgressError as error:
-            self._complain(error)
+            self._reply_with_error(error)
 
-    async def _pace(self) -> None:
-        """Read no faster than the rate allows, and no more than the client takes back."""
-        while len(self._unsent) >= MOST_UNSENT:
-            self._room = anyio.Event()
-            await self._room.wait()
+    async def _limit_rate(self) -> None:
+        """Wait while the client sends too fast, or does not read the replies."""
+        while self.socket.unsent_count >= MAX_UNSENT:
+            self._queue_taken = anyio.Event()
+            await self._queue_taken.wait()
         now = anyio.current_time()
-        self._paid_until = max(self._paid_until, now) + 1 / MESSAGES_PER_SECOND
-        await anyio.sleep(max(self._paid_until - now - BURST_MESSAGES / MESSAGES_PER_SECOND, 0))
+        self._paced_until = max(self._paced_until, now) + 1 / MESSAGES_PER_SECOND
+        ahead = self._paced_until - now - BURST_MESSAGES / MESSAGES_PER_SECOND
+        await anyio.sleep(max(ahead, 0))
 
-    async def _obey(self, text: str) -> None:
-        command = read_command(text)
-        if command.upload_id is not None:
-            return await self._obey_for_upload(command, command.upload_id)
-        if self.only is not None or not self.identity.listable:
+    def _reply_with_error(self, error: UploadProgressError) -> None:
+        self.socket.send(ErrorMessage(ErrorResponse.for_exception(error).problem))
+        self._invalid_messages += isinstance(error, InvalidValue)
+        if self._invalid_messages >= MAX_INVALID_MESSAGES:
+            self._close(_INVALID_MESSAGES)
+
+    async def _handle(self, message: ClientMessage) -> None:
+        if message.upload_id is not None:
+            await self._handle_for_upload(message, message.upload_id)
+            return
+        if self.only is not None or not self.grant.identity.listable:
             raise UploadNotFound
-        if command.kind == "unsubscribe":
-            return self._leave(command)
-        return await self._follow(command)
+        match message:
+            case Subscribe(group=None):
+                await self._subscribe_to_all()
+            case Subscribe(group=str(group)):
+                await self._subscribe_to_group(group)
+            case Unsubscribe(group=str(group)):
+                self.socket.subscription.remove_group(self.grant.identity.id, group)
+                self.socket.send(Unsubscribed(group=group))
+            case _:
+                self.socket.unsubscribe(None)
 
-    async def _obey_for_upload(self, command: Command, upload_id: str) -> None:
-        check_id(self.identity, upload_id)
+    async def _handle_for_upload(self, message: ClientMessage, upload_id: str) -> None:
+        identity = self.grant.identity
+        check_upload_id(identity, upload_id)
         if self.only not in {None, upload_id}:
             raise UploadNotFound
-        if command.kind == "unsubscribe":
-            return self.drop(upload_id)
-        tracker = self.site.tracker
-        if command.kind == "cancel":
-            progress = await tracker.cancel(upload_id, owner=self.identity)
-            return self.subscription.offer(Update(self.identity.owner_of(upload_id), progress))
-        return self.add(await tracker.get(upload_id, owner=self.identity))
+        match message:
+            case Subscribe():
+                self.socket.subscribe(await self.tracker.get(upload_id, owner=identity))
+            case Unsubscribe():
+                self.socket.unsubscribe(upload_id)
+            case _:
+                progress = await self.tracker.cancel(upload_id, owner=identity)
+                owner = identity.owner_of(upload_id)
+                self.socket.subscription.offer(Update(owner, progress))
 
-    async def _follow(self, command: Command) -> None:
-        owner = self.identity.id
-        if command.group is None:
-            self.subscription.add_owner(owner)
-        else:
-            self.subscription.remove_group(owner, command.group)
-            self.subscription.add_group(owner, command.group)
-        page = await self.site.tracker.list(
-            owner=self.identity, group=command.group, limit=MOST_PER_PAGE
-        )
-        self._tell("subscribed", **command.target)
+    async def _subscribe_to_all(self) -> None:
+        self.socket.subscription.add_owner(self.grant.identity.id)
+        await self._show_list(Subscribed(all=True), group=None)
+
+    async def _subscribe_to_group(self, group: str) -> None:
+        owner = self.grant.identity.id
+        # A repeated subscription shows the current snapshots again.
+        self.socket.subscription.remove_group(owner, group)
+        self.socket.subscription.add_group(owner, group)
+        await self._show_list(Subscribed(group=group), group=group)
+
+    async def _show_list(self, confirmation: Subscribed, *, group: str | None) -> None:
+        identity = self.grant.identity
+        page = await self.tracker.list(owner=identity, group=group, limit=MAX_PAGE_SIZE)
+        self.socket.send(confirmation)
         for progress in page.uploads:
-            self.subscription.offer(Update(owner, progress))
+            self.socket.subscription.offer(Update(identity.id, progress))
 
-    def _leave(self, command: Command) -> None:
-        if command.group is None:
-            return self.drop(None)
-        self.subscription.remove_group(self.identity.id, command.group)
-        return self._tell("unsubscribed", **command.target)
-
-    def _complain(self, error: UploadProgressError) -> None:
-        self._tell("error", problem=problem_of(error).document())
-        self._bad_messages += isinstance(error, InvalidValue)
-        if self._bad_messages >= MOST_BAD_MESSAGES:
-            self._end(_BAD_MESSAGES)
-
-
-# FROM starlette.sockets: The two WebSocket routes: the handshake, and how it is refused.
-#
-# A refusal is a real HTTP answer where the server offers denial responses (ASGI extension
-# ``websocket.http.response``). Where it does not, a browser learns nothing from a failed
-# handshake, so the socket is accepted and closed with a code that says why.
-#
 
 SUBPROTOCOL: Final = "upload-progress"
-"""Chosen if a client offers it; nothing else that it offers, say a token, is ever repeated."""
+"""Selected if a client offers it. No other offer, which may be a token, is ever repeated."""
 
 
 @frozen(eq=False, repr=False)
-class Socket:
-    """An ASGI application for a socket: for many uploads, or the one named in the path."""
+class WebSocketEndpoint:
+    """An ASGI application for the sockets: for many uploads, or for the one in the path."""
 
-    site: RouteContext
+    tracker: ProgressTracker
+    authenticator: RequestAuthenticator
+    connections: ConnectionRegistry
+    mount_check: MountCheck
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Shake hands, talk, and leave nothing behind."""
-        self.site.check_mount(scope)
+        """Accept or refuse a handshake, and run the session."""
+        self.mount_check.check(scope)
         if (await receive())["type"] != "websocket.connect":
             return
         with ExitStack() as stack, suppress(OSError):
             try:
-                grant = await self.site.door.admit_socket(Connection(scope))
-                session = await self._prepare(scope, receive, send, grant, stack)
+                grant = await self.authenticator.authenticate_socket(Connection(scope))
+                socket = await self._open_socket(scope, grant, stack)
             except UploadProgressError as error:
-                await refuse(scope, receive, send, problem_of(error))
+                response = ErrorResponse.for_exception(error)
+                await refuse_handshake(scope, receive, send, response)
                 return
-            offered = SUBPROTOCOL in scope.get("subprotocols", ())
-            subprotocol = SUBPROTOCOL if offered else None
+            is_offered = SUBPROTOCOL in scope.get("subprotocols", ())
+            subprotocol = SUBPROTOCOL if is_offered else None
             await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
+            session = WebSocketSession(
+                tracker=self.tracker,
+                authenticator=self.authenticator,
+                grant=grant,
+                socket=socket,
+                receive=receive,
+                send=send,
+                only=scope["path_params"].get("upload_id"),
+            )
             await session.run()
 
-    async def _prepare(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        grant: AccessGrant,
-        stack: ExitStack,
-    ) -> Session:
-        """Take a seat, and follow the upload in the path, if there is one."""
-        upload_id = scope["path_params"].get("upload_id")
-        identity = grant.identity
+    async def _open_socket(self, scope: Scope, grant: AccessGrant, stack: ExitStack) -> OpenSocket:
+        """Open a subscription, and subscribe to the upload in the path, if there is one."""
+        identity, upload_id = grant.identity, scope["path_params"].get("upload_id")
         if upload_id is not None:
-            check_id(identity, upload_id)
-        watching = self.site.watching(grant, Connection(scope), upload_id)
-        subscription = stack.enter_context(watching)
-        session = Session(self.site, grant, subscription, receive, send, only=upload_id)
-        session.greet()
+            check_upload_id(identity, upload_id)
+        subscription = stack.enter_context(
+            self.connections.subscription(identity, Connection(scope), upload_id)
+        )
+        socket = OpenSocket(self.tracker.worker, identity, subscription)
+        socket.send(Welcome(socket.client_id, HEARTBEAT_SECONDS))
         if upload_id is None:
-            stack.enter_context(self.site.connections.hosting(session))
+            stack.enter_context(self.connections.registered(socket))
         else:
+            # Before the snapshot is read, so that no update between the two is missed.
             subscription.add_upload(identity.owner_of(upload_id), upload_id)
-            session.add(await self.site.tracker.get(upload_id, owner=identity))
-        return session
+            socket.subscribe(await self.tracker.get(upload_id, owner=identity))
+        return socket
 
 
 @frozen(eq=False, repr=False)
-class NoSocket:
-    """An ASGI application for all other paths."""
-
-    site: RouteContext
+class UnknownWebSocketPath:
+    """An ASGI application that refuses the handshake on any other path."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse."""
+        """Refuse a handshake."""
         if (await receive())["type"] == "websocket.connect":
-            await refuse(scope, receive, send, NOT_FOUND)
+            await refuse_handshake(scope, receive, send, NOT_FOUND)
 
 
-async def refuse(scope: Scope, receive: Receive, send: Send, problem: Problem) -> None:
-    """Refuse a handshake because of *problem*."""
+async def refuse_handshake(
+    scope: Scope, receive: Receive, send: Send, response: ErrorResponse
+) -> None:
+    """Refuse a handshake with *response*, or with the close code that stands for it."""
     if "websocket.http.response" in (scope.get("extensions") or {}):
-        return await problem_response(problem)(scope, receive, send)
+        return await response.to_response()(scope, receive, send)
     await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
     return await send(
-        {"type": "websocket.close", "code": problem.close_code, "reason": problem.title}
+        {
+            "type": "websocket.close",
+            "code": response.close_code,
+            "reason": response.problem.title,
+        }
     )

@@ -21,7 +21,7 @@ from tests._support.connection_faults import (
 )
 from tests._support.server_processes import ServerProcess
 from upload_progress._model.cloudevents import CloudEvent, attributes_of, encode_data
-from upload_progress.backends.kafka.clients import KafkaWriter, Outgoing
+from upload_progress.backends.kafka.clients import KafkaWriter, OutgoingMessage
 from upload_progress.backends.kafka.publisher import ATTRIBUTE_PREFIX, KafkaAccess, KafkaPublisher
 from upload_progress.backends.kafka.publisher import _Line as lines
 from upload_progress.backends.subscriptions import key_of
@@ -62,7 +62,7 @@ def headers(event: CloudEvent) -> Mapping[str, bytes]:
     return {f"{ATTRIBUTE_PREFIX}{name}": value.encode() for name, value in attributes}
 
 
-async def tell(url: str, *messages: Outgoing, topic: str = "upload-progress-events") -> None:
+async def tell(url: str, *messages: OutgoingMessage, topic: str = "upload-progress-events") -> None:
     """Write *messages*, whatever they are."""
     writer = KafkaWriter(KafkaAccess.from_url(url), topic)
     try:
@@ -99,16 +99,18 @@ class TestKafkaFaults(BrokerFaults):
         ]
         data = encode_data(event(1))
         poison = [
-            *(Outgoing(key, body, headers=list(good.items())) for body in payloads),
-            *(Outgoing(key, data, headers=list(each.items())) for each in wrong),
-            Outgoing(key, None, headers=list(good.items())),
+            *(OutgoingMessage(key, body, headers=list(good.items())) for body in payloads),
+            *(OutgoingMessage(key, data, headers=list(each.items())) for each in wrong),
+            OutgoingMessage(key, None, headers=list(good.items())),
         ]
-        await tell(url, *poison, Outgoing(b"\xff", b""), Outgoing(b"", None))
+        await tell(url, *poison, OutgoingMessage(b"\xff", b""), OutgoingMessage(b"", None))
         return len(poison)
 
     async def tell_as(self, url: str, owner: str, forged: CloudEvent) -> None:
         key = f"{key_of(owner)}.{key_of('video')}".encode()
-        await tell(url, Outgoing(key, encode_data(forged), headers=list(headers(forged).items())))
+        await tell(
+            url, OutgoingMessage(key, encode_data(forged), headers=list(headers(forged).items()))
+        )
 
 
 @pytest.mark.anyio

@@ -1,4 +1,4 @@
-"""The store in Kafka: the contract of all stores, and what only a topic can suffer."""
+"""``KafkaStore``: the contract of all stores, and what is particular to a topic."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ from tests._support.server_processes import ServerProcess, free_port
 from upload_progress._model.models import TransferRecord, UploadState
 from upload_progress.backends.kafka import KafkaStore, topics
 from upload_progress.backends.kafka.access import KafkaAccess
-from upload_progress.backends.kafka.clients import KafkaReader, KafkaWriter, Message, Outgoing
+from upload_progress.backends.kafka.clients import (
+    KafkaReader,
+    KafkaWriter,
+    OutgoingMessage,
+    ReceivedMessage,
+)
 from upload_progress.backends.kafka.messages import pack_value, record_key
 from upload_progress.config import Retention
 from upload_progress.exceptions import InvalidValue, StoreUnavailable
@@ -36,7 +41,7 @@ KEY = record_key("ann", "video", "t1")
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """Its driver runs on asyncio only."""
+    """Kafka's driver runs on asyncio."""
     return "asyncio"
 
 
@@ -56,31 +61,31 @@ def open_store(kafka_url: str, topic: str) -> Open:
 @pytest.fixture
 async def store(open_store: Open) -> AsyncIterator[KafkaStore]:
     async with open_store() as store:
-        await whole(store)
+        await until_current(store)
         yield store
 
 
 @pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let what is owed be paid at once."""
+def fast_repairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write repairs at once."""
     module = "upload_progress.backends.kafka"
-    monkeypatch.setattr(f"{module}.ledger.SPREAD_SECONDS", 0.1)
-    monkeypatch.setattr(f"{module}.follower._HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(f"{module}.reconciler.REPAIR_DELAY_SECONDS", 0.1)
+    monkeypatch.setattr(f"{module}.consumer._HEARTBEAT_SECONDS", 0.1)
 
 
-async def whole(store: KafkaStore) -> None:
+async def until_current(store: KafkaStore) -> None:
     with anyio.fail_after(DEADLINE_SECONDS):
-        await store.wait_until_whole()
+        await store.wait_until_current()
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait until *condition* holds, which lasts."""
+    """Return when *condition* holds; it stays true then."""
     with anyio.fail_after(DEADLINE_SECONDS):
-        while not condition():  # noqa: ASYNC110  # what is waited for sets no event
+        while not condition():  # noqa: ASYNC110  # nothing sets an event
             await anyio.sleep(0.01)
 
 
-async def write(url: str, topic: str, *messages: Outgoing) -> None:
+async def write(url: str, topic: str, *messages: OutgoingMessage) -> None:
     writer = KafkaWriter(KafkaAccess.from_url(url), topic)
     try:
         with anyio.fail_after(DEADLINE_SECONDS):
@@ -89,15 +94,15 @@ async def write(url: str, topic: str, *messages: Outgoing) -> None:
         await writer.close()
 
 
-async def messages(url: str, topic: str, partitions: int) -> list[Message]:
-    """Return all that lies in *topic*."""
-    reader = await KafkaReader.dial(KafkaAccess.from_url(url), topic)
-    found: list[Message] = []
+async def messages(url: str, topic: str, partitions: int) -> list[ReceivedMessage]:
+    """Return all messages of *topic*."""
+    reader = await KafkaReader.connect(KafkaAccess.from_url(url), topic)
+    found: list[ReceivedMessage] = []
     try:
         with anyio.fail_after(DEADLINE_SECONDS):
             reader.assign(dict.fromkeys(range(partitions)))
-            ends = await reader.ends(range(partitions))
-            while any([await reader.position(each) < end for each, end in ends.items()]):
+            end_offsets = await reader.end_offsets(range(partitions))
+            while any([await reader.offset(each) < end for each, end in end_offsets.items()]):
                 found += await reader.read(wait_seconds=0.1)
     finally:
         await reader.close()
@@ -118,19 +123,21 @@ class TestKafkaStore(StoreContract):
     @pytest.fixture
     async def store(self, open_store: Open) -> AsyncIterator[KafkaStore]:
         async with open_store() as store:
-            await whole(store)
+            await until_current(store)
             yield store
 
 
-async def test_what_one_process_wrote_another_reads(store: KafkaStore, open_store: Open) -> None:
-    """Whether it was there from the beginning, or comes later."""
+async def test_record_of_one_process_is_read_by_another(
+    store: KafkaStore, open_store: Open
+) -> None:
+    """Whether it was written before or after that process started."""
     async with open_store() as second:
-        await whole(second)
+        await until_current(second)
         await store.save([RECORD])
         await store.renew("w", seconds=60)
         await until(lambda: second.statistics().uploads)
         async with open_store() as third:
-            await whole(third)
+            await until_current(third)
             for each in (store, second, third):
                 with anyio.fail_after(DEADLINE_SECONDS):
                     [found] = await each.load(RECORD.key)
@@ -139,7 +146,7 @@ async def test_what_one_process_wrote_another_reads(store: KafkaStore, open_stor
                 assert len((await each.list("ann")).uploads) == 1
 
 
-async def test_until_it_is_whole_it_answers_nothing(open_store: Open) -> None:
+async def test_store_is_unavailable_until_topic_was_read(open_store: Open) -> None:
     store = open_store()
     for _ in range(2):
         for ask in (
@@ -151,23 +158,23 @@ async def test_until_it_is_whole_it_answers_nothing(open_store: Open) -> None:
         ):
             with pytest.raises(StoreUnavailable):
                 await ask()
-        # Neither when it has been left.
+        # Nor after it was left.
         async with store:
-            await whole(store)
+            await until_current(store)
             await store.save([])
             await store.save([RECORD])
             with pytest.raises(InvalidValue, match="is entered already"):
                 await store.__aenter__()
 
 
-@pytest.mark.usefixtures("hasty")
-async def test_an_old_message_that_came_last_is_put_right(
+@pytest.mark.usefixtures("fast_repairs")
+async def test_old_record_written_last_is_repaired(
     store: KafkaStore, open_store: Open, kafka_url: str, topic: str
 ) -> None:
-    """As Kafka keeps what came last: after its cleaning, only the wrong one would be left."""
+    """Compaction keeps the last message of a key: it would keep the old record only."""
     end = evolve(RECORD, sequence=6, state=S.FAILED, finished_at=4e9, worker=None)
     await store.save([end])
-    await write(kafka_url, topic, Outgoing(KEY, pack_value(evolve(RECORD, sequence=7))))
+    await write(kafka_url, topic, OutgoingMessage(KEY, pack_value(evolve(RECORD, sequence=7))))
     found: list[bytes | None] = []
     with anyio.fail_after(DEADLINE_SECONDS):
         while len(found) < 3:
@@ -176,28 +183,30 @@ async def test_an_old_message_that_came_last_is_put_right(
     assert found[0] == found[-1] == pack_value(end)
     assert await store.load(RECORD.key) == [end]
     async with open_store() as late:
-        await whole(late)
+        await until_current(late)
         assert await late.load(RECORD.key) == [end]
 
 
-@pytest.mark.usefixtures("hasty")
-async def test_what_is_over_is_erased(store: KafkaStore, kafka_url: str, topic: str) -> None:
-    """However much is over at once: what a system left behind that was away for a while."""
+@pytest.mark.usefixtures("fast_repairs")
+async def test_expired_records_are_deleted_from_topic(
+    store: KafkaStore, kafka_url: str, topic: str
+) -> None:
+    """Also if many expire at once, as after an outage."""
     over = evolve(RECORD, state=S.FAILED, finished_at=1.0, worker=None)
     await store.save([evolve(over, upload_id=f"up-{number}") for number in range(40)])
     await store.overdue(limit=9)
-    await until(lambda: not store.statistics().owed)
+    await until(lambda: not store.statistics().pending_repairs)
 
     last = {each.key: each.value for each in await messages(kafka_url, topic, 4)}
     assert list(last.values()) == [None] * 40
     assert store.statistics().uploads == 0
 
 
-@pytest.mark.usefixtures("hasty")
-async def test_a_topic_may_get_more_partitions(
+@pytest.mark.usefixtures("fast_repairs")
+async def test_partitions_may_be_added(
     store: KafkaStore, open_store: Open, kafka_url: str, topic: str
 ) -> None:
-    """All that is known moves to where it belongs, and the last state wins."""
+    """All records move to the new partitions of their keys, and the newest record wins."""
     records = [evolve(RECORD, upload_id=f"u{number}") for number in range(40)]
     await store.save(records)
     admin = KafkaAccess.from_url(kafka_url).admin()
@@ -206,27 +215,27 @@ async def test_a_topic_may_get_more_partitions(
     await admin.close()
     newer = [evolve(each, sequence=6) for each in records]
     async with open_store() as late:
-        await whole(late)
-        await until(lambda: len(late._follower._positions) == len(store._follower._positions) == 8)
+        await until_current(late)
+        await until(lambda: len(late._consumer._offsets) == len(store._consumer._offsets) == 8)
         with anyio.fail_after(DEADLINE_SECONDS):
             await late.save(newer)
-        await until(lambda: not late.statistics().owed)
+        await until(lambda: not late.statistics().pending_repairs)
     async with open_store() as later:
-        await whole(later)
-        await until(lambda: not later.statistics().owed)
+        await until_current(later)
+        await until(lambda: not later.statistics().pending_repairs)
         loaded = await later.load(*[each.key for each in newer])
     assert [evolve(each, lease_until=None) for each in loaded] == newer
 
 
-async def test_what_is_no_record_is_passed_over(
+async def test_unreadable_messages_are_skipped(
     store: KafkaStore, kafka_url: str, topic: str
 ) -> None:
     poison = [
-        Outgoing(b"", b"x"),
-        Outgoing(b"\xff", None),
-        Outgoing(KEY, b""),
-        Outgoing(KEY, b"\x01\xff"),
-        Outgoing(KEY, b"\x01" + b"\x91" * 5000),
+        OutgoingMessage(b"", b"x"),
+        OutgoingMessage(b"\xff", None),
+        OutgoingMessage(KEY, b""),
+        OutgoingMessage(KEY, b"\x01\xff"),
+        OutgoingMessage(KEY, b"\x01" + b"\x91" * 5000),
     ]
     await write(kafka_url, topic, *poison)
     with anyio.fail_after(DEADLINE_SECONDS):
@@ -236,12 +245,12 @@ async def test_what_is_no_record_is_passed_over(
     assert len(await store.load(RECORD.key)) == 1
 
 
-async def test_what_a_later_version_wrote_stays(
+async def test_message_of_newer_release_is_kept(
     store: KafkaStore, kafka_url: str, topic: str
 ) -> None:
     other = evolve(RECORD, upload_id="other")
-    await write(kafka_url, topic, Outgoing(KEY, b"\x02of tomorrow"))
-    await until(lambda: store._follower.ledger._later)
+    await write(kafka_url, topic, OutgoingMessage(KEY, b"\x02of tomorrow"))
+    await until(lambda: store._consumer.reconciler._newer_keys)
     await store.save([RECORD, other])
 
     assert await store.load(RECORD.key) == []
@@ -249,27 +258,27 @@ async def test_what_a_later_version_wrote_stays(
     assert found == [b"\x02of tomorrow"]
 
 
-async def test_a_topic_that_is_not_there_is_asked_for(
+async def test_missing_topic_is_logged_with_command_to_create_it(
     open_store: Open, kafka_url: str, topic: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with open_store(create_partitions=None) as store:
-        await until(lambda: store.statistics().breaks >= 2)
+        await until(lambda: store.statistics().disconnects >= 2)
         with pytest.raises(StoreUnavailable):
             await store.load(RECORD.key)
         await create(kafka_url, topic, **{"cleanup.policy": "compact"})
-        await whole(store)
+        await until_current(store)
         await store.save([RECORD])
     ours = [each.getMessage() for each in caplog.records if each.name == "upload_progress"]
     assert len(ours) == 1
-    assert f"topic '{topic}': is not there; create it: kafka-topics.sh" in ours[0]
+    assert f"topic '{topic}': does not exist; create it: kafka-topics.sh" in ours[0]
 
 
-async def test_a_topic_that_forgets_is_refused_until_it_is_put_right(
+async def test_topic_that_would_lose_records_is_rejected_until_corrected(
     open_store: Open, kafka_url: str, topic: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     await create(kafka_url, topic)
     async with open_store() as store:
-        await until(lambda: store.statistics().breaks)
+        await until(lambda: store.statistics().disconnects)
         assert "has cleanup.policy=delete and would lose records" in caplog.text
         admin = KafkaAccess.from_url(kafka_url).admin()
         await admin.start()
@@ -278,49 +287,51 @@ async def test_a_topic_that_forgets_is_refused_until_it_is_put_right(
         )
         await admin.alter_configs([resource])
         await admin.close()
-        await whole(store)
+        await until_current(store)
 
 
-async def test_several_may_create_the_topic_at_once(open_store: Open) -> None:
+async def test_topic_is_created_by_several_stores_at_once(open_store: Open) -> None:
     async with open_store() as first, open_store() as second, open_store() as third:
         for each in (first, second, third):
-            await whole(each)
+            await until_current(each)
 
 
-async def test_a_name_that_no_topic_may_have_is_the_brokers_to_refuse(kafka_url: str) -> None:
+async def test_invalid_topic_name_raises_error_of_broker(kafka_url: str) -> None:
     access = KafkaAccess.from_url(kafka_url)
     with anyio.fail_after(DEADLINE_SECONDS), pytest.raises(InvalidTopicError):
         await topics.prepare_topic(access, "no topic", Retention(), partitions=1)
 
 
-async def test_a_broker_that_was_killed_comes_back(kafka_server: ServerProcess, topic: str) -> None:
+async def test_restarted_broker_is_found_again(kafka_server: ServerProcess, topic: str) -> None:
     async with KafkaStore.open(kafka_server.url, topic=topic) as store:
-        await whole(store)
+        await until_current(store)
         await store.save([RECORD])
         await to_thread.run_sync(kafka_server.kill)
-        await until(lambda: not store.statistics().is_whole)
+        await until(lambda: not store.statistics().is_current)
         with pytest.raises(StoreUnavailable):
             await store.load(RECORD.key)
         await to_thread.run_sync(kafka_server.start)
-        await whole(store)
+        await until_current(store)
         await saved(store, evolve(RECORD, sequence=6))
 
         [found] = await store.load(RECORD.key)
         assert found.sequence == 6
 
 
-async def test_a_broker_that_hangs_is_found_out(kafka_server: ServerProcess, topic: str) -> None:
-    """A write costs a second and no more; nothing old is shown for long."""
+async def test_hanging_broker_makes_store_unavailable(
+    kafka_server: ServerProcess, topic: str
+) -> None:
+    """A write fails within a second, and old records are not returned for long."""
     async with KafkaStore.open(kafka_server.url, topic=topic) as store:
-        await whole(store)
+        await until_current(store)
         await store.save([RECORD])
         kafka_server.pause()
         for sequence in (6, 7):
             with pytest.raises((TimeoutError, KafkaError, StoreUnavailable)), anyio.fail_after(1):
                 await store.save([evolve(RECORD, sequence=sequence)])
-        await until(lambda: not store.statistics().is_whole)
+        await until(lambda: not store.statistics().is_current)
         kafka_server.resume()
-        await whole(store)
+        await until_current(store)
         await saved(store, evolve(RECORD, sequence=8))
 
         [found] = await store.load(RECORD.key)
@@ -328,30 +339,30 @@ async def test_a_broker_that_hangs_is_found_out(kafka_server: ServerProcess, top
 
 
 async def saved(store: KafkaStore, record: TransferRecord) -> None:
-    """Save *record* until it is there, as the core does; each time takes a second at most."""
+    """Save *record* until it is stored, with a timeout of a second, like the circuit breaker."""
     with anyio.fail_after(DEADLINE_SECONDS):
         while record.sequence not in [each.sequence for each in await store.load(record.key)]:
             with suppress(TimeoutError, KafkaError, StoreUnavailable), anyio.fail_after(1):
                 await store.save([record])
-            await store.wait_until_whole()
+            await store.wait_until_current()
 
 
 async def test_a_broker_that_is_not_there_is_no_reason_not_to_start(topic: str) -> None:
     access = KafkaAccess([f"127.0.0.1:{free_port()}"])
     async with KafkaStore(access, topic=topic) as store:
-        await until(lambda: store.statistics().breaks >= 2)
+        await until(lambda: store.statistics().disconnects >= 2)
 
 
 async def test_nothing_is_left_open_of_a_writer_that_could_not_be_connected(topic: str) -> None:
     access = KafkaAccess([f"127.0.0.1:{free_port()}"])
     with pytest.raises(KafkaConnectionError):
-        await KafkaWriter(access, topic).write([Outgoing(b"", b"")])
+        await KafkaWriter(access, topic).write([OutgoingMessage(b"", b"")])
 
 
 async def test_nothing_is_left_open_of_a_reader_that_could_not_be_connected(topic: str) -> None:
     access = KafkaAccess([f"127.0.0.1:{free_port()}"])
     with pytest.raises(KafkaConnectionError):
-        await KafkaReader.dial(access, topic)
+        await KafkaReader.connect(access, topic)
 
 
 async def test_a_password_stays_secret(caplog: pytest.LogCaptureFixture) -> None:
@@ -363,7 +374,7 @@ async def test_a_password_stays_secret(caplog: pytest.LogCaptureFixture) -> None
 
 async def break_once(store: KafkaStore) -> None:
     async with store:
-        await until(lambda: store.statistics().breaks)
+        await until(lambda: store.statistics().disconnects)
 
 
 def assert_silent(store: KafkaStore, records: Sequence[logging.LogRecord]) -> None:
@@ -373,7 +384,7 @@ def assert_silent(store: KafkaStore, records: Sequence[logging.LogRecord]) -> No
     assert "canary" not in repr(store) + repr(store.access) + "".join(ours)
 
 
-def test_a_loop_that_is_not_asyncio_is_refused() -> None:
+def test_event_loop_other_than_asyncio_is_rejected() -> None:
     async def enter() -> None:
         with pytest.raises(InvalidValue, match="needs asyncio"):
             await KafkaStore.open("kafka://host").__aenter__()

@@ -1,4 +1,4 @@
-"""How the tables come about, and what they are called."""
+"""Migrations: concurrent, killed, of newer releases; and quoting of names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests._support.demo_process import COMMAND
 from tests._support.records import record
 from upload_progress._model.models import UploadState
 from upload_progress.backends.postgres.client import connect
-from upload_progress.backends.postgres.schema import NEWEST, Migrated, migrate
+from upload_progress.backends.postgres.schema import LATEST_VERSION, MigrationResult, migrate
 from upload_progress.backends.postgres.store import PostgresStore
 from upload_progress.testing.lease_contract import plain
 
@@ -31,7 +31,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def database(postgres_url: str) -> AsyncIterator[AsyncConnection[TupleRow]]:
-    """Yield a connection to a database where nothing of ours is; what is made here goes."""
+    """Yield a connection to a database without a schema, and drop the schemas at the end."""
     async with await connect(postgres_url) as connection:
         yield connection
         for name in ("fresh", "evil", NASTY):
@@ -39,9 +39,11 @@ async def database(postgres_url: str) -> AsyncIterator[AsyncConnection[TupleRow]
             await connection.execute(drop.format(sql.Identifier(name)))
 
 
-async def test_many_migrate_at_once(postgres_url: str, database: AsyncConnection[TupleRow]) -> None:
+async def test_concurrent_migrations_run_once(
+    postgres_url: str, database: AsyncConnection[TupleRow]
+) -> None:
     """D01: as when all workers of a deployment start."""
-    found = list[Migrated]()
+    found = list[MigrationResult]()
 
     async def one() -> None:
         found.append(await migrate(postgres_url, schema="fresh"))
@@ -50,34 +52,34 @@ async def test_many_migrate_at_once(postgres_url: str, database: AsyncConnection
         for _ in range(20):
             tasks.start_soon(one)
 
-    assert {each.after for each in found} == {NEWEST}
-    assert sorted(each.before for each in found) == [0] + [NEWEST] * 19
+    assert {each.after for each in found} == {LATEST_VERSION}
+    assert sorted(each.before for each in found) == [0] + [LATEST_VERSION] * 19
     numbers = await database.execute("SELECT number FROM fresh.version ORDER BY number")
-    assert await numbers.fetchall() == [(number + 1,) for number in range(NEWEST)]
+    assert await numbers.fetchall() == [(number + 1,) for number in range(LATEST_VERSION)]
 
 
-async def test_who_is_killed_in_the_middle_leaves_nothing_half_done(
+async def test_killed_migration_leaves_nothing_behind(
     postgres_url: str, database: AsyncConnection[TupleRow]
 ) -> None:
-    """D02: ``kill -9``, when the lock was taken and the first table not yet made."""
+    """D02: ``kill -9`` after the lock was taken and before the first table is created."""
     await database.execute("CREATE SCHEMA fresh")
     async with await connect(postgres_url) as other, other.transaction(force_rollback=True):
-        # Nothing can be made in it until that is decided.
+        # Blocks the migration until this transaction ends.
         await other.execute("DROP SCHEMA fresh")
         command = [*COMMAND, "migrate", "--schema", "fresh", postgres_url]
         async with await anyio.open_process(command) as process:
             with anyio.fail_after(SECONDS):
-                await waits(database)
+                await until_waiting_for_schema(database)
             process.kill()
-    assert await migrate(postgres_url, schema="fresh") == Migrated(0, NEWEST)
+    assert await migrate(postgres_url, schema="fresh") == MigrationResult(0, LATEST_VERSION)
 
     async with PostgresStore.open(postgres_url, schema="fresh") as store:
         await store.save([record()])
         assert plain(await store.load(record().key)) == [record()]
 
 
-async def waits(database: AsyncConnection[TupleRow]) -> None:
-    """Wait until somebody waits for a lock on a schema."""
+async def until_waiting_for_schema(database: AsyncConnection[TupleRow]) -> None:
+    """Return when a session waits for a lock on a schema."""
     found: TupleRow | None = None
     while found is None:
         await anyio.lowlevel.checkpoint()
@@ -87,24 +89,24 @@ async def waits(database: AsyncConnection[TupleRow]) -> None:
         found = await locks.fetchone()
 
 
-async def test_what_a_newer_release_made_stays(
+async def test_schema_of_newer_release_is_kept_and_used(
     postgres_url: str, database: AsyncConnection[TupleRow]
 ) -> None:
-    """D04: the older one says so, and works with it."""
+    """D04: the older release reports its version, and works with it."""
     await migrate(postgres_url, schema="fresh")
     await database.execute("INSERT INTO fresh.version VALUES (99)")
     await database.execute("ALTER TABLE fresh.transfers ADD COLUMN news text DEFAULT 'x'")
 
-    assert await migrate(postgres_url, schema="fresh") == Migrated(99, 99)
+    assert await migrate(postgres_url, schema="fresh") == MigrationResult(99, 99)
     async with PostgresStore.open(postgres_url, schema="fresh") as store:
         await store.save([record()])
         assert len((await store.list("ann")).uploads) == 1
 
 
-async def test_any_name_is_only_a_name(
+async def test_schema_name_is_quoted_in_each_statement(
     postgres_url: str, database: AsyncConnection[TupleRow]
 ) -> None:
-    """D06: quoted in each statement."""
+    """D06: a name cannot inject SQL."""
     await migrate(postgres_url)
     await migrate(postgres_url, schema=NASTY)
     async with PostgresStore.open(postgres_url, schema=NASTY) as store:
@@ -118,10 +120,10 @@ async def test_any_name_is_only_a_name(
     assert await kept.fetchone() == (True,)
 
 
-async def test_no_search_path_leads_elsewhere(
+async def test_search_path_does_not_redirect_statements(
     postgres_url: str, database: AsyncConnection[TupleRow]
 ) -> None:
-    """D06: tables of the same names, first in the path, are not ours."""
+    """D06: tables of the same names, first in the path, are not used."""
     await migrate(postgres_url, schema="fresh")
     await database.execute("CREATE SCHEMA evil")
     for table in ("transfers", "leases", "version"):

@@ -1,4 +1,4 @@
-"""PostgreSQL that fails, is slow, or lets us do little; and what may be between it and us."""
+"""``PostgresStore`` with a server that fails, is slow or restricts rights, and with poolers."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ async def store(
         yield store
 
 
-async def test_a_schema_that_is_missing_is_said(migrated_postgres_url: str) -> None:
-    """D03: in words that mend it."""
+async def test_missing_schema_raises_schema_missing(migrated_postgres_url: str) -> None:
+    """D03: the message names the command that creates it."""
     async with PostgresStore.open(migrated_postgres_url, schema="nowhere") as store:
         with pytest.raises(SchemaMissing, match="'nowhere' is missing or too old: run"):
             await store.save([record()])
@@ -64,7 +64,7 @@ async def test_a_schema_that_is_missing_is_said(migrated_postgres_url: str) -> N
             await store.load(record().key)
 
 
-async def test_the_log_says_how_to_mend_it(
+async def test_missing_schema_is_logged_with_command_to_run(
     postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """D03: the application starts, and uploads go on."""
@@ -75,12 +75,12 @@ async def test_the_log_says_how_to_mend_it(
     assert "run `upload-progress migrate URL`" in caplog.text
 
 
-async def test_a_role_without_the_right_to_make_tables_saves(
+async def test_role_of_guide_saves_and_cannot_migrate(
     migrated_postgres_url: str, admin: AsyncConnection[TupleRow]
 ) -> None:
-    """D03: least privilege, word for word as it is documented."""
+    """D03: least privilege, with the statements of the documentation."""
     [statements] = re.findall(r"```sql\n(CREATE ROLE.*?)```", GUIDE.read_text("utf-8"), re.DOTALL)
-    await forget_role(admin)
+    await drop_role(admin)
     for statement in statements.strip().splitlines():
         await admin.execute(statement)
     await admin.execute("ALTER ROLE uploads PASSWORD 'uploads'")
@@ -93,22 +93,22 @@ async def test_a_role_without_the_right_to_make_tables_saves(
             assert len((await store.list("ann")).uploads) == 1
         with pytest.raises(InsufficientPrivilege):
             await migrate(url, schema="other")
-        # What is up to date asks for no right that is missing.
+        # Also where nothing is to be migrated.
         with pytest.raises(InsufficientPrivilege):
             await migrate(url)
     finally:
-        await forget_role(admin)
+        await drop_role(admin)
 
 
-async def forget_role(admin: AsyncConnection[TupleRow]) -> None:
-    """Drop the role of the guide, and what it was granted, if it is there."""
+async def drop_role(admin: AsyncConnection[TupleRow]) -> None:
+    """Drop the role of the guide and its grants, if it exists."""
     await admin.execute(
         "DO $$ BEGIN IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'uploads')"
         " THEN DROP OWNED BY uploads; DROP ROLE uploads; END IF; END $$"
     )
 
 
-async def test_a_pool_that_was_given_stays_open(
+async def test_pool_of_application_stays_open(
     migrated_postgres_url: str, admin: AsyncConnection[TupleRow]
 ) -> None:
     async with AsyncConnectionPool(migrated_postgres_url, min_size=1, open=False) as pool:
@@ -118,12 +118,12 @@ async def test_a_pool_that_was_given_stays_open(
         assert not pool.closed
 
 
-async def test_a_pooler_in_transaction_mode_is_fine(
+async def test_pooler_in_transaction_mode_works(
     postgres_server: ServerProcess,
     require_program: RequireProgram,
     admin: AsyncConnection[TupleRow],
 ) -> None:
-    """S09: nothing is left behind in a session that the next statement may not get."""
+    """S09: no statement depends on the session of an earlier one."""
     await migrate(postgres_server.url)
     pooler = pgbouncer(require_program, postgres_server).start()
     try:
@@ -137,10 +137,10 @@ async def test_a_pooler_in_transaction_mode_is_fine(
         pooler.stop()
 
 
-async def test_connections_that_were_ended_are_made_again(
+async def test_terminated_connections_fail_one_call_in_all(
     store: PostgresStore, admin: AsyncConnection[TupleRow]
 ) -> None:
-    """S09: after ``pg_terminate_backend`` one call fails, and not one for each connection."""
+    """S09: after ``pg_terminate_backend`` one call fails, and not one per connection."""
     async with anyio.create_task_group() as tasks:
         for number in range(4):
             tasks.start_soon(store.save, [record(f"u{number}")])
@@ -155,8 +155,8 @@ async def test_connections_that_were_ended_are_made_again(
     assert len(await store.load(*(UploadKey("ann", f"u{number}") for number in range(4)))) == 4
 
 
-async def test_a_server_that_was_killed_is_found_again(postgres_server: ServerProcess) -> None:
-    """S02."""
+async def test_restarted_server_is_found_at_first_attempt(postgres_server: ServerProcess) -> None:
+    """S02: the store connects again with the next call."""
     await migrate(postgres_server.url)
     async with PostgresStore.open(postgres_server.url) as store:
         await store.save([record()])
@@ -170,10 +170,10 @@ async def test_a_server_that_was_killed_is_found_again(postgres_server: ServerPr
         assert len(await store.load(record().key)) == 1
 
 
-async def test_a_server_that_only_reads_refuses_and_then_does_not(
+async def test_read_only_server_raises_until_it_is_writable(
     migrated_postgres_url: str, store: PostgresStore, admin: AsyncConnection[TupleRow]
 ) -> None:
-    """S09: as a standby is."""
+    """S09: a standby is read-only."""
     name = admin.info.dbname
     await store.save([record()])
     try:
@@ -198,12 +198,12 @@ async def test_a_server_that_only_reads_refuses_and_then_does_not(
         assert [each.sequence for each in await writing.load(record().key)] == [2]
 
 
-async def test_a_standby_reads_and_once_it_leads_it_writes(
+async def test_standby_is_read_and_written_after_promotion(
     postgres_server: ServerProcess,
     require_program: RequireProgram,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """S09 and I12: uploads go on, and what they came to is stored after the failover."""
+    """S09 and I12: uploads go on, and their results are stored after the failover."""
     await migrate(postgres_server.url)
     async with PostgresStore.open(postgres_server.url) as primary:
         await primary.save([record("before")])
@@ -232,7 +232,7 @@ async def test_a_standby_reads_and_once_it_leads_it_writes(
 
 
 async def until_waiting(admin: AsyncConnection[TupleRow], sessions: int) -> None:
-    """Wait until so many sessions wait for a lock."""
+    """Return when that many sessions wait for a lock."""
     query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
     found: TupleRow | None = None
     with anyio.fail_after(SECONDS):
@@ -241,13 +241,13 @@ async def until_waiting(admin: AsyncConnection[TupleRow], sessions: int) -> None
             found = await (await admin.execute(query)).fetchone()
 
 
-async def test_whoever_gives_up_on_a_lock_leaves_nobody_waiting(
+async def test_timed_out_call_leaves_no_session_waiting_for_lock(
     store: PostgresStore,
     migrated_postgres_url: str,
     admin: AsyncConnection[TupleRow],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """S09: as long as somebody rewrites the table, each attempt would keep a session waiting."""
+    """S09: while a table is locked, each attempt would else add a waiting session."""
     caplog.set_level(logging.DEBUG)
     await store.save([record()])
     async with await connect(migrated_postgres_url) as other, other.transaction():
@@ -263,14 +263,14 @@ async def test_whoever_gives_up_on_a_lock_leaves_nobody_waiting(
     assert [each.sequence for each in await store.load(record().key)] == [1]
     await store.save([record(sequence=4)])
     assert [each.sequence for each in await store.load(record().key)] == [4]
-    # One line in half a minute is the tracker's own; the driver is to add none.
+    # The tracker logs one line in 30 s; the driver must not add any.
     assert "psycopg" not in {each.name.partition(".")[0] for each in caplog.records}
 
 
-async def test_a_statement_that_the_server_ends_is_an_error_and_the_next_is_fine(
+async def test_statement_timeout_of_role_raises_and_next_call_succeeds(
     migrated_postgres_url: str, store: PostgresStore, admin: AsyncConnection[TupleRow]
 ) -> None:
-    """A ``statement_timeout`` of the role, as administrators set it."""
+    """Administrators may set a ``statement_timeout``."""
     url = make_conninfo(migrated_postgres_url, options="-c statement_timeout=50ms")
     async with PostgresStore.open(url) as limited:
         await limited.save([record()])
@@ -282,10 +282,10 @@ async def test_a_statement_that_the_server_ends_is_an_error_and_the_next_is_fine
         assert [each.sequence for each in await limited.load(record().key)] == [3]
 
 
-async def test_a_deadlock_is_an_error_and_the_next_is_fine(
+async def test_deadlock_raises_and_next_call_succeeds(
     migrated_postgres_url: str, store: PostgresStore, admin: AsyncConnection[TupleRow]
 ) -> None:
-    """S09: ours never cross; with what others do in these tables they may."""
+    """S09: workers lock rows in the same order; other programs may not."""
     await store.save([record("a"), record("b")])
     url = make_conninfo(migrated_postgres_url, options="-c deadlock_timeout=10ms")
     ended = list[str]()
@@ -311,10 +311,10 @@ async def test_a_deadlock_is_an_error_and_the_next_is_fine(
         await ours.save([record("a", sequence=3), record("b", sequence=3)])
 
 
-async def test_a_cancelled_call_leaves_no_answer_behind(
+async def test_cancelled_call_leaves_no_result_for_next_call(
     postgres_server: ServerProcess, proxy_to: ProxyTo
 ) -> None:
-    """The next caller must not get what was meant for the one before."""
+    """The next caller must not get the result of the cancelled call."""
     await migrate(postgres_server.url)
     proxy = proxy_to(postgres_server.port)
     url = postgres_server.url.replace(str(postgres_server.port), str(proxy.port))
@@ -330,10 +330,10 @@ async def test_a_cancelled_call_leaves_no_answer_behind(
             assert loaded.received_bytes == number
 
 
-async def test_a_line_that_swallows_everything_holds_nobody_up(
+async def test_unresponsive_connection_does_not_delay_cancellation(
     postgres_server: ServerProcess, proxy_to: ProxyTo
 ) -> None:
-    """S03: who gives up after a second is free after a second."""
+    """S03: a call that is cancelled ends, although the server does not answer."""
     await migrate(postgres_server.url)
     proxy = proxy_to(postgres_server.port)
     url = postgres_server.url.replace(str(postgres_server.port), str(proxy.port))
@@ -352,37 +352,37 @@ async def test_a_line_that_swallows_everything_holds_nobody_up(
 
 
 @define
-class Crowd:
-    """Many who borrow at once, and keep what they have until nobody else can have any."""
+class ConcurrentBorrowers:
+    """Many tasks that hold a connection until all others wait for one."""
 
-    lender: LazyConnectionPool
-    lent: int = 0
-    most: int = 0
+    pool: LazyConnectionPool
+    borrowed: int = 0
+    maximum: int = 0
     is_full: anyio.Event = field(factory=anyio.Event)
 
     async def borrow(self) -> None:
-        async with self.lender.connection():
-            self.lent += 1
-            self.most = max(self.most, self.lent)
-            waiting = self.lender._limit.statistics().tasks_waiting
-            if (self.lent, waiting) == (MAX_CONNECTIONS, 4 * MAX_CONNECTIONS):
+        async with self.pool.connection():
+            self.borrowed += 1
+            self.maximum = max(self.maximum, self.borrowed)
+            waiting = self.pool._limit.statistics().tasks_waiting
+            if (self.borrowed, waiting) == (MAX_CONNECTIONS, 4 * MAX_CONNECTIONS):
                 self.is_full.set()
             await self.is_full.wait()
-            self.lent -= 1
+            self.borrowed -= 1
 
 
-async def test_only_a_few_connections_are_made(migrated_postgres_url: str) -> None:
-    crowd = Crowd(LazyConnectionPool(migrated_postgres_url))
+async def test_number_of_connections_is_limited(migrated_postgres_url: str) -> None:
+    borrowers = ConcurrentBorrowers(LazyConnectionPool(migrated_postgres_url))
     with anyio.fail_after(SECONDS):
         async with anyio.create_task_group() as tasks:
             for _ in range(5 * MAX_CONNECTIONS):
-                tasks.start_soon(crowd.borrow)
-    await crowd.lender.close()
+                tasks.start_soon(borrowers.borrow)
+    await borrowers.pool.close()
 
-    assert crowd.most == MAX_CONNECTIONS
+    assert borrowers.maximum == MAX_CONNECTIONS
 
 
-def test_what_is_no_postgresql_is_refused() -> None:
+def test_invalid_schema_name_and_url_are_rejected() -> None:
     for name in ("", "a" * 64, "a\0b", "a%sb"):
         with pytest.raises(InvalidValue, match="schema: must have"):
             PostgresStore.open("postgresql://127.0.0.1", schema=name)
@@ -390,14 +390,14 @@ def test_what_is_no_postgresql_is_refused() -> None:
         PostgresStore.open("nonsense")
 
 
-def test_a_password_is_not_shown() -> None:
+def test_password_is_not_in_repr() -> None:
     opened = PostgresStore.open("postgresql://u:secret@127.0.0.1", retention=Retention())
     assert "secret" not in repr(opened) + repr(opened.client)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:1", "nowhere.invalid"])
-async def test_a_server_that_is_not_there_is_an_error_without_secrets(host: str) -> None:
-    """S01."""
+async def test_unreachable_server_raises_error_without_password(host: str) -> None:
+    """S01: the message of the driver holds no secret."""
     async with PostgresStore.open(f"postgresql://u:secret@{host}/d") as store:
         with pytest.raises((OperationalError, TimeoutError)) as caught:
             await store.save([record()])

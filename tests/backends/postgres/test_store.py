@@ -1,4 +1,4 @@
-"""The store in PostgreSQL: the contract of all stores, and what is PostgreSQL's own."""
+"""``PostgresStore``: the contract of all stores, and what is particular to PostgreSQL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from psycopg.rows import TupleRow
 
 from tests._support.records import record
 from upload_progress._model.models import UploadState
-from upload_progress.backends.postgres.store import PORTION, PostgresStore
+from upload_progress.backends.postgres.store import BATCH_SIZE, PostgresStore
 from upload_progress.testing import StoreContract
 from upload_progress.testing.lease_contract import plain
 
@@ -45,7 +45,7 @@ class TestPostgresStore(StoreContract):
             yield store
 
 
-async def test_a_batch_is_one_statement(
+async def test_batch_is_one_statement(
     store: PostgresStore, admin: AsyncConnection[TupleRow], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Budget: one round trip, whatever the number of uploads."""
@@ -62,16 +62,16 @@ async def test_a_batch_is_one_statement(
     assert len(executed) == 1
 
 
-async def test_batches_of_any_size(store: PostgresStore) -> None:
-    records = [record(f"u{number:05}") for number in range(PORTION + 1)]
+async def test_batch_larger_than_one_statement_is_saved_and_loaded(store: PostgresStore) -> None:
+    records = [record(f"u{number:05}") for number in range(BATCH_SIZE + 1)]
     await store.save(records)
 
-    assert len(await store.load(*(each.key for each in records))) == PORTION + 1
+    assert len(await store.load(*(each.key for each in records))) == BATCH_SIZE + 1
     assert len(await store.load(record("u00000").key, record("u00000").key)) == 1
 
 
-async def test_a_late_record_of_an_old_attempt_is_not_seen(store: PostgresStore) -> None:
-    """Two workers may not see each other's rows; who reads sees both."""
+async def test_late_record_of_older_attempt_is_ignored(store: PostgresStore) -> None:
+    """Two concurrent transactions do not see each other's rows; a reader sees both."""
     await store.save([record(attempt=2)])
 
     await store.save([record(transfer_id="late", attempt=1, sequence=9)])
@@ -80,7 +80,7 @@ async def test_a_late_record_of_an_old_attempt_is_not_seen(store: PostgresStore)
     assert len((await store.list("ann")).uploads[0]) == 1
 
 
-async def test_attempts_in_one_batch(
+async def test_new_attempt_replaces_older_records_in_one_batch(
     store: PostgresStore, admin: AsyncConnection[TupleRow]
 ) -> None:
     await store.save([record(), record(transfer_id="t2")])
@@ -97,10 +97,10 @@ async def rows(admin: AsyncConnection[TupleRow], table: str = "transfers") -> in
     return count
 
 
-async def test_records_of_a_newer_release_are_kept_and_of_nobody_are_passed_over(
+async def test_row_of_newer_release_is_kept_and_unreadable_row_is_skipped(
     store: PostgresStore, admin: AsyncConnection[TupleRow]
 ) -> None:
-    """D04 and S07: neither read nor overwritten, and nothing ends by them."""
+    """D04 and S07: such rows are neither read nor overwritten, and do not end an upload."""
     await store.save([record(transfer_id=name) for name in ("future", "torn", "good")])
     await admin.execute(
         "UPDATE upload_progress.transfers SET format = 2 WHERE transfer_id = 'future'"
@@ -114,7 +114,7 @@ async def test_records_of_a_newer_release_are_kept_and_of_nobody_are_passed_over
 
     [loaded] = await store.load(record().key)
     assert loaded.transfer_id == "good"
-    assert store.spoiled == 2
+    assert store.unreadable == 2
     assert [each.transfer_id for each in await store.overdue(limit=9)] == ["good"]
     found = await admin.execute(
         "SELECT sequence FROM upload_progress.transfers WHERE transfer_id = 'future'"
@@ -122,7 +122,7 @@ async def test_records_of_a_newer_release_are_kept_and_of_nobody_are_passed_over
     assert await found.fetchone() == (1,)
 
 
-async def test_what_nobody_can_read_is_not_there_and_goes_in_its_time(
+async def test_unreadable_row_is_not_listed_and_is_deleted_when_due(
     store: PostgresStore, admin: AsyncConnection[TupleRow]
 ) -> None:
     ended = record(state=S.COMPLETED, worker=None, finished_at=5.0)
@@ -135,15 +135,15 @@ async def test_what_nobody_can_read_is_not_there_and_goes_in_its_time(
     assert await rows(admin) == 0
 
 
-async def due(admin: AsyncConnection[TupleRow], transfer_id: str) -> None:
-    """Let the time of a row be over."""
+async def make_due(admin: AsyncConnection[TupleRow], transfer_id: str) -> None:
+    """Set the due time of a row to now."""
     await admin.execute(
         "UPDATE upload_progress.transfers SET due_at = now() WHERE transfer_id = %s",
         (transfer_id,),
     )
 
 
-async def test_a_transfer_that_ended_stays_while_others_of_its_upload_go_on(
+async def test_ended_transfer_is_kept_while_others_of_its_upload_are_open(
     store: PostgresStore, admin: AsyncConnection[TupleRow]
 ) -> None:
     await store.save(
@@ -152,33 +152,33 @@ async def test_a_transfer_that_ended_stays_while_others_of_its_upload_go_on(
             record(transfer_id="second"),
         ]
     )
-    await due(admin, "first")
+    await make_due(admin, "first")
 
     assert await store.overdue(limit=9) == []
     assert await rows(admin) == 2
 
 
-async def test_an_announcement_goes_with_its_upload(
+async def test_announcement_neither_expires_nor_outlives_its_upload(
     store: PostgresStore, admin: AsyncConnection[TupleRow]
 ) -> None:
-    """It neither expires once bytes came, nor is it what is left at the end."""
+    """A pending record beside a running one is not overdue, and is deleted with the upload."""
     announced = record(transfer_id="announced", state=S.PENDING, worker=None)
     await store.save([announced, record()])
-    await due(admin, "announced")
+    await make_due(admin, "announced")
     assert await store.overdue(limit=9) == []
 
     await store.save([record(sequence=2, state=S.COMPLETED, worker=None, finished_at=5.0)])
-    await due(admin, "t")
+    await make_due(admin, "t")
     assert await store.overdue(limit=9) == []
     assert await rows(admin) == 0
 
 
-async def test_what_was_handed_out_comes_again_only_later(
+async def test_expired_record_is_not_claimed_again_at_once(
     store: PostgresStore, admin: AsyncConnection[TupleRow]
 ) -> None:
     now = time.time()
     await store.save([record(state=S.PENDING, worker=None, updated_at=now)])
-    await due(admin, "t")
+    await make_due(admin, "t")
 
     [expired] = await store.overdue(limit=9)
 
@@ -187,7 +187,7 @@ async def test_what_was_handed_out_comes_again_only_later(
     assert await store.overdue(limit=9) == []
 
 
-async def test_transfers_of_several_workers_lose_only_the_dead_ones(store: PostgresStore) -> None:
+async def test_only_transfers_of_dead_worker_are_overdue(store: PostgresStore) -> None:
     await store.save([record(), record(transfer_id="t2", worker="w2")])
     await store.renew("w", seconds=60)
     await store.renew("w2", seconds=-1)
@@ -196,20 +196,20 @@ async def test_transfers_of_several_workers_lose_only_the_dead_ones(store: Postg
     assert await store.overdue(limit=0) == []
 
 
-async def test_who_ends_one_of_an_uploads_transfers_leaves_the_others_to_others(
+async def test_lost_transfers_of_one_upload_are_claimed_once_each(
     store: PostgresStore,
 ) -> None:
-    """P10: each is handed out once, also where both belong to one upload."""
+    """P10: each is returned once, also if both belong to one upload."""
     await store.save([record(), record(transfer_id="t2")])
     await store.renew("w", seconds=-1)
 
-    handed = [each.transfer_id for _ in range(3) for each in await store.overdue(limit=1)]
+    claimed = [each.transfer_id for _ in range(3) for each in await store.overdue(limit=1)]
 
-    assert sorted(handed) == ["t", "t2"]
+    assert sorted(claimed) == ["t", "t2"]
 
 
-async def test_what_ended_by_another_record_is_not_overdue(store: PostgresStore) -> None:
-    """Cancelled by a record of who cancelled, beside that of who receives."""
+async def test_record_of_cancelled_upload_is_not_overdue(store: PostgresStore) -> None:
+    """The worker that cancels adds a record beside that of the worker that receives."""
     await store.save([record()])
     await store.renew("w", seconds=-1)
     await store.save([record(transfer_id="c", state=S.CANCELLED, worker=None, finished_at=9.0)])
@@ -218,7 +218,7 @@ async def test_what_ended_by_another_record_is_not_overdue(store: PostgresStore)
     assert await store._run("SELECT 1 FROM {schema}.transfers WHERE worker = 'w'", ()) == []
 
 
-async def test_a_worker_that_never_renewed_is_lost_after_a_minute(store: PostgresStore) -> None:
+async def test_worker_without_lease_gets_one_of_a_minute(store: PostgresStore) -> None:
     await store.save([record()])
 
     [loaded] = await store.load(record().key)
@@ -227,7 +227,7 @@ async def test_a_worker_that_never_renewed_is_lost_after_a_minute(store: Postgre
     assert time.time() + 30 < loaded.lease_until <= time.time() + 60
 
 
-async def test_leases_of_workers_that_are_long_gone_are_forgotten(
+async def test_old_lease_of_worker_without_uploads_is_deleted(
     store: PostgresStore, admin: AsyncConnection[TupleRow]
 ) -> None:
     await store.save([record()])
@@ -243,15 +243,15 @@ async def test_leases_of_workers_that_are_long_gone_are_forgotten(
     assert await rows(admin, "leases") == 2
 
 
-async def test_a_backlog_is_forgotten_in_portions(
+async def test_ended_uploads_are_deleted_in_bounded_batches(
     store: PostgresStore, admin: AsyncConnection[TupleRow], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("upload_progress.backends.postgres.store.PORTION", 2)
-    monkeypatch.setattr("upload_progress.backends.postgres.store.ROUNDS", 3)
+    monkeypatch.setattr("upload_progress.backends.postgres.store.BATCH_SIZE", 2)
+    monkeypatch.setattr("upload_progress.backends.postgres.store.MAX_DELETE_BATCHES", 3)
     await store.save(
         [record(f"u{n}", state=S.FAILED, worker=None, finished_at=5.0) for n in range(7)]
     )
-    await due(admin, "t")
+    await make_due(admin, "t")
 
     await store.overdue(limit=1)
     assert await rows(admin) == 1
@@ -259,8 +259,8 @@ async def test_a_backlog_is_forgotten_in_portions(
     assert await rows(admin) == 0
 
 
-async def test_a_list_is_as_its_uploads_are(store: PostgresStore) -> None:
-    """Ended, open or stopped: the database decides as we do."""
+async def test_list_decides_state_like_fold(store: PostgresStore) -> None:
+    """Ended, open or stopped: SQL and Python derive the same state."""
     completed = record("mixed", state=S.COMPLETED, worker=None, finished_at=10.0)
     await store.save(
         [

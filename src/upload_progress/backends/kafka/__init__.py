@@ -1,4 +1,4 @@
-"""Kafka: sessions in a compacted topic, events in another. Extra: ``upload-progress[kafka]``."""
+"""Kafka: a store in a compacted topic, and a publisher. Extra: ``upload-progress[kafka]``."""
 
 from upload_progress._runtime.optional import require
 

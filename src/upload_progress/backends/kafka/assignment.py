@@ -1,9 +1,10 @@
-"""Who ends what nobody else will.
+"""Which worker ends an overdue upload.
 
-Every worker sees the same overdue uploads at about the same time, and a topic lets none claim one
-before the others. So they take turns, in an order that all of them find alike, and that differs
-from upload to upload: that of the hashes of worker and upload (rendezvous hashing, Thaler and
-Ravishankar 1998). Whoever is not the first waits, and then mostly finds nothing left to do.
+All workers see the same overdue uploads at about the same time, and a topic has no locks. So the
+workers are ranked for each upload by rendezvous hashing (Thaler and Ravishankar, "Using Name-Based
+Mappings to Increase Hit Rates", 1998): all workers compute the same order, and it differs between
+uploads. The first worker ends the upload at once. Each further one waits a fixed time longer, and
+usually finds the upload ended by then.
 """
 
 from collections.abc import Collection, Sequence
@@ -16,52 +17,53 @@ from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress.backends.kafka.messages import record_key
 
 __all__ = [
-    "TURN_SECONDS",
+    "RANK_DELAY_SECONDS",
     "ReaperAssignment",
 ]
 
-TURN_SECONDS: Final = 2.0
-"""How long the next waits for the one before: longer than a sweep and a write take."""
+RANK_DELAY_SECONDS: Final = 2.0
+"""How much longer a worker waits than the one ranked before it: longer than a sweep and a write."""
 
 
 @define(eq=False, repr=False)
 class ReaperAssignment:
-    """Remembers since when each upload is overdue."""
+    """Assigns overdue uploads to workers, and remembers since when each upload is overdue."""
 
-    _since: dict[UploadKey, float] = field(factory=dict, init=False)
+    _overdue_since: dict[UploadKey, float] = field(factory=dict, init=False)
 
-    def due_to(
+    def assigned_to(
         self,
         worker: str | None,
-        alive: Collection[str],
+        *,
+        live_workers: Collection[str],
         overdue: Sequence[TransferRecord],
         now: float,
     ) -> Sequence[TransferRecord]:
-        """Return those of *overdue* that *worker* shall end.
+        """Return the records of *overdue* that *worker* has to end now.
 
         Args:
-            worker: This one; None has no name yet, and comes last.
-            alive: The names of all whose leases run.
-            overdue: All that are overdue.
-            now: In monotonic seconds.
+            worker: Name of this worker; None if it has none yet, which ranks it last.
+            live_workers: Names of all workers with a lease.
+            overdue: All overdue records.
+            now: Monotonic seconds.
         """
-        self._since = {each.key: self._since.get(each.key, now) for each in overdue}
-        places = {key: _place(key, worker, alive) for key in self._since}
+        self._overdue_since = {each.key: self._overdue_since.get(each.key, now) for each in overdue}
+        ranks = {key: _rank(key, worker, live_workers) for key in self._overdue_since}
         return [
             each
             for each in overdue
-            if self._since[each.key] + TURN_SECONDS * places[each.key] <= now
+            if self._overdue_since[each.key] + RANK_DELAY_SECONDS * ranks[each.key] <= now
         ]
 
 
-def _place(key: UploadKey, worker: str | None, alive: Collection[str]) -> int:
-    """Return how many come before *worker*."""
+def _rank(key: UploadKey, worker: str | None, live_workers: Collection[str]) -> int:
+    """Return how many workers come before *worker*."""
     if worker is None:
-        return len(alive)
+        return len(live_workers)
     name = record_key(key.owner, key.upload_id, "")
-    mine = _hash(name, worker)
-    return sum(_hash(name, other) > mine for other in alive)
+    own_weight = _weight(name, worker)
+    return sum(_weight(name, other) > own_weight for other in live_workers)
 
 
-def _hash(name: bytes, worker: str) -> tuple[int, str]:
+def _weight(name: bytes, worker: str) -> tuple[int, str]:
     return crc32(name, crc32(worker.encode())), worker

@@ -1,6 +1,7 @@
-"""Lines to Kafka, for its store and its publisher: how to write and to read.
+"""A writer and a reader of Kafka topics, for the store and the publisher.
 
-The driver has no types, and starts its tasks when it is asked to connect; both stay in here.
+aiokafka has no type annotations, and starts background tasks when it connects. Both are confined to
+this module.
 """
 
 import asyncio
@@ -18,28 +19,37 @@ from upload_progress.backends.kafka.access import KafkaAccess
 __all__ = [
     "KafkaReader",
     "KafkaWriter",
-    "Message",
-    "Outgoing",
-    "Place",
+    "OutgoingMessage",
+    "Position",
+    "ReceivedMessage",
     "partition_of",
     "stop_client",
 ]
 
 _STOP_SECONDS: Final = 3.0
-_PORTION: Final = 500
+_MAX_MESSAGES: Final = 500
+"""Messages that one read returns at most."""
 
 _default_partition: Final = DefaultPartitioner()
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """Return the partition for *key*, as all of Kafka's own clients choose it."""
+    """Return the partition of *key*, which all clients of Kafka choose in the same way."""
     numbers = range(partitions)
     return int(_default_partition(key, numbers, numbers))
 
 
 @frozen
-class Outgoing:
-    """A message to be written; without a partition its key decides, without a topic the writer."""
+class OutgoingMessage:
+    """A message to be written.
+
+    Attributes:
+        key: Its key.
+        value: Its value; None is a tombstone, which deletes the key.
+        partition: Where to write it; by default the key decides.
+        headers: Names and values.
+        topic: Where to write it; by default the topic of the writer.
+    """
 
     key: bytes
     value: bytes | None
@@ -49,58 +59,63 @@ class Outgoing:
 
 
 @frozen
-class Place:
-    """Where a message lies."""
+class Position:
+    """Where a message was written."""
 
     partition: int
     offset: int
 
 
-class Message(Protocol):
-    """A message that was read."""
+class ReceivedMessage(Protocol):
+    """A message that was read: the type of aiokafka's ``ConsumerRecord``."""
 
     @property
     def topic(self) -> str:
-        """The topic that it was in."""
+        """Its topic."""
 
     @property
     def partition(self) -> int:
-        """Where it was."""
+        """Its partition."""
 
     @property
     def offset(self) -> int:
-        """Its number there."""
+        """Its number in the partition."""
 
     @property
     def key(self) -> bytes | None:
-        """What it is about."""
+        """Its key."""
 
     @property
     def value(self) -> bytes | None:
-        """What it says; None erases."""
+        """Its value; None is a tombstone."""
 
     @property
     def headers(self) -> Sequence[tuple[str, bytes]]:
-        """What is said beside it."""
+        """Names and values."""
 
 
 @define(eq=False, repr=False)
 class KafkaWriter:
-    """Writes to a topic; connects when it first has something to write."""
+    """Writes messages; connects with the first one.
+
+    Args:
+        access: How to connect.
+        topic: Topic of messages that name none.
+    """
 
     access: KafkaAccess
     topic: str
     _producer: "AIOKafkaProducer | None" = field(default=None, init=False)
     _lock: anyio.Lock = field(factory=anyio.Lock, init=False)
 
-    async def write(self, messages: Sequence[Outgoing]) -> Sequence[Place]:
-        """Write *messages*, all at once; return where each of them lies.
+    async def write(self, messages: Sequence[OutgoingMessage]) -> Sequence[Position]:
+        """Write *messages* concurrently, and return where each was written.
 
-        Whoever is cancelled may have written them: a producer finishes what it was given.
+        If the caller is cancelled, they may have been written: aiokafka sends what it has buffered.
         """
         if not messages:
             return []
-        producer = await self._connected()
+        producer = await self._connected_producer()
         sent = [
             await producer.send(
                 each.topic or self.topic,
@@ -112,17 +127,17 @@ class KafkaWriter:
             for each in messages
         ]
         for each in sent:
-            # Else asyncio complains of those that failed when nobody waited any more.
-            each.add_done_callback(_look_at)
+            # If the caller is cancelled, asyncio would log those that fail later.
+            each.add_done_callback(_retrieve_exception)
         await asyncio.wait(sent)
-        return [Place(each.result().partition, each.result().offset) for each in sent]
+        return [Position(each.result().partition, each.result().offset) for each in sent]
 
     async def partitions(self, topic: str | None = None) -> int:
-        """Return how many partitions its topic has, or another."""
-        producer = await self._connected()
+        """Return the number of partitions of *topic*, or of the writer's topic."""
+        producer = await self._connected_producer()
         return len(await producer.partitions_for(topic or self.topic))
 
-    async def _connected(self) -> "AIOKafkaProducer":
+    async def _connected_producer(self) -> "AIOKafkaProducer":
         async with self._lock:
             if self._producer is None:
                 producer = self.access.producer()
@@ -135,23 +150,23 @@ class KafkaWriter:
             return self._producer
 
     async def close(self) -> None:
-        """Hang up; what is on its way is sent, if that does not take long."""
+        """Send what is buffered, if that takes no more than a few seconds, and disconnect."""
         producer, self._producer = self._producer, None
         if producer is not None:
             await stop_client(producer)
 
 
-def _look_at(sent: "asyncio.Future[object]") -> None:
+def _retrieve_exception(future: "asyncio.Future[object]") -> None:
     with suppress(asyncio.CancelledError):
-        sent.exception()
+        future.exception()
 
 
 async def stop_client(client: "AIOKafkaProducer | AIOKafkaConsumer") -> None:
-    """Stop *client*, whatever state it is in."""
+    """Stop *client*, whatever its state."""
     with anyio.CancelScope(shield=True):
-        # In a task of its own, as what it raises may look as if this one were cancelled.
+        # In a task of its own, as it may raise CancelledError although this task is not cancelled.
         stopping = asyncio.ensure_future(client.stop())
-        stopping.add_done_callback(_look_at)
+        stopping.add_done_callback(_retrieve_exception)
         await asyncio.wait([stopping], timeout=_STOP_SECONDS)
         stopping.cancel()
         # A consumer that failed to stop has left its connections open.
@@ -161,14 +176,14 @@ async def stop_client(client: "AIOKafkaProducer | AIOKafkaConsumer") -> None:
 
 @define(eq=False, repr=False)
 class KafkaReader:
-    """Reads partitions of one topic, as a group of its own."""
+    """Reads partitions of one topic, without a consumer group."""
 
     topic: str
     _consumer: "AIOKafkaConsumer"
 
     @classmethod
-    async def dial(cls, access: KafkaAccess, topic: str) -> Self:
-        """Return one that is connected, and reads nothing yet."""
+    async def connect(cls, access: KafkaAccess, topic: str) -> Self:
+        """Return a connected reader that has no partitions yet."""
         consumer = access.consumer("earliest")
         try:
             await consumer.start()
@@ -177,31 +192,32 @@ class KafkaReader:
             raise
         return cls(topic, consumer)
 
-    def assign(self, positions: Mapping[int, int | None]) -> None:
-        """Read these partitions, each from its position; None is where reading begins."""
-        places = {TopicPartition(self.topic, number): at for number, at in positions.items()}
-        self._consumer.assign(list(places))
-        for place, offset in places.items():
+    def assign(self, offsets: Mapping[int, int | None]) -> None:
+        """Read the partitions *offsets*, each from its offset; None is the beginning."""
+        partitions = {TopicPartition(self.topic, number): at for number, at in offsets.items()}
+        self._consumer.assign(list(partitions))
+        for partition, offset in partitions.items():
             if offset is not None:
-                self._consumer.seek(place, offset)
+                self._consumer.seek(partition, offset)
 
-    async def read(self, *, wait_seconds: float) -> Sequence[Message]:
-        """Return what has come, or nothing after so long."""
+    async def read(self, *, wait_seconds: float) -> Sequence[ReceivedMessage]:
+        """Return the messages that have arrived, or none after *wait_seconds*."""
         found = await self._consumer.getmany(
-            timeout_ms=int(wait_seconds * 1000), max_records=_PORTION
+            timeout_ms=int(wait_seconds * 1000), max_records=_MAX_MESSAGES
         )
         return [message for messages in found.values() for message in messages]
 
-    async def position(self, partition: int) -> int:
-        """Return which offset is read next."""
+    async def offset(self, partition: int) -> int:
+        """Return the offset that is read next."""
         return int(await self._consumer.position(TopicPartition(self.topic, partition)))
 
-    async def ends(self, partitions: Collection[int]) -> Mapping[int, int]:
-        """Ask the broker what the next offsets of *partitions* will be."""
-        places = [TopicPartition(self.topic, number) for number in partitions]
-        found = await self._consumer.end_offsets(places)
-        return {place.partition: offset for place, offset in found.items()}
+    async def end_offsets(self, partitions: Collection[int]) -> dict[int, int]:
+        """Ask the broker for the offset of the next message of each of *partitions*."""
+        found = await self._consumer.end_offsets(
+            [TopicPartition(self.topic, number) for number in partitions]
+        )
+        return {partition.partition: offset for partition, offset in found.items()}
 
     async def close(self) -> None:
-        """Hang up."""
+        """Disconnect."""
         await stop_client(self._consumer)

@@ -1,26 +1,26 @@
-"""What lies in the topic: a message for each record, and one for each worker's lease.
+"""Format of the messages in the store's topic: one for each record, and one for each lease.
 
 A key is a JSON array: ``["owner", "upload", "transfer"]`` of a record, ``["worker"]`` of a lease.
-No two names make the same array. A value begins with the version of what follows, in MessagePack.
+Different names never make the same array. A value is a version byte, followed by MessagePack.
 """
 
 import json
 from typing import Final
 
 import msgspec
-from attrs import evolve
 
 from upload_progress._model.codec import pack_record, unpack_record
 from upload_progress._model.models import TransferRecord
+from upload_progress.backends.store_records import without_store_times
 from upload_progress.exceptions import InvalidValue
 
 __all__ = [
     "VERSION",
-    "is_later",
+    "is_of_newer_release",
     "lease_key",
-    "name_of",
     "pack_lease",
     "pack_value",
+    "parse_key",
     "record_key",
     "unpack_lease",
     "unpack_value",
@@ -29,59 +29,59 @@ __all__ = [
 VERSION: Final = 1
 _MAX_BYTES: Final = 1_048_576
 
-_LEASE, _RECORD = 1, 3
+_LEASE_NAMES, _RECORD_NAMES = 1, 3
 
-_packer: Final = msgspec.msgpack.Encoder()
-_seconds: Final = msgspec.msgpack.Decoder(float)
+_encoder: Final = msgspec.msgpack.Encoder()
+_float_decoder: Final = msgspec.msgpack.Decoder(float)
 
 
 def record_key(owner: str, upload_id: str, transfer_id: str) -> bytes:
     """Return the key of a record."""
-    return _key_of(owner, upload_id, transfer_id)
+    return _encode_key(owner, upload_id, transfer_id)
 
 
 def lease_key(worker: str) -> bytes:
     """Return the key of a worker's lease."""
-    return _key_of(worker)
+    return _encode_key(worker)
 
 
-def _key_of(*names: str) -> bytes:
-    # A name may have half of a surrogate pair: JSON has an escape for it, UTF-8 has nothing.
+def _encode_key(*names: str) -> bytes:
+    # A name may contain a lone surrogate, which JSON can escape and UTF-8 cannot encode.
     return json.dumps(names, separators=(",", ":")).encode("ascii")
 
 
-def name_of(key: bytes | None) -> list[str]:
-    """Return what *key* was made of: three strings for a record, one for a lease.
+def parse_key(key: bytes | None) -> list[str]:
+    """Return the names in *key*: three of a record, one of a lease.
 
     Raises:
-        InvalidValue: It is no key of ours.
+        InvalidValue: The key has another format.
     """
     try:
-        name = json.loads(key or b"")
+        names = json.loads(key or b"")
     except (ValueError, RecursionError) as error:
         raise InvalidValue("key", str(error)) from None
-    if not isinstance(name, list) or not all(isinstance(each, str) for each in name):
-        raise InvalidValue("key", "is no array of strings")
-    if len(name) not in (_LEASE, _RECORD):
-        raise InvalidValue("key", f"has {len(name)} parts")
-    return name
+    if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
+        raise InvalidValue("key", "must be an array of strings")
+    if len(names) not in (_LEASE_NAMES, _RECORD_NAMES):
+        raise InvalidValue("key", f"must have 1 or 3 names; it has {len(names)}")
+    return names
 
 
-def is_later(value: bytes) -> bool:
-    """Tell whether *value* was written by a later version of this library."""
+def is_of_newer_release(value: bytes) -> bool:
+    """Return whether *value* has a version that only a newer release can read."""
     return value[:1] > bytes([VERSION])
 
 
 def pack_value(record: TransferRecord) -> bytes:
-    """Encode *record* without its key, and without the times that a store adds."""
-    return bytes([VERSION]) + pack_record(evolve(record, lease_until=None, expires_at=None))
+    """Encode *record* without its key and without store times."""
+    return bytes([VERSION]) + pack_record(without_store_times(record))
 
 
 def unpack_value(owner: str, upload_id: str, value: bytes) -> TransferRecord:
-    """Decode what ``pack_value`` made.
+    """Decode the result of ``pack_value``.
 
     Raises:
-        InvalidValue: It is no record.
+        InvalidValue: It is not a record.
     """
     _check(value)
     try:
@@ -91,25 +91,25 @@ def unpack_value(owner: str, upload_id: str, value: bytes) -> TransferRecord:
 
 
 def pack_lease(seconds: float) -> bytes:
-    """Encode for how long a worker is alive from now on."""
-    return bytes([VERSION]) + _packer.encode(float(seconds))
+    """Encode the duration of a lease, which begins when the message is read."""
+    return bytes([VERSION]) + _encoder.encode(float(seconds))
 
 
 def unpack_lease(value: bytes) -> float:
-    """Decode what ``pack_lease`` made.
+    """Decode the result of ``pack_lease``: seconds.
 
     Raises:
-        InvalidValue: It is no lease.
+        InvalidValue: It is not a lease.
     """
     _check(value)
     try:
-        return _seconds.decode(value[1:])
+        return _float_decoder.decode(value[1:])
     except msgspec.DecodeError as error:
         raise InvalidValue("lease", str(error)) from None
 
 
 def _check(value: bytes) -> None:
     if value[:1] != bytes([VERSION]):
-        raise InvalidValue("message", "is of no version that was ever written")
+        raise InvalidValue("message", f"must have version {VERSION}")
     if len(value) > _MAX_BYTES:
-        raise InvalidValue("message", f"has {len(value)} bytes; {_MAX_BYTES} are read")
+        raise InvalidValue("message", f"has {len(value)} bytes; at most {_MAX_BYTES} are read")

@@ -24,8 +24,13 @@ from attrs import define, field
 from upload_progress._model.cloudevents import CloudEvent, attributes_of, decode_binary, encode_data
 from upload_progress._runtime.yielding import yielding
 from upload_progress.backends.kafka.access import KafkaAccess
-from upload_progress.backends.kafka.clients import KafkaWriter, Message, Outgoing, stop_client
-from upload_progress.backends.kafka.topics import NewSettings, settings_of
+from upload_progress.backends.kafka.clients import (
+    KafkaWriter,
+    OutgoingMessage,
+    ReceivedMessage,
+    stop_client,
+)
+from upload_progress.backends.kafka.topics import NewTopicSettings, ensure_topics
 from upload_progress.backends.pubsub import BrokerSubscriber
 from upload_progress.backends.subscriptions import (
     ALL_OWNERS,
@@ -115,7 +120,7 @@ class KafkaPublisher(BrokerSubscriber):
         checked_letter(letter)
         await self._prepare()
         key = Address.of_worker(worker).key.encode()
-        await self._writer.write([Outgoing(key, letter, topic=self._letters)])
+        await self._writer.write([OutgoingMessage(key, letter, topic=self._letters)])
 
     async def _prepare(self) -> None:
         """See to it that the topics are there.
@@ -126,9 +131,9 @@ class KafkaPublisher(BrokerSubscriber):
         async with self._lock:
             if self._is_prepared:
                 return
-            new = self.create_partitions and NewSettings(self.create_partitions, _SETTINGS)
+            new = self.create_partitions and NewTopicSettings(self.create_partitions, _SETTINGS)
             topics = [self._writer.topic, self._letters]
-            found = await settings_of(self.access, dict.fromkeys(topics, new or None))
+            found = await ensure_topics(self.access, dict.fromkeys(topics, new or None))
             for topic, settings in found.items():
                 if settings is None:
                     raise InvalidValue(
@@ -155,15 +160,15 @@ class KafkaPublisher(BrokerSubscriber):
         await self._writer.close()
 
 
-def _message(event: CloudEvent) -> Outgoing:
+def _message(event: CloudEvent) -> OutgoingMessage:
     key = f"{key_of(event.owner)}.{key_of(event.subject)}".encode()
     attributes = attributes_of(event).items()
     headers = [(f"{ATTRIBUTE_PREFIX}{name}", value.encode()) for name, value in attributes]
     content_type = ("content-type", event.datacontenttype.encode())
-    return Outgoing(key, encode_data(event), headers=[*headers, content_type])
+    return OutgoingMessage(key, encode_data(event), headers=[*headers, content_type])
 
 
-def _event(message: Message) -> CloudEvent:
+def _event(message: ReceivedMessage) -> CloudEvent:
     try:
         attributes = {
             name.removeprefix(ATTRIBUTE_PREFIX): value.decode()
@@ -226,7 +231,7 @@ class _Line:
             if await self._known_places() != self._places:
                 raise ConnectionResetError
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: ReceivedMessage) -> None:
         key = (message.key or b"").decode(errors="replace")
         if message.topic == self._letters:
             box = Address("letters", key)

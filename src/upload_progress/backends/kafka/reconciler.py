@@ -1,15 +1,12 @@
-"""The topic is to say what the view says, once and in the right partition.
+"""Keeps the topic equal to the table of records: decides which messages have to be written again.
 
-Kafka keeps the last message of each key, whatever it says; a store keeps the newest. They differ
-when a record that was overtaken was written last, when an upload's time is over, and when the
-topic got more partitions and the key has moved. Each such difference is a *debt*: the partition
-owes the key another last message. It is paid after a random while by whoever gets there first,
-and forgotten when that message is read.
+Kafka keeps the last message of each key; a store keeps the newest record. The two differ if an old
+record was written last, if an upload has expired, or if the topic got more partitions, so that the
+key belongs to another one. For each difference a *repair* is scheduled: a message to be written
+after a random delay, by whichever worker is first. It is done when that message is read.
 
-So any worker puts right what another one left behind, and nothing depends on who is alive. Whoever
-reads the topic anew finds the same debts.
-
-Nothing here does any I/O.
+So any worker repairs what another one has left behind, and a worker that reads the topic from the
+beginning finds the same repairs. This module does no I/O.
 """
 
 import random
@@ -21,12 +18,12 @@ from attrs import define, field, frozen
 
 from upload_progress._model.models import TransferRecord
 from upload_progress._runtime.yielding import YIELD_EVERY
-from upload_progress.backends.kafka.clients import Message, Outgoing, partition_of
+from upload_progress.backends.kafka.clients import OutgoingMessage, ReceivedMessage, partition_of
 from upload_progress.backends.kafka.messages import (
-    is_later,
+    is_of_newer_release,
     lease_key,
-    name_of,
     pack_value,
+    parse_key,
     record_key,
     unpack_lease,
     unpack_value,
@@ -36,161 +33,182 @@ from upload_progress.backends.store_records import supersedes
 from upload_progress.exceptions import InvalidValue
 
 __all__ = [
-    "MAX_DEBTS",
-    "SPREAD_SECONDS",
+    "MAX_REPAIRS",
+    "REPAIR_DELAY_SECONDS",
     "TopicReconciler",
 ]
 
-MAX_DEBTS: Final = 100_000
-SPREAD_SECONDS: Final = 5.0
-_LOOKS: Final = 10
-"""How many debts are looked at for each message that may be written."""
+MAX_REPAIRS: Final = 100_000
+REPAIR_DELAY_SECONDS: Final = 5.0
+"""Maximum of the random delay of a repair, and the delay before it is tried again."""
+_SCANNED_PER_MESSAGE: Final = 10
+"""Repairs that are examined for each message that may be written."""
 
-_OWN: Final = 1
+_LEASE_NAMES: Final = 1
 
 
 @frozen
-class _Debt:
-    due: float
-    is_over: bool
-    """Whether the key may be erased; else the view has merely lost it for want of room."""
+class _Repair:
+    """A scheduled repair.
+
+    Attributes:
+        due_at: Monotonic seconds.
+        may_delete: Whether to write a tombstone if the table has no record. False if the table may
+            have dropped it for lack of room.
+    """
+
+    due_at: float
+    may_delete: bool
 
 
 @define(eq=False, repr=False)
 class TopicReconciler:
-    """Reads messages into the view, and knows what the topic owes.
+    """Applies messages to the table, and schedules repairs of the topic.
+
+    Args:
+        table: The records that were read.
 
     Attributes:
-        partitions: How many the topic has.
-        unreadable: How many messages were none of ours, and were passed over.
+        partitions: Number of partitions of the topic.
+        unreadable: How many messages had another format, and were skipped.
     """
 
-    view: RecordTable
+    table: RecordTable
     partitions: int = field(default=1, init=False)
     unreadable: int = field(default=0, init=False)
-    _debts: dict[tuple[int, bytes], _Debt] = field(factory=dict, init=False)
-    _later: dict[bytes, None] = field(factory=dict, init=False)
+    _repairs: dict[tuple[int, bytes], _Repair] = field(factory=dict, init=False)
+    _newer_keys: dict[bytes, None] = field(factory=dict, init=False)
     _leases: dict[str, bytes] = field(factory=dict, init=False)
 
     @property
-    def owed(self) -> int:
-        """How many messages the topic owes."""
-        return len(self._debts) + len(self.view.over)
+    def pending_repairs(self) -> int:
+        """How many repairs have not been done yet."""
+        return len(self._repairs) + len(self.table.expired)
 
-    def alive(self) -> Sequence[str]:
-        """Return the workers whose leases run."""
-        return [worker for worker in self._leases if self.view.is_alive(worker)]
+    def live_workers(self) -> Sequence[str]:
+        """Return the workers that have a lease."""
+        return [worker for worker in self._leases if self.table.is_alive(worker)]
 
-    def read(self, message: Message, now: float) -> None:
-        """Take in *message*, at *now* in monotonic seconds."""
+    def apply(self, message: ReceivedMessage, now: float) -> None:
+        """Apply *message* to the table, at *now* in monotonic seconds."""
         key, value, partition = message.key or b"", message.value, message.partition
         try:
-            name = name_of(key)
+            names = parse_key(key)
             if value is None:
-                self._erased(partition, key, name)
-            elif is_later(value):
-                self._keep(key)
+                self._apply_tombstone(partition, key, names)
+            elif is_of_newer_release(value):
+                self._protect(key)
             else:
-                self._take(name, value, now)
-                self._compare(partition, key, name, value, now)
+                self._apply_value(names, value, now)
+                self._compare(partition, key, names, value, now)
         except InvalidValue:
             self.unreadable += 1
 
-    def _take(self, name: Sequence[str], value: bytes, now: float) -> None:
-        if len(name) == _OWN:
-            self.view.prolong(name[0], unpack_lease(value))
-            self._leases[name[0]] = value
+    def _apply_value(self, names: Sequence[str], value: bytes, now: float) -> None:
+        if len(names) == _LEASE_NAMES:
+            self.table.set_lease(names[0], unpack_lease(value))
+            self._leases[names[0]] = value
             return
-        owner, upload_id, transfer_id = name
+        owner, upload_id, transfer_id = names
         record = unpack_value(owner, upload_id, value)
         if record.transfer_id != transfer_id:
-            raise InvalidValue("record", "is not the one that its key names")
-        before = self.view.records(owner, upload_id)
-        self.view.take(record)
-        # A new attempt drops what was there of the old.
+            raise InvalidValue("record", "has another transfer id than its key")
+        before = self.table.records(owner, upload_id)
+        self.table.apply(record)
+        # A new attempt has replaced the records of older ones.
         for each in before:
             if each.attempt < record.attempt:
-                self._owe_erasure(record_key(owner, upload_id, each.transfer_id), now)
+                self._schedule_deletion(record_key(owner, upload_id, each.transfer_id), now)
 
-    def _keep(self, key: bytes) -> None:
-        """Remember not to write what a later version has written."""
-        self._later[key] = None
-        if len(self._later) > MAX_DEBTS:
-            del self._later[next(iter(self._later))]
+    def _protect(self, key: bytes) -> None:
+        """Remember not to overwrite what a newer release has written."""
+        self._newer_keys[key] = None
+        if len(self._newer_keys) > MAX_REPAIRS:
+            del self._newer_keys[next(iter(self._newer_keys))]
 
-    def _erased(self, partition: int, key: bytes, name: Sequence[str]) -> None:
-        self._debts.pop((partition, key), None)
-        self._later.pop(key, None)
-        if len(name) != _OWN and partition == self._home(key):
-            self.view.forget(name[0], name[1], name[2])
+    def _apply_tombstone(self, partition: int, key: bytes, names: Sequence[str]) -> None:
+        self._repairs.pop((partition, key), None)
+        self._newer_keys.pop(key, None)
+        if len(names) != _LEASE_NAMES and partition == self._partition_of(key):
+            self.table.remove(names[0], names[1], names[2])
 
     def _compare(
-        self, partition: int, key: bytes, name: Sequence[str], value: bytes, now: float
+        self, partition: int, key: bytes, names: Sequence[str], value: bytes, now: float
     ) -> None:
-        self._later.pop(key, None)
-        wanted = self._wanted(name)
-        if partition == self._home(key) and wanted == value:
-            self._debts.pop((partition, key), None)
+        """Schedule a repair if the message is not what its key should have in that partition."""
+        self._newer_keys.pop(key, None)
+        expected = self._expected_value(names)
+        is_moved = partition != self._partition_of(key)
+        if expected == value and not is_moved:
+            self._repairs.pop((partition, key), None)
         else:
-            self._owe(partition, key, now, is_over=wanted is None or partition != self._home(key))
+            self._schedule(partition, key, now, may_delete=expected is None or is_moved)
 
-    def _wanted(self, name: Sequence[str]) -> bytes | None:
-        """Return what the last message of a key should be; None is to be erased."""
-        if len(name) == _OWN:
-            return self._leases.get(name[0]) if self.view.is_leased(name[0]) else None
-        record = self.view.find(name[0], name[1], name[2])
+    def _expected_value(self, names: Sequence[str]) -> bytes | None:
+        """Return which value the last message of a key should have; None for a tombstone."""
+        if len(names) == _LEASE_NAMES:
+            return self._leases.get(names[0]) if self.table.is_known(names[0]) else None
+        record = self.table.find(names[0], names[1], names[2])
         return None if record is None else pack_value(record)
 
-    def _home(self, key: bytes) -> int:
+    def _partition_of(self, key: bytes) -> int:
         return partition_of(key, self.partitions)
 
-    def _owe(self, partition: int, key: bytes, now: float, *, is_over: bool) -> None:
-        if len(self._debts) < MAX_DEBTS:
-            rest = random.uniform(0.0, SPREAD_SECONDS)  # noqa: S311  # no secret
-            self._debts[partition, key] = _Debt(now + rest, is_over)
+    def _schedule(self, partition: int, key: bytes, now: float, *, may_delete: bool) -> None:
+        if len(self._repairs) < MAX_REPAIRS:
+            delay_seconds = random.uniform(0.0, REPAIR_DELAY_SECONDS)  # noqa: S311  # no secret
+            self._repairs[partition, key] = _Repair(now + delay_seconds, may_delete)
 
-    def _owe_erasure(self, key: bytes, now: float) -> None:
-        self._owe(self._home(key), key, now, is_over=True)
+    def _schedule_deletion(self, key: bytes, now: float) -> None:
+        self._schedule(self._partition_of(key), key, now, may_delete=True)
 
-    def sweep(self, now: float) -> bool:
-        """Note a few of those that the view has dropped since; return whether there are more."""
-        over = self.view.over
-        for _ in range(min(YIELD_EVERY, len(over))):
-            self._owe_erasure(record_key(*over.pop()), now)
-        for worker in [each for each in self._leases if not self.view.is_leased(each)]:
+    def schedule_expired(self, now: float) -> bool:
+        """Schedule the deletion of a batch of expired records; return whether more are left."""
+        expired = self.table.expired
+        for _ in range(min(YIELD_EVERY, len(expired))):
+            self._schedule_deletion(record_key(*expired.pop()), now)
+        for worker in [each for each in self._leases if not self.table.is_known(each)]:
             del self._leases[worker]
-            self._owe_erasure(lease_key(worker), now)
-        return bool(over)
+            self._schedule_deletion(lease_key(worker), now)
+        return bool(expired)
 
-    def pay(self, now: float, most: int) -> tuple[Sequence[Outgoing], Sequence[Outgoing]]:
-        """Return up to about *most* messages that are to be written now: some first, some then.
+    def due_repairs(
+        self, now: float, limit: int
+    ) -> tuple[Sequence[OutgoingMessage], Sequence[OutgoingMessage]]:
+        """Return the messages to be written now: values, and then tombstones.
 
-        They are owed until they are read.
+        The repairs stay scheduled until their messages are read.
+
+        Args:
+            now: Monotonic seconds.
+            limit: Maximum number of messages; it may be exceeded by one.
         """
-        first: list[Outgoing] = []
-        then: list[Outgoing] = []
-        # In the order in which they fall due, but for a few seconds.
-        for (partition, key), debt in list(islice(self._debts.items(), most * _LOOKS)):
-            if len(first) + len(then) >= most:
+        values: list[OutgoingMessage] = []
+        tombstones: list[OutgoingMessage] = []
+        # Repairs are ordered by the time they were scheduled, and hence nearly by due time.
+        for (partition, key), repair in list(
+            islice(self._repairs.items(), limit * _SCANNED_PER_MESSAGE)
+        ):
+            if len(values) + len(tombstones) >= limit:
                 break
-            if debt.due > now:
+            if repair.due_at > now:
                 continue
-            wanted, home = self._wanted(name_of(key)), self._home(key)
-            del self._debts[partition, key]
-            if wanted is None and not debt.is_over:
+            expected, target = self._expected_value(parse_key(key)), self._partition_of(key)
+            del self._repairs[partition, key]
+            if expected is None and not repair.may_delete:
                 continue
-            self._debts[partition, key] = _Debt(now + SPREAD_SECONDS, debt.is_over)
-            if wanted is not None:
-                first.append(Outgoing(key, wanted, home))
-            if wanted is None or partition != home:
-                then.append(Outgoing(key, None, partition))
-        return first, then
+            self._repairs[partition, key] = _Repair(now + REPAIR_DELAY_SECONDS, repair.may_delete)
+            if expected is not None:
+                values.append(OutgoingMessage(key, expected, target))
+            if expected is None or partition != target:
+                tombstones.append(OutgoingMessage(key, None, partition))
+        return values, tombstones
 
-    def writable(self, records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
-        """Return those of *records* that are newer than what is known."""
+    def select_writable(self, records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
+        """Return those of *records* that are newer than the table and may be written."""
         return [
             each
             for each in records
-            if record_key(each.owner, each.upload_id, each.transfer_id) not in self._later
-            and supersedes(each, self.view.records(each.owner, each.upload_id))
+            if record_key(each.owner, each.upload_id, each.transfer_id) not in self._newer_keys
+            and supersedes(each, self.table.records(each.owner, each.upload_id))
         ]

@@ -1,15 +1,15 @@
-"""Sessions in a compacted topic of Kafka.
+"""A ``SessionStore`` in a compacted topic of Kafka.
 
-Each process reads the whole topic into a view, in the background, and goes on reading: what it
-answers comes from there. Until it is whole, and whenever the broker was silent for some seconds,
-it answers nothing rather than something old. A write is done when it was read back, so that
-whoever wrote finds it.
+Each process reads the whole topic into a table in memory, in the background, and answers from
+there. Until the table is complete, and whenever the broker has not answered for some seconds, the
+store raises ``StoreUnavailable`` instead of returning old records. A write is done when its
+messages were read again, so a writer always finds what it has saved.
 
-Who wins is decided by the order of the messages in the topic, which all processes see alike, and
-by the rule of all stores; see ``Ledger`` for what the topic then owes. A lease is a message that
-says "alive for so many seconds from now"; each process counts them from when it reads it, so that
-no two clocks are compared. One that starts gives every worker one more lease. Nobody can claim
-what a dead worker left behind before the others: those who live end it in turns.
+All processes see the messages of the topic in the same order, and apply the same rule of which
+record replaces which; ``TopicReconciler`` then decides what has to be written again. A lease is a
+message with a duration, which each process counts from when it reads the message: no two clocks are
+compared. A process that starts gives each worker one more lease. Overdue uploads cannot be claimed
+in a topic: ``ReaperAssignment`` decides which worker ends them.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ from typing import Final, Self
 
 import anyio
 from anyio.abc import TaskGroup
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress.backends.kafka.access import KafkaAccess
 from upload_progress.backends.kafka.assignment import ReaperAssignment
-from upload_progress.backends.kafka.clients import Outgoing
+from upload_progress.backends.kafka.clients import OutgoingMessage
 from upload_progress.backends.kafka.consumer import TopicConsumer
 from upload_progress.backends.kafka.messages import lease_key, pack_lease, pack_value, record_key
 from upload_progress.backends.kafka.reconciler import TopicReconciler
@@ -38,39 +38,46 @@ __all__ = [
     "KafkaStore",
 ]
 
-_FIRST_SECONDS: Final = 2.0
+_START_SECONDS: Final = 2.0
+"""How long entering the store waits for the topic to be read."""
 
 
 @frozen
 class KafkaStatistics:
-    """What a store in Kafka has done so far.
+    """Counters of a ``KafkaStore``.
 
     Attributes:
-        is_whole: Whether all of the topic was read, and the broker answers.
-        breaks: How often the line broke, or could not be dialled.
-        uploads: How many are in the view.
-        unreadable: How many messages were none of ours, and were passed over.
-        owed: How many messages the topic owes: erasures, mostly.
+        is_current: Whether the whole topic was read, and the broker answers.
+        disconnects: How often the connection was lost or could not be made.
+        uploads: Number of uploads in the table.
+        unreadable: How many messages had another format, and were skipped.
+        pending_repairs: How many messages have to be written again or deleted.
     """
 
-    is_whole: bool
-    breaks: int
+    is_current: bool
+    disconnects: int
     uploads: int
     unreadable: int
-    owed: int
+    pending_repairs: int
 
 
 @define(eq=False, repr=False)
 class KafkaStore:
-    """A ``SessionStore`` in a topic of Kafka. Enter it with ``async with``, or by a tracker.
+    """A ``SessionStore`` in a topic of Kafka. A tracker enters and leaves it.
+
+    ``ProgressTracker.from_url("kafka://…")`` makes one. With own settings of the clients::
+
+        access = KafkaAccess(["kafka-1:9092"], options={"ssl_context": context})
+        store = KafkaStore(access, topic="shop-uploads")
 
     Args:
         access: How to connect.
-        topic: Its name; one for each system, and for nothing else.
-        retention: How long sessions are kept.
-        max_uploads: How many the view holds; beyond this the one that expires next makes room.
-        create_partitions: How many partitions the topic gets if it is not there; None does not
-            create it, and says how to.
+        topic: Name of a topic for this store only.
+        retention: How long records are kept.
+        max_uploads: Maximum number of uploads in the table. A new one beyond it replaces the
+            upload that expires next.
+        create_partitions: Number of partitions with which a missing topic is created. None does
+            not create it: the log then contains the command that does.
     """
 
     access: KafkaAccess
@@ -78,16 +85,17 @@ class KafkaStore:
     retention: Retention = field(factory=Retention, kw_only=True)
     max_uploads: int = field(default=200_000, kw_only=True)
     create_partitions: int | None = field(default=None, kw_only=True)
-    _follower: TopicConsumer = field(init=False)
+    _consumer: TopicConsumer = field(
+        default=Factory(lambda self: self._make_consumer(), takes_self=True), init=False
+    )
+    _assignment: ReaperAssignment = field(factory=ReaperAssignment, init=False)
     _tasks: TaskGroup | None = field(default=None, init=False)
-    _turns: ReaperAssignment = field(factory=ReaperAssignment, init=False)
     _worker: str | None = field(default=None, init=False)
 
-    def __attrs_post_init__(self) -> None:
-        """Prepare the view; nothing is connected."""
-        view = RecordTable(retention=self.retention, max_uploads=self.max_uploads)
-        self._follower = TopicConsumer(
-            self.access, self.topic, TopicReconciler(view), self.create_partitions
+    def _make_consumer(self) -> TopicConsumer:
+        table = RecordTable(retention=self.retention, max_uploads=self.max_uploads)
+        return TopicConsumer(
+            self.access, self.topic, TopicReconciler(table), self.create_partitions
         )
 
     @classmethod
@@ -100,10 +108,18 @@ class KafkaStore:
         max_uploads: int = 200_000,
         create_partitions: int | None = 4,
     ) -> Self:
-        """Return one for the brokers of *url*; see ``KafkaAccess.from_url``.
+        """Return a store at the brokers of *url*. It connects when it is entered.
+
+        Args:
+            url: ``kafka://…`` or ``kafkas://…``; see ``KafkaAccess.from_url``.
+            topic: Name of a topic for this store only.
+            retention: How long records are kept; by default as in ``Retention()``.
+            max_uploads: Maximum number of uploads in the table.
+            create_partitions: Number of partitions with which a missing topic is created; None
+                does not create it.
 
         Raises:
-            InvalidValue: It is no such URL.
+            InvalidValue: The URL is not valid.
         """
         return cls(
             KafkaAccess.from_url(url),
@@ -114,12 +130,12 @@ class KafkaStore:
         )
 
     async def __aenter__(self) -> Self:
-        """Begin to read the topic, and wait a little until it is whole.
+        """Begin to read the topic, and wait up to two seconds until it was read.
 
-        The broker need not be there, and a large topic takes its time.
+        Neither an unreachable broker nor a large topic is an error.
 
         Raises:
-            InvalidValue: The event loop is not asyncio's, or this is entered already.
+            InvalidValue: The event loop is not that of asyncio, or the store was entered already.
         """
         if self._tasks is not None:
             raise InvalidValue("KafkaStore", "is entered already")
@@ -127,12 +143,12 @@ class KafkaStore:
             asyncio.get_running_loop()
         except RuntimeError:
             raise InvalidValue(
-                "KafkaStore", "needs asyncio: its driver runs on no other loop"
+                "KafkaStore", "needs asyncio: its driver runs on no other event loop"
             ) from None
         self._tasks = await anyio.create_task_group().__aenter__()
-        self._tasks.start_soon(self._follower.keep)
-        with anyio.move_on_after(_FIRST_SECONDS):
-            await self._follower.wait_until_settled()
+        self._tasks.start_soon(self._consumer.run)
+        with anyio.move_on_after(_START_SECONDS):
+            await self._consumer.wait_until_first_result()
         return self
 
     async def __aexit__(
@@ -141,27 +157,28 @@ class KafkaStore:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Hang up."""
+        """Disconnect."""
         tasks, self._tasks = self._tasks, None
         assert tasks is not None  # noqa: S101  # entered, as Python calls this only then
         tasks.cancel_scope.cancel()
         await tasks.__aexit__(None, None, None)
-        await self._follower.close()
+        await self._consumer.close()
 
     async def save(self, records: Sequence[TransferRecord]) -> None:
-        """Keep *records*; one that was overtaken changes nothing."""
-        self._check()
-        await self._follower.write(
+        """Save *records*; a record that is not newer than the stored one changes nothing."""
+        reconciler = self._current_reconciler()
+        await self._consumer.write(
             [
-                Outgoing(record_key(each.owner, each.upload_id, each.transfer_id), pack_value(each))
-                for each in self._follower.ledger.writable(records)
+                OutgoingMessage(
+                    record_key(each.owner, each.upload_id, each.transfer_id), pack_value(each)
+                )
+                for each in reconciler.select_writable(records)
             ]
         )
 
     async def load(self, *keys: UploadKey) -> list[TransferRecord]:
-        """Return all records of those uploads."""
-        self._check()
-        return await self._follower.ledger.view.load(*keys)
+        """Return all records of the uploads *keys*; unknown uploads add nothing."""
+        return await self._current_reconciler().table.load(*keys)
 
     async def list(
         self,
@@ -172,45 +189,48 @@ class KafkaStore:
         cursor: str | None = None,
         limit: int = 100,
     ) -> RecordPage:
-        """Return the uploads of *owner*, newest first."""
-        self._check()
-        return await self._follower.ledger.view.list(
+        """Return one page of the uploads of *owner*, newest first."""
+        return await self._current_reconciler().table.list(
             owner, group=group, ended_since=ended_since, cursor=cursor, limit=limit
         )
 
     async def renew(self, worker: str, *, seconds: float) -> None:
-        """Prolong the lease of *worker*."""
-        self._check()
+        """Renew the lease of *worker* for *seconds* from when each process reads it."""
+        self._current_reconciler()
         self._worker = worker
-        await self._follower.write([Outgoing(lease_key(worker), pack_lease(seconds))])
+        await self._consumer.write([OutgoingMessage(lease_key(worker), pack_lease(seconds))])
 
     async def overdue(self, *, limit: int) -> Sequence[TransferRecord]:
-        """Return open records whose lease ran out, or that waited too long; drop the ended."""
-        self._check()
-        ledger, now = self._follower.ledger, asyncio.get_running_loop().time()
-        found = await ledger.view.overdue(limit=limit)
-        return self._turns.due_to(self._worker, ledger.alive(), found, now)
-
-    def statistics(self) -> KafkaStatistics:
-        """Return the figures of this moment."""
-        ledger = self._follower.ledger
-        return KafkaStatistics(
-            self._follower.is_fresh,
-            self._follower.breaks,
-            len(ledger.view),
-            ledger.unreadable,
-            ledger.owed,
+        """Return overdue records that this worker has to end; drop old ended uploads."""
+        reconciler = self._current_reconciler()
+        return self._assignment.assigned_to(
+            self._worker,
+            live_workers=reconciler.live_workers(),
+            overdue=await reconciler.table.overdue(limit=limit),
+            now=asyncio.get_running_loop().time(),
         )
 
-    async def wait_until_whole(self) -> None:
-        """Return when all of the topic was read."""
-        await self._follower.wait_until_whole()
+    def statistics(self) -> KafkaStatistics:
+        """Return the counters."""
+        reconciler = self._consumer.reconciler
+        return KafkaStatistics(
+            is_current=self._consumer.is_current,
+            disconnects=self._consumer.disconnects,
+            uploads=len(reconciler.table),
+            unreadable=reconciler.unreadable,
+            pending_repairs=reconciler.pending_repairs,
+        )
 
-    def _check(self) -> None:
-        """Refuse to answer from a view that is not whole, or that may be old.
+    async def wait_until_current(self) -> None:
+        """Return when the whole topic was read."""
+        await self._consumer.wait_until_current()
+
+    def _current_reconciler(self) -> TopicReconciler:
+        """Return the reconciler, if its table is complete and up to date.
 
         Raises:
-            StoreUnavailable: It is.
+            StoreUnavailable: It is not.
         """
-        if not self._follower.is_fresh:
+        if not self._consumer.is_current:
             raise StoreUnavailable
+        return self._consumer.reconciler

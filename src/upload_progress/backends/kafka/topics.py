@@ -1,7 +1,4 @@
-"""Topics of Kafka: how one is set up, and how one is made.
-
-What a topic is for decides its settings; that they suit is checked by who uses it.
-"""
+"""Settings of topics: reads them, creates missing topics, and checks the topic of the store."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -18,55 +15,61 @@ from upload_progress.config import Retention
 from upload_progress.exceptions import InvalidValue
 
 __all__ = [
-    "NewSettings",
+    "NewTopicSettings",
     "check_settings",
+    "ensure_topics",
     "prepare_topic",
-    "settings_of",
 ]
 
 _ALREADY_EXISTS: Final = 36
 _UNKNOWN_TOPIC: Final = 3
 _CLOSE_SECONDS: Final = 1.0
-_LOOK_SECONDS: Final = 0.05
+_POLL_SECONDS: Final = 0.05
 
 _SETTINGS: Final = ("cleanup.policy", "retention.ms")
 
 
 @frozen
-class NewSettings:
-    """How a topic is made that is not there."""
+class NewTopicSettings:
+    """Settings with which a missing topic is created.
+
+    Attributes:
+        partitions: Number of partitions.
+        settings: Configuration of the topic, such as ``cleanup.policy``.
+    """
 
     partitions: int
     settings: Mapping[str, str]
 
 
-async def settings_of(
-    access: KafkaAccess, topics: Mapping[str, NewSettings | None]
+async def ensure_topics(
+    access: KafkaAccess, topics: Mapping[str, NewTopicSettings | None]
 ) -> dict[str, Mapping[str, str] | None]:
-    """Return how each of *topics* is set up; None is not there.
+    """Create missing topics, and return the settings of each; None if it does not exist.
 
     Args:
         access: How to connect.
-        topics: Their names, and how one is made that is not there; None does not make it.
+        topics: Names, and the settings with which a missing topic is created; None does not
+            create it.
     """
-    async with _administrator(access) as admin:
-        found = await _settings(admin, list(topics))
+    async with _admin_client(access) as admin:
+        found = await _read_settings(admin, list(topics))
         while missing := _missing(topics, found):
             await _create(admin, missing)
-            # A broker may need a while to hear of what another has done.
-            await anyio.sleep(_LOOK_SECONDS)
-            found |= await _settings(admin, list(missing))
+            # Another broker than the one that created a topic may not know it yet.
+            await anyio.sleep(_POLL_SECONDS)
+            found |= await _read_settings(admin, list(missing))
     return found
 
 
 def _missing(
-    topics: Mapping[str, NewSettings | None], found: Mapping[str, object]
-) -> dict[str, NewSettings]:
+    topics: Mapping[str, NewTopicSettings | None], found: Mapping[str, object]
+) -> dict[str, NewTopicSettings]:
     return {name: new for name, new in topics.items() if new is not None and found[name] is None}
 
 
 @asynccontextmanager
-async def _administrator(access: KafkaAccess) -> AsyncIterator[AIOKafkaAdminClient]:
+async def _admin_client(access: KafkaAccess) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = access.admin()
     try:
         await admin.start()
@@ -76,81 +79,81 @@ async def _administrator(access: KafkaAccess) -> AsyncIterator[AIOKafkaAdminClie
             await admin.close()
 
 
-async def _settings(
+async def _read_settings(
     admin: AIOKafkaAdminClient, topics: list[str]
 ) -> dict[str, Mapping[str, str] | None]:
     wanted = dict.fromkeys(_SETTINGS)
-    answers = await admin.describe_configs(
+    responses = await admin.describe_configs(
         [ConfigResource(ConfigResourceType.TOPIC, topic, configs=wanted) for topic in topics]
     )
     return {
-        resource["resource_name"]: _entries(resource)
-        for answer in answers
-        for resource in answer.to_object()["resources"]
+        resource["resource_name"]: _parse_entries(resource)
+        for response in responses
+        for resource in response.to_object()["resources"]
     }
 
 
-def _entries(resource: Mapping[str, object]) -> Mapping[str, str] | None:
+def _parse_entries(resource: Mapping[str, object]) -> Mapping[str, str] | None:
     code, entries = resource["error_code"], resource["config_entries"]
     if code == _UNKNOWN_TOPIC:
         return None
-    _check(code)
-    assert isinstance(entries, list)  # noqa: S101  # so the protocol says
+    _raise_for(code)
+    assert isinstance(entries, list)  # noqa: S101  # as the protocol defines it
     return {each["config_names"]: each["config_value"] for each in entries}
 
 
-async def _create(admin: AIOKafkaAdminClient, topics: Mapping[str, NewSettings]) -> None:
+async def _create(admin: AIOKafkaAdminClient, topics: Mapping[str, NewTopicSettings]) -> None:
     wanted = [
         NewTopic(name, new.partitions, 1, topic_configs=dict(new.settings))
         for name, new in topics.items()
     ]
     for new in wanted:
-        # What the brokers are set to; the constructor refuses to be told so.
+        # The default of the brokers, which the constructor does not accept.
         new.replication_factor = -1
-    answer = await admin.create_topics(wanted)
-    # Another worker may have been first.
-    for code in {found[1] for found in answer.topic_errors} - {_ALREADY_EXISTS}:
-        _check(code)
+    response = await admin.create_topics(wanted)
+    # Another worker may have created it meanwhile.
+    for code in {error[1] for error in response.topic_errors} - {_ALREADY_EXISTS}:
+        _raise_for(code)
 
 
-def _check(code: object) -> None:
+def _raise_for(code: object) -> None:
     if code:
         raise for_code(code)
-
-
-# FROM stores.kafka.topic: The topic that a store lives in: whether it can, and how one is made that it can live in.
 
 
 async def prepare_topic(
     access: KafkaAccess, topic: str, retention: Retention, *, partitions: int | None
 ) -> None:
-    """See to it that *topic* can hold records, and create it if that is wished.
+    """Check that *topic* keeps records, and create it if it does not exist.
 
     Args:
         access: How to connect.
-        topic: Its name.
+        topic: Name of the topic.
         retention: How long records are kept.
-        partitions: How many it gets if it is not there; None does not create it.
+        partitions: Number of partitions with which it is created; None does not create it.
 
     Raises:
-        InvalidValue: It is not there, or would lose records.
+        InvalidValue: The topic does not exist, or would lose records.
     """
-    new = None if partitions is None else NewSettings(partitions, {"cleanup.policy": "compact"})
-    found = await settings_of(access, {topic: new})
+    new = (
+        None if partitions is None else NewTopicSettings(partitions, {"cleanup.policy": "compact"})
+    )
+    found = await ensure_topics(access, {topic: new})
     check_settings(topic, found[topic], retention)
 
 
 def check_settings(topic: str, settings: Mapping[str, str] | None, retention: Retention) -> None:
-    """Refuse a topic that would lose records, or that is not there.
+    """Check that a topic with *settings* keeps records as long as *retention* demands.
 
     Raises:
-        InvalidValue: Says how to put it right.
+        InvalidValue: The topic does not exist, or would lose records. The message contains the
+            command that corrects it.
     """
     where = f"topic {topic!r}"
     if settings is None:
         raise InvalidValue(
             where,
-            "is not there; create it: kafka-topics.sh --create --config cleanup.policy=compact "
+            "does not exist; create it: kafka-topics.sh --create --config cleanup.policy=compact "
             f"--topic {topic} --bootstrap-server …",
         )
     policies = settings["cleanup.policy"].split(",")
@@ -166,6 +169,6 @@ def check_settings(topic: str, settings: Mapping[str, str] | None, retention: Re
     if "delete" in policies and 0 <= kept_seconds < needed_seconds:
         raise InvalidValue(
             where,
-            f"deletes records after {kept_seconds:.0f} s, sooner than their {needed_seconds:.0f} s "
-            "are over; set cleanup.policy=compact, or a longer retention.ms",
+            f"deletes records after {kept_seconds:.0f} s; they are needed for "
+            f"{needed_seconds:.0f} s: set cleanup.policy=compact, or a longer retention.ms",
         )

@@ -1,4 +1,4 @@
-"""Records as rows of PostgreSQL, and whole batches of them as a few arrays."""
+"""Records as rows of a table, and batches of records as arrays, one for each column."""
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -11,15 +11,15 @@ from upload_progress.backends.store_records import changed_at, state_code, witho
 __all__ = [
     "FORMAT",
     "Key",
-    "Row",
-    "columns_of",
-    "cursor_of",
-    "keys_of",
-    "raw",
-    "read_cursor",
-    "split",
-    "uploads_of",
-    "versions_of",
+    "TransferRow",
+    "encode_name",
+    "format_cursor",
+    "group_by_upload",
+    "key_columns",
+    "parse_cursor",
+    "to_columns",
+    "to_keys",
+    "version_columns",
 ]
 
 FORMAT: Final = 1
@@ -27,12 +27,12 @@ FORMAT: Final = 1
 Key = tuple[bytes, str]
 
 
-class Row(NamedTuple):
-    """A record as it lies there.
+class TransferRow(NamedTuple):
+    """A selected row of the table ``transfers``.
 
     Attributes:
-        lease_seconds: How long the lease of its worker still lasts; None where it has none.
-        created_at: When the upload was, in a list.
+        lease_seconds: How long the lease of the worker still lasts; None if it has no lease.
+        created_at: When the upload was created; set by ``LIST`` only.
     """
 
     owner: bytes
@@ -47,77 +47,79 @@ class Row(NamedTuple):
 
     @property
     def key(self) -> Key:
-        """The upload that it is of."""
+        """The upload of this row."""
         return self.owner, self.upload_id
 
     def lease_until(self, now: float) -> float | None:
-        """Return when the lease of its worker ends, by the clock that says *now*."""
+        """Return when the lease of the worker ends, on the clock of *now*."""
         return None if self.lease_seconds is None else now + self.lease_seconds
 
 
 @lru_cache(maxsize=4096)
-def raw(name: str) -> bytes:
-    """Return *name* as bytes: a text of PostgreSQL cannot hold everything that a name may."""
+def encode_name(name: str) -> bytes:
+    """Return *name* as bytes: PostgreSQL's ``text`` has neither zero bytes nor lone surrogates."""
     return name.encode("utf-8", "surrogatepass")
 
 
-def columns_of(records: Sequence[TransferRecord]) -> dict[str, list[object]]:
-    """Return *records* as the statement that saves them takes them."""
+def to_columns(records: Sequence[TransferRecord]) -> dict[str, list[object]]:
+    """Return *records* as the parameters of ``SAVE``."""
     return {
-        "owner": [raw(record.owner) for record in records],
+        "owner": [encode_name(record.owner) for record in records],
         "upload_id": [record.upload_id for record in records],
         "transfer_id": [record.transfer_id for record in records],
         "attempt": [record.attempt for record in records],
         "sequence": [record.sequence for record in records],
-        "kind": [state_code(record) for record in records],
-        "at": [changed_at(record) for record in records],
+        "state_code": [state_code(record) for record in records],
+        "changed_at": [changed_at(record) for record in records],
         "created_at": [float(record.created_at) for record in records],
-        "group_name": [None if record.group is None else raw(record.group) for record in records],
+        "group_name": [
+            None if record.group is None else encode_name(record.group) for record in records
+        ],
         "worker": [record.worker for record in records],
         "record": [pack_record(without_store_times(record)) for record in records],
         "workers": [*sorted({each.worker for each in records if each.worker is not None})],
     }
 
 
-def keys_of(keys: Iterable[UploadKey]) -> list[Key]:
-    """Return *keys* as they are here."""
-    return [(raw(key.owner), key.upload_id) for key in keys]
+def to_keys(keys: Iterable[UploadKey]) -> list[Key]:
+    """Return *keys* as values of the first two columns."""
+    return [(encode_name(key.owner), key.upload_id) for key in keys]
 
 
-def split(keys: Iterable[Key]) -> tuple[list[bytes], list[str]]:
-    """Return two arrays."""
+def key_columns(keys: Iterable[Key]) -> tuple[list[bytes], list[str]]:
+    """Return the array of owners and the array of upload ids."""
     pairs = list(keys)
     return [owner for owner, _ in pairs], [upload_id for _, upload_id in pairs]
 
 
-def versions_of(rows: Iterable[Row]) -> tuple[list[object], ...]:
-    """Return five arrays: which rows, and in which version."""
-    seen = sorted(rows)
+def version_columns(rows: Iterable[TransferRow]) -> tuple[list[object], ...]:
+    """Return five arrays, which identify *rows* in the version that was read."""
+    ordered = sorted(rows)
     return (
-        [row.owner for row in seen],
-        [row.upload_id for row in seen],
-        [row.transfer_id for row in seen],
-        [row.attempt for row in seen],
-        [row.sequence for row in seen],
+        [row.owner for row in ordered],
+        [row.upload_id for row in ordered],
+        [row.transfer_id for row in ordered],
+        [row.attempt for row in ordered],
+        [row.sequence for row in ordered],
     )
 
 
-def uploads_of(rows: Iterable[Sequence[object]]) -> list[list[Row]]:
-    """Return what was found, each upload's rows together."""
-    uploads: dict[Key, list[Row]] = {}
+def group_by_upload(rows: Iterable[Sequence[object]]) -> list[list[TransferRow]]:
+    """Return the selected *rows* of each upload, in the order of their first rows."""
+    uploads: dict[Key, list[TransferRow]] = {}
     for values in rows:
-        row = Row(*values)  # type: ignore[arg-type]  # as the statements select them
+        row = TransferRow(*values)  # type: ignore[arg-type]  # COLUMNS has these types
         uploads.setdefault(row.key, []).append(row)
     return list(uploads.values())
 
 
-def cursor_of(row: Row) -> str:
-    """Return where a list goes on behind the upload of *row*."""
+def format_cursor(row: TransferRow) -> str:
+    """Return the cursor of the page that follows the upload of *row*."""
     return f"{row.created_at!r}:{row.upload_id}"
 
 
-def read_cursor(cursor: str | None) -> tuple[float | None, str]:
-    """Return the time and the id in *cursor*; of what is none, the beginning."""
+def parse_cursor(cursor: str | None) -> tuple[float | None, str]:
+    """Return time of creation and id of the upload in *cursor*; None and "" if it is not valid."""
     moment, _, upload_id = (cursor or "").partition(":")
     try:
         return float(moment), upload_id

@@ -1,7 +1,7 @@
-"""The schema of ``PostgresStore``, and how it comes about.
+"""Migrations of the schema of ``PostgresStore``.
 
-All steps are one transaction under an advisory lock: several may migrate at once, and one that is
-killed leaves nothing half done.
+All migrations run in one transaction under an advisory lock, so any number of processes may migrate
+at once, and a killed one leaves nothing half done.
 """
 
 from hashlib import sha256
@@ -15,56 +15,66 @@ from upload_progress.backends.postgres.client import connect, validate_schema, v
 from upload_progress.backends.postgres.statements import MIGRATIONS
 
 __all__ = [
-    "NEWEST",
-    "Migrated",
+    "LATEST_VERSION",
+    "MigrationResult",
     "migrate",
 ]
 
 
-NEWEST: Final = len(MIGRATIONS)
+LATEST_VERSION: Final = len(MIGRATIONS)
 
 
 @frozen
-class Migrated:
-    """What a migration found and left; a newer release may have left more than is known here."""
+class MigrationResult:
+    """Version of the schema before and after; a newer release may have left a higher one.
+
+    Attributes:
+        before: Version that was found; 0 for a new schema.
+        after: Version that is there now.
+    """
 
     before: int
     after: int
 
 
-async def migrate(url: str, *, schema: str = "upload_progress") -> Migrated:
-    """Make the tables of ``PostgresStore``, or bring them up to date.
+async def migrate(url: str, *, schema: str = "upload_progress") -> MigrationResult:
+    """Create the tables of ``PostgresStore``, or bring them up to date.
 
-    The role needs the right to create a schema, or to create tables in one that is there and
-    empty. Those that only save and read need ``USAGE`` on the schema, and ``SELECT``, ``INSERT``,
-    ``UPDATE``, ``DELETE`` on its tables.
+    The role needs the right to create a schema, or to create tables in an existing empty one.
+    Workers need ``USAGE`` on the schema, and ``SELECT``, ``INSERT``, ``UPDATE``, ``DELETE`` on its
+    tables::
+
+        await migrate("postgresql://owner@localhost/app")
 
     Args:
-        url: ``postgresql://…``.
-        schema: Where the tables shall be.
+        url: ``postgresql://…``, or any other ``conninfo`` of libpq.
+        schema: The schema of the tables.
+
+    Returns:
+        The version of the schema before and after.
 
     Raises:
-        InvalidValue: The URL or the name is none.
+        InvalidValue: The URL or the name of the schema is not valid.
     """
     validate_schema(schema)
     connection = await connect(validate_url(url))
     async with connection, connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_lock_of(schema),))
-        before = await _version(connection, schema)
-        for number in range(before, NEWEST):
-            await _step(connection, schema, MIGRATIONS[number], number + 1)
-    return Migrated(before, max(before, NEWEST))
+        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_lock_id(schema),))
+        before = await _read_version(connection, schema)
+        for number in range(before, LATEST_VERSION):
+            await _apply(connection, schema, MIGRATIONS[number], number + 1)
+    return MigrationResult(before, max(before, LATEST_VERSION))
 
 
-def _lock_of(schema: str) -> int:
+def _lock_id(schema: str) -> int:
     digest = sha256(f"upload-progress migrates {schema}".encode()).digest()
     return int.from_bytes(digest[:8], signed=True)
 
 
-async def _version(connection: AsyncConnection[TupleRow], schema: str) -> int:
-    there = await connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,))
-    # Asked first: "IF NOT EXISTS" wants the right to create it in any case.
-    if await there.fetchone() is None:
+async def _read_version(connection: AsyncConnection[TupleRow], schema: str) -> int:
+    schemas = await connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,))
+    # "CREATE SCHEMA IF NOT EXISTS" would require the right to create it even where it exists.
+    if await schemas.fetchone() is None:
         await _execute(connection, schema, "CREATE SCHEMA {schema}")
     await _execute(
         connection,
@@ -76,7 +86,7 @@ async def _version(connection: AsyncConnection[TupleRow], schema: str) -> int:
     return 0 if found is None or found[0] is None else int(found[0])
 
 
-async def _step(
+async def _apply(
     connection: AsyncConnection[TupleRow], schema: str, statements: LiteralString, number: int
 ) -> None:
     await _execute(connection, schema, statements)

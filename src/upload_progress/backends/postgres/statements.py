@@ -1,11 +1,13 @@
-"""What PostgreSQL does for ``PostgresStore``. In each statement ``{schema}`` is a quoted name.
+"""The SQL of ``PostgresStore``. In each statement ``{schema}`` is replaced by a quoted name.
 
-A row is a record, and an upload is the rows of its newest attempt. What has to be looked at has
-``due_at``: what has ended then is forgotten, what waits has then expired. What a worker receives
-has none unless it was handed out as lost, and lives by the lease of its worker. So the rows that
-change most often change nothing that is indexed, and PostgreSQL writes them in place.
+A row is a record, and an upload is the rows of its newest attempt. ``due_at`` is when a row has to
+be visited: an ended upload is deleted then, a waiting one has expired. A row whose transfer is
+running has no ``due_at`` until it was claimed as lost; whether it is lost depends on the lease of
+its worker. So the rows that change most often change no indexed column, and PostgreSQL can update
+them in place (heap-only tuples, see "Database Physical Storage" in its manual).
 
-A row whose ``format`` is not known here is of a newer release, and is left as it is.
+``state_code`` and ``changed_at`` are defined in ``upload_progress.backends.store_records``. A row
+with an unknown ``format`` was written by a newer release, and is left as it is.
 """
 
 from typing import Final
@@ -32,8 +34,8 @@ CREATE TABLE {schema}.transfers (
     transfer_id text COLLATE "C" NOT NULL,
     attempt bigint NOT NULL,
     sequence bigint NOT NULL,
-    kind text COLLATE "C" NOT NULL,
-    at double precision NOT NULL,
+    state_code text COLLATE "C" NOT NULL,
+    changed_at double precision NOT NULL,
     created_at double precision NOT NULL,
     group_name bytea,
     worker text COLLATE "C",
@@ -42,54 +44,54 @@ CREATE TABLE {schema}.transfers (
     record bytea NOT NULL,
     PRIMARY KEY (owner, upload_id, transfer_id)
 ) WITH (fillfactor = 70);
-CREATE INDEX ON {schema}.transfers (worker) WHERE kind = 'R';
-CREATE INDEX ON {schema}.transfers (due_at) WHERE kind IN ('N', 'P');
-CREATE INDEX ON {schema}.transfers (due_at) WHERE kind IN ('C', 'D', 'S');
+CREATE INDEX ON {schema}.transfers (worker) WHERE state_code = 'R';
+CREATE INDEX ON {schema}.transfers (due_at) WHERE state_code IN ('N', 'P');
+CREATE INDEX ON {schema}.transfers (due_at) WHERE state_code IN ('C', 'D', 'S');
 CREATE TABLE {schema}.leases (
     worker text COLLATE "C" PRIMARY KEY,
     until timestamptz NOT NULL
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE {schema}.transfers IS 'upload-progress: what is known of each upload';
-COMMENT ON COLUMN {schema}.transfers.kind IS
+COMMENT ON TABLE {schema}.transfers IS 'upload-progress: one row for each transfer of an upload';
+COMMENT ON COLUMN {schema}.transfers.state_code IS
     'N pending, R receiving or processing, P paused, C or D completed, S otherwise';
 """,
 )
-"""Each brings the schema to its number, counted from 1. What was released never changes."""
+"""Migration ``n``, counted from 1, brings the schema to version ``n``. Add; never change one."""
 
 SAVE: Final = """
 WITH leased AS (
     INSERT INTO {schema}.leases (worker, until)
-    SELECT worker, now() + make_interval(secs => %(newborn)s)
+    SELECT worker, now() + make_interval(secs => %(initial_lease)s)
     FROM unnest(%(workers)b::text[]) AS batch (worker)
     ON CONFLICT (worker) DO NOTHING
 )
 INSERT INTO {schema}.transfers AS known (
-    owner, upload_id, transfer_id, attempt, sequence, kind, at, created_at, group_name, worker,
-    record, format, due_at
+    owner, upload_id, transfer_id, attempt, sequence, state_code, changed_at, created_at,
+    group_name, worker, record, format, due_at
 )
 SELECT batch.*, 1, CASE
-    WHEN kind IN ('C', 'D', 'S') THEN now() + make_interval(secs => %(ended)s)
-    WHEN kind IN ('N', 'P') THEN to_timestamp(at + %(waiting)s)
+    WHEN state_code IN ('C', 'D', 'S') THEN now() + make_interval(secs => %(ended)s)
+    WHEN state_code IN ('N', 'P') THEN to_timestamp(changed_at + %(waiting)s)
 END
 FROM unnest(
     %(owner)b::bytea[], %(upload_id)b::text[], %(transfer_id)b::text[], %(attempt)b::bigint[],
-    %(sequence)b::bigint[], %(kind)b::text[], %(at)b::double precision[],
+    %(sequence)b::bigint[], %(state_code)b::text[], %(changed_at)b::double precision[],
     %(created_at)b::double precision[], %(group_name)b::bytea[], %(worker)b::text[],
     %(record)b::bytea[]
 ) AS batch (
-    owner, upload_id, transfer_id, attempt, sequence, kind, at, created_at, group_name, worker,
-    record
+    owner, upload_id, transfer_id, attempt, sequence, state_code, changed_at, created_at,
+    group_name, worker, record
 )
 ON CONFLICT (owner, upload_id, transfer_id) DO UPDATE SET
-    attempt = excluded.attempt, sequence = excluded.sequence, kind = excluded.kind,
-    at = excluded.at, created_at = excluded.created_at, group_name = excluded.group_name,
-    worker = excluded.worker, record = excluded.record, format = excluded.format,
-    due_at = excluded.due_at
+    attempt = excluded.attempt, sequence = excluded.sequence, state_code = excluded.state_code,
+    changed_at = excluded.changed_at, created_at = excluded.created_at,
+    group_name = excluded.group_name, worker = excluded.worker, record = excluded.record,
+    format = excluded.format, due_at = excluded.due_at
 WHERE known.format <= 1 AND (
     excluded.attempt > known.attempt
     OR excluded.attempt = known.attempt
     AND excluded.sequence > known.sequence
-    AND known.kind NOT IN ('C', 'D', 'S')
+    AND known.state_code NOT IN ('C', 'D', 'S')
 )
 """
 
@@ -101,10 +103,10 @@ WHERE known.owner = batch.owner AND known.upload_id = batch.upload_id
 """
 
 RENEW: Final = """
-WITH gone AS (
+WITH deleted AS (
     DELETE FROM {schema}.leases AS lease WHERE until < now() - interval '1 hour' AND NOT EXISTS (
         SELECT FROM {schema}.transfers AS known
-        WHERE known.worker = lease.worker AND known.kind = 'R'
+        WHERE known.worker = lease.worker AND known.state_code = 'R'
     )
 )
 INSERT INTO {schema}.leases (worker, until) VALUES (%s, now() + make_interval(secs => %s))
@@ -125,21 +127,21 @@ LEFT JOIN {schema}.leases AS lease USING (worker)
 """
 
 LIST: Final = """
-WITH mine AS (
+WITH owned AS (
     SELECT *, max(attempt) OVER (PARTITION BY upload_id) AS newest
     FROM {schema}.transfers WHERE owner = %(owner)s
-), judged AS (
+), decided AS (
     SELECT
         upload_id,
         min(created_at) AS created_at,
-        bool_or(group_name = %(group)s::bytea) AS is_wanted,
-        bool_or(kind IN ('R', 'P')) AND NOT bool_or(kind = 'D') AS is_open,
-        min(at) FILTER (WHERE kind = 'S') AS stopped,
-        max(at) FILTER (WHERE kind IN ('C', 'D')) AS completed
-    FROM mine WHERE attempt = newest GROUP BY upload_id
+        bool_or(group_name = %(group)s::bytea) AS is_in_group,
+        bool_or(state_code IN ('R', 'P')) AND NOT bool_or(state_code = 'D') AS is_open,
+        min(changed_at) FILTER (WHERE state_code = 'S') AS stopped,
+        max(changed_at) FILTER (WHERE state_code IN ('C', 'D')) AS completed
+    FROM owned WHERE attempt = newest GROUP BY upload_id
 ), page AS (
-    SELECT upload_id, created_at FROM judged
-    WHERE (%(group)s::bytea IS NULL OR is_wanted)
+    SELECT upload_id, created_at FROM decided
+    WHERE (%(group)s::bytea IS NULL OR is_in_group)
         AND coalesce(%(since)s::double precision <= CASE
             WHEN stopped IS NOT NULL AND (is_open OR completed IS NULL OR stopped < completed)
             THEN stopped
@@ -162,14 +164,14 @@ CLAIM: Final = """
 UPDATE {schema}.transfers AS known SET due_at = now() + make_interval(secs => %s)
 FROM (
     SELECT owner, upload_id, transfer_id FROM {schema}.transfers
-    WHERE due_at <= now() AND format <= 1 AND {kinds}
+    WHERE due_at <= now() AND format <= 1 AND {states}
     ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED
 ) AS due
 WHERE known.owner = due.owner AND known.upload_id = due.upload_id
     AND known.transfer_id = due.transfer_id
 RETURNING known.owner, known.upload_id, known.transfer_id
 """
-"""What was handed out comes again a while later, if nobody has ended it."""
+"""Claims rows that are due. They are due again later, in case the worker does not end them."""
 
 DROP: Final = """
 DELETE FROM {schema}.transfers AS known
@@ -185,7 +187,8 @@ UPDATE {schema}.transfers AS known SET due_at = now() + make_interval(secs => %s
 FROM (
     SELECT received.owner, received.upload_id, received.transfer_id
     FROM {schema}.leases AS lease
-    JOIN {schema}.transfers AS received ON received.worker = lease.worker AND received.kind = 'R'
+    JOIN {schema}.transfers AS received
+        ON received.worker = lease.worker AND received.state_code = 'R'
     WHERE lease.until <= now() AND received.format <= 1
         AND (received.due_at IS NULL OR received.due_at <= now())
     LIMIT %s FOR UPDATE OF received SKIP LOCKED
@@ -194,7 +197,7 @@ WHERE known.owner = due.owner AND known.upload_id = due.upload_id
     AND known.transfer_id = due.transfer_id
 RETURNING known.owner, known.upload_id, known.transfer_id
 """
-"""The same for what a worker received whose lease has run out."""
+"""Claims rows of transfers whose worker has lost its lease, in the same way."""
 
 RELEASE: Final = """
 UPDATE {schema}.transfers AS known SET worker = NULL
@@ -204,4 +207,4 @@ WHERE known.owner = seen.owner AND known.upload_id = seen.upload_id
     AND known.transfer_id = seen.transfer_id
     AND known.attempt = seen.attempt AND known.sequence = seen.sequence
 """
-"""Of an upload that ended otherwise, the worker that is gone need not be looked after any more."""
+"""Forgets the worker of rows whose upload ended otherwise, so that they are not claimed again."""

@@ -1,11 +1,11 @@
-"""Sessions in PostgreSQL: for several workers, where there is a database already.
+"""A ``SessionStore`` in PostgreSQL, for several workers that share a database already.
 
-A batch is one statement, whatever the number of uploads; a connection is held for one statement,
-and never while something is waited for. PostgreSQL decides which version of a record is the last,
-by ``(attempt, sequence)``, and its clock says whose lease has run out. What has ended is deleted by
-whichever worker sweeps next.
+A batch is one statement, whatever the number of uploads. A connection is used for one statement at
+a time. PostgreSQL decides which version of a record is the newest, by ``(attempt, sequence)``, and
+whose lease has ended, by its own clock. Any worker that looks for overdue uploads deletes the ended
+ones.
 
-The schema is made beforehand: ``upload-progress migrate URL``.
+The tables have to exist: ``upload-progress migrate URL``.
 """
 
 import builtins
@@ -34,15 +34,15 @@ from upload_progress.backends.postgres.client import (
 from upload_progress.backends.postgres.rows import (
     FORMAT,
     Key,
-    Row,
-    columns_of,
-    cursor_of,
-    keys_of,
-    raw,
-    read_cursor,
-    split,
-    uploads_of,
-    versions_of,
+    TransferRow,
+    encode_name,
+    format_cursor,
+    group_by_upload,
+    key_columns,
+    parse_cursor,
+    to_columns,
+    to_keys,
+    version_columns,
 )
 from upload_progress.backends.store_records import (
     decode_record,
@@ -55,71 +55,79 @@ from upload_progress.exceptions import SchemaMissing
 from upload_progress.interfaces import Clock, RecordPage, SystemClock
 
 __all__ = [
-    "AGAIN_SECONDS",
-    "NEWBORN_SECONDS",
-    "PORTION",
-    "ROUNDS",
+    "BATCH_SIZE",
+    "INITIAL_LEASE_SECONDS",
+    "MAX_DELETE_BATCHES",
+    "RETRY_SECONDS",
     "PostgresStore",
 ]
 
 
-PORTION: Final = 1000
+BATCH_SIZE: Final = 1000
 """Records in one statement."""
-ROUNDS: Final = 10
-"""Portions of what has ended that one sweep deletes."""
-AGAIN_SECONDS: Final = 30.0
-NEWBORN_SECONDS: Final = 60.0
-"""The lease of a worker that has not renewed it yet."""
+MAX_DELETE_BATCHES: Final = 10
+"""Batches of ended uploads that one call of ``overdue`` deletes."""
+RETRY_SECONDS: Final = 30.0
+"""After so long a claimed row can be claimed again, if no worker has ended its upload."""
+INITIAL_LEASE_SECONDS: Final = 60.0
+"""The lease of a worker that has saved a record and not renewed its lease yet."""
 
-_ENDED: Final = sql.SQL("kind IN ('C', 'D', 'S')")
-_WAITING: Final = sql.SQL("kind IN ('N', 'P')")
+_ENDED: Final = sql.SQL("state_code IN ('C', 'D', 'S')")
+_WAITING: Final = sql.SQL("state_code IN ('N', 'P')")
 
 
 @define(eq=False, repr=False)
 class PostgresStore:
-    """A ``SessionStore`` in PostgreSQL 13 or newer, for asyncio.
+    """A ``SessionStore`` in PostgreSQL 13 or newer, for asyncio. A call takes at most a second.
 
-    A call takes at most a second, whatever the server or the pool does.
+    ``ProgressTracker.from_url("postgresql://…")`` makes one. With a pool of the application::
+
+        store = PostgresStore(AsyncConnectionPool(url, open=False), schema="shop_uploads")
 
     Args:
-        client: A pool of psycopg, or what lends connections as it does. It stays open.
-        retention: How long sessions are kept.
-        schema: Where the tables are.
-        clock: Whose time is stamped on records; that of this machine.
+        client: A pool such as ``psycopg_pool.AsyncConnectionPool``. It stays open.
+        retention: How long records are kept.
+        schema: The schema of the tables.
+        clock: Gives the times that are added to records; by default the clock of this machine.
 
     Attributes:
-        spoiled: Records that were passed over, since nothing here could read them.
+        unreadable: How many rows could not be decoded and were skipped.
+
+    Raises:
+        InvalidValue: *schema* cannot be the name of a schema.
     """
 
     client: ConnectionPool
     retention: Retention = field(factory=Retention, kw_only=True)
     schema: str = field(default="upload_progress", kw_only=True)
     clock: Clock = field(factory=SystemClock, kw_only=True)
-    spoiled: int = field(default=0, init=False)
+    unreadable: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what is no name."""
+        """Check the name of the schema."""
         validate_schema(self.schema)
 
     @classmethod
     def open(
         cls, url: str, *, retention: Retention | None = None, schema: str = "upload_progress"
     ) -> Self:
-        """Return one with a few connections of its own, which it closes.
+        """Return a store with a few connections of its own, which it closes.
+
+        It connects when it is first used.
 
         Args:
             url: ``postgresql://…``, or any other ``conninfo`` of libpq.
-            retention: As above.
-            schema: As above.
+            retention: How long records are kept; by default as in ``Retention()``.
+            schema: The schema of the tables.
 
         Raises:
-            InvalidValue: The URL is none of these.
+            InvalidValue: The URL or the name of the schema is not valid.
         """
         client = LazyConnectionPool(validate_url(url))
         return cls(client, retention=retention or Retention(), schema=schema)
 
     async def __aenter__(self) -> Self:
-        """Do nothing: a connection is made when it is first needed."""
+        """Do nothing: connections are made when they are first used."""
         return self
 
     async def __aexit__(
@@ -128,7 +136,7 @@ class PostgresStore:
         _error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        """Close the connections that were opened here; a pool that was given stays open."""
+        """Close the connections that the store has opened; a pool of the application stays open."""
         if isinstance(self.client, LazyConnectionPool):
             await self.client.close()
 
@@ -136,16 +144,21 @@ class PostgresStore:
         self,
         statement: LiteralString,
         values: Mapping[str, object] | Sequence[object],
-        kinds: sql.SQL | None = None,
+        states: sql.SQL | None = None,
     ) -> Sequence[TupleRow]:
         """Return the rows of *statement*, which is a transaction of its own.
 
+        Args:
+            statement: One of ``statements``.
+            values: Its parameters.
+            states: The condition that replaces ``{states}``.
+
         Raises:
-            SchemaMissing: There is no such table.
-            TimeoutError: It took too long.
+            SchemaMissing: A table or column does not exist.
+            TimeoutError: The call took longer than ``CALL_SECONDS``.
         """
         schema, columns = sql.Identifier(self.schema), sql.SQL(statements.COLUMNS)
-        query = sql.SQL(statement).format(schema=schema, columns=columns, kinds=kinds)
+        query = sql.SQL(statement).format(schema=schema, columns=columns, states=states)
         try:
             with anyio.fail_after(CALL_SECONDS):
                 async with self.client.connection() as connection:
@@ -153,43 +166,41 @@ class PostgresStore:
         except (UndefinedTable, UndefinedColumn, InvalidSchemaName):
             raise SchemaMissing(self.schema) from None
 
-    # Writing
-
     async def save(self, records: Sequence[TransferRecord]) -> None:
-        """Keep *records*; one that was overtaken changes nothing."""
-        current = latest_records(records)
-        for start in range(0, len(current), PORTION):
-            await self._save(current[start : start + PORTION])
+        """Save *records*; a record that is not newer than the stored one changes nothing."""
+        latest = latest_records(records)
+        for start in range(0, len(latest), BATCH_SIZE):
+            await self._save(latest[start : start + BATCH_SIZE])
 
     async def _save(self, records: Sequence[TransferRecord]) -> None:
-        terms = {
+        times = {
             "ended": self.retention.ended_seconds,
             "waiting": self.retention.waiting_seconds,
-            "newborn": NEWBORN_SECONDS,
+            "initial_lease": INITIAL_LEASE_SECONDS,
         }
-        await self._run(statements.SAVE, {**terms, **columns_of(records)})
-        if again := [record for record in records if record.attempt > 1]:
-            # Nobody reads them any more. This only keeps the table small.
-            keys = split(keys_of(record.key for record in again))
-            await self._run(statements.DROP_OLD, (*keys, [each.attempt for each in again]))
+        await self._run(statements.SAVE, {**times, **to_columns(records)})
+        if repeated := [record for record in records if record.attempt > 1]:
+            # Rows of older attempts are ignored when read. Deleting them keeps the table small.
+            keys = key_columns(to_keys(record.key for record in repeated))
+            await self._run(statements.DROP_OLD, (*keys, [each.attempt for each in repeated]))
 
     async def renew(self, worker: str, *, seconds: float) -> None:
-        """Prolong the lease of *worker*."""
+        """Renew the lease of *worker* for *seconds* from now."""
         await self._run(statements.RENEW, (worker, seconds))
 
-    # Reading
-
     async def load(self, *keys: UploadKey) -> builtins.list[TransferRecord]:
-        """Return all records of those uploads."""
-        unique = keys_of(dict.fromkeys(keys))
+        """Return all records of the uploads *keys*; unknown uploads add nothing."""
+        unique = to_keys(dict.fromkeys(keys))
         records: builtins.list[TransferRecord] = []
-        for start in range(0, len(unique), PORTION):
-            for upload in await self._load(unique[start : start + PORTION]):
-                records += self._records(upload)
+        for start in range(0, len(unique), BATCH_SIZE):
+            for upload in await self._load(unique[start : start + BATCH_SIZE]):
+                records += self._decode(upload)
         return records
 
-    async def _load(self, keys: Collection[Key]) -> builtins.list[builtins.list[Row]]:
-        return uploads_of(await self._run(statements.LOAD, split(keys))) if keys else []
+    async def _load(self, keys: Collection[Key]) -> builtins.list[builtins.list[TransferRow]]:
+        if not keys:
+            return []
+        return group_by_upload(await self._run(statements.LOAD, key_columns(keys)))
 
     async def list(
         self,
@@ -200,107 +211,111 @@ class PostgresStore:
         cursor: str | None = None,
         limit: int = 100,
     ) -> RecordPage:
-        """Return the uploads of *owner*, newest first."""
-        before, upload_id = read_cursor(cursor)
+        """Return one page of the uploads of *owner*, newest first."""
+        before, upload_id = parse_cursor(cursor)
         values = {
-            "owner": raw(owner),
-            "group": None if group is None else raw(group),
+            "owner": encode_name(owner),
+            "group": None if group is None else encode_name(group),
             "since": ended_since,
             "before": before,
             "upload_id": upload_id,
             "limit": limit,
         }
-        found = uploads_of(await self._run(statements.LIST, values))
-        uploads = [tuple(self._records(upload)) for upload in found]
-        further = cursor_of(found[-1][0]) if len(found) == limit else None
-        return RecordPage(tuple(upload for upload in uploads if upload), further)
+        found = group_by_upload(await self._run(statements.LIST, values))
+        uploads = [tuple(self._decode(upload)) for upload in found]
+        next_cursor = format_cursor(found[-1][0]) if len(found) == limit else None
+        return RecordPage(tuple(upload for upload in uploads if upload), next_cursor)
 
-    def _records(self, upload: Sequence[Row]) -> builtins.list[TransferRecord]:
-        """Decode an upload, and stamp it with the times that only the store knows."""
+    def _decode(self, upload: Sequence[TransferRow]) -> builtins.list[TransferRecord]:
+        """Return the newest records of an upload, with store times on the clock of this machine."""
         now = self.clock.time()
         return newest(
             with_store_times(record, self.retention, row.lease_until(now))
             for row in upload
-            if (record := self._record(row))
+            if (record := self._decode_row(row))
         )
 
-    def _record(self, row: Row) -> TransferRecord | None:
+    def _decode_row(self, row: TransferRow) -> TransferRecord | None:
         record = None
         if row.format == FORMAT:
             owner = row.owner.decode("utf-8", "surrogatepass")
             record = decode_record(owner, row.upload_id, row.record)
-        self.spoiled += record is None
+        self.unreadable += record is None
         return record
 
-    # Sweeping
-
     async def overdue(self, *, limit: int) -> Sequence[TransferRecord]:
-        """Return open records whose lease ran out, or that waited too long; drop the ended."""
-        for _ in range(ROUNDS):
-            if await self._forget() < PORTION:
+        """Return open records whose lease ended or that have expired; delete old ended uploads."""
+        for _ in range(MAX_DELETE_BATCHES):
+            if await self._delete_ended() < BATCH_SIZE:
                 break
-        found = await self._expired(limit)
+        found = await self._claim_expired(limit)
         if len(found) < limit:
-            found += await self._lost(limit - len(found))
+            found += await self._claim_lost(limit - len(found))
         return found[:limit]
 
     async def _claim(
-        self, limit: int, statement: LiteralString, kinds: sql.SQL | None = None
+        self, limit: int, statement: LiteralString, states: sql.SQL | None = None
     ) -> dict[Key, set[str]]:
+        """Claim up to *limit* rows, and return the transfer ids of each upload."""
         claimed: dict[Key, set[str]] = {}
         for owner, upload_id, transfer_id in await self._run(
-            statement, (AGAIN_SECONDS, limit), kinds
+            statement, (RETRY_SECONDS, limit), states
         ):
             claimed.setdefault((owner, upload_id), set()).add(transfer_id)
         return claimed
 
-    async def _forget(self) -> int:
-        """Delete a portion of the uploads that ended long ago, and return how many were looked at.
+    async def _delete_ended(self) -> int:
+        """Delete a batch of uploads that ended long ago, and return how many rows were claimed.
 
-        A transfer that has ended is not the upload: others of it may go on. Only versions that
-        were seen are deleted, so that an attempt that begins meanwhile stays.
+        A transfer that has ended does not mean that its upload has: other transfers may be open.
+        Only the versions that were read are deleted, so that a new attempt is never lost.
         """
-        claimed = await self._claim(PORTION, statements.CLAIM, _ENDED)
-        gone = [
+        claimed = await self._claim(BATCH_SIZE, statements.CLAIM, _ENDED)
+        deletable = [
             row
             for upload in await self._load(claimed)
-            if self._is_over(upload, claimed[upload[0].key])
+            if self._has_ended(upload, claimed[upload[0].key])
             for row in upload
             if row.format <= FORMAT
         ]
-        if gone:
-            await self._run(statements.DROP, versions_of(gone))
+        if deletable:
+            await self._run(statements.DROP, version_columns(deletable))
         return sum(map(len, claimed.values()))
 
-    def _is_over(self, upload: Sequence[Row], due: set[str]) -> bool:
-        records = self._records(upload)
+    def _has_ended(self, upload: Sequence[TransferRow], due: set[str]) -> bool:
+        """Return whether the transfer that decides the state of *upload* is final, and *due*."""
+        records = self._decode(upload)
         if not records:
             return True
         decided = deciding(records)
         return is_final(decided.state) and decided.transfer_id in due
 
-    async def _expired(self, limit: int) -> builtins.list[TransferRecord]:
+    async def _claim_expired(self, limit: int) -> builtins.list[TransferRecord]:
         claimed = await self._claim(limit, statements.CLAIM, _WAITING)
-        return [each for rows in await self._load(claimed) for each in self._open(rows, claimed)]
+        return [
+            record
+            for upload in await self._load(claimed)
+            for record in self._overdue(upload, claimed)
+        ]
 
-    def _open(
-        self, upload: Sequence[Row], claimed: Mapping[Key, set[str]]
+    def _overdue(
+        self, upload: Sequence[TransferRow], claimed: Mapping[Key, set[str]]
     ) -> Iterator[TransferRecord]:
-        """Yield those that were claimed: the others are another worker's to end."""
-        for record in overdue_records(self._records(upload), self.clock.time()):
+        """Yield the claimed records; other workers may have claimed others of the same upload."""
+        for record in overdue_records(self._decode(upload), self.clock.time()):
             if record.transfer_id in claimed[upload[0].key]:
                 yield record
 
-    async def _lost(self, limit: int) -> builtins.list[TransferRecord]:
+    async def _claim_lost(self, limit: int) -> builtins.list[TransferRecord]:
         claimed = await self._claim(limit, statements.CLAIM_LOST)
         found: builtins.list[TransferRecord] = []
-        stale: builtins.list[Row] = []
+        stale: builtins.list[TransferRow] = []
         for upload in await self._load(claimed):
-            records = self._records(upload)
-            found += self._open(upload, claimed)
+            records = self._decode(upload)
+            found += self._overdue(upload, claimed)
             current = {record.transfer_id for record in records}
-            is_ended = not records or is_final(deciding(records).state)
-            stale += [row for row in upload if is_ended or row.transfer_id not in current]
+            has_ended = not records or is_final(deciding(records).state)
+            stale += [row for row in upload if has_ended or row.transfer_id not in current]
         if stale:
-            await self._run(statements.RELEASE, versions_of(stale))
+            await self._run(statements.RELEASE, version_columns(stale))
         return found

@@ -1,1 +1,1 @@
-"""."""
+"""Authentication of requests: the application's ``authenticate``, origins and tickets."""

@@ -1,9 +1,9 @@
-"""Ready-made answers to "who is asking?", for ``authenticate=``.
+"""Authenticators: ready-made callables for ``authenticate=``.
 
-Each is a callable from ``Connection`` to ``Identity`` or None, for the middleware and for the
-routes alike. A verifier that compares a secret with ``==`` tells its length and its beginning
-by the time it takes: compare with ``hmac.compare_digest``, or by a password hash. A plain
-verifier runs on the event loop, so one that asks a database or hashes slowly must be async.
+Each maps a ``Connection`` to an ``Identity`` or None, for the middleware and the routes alike.
+A verifier that compares a secret with ``==`` reveals its beginning by the time it takes: compare
+with ``hmac.compare_digest``, or by a password hash. A plain verifier runs on the event loop, so
+a verifier that queries a database or computes a slow hash must be async.
 
 Sources: RFC 6750 (bearer), RFC 7617 (basic), RFC 9110 section 11 (challenges).
 """
@@ -20,7 +20,7 @@ from upload_progress.identity import CapabilityIdentity, Identity
 from upload_progress.interfaces import Authenticate
 
 __all__ = [
-    "Verdict",
+    "VerifierResult",
     "basic",
     "bearer",
     "capability",
@@ -29,16 +29,20 @@ __all__ = [
     "user_identity",
 ]
 
-Verdict = Identity | str | None
-"""What a verifier says: who it is, by identity or by name; None for nobody."""
+VerifierResult = Identity | str | None
+"""The result of a verifier: an identity, the name of the user, or None for invalid credentials."""
 
 _DEFAULT_CHALLENGE: Final = "Bearer"
 
 
 def user_identity(connection: Connection) -> Identity | None:
-    """Take the user whom Starlette's ``AuthenticationMiddleware`` found, by its ``identity``.
+    """Return the user that Starlette's ``AuthenticationMiddleware`` has authenticated.
 
-    Who logs out is noticed when a stream or socket is next opened, not before.
+    The owner of uploads is ``request.user.identity``. A stream or WebSocket of a user who logs
+    out stays open until it is reopened.
+
+    Example:
+        ``progress_mount(tracker, authenticate=user_identity)``
     """
     user = connection.scope.get("user")
     if user is None or not user.is_authenticated:
@@ -46,110 +50,145 @@ def user_identity(connection: Connection) -> Identity | None:
     return Identity(user.identity)
 
 
-def bearer(verify: Callable[[str], Verdict | Awaitable[Verdict]]) -> Authenticate:
-    """Ask *verify* about the token of ``Authorization: Bearer``.
+def bearer(verify: Callable[[str], VerifierResult | Awaitable[VerifierResult]]) -> Authenticate:
+    """Return an authenticator for the token of ``Authorization: Bearer``.
+
+    Example:
+        ``progress_mount(tracker, authenticate=bearer(tokens.get))``
 
     Args:
-        verify: Says whose token that is; plain or async.
+        verify: Returns the user of a token, or None if the token is not valid; plain or async.
+
+    Returns:
+        A callable for ``authenticate=``.
     """
 
-    def ask(connection: Connection) -> Verdict | Awaitable[Verdict]:
+    def authenticate(connection: Connection) -> VerifierResult | Awaitable[VerifierResult]:
         token = _credentials(connection, "bearer")
         return verify(token) if token else None
 
-    return _Asking(ask, ('Bearer realm="upload-progress"',))
+    return _Authenticator(authenticate, ('Bearer realm="upload-progress"',))
 
 
-def basic(verify: Callable[[str, str], Verdict | bool | Awaitable[Verdict | bool]]) -> Authenticate:
-    """Ask *verify* about the user name and password of ``Authorization: Basic``.
+def basic(
+    verify: Callable[[str, str], VerifierResult | bool | Awaitable[VerifierResult | bool]],
+) -> Authenticate:
+    """Return an authenticator for the user name and password of ``Authorization: Basic``.
+
+    Example:
+        ``progress_mount(tracker, authenticate=basic(check_password))``
 
     Args:
-        verify: Says who that is; True for "the one of that name". Plain or async.
+        verify: Returns the user, True for the user of that name, or None or False if the
+            password is wrong; plain or async.
+
+    Returns:
+        A callable for ``authenticate=``.
     """
 
-    async def wait(name: str, verdict: Awaitable[Verdict | bool]) -> Verdict:
-        return _named(name, await verdict)
+    async def wait(name: str, result: Awaitable[VerifierResult | bool]) -> VerifierResult:
+        return _user_of(name, await result)
 
-    def ask(connection: Connection) -> Verdict | Awaitable[Verdict]:
-        name, colon, password = _decoded(_credentials(connection, "basic")).partition(":")
+    def authenticate(connection: Connection) -> VerifierResult | Awaitable[VerifierResult]:
+        name, colon, password = _decode(_credentials(connection, "basic")).partition(":")
         if not colon:
             return None
-        verdict = verify(name, password)
-        return wait(name, verdict) if inspect.isawaitable(verdict) else _named(name, verdict)
+        result = verify(name, password)
+        return wait(name, result) if inspect.isawaitable(result) else _user_of(name, result)
 
-    return _Asking(ask, ('Basic realm="upload-progress", charset="UTF-8"',))
+    return _Authenticator(authenticate, ('Basic realm="upload-progress", charset="UTF-8"',))
 
 
 def capability() -> Authenticate:
-    """Let in whoever holds an unguessable id, to that upload, and to nothing else.
+    """Return an authenticator without users: an unguessable id gives access to its upload.
 
-    Only ids that can hold 120 random bits are accepted, and there are no lists.
+    Only ids that can hold 120 random bits are accepted, and uploads cannot be listed.
+
+    Example:
+        ``progress_mount(tracker, authenticate=capability())``
+
+    Returns:
+        A callable for ``authenticate=``.
     """
-    return _Asking(lambda _connection: CapabilityIdentity(), ())
+    return _Authenticator(lambda _connection: CapabilityIdentity(), ())
 
 
 def first_of(*authenticators: Authenticate) -> Authenticate:
-    """Ask one after the other; the first who knows the caller is believed."""
+    """Return an authenticator that tries several; the first identity found is the result.
+
+    Example:
+        ``first_of(bearer(tokens.get), basic(check_password))``
+
+    Args:
+        authenticators: The authenticators, in the order in which they are tried.
+
+    Returns:
+        A callable for ``authenticate=``; its result is awaitable only if one of theirs is.
+    """
 
     async def wait(
         first: Awaitable[Identity | None], rest: list[Authenticate], connection: Connection
-    ) -> Verdict:
+    ) -> VerifierResult:
         identity = await first
         if identity is not None:
             return identity
-        later = ask_all(rest, connection)
-        return await later if inspect.isawaitable(later) else later
+        result = try_each(rest, connection)
+        return await result if inspect.isawaitable(result) else result
 
-    def ask_all(
+    def try_each(
         candidates: list[Authenticate], connection: Connection
-    ) -> Verdict | Awaitable[Verdict]:
+    ) -> VerifierResult | Awaitable[VerifierResult]:
         for number, candidate in enumerate(candidates, 1):
-            answer = candidate(connection)
-            if inspect.isawaitable(answer):
-                return wait(answer, candidates[number:], connection)
-            if answer is not None:
-                return answer
+            result = candidate(connection)
+            if inspect.isawaitable(result):
+                return wait(result, candidates[number:], connection)
+            if result is not None:
+                return result
         return None
 
     challenges = dict.fromkeys(each for one in authenticators for each in challenges_of(one, ()))
-    return _Asking(lambda connection: ask_all(list(authenticators), connection), tuple(challenges))
+    return _Authenticator(
+        lambda connection: try_each(list(authenticators), connection), tuple(challenges)
+    )
 
 
 def challenges_of(
-    authenticate: Authenticate, otherwise: tuple[str, ...] = (_DEFAULT_CHALLENGE,)
+    authenticate: Authenticate, default: tuple[str, ...] = (_DEFAULT_CHALLENGE,)
 ) -> tuple[str, ...]:
-    """Return what a 401 says in ``WWW-Authenticate``: how one could show who one is."""
-    if isinstance(authenticate, _Asking) and authenticate.challenges:
+    """Return the challenges for ``WWW-Authenticate``: the schemes that *authenticate* accepts."""
+    if isinstance(authenticate, _Authenticator) and authenticate.challenges:
         return authenticate.challenges
-    return otherwise
+    return default
 
 
 @frozen
-class _Asking:
-    ask: Callable[[Connection], Verdict | Awaitable[Verdict]] = field(repr=False)
+class _Authenticator:
+    authenticate: Callable[[Connection], VerifierResult | Awaitable[VerifierResult]] = field(
+        repr=False
+    )
     challenges: tuple[str, ...]
 
     def __call__(self, connection: Connection) -> Identity | Awaitable[Identity | None] | None:
-        verdict = self.ask(connection)
-        return _later(verdict) if inspect.isawaitable(verdict) else _identity(verdict)
+        result = self.authenticate(connection)
+        return _wait_for(result) if inspect.isawaitable(result) else _identity(result)
 
 
-async def _later(verdict: Awaitable[Verdict]) -> Identity | None:
-    return _identity(await verdict)
+async def _wait_for(result: Awaitable[VerifierResult]) -> Identity | None:
+    return _identity(await result)
 
 
-def _identity(verdict: Verdict) -> Identity | None:
-    return Identity(verdict) if isinstance(verdict, str) else verdict
+def _identity(result: VerifierResult) -> Identity | None:
+    return Identity(result) if isinstance(result, str) else result
 
 
-def _named(name: str, verdict: Verdict | bool) -> Verdict:
-    if isinstance(verdict, bool):
-        return name if verdict else None
-    return verdict
+def _user_of(name: str, result: VerifierResult | bool) -> VerifierResult:
+    if isinstance(result, bool):
+        return name if result else None
+    return result
 
 
 def _credentials(connection: Connection, scheme: str) -> str:
-    """Return what follows *scheme* in the one ``Authorization`` header, or nothing."""
+    """Return the credentials of the only ``Authorization`` header, or an empty string."""
     headers = connection.headers("authorization")
     if len(headers) != 1:
         return ""
@@ -157,7 +196,7 @@ def _credentials(connection: Connection, scheme: str) -> str:
     return credentials.strip() if found.lower() == scheme else ""
 
 
-def _decoded(credentials: str) -> str:
+def _decode(credentials: str) -> str:
     try:
         return binascii.a2b_base64(credentials.encode("latin-1"), strict_mode=True).decode()
     except ValueError:

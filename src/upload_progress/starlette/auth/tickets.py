@@ -1,13 +1,17 @@
-"""One-shot tickets: what a browser shows where it can set no header.
+"""One-time tickets: credentials of a browser where it cannot set a header.
 
 ``WebSocket`` and ``EventSource`` carry no ``Authorization``, and a bearer token in a URL ends
-up in logs (RFC 6750, section 2.3). A ticket in a log is worth nothing: it is good once, for
-half a minute. Only its hash is kept, so that not even a dump of this process holds one.
+up in logs (RFC 6750, section 2.3). A ticket in a log is worthless: it is valid once, for 30
+seconds. Only its hash is kept, so that not even a memory dump of this process contains one.
+
+A ticket begins with the name of the worker that issued it. Another worker redeems it by RPC. The
+request with which the ticket was bought, and its secrets, stay at the worker that issued it:
+when a stream is authenticated again, its worker asks the issuer. If no reply comes, a ticket is
+not valid.
 """
 
 import hashlib
 import secrets
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 from attrs import define, field, frozen
@@ -21,41 +25,39 @@ from upload_progress._cluster.messages import (
 )
 from upload_progress._cluster.worker import SEPARATOR, worker_of
 from upload_progress.connection import Connection
-from upload_progress.exceptions import (
-    StoreUnavailable,
-)
+from upload_progress.exceptions import StoreUnavailable
 from upload_progress.identity import Identity
 from upload_progress.interfaces import Clock
-from upload_progress.starlette.connections import (
-    TRIES,
-)
+from upload_progress.starlette.auth.identity_resolver import IdentityResolver
 from upload_progress.tracker import ProgressTracker, internals_of
 
 __all__ = [
-    "AccessGrant",
-    "MOST_PER_IDENTITY",
-    "MOST_TICKETS",
+    "MAX_TICKETS",
+    "MAX_TICKETS_PER_USER",
+    "REVALIDATE_ATTEMPTS",
     "TICKET_BYTES",
     "TICKET_SECONDS",
+    "AccessGrant",
+    "TicketReference",
     "TicketService",
     "Tickets",
-    "TicketReference",
     "digest_of",
 ]
 
 TICKET_SECONDS: Final = 30
 TICKET_BYTES: Final = 24
-MOST_TICKETS: Final = 10_000
-MOST_PER_IDENTITY: Final = 50
+MAX_TICKETS: Final = 10_000
+MAX_TICKETS_PER_USER: Final = 50
+REVALIDATE_ATTEMPTS: Final = 3
 
 
 @frozen
 class TicketReference:
-    """Stands for a request that showed to another worker who is asking.
+    """A ticket that another worker issued, and whose holder it can authenticate again.
 
     Attributes:
-        worker: Which.
-        digest: By which ticket that worker knows it.
+        worker: The name of the worker that issued the ticket.
+        digest: The hash of the ticket.
     """
 
     worker: str
@@ -64,12 +66,12 @@ class TicketReference:
 
 @frozen
 class AccessGrant:
-    """Somebody was let in.
+    """The result of a successful authentication.
 
     Attributes:
-        identity: Who.
-        proof: The request that showed it, or who has seen that: asked again when it is to be
-            shown once more.
+        identity: The user.
+        proof: The request that carried the credentials, or the ticket that stands for such a
+            request to another worker. It is used to authenticate the user again.
     """
 
     identity: Identity
@@ -77,164 +79,170 @@ class AccessGrant:
 
 
 @frozen
-class _Ticket:
+class _IssuedTicket:
     grant: AccessGrant
     expires_at: float
 
 
 @define(eq=False, repr=False)
 class Tickets:
-    """Issues tickets and takes them back; of too many the oldest are void."""
+    """The valid tickets of this worker; beyond a maximum, the oldest become invalid.
+
+    Attributes:
+        clock: The clock.
+        max_tickets: Maximum number of tickets.
+        max_per_user: Maximum number of tickets of one user.
+    """
 
     clock: Clock
-    most: int = MOST_TICKETS
-    most_per_identity: int = MOST_PER_IDENTITY
-    _tickets: dict[bytes, _Ticket] = field(factory=dict, init=False)
-    _issued: dict[str, list[bytes]] = field(factory=dict, init=False)
+    max_tickets: int = MAX_TICKETS
+    max_per_user: int = MAX_TICKETS_PER_USER
+    _tickets: dict[bytes, _IssuedTicket] = field(factory=dict, init=False)
+    _digests_by_user: dict[str, list[bytes]] = field(factory=dict, init=False)
 
     def issue(self, grant: AccessGrant, *, prefix: str = "") -> str:
-        """Return a new ticket for who was admitted: *prefix* and 192 random bits, URL-safe."""
+        """Return a new ticket for the user of *grant*: *prefix* and 192 random bits, URL-safe."""
         ticket = prefix + secrets.token_urlsafe(TICKET_BYTES)
-        name = grant.identity.id
-        self._make_room(name)
+        user = grant.identity.id
+        self._evict(user)
         digest = digest_of(ticket)
-        self._tickets[digest] = _Ticket(grant, self.clock.monotonic() + TICKET_SECONDS)
-        self._issued.setdefault(name, []).append(digest)
+        self._tickets[digest] = _IssuedTicket(grant, self.clock.monotonic() + TICKET_SECONDS)
+        self._digests_by_user.setdefault(user, []).append(digest)
         return ticket
 
     def redeem(self, ticket: str) -> AccessGrant | None:
-        """Take *ticket* back, for good; None when it is none, or not any more."""
-        return self.take_back(digest_of(ticket))
+        """Redeem *ticket*; None if it is not valid, or not any more."""
+        return self.redeem_digest(digest_of(ticket))
 
-    def take_back(self, digest: bytes) -> AccessGrant | None:
-        """Take back the ticket with that hash."""
-        found = self._take(digest)
-        if found is None or found.expires_at <= self.clock.monotonic():
+    def redeem_digest(self, digest: bytes) -> AccessGrant | None:
+        """Redeem the ticket with that hash; None if it is not valid, or not any more."""
+        ticket = self._remove(digest)
+        if ticket is None or ticket.expires_at <= self.clock.monotonic():
             return None
-        return found.grant
+        return ticket.grant
 
-    def _make_room(self, name: str) -> None:
+    def _evict(self, user: str) -> None:
+        """Remove the expired tickets, and the oldest where there are too many."""
         now = self.clock.monotonic()
         while self._tickets:
             digest, oldest = next(iter(self._tickets.items()))
-            if oldest.expires_at > now and len(self._tickets) < self.most:
+            if oldest.expires_at > now and len(self._tickets) < self.max_tickets:
                 break
-            self._take(digest)
-        if len(self._issued.get(name, ())) >= self.most_per_identity:
-            self._take(self._issued[name][0])
+            self._remove(digest)
+        if len(self._digests_by_user.get(user, ())) >= self.max_per_user:
+            self._remove(self._digests_by_user[user][0])
 
-    def _take(self, digest: bytes) -> _Ticket | None:
-        found = self._tickets.pop(digest, None)
-        if found is not None:
-            name = found.grant.identity.id
-            self._issued[name].remove(digest)
-            if not self._issued[name]:
-                del self._issued[name]
-        return found
+    def _remove(self, digest: bytes) -> _IssuedTicket | None:
+        ticket = self._tickets.pop(digest, None)
+        if ticket is not None:
+            user = ticket.grant.identity.id
+            self._digests_by_user[user].remove(digest)
+            if not self._digests_by_user[user]:
+                del self._digests_by_user[user]
+        return ticket
 
     def __len__(self) -> int:
-        """How many are out."""
+        """Return the number of tickets."""
         return len(self._tickets)
 
 
 def digest_of(ticket: str) -> bytes:
-    """Return what a ticket is known by where it must not be read."""
+    """Return the hash by which a ticket is stored and sent between workers."""
     return hashlib.sha256(ticket.encode("utf-8", "surrogatepass")).digest()
 
 
-# FROM starlette.afar: What is on other workers: sockets to speak on, and tickets to take back.
-#
-# A socket's name and a ticket begin with the name of the worker that has them; the rest is as
-# unguessable as before. Another worker asks that one, which looks at who asks as it would at a
-# request of its own. Where no answer comes, there is no such socket, and the ticket is void.
-#
-_REDEEM: Final = "ticket"
-_VOUCH: Final = "vouch"
+_REDEEM: Final = "redeem_ticket"
+_REVALIDATE: Final = "revalidate_ticket"
 
 
 @frozen
-class _Redeemed:
+class _RedeemedTicket:
     grant: AccessGrant
     kept_until: float
 
 
 @define(eq=False, repr=False)
 class TicketService:
-    """Takes tickets back, whichever worker issued them, each once: only its issuer can.
-
-    What showed who had a ticket, a request with its secrets, stays where it was shown: a
-    stream let in by it elsewhere asks there whether it is still good.
+    """Issues tickets, and redeems those of any worker. Only the issuer can redeem one, once.
 
     Attributes:
-        kept_seconds: How long an admission is kept for a worker that does not ask again.
-        ask_again: Says who an admission is for, by asking the application again.
+        tracker: Provides the RPC between workers.
+        tickets: The tickets of this worker.
+        identities: Authenticates again the request with which a ticket was bought.
+        kept_seconds: How long that request is kept after the last question of a worker.
     """
 
     tracker: ProgressTracker
     tickets: Tickets
+    identities: IdentityResolver
     kept_seconds: float
-    ask_again: Callable[[Connection], Awaitable[Identity | None]] = field(init=False)
-    _redeemed: dict[bytes, _Redeemed] = field(factory=dict, init=False)
+    _redeemed: dict[bytes, _RedeemedTicket] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Do for other workers what only this one can."""
-        internals_of(self.tracker).rpc.on(_REDEEM, self._redeem_by_letter)
-        internals_of(self.tracker).rpc.on(_VOUCH, self._vouch_by_letter)
+        """Register the handlers of requests from other workers."""
+        internals_of(self.tracker).rpc.on(_REDEEM, self._handle_redeem)
+        internals_of(self.tracker).rpc.on(_REVALIDATE, self._handle_revalidate)
 
     def issue(self, grant: AccessGrant) -> str:
-        """Return a new ticket for who was admitted."""
+        """Return a new ticket for the user of *grant*."""
         return self.tickets.issue(grant, prefix=self.tracker.worker + SEPARATOR)
 
     async def redeem(self, ticket: str) -> AccessGrant | None:
-        """Take *ticket* back, for good; None when it is none, or not any more."""
+        """Redeem *ticket*; None if it is not valid, or not any more."""
         worker = worker_of(ticket)
         if worker is None or worker == self.tracker.worker:
             return self.tickets.redeem(ticket)
         reference = TicketReference(worker, digest_of(ticket))
         request = TicketRequest(reference.digest)
         answer = await internals_of(self.tracker).rpc.ask(worker, _REDEEM, request)
-        who = None if answer is None else read(answer, IdentityReply).who
-        identity = None if who is None else who.identity()
+        identity = None if answer is None else _identity_in(answer)
         return None if identity is None else AccessGrant(identity, reference)
 
-    async def vouch(self, reference: TicketReference) -> Identity | None:
-        """Return who is let in by *voucher* now; None for nobody any more.
+    async def revalidate(self, reference: TicketReference) -> Identity | None:
+        """Return the identity for which a ticket stands now; None if it has become invalid.
 
         Raises:
-            StoreUnavailable: The worker that can tell does not.
+            StoreUnavailable: The worker that issued the ticket does not reply.
         """
         request = TicketRequest(reference.digest)
-        for _ in range(TRIES):
-            answer = await internals_of(self.tracker).rpc.ask(reference.worker, _VOUCH, request)
+        for _ in range(REVALIDATE_ATTEMPTS):
+            answer = await internals_of(self.tracker).rpc.ask(
+                reference.worker, _REVALIDATE, request
+            )
             if answer is not None:
-                who = read(answer, IdentityReply).who
-                return None if who is None else who.identity()
+                return _identity_in(answer)
         raise StoreUnavailable
 
-    async def _redeem_by_letter(self, body: bytes) -> bytes | None:
+    async def _handle_redeem(self, body: bytes) -> bytes | None:
         digest = read(body, TicketRequest).digest
-        grant = self.tickets.take_back(digest)
+        grant = self.tickets.redeem_digest(digest)
         if grant is None:
             return None
         self._keep(digest, grant)
         return pack(IdentityReply(IdentityReference.of(grant.identity)))
 
-    async def _vouch_by_letter(self, body: bytes) -> bytes | None:
+    async def _handle_revalidate(self, body: bytes) -> bytes | None:
         digest = read(body, TicketRequest).digest
         kept = self._redeemed.get(digest)
         if kept is None or isinstance(kept.grant.proof, TicketReference):
             return None
-        identity = await self.ask_again(kept.grant.proof)
+        identity = await self.identities.resolve(kept.grant.proof)
         if identity is not None:
             self._keep(digest, kept.grant)
         return pack(IdentityReply(None if identity is None else IdentityReference.of(identity)))
 
     def _keep(self, digest: bytes, grant: AccessGrant) -> None:
+        """Keep *grant* for later questions; remove those that no worker asks about any more."""
         now = self.tracker.config.clock.monotonic()
         self._redeemed.pop(digest, None)
         while self._redeemed:
             first, oldest = next(iter(self._redeemed.items()))
-            if oldest.kept_until > now and len(self._redeemed) < MOST_TICKETS:
+            if oldest.kept_until > now and len(self._redeemed) < MAX_TICKETS:
                 break
             del self._redeemed[first]
-        self._redeemed[digest] = _Redeemed(grant, now + self.kept_seconds)
+        self._redeemed[digest] = _RedeemedTicket(grant, now + self.kept_seconds)
+
+
+def _identity_in(answer: bytes) -> Identity | None:
+    who = read(answer, IdentityReply).who
+    return None if who is None else who.identity()

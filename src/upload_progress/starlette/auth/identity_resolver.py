@@ -1,0 +1,79 @@
+"""Calling the application's ``authenticate``: it may raise, hang, or return the wrong type.
+
+If it does, the request is refused with 503, the client learns no reason, and the log gets one
+line without a secret.
+"""
+
+import inspect
+from typing import Final
+
+import anyio
+from attrs import frozen
+
+from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress.connection import Connection
+from upload_progress.identity import Identity
+from upload_progress.interfaces import Authenticate, Clock
+from upload_progress.starlette.auth.authenticators import challenges_of
+from upload_progress.starlette.http import (
+    AUTHENTICATION_UNAVAILABLE,
+    UNAUTHENTICATED,
+    RequestRefused,
+)
+
+__all__ = [
+    "AUTHENTICATE_TIMEOUT_SECONDS",
+    "IdentityResolver",
+]
+
+AUTHENTICATE_TIMEOUT_SECONDS: Final = 5.0
+
+# Browsers open a dialog for these schemes, on top of a page that may have its own sign-in.
+_DIALOG_SCHEMES: Final = ("basic", "digest", "negotiate")
+
+
+@frozen(eq=False, repr=False)
+class IdentityResolver:
+    """Returns the current identity of a request, by calling ``authenticate``."""
+
+    authenticate: Authenticate
+    clock: Clock
+    log_limiter: LogLimiter
+
+    async def resolve(self, connection: Connection) -> Identity | None:
+        """Return the identity of a request; None if it has none, or if it has expired.
+
+        Raises:
+            RequestRefused: ``authenticate`` failed, or took longer than 5 seconds.
+        """
+        try:
+            answer = self.authenticate(connection)
+            if inspect.isawaitable(answer):
+                with anyio.fail_after(AUTHENTICATE_TIMEOUT_SECONDS):
+                    answer = await answer
+            return self._current(answer)
+        except Exception as error:  # noqa: BLE001  # a failure of the hook must admit no request
+            self.log_limiter.warn(
+                "authenticate failed or timed out, so requests are refused with 503", error
+            )
+            raise RequestRefused(AUTHENTICATION_UNAVAILABLE) from None
+
+    def _current(self, answer: object) -> Identity | None:
+        if answer is None:
+            return None
+        if not isinstance(answer, Identity):
+            raise TypeError
+        expires_at = answer.expires_at
+        return answer if expires_at is None or self.clock.time() < expires_at else None
+
+    def unauthenticated(self, connection: Connection) -> RequestRefused:
+        """Return the 401 for a request, with the challenges of ``authenticate``."""
+        challenges = challenges_of(self.authenticate)
+        if connection.header("sec-fetch-dest") == "empty":  # sent by a script
+            challenges = tuple(
+                challenge
+                for challenge in challenges
+                if not challenge.lower().startswith(_DIALOG_SCHEMES)
+            )
+        value = ", ".join(challenges) or "Bearer"
+        return RequestRefused(UNAUTHENTICATED.with_headers({"www-authenticate": value}))
