@@ -47,7 +47,7 @@ def test_both_workers_know_it(url: str) -> None:
     while len(answered) < 2 and looks < LOOKS:
         looks += 1
         with httpx2.Client(base_url=url, timeout=30) as line:
-            worker = line.get("/who").text
+            worker = line.get("/worker").text
             answer = line.get(f"/uploads/{upload_id}/progress")
             answered |= {worker} if is_whole(answer) else set()
 
