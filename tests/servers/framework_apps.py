@@ -1,7 +1,7 @@
 """The same small application in four frameworks.
 
-``PUT /raw`` returns the digest of the body, ``POST /form`` that of a file in a form. ``PUT /refused``
-responds without reading, ``PUT /broken`` raises an exception after reading.
+``PUT /raw`` returns the digest of the body, ``POST /form`` that of a file in a form. ``PUT
+/refused`` responds without reading, ``PUT /broken`` raises an exception after reading.
 """
 
 from __future__ import annotations

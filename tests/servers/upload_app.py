@@ -1,7 +1,7 @@
 """The application that the tests run on real servers, with and without the middleware.
 
-``/with/…`` passes the middleware, ``/without/…`` does not. ``/state/{id}`` and ``/cancel/{id}`` read
-and cancel an upload, ``/statistics`` returns counters.
+``/with/…`` passes the middleware, ``/without/…`` does not. ``/state/{id}`` and ``/cancel/{id}``
+read and cancel an upload, ``/statistics`` returns counters.
 """
 
 from __future__ import annotations
