@@ -110,7 +110,7 @@ def read(process: subprocess.Popen[str]) -> Cluster:
     assert process.stdout is not None
     lines = takewhile(lambda line: not line.startswith("Stop with"), process.stdout)
     greeting = "".join(lines)
-    workers = re.findall(r"^worker-\d +(\S+) +end it with: kill -9 (\d+)$", greeting, re.MULTILINE)
+    workers = re.findall(r"^worker-\d +(\S+) +stop it with: kill -9 (\d+)$", greeting, re.MULTILINE)
     found = dict(re.findall(r"^(nginx|consumer) +(\S+)$", greeting, re.MULTILINE))
     assert len(workers) == 3, f"the example did not start: {greeting!r}"
     places = [(url, int(number)) for url, number in workers]
@@ -194,7 +194,7 @@ def test_what_is_missing_is_named_and_how_to_get_it() -> None:
     with started(path="/nowhere") as process:
         said, _ = process.communicate(timeout=START_SECONDS)
 
-    assert said == "redis-server is not installed; get it with: apt-get install redis-server\n"
+    assert said == "redis-server is not installed; install it with: apt-get install redis-server\n"
     assert process.returncode == 1
 
 
