@@ -63,7 +63,7 @@ async def sweep(tracker: ProgressTracker, store: MemoryStore, is_done: Callable[
     """Let the tracker do what is due, until *is_done*."""
     parts = tracker._parts  # noqa: SLF001  # its pauses are of no interest here
     while not is_done():
-        await parts.reaper.keep()
+        await parts.reaper.run_once()
         await parts.flusher.flush()
 
 

@@ -57,27 +57,31 @@ CAPABILITIES: Mapping[str, Mapping[str, Sequence[str]]] = {
         ),
     },
     "events": {
-        "events arrive as they were, at their owner's watchers only": (
-            "test_an_event_arrives_as_it_was",
-            "test_an_owner_hears_nothing_of_others",
-            "test_who_left_is_not_missed",
-            "test_who_hears_many_owners_hears_each",
+        "events arrive unchanged, at subscribers of their owner only": (
+            "test_event_arrives_unchanged",
+            "test_events_of_other_owners_do_not_arrive",
+            "test_stream_follows_several_owners",
+            "test_events_that_wait_when_their_owner_is_unsubscribed_are_dropped",
+            "test_publishing_without_subscriptions_is_no_error",
+            "test_owner_names_are_not_patterns",
         ),
-        "who is slow gets the newest": ("test_who_is_slow_hears_the_last",),
-        "a broker that hangs, or was killed, is heard again": (
-            "test_a_server_that_was_killed_comes_back",
-            "test_a_broker_that_hangs_costs_a_second_and_no_more",
+        "a slow subscriber receives the newest events": (
+            "test_slow_consumer_receives_the_newest_event",
         ),
-        "what cannot be read, or is forged, is passed over": (
-            "test_what_cannot_be_read_is_passed_over",
-            "test_an_event_on_the_channel_of_somebody_else_is_no_event",
+        "reconnects after the broker hung or was killed": (
+            "test_killed_server_is_reconnected_to",
+            "test_hung_server_costs_the_timeout_of_a_call",
+        ),
+        "unreadable and forged events are rejected": (
+            "test_unreadable_events_are_skipped",
+            "test_event_on_the_channel_of_another_owner_is_rejected",
         ),
     },
-    "letters": {
-        "cancel and subscribe reach the worker that can do it": (
-            "test_letters_arrive_in_order_and_at_their_worker_only",
-            "test_a_letter_to_a_worker_that_is_not_there_is_lost",
-            "test_a_letter_is_small",
+    "messages": {
+        "cancel and subscribe requests reach the right worker": (
+            "test_messages_arrive_in_order_at_their_worker_only",
+            "test_message_without_an_inbox_is_lost",
+            "test_message_size_is_limited",
         ),
     },
 }

@@ -15,8 +15,10 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 from attrs import define, field
 
-from upload_progress._cluster.cluster import Cluster
+from upload_progress._cluster.follower import Follower
 from upload_progress._cluster.reaper import Reaper
+from upload_progress._cluster.reconciler import Reconciler
+from upload_progress._cluster.rpc import RpcEndpoint
 from upload_progress._fanout.hub import Hub
 from upload_progress._fanout.subscription import Subscription
 from upload_progress._fanout.update import Update
@@ -27,8 +29,8 @@ from upload_progress._tracking.ticker import Ticker
 from upload_progress.exceptions import TrackerInUse
 
 __all__ = [
-    "Background",
     "FINISH_SECONDS",
+    "Background",
 ]
 
 FINISH_SECONDS: Final = 5.0
@@ -42,7 +44,9 @@ class Background:
     flusher: Flusher
     ticker: Ticker
     reaper: Reaper
-    cluster: Cluster
+    follower: Follower
+    reconciler: Reconciler
+    rpc: RpcEndpoint
     resources: ManagedResources
     log_limiter: LogLimiter
     _is_entered: bool = field(default=False, init=False)
@@ -112,7 +116,9 @@ class Background:
             tasks.start_soon(self.flusher.run)
             tasks.start_soon(self.ticker.run)
             tasks.start_soon(self.reaper.run)
-            tasks.start_soon(self.cluster.run)
+            tasks.start_soon(self.follower.run)
+            tasks.start_soon(self.reconciler.run)
+            tasks.start_soon(self.rpc.run)
 
     def spawn(self, work: Callable[[], Awaitable[None]]) -> bool:
         """Run *work* beside the rest; return False where nothing runs that could."""
@@ -155,7 +161,7 @@ class Background:
         with anyio.CancelScope(shield=True):
             await self.flusher.flush(ends=True)
             await self.ticker.tick()
-            await self.reaper.keep_if_due()
+            await self.reaper.run_if_due()
 
 
 async def _alone(work: Callable[[], Awaitable[None]], log_limiter: LogLimiter) -> None:

@@ -13,15 +13,16 @@ import anyio
 from attrs import define, field, frozen
 
 from upload_progress._runtime.circuit_breaker import CircuitBreaker
-from upload_progress.interfaces import Clock, ReportsConnectionLoss
+from upload_progress.backends.pubsub import BrokerSubscriber
+from upload_progress.interfaces import Clock
 
 __all__ = [
     "AGAIN_SECONDS",
     "CLOSE_SECONDS",
-    "CircuitBreakers",
-    "ManagedResources",
-    "ManagedResource",
     "START_SECONDS",
+    "CircuitBreakers",
+    "ManagedResource",
+    "ManagedResources",
 ]
 
 START_SECONDS: Final = 1.0
@@ -46,13 +47,13 @@ class CircuitBreakers:
 
     def of(self, backend: object, name: str) -> CircuitBreaker:
         """Return the guard of *backend*; the first name that it is given stays."""
-        _, breaker = self._guards.setdefault(
-            id(backend), (backend, CircuitBreaker(name, self.clock))
-        )
-        if isinstance(backend, ReportsConnectionLoss):
-            # One line in the log, whichever half of it finds the broker away.
-            backend.on_connection_lost = breaker.complain
-        return breaker
+        if id(backend) not in self._guards:
+            breaker = CircuitBreaker(name, self.clock)
+            if isinstance(backend, BrokerSubscriber):
+                # One line in the log, whether it or the breaker finds the broker unavailable.
+                breaker = CircuitBreaker(name, self.clock, backend.log_limiter)
+            self._guards[id(backend)] = backend, breaker
+        return self._guards[id(backend)][1]
 
     @property
     def resources(self) -> list[ManagedResource]:

@@ -8,9 +8,10 @@ from typing import Protocol, Self, Unpack
 from attrs import define, field, frozen
 
 from upload_progress._background import Background
-from upload_progress._cluster.cluster import Cluster
 from upload_progress._cluster.commands import UploadCommands
+from upload_progress._cluster.follower import Follower
 from upload_progress._cluster.reaper import Reaper
+from upload_progress._cluster.reconciler import Reconciler
 from upload_progress._cluster.rpc import RpcEndpoint
 from upload_progress._cluster.worker import Worker
 from upload_progress._fanout.hub import Hub
@@ -34,6 +35,7 @@ from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.multi_request_upload import MultiRequestUpload
 from upload_progress._tracking.outbox import Outbox
 from upload_progress._tracking.reader import Reader
+from upload_progress._tracking.record_loader import RecordLoader
 from upload_progress._tracking.registry import Registry
 from upload_progress._tracking.ticker import Ticker
 from upload_progress.backends import TrackerSettings, publisher_from_url, store_from_url
@@ -72,9 +74,9 @@ class Statistics:
         updates_delivered: Snapshots put into watchers' slots.
         store_failures: Calls to the store that failed or took too long.
         publisher_failures: The same for the publisher.
-        events_received: Events of other workers that came for watchers here.
-        events_rejected: Events that were not of the owner whose channel they came over.
-        messages_rejected: Letters of other workers that could not be read, or were too many.
+        events_received: Events of other workers that arrived for subscriptions here.
+        events_rejected: Events of owners that are not subscribed, or about another upload.
+        messages_rejected: Messages of other workers that could not be decoded, or were too many.
         ends_dropped: Ends that the store never got because it was away for too long.
         swept: Uploads that expired or lost their worker, ended by this process.
         untracked: Uploads received without progress, because a limit was reached.
@@ -104,8 +106,8 @@ class Settings(Protocol):
 
     store: SessionStore
     publisher: EventPublisher | None
-    feed: EventSubscriber | None
-    post: MessageTransport | None
+    subscriber: EventSubscriber | None
+    transport: MessageTransport | None
     policy: ThrottlePolicy
     limits: Limits
     mount_path: str
@@ -129,13 +131,15 @@ class Parts:
     ticker: Ticker
     reaper: Reaper
     background: Background
-    cluster: Cluster
+    follower: Follower
+    reconciler: Reconciler
+    rpc: RpcEndpoint
     reader: Reader
     sessions: UploadCommands
     admission: Admission
 
     @classmethod
-    def assemble(cls, settings: Settings) -> "Parts":
+    def assemble(cls, settings: Settings, worker: Worker) -> "Parts":
         """Put the parts together; nothing runs and nothing connects yet."""
         store, clock, hub = settings.store, settings.clock, settings.hub
         limits, path = settings.limits, settings.mount_path
@@ -157,11 +161,47 @@ class Parts:
         )
         ticker = Ticker(hub, flusher, clock, log_limiter)
         flusher.on_sent = ticker.watch
-        reaper = Reaper(clock, store, breaker, flusher, path, lambda: settings.worker, log_limiter)
-        cluster = Cluster.assemble(settings, circuit_breakers, hub, registry, log_limiter)
-        reaper.on_lease_lost = cluster.reconciler.everything
-        resources = ManagedResources(circuit_breakers.resources)
-        background = Background(hub, flusher, ticker, reaper, cluster, resources, log_limiter)
+        loader = RecordLoader(store, breaker, clock, path)
+        # A store in memory without events of others belongs to this tracker alone.
+        is_single_worker = settings.subscriber is None and isinstance(store, MemoryStore)
+        reconciler = Reconciler(loader=loader, registry=registry, is_single_worker=is_single_worker)
+        rpc = RpcEndpoint(
+            transport=settings.transport,
+            breaker=circuit_breakers.of(settings.transport, "the message transport"),
+            worker=worker,
+            log_limiter=log_limiter,
+            on_missed=reconciler.check_all,
+        )
+        follower = Follower(
+            subscriber=settings.subscriber,
+            subscriber_breaker=circuit_breakers.of(settings.subscriber, "the event subscriber"),
+            loader=loader,
+            hub=hub,
+            registry=registry,
+            reconciler=reconciler,
+            clock=clock,
+            log_limiter=log_limiter,
+            is_single_worker=is_single_worker,
+        )
+        reaper = Reaper(
+            clock=clock,
+            loader=loader,
+            flusher=flusher,
+            worker=worker,
+            log_limiter=log_limiter,
+            on_lease_lost=reconciler.check_all,
+        )
+        background = Background(
+            hub=hub,
+            flusher=flusher,
+            ticker=ticker,
+            reaper=reaper,
+            follower=follower,
+            reconciler=reconciler,
+            rpc=rpc,
+            resources=ManagedResources(circuit_breakers.resources),
+            log_limiter=log_limiter,
+        )
         return cls(
             hub=hub,
             registry=registry,
@@ -169,9 +209,18 @@ class Parts:
             ticker=ticker,
             reaper=reaper,
             background=background,
-            cluster=cluster,
+            follower=follower,
+            reconciler=reconciler,
+            rpc=rpc,
             reader=Reader(registry, store, breaker, clock, path),
-            sessions=UploadCommands(store, breaker, flusher, registry, cluster.rpc, settings),
+            sessions=UploadCommands(
+                loader=loader,
+                flusher=flusher,
+                registry=registry,
+                rpc=rpc,
+                worker=worker,
+                limits=limits,
+            ),
             admission=Admission(
                 registry,
                 settings,
@@ -193,9 +242,9 @@ class Parts:
             updates_delivered=self.hub.delivered,
             store_failures=flusher.store_breaker.failures,
             publisher_failures=flusher.outbox.breaker.failures,
-            events_received=self.cluster.follower.heard,
-            events_rejected=self.cluster.follower.refused,
-            messages_rejected=self.cluster.rpc.spoiled,
+            events_received=self.follower.received,
+            events_rejected=self.follower.rejected,
+            messages_rejected=self.rpc.rejected,
             ends_dropped=flusher.dropped,
             reaped=self.reaper.reaped,
             untracked=self.admission.untracked,
@@ -212,8 +261,8 @@ class ProgressTracker:
     Args:
         store: Where sessions are kept; in memory by default.
         publisher: Where ``UploadProgressUpdated`` events go; nowhere by default.
-        feed: Where events of other workers come from; the publisher, if it can.
-        post: Carries commands between workers; the publisher, if it can.
+        subscriber: Where events of other workers come from; the publisher, if it can.
+        transport: Carries commands between workers; the publisher, if it can.
         policy: When a report is due.
         limits: How much one owner, one socket and the process may hold.
         mount_path: Where ``progress_routes`` are mounted, as clients see it: links begin so.
@@ -227,8 +276,8 @@ class ProgressTracker:
 
     store: SessionStore = field(factory=MemoryStore)
     publisher: EventPublisher | None = None
-    feed: EventSubscriber | None = None
-    post: MessageTransport | None = None
+    subscriber: EventSubscriber | None = None
+    transport: MessageTransport | None = None
     policy: ThrottlePolicy = DEFAULT_POLICY
     limits: Limits = field(factory=Limits)
     mount_path: str = field(default="/uploads", validator=check_mount_path)
@@ -243,11 +292,11 @@ class ProgressTracker:
     def __attrs_post_init__(self) -> None:
         """Put the parts together; nothing runs and nothing connects yet."""
         publisher: object = self.publisher
-        if self.feed is None and isinstance(publisher, EventSubscriber):
-            self.feed = publisher
-        if self.post is None and isinstance(publisher, MessageTransport):
-            self.post = publisher
-        self._parts = Parts.assemble(self)
+        if self.subscriber is None and isinstance(publisher, EventSubscriber):
+            self.subscriber = publisher
+        if self.transport is None and isinstance(publisher, MessageTransport):
+            self.transport = publisher
+        self._parts = Parts.assemble(self, self._worker)
 
     @classmethod
     def from_url(
@@ -286,7 +335,7 @@ class ProgressTracker:
     @property
     def rpc(self) -> RpcEndpoint:
         """How this worker asks others."""
-        return self._parts.cluster.rpc
+        return self._parts.rpc
 
     def lifespan(self, _app: object = None) -> AbstractAsyncContextManager[None]:
         """Run the background work; for ``Starlette(lifespan=tracker.lifespan)``.

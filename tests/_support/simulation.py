@@ -75,7 +75,7 @@ class Simulation:
             await self.parts.ticker.tick()
             await self.parts.flusher.flush()
             if self._passes % 10 == 0:
-                await self.parts.reaper.keep()
+                await self.parts.reaper.run_once()
 
     def watcher(self, *upload_ids: str) -> Subscription:
         """Subscribe to these uploads of Ann, or to all of hers."""

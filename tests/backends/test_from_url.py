@@ -30,7 +30,7 @@ def test_redis_url_gives_store_and_publisher(url: str) -> None:
     assert isinstance(tracker.store, RedisStore)
     assert tracker.store.retention.ended_seconds == 5.0
     assert isinstance(tracker.publisher, RedisPublisher)
-    assert [tracker.feed, tracker.post] == [tracker.publisher] * 2
+    assert [tracker.subscriber, tracker.transport] == [tracker.publisher] * 2
     assert "secret" not in repr(tracker)
 
 

@@ -19,7 +19,7 @@ from tests._support.rabbitmq_alarms import clear_memory_alarm, set_memory_alarm
 from tests._support.server_processes import ServerProcess
 from tests._support.simulation import assert_monotonic, deadline
 from upload_progress import ProgressTracker, UploadNotFound, UploadProgress, UploadState
-from upload_progress._runtime.circuit_breaker import LOG_EVERY_SECONDS
+from upload_progress._runtime.log_limiter import EVERY_SECONDS
 from upload_progress.exceptions import StoreUnavailable
 
 pytestmark = pytest.mark.anyio
@@ -170,4 +170,4 @@ async def test_what_ends_while_a_server_is_away_is_told_when_it_is_back(
     [(said, times)] = warnings(caplog).items()
     assert said.startswith("the session store" if broken == "redis" else "the event publisher")
     # Of two workers, one line each.
-    assert all(third - first >= LOG_EVERY_SECONDS for first, third in zip(times, times[2:]))  # noqa: B905  # one is shorter
+    assert all(third - first >= EVERY_SECONDS for first, third in zip(times, times[2:]))  # noqa: B905  # one is shorter

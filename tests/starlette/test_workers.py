@@ -131,7 +131,7 @@ async def test_limits_and_failures_are_told_across() -> None:
 async def test_a_letter_that_says_nothing_is_answered_by_nobody() -> None:
     async with workers() as [one, other], listening(one.app) as line:
         client_id = (await line.hear_json())["client_id"]
-        ask, who = other.tracker.rpc.ask, IdentityReference.of(Identity("alice"))
+        ask, who = other.tracker.rpc.call, IdentityReference.of(Identity("alice"))
         worker = one.tracker.worker
 
         assert await ask(worker, "subscribe", SocketRequest(client_id, who, None)) is None
@@ -242,7 +242,7 @@ async def test_a_stream_is_let_in_by_a_ticket_of_another_worker() -> None:
 
 async def test_questions_are_answered_about_what_is_here_only() -> None:
     async with workers() as [one, other]:
-        ask = other.tracker.rpc.ask
+        ask = other.tracker.rpc.call
         request = TicketRequest(digest_of(f"{one.tracker.worker}.never"))
         assert await ask(one.tracker.worker, "revalidate_ticket", request) is None
         assert await ask(one.tracker.worker, "redeem_ticket", request) is None

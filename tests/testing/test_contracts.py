@@ -18,10 +18,10 @@ MISSING_FIXTURES = """
     class TestPublisher(PublisherContract):
         pass
 
-    class TestPost(MessageTransportContract):
+    class TestTransport(MessageTransportContract):
         pass
 
-    class TestDeaf(PublisherContract):
+    class TestWithoutSubscriber(PublisherContract):
         @pytest.fixture
         def publisher(self):
             return object()
@@ -49,7 +49,7 @@ SYSTEM_CLOCK = f"""
 def test_missing_fixture_is_named(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(MISSING_FIXTURES)
     result = pytester.runpytest_inprocess(
-        "-k", "saved_record_is_loaded or event_arrives or is_small"
+        "-k", "saved_record_is_loaded or event_arrives or message_size_is_limited"
     )
 
     result.assert_outcomes(errors=4)
@@ -57,8 +57,8 @@ def test_missing_fixture_is_named(pytester: pytest.Pytester) -> None:
         [
             "TestStore: override the fixture `store`",
             "TestPublisher: override the fixture `publisher`",
-            "TestPost: override the fixture `post`",
-            "TestDeaf: override the fixture `feed`",
+            "TestTransport: override the fixture `transport`",
+            "TestWithoutSubscriber: override the fixture `subscriber`",
         ]
     )
 

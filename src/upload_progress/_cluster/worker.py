@@ -15,31 +15,32 @@ __all__ = [
 ]
 
 SEPARATOR: Final = "."
-"""Between a worker's name and what only that worker knows: names have none."""
+"""Stands between the name of a worker and an id of that worker; a name contains none."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
 @define
 class Worker:
-    """A name that no other process has; a fork gets one of its own."""
+    """A unique name for this process; a fork gets another one."""
 
-    _named: tuple[int, str] = field(default=(0, ""), init=False)
+    _process_id: int = field(default=0, init=False)
+    _name: str = field(default="", init=False)
 
     @property
     def name(self) -> str:
-        """The name: 64 random bits, made when it is first asked for in this process."""
-        if self._named[0] != os.getpid():
-            self._named = (os.getpid(), secrets.token_urlsafe(8))
-        return self._named[1]
+        """64 random bits, drawn when the name is first asked for in this process."""
+        if self._process_id != os.getpid():
+            self._process_id, self._name = os.getpid(), secrets.token_urlsafe(8)
+        return self._name
 
 
 def is_worker_name(text: str) -> bool:
-    """Tell whether *text* may name a worker."""
+    """Tell whether *text* may be the name of a worker."""
     return _NAME.fullmatch(text) is not None
 
 
-def worker_of(word: str) -> str | None:
-    """Return whose word this is: what stands before the separator, if that may be a name."""
-    name, separator, _ = word.partition(SEPARATOR)
+def worker_of(token: str) -> str | None:
+    """Return the worker that made *token*: the part before the separator, if it may be a name."""
+    name, separator, _ = token.partition(SEPARATOR)
     return name if separator and is_worker_name(name) else None

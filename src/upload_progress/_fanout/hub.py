@@ -5,7 +5,7 @@ of one owner and at nobody else's. A watcher that does not read costs its slots 
 nobody; when it reads again it gets the newest of each upload, and never misses the last.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from attrs import define, field
@@ -13,35 +13,28 @@ from attrs import define, field
 from upload_progress._fanout.broadcast import Broadcaster
 from upload_progress._fanout.subscription import Subscription, Topic
 from upload_progress._fanout.update import Update
+from upload_progress._runtime.auto_reset_event import AutoResetEvent
 from upload_progress._runtime.timing_wheel import TimingWheel
 
 __all__ = [
     "HEARTBEAT_SECONDS",
     "Hub",
-    "Topic",
     "Subscription",
+    "Topic",
 ]
 
 HEARTBEAT_SECONDS: Final = 15.0
 
 
-def _tell_nobody(_owner: str) -> None:
-    """Stand in until there is somebody who follows other workers."""
-
-
 @define(eq=False, repr=False)
 class Hub:
-    """Knows who watches whom, in this process.
-
-    Attributes:
-        on_watched: Told of each owner who has got a first watcher.
-    """
+    """Knows who watches whom, in this process."""
 
     _by_owner: dict[str, dict[Subscription, None]] = field(factory=dict, init=False)
     _watchers: dict[Subscription, None] = field(factory=dict, init=False)
     _beats: TimingWheel[Subscription] = field(factory=lambda: TimingWheel(0.5), init=False)
     delivered: int = field(default=0, init=False)
-    on_watched: Callable[[str], None] = field(default=_tell_nobody, init=False)
+    _owners_changed: AutoResetEvent = field(factory=AutoResetEvent, init=False)
     broadcaster: Broadcaster = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -68,14 +61,14 @@ class Hub:
         is_first = owner not in self._by_owner
         self._by_owner.setdefault(owner, {})[watcher] = None
         if is_first:
-            self.on_watched(owner)
+            self._owners_changed.set()
 
     def part(self, owner: str, watcher: Subscription) -> None:
         """Deliver nothing more of *owner* to *watcher*."""
         watchers = self._by_owner.get(owner, {})
         watchers.pop(watcher, None)
-        if not watchers:
-            self._by_owner.pop(owner, None)
+        if not watchers and self._by_owner.pop(owner, None) is not None:
+            self._owners_changed.set()
 
     def forget(self, watcher: Subscription) -> None:
         """Remove a closed watcher."""
@@ -88,6 +81,10 @@ class Hub:
     def owners(self) -> list[str]:
         """Return whose uploads are watched here."""
         return list(self._by_owner)
+
+    async def owners_changed(self) -> None:
+        """Return when ``owners`` has changed since the last return; for one task."""
+        await self._owners_changed.wait()
 
     def topics(self) -> set[Topic]:
         """Return the uploads that are watched here by their ids."""

@@ -11,17 +11,17 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 import anyio
-from attrs import define, field
+from attrs import Factory, define, field
 
+from upload_progress._runtime.log_limiter import AVAILABILITY, LogLimiter
 from upload_progress.exceptions import StoreUnavailable, UploadProgressError
 from upload_progress.interfaces import Clock
 
 __all__ = [
-    "CircuitBreaker",
     "CALL_SECONDS",
     "FIRST_REST_SECONDS",
-    "LOG_EVERY_SECONDS",
     "LONGEST_REST_SECONDS",
+    "CircuitBreaker",
 ]
 
 T = TypeVar("T")
@@ -29,7 +29,6 @@ T = TypeVar("T")
 CALL_SECONDS: Final = 1.0
 FIRST_REST_SECONDS: Final = 0.25
 LONGEST_REST_SECONDS: Final = 5.0
-LOG_EVERY_SECONDS: Final = 30.0
 
 logger: Final[logging.Logger] = logging.getLogger("upload_progress")
 
@@ -45,10 +44,12 @@ class CircuitBreaker:
 
     name: str
     clock: Clock
+    log_limiter: LogLimiter = field(
+        default=Factory(lambda self: LogLimiter(self.clock), takes_self=True)
+    )
     failures: int = field(default=0, init=False)
     _rest_seconds: float = field(default=0.0, init=False)
     _retry_at: float = field(default=0.0, init=False)
-    _logged_at: float | None = field(default=None, init=False)
 
     @property
     def is_resting(self) -> bool:
@@ -99,13 +100,7 @@ class CircuitBreaker:
             max(self._rest_seconds * 2, FIRST_REST_SECONDS), LONGEST_REST_SECONDS
         )
         self._retry_at = self.clock.monotonic() + self._rest_seconds
-        self.complain(error)
-
-    def complain(self, error: BaseException) -> None:
-        """Log once in a while that something is wrong with it."""
-        now = self.clock.monotonic()
-        if self._logged_at is None or now - self._logged_at >= LOG_EVERY_SECONDS:
-            self._logged_at = now
+        if self.log_limiter.is_due(AVAILABILITY):
             logger.warning(
                 "%s is not available (%s); uploads go on, their progress may be late",
                 self.name,

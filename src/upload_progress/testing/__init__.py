@@ -20,14 +20,14 @@ from upload_progress.testing.fakes import (
 )
 from upload_progress.testing.lease_contract import Elapse, LeaseContract
 from upload_progress.testing.publisher_contract import (
-    PATIENCE_SECONDS,
+    TIMEOUT_SECONDS,
     MessageTransportContract,
     PublisherContract,
 )
 from upload_progress.testing.store_contract import StoreContract
 
 __all__ = [
-    "PATIENCE_SECONDS",
+    "TIMEOUT_SECONDS",
     "Elapse",
     "FakeClock",
     "Fault",

@@ -21,6 +21,7 @@ from upload_progress._model.models import UploadState
 from upload_progress.backends.redis.publisher import RedisPublisher
 from upload_progress.backends.redis.store import RedisStore
 from upload_progress.exceptions import InvalidValue
+from upload_progress.interfaces import ALL_OWNERS
 from upload_progress.testing.lease_contract import comparable
 
 pytestmark = pytest.mark.anyio
@@ -165,10 +166,11 @@ async def use(url: str, admin: Redis) -> None:
     async with (
         RedisStore.open(url) as store,
         RedisPublisher.open(url) as publisher,
-        publisher.listen(),
-        publisher.letters("w"),
+        publisher.events() as stream,
+        publisher.inbox("w"),
     ):
-        await publisher.send("w", b"letter")
+        await stream.subscribe("ann", ALL_OWNERS)
+        await publisher.send("w", b"message")
         await admin.script_flush()
         await store.save(
             [record(attempt=2), record("ended", state=UploadState.FAILED, worker=None)]
