@@ -19,7 +19,7 @@ from tests._support.connection_faults import (
     received,
     until,
 )
-from tests._support.rabbitmq_alarms import clear_memory_alarm, control, set_memory_alarm
+from tests._support.rabbitmq_alarms import clear_memory_alarm, evaluate, set_memory_alarm
 from tests._support.server_processes import ServerProcess
 from tests._support.services import ProxyTo
 from upload_progress._model.cloudevents import CloudEvent, attributes_of, encode_data
@@ -102,7 +102,7 @@ class TestRabbitFaults(ConnectionFaults):
         async with self.open(server.url) as publisher, subscribed(publisher, "ann") as stream:
             delete = "rabbit_amqqueue:delete(Queue, false, false, <<>>)"
             for_each = f"[{delete} || Queue <- rabbit_amqqueue:list()]."
-            await to_thread.run_sync(control, server, for_each)
+            await to_thread.run_sync(evaluate, server, for_each)
             await missed(stream)
             await publisher.publish([event(1)])
 
@@ -142,7 +142,7 @@ async def test_durable_exchange_survives_a_restart(rabbitmq_server: ServerProces
 async def test_closed_adapter_leaves_no_queue(rabbitmq_server: ServerProcess) -> None:
     async with RabbitPublisher.open(rabbitmq_server.url) as publisher:
         await until(lambda: publisher.statistics().is_connected)
-    await to_thread.run_sync(control, rabbitmq_server, "[] = rabbit_amqqueue:list().")
+    await to_thread.run_sync(evaluate, rabbitmq_server, "[] = rabbit_amqqueue:list().")
 
 
 @pytest.mark.anyio

@@ -1,4 +1,4 @@
-"""Workers that find what others left behind, all at the same moment."""
+"""Workers that find the uploads of a dead worker at the same time."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ async def url(request: pytest.FixtureRequest) -> str:
     return daemon.url
 
 
-async def leave_behind(url: str, owner: str) -> None:
-    """Write what a worker that is dead by now was receiving."""
+async def store_lost_uploads(url: str, owner: str) -> None:
+    """Store uploads of a worker whose lease has run out."""
     store = ProgressTracker.from_url(url).store
     assert isinstance(store, AbstractAsyncContextManager)
     async with store:
@@ -55,19 +55,19 @@ async def workers(url: str) -> AsyncIterator[list[ProgressTracker]]:
         yield trackers
 
 
-async def test_whoever_comes_first_ends_each_upload_once(url: str) -> None:
-    """P09 and P10: all workers were gone, and ten begin at once."""
-    await leave_behind(url, "reaped")
+async def test_concurrent_reapers_publish_each_end_exactly_once(url: str) -> None:
+    """P09 and P10: all workers had stopped, and ten start at once."""
+    await store_lost_uploads(url, "reaped")
 
-    def known(name: str) -> int:
+    def total(name: str) -> int:
         return sum(getattr(tracker.statistics(), name) for tracker in trackers)
 
     async with workers(url) as trackers:
-        await until(lambda: known("reaped") >= UPLOADS)
-        # Whoever would tell it a second time has had the time to.
+        await until(lambda: total("reaped") >= UPLOADS)
+        # Long enough for a second publication.
         await anyio.sleep(1)
         ends = (await trackers[0].list(owner="reaped")).uploads
-        counts = known("reaped"), known("events_published")
+        counts = total("reaped"), total("events_published")
 
     assert counts == (UPLOADS, UPLOADS)
     assert len(ends) == UPLOADS
