@@ -64,7 +64,7 @@ async def sweep(tracker: ProgressTracker, store: MemoryStore, is_done: Callable[
     """Let the tracker do what is due, until *is_done*."""
     parts = internals_of(tracker)
     while not is_done():
-        await parts.reaper.keep()
+        await parts.reaper.run_once()
         await parts.flusher.flush()
 
 

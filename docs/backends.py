@@ -1,8 +1,8 @@
-"""The table of stores and brokers: what each can do, as the tests of all of them have seen it.
+"""The table of stores and brokers: which capabilities the tests have shown for each of them.
 
-The tests that are the same for all, the contracts above all, write what passed to
-``build/backends.json``; this takes it over: ``python -m docs.backends``. They also compare what
-passed with what is taken over here, so that the table is that of the last run.
+The tests that are the same for all backends, mainly the contracts, compare the capabilities they
+have shown with this table. If there are more, they fail, and write all to ``build/backends.json``;
+``python -m docs.backends`` copies that file to ``docs/generated`` and makes the table from it.
 """
 
 from __future__ import annotations
@@ -18,106 +18,110 @@ NAMES = {"Memory": "memory", "Postgres": "PostgreSQL", "Rabbit": "RabbitMQ"}
 ORDER = ("Memory", "Redis", "Postgres", "Rabbit", "Kafka")
 
 CAPABILITIES: Mapping[str, Mapping[str, Sequence[str]]] = {
-    "sessions": {
-        "every field is kept, also of uploads in many requests": (
-            "test_what_was_saved_is_loaded",
-            "test_what_came_in_many_requests_is_loaded",
-            "test_what_is_unknown_adds_nothing",
+    "records": {
+        "every field is stored, also of uploads in several requests": (
+            "test_saved_record_is_loaded",
+            "test_byte_ranges_are_loaded",
+            "test_unknown_upload_adds_nothing",
         ),
-        "owners never collide, whatever their names": ("test_owners_never_collide",),
-        "the last write wins, in any order and by any number of writers": (
-            "test_a_batch_is_taken_in_its_order",
-            "test_writers_at_the_same_time_do_not_lose_each_others_records",
-            "test_many_are_saved_and_loaded_at_once",
-            "test_never_goes_back",
-            "test_the_newer_version_stays",
-            "test_transfers_stand_side_by_side",
+        "similar names of owners do not collide": ("test_similar_names_do_not_collide",),
+        "the newest version wins, in any order and with any number of writers": (
+            "test_batch_is_saved_in_order",
+            "test_concurrent_writers_keep_each_others_records",
+            "test_large_batch_is_saved_and_loaded",
+            "test_older_version_changes_nothing",
+            "test_newer_version_replaces_older",
+            "test_transfers_of_one_upload_are_kept_together",
         ),
-        "what ended stays ended; a new attempt begins anew": (
-            "test_an_end_is_for_ever",
-            "test_a_new_attempt_drops_the_old",
-            "test_the_word_on_the_whole_outranks_what_still_runs",
+        "an ended upload stays ended until its next attempt": (
+            "test_final_record_is_not_replaced",
+            "test_new_attempt_replaces_older_attempt",
+            "test_completed_upload_has_ended_although_transfers_are_open",
         ),
-        "lists by owner, group and end, in pages": (
-            "test_the_list_is_newest_first_in_pages",
-            "test_an_unknown_cursor_begins_anew",
-            "test_the_list_is_filtered_by_group",
-            "test_the_list_leaves_out_what_ended_before",
+        "lists by owner, group and time of end, in pages": (
+            "test_list_is_newest_first_in_pages",
+            "test_unknown_cursor_starts_with_first_page",
+            "test_list_is_filtered_by_group",
+            "test_list_omits_uploads_that_ended_earlier",
         ),
-        "what a killed worker received is found": (
-            "test_a_lease_keeps_a_record_alive",
-            "test_what_lost_its_worker_is_overdue_until_it_is_ended",
-            "test_what_lost_its_worker_and_can_go_on_waits",
-            "test_what_ended_in_time_is_not_overdue",
-            "test_overdue_comes_in_portions",
+        "uploads of a killed worker are found": (
+            "test_renewed_lease_keeps_record_alive",
+            "test_record_of_dead_worker_is_overdue_until_it_is_ended",
+            "test_resumable_record_of_dead_worker_can_be_paused",
+            "test_record_that_ended_before_its_worker_died_is_not_overdue",
+            "test_overdue_returns_at_most_limit_records",
         ),
-        "what waited too long ends, what ended is forgotten": (
-            "test_what_waits_too_long_is_overdue",
-            "test_what_ended_is_forgotten",
+        "waiting uploads expire, ended uploads are deleted": (
+            "test_waiting_record_expires",
+            "test_ended_upload_is_deleted_after_retention",
         ),
     },
     "events": {
-        "events arrive as they were, at their owner's watchers only": (
-            "test_an_event_arrives_as_it_was",
-            "test_an_owner_hears_nothing_of_others",
-            "test_who_left_is_not_missed",
-            "test_who_hears_many_owners_hears_each",
+        "events arrive unchanged, at subscribers of their owner only": (
+            "test_event_arrives_unchanged",
+            "test_events_of_other_owners_do_not_arrive",
+            "test_stream_follows_several_owners",
+            "test_events_that_wait_when_their_owner_is_unsubscribed_are_dropped",
+            "test_publishing_without_subscriptions_is_no_error",
+            "test_owner_names_are_not_patterns",
         ),
-        "who is slow gets the newest": ("test_who_is_slow_hears_the_last",),
-        "a broker that hangs, or was killed, is heard again": (
-            "test_a_server_that_was_killed_comes_back",
-            "test_a_broker_that_hangs_costs_a_second_and_no_more",
+        "a slow subscriber receives the newest events": (
+            "test_slow_consumer_receives_the_newest_event",
         ),
-        "what cannot be read, or is forged, is passed over": (
-            "test_what_cannot_be_read_is_passed_over",
-            "test_an_event_on_the_channel_of_somebody_else_is_no_event",
+        "reconnects after the broker hung or was killed": (
+            "test_killed_server_is_reconnected_to",
+            "test_hung_server_costs_the_timeout_of_a_call",
+        ),
+        "unreadable and forged events are rejected": (
+            "test_unreadable_events_are_skipped",
+            "test_event_on_the_channel_of_another_owner_is_rejected",
         ),
     },
-    "letters": {
-        "cancel and subscribe reach the worker that can do it": (
-            "test_letters_arrive_in_order_and_at_their_worker_only",
-            "test_a_letter_to_a_worker_that_is_not_there_is_lost",
-            "test_a_letter_is_small",
+    "messages": {
+        "cancel and subscribe requests reach the right worker": (
+            "test_messages_arrive_in_order_at_their_worker_only",
+            "test_message_without_an_inbox_is_lost",
+            "test_message_size_is_limited",
         ),
     },
 }
-"""What there is to be able to do, by what it is about, and the tests that show it."""
+"""Capabilities by topic, and the tests that show each of them."""
 
 Seen = dict[str, list[str]]
-"""What each backend has been seen to do."""
+"""The capabilities of each backend."""
 
 
 def seen_in(path: Path) -> Seen:
-    """Return what a run has seen."""
+    """Return the capabilities in a file; none if it does not exist."""
     found: Seen = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return found
 
 
 def shown_by(passed: set[str]) -> list[str]:
-    """Return what is shown by those tests: all of a capability, or nothing of it."""
-    capabilities = [each for about in CAPABILITIES.values() for each in about.items()]
+    """Return the capabilities of which all tests are in *passed*."""
+    capabilities = [each for topic in CAPABILITIES.values() for each in topic.items()]
     return [name for name, tests in capabilities if passed.issuperset(tests)]
 
 
 def text_of(seen: Seen) -> str:
-    """Return it as it is kept."""
+    """Return the content of the file."""
     return json.dumps(dict(sorted(seen.items())), indent=1) + "\n"
 
 
 def backends_table() -> str:
-    """Return the table: a column for each backend."""
+    """Return the table in Markdown, with a column for each backend."""
     seen = seen_in(SEEN)
     backends = sorted(seen, key=lambda name: (*ORDER, name).index(name))
     lines = [["", "", *(NAMES.get(name, name) for name in backends)], ["---"] * (len(backends) + 2)]
-    for about, capabilities in CAPABILITIES.items():
+    for topic, capabilities in CAPABILITIES.items():
         for number, capability in enumerate(capabilities):
-            can = ["✓" if capability in seen[name] else "–" for name in backends]
-            lines.append(["" if number else about, capability, *can])
+            marks = ["✓" if capability in seen[name] else "–" for name in backends]
+            lines.append(["" if number else topic, capability, *marks])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def main() -> None:
-    """Take over what the last run has seen."""
+    """Copy the result of the last run, and make the table."""
     SEEN.write_text(RUN.read_text(encoding="utf-8"), encoding="utf-8")
     (HERE / "generated" / "backends.md").write_text(backends_table(), encoding="utf-8")
 

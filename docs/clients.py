@@ -1,8 +1,8 @@
-"""The table of real clients: what each sent, and what was shown of it.
+"""The table of real clients in the documentation.
 
-The tests with real clients write what they saw to ``build/clients.json``; this takes it over:
-``python -m docs.clients``. Each of those tests also compares what it saw with what is taken over
-here, so that the table is always that of the last run, but for the clients' versions.
+The tests with real clients write their results to ``build/clients.json``, and ``python -m
+docs.clients`` copies them into the documentation. Each of these tests compares its result with the
+documentation, except for the version of the client.
 """
 
 from __future__ import annotations
@@ -11,38 +11,38 @@ import json
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SEEN = HERE / "generated" / "clients.json"
-RUN = HERE.parent / "build" / "clients.json"
+DOCUMENTED = HERE / "generated" / "clients.json"
+LAST_RUN = HERE.parent / "build" / "clients.json"
 COLUMNS = {
     "client": "Client",
     "version": "Version",
     "sends": "Sends",
-    "shown": "Shown as",
-    "between": "While it arrives",
-    "end": "In the end",
-    "back": "Comes back",
-    "killed": "Killed half-way and started again",
+    "uploads": "Reported as",
+    "progress": "During the upload",
+    "states": "Final state",
+    "download": "Download",
+    "restarted": "Killed midway and restarted",
 }
 
 Row = dict[str, str]
 
 
-def rows_of(path: Path) -> list[Row]:
-    """Return what a run has seen."""
+def read_rows(path: Path) -> list[Row]:
+    """Return the rows in a file; none if it does not exist."""
     rows: list[Row] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     return rows
 
 
 def clients_table() -> str:
-    """Return the table."""
+    """Return the table in Markdown."""
     lines = [COLUMNS.values(), ("---",) * len(COLUMNS)]
-    lines += [[row[name] for name in COLUMNS] for row in rows_of(SEEN)]
+    lines += [[row[name] for name in COLUMNS] for row in read_rows(DOCUMENTED)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def main() -> None:
-    """Take over what the last run has seen."""
-    SEEN.write_text(RUN.read_text(encoding="utf-8"), encoding="utf-8")
+    """Copy the results of the last run into the documentation."""
+    DOCUMENTED.write_text(LAST_RUN.read_text(encoding="utf-8"), encoding="utf-8")
     (HERE / "generated" / "clients.md").write_text(clients_table(), encoding="utf-8")
 
 

@@ -11,15 +11,17 @@ from anyio.abc import TaskStatus
 from upload_progress import CloudEvent, ProgressTracker, UploadState
 from upload_progress._model.codec import encode_json
 from upload_progress.backends.memory import MemoryPublisher
+from upload_progress.interfaces import ALL_OWNERS
 
 publisher = MemoryPublisher()
 tracker = ProgressTracker(publisher=publisher)
 
 
 async def consume(*, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-    async with publisher.listen() as events:
+    async with publisher.events() as stream:
+        await stream.subscribe(ALL_OWNERS)
         task_status.started()
-        async for event in events:
+        async for event in stream:
             if isinstance(event, CloudEvent):
                 print(encode_json(event).decode())
                 if event.data.state is UploadState.COMPLETED:

@@ -1,4 +1,4 @@
-"""What all tests share: both event loops, steady random data, and the rule for missing programs."""
+"""Configuration of all tests: both event loops, deterministic random data, required programs."""
 
 from __future__ import annotations
 
@@ -10,47 +10,47 @@ from functools import partial
 import pytest
 from hypothesis import settings
 
-# The same examples on every run, as nothing here is retried; `--hypothesis-profile=explore` seeks
-# new ones. Neither measures time: a busy machine is no finding.
+# The same examples in every run, as tests are not retried; `--hypothesis-profile=explore` searches
+# for new ones. No deadline: a slow machine is not a failure.
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile("steady")
 
-# Of a job in the background, Ctrl-C is ignored, and so it would be of the servers started here.
+# A background job ignores SIGINT, and the servers that it starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Servers are started by who asks for one; to load this costs nothing.
+# Loading these starts no server: that happens when a test uses one.
 pytest_plugins = ["tests._support.backend_matrix", "tests._support.services"]
 
 RequireProgram = Callable[..., str]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that turns each skip for want of a program into a failure."""
+    """Add an option that makes tests fail if a program that they need is missing."""
     parser.addoption(
         "--require-services",
         action="store_true",
-        help="fail, instead of skipping, where a program or service that a test needs is missing",
+        help="fail tests, instead of skipping them, if a program or service is missing",
     )
 
 
 @pytest.fixture(scope="module", params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """Run each asynchronous test on both event loops; a module for one of them overrides this.
+    """Run each asynchronous test on both event loops; modules may override this.
 
-    anyio's own fixture takes the loops that are installed: without trio it would say nothing.
+    anyio's own fixture would silently omit trio if it were not installed.
     """
     backend: str = request.param
     return backend
 
 
 def program_path(*names: str, install: str, required: bool) -> str:
-    """Return the path of the first program of these *names* that is there.
+    """Return the path of the first of these programs that is installed.
 
     Args:
-        names: What the program may be called, or paths.
-        install: How to get it, for the person who reads why a test did not run.
-        required: Whether its lack is a failure, not a reason to skip.
+        names: Alternative names or paths of the program.
+        install: How to install it, for the message.
+        required: Whether the test fails if it is missing, instead of being skipped.
     """
     for name in names:
         if path := shutil.which(name):
@@ -63,5 +63,5 @@ def program_path(*names: str, install: str, required: bool) -> str:
 
 @pytest.fixture(scope="session")
 def require_program(pytestconfig: pytest.Config) -> RequireProgram:
-    """Return `program_path`, told what the command line says about missing programs."""
+    """Return `program_path`, with *required* from the command line."""
     return partial(program_path, required=pytestconfig.getoption("--require-services"))

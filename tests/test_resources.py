@@ -108,8 +108,8 @@ async def test_a_broker_whose_line_broke_is_said_to_be_away_once(
     with deadline():
         async with tracker.lifespan():
             async with tracker.track(owner="ann"):
-                await until(lambda: broker.statistics().breaks >= 2)
+                await until(lambda: broker.statistics().connection_failures >= 2)
             await until(lambda: tracker.statistics().publisher_failures)
 
     assert len(caplog.messages) == 1
-    assert caplog.messages[0].startswith("the event publisher is not available (")
+    assert caplog.messages[0].startswith("RedisPublisher: connection lost (")

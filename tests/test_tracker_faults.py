@@ -651,7 +651,7 @@ async def test_a_lost_workers_upload_is_ended_once_whoever_sweeps(sim: Simulatio
 
     read = await others[1].get("up", owner="ann")
     for other in others:
-        await internals_of(other).reaper.keep()
+        await internals_of(other).reaper.run_once()
         await internals_of(other).flusher.flush()
 
     assert read.error is not None
@@ -689,7 +689,7 @@ async def test_a_loss_is_told_though_the_store_did_not_say_that_it_had_it(sim: S
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sim.store, "save", take_one)
-        await sim.parts.reaper.keep()
+        await sim.parts.reaper.run_once()
     assert len(sim.publisher.events) == told
     await sim.run(30)
 

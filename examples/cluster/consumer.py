@@ -1,6 +1,8 @@
-"""Keep a log of all uploads, from their events, with nothing of upload-progress.
+"""Write the events of all uploads to a log file, without upload-progress.
 
-python examples/cluster/consumer.py amqp://guest:guest@localhost/ uploads.log
+Run:
+    pip install aio-pika
+    python examples/cluster/consumer.py amqp://guest:guest@localhost/ uploads.log
 """
 
 import asyncio
@@ -11,10 +13,11 @@ from pathlib import Path
 import aio_pika
 
 
-def line(event: str, owner: str, upload: dict[str, object]) -> str:
+def log_line(event_type: str, owner: str, upload: dict[str, object]) -> str:
     percent = upload["percent"]
-    far = f"{upload['bytes_transferred']} bytes" if percent is None else f"{percent} %"
-    return f"{upload['updated_at']} {event} {owner} {upload['upload_id']} {upload['state']} {far}\n"
+    progress = f"{upload['bytes_transferred']} bytes" if percent is None else f"{percent} %"
+    identity = f"{owner} {upload['upload_id']} {upload['state']}"
+    return f"{upload['updated_at']} {event_type} {identity} {progress}\n"
 
 
 async def main(url: str, path: str) -> None:
@@ -28,9 +31,9 @@ async def main(url: str, path: str) -> None:
         async with queue.iterator() as messages:
             async for message in messages:
                 async with message.process():
-                    kind = str(message.headers["cloudEvents:type"]).split(".")[1]
+                    event_type = str(message.headers["cloudEvents:type"]).split(".")[1]
                     owner = str(message.headers["cloudEvents:owner"])
-                    log.write(line(kind, owner, json.loads(message.body)))
+                    log.write(log_line(event_type, owner, json.loads(message.body)))
 
 
 if __name__ == "__main__":

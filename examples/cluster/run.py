@@ -1,9 +1,11 @@
-"""Three workers behind nginx, sharing Redis and RabbitMQ, and a consumer of their events.
+"""Three demo workers behind nginx with Redis, RabbitMQ and a consumer of their events.
 
+Run:
+    apt-get install redis-server rabbitmq-server nginx
+    pip install 'upload-progress[demo,redis,rabbitmq]'
     python examples/cluster/run.py [--port 8080] [--slow 1M]
 
-All of it is on 127.0.0.1, in a temporary folder, and ends together with Ctrl-C. It needs
-redis-server, rabbitmq-server and nginx, and ``pip install 'upload-progress[demo,redis,rabbitmq]'``.
+All processes listen on 127.0.0.1, write to a temporary folder, and end with Ctrl-C.
 """
 
 from __future__ import annotations
@@ -29,56 +31,56 @@ from typing import NoReturn
 HERE = Path(__file__).resolve().parent
 START_SECONDS = 90.0
 STOP_SECONDS = 15.0
-# Below those that the system gives to clients.
+# Below the ephemeral ports of the system.
 PORTS = range(12_000, 32_000)
 AMQP_GREETING = b"AMQP\x00\x00\x09\x01"
-# Of Debian's RabbitMQ, the program itself: its wrapper insists on a user and folders of the system.
+# The program itself: the wrapper of Debian requires a system user and system folders.
 RABBITMQ = "/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server"
 
 
 def program(name: str, package: str, *, pattern: str = "") -> str:
-    """Return the path of a program, or end with how to get it."""
+    """Return the path of a program; exit with an installation hint if it is missing."""
     folders = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin"
     found = [*sorted(glob(pattern), reverse=True), shutil.which(name, path=folders)]  # noqa: PTH207  # absolute
     if found[0] is None:
-        sys.exit(f"{name} is not installed; get it with: apt-get install {package}")
+        sys.exit(f"{name} is not installed; install it with: apt-get install {package}")
     return found[0]
 
 
 def free_port() -> int:
-    """Return a port on which nobody listens."""
+    """Return a free TCP port."""
     while True:
-        port = random.choice(PORTS)  # noqa: S311  # no secret
+        port = random.choice(PORTS)  # noqa: S311  # not secret
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
 
 
-def answers(port: int, greeting: bytes = b"") -> bool:
-    """Tell whether somebody listens there and, if greeted, says something."""
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as line:
-        line.sendall(greeting)
-        return not greeting or bool(line.recv(1))
+def is_listening(port: int, greeting: bytes = b"") -> bool:
+    """Return whether a server accepts connections and responds to *greeting*, if there is one."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+        connection.sendall(greeting)
+        return not greeting or bool(connection.recv(1))
     return False
 
 
-class Part:
-    """A program of the cluster: what it says goes to a file of its name."""
+class ClusterProcess:
+    """A process of the cluster; its output goes to a log file."""
 
     def __init__(
         self,
         folder: Path,
         name: str,
         command: Sequence[str],
-        extra: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Start it, apart from the terminal: Ctrl-C is for the cluster, which stops in order."""
+        """Start the process in a new session, so that Ctrl-C only reaches this program."""
         self.name, self.log = name, folder / f"{name}.log"
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(  # noqa: S603  # as written below
+            self.process = subprocess.Popen(  # noqa: S603  # the commands below
                 command,
                 cwd=folder,
-                env={**os.environ, **(extra or {})},
+                env={**os.environ, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -86,16 +88,16 @@ class Part:
             )
 
     def wait(self, is_ready: Callable[[], bool]) -> None:
-        """Wait until it is ready; end with its last words if it never is."""
+        """Wait until the process is ready; exit with the end of its log if it never is."""
         deadline = time.monotonic() + START_SECONDS
         while not is_ready():
             if self.process.poll() is not None or time.monotonic() > deadline:
-                said = self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
-                sys.exit(f"{self.name} did not start:\n{said}")
+                output = self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
+                sys.exit(f"{self.name} did not start:\n{output}")
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """End it, gently first."""
+        """Terminate the process; kill it if it does not end in time."""
         self.process.terminate()
         try:
             self.process.wait(STOP_SECONDS)
@@ -106,34 +108,34 @@ class Part:
 
 
 class Cluster:
-    """All parts, each in a folder of its own below one."""
+    """All processes of the cluster."""
 
-    def __init__(self, folder: Path, parts: ExitStack) -> None:
-        self.folder, self.parts = folder, parts
+    def __init__(self, folder: Path, exit_stack: ExitStack) -> None:
+        self.folder, self.exit_stack = folder, exit_stack
 
     def start(
-        self, name: str, command: Sequence[str], extra: Mapping[str, str] | None = None
-    ) -> Part:
-        """Start a part, which stops with all the others, in the opposite order."""
-        part = Part(self.folder, name, command, extra)
-        self.parts.callback(part.stop)
-        return part
+        self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> ClusterProcess:
+        """Start a process; processes are stopped in reverse order."""
+        process = ClusterProcess(self.folder, name, command, environment)
+        self.exit_stack.callback(process.stop)
+        return process
 
     def redis(self, path: str) -> str:
-        """Start Redis, which keeps nothing on disk; return its URL."""
+        """Start Redis without persistence; return its URL."""
         port = free_port()
         command = [path, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-        part = self.start("redis", [*command, "--appendonly", "no"])
-        part.wait(lambda: answers(port, b"PING\r\n"))
+        process = self.start("redis", [*command, "--appendonly", "no"])
+        process.wait(lambda: is_listening(port, b"PING\r\n"))
         return f"redis://127.0.0.1:{port}/0"
 
-    def rabbitmq(self, path: str, epmd: str) -> tuple[Part, int]:
-        """Start RabbitMQ, with nothing of the system's own, and what it finds its ports by."""
+    def rabbitmq(self, path: str, epmd: str) -> tuple[ClusterProcess, int]:
+        """Start RabbitMQ and its port mapper without system folders; return it and its port."""
         home, port, mapper_port = self.folder / "rabbitmq", free_port(), free_port()
         home.mkdir()
         (home / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{port}\n")
         (home / "enabled_plugins").write_text("[].\n")
-        extra = {
+        environment = {
             "HOME": str(home),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(mapper_port),
@@ -154,49 +156,50 @@ class Cluster:
             ),
         }
         mapper = [epmd, "-port", str(mapper_port), "-address", "127.0.0.1"]
-        self.start("epmd", mapper, extra).wait(lambda: answers(mapper_port))
-        return self.start("rabbitmq-server", [path], extra), port
+        self.start("epmd", mapper, environment).wait(lambda: is_listening(mapper_port))
+        return self.start("rabbitmq-server", [path], environment), port
 
-    def worker(self, number: int, store: str, events: str, slow: str) -> tuple[Part, int]:
-        """Start a demo; all of them keep their files in one folder, as one server would."""
+    def worker(self, number: int, store: str, events: str, slow: str) -> tuple[ClusterProcess, int]:
+        """Start a demo worker; all workers share one folder of files."""
         port, files = free_port(), str(self.folder / "files")
         command = [sys.executable, "-m", "upload_progress.cli", "demo", "--port", str(port)]
         command += ["--data", files, "--store", store, "--events", events]
-        part = self.start(f"worker-{number}", [*command, *(["--slow", slow] if slow else [])])
-        part.wait(lambda: answers(port))
-        return part, port
+        options = ["--slow", slow] if slow else []
+        process = self.start(f"worker-{number}", [*command, *options])
+        process.wait(lambda: is_listening(port))
+        return process, port
 
     def nginx(self, path: str, port: int, workers: Sequence[int]) -> None:
-        """Start nginx before the workers, as one process that needs no folder of the system."""
-        names = {f"WORKER_{n}": f"127.0.0.1:{each}" for n, each in enumerate(workers, 1)}
+        """Start nginx as a single process, without system folders."""
+        values = {f"WORKER_{n}": f"127.0.0.1:{each}" for n, each in enumerate(workers, 1)}
         template = Template((HERE / "nginx.conf.template").read_text(encoding="utf-8"))
-        inside = template.safe_substitute(names, LISTEN=f"127.0.0.1:{port}")
-        places = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        folders = "".join(f"{place}_temp_path {self.folder}/{place};\n" for place in places)
+        http_block = template.safe_substitute(values, LISTEN=f"127.0.0.1:{port}")
+        temporary = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        folders = "".join(f"{name}_temp_path {self.folder}/{name};\n" for name in temporary)
         (self.folder / "nginx.conf").write_text(
             f"daemon off;\nmaster_process off;\npid {self.folder}/nginx.pid;\nevents {{}}\n"
-            f"http {{\naccess_log off;\n{folders}{inside}}}\n",
+            f"http {{\naccess_log off;\n{folders}{http_block}}}\n",
             encoding="utf-8",
         )
         command = [path, "-p", str(self.folder), "-c", str(self.folder / "nginx.conf")]
-        self.start("nginx", [*command, "-e", "stderr"]).wait(lambda: answers(port))
+        self.start("nginx", [*command, "-e", "stderr"]).wait(lambda: is_listening(port))
 
 
 def run(port: int, slow: str) -> None:
-    """Start everything, say where it is, and wait to be stopped."""
+    """Start all processes, print their addresses, and wait for a signal."""
     if missing := [name for name in ("uvicorn", "redis", "aio_pika") if find_spec(name) is None]:
         extras = "pip install 'upload-progress[demo,redis,rabbitmq]'"
-        sys.exit(f"{missing[0]} is not installed; get it with: {extras}")
+        sys.exit(f"{missing[0]} is not installed; install it with: {extras}")
     redis, nginx = program("redis-server", "redis-server"), program("nginx", "nginx")
     rabbitmq = program("rabbitmq-server", "rabbitmq-server", pattern=RABBITMQ)
     epmd = program("epmd", "rabbitmq-server")
-    if answers(port):
+    if is_listening(port):
         sys.exit(f"port {port} is in use; try another --port")
-    with TemporaryDirectory(prefix="upload-progress-cluster-") as name, ExitStack() as parts:
-        cluster = Cluster(Path(name), parts)
+    with TemporaryDirectory(prefix="upload-progress-cluster-") as folder, ExitStack() as stack:
+        cluster = Cluster(Path(folder), stack)
         broker, broker_port = cluster.rabbitmq(rabbitmq, epmd)
         store, events = cluster.redis(redis), f"amqp://guest:guest@127.0.0.1:{broker_port}/"
-        broker.wait(lambda: answers(broker_port, AMQP_GREETING))
+        broker.wait(lambda: is_listening(broker_port, AMQP_GREETING))
         workers = [cluster.worker(number, store, events, slow) for number in (1, 2, 3)]
         cluster.nginx(nginx, port, [each for _, each in workers])
         log = cluster.folder / "uploads.log"
@@ -204,40 +207,40 @@ def run(port: int, slow: str) -> None:
             "consumer", [sys.executable, str(HERE / "consumer.py"), events, str(log)]
         )
         consumer.wait(log.is_file)
-        print(greeting(port, store, events, log, workers), flush=True)
+        print(startup_message(port, store, events, log, workers), flush=True)
         signal.pause()
 
 
-def greeting(
-    port: int, store: str, events: str, log: Path, workers: Sequence[tuple[Part, int]]
+def startup_message(
+    port: int, store: str, events: str, log: Path, workers: Sequence[tuple[ClusterProcess, int]]
 ) -> str:
-    """Say where everything is, and what to try."""
+    """Return the addresses of all processes and commands to try."""
     url = f"http://127.0.0.1:{port}"
     lines = [f"nginx     {url}", f"store     {store}", f"events    {events}", f"consumer  {log}"]
     lines += [
-        f"{part.name}  http://127.0.0.1:{each}  end it with: kill -9 {part.process.pid}"
-        for part, each in workers
+        f"{worker.name}  http://127.0.0.1:{each}  stop it with: kill -9 {worker.process.pid}"
+        for worker, each in workers
     ]
     lines += ["", f"curl -u alice:alice -T FILE -H 'Upload-Id: first' {url}/files/"]
     lines += [f"curl -u alice:alice {url}/uploads/first/progress", "", "Stop with Ctrl-C."]
     return "\n".join(lines)
 
 
-def end(_signal: int, _frame: object) -> NoReturn:
-    """Leave in order, and only once."""
+def handle_signal(_signal: int, _frame: object) -> NoReturn:
+    """Exit in order, and ignore further signals meanwhile."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     sys.exit(0)
 
 
 def main() -> None:
-    """Read the command line."""
+    """Parse the command line and run the cluster."""
     parser = ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--port", type=int, default=8080, help="where nginx listens; 0: any")
-    parser.add_argument("--slow", default="", help="read each upload so fast, such as 1M")
+    parser.add_argument("--port", type=int, default=8080, help="port of nginx; 0 for a free one")
+    parser.add_argument("--slow", default="", help="rate limit of each upload, such as 1M")
     arguments = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
+        signal.signal(number, handle_signal)
     run(arguments.port or free_port(), arguments.slow)
 
 

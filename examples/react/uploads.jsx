@@ -1,25 +1,25 @@
-/** With React 19, which speaks with custom elements as they are. */
+/** React 19, which supports custom elements. */
 
 import { useRef, useState } from "react";
 import { createRoot } from "react-dom/client";
 import "/uploads/upload-progress.js";
 
 function Uploads() {
-  const bars = useRef(null);
+  const progress = useRef(null);
   const [received, setReceived] = useState([]);
 
-  const send = ({ target }) => {
-    for (const file of target.files) bars.current.upload(file, "/files/{name}");
+  const uploadFiles = ({ target }) => {
+    for (const file of target.files) progress.current.upload(file, "/files/{name}");
   };
   return (
     <>
-      <input type="file" multiple aria-label="Files" onChange={send} />
+      <input type="file" multiple aria-label="Files" onChange={uploadFiles} />
       <upload-progress
-        ref={bars}
+        ref={progress}
         src="/uploads"
         oncomplete={({ detail }) => setReceived((names) => [...names, detail.filename])}
       />
-      <p>Received: {received.join(", ") || "nothing yet"}</p>
+      <p>Received: {received.join(", ") || "no files"}</p>
     </>
   );
 }

@@ -1,4 +1,4 @@
-/** A page with Uppy: `<div id="bar"></div><input id="files" type="file" multiple>`. */
+/** A page with Uppy and `<div id="bar"></div><input id="files" type="file" multiple>`. */
 
 import Uppy from "@uppy/core";
 import StatusBar from "@uppy/status-bar";

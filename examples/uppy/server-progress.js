@@ -1,26 +1,26 @@
 /**
- * Lets Uppy send files as upload-progress does, so that Uppy's own status bar shows what has
- * reached the server, and what the server does after the last byte.
+ * Lets Uppy upload files with upload-progress, so that Uppy's status bar shows the bytes that the
+ * server has received, and the stages after the last byte.
  *
  *   serverProgress(new Uppy(), { url: "/files/{name}" });
  */
 
-import { ProgressFeed, upload } from "/uploads/upload-progress.js";
+import { ProgressClient, upload } from "/uploads/upload-progress.js";
 
 export function serverProgress(uppy, { url, src = "/uploads", ...options }) {
-  const feed = ProgressFeed.of(src);
+  const client = ProgressClient.of(src);
   const transfers = new Map();
 
   async function send(file) {
     const transfer = upload(file.data, url, { ...options, src, name: file.name, bar: null });
     transfers.set(file.id, transfer);
-    const show = ({ detail }) => detail.upload.upload_id === transfer.id && tell(uppy, file, detail.upload);
-    feed.addEventListener("upload", show);
+    const show = ({ detail }) => detail.upload.upload_id === transfer.id && emitProgress(uppy, file, detail.upload);
+    client.addEventListener("upload", show);
     const end = await transfer.done;
-    feed.removeEventListener("upload", show);
+    client.removeEventListener("upload", show);
     transfers.delete(file.id);
-    const answer = { status: transfer.request?.status ?? 0, body: {} };
-    if (end.state === "completed") uppy.emit("upload-success", uppy.getFile(file.id), answer);
+    const response = { status: transfer.request?.status ?? 0, body: {} };
+    if (end.state === "completed") uppy.emit("upload-success", uppy.getFile(file.id), response);
     if (end.state === "failed") uppy.emit("upload-error", file, new Error(transfer.reason || end.error.message));
   }
 
@@ -34,13 +34,13 @@ export function serverProgress(uppy, { url, src = "/uploads", ...options }) {
   return uppy;
 }
 
-function tell(uppy, file, { state, stage, bytes_transferred, total_bytes }) {
+function emitProgress(uppy, file, { state, stage, bytes_transferred, total_bytes }) {
   const known = uppy.getFile(file.id);
   if (!known) return;
   const progress = { bytesUploaded: bytes_transferred, bytesTotal: total_bytes };
   if (state === "receiving") uppy.emit("upload-progress", known, progress);
   if (state !== "processing") return;
-  // Only then does the status bar speak of what comes after the bytes.
+  // The status bar shows postprocessing only after uploadComplete.
   uppy.setFileState(file.id, { progress: { ...known.progress, uploadComplete: true } });
   const mode = stage?.total ? "determinate" : "indeterminate";
   const message = stage?.name ?? "processing";

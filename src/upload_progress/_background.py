@@ -148,4 +148,4 @@ class Background:
         with anyio.CancelScope(shield=True):
             await self.flusher.flush(ends=True)
             await self.ticker.tick()
-            await self.reaper.keep_if_due()
+            await self.reaper.run_if_due()

@@ -13,8 +13,8 @@ import anyio
 from attrs import define, field, frozen
 
 from upload_progress._runtime.circuit_breaker import CircuitBreaker
-from upload_progress._runtime.log_limiter import LogLimiter
-from upload_progress.interfaces import Clock, ReportsConnectionLoss
+from upload_progress.backends.pubsub import BrokerSubscriber
+from upload_progress.interfaces import Clock
 
 __all__ = [
     "CLOSE_SECONDS",
@@ -44,16 +44,16 @@ class CircuitBreakers:
     """One circuit breaker per backend, even if it is store, publisher and subscriber at once."""
 
     clock: Clock
-    log_limiter: LogLimiter
     _breakers: dict[int, tuple[object, CircuitBreaker]] = field(factory=dict, init=False)
 
     def of(self, backend: object, name: str) -> CircuitBreaker:
         """Return the circuit breaker of *backend*; of several names the first is kept."""
-        new = CircuitBreaker(name, self.clock, self.log_limiter)
-        _, breaker = self._breakers.setdefault(id(backend), (backend, new))
-        if isinstance(backend, ReportsConnectionLoss):
-            backend.on_connection_lost = breaker.log
-        return breaker
+        if id(backend) not in self._breakers:
+            breaker = CircuitBreaker(name, self.clock)
+            if isinstance(backend, BrokerSubscriber):
+                breaker = CircuitBreaker(name, self.clock, backend.log_limiter)
+            self._breakers[id(backend)] = backend, breaker
+        return self._breakers[id(backend)][1]
 
     @property
     def resources(self) -> list[ManagedResource]:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from attrs import frozen
 
@@ -13,15 +13,16 @@ from upload_progress.connection import Connection
 from upload_progress.identity import Identity
 
 __all__ = [
+    "ALL_OWNERS",
     "Authenticate",
     "Clock",
-    "EventSubscriber",
+    "ConnectionLost",
     "EventPublisher",
+    "EventStream",
+    "EventSubscriber",
     "EventsMissed",
-    "OnConnectionLost",
     "MessageTransport",
     "RecordPage",
-    "ReportsConnectionLoss",
     "SessionStore",
     "SystemClock",
 ]
@@ -109,53 +110,95 @@ class SessionStore(Protocol):
 
 @runtime_checkable
 class EventPublisher(Protocol):
-    """Tells other systems. Fire and forget: what is lost is healed by the next event."""
+    """Publishes events to other processes. A lost event is made up for by the next one."""
 
     async def publish(self, events: Sequence[CloudEvent]) -> None:
-        """Send *events*, in order, in one round trip."""
+        """Send *events*, in order, in one round trip.
+
+        Args:
+            events: Events of any owners. No events is no error.
+        """
 
 
 @frozen
 class EventsMissed:
-    """Something may have been missed: the line was down, and is up again. Read the store."""
+    """Events or messages may have been lost. Read the store for what you follow.
+
+    A stream yields it after a reconnect, after its queue has overflowed, and for an event that was
+    too large for the broker.
+    """
+
+
+@frozen
+class ConnectionLost:
+    """The connection to the broker is lost. ``EventsMissed`` follows after the reconnect."""
+
+
+ALL_OWNERS: Final = None
+"""Subscribes an ``EventStream`` to the events of every owner."""
+
+
+class EventStream(Protocol):
+    """Receives the events of the owners that it is subscribed to, until its context ends.
+
+    Of each upload only the newest event waits to be taken, and the number of uploads is bounded.
+    """
+
+    async def subscribe(self, *owners: str | None) -> None:
+        """Receive the events of *owners*; return when the broker has confirmed it.
+
+        Everything that is published after the return is received. While there is no connection,
+        this waits for one. A subscription survives a reconnect.
+
+        Args:
+            owners: Names of owners, or ``ALL_OWNERS``. Subscribing twice has no effect.
+
+        Raises:
+            NotEntered: The subscriber was left meanwhile.
+        """
+
+    async def unsubscribe(self, *owners: str | None) -> None:
+        """Receive no more events of *owners*, nor those that wait to be taken."""
+
+    def __aiter__(self) -> AsyncIterator[CloudEvent | EventsMissed | ConnectionLost]:
+        """Return itself."""
+
+    async def __anext__(self) -> CloudEvent | EventsMissed | ConnectionLost:
+        """Wait for the next event."""
 
 
 @runtime_checkable
 class EventSubscriber(Protocol):
-    """Hears what publishers of other processes tell."""
+    """Receives what the publishers of all processes publish.
 
-    def listen(
-        self, owner: str | None = None
-    ) -> AbstractAsyncContextManager[AsyncIterator[CloudEvent | EventsMissed]]:
-        """Follow the events of *owner*, or of everybody, from now on.
+    ::
 
-        Entered, it hears: what is published afterwards comes. A line that breaks is mended
-        without a word, but for a ``EventsMissed`` once it is up again.
-        """
+        async with subscriber.events() as stream:
+            await stream.subscribe("alice")
+            async for event in stream:
+                if isinstance(event, CloudEvent):
+                    print(event.data.percent)
+    """
+
+    def events(self) -> AbstractAsyncContextManager[EventStream]:
+        """Return a new stream, which is subscribed to no owner yet."""
 
 
 @runtime_checkable
 class MessageTransport(Protocol):
-    """Carries letters between the workers of one system: commands, and answers to them.
+    """Carries small messages between the workers of one system, at most once.
 
-    A letter is small (below 4 KiB), and is lost when its worker is not there.
+    A message has at most 4 KiB, and is lost if its worker has no open inbox.
     """
 
-    async def send(self, worker: str, letter: bytes) -> None:
-        """Send *letter* to the box of *worker*."""
+    async def send(self, worker: str, message: bytes) -> None:
+        """Send *message* to the inbox of *worker*."""
 
-    def letters(
+    def inbox(
         self, worker: str
-    ) -> AbstractAsyncContextManager[AsyncIterator[bytes | EventsMissed]]:
-        """Empty the box of *worker*, from now on; see ``EventSubscriber.listen`` for ``EventsMissed``."""
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes | EventsMissed | ConnectionLost]]:
+        """Receive the messages to *worker*, in order, until the context ends.
 
-
-OnConnectionLost = Callable[[BaseException], None]
-"""Told that a line broke, and why."""
-
-
-@runtime_checkable
-class ReportsConnectionLoss(Protocol):
-    """A backend that mends its own line, and says so to who has it rather than to the log."""
-
-    on_connection_lost: OnConnectionLost | None
+        Once it is entered, everything that is sent is received. While there is no connection,
+        entering waits for one.
+        """

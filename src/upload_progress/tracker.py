@@ -13,7 +13,6 @@ from upload_progress._cluster.follower import Follower
 from upload_progress._cluster.reaper import Reaper
 from upload_progress._cluster.reconciler import Reconciler
 from upload_progress._cluster.rpc import RpcEndpoint
-from upload_progress._cluster.worker import Worker
 from upload_progress._fanout.hub import Hub
 from upload_progress._fanout.subscription import DirectSender, Subscription
 from upload_progress._fanout.update import Update
@@ -31,6 +30,7 @@ from upload_progress._model.validation import Described
 from upload_progress._resources import CircuitBreakers, ManagedResources
 from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._runtime.task_spawner import TaskSpawner
+from upload_progress._runtime.worker import Worker
 from upload_progress._tracking.admission import Admission
 from upload_progress._tracking.flusher import Flusher
 from upload_progress._tracking.live_upload import LiveUpload
@@ -166,9 +166,9 @@ class TrackerInternals:
             updates_delivered=self.hub.delivered,
             store_failures=flusher.loader.breaker.failures,
             publisher_failures=flusher.outbox.breaker.failures,
-            events_received=self.follower.heard,
-            events_rejected=self.follower.refused,
-            messages_rejected=self.rpc.spoiled,
+            events_received=self.follower.received,
+            events_rejected=self.follower.rejected,
+            messages_rejected=self.rpc.rejected,
             ends_dropped=flusher.dropped,
             reaped=self.reaper.reaped,
             untracked=self.admission.untracked,
@@ -187,10 +187,10 @@ def _assemble(config: TrackerConfig, backends: _Backends) -> TrackerInternals:
     """Create the parts of a tracker, each from those before it; nothing connects yet."""
     clock, worker, log_limiter = config.clock, Worker(), LogLimiter(config.clock)
     tasks = TaskSpawner(log_limiter)
-    breakers = CircuitBreakers(clock, log_limiter)
+    breakers = CircuitBreakers(clock)
     store_breaker = breakers.of(backends.store, "the session store")
     hub, registry, timers = Hub(tasks), Registry(config.limits), UploadTimers(clock)
-    loader = RecordLoader(backends.store, store_breaker, config)
+    loader = RecordLoader(backends.store, store_breaker, clock, config.mount_path)
     publisher_breaker = breakers.of(backends.publisher, "the event publisher")
     flusher = Flusher(
         hub=hub,
@@ -217,7 +217,7 @@ def _assemble(config: TrackerConfig, backends: _Backends) -> TrackerInternals:
         commands=cluster.commands,
         admission=Admission(
             config=config,
-            worker=lambda: worker.name,
+            worker=worker,
             registry=registry,
             timers=timers,
             on_due=flusher.add,
@@ -256,37 +256,44 @@ class _Cluster:
         flusher: Flusher,
         loader: RecordLoader,
     ) -> "_Cluster":
-        store, registry, log_limiter = backends.store, flusher.registry, flusher.log_limiter
+        registry, log_limiter = flusher.registry, flusher.log_limiter
         # Without a subscriber, a store in memory belongs to this tracker alone.
-        is_alone = backends.subscriber is None and isinstance(store, MemoryStore)
-        reconciler = Reconciler(store, loader.breaker, registry.everything, is_alone)
-        transport_breaker = breakers.of(backends.transport, "the transport between workers")
-        rpc = RpcEndpoint(backends.transport, transport_breaker, lambda: worker.name, log_limiter)
-        rpc.on_missed = reconciler.everything
-        reaper = Reaper(
-            config.clock,
-            store,
-            loader.breaker,
-            flusher,
-            config.mount_path,
-            lambda: worker.name,
-            log_limiter,
+        is_single_worker = backends.subscriber is None and isinstance(backends.store, MemoryStore)
+        reconciler = Reconciler(loader=loader, registry=registry, is_single_worker=is_single_worker)
+        rpc = RpcEndpoint(
+            transport=backends.transport,
+            breaker=breakers.of(backends.transport, "the message transport"),
+            worker=worker,
+            log_limiter=log_limiter,
+            on_missed=reconciler.check_all,
         )
-        reaper.on_lease_lost = reconciler.everything
+        reaper = Reaper(
+            clock=config.clock,
+            loader=loader,
+            flusher=flusher,
+            worker=worker,
+            log_limiter=log_limiter,
+            on_lease_lost=reconciler.check_all,
+        )
         follower = Follower(
-            feed=backends.subscriber,
+            subscriber=backends.subscriber,
             subscriber_breaker=breakers.of(backends.subscriber, "the event subscriber"),
-            store=store,
-            store_breaker=loader.breaker,
+            loader=loader,
             hub=flusher.hub,
             registry=registry,
             reconciler=reconciler,
             clock=config.clock,
-            mount_path=config.mount_path,
             log_limiter=log_limiter,
-            is_alone=is_alone,
+            is_single_worker=is_single_worker,
         )
-        commands = UploadCommands(store, loader.breaker, flusher, registry, rpc, config, worker)
+        commands = UploadCommands(
+            loader=loader,
+            flusher=flusher,
+            registry=registry,
+            rpc=rpc,
+            worker=worker,
+            limits=config.limits,
+        )
         return cls(
             reconciler=reconciler, reaper=reaper, rpc=rpc, follower=follower, commands=commands
         )

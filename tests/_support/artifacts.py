@@ -1,4 +1,4 @@
-"""Artifacts that real clients accept: a wheel, and a container image, both of random bytes."""
+"""Artifacts for real clients: a wheel and a container image, both with random content."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["make_image", "make_wheel", "sha256_of"]
 
 
 def sha256_of(path: Path) -> str:
-    """Return the digest of a file."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def make_wheel(folder: Path, project: str, size: int) -> Path:
-    """Build a wheel with *size* random bytes in it."""
+    """Create a wheel that contains *size* random bytes."""
     data, info = os.urandom(size), f"{project}-1.0.dist-info"
     digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
     members: dict[str, str | bytes] = {
@@ -39,10 +39,10 @@ def make_wheel(folder: Path, project: str, size: int) -> Path:
 
 
 def make_image(folder: Path, size: int) -> str:
-    """Write an OCI image layout with the tag ``1`` and two layers, the first of *size* bytes.
+    """Create an OCI image layout with the tag ``1`` and two layers, the first of *size* bytes.
 
     Returns:
-        The digest of its manifest.
+        The digest of the manifest.
     """
     (folder / "blobs" / "sha256").mkdir(parents=True)
     layers = [make_layer(os.urandom(size)), make_layer(b"small")]
@@ -58,15 +58,15 @@ def make_image(folder: Path, size: int) -> str:
         "config": write_blob(folder, f"{kind}.config.v1+json", json.dumps(config).encode()),
         "layers": [write_blob(folder, f"{kind}.layer.v1.tar+gzip", data) for _, data in layers],
     }
-    described = write_blob(folder, f"{kind}.manifest.v1+json", json.dumps(manifest).encode())
-    described["annotations"] = {"org.opencontainers.image.ref.name": "1"}
-    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [described]}))
+    descriptor = write_blob(folder, f"{kind}.manifest.v1+json", json.dumps(manifest).encode())
+    descriptor["annotations"] = {"org.opencontainers.image.ref.name": "1"}
+    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [descriptor]}))
     (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-    return str(described["digest"])
+    return str(descriptor["digest"])
 
 
 def make_layer(content: bytes) -> tuple[str, bytes]:
-    """Return a layer with one file: the digest of its archive, and that archive compressed."""
+    """Return a layer with one file: the digest of its archive, and the compressed archive."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         member = tarfile.TarInfo("data.bin")
@@ -78,7 +78,7 @@ def make_layer(content: bytes) -> tuple[str, bytes]:
 
 
 def write_blob(folder: Path, media_type: str, data: bytes) -> dict[str, object]:
-    """Write a blob, and return its descriptor."""
+    """Write a blob and return its descriptor."""
     digest = hashlib.sha256(data).hexdigest()
     (folder / "blobs" / "sha256" / digest).write_bytes(data)
     return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(data)}

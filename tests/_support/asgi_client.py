@@ -1,8 +1,8 @@
-"""The application under test, and a telephone to it: ASGI without a server, on any loop.
+"""An application with the progress routes, and an ASGI client that talks to it without a server.
 
-A line plays the server's part for one request or socket. What the application sends is heard
-in order; at the end of the block the other side hangs up, and the application must end, too:
-so no test here leaves a task behind unnoticed.
+``AsgiConnection`` plays the part of the server for one request or WebSocket. The messages of the
+application are received in order. At the end of the block the client disconnects, and the
+application must end, too, so that no test leaves a task behind.
 """
 
 from __future__ import annotations
@@ -30,39 +30,39 @@ from upload_progress.starlette import basic, progress_mount
 
 __all__ = [
     "App",
-    "Line",
+    "AsgiConnection",
     "Message",
-    "Outbox",
+    "RecordingSend",
     "as_user",
     "build_app",
-    "call",
     "client",
     "http_scope",
-    "listening",
     "name_is_password",
     "never",
-    "until",
+    "open_connection",
+    "open_socket",
+    "wait_until",
     "websocket_scope",
 ]
 
 Message = MutableMapping[str, Any]
 App = Callable[..., Awaitable[None]]
-SECONDS = 10.0
+TIMEOUT_SECONDS = 10.0
 
 never = cast("Callable[[], Awaitable[Message]]", anyio.sleep_forever)
-"""A ``receive`` of somebody who says nothing."""
+"""A ``receive`` that never returns."""
 
 name_is_password = basic(lambda name, password: name == password)
 
 
 def as_user(name: str) -> dict[str, str]:
-    """Return the headers of the user of that name, whose password is the name."""
+    """Return the credentials of a user, whose password is the name."""
     token = base64.b64encode(f"{name}:{name}".encode()).decode()
     return {"authorization": f"Basic {token}"}
 
 
 async def receive_file(request: Request) -> Response:
-    """Read a body, and say how much it was."""
+    """Read the body and return its size."""
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
@@ -161,62 +161,66 @@ def websocket_scope(
 
 
 @define
-class Outbox:
-    """A ``send`` that keeps what the application sends."""
+class RecordingSend:
+    """A ``send`` that records the messages of the application."""
 
     sent: list[Message] = field(factory=list)
 
     async def __call__(self, message: Message) -> None:
-        """Keep *message*."""
+        """Record *message*."""
         self.sent.append(message)
 
 
 @define
-class Line:
-    """One end of a conversation with the application."""
+class AsgiConnection:
+    """The server's end of a request or WebSocket.
+
+    Attributes:
+        ended: Set when the application has returned.
+    """
 
     _to_app: MemoryObjectSendStream[Message]
     _from_app: MemoryObjectReceiveStream[Message]
     ended: anyio.Event = field(factory=anyio.Event)
 
-    async def say(self, **message: object) -> None:
-        """Let the application receive a message."""
+    async def send(self, **message: object) -> None:
+        """Send an ASGI message to the application."""
         await self._to_app.send(message)
 
-    async def tell(self, **members: object) -> None:
-        """Send a WebSocket text message of JSON."""
-        await self.say(type="websocket.receive", text=json.dumps(members))
+    async def send_json(self, **members: object) -> None:
+        """Send a WebSocket text message of JSON to the application."""
+        await self.send(type="websocket.receive", text=json.dumps(members))
 
-    async def hear(self) -> Message:
+    async def receive(self) -> Message:
         """Return the next message that the application sends."""
-        with anyio.fail_after(SECONDS):
+        with anyio.fail_after(TIMEOUT_SECONDS):
             return await self._from_app.receive()
 
-    async def hear_json(self) -> dict[str, Any]:
+    async def receive_json(self) -> dict[str, Any]:
         """Return the next WebSocket message, decoded."""
-        message = await self.hear()
+        message = await self.receive()
         assert message["type"] == "websocket.send", message
         decoded: dict[str, Any] = json.loads(message["text"])
         return decoded
 
-    async def hear_until(self, kind: str) -> list[dict[str, Any]]:
+    async def receive_until(self, kind: str) -> list[dict[str, Any]]:
         """Return WebSocket messages up to the first of that type."""
-        heard = [await self.hear_json()]
-        while heard[-1]["type"] != kind:
-            heard.append(await self.hear_json())
-        return heard
+        received = [await self.receive_json()]
+        while received[-1]["type"] != kind:
+            received.append(await self.receive_json())
+        return received
 
-    async def hear_close(self) -> int:
-        """Skip to the close of the WebSocket; return its code."""
-        while (message := await self.hear())["type"] != "websocket.close":
+    async def receive_close(self) -> int:
+        """Receive messages until the WebSocket is closed; return the close code."""
+        while (message := await self.receive())["type"] != "websocket.close":
             assert message["type"] in {"websocket.accept", "websocket.send"}, message
         return int(message["code"])
 
-    async def hear_response(self) -> tuple[int, dict[str, str], bytes]:
-        """Return status, headers and body of a whole response."""
-        start, body, more = await self.hear(), b"", True
+    async def receive_response(self) -> tuple[int, dict[str, str], bytes]:
+        """Return status, headers and body of a complete response."""
+        start, body, more = await self.receive(), b"", True
         while more:
-            message = await self.hear()
+            message = await self.receive()
             body += message.get("body", b"")
             more = message.get("more_body", False)
         headers = {name.decode(): value.decode() for name, value in start["headers"]}
@@ -224,18 +228,20 @@ class Line:
 
 
 @asynccontextmanager
-async def call(app: App, scope: dict[str, Any], *, body: bytes = b"") -> AsyncIterator[Line]:
-    """Run *app* for one request or socket while the block runs; it must end with it."""
+async def open_connection(
+    app: App, scope: dict[str, Any], *, body: bytes = b""
+) -> AsyncIterator[AsgiConnection]:
+    """Run *app* for one request or WebSocket for the block; it must end with the block."""
     to_app, inbox = anyio.create_memory_object_stream[Message](100)
     outbox, from_app = anyio.create_memory_object_stream[Message](0)
     is_socket = scope["type"] == "websocket"
-    line = Line(to_app, from_app)
+    connection = AsgiConnection(to_app, from_app)
 
     async def run() -> None:
         try:
             await app(scope, inbox.receive, outbox.send)
         finally:
-            line.ended.set()
+            connection.ended.set()
 
     with to_app, inbox, outbox, from_app:
         async with anyio.create_task_group() as tasks:
@@ -244,42 +250,42 @@ async def call(app: App, scope: dict[str, Any], *, body: bytes = b"") -> AsyncIt
             else:
                 to_app.send_nowait({"type": "http.request", "body": body, "more_body": False})
             tasks.start_soon(run)
-            yield line
+            yield connection
             gone = {"type": "websocket.disconnect", "code": 1006}
             to_app.send_nowait(gone if is_socket else {"type": "http.disconnect"})
-            with anyio.fail_after(SECONDS):
-                await _drain(from_app, line.ended)
+            with anyio.fail_after(TIMEOUT_SECONDS):
+                await _drain(from_app, connection.ended)
 
 
 async def _drain(from_app: MemoryObjectReceiveStream[Message], ended: anyio.Event) -> None:
     async with anyio.create_task_group() as tasks:
 
-        async def forget() -> None:
+        async def discard() -> None:
             async for _message in from_app:
                 pass
 
-        tasks.start_soon(forget)
+        tasks.start_soon(discard)
         await ended.wait()
         tasks.cancel_scope.cancel()
 
 
 @asynccontextmanager
-async def listening(
+async def open_socket(
     app: App,
     path: str = "/uploads/progress",
     *,
     user: str = "alice",
     headers: Mapping[str, str] | None = None,
-) -> AsyncIterator[Line]:
-    """Open a WebSocket, with the welcome already heard."""
+) -> AsyncIterator[AsgiConnection]:
+    """Open a WebSocket, accepted by the application."""
     scope = websocket_scope(path, headers={**as_user(user), **(headers or {})})
-    async with call(app, scope) as line:
-        assert (await line.hear())["type"] == "websocket.accept"
-        yield line
+    async with open_connection(app, scope) as connection:
+        assert (await connection.receive())["type"] == "websocket.accept"
+        yield connection
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Wait until *condition* holds, or fail in the end."""
-    with anyio.fail_after(SECONDS):
+async def wait_until(condition: Callable[[], object]) -> None:
+    """Wait until *condition* holds, for at most 10 seconds."""
+    with anyio.fail_after(TIMEOUT_SECONDS):
         while not condition():  # noqa: ASYNC110  # the core has no event for it
             await anyio.sleep(0.002)

@@ -1,8 +1,8 @@
-"""Real servers for tests: each in a thread with an event loop of its own, on a free port.
+"""Runs ASGI servers for tests: each in a thread with its own event loop, on a free port.
 
-``run_app`` gives the address; ``run_server`` gives a ``RunningServer``, which can also run a
-function on the server's loop. Both stop the server at the end of the block, and wait for it:
-so they belong into plain tests and fixtures; in an asynchronous test, into a worker thread.
+``run_app`` yields the URL; ``run_server`` yields a ``RunningServer``, which can also call a
+function on the server's loop. Both stop the server at the end of the block and block until it has
+stopped: use them in synchronous tests and fixtures, or in a worker thread.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SERVERS: Final = (
     ("hypercorn", "h11"),
     ("hypercorn-trio", "h11"),
 )
-"""What ``run_app`` knows: servers, and their HTTP parsers."""
+"""Servers and HTTP parsers that ``run_app`` supports."""
 
 GRACE_SECONDS: Final = 2
 STOP_SECONDS: Final = 20.0
@@ -50,7 +50,7 @@ class RunningServer:
     """A server that accepts connections.
 
     Attributes:
-        url: Its address, without a slash at the end.
+        url: Its URL, without a trailing slash.
     """
 
     url: str
@@ -69,7 +69,7 @@ class RunningServer:
         try:
             self._finished.result(timeout=STOP_SECONDS)
         finally:
-            # Of a server that hangs; one that has finished is not changed by it.
+            # Ends a server that hangs; no effect on one that has stopped.
             self._finished.cancel()
 
 
@@ -78,7 +78,7 @@ def run_app(
     app: App,
     server: str = "uvicorn",
     http: str = "httptools",
-    **options: Any,  # noqa: ANN401  # whatever that server takes
+    **options: Any,  # noqa: ANN401  # settings of several servers
 ) -> Iterator[str]:
     """Serve *app* while the block runs; yield the base URL.
 
@@ -97,9 +97,9 @@ def run_server(
     app: App,
     server: str = "uvicorn",
     http: str = "httptools",
-    **options: Any,  # noqa: ANN401  # whatever that server takes
+    **options: Any,  # noqa: ANN401  # settings of several servers
 ) -> Iterator[RunningServer]:
-    """Serve *app* while the block runs, see ``run_app``."""
+    """Serve *app* while the block runs; yield the server. For the arguments, see ``run_app``."""
     backend = "trio" if server == "hypercorn-trio" else "asyncio"
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         url = "http://{}:{}".format(*listener.getsockname())
@@ -127,7 +127,7 @@ def _start_uvicorn(
 
     async def started() -> None:
         with anyio.fail_after(STOP_SECONDS):
-            while not server.started and not finished.done():  # noqa: ASYNC110  # it has no event
+            while not server.started and not finished.done():  # noqa: ASYNC110  # uvicorn has no event
                 await anyio.sleep(0.005)
 
     finished = portal.start_task_soon(server.serve, [listener])
@@ -161,21 +161,21 @@ def _start_hypercorn(
 
 @contextmanager
 def run_granian(target: str, *options: str) -> Iterator[str]:
-    """Serve the application *target* in a process of its own, with granian; yield the base URL.
+    """Serve the application *target* with granian, in a child process; yield the base URL.
 
-    Within the process of the tests its threads would end after the interpreter, which aborts.
+    In the process of the tests, its threads would outlive the interpreter, which then aborts.
 
     Args:
-        target: ``module:name``, found from the folder above ``tests``.
+        target: ``module:name``, relative to the root of the project.
         options: Further options of granian's command line.
     """
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         host, port = listener.getsockname()
-    # It takes no socket that is open already; what was free a moment ago still is.
+    # Granian cannot use an open socket; the port was free a moment ago.
     command = [sys.executable, "-m", "granian", "--interface", "asgi", "--no-log"]
     command += ["--host", host, "--port", str(port), "--no-ws", *options, target]
     with subprocess.Popen(command, cwd=ROOT) as process:
-        # A process that hangs is ended, so that the test fails and not the whole run.
+        # Kills a process that hangs, so that only this test fails.
         watchdog = threading.Timer(WATCHDOG_SECONDS, process.kill)
         watchdog.start()
         try:

@@ -1,4 +1,4 @@
-"""What a test does in a page, and what it looks for there."""
+"""Helpers of browser tests: upload a file in a page, find rows, record what a row shows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.browser.conftest import DEADLINE_MS
 
 expect.set_options(timeout=DEADLINE_MS)
 
-SEND = """
+UPLOAD = """
 ([name, size, url, options]) => {
   const file = new File([new Uint8Array(size)], name, { type: "application/octet-stream" });
   window.transfer = component.upload(file, url, options);
@@ -16,31 +16,32 @@ SEND = """
 }
 """
 
-# Writes down each different look of a row.
+# Records each change of what a row shows.
 RECORD = """
 (name) => {
-  window.looks = [];
+  window.rowStates = [];
   const root = document.querySelector("upload-progress").shadowRoot;
-  const look = () => {
+  const record = () => {
     const row = [...root.querySelectorAll("li")].find(
       (one) => one.querySelector(".name").textContent === name);
     if (!row) return;
     const stage = row.querySelector(".stage:not([hidden])");
-    const seen = {
+    const rowState = {
       state: row.dataset.state,
-      words: row.querySelector("b").textContent,
+      text: row.querySelector("b").textContent,
       now: Number(row.querySelector(".bar").getAttribute("aria-valuenow")),
       stage: stage && Number(stage.getAttribute("aria-valuenow")),
     };
-    if (JSON.stringify(window.looks.at(-1)) !== JSON.stringify(seen)) window.looks.push(seen);
+    const previous = JSON.stringify(window.rowStates.at(-1));
+    if (previous !== JSON.stringify(rowState)) window.rowStates.push(rowState);
   };
-  const what = { subtree: true, childList: true, attributes: true, characterData: true };
-  new MutationObserver(look).observe(root, what);
+  const options = { subtree: true, childList: true, attributes: true, characterData: true };
+  new MutationObserver(record).observe(root, options);
 }
 """
 
 
-def send(
+def upload(
     page: Page,
     name: str,
     *,
@@ -49,16 +50,19 @@ def send(
     url: str = "/files/{name}",
     **options: object,
 ) -> str:
-    """Send a file from the page; with *hold* the server stops reading there. Return its id."""
+    """Upload a file from the page and return the upload id.
+
+    With *hold*, the server stops reading after that share of the body, until ``release``.
+    """
     query = "" if hold is None else f"?hold={hold}"
     arguments = [name, int(megabytes * 1_000_000), url + query, options]
-    upload_id = page.evaluate(SEND, arguments)
+    upload_id = page.evaluate(UPLOAD, arguments)
     assert isinstance(upload_id, str)
     return upload_id
 
 
 def release(page: Page, name: str) -> None:
-    """Let the server read on."""
+    """Let the server continue to read the body."""
     page.evaluate("(name) => fetch(`/release/${name}`, { method: 'POST' })", name)
 
 
@@ -68,21 +72,21 @@ def row(page: Page, name: str) -> Locator:
 
 
 def in_state(page: Page, name: str, state: str) -> Locator:
-    """Return the row of the file *name*, if it is in that state."""
+    """Return the row of the file *name* in that state."""
     return page.locator(f'upload-progress li[data-state="{state}"]', has_text=name)
 
 
-def looks(page: Page) -> list[dict[str, float | str | None]]:
-    """Return what ``RECORD`` has written down."""
-    found: list[dict[str, float | str | None]] = page.evaluate("window.looks")
-    return found
+def row_states(page: Page) -> list[dict[str, float | str | None]]:
+    """Return what ``RECORD`` has recorded."""
+    states: list[dict[str, float | str | None]] = page.evaluate("window.rowStates")
+    return states
 
 
 def events(page: Page, name: str) -> list[str | None]:
-    """Return the states that events of that name have told of."""
-    return [state for event, state in page.evaluate("window.seen") if event == name]
+    """Return the states of the uploads of all events of that name."""
+    return [state for event, state in page.evaluate("window.events") if event == name]
 
 
-def is_connected(page: Page, *, by: str) -> None:
-    """Wait until the page is fed by that transport."""
-    expect(page.locator("upload-progress").first).to_have_attribute("data-connection", by)
+def wait_for_connection(page: Page, connection: str) -> None:
+    """Wait until the element shows that kind of connection."""
+    expect(page.locator("upload-progress").first).to_have_attribute("data-connection", connection)

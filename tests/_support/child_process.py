@@ -1,4 +1,4 @@
-"""Real servers for tests: a child process on a free port, stopped when the block ends."""
+"""Runs a server of a test in a child process, on a free port."""
 
 from __future__ import annotations
 
@@ -18,34 +18,35 @@ ADDRESS = re.compile(r"running on (https?://127\.0\.0\.1:\d+)")
 
 @contextmanager
 def run_python_server(*arguments: str, cwd: Path | None = None) -> Iterator[str]:
-    """Run Python with *arguments*, which start uvicorn on port 0; yield the server's address.
+    """Run Python with *arguments*, which start uvicorn on port 0; yield the server's URL.
 
-    A failure to start shows what the server said.
+    Raises:
+        AssertionError: The server did not start. Contains its output.
     """
-    said: list[str] = []
+    output: list[str] = []
     found: SimpleQueue[str | None] = SimpleQueue()
     command = [sys.executable, *arguments]
     with subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, text=True) as process:
 
-        def listen() -> None:
+        def read_output() -> None:
             for line in process.stderr or ():
-                said.append(line)
+                output.append(line)
                 if match := ADDRESS.search(line):
                     found.put(match[1])
             found.put(None)
 
-        listener = threading.Thread(target=listen)
-        listener.start()
+        reader = threading.Thread(target=read_output)
+        reader.start()
         try:
-            yield _address(found, said)
+            yield _address(found, output)
         finally:
             process.terminate()
             process.wait(STOP_SECONDS)
-            listener.join(STOP_SECONDS)
+            reader.join(STOP_SECONDS)
 
 
-def _address(found: SimpleQueue[str | None], said: list[str]) -> str:
+def _address(found: SimpleQueue[str | None], output: list[str]) -> str:
     address = found.get(timeout=START_SECONDS)
     if address is None:
-        raise AssertionError("the server did not start:\n" + "".join(said))
+        raise AssertionError("the server did not start:\n" + "".join(output))
     return address

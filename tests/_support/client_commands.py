@@ -1,4 +1,4 @@
-"""How each client is called, as alice."""
+"""Command lines of the real clients, with the credentials of the user alice."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ PUBLISH_COMMANDS: dict[str, Callable[[str], list[str]]] = {
 
 
 def driver_command(name: str) -> list[str]:
-    """Return the start of a command that runs one of the programs in ``drivers``."""
+    """Return the command that runs a program in ``client_drivers``, without its arguments."""
     return [sys.executable, str(DRIVERS / name)]
 
 
-def skopeo_copy(skopeo: str, what: str, source: str, target: str) -> list[str]:
-    """Return skopeo's command for a push (``dest``) or a pull (``src``)."""
-    access = [f"--{what}-tls-verify=false", f"--{what}-creds=alice:alice"]
+def skopeo_copy(skopeo: str, side: str, source: str, target: str) -> list[str]:
+    """Return skopeo's command; the registry is the ``dest`` of a push, the ``src`` of a pull."""
+    access = [f"--{side}-tls-verify=false", f"--{side}-creds=alice:alice"]
     return [skopeo, "--insecure-policy", "copy", *access, source, target]
 
 
 def tus_command(tus: ExampleServer, file: Path, parallel: int, folder: Path) -> Command:
-    """Return the command that sends a file with tus-js-client, which remembers in *folder*."""
-    endpoint, memory = f"{tus.url}/files/", folder / "memory"
-    return ["node", DRIVERS / "tus_upload.cjs", endpoint, file, str(parallel), memory]
+    """Return the command that uploads with tus-js-client; it stores upload URLs in *folder*."""
+    endpoint, storage = f"{tus.url}/files/", folder / "storage"
+    return ["node", DRIVERS / "tus_upload.cjs", endpoint, file, str(parallel), storage]
 
 
 def tus_version(node_path: str) -> str:
-    """Return which tus-js-client that is."""
-    about = json.loads((Path(node_path) / "tus-js-client" / "package.json").read_text())
-    return f"tus-js-client {about['version']}"
+    """Return name and version of tus-js-client."""
+    package = json.loads((Path(node_path) / "tus-js-client" / "package.json").read_text())
+    return f"tus-js-client {package['version']}"

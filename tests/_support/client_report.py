@@ -1,8 +1,8 @@
-"""What was seen of each client: a row of the table in the documentation.
+"""Rows of the table of real clients in the documentation.
 
-A row is made of what a test has watched, not of what it expects; the test then compares it with
-the row in the documentation. A new row, or a changed one, is written to ``build/clients.json``
-before that comparison fails: ``python -m docs.clients`` takes it over.
+A row is made from the snapshots that a test received, then compared with the documentation. A new
+or changed row is written to ``build/clients.json`` before the comparison fails; ``python -m
+docs.clients`` copies it into the documentation.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from importlib.metadata import version
 
 from attrs import define, field
 
-from docs.clients import RUN, SEEN, Row, rows_of
+from docs.clients import DOCUMENTED, LAST_RUN, Row, read_rows
 from tests._support.upload_watcher import UploadWatcher
 
 __all__ = ["ClientReport", "version_of"]
@@ -24,55 +24,75 @@ VERSION_SECONDS = 30
 
 @define
 class ClientReport:
-    """The rows of this run, on top of those of the last."""
+    """The rows of this run, added to those in the documentation."""
 
     rows: dict[tuple[str, str], Row] = field(factory=dict)
 
     def add(
-        self, watch: UploadWatcher, *, client: str, sends: str, back: bool, killed: str = "–"
+        self,
+        watch: UploadWatcher,
+        *,
+        client: str,
+        sends: str,
+        same_content: bool,
+        restarted: str = "–",
     ) -> None:
-        """Add what *watch* has seen, and check that the documentation says the same."""
+        """Add a row from the snapshots of *watch*, and compare it with the documentation.
+
+        Args:
+            watch: The received snapshots.
+            client: Name and version of the client.
+            sends: Description of its requests.
+            same_content: Whether a download returned the same bytes.
+            restarted: What happened after it was killed and restarted.
+        """
         name, _, installed = client.partition(" ")
         row = {
             "client": name,
             "version": installed,
             "sends": sends,
-            "shown": describe_uploads(watch),
-            "between": "bytes grow" if watch.distinct_values() >= 2 else "nothing",
-            "end": ", ".join(sorted({str(each["state"]) for each in watch.latest()})),
-            "back": "same SHA-256" if back else "differs",
-            "killed": killed,
+            "uploads": describe_uploads(watch),
+            "progress": "bytes grow" if watch.distinct_values() >= 2 else "nothing",
+            "states": ", ".join(sorted({str(each["state"]) for each in watch.latest()})),
+            "download": "same SHA-256" if same_content else "differs",
+            "restarted": restarted,
         }
-        told = {(each["client"], each["sends"]): each for each in rows_of(SEEN)}
+        documented = {(each["client"], each["sends"]): each for each in read_rows(DOCUMENTED)}
         self.rows[name, sends] = row
-        self.write(told | self.rows)
-        known = told.get((name, sends), {})
+        self.write(documented | self.rows)
+        known = documented.get((name, sends), {})
         assert row | {"version": ""} == known | {"version": ""}, "run: python -m docs.clients"
 
     def write(self, rows: dict[tuple[str, str], Row]) -> None:
-        """Write what has been seen so far, for the documentation."""
-        RUN.parent.mkdir(exist_ok=True)
+        """Write *rows* for ``docs.clients``."""
+        LAST_RUN.parent.mkdir(exist_ok=True)
         text = json.dumps([row for _, row in sorted(rows.items())], indent=1, ensure_ascii=False)
-        RUN.write_text(text + "\n", encoding="utf-8")
+        LAST_RUN.write_text(text + "\n", encoding="utf-8")
 
 
 def describe_uploads(watch: UploadWatcher) -> str:
-    """Say how many uploads there were, and of which group."""
-    many, groups = len(watch.seen), {each["group"] for each in watch.latest()}
-    words = "1 upload" if many == 1 else f"{many} uploads"
-    return words if groups == {None} else f"{words}, 1 group" if len(groups) == 1 else "a mess"
+    """Return the number of uploads, and whether they are in one group."""
+    count, groups = len(watch.seen), {each["group"] for each in watch.latest()}
+    text = "1 upload" if count == 1 else f"{count} uploads"
+    return (
+        text
+        if groups == {None}
+        else f"{text}, 1 group"
+        if len(groups) == 1
+        else f"{text}, several groups"
+    )
 
 
 def version_of(package_or_program: str) -> str:
-    """Return the name and version of a Python package, or of a program given by its path."""
+    """Return name and version of a Python package, or of the program at a path."""
     if "/" not in package_or_program:
         return f"{package_or_program} {version(package_or_program)}"
-    said = subprocess.run(
+    output = subprocess.run(
         [package_or_program, "--version"],
         capture_output=True,
         text=True,
         timeout=VERSION_SECONDS,
         check=True,
     ).stdout
-    found = re.search(r"\d+(\.\d+)+", said)
+    found = re.search(r"\d+(\.\d+)+", output)
     return f"{package_or_program.rpartition('/')[2]} {found[0] if found else ''}"

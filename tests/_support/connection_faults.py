@@ -1,6 +1,7 @@
-"""What may happen to the line of any feed, with a real broker behind a proxy that misbehaves.
+"""Faults of a broker or of the connection to it: tests that every broker adapter passes.
 
-A test tells through a line of its own, which is whole, and hears through the one that suffers.
+The broker is real, and a proxy stands before it. A test publishes over a connection of its own,
+which is healthy, and subscribes over the one that suffers.
 """
 
 from __future__ import annotations
@@ -25,23 +26,24 @@ from upload_progress.backends.postgres.publisher import PostgresPublisher
 from upload_progress.backends.rabbitmq import RabbitPublisher
 from upload_progress.backends.redis.publisher import RedisPublisher
 from upload_progress.exceptions import InvalidValue, NotEntered
-from upload_progress.interfaces import EventsMissed
+from upload_progress.interfaces import ALL_OWNERS, ConnectionLost, EventsMissed, EventStream
+from upload_progress.testing.publisher_contract import next_item, subscribed
 
 __all__ = [
     "FAULT_SECONDS",
     "HEARTBEAT_SECONDS",
     "BrokerFaults",
-    "LineFaults",
+    "ConnectionFaults",
     "event",
-    "heard",
+    "is_published",
     "missed",
-    "told",
-    "told_at_last",
+    "publish_with_retries",
+    "received",
     "until",
 ]
 
 FAULT_SECONDS: Final = 60.0
-"""Servers take their time to start again, on a machine that has other things to do."""
+"""A server may take long to start again on a busy machine."""
 HEARTBEAT_SECONDS: Final = 0.5
 SECRET: Final = "canary-of-a-password"
 
@@ -52,24 +54,26 @@ def event(sequence: int, owner: str = "ann", text: str | None = None) -> CloudEv
     return event_of(owner, progress, "/tests")
 
 
-async def heard(feed: AsyncIterator[CloudEvent | EventsMissed], sequence: int) -> list[int]:
-    """Return the sequences that come, up to *sequence*; -1 is ``EventsMissed``."""
+async def received(stream: EventStream, sequence: int) -> list[int]:
+    """Return the sequences that arrive, up to *sequence*; -1 stands for ``EventsMissed``."""
     found = [0]
     with anyio.fail_after(FAULT_SECONDS):
         while found[-1] < sequence:
-            one = await anext(feed)
-            found.append(-1 if isinstance(one, EventsMissed) else one.data.sequence)
+            item = await anext(stream)
+            if not isinstance(item, ConnectionLost):
+                found.append(-1 if isinstance(item, EventsMissed) else item.data.sequence)
     return found[1:]
 
 
-async def missed(feed: AsyncIterator[CloudEvent | EventsMissed]) -> None:
+async def missed(stream: AsyncIterator[object]) -> None:
+    """Take what arrives, up to ``EventsMissed``."""
     with anyio.fail_after(FAULT_SECONDS):
-        while not isinstance(await anext(feed), EventsMissed):
+        while not isinstance(await anext(stream), EventsMissed):
             continue
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait until *condition* holds, which lasts."""
+    """Wait until *condition* holds."""
     with anyio.fail_after(FAULT_SECONDS):
         while not condition():  # noqa: ASYNC110  # what is waited for sets no event
             await anyio.sleep(0.005)
@@ -79,7 +83,7 @@ Adapter = RedisPublisher | PostgresPublisher | RabbitPublisher | KafkaPublisher
 
 
 class BrokerFaults(ABC):
-    """What the broker itself may do. Subclass, override what is abstract, and ``server``."""
+    """Faults of the broker itself. Subclass it, override what is abstract, and ``server``."""
 
     pytestmark = pytest.mark.anyio
 
@@ -88,244 +92,250 @@ class BrokerFaults(ABC):
         """Return the adapter under test."""
 
     @abstractmethod
-    async def tell_raw(self, url: str, owner: str, payloads: Sequence[bytes]) -> int:
-        """Send what is no event to the channel of *owner*, without anything of ours.
+    async def publish_raw(self, url: str, owner: str, payloads: Sequence[bytes]) -> int:
+        """Send *payloads*, which are no events, to the channel of *owner* without the adapter.
 
-        Returns how many of them went: not every broker takes everything.
+        Returns how many were sent: not every broker accepts everything.
         """
 
     @abstractmethod
-    async def tell_as(self, url: str, owner: str, forged: CloudEvent) -> None:
-        """Send a well-formed event of somebody else to the channel of *owner*."""
+    async def publish_forged(self, url: str, owner: str, forged: CloudEvent) -> None:
+        """Send a well-formed event of another owner to the channel of *owner*."""
 
-    async def test_a_server_that_was_killed_comes_back(self, server: ServerProcess) -> None:
+    async def test_killed_server_is_reconnected_to(self, server: ServerProcess) -> None:
         async with (
-            self.open(server.url) as teller,
-            self.open(server.url) as hearer,
-            hearer.listen("ann") as hers,
+            self.open(server.url) as publisher,
+            self.open(server.url) as subscriber,
+            subscribed(subscriber, "ann") as stream,
         ):
-            await teller.publish([event(1)])
-            assert await heard(hers, 1) == [1]
+            await publisher.publish([event(1)])
+            assert await received(stream, 1) == [1]
             await to_thread.run_sync(server.kill)
-            assert not await told(teller, event(2))
-            await until(lambda: hearer.statistics().breaks)
+            assert not await is_published(publisher, event(2))
+            await until(lambda: subscriber.statistics().connection_failures)
             await to_thread.run_sync(server.start)
-            await missed(hers)
-            await told_at_last(teller, event(3))
+            await missed(stream)
+            await publish_with_retries(publisher, event(3))
 
-            assert (await heard(hers, 3))[-1] == 3
+            assert (await received(stream, 3))[-1] == 3
 
-    async def test_a_broker_that_hangs_costs_a_second_and_no_more(
-        self, server: ServerProcess
-    ) -> None:
-        """The core cancels what takes longer; after that, this is as good as new."""
+    async def test_hung_server_costs_the_timeout_of_a_call(self, server: ServerProcess) -> None:
+        """The core cancels calls after a second; the adapter works again afterwards."""
         async with (
-            self.open(server.url) as teller,
-            self.open(server.url) as hearer,
-            hearer.listen("ann") as hers,
+            self.open(server.url) as publisher,
+            self.open(server.url) as subscriber,
+            subscribed(subscriber, "ann") as stream,
         ):
-            await teller.publish([event(1)])
+            await publisher.publish([event(1)])
             server.pause()
             for sequence in (2, 3):
-                assert not await told(teller, event(sequence))
-            await until(lambda: hearer.statistics().breaks)
+                assert not await is_published(publisher, event(sequence))
+            await until(lambda: subscriber.statistics().connection_failures)
             server.resume()
-            await missed(hers)
-            await told_at_last(teller, event(4))
+            await missed(stream)
+            await publish_with_retries(publisher, event(4))
 
-            assert (await heard(hers, 4))[-1] == 4
+            assert (await received(stream, 4))[-1] == 4
 
-    async def test_what_cannot_be_read_is_passed_over(self, server: ServerProcess) -> None:
+    async def test_unreadable_events_are_skipped(self, server: ServerProcess) -> None:
         """Broken UTF-8, no JSON, the wrong JSON, nothing, and far too much of it."""
         poison = [b"\xff\xfe", b"{", b"null", b"[]", b'{"id": 1}', b"x" * 2000, b"[" * 5000]
         async with (
-            self.open(server.url, heartbeat_seconds=FAULT_SECONDS) as publisher,
-            publisher.listen("ann") as hers,
-            publisher.listen() as everybodys,
+            self.open(server.url, heartbeat_seconds=FAULT_SECONDS) as adapter,
+            subscribed(adapter, "ann") as one,
+            subscribed(adapter, ALL_OWNERS) as all_owners,
         ):
-            sent = await self.tell_raw(server.url, "ann", poison)
-            await publisher.publish([event(1)])
+            sent = await self.publish_raw(server.url, "ann", poison)
+            await adapter.publish([event(1)])
 
-            assert await heard(hers, 1) == [1]
-            assert await heard(everybodys, 1) == [1]
-        assert publisher.statistics().unreadable >= sent
-        assert publisher.statistics().breaks == 0
+            assert await received(one, 1) == [1]
+            assert await received(all_owners, 1) == [1]
+        assert adapter.statistics().unreadable >= sent
+        assert adapter.statistics().connection_failures == 0
 
-    async def test_an_event_on_the_channel_of_somebody_else_is_no_event(
+    async def test_event_on_the_channel_of_another_owner_is_rejected(
         self, server: ServerProcess
     ) -> None:
-        async with self.open(server.url) as publisher, publisher.listen("ann") as hers:
-            await self.tell_as(server.url, "ann", event(7, "bob"))
-            await publisher.publish([event(1)])
+        async with self.open(server.url) as adapter, subscribed(adapter, "ann", "bob") as stream:
+            await self.publish_forged(server.url, "ann", event(7, "bob"))
+            await adapter.publish([event(1)])
 
-            assert await heard(hers, 1) == [1]
-        assert publisher.statistics().forged == 1
+            assert await received(stream, 1) == [1]
+        assert adapter.statistics().forged == 1
 
-    async def test_a_slow_listener_gets_the_newest_and_harms_nobody(
+    async def test_slow_stream_receives_the_newest_and_delays_no_other(
         self, server: ServerProcess
     ) -> None:
         async with (
-            self.open(server.url, heartbeat_seconds=FAULT_SECONDS) as publisher,
-            publisher.listen("ann") as slow,
-            publisher.listen("ann") as quick,
+            self.open(server.url, heartbeat_seconds=FAULT_SECONDS) as adapter,
+            subscribed(adapter, "ann") as slow,
+            subscribed(adapter, "ann") as quick,
         ):
             for first in range(1, 1000, 100):
-                await publisher.publish([event(n) for n in range(first, first + 100)])
+                await adapter.publish([event(n) for n in range(first, first + 100)])
 
-            assert (await heard(quick, 1000))[-1] == 1000
-            assert await heard(slow, 1000) == [1000]
+            assert (await received(quick, 1000))[-1] == 1000
+            assert await received(slow, 1000) == [1000]
 
-    async def test_who_comes_and_goes_hears_what_is_theirs(self, server: ServerProcess) -> None:
-        """Subscribing, leaving and subscribing again, while others do the same."""
+    async def test_concurrent_subscriptions_come_and_go(self, server: ServerProcess) -> None:
+        """On streams of their own, and on one stream for all owners."""
         owners = [f"owner {number}" for number in range(20)]
 
-        async def stay(owner: str) -> None:
+        async def use_streams(owner: str) -> None:
             for sequence in range(1, 6):
-                async with publisher.listen(owner) as theirs:
-                    await publisher.publish([event(sequence, owner)])
-                    assert (await heard(theirs, sequence))[-1] == sequence
+                async with subscribed(adapter, owner) as stream:
+                    await adapter.publish([event(sequence, owner)])
+                    assert (await received(stream, sequence))[-1] == sequence
 
-        async with self.open(server.url) as publisher, anyio.create_task_group() as tasks:
+        async def use_shared_stream(owner: str) -> None:
+            for _ in range(5):
+                await shared.subscribe(owner)
+                await shared.unsubscribe(owner)
+
+        async with (
+            self.open(server.url) as adapter,
+            adapter.events() as shared,
+            anyio.create_task_group() as tasks,
+        ):
             for owner in owners:
-                tasks.start_soon(stay, owner)
-        assert publisher.statistics().breaks == 0
+                tasks.start_soon(use_streams, owner)
+                tasks.start_soon(use_shared_stream, owner)
+        assert adapter.statistics().connection_failures == 0
 
-    async def test_a_password_stays_secret(
+    async def test_password_is_not_logged(
         self, server: ServerProcess, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.DEBUG, "upload_progress")
         scheme = server.url.split("://")[0]
-        publisher = self.open(f"{scheme}://user:{SECRET}@127.0.0.1:{free_port()}")
-        async with publisher:
-            await until(lambda: publisher.statistics().breaks)
+        adapter = self.open(f"{scheme}://user:{SECRET}@127.0.0.1:{free_port()}")
+        async with adapter:
+            await until(lambda: adapter.statistics().connection_failures)
             with pytest.raises(Exception) as caught:  # noqa: PT011  # whatever the driver raises
-                await publisher.publish([event(1)])
-        assert SECRET not in repr(publisher) + str(caught.value) + caplog.text
+                await adapter.publish([event(1)])
+        assert SECRET not in repr(adapter) + str(caught.value) + caplog.text
         for url in (f"{scheme}://user:{SECRET}@[::1:x", f"nonsense://{SECRET}@host:99999999"):
             with pytest.raises(InvalidValue) as refused:
                 self.open(url)
             assert SECRET not in str(refused.value)
 
-    async def test_it_is_entered_once_and_before_it_listens(self, server: ServerProcess) -> None:
-        publisher = self.open(server.url)
-        for early in (publisher.listen(), publisher.letters("w")):
+    async def test_adapter_is_entered_once_and_before_it_subscribes(
+        self, server: ServerProcess
+    ) -> None:
+        adapter = self.open(server.url)
+        for early in (adapter.events(), adapter.inbox("w")):
             with pytest.raises(NotEntered):
                 await early.__aenter__()
-        async with publisher:
+        async with adapter:
             with pytest.raises(InvalidValue, match="is entered already"):
-                await publisher.__aenter__()
-        async with publisher, publisher.listen("ann") as hers:
-            await publisher.publish([event(1)])
-            assert await heard(hers, 1) == [1]
-        await publisher.publish([])
+                await adapter.__aenter__()
+        async with adapter, subscribed(adapter, "ann") as stream:
+            await adapter.publish([event(1)])
+            assert await received(stream, 1) == [1]
+        await adapter.publish([])
 
 
-class LineFaults(BrokerFaults):
-    """What may happen on the way, too, for brokers that a client finds behind a proxy."""
+class ConnectionFaults(BrokerFaults):
+    """Faults of the network, too, for brokers that a client can reach through a proxy."""
 
     def url_of(self, server: ServerProcess, port: int) -> str:
         return server.url.replace(f":{server.port}", f":{port}")
 
-    async def test_a_line_that_breaks_is_mended_and_says_so(
+    async def test_lost_connection_is_replaced_and_reported(
         self, server: ServerProcess, proxy_to: ProxyTo
     ) -> None:
         proxy = proxy_to(server.port)
         async with (
-            self.open(server.url) as teller,
-            self.open(self.url_of(server, proxy.port)) as hearer,
-            hearer.listen("ann") as hers,
-            hearer.listen() as everybodys,
-            hearer.letters("w") as box,
+            self.open(server.url) as publisher,
+            self.open(self.url_of(server, proxy.port)) as subscriber,
+            subscribed(subscriber, "ann") as one,
+            subscribed(subscriber, ALL_OWNERS) as all_owners,
+            subscriber.inbox("w") as inbox,
         ):
-            await teller.publish([event(1)])
-            assert await heard(hers, 1) == [1]
-            assert await heard(everybodys, 1) == [1]
-            for break_it in (proxy.reset_connections, proxy.close_connections):
-                break_it()
-                await missed(hers)
-                await missed(everybodys)
-                with anyio.fail_after(FAULT_SECONDS):
-                    assert await anext(box) == EventsMissed()
+            await publisher.publish([event(1)])
+            assert await received(one, 1) == [1]
+            assert await received(all_owners, 1) == [1]
+            for lose_connections in (proxy.reset_connections, proxy.close_connections):
+                lose_connections()
+                for stream in (one, all_owners, inbox):
+                    await missed(stream)
 
-            await teller.publish([event(2)])
-            await teller.send("w", b"letter")
-            assert await heard(hers, 2) == [2]
-            assert await heard(everybodys, 2) == [2]
-            with anyio.fail_after(FAULT_SECONDS):
-                assert await anext(box) == b"letter"
-            assert hearer.statistics().breaks >= 2
+            await publisher.publish([event(2)])
+            await publisher.send("w", b"message")
+            assert await received(one, 2) == [2]
+            assert await received(all_owners, 2) == [2]
+            assert await next_item(inbox) == b"message"
+            assert subscriber.statistics().connection_failures >= 2
 
-    async def test_a_line_that_is_silently_dead_is_found_out(
+    async def test_half_open_connection_is_detected(
         self, server: ServerProcess, proxy_to: ProxyTo
     ) -> None:
         proxy = proxy_to(server.port)
         async with (
-            self.open(server.url) as teller,
-            self.open(self.url_of(server, proxy.port)) as hearer,
-            hearer.listen("ann") as hers,
+            self.open(server.url) as publisher,
+            self.open(self.url_of(server, proxy.port)) as subscriber,
+            subscribed(subscriber, "ann") as stream,
         ):
             proxy.drops_data = True
-            await teller.publish([event(1)])
-            await until(lambda: hearer.statistics().breaks)
+            await publisher.publish([event(1)])
+            await until(lambda: subscriber.statistics().connection_failures)
             proxy.drops_data = False
-            await missed(hers)
-            await teller.publish([event(2)])
+            await missed(stream)
+            await publisher.publish([event(2)])
 
-            assert await heard(hers, 2) == [2]
+            assert await received(stream, 2) == [2]
 
-    async def test_signs_of_life_are_asked_for_and_given(
+    async def test_heartbeats_are_sent_during_silence(
         self, server: ServerProcess, proxy_to: ProxyTo
     ) -> None:
-        """With listeners and without."""
+        """With subscriptions and without."""
         proxy = proxy_to(server.port)
         async with (
-            self.open(server.url) as teller,
-            self.open(self.url_of(server, proxy.port), heartbeat_seconds=0.2) as hearer,
+            self.open(server.url) as publisher,
+            self.open(self.url_of(server, proxy.port), heartbeat_seconds=0.2) as subscriber,
         ):
-            await until(lambda: hearer.statistics().is_connected)
-            await self.silence(proxy)
-            async with hearer.listen("ann") as hers:
-                await self.silence(proxy)
-                await teller.publish([event(1)])
+            await until(lambda: subscriber.statistics().is_connected)
+            await self.heartbeats(proxy)
+            async with subscribed(subscriber, "ann") as stream:
+                await self.heartbeats(proxy)
+                await publisher.publish([event(1)])
 
-                assert (await heard(hers, 1))[-1] == 1
+                assert (await received(stream, 1))[-1] == 1
 
-    async def silence(self, proxy: TcpProxy) -> None:
+    async def heartbeats(self, proxy: TcpProxy) -> None:
         before = proxy.chunks
         await until(lambda: proxy.chunks >= before + 6)
 
-    async def test_who_listens_before_the_broker_is_there_waits_for_it(
+    async def test_subscribing_waits_for_a_broker_that_is_not_available(
         self, server: ServerProcess, proxy_to: ProxyTo, caplog: pytest.LogCaptureFixture
     ) -> None:
         proxy = proxy_to(server.port)
         proxy.refuses_connections = True
-        async with self.open(self.url_of(server, proxy.port)) as publisher:
-            await until(lambda: publisher.statistics().breaks >= 2)
-            assert not await told(publisher, event(1))
+        async with self.open(self.url_of(server, proxy.port)) as adapter:
+            await until(lambda: adapter.statistics().connection_failures >= 2)
+            assert not await is_published(adapter, event(1))
             proxy.refuses_connections = False
             with anyio.fail_after(FAULT_SECONDS):
-                async with publisher.listen("ann") as hers:
-                    await told_at_last(publisher, event(2))
-                    assert (await heard(hers, 2))[-1] == 2
+                async with subscribed(adapter, "ann") as stream:
+                    await publish_with_retries(adapter, event(2))
+                    assert (await received(stream, 2))[-1] == 2
         ours = [each.getMessage() for each in caplog.records if each.name == "upload_progress"]
         assert len(ours) == 1
-        assert type(publisher).__name__ in ours[0]
+        assert type(adapter).__name__ in ours[0]
 
 
-async def told(teller: Adapter, *events: CloudEvent) -> bool:
-    """Return whether they were told within the time that the core gives."""
+async def is_published(publisher: Adapter, *events: CloudEvent) -> bool:
+    """Publish *events*; return whether that succeeded within the time that the core allows."""
     try:
         with anyio.fail_after(1):
-            await teller.publish(events)
+            await publisher.publish(events)
     except Exception:  # noqa: BLE001  # whatever the driver raises
         await anyio.sleep(0.05)
         return False
     return True
 
 
-async def told_at_last(teller: Adapter, *events: CloudEvent) -> None:
-    """Tell them until it was done within that time."""
-    is_told = False
+async def publish_with_retries(publisher: Adapter, *events: CloudEvent) -> None:
+    """Publish *events* until that succeeded."""
     with anyio.fail_after(FAULT_SECONDS):
-        while not is_told:
-            is_told = await told(teller, *events)
+        while not await is_published(publisher, *events):
+            continue

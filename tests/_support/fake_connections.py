@@ -1,4 +1,4 @@
-"""Lines between workers that a test holds at one end."""
+"""An event subscriber and a message transport of which a test holds the other end."""
 
 from __future__ import annotations
 
@@ -12,79 +12,130 @@ from attrs import define, field
 
 from upload_progress import UploadProgress
 from upload_progress._model.cloudevents import CloudEvent, event_of
-from upload_progress.interfaces import EventsMissed
+from upload_progress.interfaces import ConnectionLost, EventsMissed
 
-__all__ = ["BrokerSubscriber", "Mail"]
+__all__ = ["FakeEventStream", "FakeSubscriber", "FakeTransport"]
 
 
 @define(eq=False)
-class BrokerSubscriber:
-    """An ``EventSubscriber`` that hears what the test says.
+class FakeEventStream(AsyncIterator[CloudEvent | EventsMissed | ConnectionLost]):
+    """A stream that yields what the test puts into it.
 
     Attributes:
-        troubles: Raised by the next listeners, one each, instead of listening.
-        listening: Who listens, for whom.
+        owners: The owners that are subscribed.
     """
 
-    troubles: list[Exception] = field(factory=list)
-    listening: dict[str | None, MemoryObjectSendStream[CloudEvent | EventsMissed]] = field(
-        factory=dict
-    )
+    send: MemoryObjectSendStream[CloudEvent | EventsMissed | ConnectionLost]
+    receive: MemoryObjectReceiveStream[CloudEvent | EventsMissed | ConnectionLost]
+    errors: list[Exception]
+    owners: set[str | None] = field(factory=set, init=False)
 
-    @asynccontextmanager
-    async def listen(
-        self, owner: str | None = None
-    ) -> AsyncIterator[AsyncIterator[CloudEvent | EventsMissed]]:
-        """Follow what is said to *owner*."""
-        if self.troubles:
-            raise self.troubles.pop()
-        send, receive = anyio.create_memory_object_stream[CloudEvent | EventsMissed](math.inf)
-        self.listening[owner] = send
+    async def subscribe(self, *owners: str | None) -> None:
+        """Subscribe, or raise the next error."""
+        if self.errors:
+            raise self.errors.pop()
+        self.owners |= set(owners)
+
+    async def unsubscribe(self, *owners: str | None) -> None:
+        """Unsubscribe."""
+        self.owners -= set(owners)
+
+    async def __anext__(self) -> CloudEvent | EventsMissed | ConnectionLost:
         try:
-            with send, receive:
-                yield receive
-        finally:
-            del self.listening[owner]
-
-    def say(self, progress: UploadProgress, owner: str = "ann", to: str = "ann") -> None:
-        """Let the listener for *to* hear of *progress*."""
-        self.listening[to].send_nowait(event_of(owner, progress, source="/elsewhere"))
+            return await self.receive.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
 
 
 @define(eq=False)
-class Mail:
-    """A ``Post`` of which the test holds the other end.
+class FakeSubscriber:
+    """An ``EventSubscriber`` that yields what the test publishes.
 
     Attributes:
-        troubles: Raised by the next boxes, one each, instead of being opened.
-        sent: What was sent, to whom.
-        box: What comes in; None while no box is open.
+        open_errors: Raised by the next streams, one each, instead of being opened.
+        subscribe_errors: Raised by the next subscriptions, one each.
+        stream: The open stream; None while there is none.
     """
 
-    troubles: list[Exception] = field(factory=list)
-    sent: list[tuple[str, bytes]] = field(factory=list)
-    box: MemoryObjectSendStream[bytes | EventsMissed] | None = None
-    opened: int = 0
-    send_trouble: Exception | None = None
-
-    async def send(self, worker: str, letter: bytes) -> None:
-        """Keep *letter*."""
-        if self.send_trouble is not None:
-            raise self.send_trouble
-        self.sent.append((worker, letter))
+    open_errors: list[Exception] = field(factory=list)
+    subscribe_errors: list[Exception] = field(factory=list)
+    stream: FakeEventStream | None = None
 
     @asynccontextmanager
-    async def letters(self, _worker: str) -> AsyncIterator[AsyncIterator[bytes | EventsMissed]]:
-        """Open the box."""
-        if self.troubles:
-            raise self.troubles.pop()
-        receive: MemoryObjectReceiveStream[bytes | EventsMissed]
-        self.box, receive = anyio.create_memory_object_stream[bytes | EventsMissed](math.inf)
+    async def events(self) -> AsyncIterator[FakeEventStream]:
+        """Open a stream."""
+        if self.open_errors:
+            raise self.open_errors.pop()
+        send, receive = anyio.create_memory_object_stream[
+            CloudEvent | EventsMissed | ConnectionLost
+        ](math.inf)
+        with send, receive:
+            self.stream = FakeEventStream(send, receive, self.subscribe_errors)
+            try:
+                yield self.stream
+            finally:
+                self.stream = None
+
+    def is_subscribed_to(self, owner: str) -> bool:
+        """Tell whether there is a stream that is subscribed to *owner*."""
+        return self.stream is not None and owner in self.stream.owners
+
+    def put(self, item: EventsMissed | ConnectionLost) -> None:
+        """Let the stream yield *item*."""
+        assert self.stream is not None
+        self.stream.send.send_nowait(item)
+
+    def publish(self, progress: UploadProgress, owner: str = "ann") -> None:
+        """Let the stream yield an event with *progress*."""
+        assert self.stream is not None
+        self.stream.send.send_nowait(event_of(owner, progress, source="/elsewhere"))
+
+    def close(self) -> None:
+        """End the stream."""
+        assert self.stream is not None
+        self.stream.send.close()
+
+
+@define(eq=False)
+class FakeTransport:
+    """A ``MessageTransport`` of which the test holds the other end.
+
+    Attributes:
+        open_errors: Raised by the next inboxes, one each, instead of being opened.
+        sent: The messages that were sent, with their workers.
+        inbox_stream: Where the test puts messages; None while no inbox is open.
+        opened: How many inboxes were opened.
+        send_error: Raised by ``send``.
+    """
+
+    open_errors: list[Exception] = field(factory=list)
+    sent: list[tuple[str, bytes]] = field(factory=list)
+    inbox_stream: MemoryObjectSendStream[bytes | EventsMissed | ConnectionLost] | None = None
+    opened: int = 0
+    send_error: Exception | None = None
+
+    async def send(self, worker: str, message: bytes) -> None:
+        """Record *message*."""
+        if self.send_error is not None:
+            raise self.send_error
+        self.sent.append((worker, message))
+
+    @asynccontextmanager
+    async def inbox(
+        self, _worker: str
+    ) -> AsyncIterator[AsyncIterator[bytes | EventsMissed | ConnectionLost]]:
+        """Open the inbox."""
+        if self.open_errors:
+            raise self.open_errors.pop()
+        receive: MemoryObjectReceiveStream[bytes | EventsMissed | ConnectionLost]
+        self.inbox_stream, receive = anyio.create_memory_object_stream[
+            bytes | EventsMissed | ConnectionLost
+        ](math.inf)
         self.opened += 1
-        with self.box, receive:
+        with self.inbox_stream, receive:
             yield receive
 
-    def put(self, letter: bytes | EventsMissed) -> None:
-        """Let *letter* come."""
-        assert self.box is not None
-        self.box.send_nowait(letter)
+    def put(self, item: bytes | EventsMissed | ConnectionLost) -> None:
+        """Let *item* arrive."""
+        assert self.inbox_stream is not None
+        self.inbox_stream.send_nowait(item)

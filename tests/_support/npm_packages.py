@@ -1,4 +1,4 @@
-"""What these tests take from npm: installed once, outside of the tree, and bundled where needed."""
+"""npm packages for tests: installed once into the user's cache, and bundled with esbuild."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RUN_SECONDS = 120
 
 
 def install(npm: str) -> Path:
-    """Return the folder of the installed packages; it is made anew when versions have changed."""
+    """Install the packages if the versions have changed; return their folder."""
     stamp = HOME / "installed.json"
     wanted = json.dumps(PACKAGES)
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
@@ -40,7 +40,7 @@ def install(npm: str) -> Path:
 
 
 def bundle(modules: Path, source: Path) -> None:
-    """Make one script of *source* and what it takes from npm; our own module stays outside."""
+    """Bundle *source* with its npm packages; the Web Component stays an external module."""
     options = (
         "--bundle",
         "--format=esm",

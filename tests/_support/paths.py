@@ -1,4 +1,4 @@
-"""Paths of the project that several tests use."""
+"""Paths of the project."""
 
 from pathlib import Path
 

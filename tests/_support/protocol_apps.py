@@ -1,4 +1,4 @@
-"""Small applications that speak each protocol as its specification says, and clients for them."""
+"""Minimal servers of each upload protocol as ASGI applications, and a client for them."""
 
 from __future__ import annotations
 
@@ -39,31 +39,34 @@ ResponseHead = tuple[int, dict[str, str]]
 
 
 def request_headers(scope: Scope) -> dict[str, str]:
-    """Return the request's headers."""
+    """Return the headers of a request."""
     return {key.decode(): value.decode() for key, value in scope["headers"]}
 
 
 @define(eq=False)
 class FileApp:
-    """An application whose pages are methods; what it keeps lies in ``files``."""
+    """Appends each request's body to a file named like its path.
+
+    Subclasses override ``respond``.
+    """
 
     files: dict[str, bytearray] = field(factory=dict)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as ``answer`` says."""
+        """Send the response that ``respond`` returns."""
         status, headers = await self.respond(scope, receive)
         pairs = [(key.encode(), value.encode()) for key, value in headers.items()]
         await send({"type": "http.response.start", "status": status, "headers": pairs})
         await send({"type": "http.response.body", "body": b""})
 
     async def respond(self, scope: Scope, receive: Receive) -> ResponseHead:
-        """Take whatever comes to the path."""
+        """Read the body; return status and headers of the response."""
         self.files.setdefault(scope["path"], bytearray())
         await self.append(scope["path"], receive)
         return 200, {}
 
     async def append(self, path: str, receive: Receive) -> int:
-        """Append the body to a file as it comes, as servers do; return its size."""
+        """Append the body to a file, chunk by chunk; return its size."""
         more = True
         while more:
             message = await receive()
@@ -101,7 +104,7 @@ class TusApp(FileApp):
 
 @define(eq=False)
 class ContentRangeApp(FileApp):
-    """A PUT with ``Content-Range``, which 308 asks to go on."""
+    """PUT with ``Content-Range``; 308 asks for more bytes."""
 
     async def respond(self, scope: Scope, receive: Receive) -> ResponseHead:
         path = scope["path"]
@@ -116,7 +119,7 @@ class ContentRangeApp(FileApp):
 
 @define(eq=False)
 class OciApp(FileApp):
-    """OCI distribution: pushes of blobs."""
+    """OCI distribution: blob uploads."""
 
     async def respond(self, scope: Scope, receive: Receive) -> ResponseHead:
         path, method = scope["path"], scope["method"]
@@ -141,7 +144,7 @@ class OciApp(FileApp):
 
 @define(eq=False)
 class S3App(FileApp):
-    """S3 multipart."""
+    """S3 multipart uploads."""
 
     async def respond(self, scope: Scope, receive: Receive) -> ResponseHead:
         query = parse_qs(scope["query_string"].decode(), keep_blank_values=True)
@@ -163,13 +166,13 @@ class IetfApp(FileApp):
             path = f"/drafts/{len(self.files)}"
             self.files[path] = bytearray()
         size = await self.append(path, receive)
-        whole = headers["upload-complete"]
+        complete = headers["upload-complete"]
         location = {"location": path} if scope["method"] == "POST" else {}
-        return 200, {"upload-offset": str(size), "upload-complete": whole, **location}
+        return 200, {"upload-offset": str(size), "upload-complete": complete, **location}
 
 
 async def send_request(
-    shop: Callable[[Scope, Receive, Send], Awaitable[None]],
+    app: Callable[[Scope, Receive, Send], Awaitable[None]],
     tracker: ProgressTracker,
     method: str,
     path: str,
@@ -181,7 +184,7 @@ async def send_request(
     protocols: Sequence[TransferProtocol] = DEFAULT_PROTOCOLS,
     server: ScriptedServer | None = None,
 ) -> ScriptedServer:
-    """Send one request; a client that breaks off lets the application's error pass."""
+    """Send one request through the middleware; a disconnect ends the application silently."""
     path, _, query = path.partition("?")
     pairs = [(key.encode(), value.encode()) for key, value in (headers or {}).items()]
     is_scripted = messages is not None or server is not None
@@ -191,7 +194,7 @@ async def send_request(
     )
     server = server or ScriptedServer(messages if messages is not None else body_messages(content))
     middleware = UploadProgressMiddleware(
-        shop, tracker=tracker, authenticate=authenticate, protocols=protocols
+        app, tracker=tracker, authenticate=authenticate, protocols=protocols
     )
     try:
         await middleware(scope, server.receive, server.send)
@@ -201,5 +204,5 @@ async def send_request(
 
 
 def upload_id_of(server: ScriptedServer) -> str:
-    """Return the id that the answer names."""
+    """Return the upload id in the response."""
     return server.headers["upload-id"]

@@ -1,4 +1,4 @@
-"""What only RabbitMQ's own console can do."""
+"""Faults of RabbitMQ that only its command line can cause."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Final
 
 from tests._support.server_processes import ServerProcess
 
-__all__ = ["clear_memory_alarm", "control", "set_memory_alarm"]
+__all__ = ["clear_memory_alarm", "evaluate", "set_memory_alarm"]
 
 CONTROL_SECONDS: Final = 60
 ALARM: Final = "{resource_limit, memory, node()}"
 
 
-def control(server: ServerProcess, expression: str) -> None:
-    """Let the broker evaluate an expression of Erlang."""
+def evaluate(server: ServerProcess, expression: str) -> None:
+    """Evaluate an Erlang expression in the broker."""
     program = Path(server.command[0]).with_name("rabbitmqctl")
     subprocess.run(
         [program, "-q", "eval", expression],
@@ -29,9 +29,9 @@ def control(server: ServerProcess, expression: str) -> None:
 
 
 def set_memory_alarm(server: ServerProcess) -> None:
-    """Let it say that it has no memory left: it takes nothing more from those who publish."""
-    control(server, f"rabbit_alarm:set_alarm({{{ALARM}, []}}).")
+    """Raise the memory alarm: the broker stops reading from connections that publish."""
+    evaluate(server, f"rabbit_alarm:set_alarm({{{ALARM}, []}}).")
 
 
 def clear_memory_alarm(server: ServerProcess) -> None:
-    control(server, f"rabbit_alarm:clear_alarm({ALARM}).")
+    evaluate(server, f"rabbit_alarm:clear_alarm({ALARM}).")

@@ -1,4 +1,4 @@
-"""Records as the tests of stores write them."""
+"""Records for the tests of stores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["record"]
 
 
 def record(upload_id: str = "up", **changes: Any) -> TransferRecord:  # noqa: ANN401  # any field
-    """Return Ann's record of an upload that worker w receives."""
+    """Return a record of an upload by the owner ``ann``, received by the worker ``w``."""
     made = TransferRecord(
         owner="ann",
         upload_id=upload_id,

@@ -1,4 +1,4 @@
-"""An ASGI server in memory for one request: it plays a script, and records what it is told."""
+"""An ASGI server in memory for one request: sends scripted messages, records the response."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ LARGE_BYTES = 64 * 1024 + 1
 
 
 def authenticate_alice(_connection: Connection) -> Identity:
-    """Everybody is Alice."""
+    """Return Alice for any connection."""
     return ALICE
 
 
@@ -60,7 +60,7 @@ def upload_scope(
     headers: Iterable[tuple[bytes, bytes]] = (),
     **more: object,
 ) -> Scope:
-    """Return the scope of an upload as servers make it."""
+    """Return the scope of an upload request, as a server creates it."""
     own = [] if upload_id is None else [(b"upload-id", upload_id.encode("latin-1"))]
     if length is not None:
         own.append((b"content-length", str(length).encode()))
@@ -82,7 +82,7 @@ def upload_scope(
 
 
 def body_messages(*chunks: bytes) -> list[Message]:
-    """Return the messages of a body that comes in these chunks."""
+    """Return the messages of a body in these chunks, and an empty last one."""
     messages: list[Message] = [
         {"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks
     ]
@@ -92,13 +92,16 @@ def body_messages(*chunks: bytes) -> list[Message]:
 
 @define(eq=False)
 class ScriptedServer:
-    """The server's side of one exchange; what is left of its script it never says.
+    """The server of one request.
 
     Attributes:
-        script: What ``receive`` returns, in order, or raises; afterwards the client is silent.
-        sent: What was sent.
-        pulled: How often ``receive`` was called.
-        send_fails_at: The number of the sending that raises OSError, as a closed connection does.
+        script: What ``receive`` returns or raises, in order. Then it waits for ``client_leaves``.
+        sent: Messages that the application sent.
+        receive_calls: Number of calls of ``receive``.
+        send_fails_at: Index of the message whose ``send`` raises, as on a closed connection.
+        script_ended: Set when ``receive`` is called after the end of the script.
+        client_leaves: When set, ``receive`` returns a disconnect.
+        send_error: The error that ``send`` raises.
     """
 
     script: Sequence[Message | BaseException] = ()
@@ -110,7 +113,7 @@ class ScriptedServer:
     send_error: OSError = field(factory=lambda: OSError("gone"))
 
     async def receive(self) -> Message:
-        """Return the next message of the script, then wait until the client leaves."""
+        """Return the next message of the script; after the last, wait for ``client_leaves``."""
         await checkpoint()
         self.receive_calls += 1
         if self.receive_calls > len(self.script):
@@ -146,20 +149,25 @@ class ScriptedServer:
 
 
 class FailingStore:
-    """A store that fails each call in the same way, and counts them."""
+    """A store all of whose calls fail in the same way.
 
-    def __init__(self, fault: Callable[[], Awaitable[object]]) -> None:
-        self.fault = fault
-        self.asked = 0
+    Attributes:
+        failure: Awaited by each call, before it raises ``RuntimeError``.
+        calls: Number of calls.
+    """
+
+    def __init__(self, failure: Callable[[], Awaitable[object]]) -> None:
+        self.failure = failure
+        self.calls = 0
         self.save = self.load = self.list = self.renew = self.overdue = self._fail
 
     async def _fail(self, *_args: object, **_options: object) -> NoReturn:
-        self.asked += 1
-        raise RuntimeError(await self.fault())
+        self.calls += 1
+        raise RuntimeError(await self.failure())
 
 
 async def read_body(receive: Receive) -> int:
-    """Read a whole body; return its size, or raise ``ConnectionError`` at a disconnect."""
+    """Read the body; return its size. Raise ``ConnectionError`` on a disconnect."""
     size, more = 0, True
     while more:
         message = await receive()
@@ -171,7 +179,7 @@ async def read_body(receive: Receive) -> int:
 
 
 async def send_response(send: Send, status: int = 200, content: bytes = b"done") -> None:
-    """Send a plain response."""
+    """Send a response of plain text."""
     headers = [(b"content-type", b"text/plain")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
@@ -179,7 +187,7 @@ async def send_response(send: Send, status: int = 200, content: bytes = b"done")
 
 @asynccontextmanager
 async def tracker_lifespan(tracker: ProgressTracker, lifespan: bool) -> AsyncIterator[None]:
-    """Enter the tracker's lifespan, or do without, as servers that know none."""
+    """Enter the tracker's lifespan if *lifespan* is true; else behave like a server without."""
     if not lifespan:
         yield
         return
@@ -196,7 +204,7 @@ async def run_request(
     server: ScriptedServer | None = None,
     authenticate: Authenticate = authenticate_alice,
 ) -> ScriptedServer:
-    """Run one request through the middleware; return what the server has seen of it."""
+    """Run one request through the middleware; return its server."""
     server = server or ScriptedServer(messages)
     middleware = UploadProgressMiddleware(app, tracker=tracker, authenticate=authenticate)
     await middleware(upload_scope() if scope is None else scope, server.receive, server.send)
@@ -206,16 +214,16 @@ async def run_request(
 async def wait_until(condition: Callable[[], object], seconds: float = 5.0) -> None:
     """Wait until *condition* holds."""
     with anyio.fail_after(seconds):
-        while not condition():  # noqa: ASYNC110  # what is waited for sets no event
+        while not condition():  # noqa: ASYNC110  # no event is set for it
             await anyio.sleep(0.001)
 
 
 async def wait_for_end(
     tracker: ProgressTracker, upload_id: str = UPLOAD_ID, owner: Identity | str = ALICE
 ) -> UploadProgress:
-    """Return the last snapshot of an upload, once it has ended."""
+    """Wait for the end of an upload; return its last snapshot."""
 
-    async def look() -> UploadProgress | None:
+    async def last_snapshot() -> UploadProgress | None:
         try:
             progress = await tracker.get(upload_id, owner=owner)
         except UploadNotFound:
@@ -223,6 +231,6 @@ async def wait_for_end(
         return progress if progress.finished_at is not None else None
 
     with anyio.fail_after(5):
-        while (found := await look()) is None:  # noqa: ASYNC110  # an end sets no event
+        while (found := await last_snapshot()) is None:  # noqa: ASYNC110  # no event is set at the end
             await anyio.sleep(0.001)
     return found

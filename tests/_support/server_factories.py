@@ -1,4 +1,4 @@
-"""How the servers are started that stores and brokers are tested against."""
+"""Factories of the servers against which stores and brokers are tested."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ JARS_SECONDS: Final = 600
 
 
 def newest_paths(*names: str) -> tuple[str, ...]:
-    """Return these program names, patterns resolved to the newest file that fits."""
+    """Return these program names; before each pattern, its newest match."""
     return tuple(found for name in names for found in [*sorted(glob(name))[-1:], name])  # noqa: PTH207  # absolute
 
 
 def apt_hint(*packages: str) -> str:
-    """Return the line that installs *packages*."""
+    """Return the command that installs *packages* on Debian."""
     return f"get it with: apt-get install --no-install-recommends {' '.join(packages)}"
 
 
 def redis(find: FindProgram, *options: str) -> ServerProcess:
-    """Return Redis, not started: nothing is kept on disk."""
+    """Return Redis, not started; it persists nothing."""
     program = find("redis-server", install=apt_hint("redis-server"))
     port, folder = free_port(), new_folder("redis")
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
@@ -59,19 +59,19 @@ def redis(find: FindProgram, *options: str) -> ServerProcess:
 
 
 def postgres(find: FindProgram) -> ServerProcess:
-    """Return PostgreSQL, not started; its cluster is made now."""
+    """Return PostgreSQL, not started; its cluster is created now."""
     settings = ["-U", "test", "-A", "trust", "-N", "--no-instructions", "--locale=C", "-E", "UTF8"]
     return _postgres(find, "initdb", *settings)
 
 
 def postgres_standby(find: FindProgram, primary: ServerProcess) -> ServerProcess:
-    """Return a hot standby of *primary*, not started; it has what that has now."""
-    line = ["-h", "127.0.0.1", "-p", str(primary.port), "-U", "test"]
-    return _postgres(find, "pg_basebackup", *line, "-c", "fast", "-N", "-R")
+    """Return a hot standby of *primary*, not started; a base backup is taken now."""
+    address = ["-h", "127.0.0.1", "-p", str(primary.port), "-U", "test"]
+    return _postgres(find, "pg_basebackup", *address, "-c", "fast", "-N", "-R")
 
 
 def _postgres(find: FindProgram, maker: str, *settings: str) -> ServerProcess:
-    """Return PostgreSQL, not started, on a cluster that the program *maker* makes now."""
+    """Return PostgreSQL, not started, with a cluster that the program *maker* creates now."""
     server = find(
         *newest_paths("/usr/lib/postgresql/*/bin/postgres", "postgres"),
         install=apt_hint("postgresql"),
@@ -95,13 +95,13 @@ def _postgres(find: FindProgram, maker: str, *settings: str) -> ServerProcess:
         command=[server, "-D", data, "-p", str(port), "-k", str(folder), "-h", "127.0.0.1", *fast],
         is_ready=lambda: subprocess.call(is_ready) == 0,
         as_nobody=True,
-        # "Fast": it does not wait for clients to leave.
+        # "Fast" shutdown: it does not wait for clients to disconnect.
         stop_signal=signal.SIGINT,
     )
 
 
 def pgbouncer(find: FindProgram, database: ServerProcess) -> ServerProcess:
-    """Return PgBouncer in transaction mode before *database*, not started."""
+    """Return PgBouncer in transaction mode for *database*, not started."""
     program = find(*newest_paths("/usr/sbin/pgbouncer", "pgbouncer"), install=apt_hint("pgbouncer"))
     port, folder = free_port(), new_folder("pgbouncer")
     settings = f"""
@@ -123,7 +123,7 @@ def pgbouncer(find: FindProgram, database: ServerProcess) -> ServerProcess:
         port=port,
         folder=folder,
         command=[program, str(path)],
-        # The beginning of a client's greeting, which it refuses in words.
+        # Half of a startup message, to which it responds with an error.
         is_ready=lambda: responds_to(port, bytes([0, 0, 0, 8, 4, 210, 22, 47])),
         as_nobody=True,
         stop_signal=signal.SIGINT,
@@ -133,7 +133,7 @@ def pgbouncer(find: FindProgram, database: ServerProcess) -> ServerProcess:
 def rabbitmq(find: FindProgram) -> ServerProcess:
     """Return RabbitMQ and the port mapper that it needs, not started.
 
-    Not Debian's wrapper, which insists on a user of its own and on folders of the system.
+    Debian's wrapper is not used: it requires the user ``rabbitmq`` and system folders.
     """
     install = apt_hint("rabbitmq-server")
     program = find(
@@ -149,7 +149,7 @@ def rabbitmq(find: FindProgram) -> ServerProcess:
         port=mapper_port,
         folder=new_folder("epmd"),
         command=[epmd, "-port", str(mapper_port), "-address", "127.0.0.1"],
-        # Asks for the names that it knows.
+        # NAMES_REQ: lists the registered nodes.
         is_ready=lambda: responds_to(mapper_port, b"\x00\x01n"),
         environment={"HOME": str(folder)},
         as_nobody=True,
@@ -178,7 +178,7 @@ def rabbitmq(find: FindProgram) -> ServerProcess:
 
 
 def _rabbitmq_environment(folder: Path, port: int, mapper_port: int) -> Mapping[str, str]:
-    """Return where it finds and puts everything: nothing of the system's own."""
+    """Return environment variables that replace all system paths."""
     quiet = "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none"
     return {
         "HOME": str(folder),
@@ -203,11 +203,11 @@ def _rabbitmq_environment(folder: Path, port: int, mapper_port: int) -> Mapping[
 
 
 def kafka_jars(find: FindProgram, cache: Path | None = None) -> Path:
-    """Return the folder with Kafka's jars, fetched by Maven the first time.
+    """Return the folder with Kafka's jars; Maven downloads them the first time.
 
     Args:
         find: Finds Maven.
-        cache: Where they are kept; by default outside of this tree, for all of its copies.
+        cache: Folder that contains it; ``upload-progress`` in the user's cache by default.
     """
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     jars = (cache or home / "upload-progress") / f"kafka-{KAFKA_VERSION}"
@@ -220,7 +220,7 @@ def kafka_jars(find: FindProgram, cache: Path | None = None) -> Path:
         ("org.apache.kafka", "kafka_2.13", KAFKA_VERSION),
         ("org.apache.logging.log4j", "log4j-slf4j-impl", LOG4J_VERSION),
     ]
-    wanted = "".join(
+    dependencies = "".join(
         f"<dependency><groupId>{group}</groupId><artifactId>{name}</artifactId>"
         f"<version>{version}</version></dependency>"
         for group, name, version in artifacts
@@ -228,7 +228,7 @@ def kafka_jars(find: FindProgram, cache: Path | None = None) -> Path:
     (folder / "pom.xml").write_text(
         '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
         "<groupId>tests</groupId><artifactId>kafka</artifactId><version>1</version>"
-        f"<dependencies>{wanted}</dependencies></project>",
+        f"<dependencies>{dependencies}</dependencies></project>",
         encoding="utf-8",
     )
     copy = [
@@ -238,25 +238,28 @@ def kafka_jars(find: FindProgram, cache: Path | None = None) -> Path:
         "dependency:copy-dependencies",
         "-DincludeScope=runtime",
     ]
-    fetched = folder / "jars"
+    downloaded = folder / "jars"
     subprocess.run(
-        [maven, *copy, f"-DoutputDirectory={fetched}"], cwd=folder, check=True, timeout=JARS_SECONDS
+        [maven, *copy, f"-DoutputDirectory={downloaded}"],
+        cwd=folder,
+        check=True,
+        timeout=JARS_SECONDS,
     )
-    # At once, or not at all: whoever runs tests beside this finds nothing, or all of it.
-    whole = jars.with_name(f"{jars.name}.{os.getpid()}")
-    shutil.move(fetched, whole)
-    whole.rename(jars)
+    # Renamed atomically, as other test runs may use the folder at the same time.
+    finished = jars.with_name(f"{jars.name}.{os.getpid()}")
+    shutil.move(downloaded, finished)
+    finished.rename(jars)
     shutil.rmtree(folder)
     return jars
 
 
 def kafka(find: FindProgram) -> ServerProcess:
-    """Return Kafka, broker and controller in one, not started; its storage is made now."""
+    """Return Kafka, broker and controller in one, not started; its storage is created now."""
     java = find("java", install=apt_hint("default-jre-headless"))
     jars, folder = kafka_jars(find), new_folder("kafka")
     port, controller_port = free_port(), free_port()
     settings = folder / "server.properties"
-    ones = ["offsets.topic", "share.coordinator.state.topic", "transaction.state.log"]
+    single_replica = ["offsets.topic", "share.coordinator.state.topic", "transaction.state.log"]
     lines = [
         "process.roles=broker,controller",
         "node.id=1",
@@ -265,12 +268,12 @@ def kafka(find: FindProgram) -> ServerProcess:
         "controller.listener.names=CONTROLLER",
         "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
         f"log.dirs={folder / 'data'}",
-        *(f"{name}.replication.factor=1" for name in ones),
+        *(f"{name}.replication.factor=1" for name in single_replica),
         "share.coordinator.state.topic.min.isr=1",
         "transaction.state.log.min.isr=1",
         "offsets.topic.num.partitions=1",
         "group.initial.rebalance.delay.ms=0",
-        # After kill -9 it waits until it takes itself for dead.
+        # After kill -9, a restart waits for the expiry of the broker's own session.
         "broker.session.timeout.ms=1000",
         "broker.heartbeat.interval.ms=200",
         "log.cleaner.backoff.ms=100",
@@ -286,15 +289,15 @@ def kafka(find: FindProgram) -> ServerProcess:
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    # ApiVersions, version 0, of a client without a name.
-    question = bytes([0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 255, 255])
+    # ApiVersions, version 0, without a client id.
+    api_versions = bytes([0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 255, 255])
     return ServerProcess(
         name="kafka",
         url=f"kafka://127.0.0.1:{port}",
         port=port,
         folder=folder,
         command=[*run, "kafka.Kafka", str(settings)],
-        is_ready=lambda: responds_to(port, question),
+        is_ready=lambda: responds_to(port, api_versions),
     )
 
 

@@ -1,8 +1,8 @@
-"""Real servers for tests, each a child of the tests on free ports of 127.0.0.1, in its own folder.
+"""Server processes for tests, on free ports of 127.0.0.1, each in its own folder.
 
-A server that is shared by all tests may be killed, stopped and started again by one of them, on
-the same port; ``healthy`` then puts it right for the next. What it says goes to a file, never to
-a pipe: a grandchild that inherits a pipe keeps whoever reads it waiting.
+A test may kill, pause and restart a server that all tests share; ``ensure_running`` restores it for
+the next test, on the same port. Output goes to a file, not to a pipe: a grandchild that inherits
+a pipe keeps its reader waiting.
 """
 
 from __future__ import annotations
@@ -34,11 +34,10 @@ __all__ = [
 
 START_SECONDS: Final = 90.0
 STOP_SECONDS: Final = 30.0
-LOOK_SECONDS: Final = 0.02
+POLL_SECONDS: Final = 0.02
 TAIL_LINES: Final = 30
 PORTS: Final = range(12_000, 32_000)
-"""Below those that the system gives to clients: a server that is down keeps its port, and nobody
-who knocks at it connects to himself."""
+"""Below the ephemeral ports: no client connection can occupy the port of a stopped server."""
 
 ReadinessCheck = Callable[[], bool]
 
@@ -47,31 +46,31 @@ NOBODY: Final = {"user": "nobody", "group": "nogroup", "extra_groups": ()}
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 on which nobody listens."""
+    """Return an unused port of 127.0.0.1."""
     while True:
         port = random.choice(PORTS)  # noqa: S311  # no secret
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
+        with socket.socket() as candidate, suppress(OSError):
+            candidate.bind(("127.0.0.1", port))
             return port
 
 
 def new_folder(name: str) -> Path:
-    """Return a new folder that ``nobody`` may use, if that is who will run the server."""
+    """Return a new folder, owned by the user ``nobody`` if the tests run as root."""
     folder = Path(tempfile.mkdtemp(prefix=f"upload-progress-{name}-"))
     shutil.chown(folder, *(("nobody", "nogroup") if os.geteuid() == 0 else (os.getuid(),)))
     return folder
 
 
-def responds_to(port: int, question: bytes) -> bool:
-    """Tell whether a server answers *question* with anything at all."""
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as line:
-        line.sendall(question)
-        return bool(line.recv(1))
+def responds_to(port: int, request: bytes) -> bool:
+    """Return whether a server on *port* sends any response to *request*."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+        connection.sendall(request)
+        return bool(connection.recv(1))
     return False
 
 
 def process_tree(process: int) -> list[int]:
-    """Return *process* and all that descend from it: PostgreSQL's have sessions of their own."""
+    """Return *process* and its descendants. Those of PostgreSQL are in sessions of their own."""
     children = Path(f"/proc/{process}/task/{process}/children")
     with suppress(OSError):
         return [
@@ -82,20 +81,28 @@ def process_tree(process: int) -> list[int]:
 
 
 def last_lines(path: Path) -> str:
-    """Return the last lines of a file that a server wrote."""
+    """Return the last lines of a log file."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return "\n".join(lines[-TAIL_LINES:])
 
 
 @define(eq=False)
 class ServerProcess:
-    """A server that the tests own.
+    """A server in a child process.
 
     Attributes:
-        url: Where it is, as this library's users write it.
-        port: The same, for those who knock themselves.
-        as_nobody: Whether it refuses to run as root; then it runs as ``nobody``.
-        companions: Processes that it needs, and that are stopped after it.
+        name: Name of the server, used for its log file.
+        url: URL of the server, as users pass it to this library.
+        port: Port of the server.
+        folder: Working directory, removed by ``stop``.
+        command: Command line.
+        is_ready: Returns whether the server accepts requests.
+        environment: Additional environment variables.
+        as_nobody: Whether it refuses to run as root, and runs as ``nobody`` instead.
+        stop_signal: Signal for an orderly shutdown.
+        start_seconds: How long it may take to become ready.
+        stop_seconds: How long it may take to shut down, before it is killed.
+        companions: Processes that it needs; they are stopped after it.
     """
 
     name: str
@@ -115,20 +122,20 @@ class ServerProcess:
 
     @property
     def is_running(self) -> bool:
-        """Whether its process is there."""
+        """Whether the process is running."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def log(self) -> Path:
-        """The file that holds what it says."""
+        """The file with its output."""
         return self.folder / f"{self.name}.log"
 
     def start(self) -> ServerProcess:
-        """Start it, and wait until it answers."""
+        """Start the process and wait until it is ready."""
         for companion in self.companions:
             companion.ensure_running()
-        other = self.as_nobody and os.geteuid() == 0
-        user: dict[str, Any] = NOBODY if other else {}
+        drop_root = self.as_nobody and os.geteuid() == 0
+        user: dict[str, Any] = NOBODY if drop_root else {}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command,
@@ -144,36 +151,36 @@ class ServerProcess:
         while not self.is_ready():
             assert self.is_running, f"{self.name} ended at once:\n{last_lines(self.log)}"
             assert time.monotonic() < deadline, f"{self.name} is not ready:\n{last_lines(self.log)}"
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
         return self
 
     def ensure_running(self) -> ServerProcess:
-        """Start it if it is not running, let it go on if it was paused."""
+        """Start the process if it is not running; resume it if it is paused."""
         self.resume()
         return self if self.is_running else self.start()
 
     def pause(self) -> None:
-        """Let it hang: its sockets stay open, and nobody answers."""
+        """Suspend the process: its sockets stay open, without any response."""
         self._is_paused = True
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Resume the process."""
         if self._is_paused:
             self._is_paused = False
             self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """End it at once, as ``kill -9`` does."""
+        """Kill the process."""
         self._signal(signal.SIGKILL)
-        self._gone()
+        self._wait_for_exit()
 
     def stop(self) -> None:
-        """End it in an orderly way, with its companions and its folder."""
+        """Shut down the process and its companions, and remove the folder."""
         self.resume()
         if self._process is not None and self.is_running:
             self._process.send_signal(self.stop_signal)
-            self._gone()
+            self._wait_for_exit()
         for companion in self.companions:
             companion.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -184,7 +191,7 @@ class ServerProcess:
             with suppress(ProcessLookupError):
                 os.kill(process, number)
 
-    def _gone(self) -> None:
+    def _wait_for_exit(self) -> None:
         assert self._process is not None
         try:
             self._process.wait(self.stop_seconds)

@@ -1,12 +1,12 @@
-"""Fixtures for the services that stores and brokers stand for, loaded by ``tests/conftest.py``.
+"""Fixtures for the servers of stores and brokers, loaded by ``tests/conftest.py``.
 
-``redis_url``, ``postgres_url``, ``amqp_url`` and ``kafka_url`` give the address of a service that
-the whole run shares: from the environment (``UPLOAD_PROGRESS_TEST_REDIS_URL``, ``…_POSTGRES_URL``,
-``…_RABBITMQ_URL``, ``…_KAFKA_URL``), else of a server that is started when a test first asks for
-it; where its program is missing, the test is skipped and says how to get it.
+``redis_url``, ``postgres_url``, ``amqp_url`` and ``kafka_url`` are the URL of a server that all
+tests share: from the environment (``UPLOAD_PROGRESS_TEST_REDIS_URL``, ``…_POSTGRES_URL``,
+``…_RABBITMQ_URL``, ``…_KAFKA_URL``), else of a server that is started for the first test that uses
+it. If its program is missing, the test is skipped with the command that installs it.
 
-``redis_server``, ``postgres_server``, ``rabbitmq_server`` and ``kafka_server`` give that server
-itself, always one of ours, to be killed, paused and started again; after the test it is healthy.
+``redis_server``, ``postgres_server``, ``rabbitmq_server`` and ``kafka_server`` are the process
+itself, always a child of the tests. A test may kill, pause and restart it; then it is restored.
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ ProxyTo = Callable[[int], TcpProxy]
 
 @pytest.fixture(scope="session")
 def get_server(require_program: RequireProgram) -> Iterator[GetServer]:
-    """Start each server when it is first asked for, and stop all of them at the end."""
+    """Return a function that starts a server on its first call; all are stopped at the end."""
     started: dict[str, ServerProcess] = {}
-    with ExitStack() as at_the_end:
+    with ExitStack() as started_servers:
 
-        def daemon(name: str) -> ServerProcess:
+        def get(name: str) -> ServerProcess:
             if name not in started:
                 made = SERVER_FACTORIES[name](require_program)
-                at_the_end.callback(made.stop)
+                started_servers.callback(made.stop)
                 started[name] = made.start()
             return started[name].ensure_running()
 
-        yield daemon
+        yield get
 
 
 def service_url(name: str, get_server: GetServer) -> str:
-    """Return the address from the environment, else that of a server of our own."""
+    """Return the URL from the environment, else that of a server started by the tests."""
     return os.environ.get(f"UPLOAD_PROGRESS_TEST_{name.upper()}_URL") or get_server(name).url
 
 
@@ -76,7 +76,7 @@ def postgres_url(get_server: GetServer) -> str:
 
 @pytest.fixture(scope="session")
 def migrated_postgres_url(postgres_url: str) -> str:
-    """Return the address of PostgreSQL, where the tables of a store are."""
+    """Return the URL of PostgreSQL, with the tables of a store."""
     command = [sys.executable, "-m", "upload_progress.cli", "migrate", postgres_url]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=60)
     return postgres_url
@@ -119,6 +119,6 @@ def kafka_server(get_server: GetServer) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def proxy_to() -> Iterator[ProxyTo]:
-    """Return what makes a proxy to a port of 127.0.0.1; it is closed after the test."""
+    """Return a function that starts a proxy to a port; it is stopped after the test."""
     with ExitStack() as proxies:
         yield lambda port: proxies.enter_context(TcpProxy(port))

@@ -76,7 +76,7 @@ class Simulation:
             await self.parts.background.ticker.tick()
             await self.parts.flusher.flush()
             if self._passes % 10 == 0:
-                await self.parts.reaper.keep()
+                await self.parts.reaper.run_once()
 
     def subscription(self, *upload_ids: str) -> Subscription:
         """Watch these uploads of Ann's, or all of them."""

@@ -1,4 +1,4 @@
-"""A TCP proxy between a client and a server of a test, which can be made to misbehave."""
+"""A TCP proxy that injects network faults between a client and a server."""
 
 from __future__ import annotations
 
@@ -21,31 +21,39 @@ JOIN_SECONDS: Final = 10.0
 
 @define(eq=False)
 class _Link:
-    """Two connections, and how many of its two directions are still open."""
+    """A forwarded connection.
+
+    Attributes:
+        client: Connection from the client.
+        server: Connection to the server.
+        open_directions: Number of directions that are still forwarded.
+        is_reset: Whether it is being reset.
+    """
 
     client: socket.socket
     server: socket.socket
-    left: int = 2
+    open_directions: int = 2
     is_reset: bool = False
 
-    def shut(self, how: int) -> None:
-        for line in (self.client, self.server):
+    def shutdown(self, how: int) -> None:
+        for connection in (self.client, self.server):
             with suppress(OSError):
-                line.shutdown(how)
+                connection.shutdown(how)
 
 
 @define(eq=False)
 class TcpProxy:
-    """Forwards connections to ``target_port`` of 127.0.0.1, in threads of its own.
+    """Forwards connections to a port of 127.0.0.1, in its own threads.
 
-    Whatever is set holds for the connections that are open as well as for new ones.
+    Changes of the attributes apply to open connections as well as to new ones.
 
     Attributes:
-        delay_seconds: How long each piece is held back, in either direction.
-        drops_data: Whether what is sent is swallowed: the line is open, and nobody answers.
-        refuses_connections: Whether new connections are closed at once.
-        connections: How many were ever made.
-        pieces: How many pieces came, from either side.
+        target_port: Port of the server.
+        delay_seconds: Delay of each chunk, in either direction.
+        drops_data: Whether chunks are discarded: connections stay open without any response.
+        refuses_connections: Whether new connections are closed immediately.
+        connections: Number of connections so far.
+        chunks: Number of chunks received so far, from either side.
     """
 
     target_port: int
@@ -70,7 +78,7 @@ class TcpProxy:
         _error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        # Wakes the thread that accepts; closing alone does not.
+        # Wakes the accepting thread, which closing the socket does not.
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.close_connections()
@@ -79,27 +87,27 @@ class TcpProxy:
 
     @property
     def port(self) -> int:
-        """Where it listens, on 127.0.0.1."""
+        """Port of the proxy on 127.0.0.1."""
         port: int = self._listener.getsockname()[1]
         return port
 
     def close_connections(self) -> None:
-        """Close all connections in an orderly way, also in the middle of an answer."""
-        for link in self._taken():
-            link.shut(socket.SHUT_RDWR)
+        """Close all connections with FIN, also in the middle of a response."""
+        for link in self._remove_links():
+            link.shutdown(socket.SHUT_RDWR)
 
     def reset_connections(self) -> None:
-        """Break all connections: both ends get a reset."""
-        for link in self._taken():
+        """Close all connections with RST."""
+        for link in self._remove_links():
             link.is_reset = True
-            for line in (link.client, link.server):
-                line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            # This wakes the threads that read; their closing sends the reset.
-            link.shut(socket.SHUT_RD)
+            for connection in (link.client, link.server):
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            # Wakes the reading threads, which then close the sockets; that sends the RST.
+            link.shutdown(socket.SHUT_RD)
 
-    def _taken(self) -> list[_Link]:
+    def _remove_links(self) -> list[_Link]:
         with self._lock:
-            links = [link for link in self._links if link.left]
+            links = [link for link in self._links if link.open_directions]
             self._links.clear()
         return links
 
@@ -133,14 +141,14 @@ class TcpProxy:
         with suppress(OSError):
             while chunk := source.recv(CHUNK_BYTES):
                 self.chunks += 1
-                # A piece at a time, in order: what comes meanwhile waits in the system's buffers.
+                # One chunk at a time; later ones wait in the buffers of the kernel.
                 time.sleep(self.delay_seconds)
                 if not self.drops_data:
                     target.sendall(chunk)
             if not (link.is_reset or self.drops_data):
                 target.shutdown(socket.SHUT_WR)
         with self._lock:
-            link.left -= 1
-            if link.left == 0:
+            link.open_directions -= 1
+            if link.open_directions == 0:
                 link.client.close()
                 link.server.close()

@@ -1,7 +1,7 @@
-"""What an owner is shown of uploads while a real client runs: read from a socket, told apart by id.
+"""Records the snapshots that an owner receives over a WebSocket while a real client uploads.
 
-A client is a process of its own, as people start it. The socket is read while it runs, so that
-what is asserted afterwards is what a page would have drawn, in the order in which it came.
+The client runs as a process. The socket is read while it runs, so the recorded snapshots are those
+that a web page would have shown, in the same order.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 USER = "alice"
 BASIC = "Basic " + base64.b64encode(f"{USER}:{USER}".encode()).decode()
 DEADLINE_SECONDS = 60.0
-LOOK_SECONDS = 0.1
+RECEIVE_SECONDS = 0.1
 
 Snapshot = dict[str, object]
 Command = Sequence[str | Path]
@@ -51,9 +51,9 @@ class ExampleServer:
     """A running example.
 
     Attributes:
-        url: Its address.
-        http: A client for it, signed in as alice.
-        tls: How to speak TLS with it, if it does.
+        url: URL of the server.
+        http: HTTP client for it, authenticated as alice.
+        tls: TLS context for clients. None without TLS.
     """
 
     url: str
@@ -62,14 +62,14 @@ class ExampleServer:
 
     @property
     def port(self) -> str:
-        """The number of its port."""
+        """Port of the server, as text."""
         return self.url.rpartition(":")[2]
 
     def uploads(self, group: str | None = None) -> list[Snapshot]:
-        """Return what alice is told of her uploads."""
+        """Return alice's uploads, or those in a group."""
         query = {"group": group} if group else {}
-        answer = self.http.get("/uploads/progress", params={"limit": "1000", **query})
-        uploads: list[Snapshot] = answer.json()["uploads"]
+        response = self.http.get("/uploads/progress", params={"limit": "1000", **query})
+        uploads: list[Snapshot] = response.json()["uploads"]
         return uploads
 
 
@@ -80,48 +80,55 @@ def run_example(
     """Run an example server, which reads each request at *bytes_per_second*."""
     rate = ("--bytes-per-second", str(bytes_per_second))
     command = ("tests/servers/example_server.py", example, "--port", "0", *rate, *options)
-    asking: dict[str, Any] = {"timeout": DEADLINE_SECONDS, "verify": tls or True}
+    settings: dict[str, Any] = {"timeout": DEADLINE_SECONDS, "verify": tls or True}
     with (
         run_python_server(*command, cwd=ROOT) as url,
-        httpx2.Client(base_url=url, headers={"authorization": BASIC}, **asking) as http,
+        httpx2.Client(base_url=url, headers={"authorization": BASIC}, **settings) as http,
     ):
         yield ExampleServer(url, http, tls)
 
 
 @define
 class ClientProcess:
-    """A client's process, and what it says."""
+    """A client's process, and the file with its output."""
 
     process: subprocess.Popen[bytes]
     output: Path
 
     @property
     def is_running(self) -> bool:
-        """Whether it is."""
+        """Whether the process is running."""
         return self.process.poll() is None
 
     def kill(self) -> None:
-        """End it as a crash would, with what it has started: some programs only start another."""
+        """Kill the process group: some programs only start another one."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(DEADLINE_SECONDS)
 
     def read_output(self) -> str:
-        """Return what it has written to its two streams."""
+        """Return its output so far, standard error included."""
         return self.output.read_text(encoding="utf-8", errors="replace")
 
 
 @define
 class UploadWatcher:
-    """What came over alice's socket, of uploads that were not there before."""
+    """Snapshots received over alice's WebSocket, of uploads that are new.
+
+    Attributes:
+        server: The server.
+        socket: The WebSocket.
+        known_ids: Uploads that existed before; they are ignored.
+        seen: Snapshots by upload id, in the order of arrival.
+    """
 
     server: ExampleServer
     socket: ClientConnection
-    old: frozenset[str]
+    known_ids: frozenset[str]
     seen: dict[str, list[Snapshot]] = field(factory=dict, init=False)
 
     def run(self, command: Command, **environment: str) -> str:
-        """Run a client to its end, which must be a good one; return what it said."""
+        """Run a client, which must succeed; return its output."""
         with self.running(command, **environment) as client:
             self.read_until(lambda: not client.is_running, client)
             assert client.process.returncode == 0, client.read_output()
@@ -129,7 +136,7 @@ class UploadWatcher:
             return client.read_output()
 
     def kill_midway(self, command: Command, **environment: str) -> None:
-        """Run a client, and kill it when the server has some of its bytes, and not all."""
+        """Run a client and kill it when the server has some of its bytes."""
         with self.running(command, **environment) as client:
             self.read_until(lambda: any(map(self.is_in_progress, self.latest())), client)
             assert client.is_running, client.read_output()
@@ -137,7 +144,7 @@ class UploadWatcher:
 
     @contextmanager
     def running(self, command: Command, **environment: str) -> Iterator[ClientProcess]:
-        """Run a client; it is gone when the block ends."""
+        """Run a client; kill it at the end of the block."""
         with tempfile.NamedTemporaryFile() as output:
             process = subprocess.Popen(
                 list(map(str, command)),
@@ -156,39 +163,42 @@ class UploadWatcher:
     def read_until(
         self, condition: Callable[[], bool], client: ClientProcess | None = None
     ) -> None:
-        """Read the socket until *condition* is true."""
+        """Read the socket until *condition* holds."""
         deadline = time.monotonic() + DEADLINE_SECONDS
         while not condition():
-            said = client.read_output() if client else ""
-            assert time.monotonic() < deadline, f"{self.latest()}\n{said}"
+            output = client.read_output() if client else ""
+            assert time.monotonic() < deadline, f"{self.latest()}\n{output}"
             try:
-                message = json.loads(self.socket.recv(timeout=LOOK_SECONDS))
+                message = json.loads(self.socket.recv(timeout=RECEIVE_SECONDS))
             except TimeoutError:
                 continue
-            if message["type"] == "progress" and message["upload"]["upload_id"] not in self.old:
+            if (
+                message["type"] == "progress"
+                and message["upload"]["upload_id"] not in self.known_ids
+            ):
                 shown = self.seen.setdefault(message["upload"]["upload_id"], [])
                 shown.append(message["upload"])
 
     def read_until_idle(self) -> None:
-        """Read until nothing arrives: what a killed client had sent is still on its way to us."""
+        """Read until no upload is in progress: bytes of a killed client may still be arriving."""
         self.read_until(self._is_idle)
 
     def _is_idle(self) -> bool:
-        """Tell whether all uploads that there are were shown, and none is under way."""
-        new = {str(each["upload_id"]) for each in self.server.uploads()} - self.old
+        """Return whether all new uploads were received, and none is in progress."""
+        new = {str(each["upload_id"]) for each in self.server.uploads()} - self.known_ids
         busy = {"receiving", "processing"}
         return new == set(self.seen) and not any(each["state"] in busy for each in self.latest())
 
     def latest(self) -> list[Snapshot]:
-        """Return the newest that was shown of each upload."""
+        """Return the newest snapshot of each upload."""
         return [shown[-1] for shown in self.seen.values()]
 
     def is_in_progress(self, snapshot: Snapshot) -> bool:
-        """Tell whether some bytes have come, and it goes on."""
+        """Return whether an upload has received bytes and goes on."""
         return snapshot["state"] == "receiving" and snapshot["bytes_transferred"] != 0
 
     def assert_progress(self, *first: str) -> None:
-        """Check that bytes grew, and that all ended ``completed``, but for the *first*."""
+        """Check that bytes grew and all uploads ended ``completed``, except the *first* states."""
         assert self.distinct_values() >= 2, self.seen
         ends = [str(each["state"]) for each in self.latest()]
         assert ends[: len(first)] == list(first), self.latest()
@@ -199,7 +209,7 @@ class UploadWatcher:
         assert self.latest()[-1]["percent"] == 100.0
 
     def distinct_values(self) -> int:
-        """Return how many different numbers of bytes were shown while they arrived."""
+        """Return the number of distinct byte counts received while uploads were in progress."""
         return len(
             {
                 (upload_id, each["bytes_transferred"])
@@ -211,16 +221,16 @@ class UploadWatcher:
 
 
 def numbers(snapshot: Snapshot, *names: str) -> list[int]:
-    """Return some of the numbers of a snapshot."""
+    """Return numeric fields of a snapshot."""
     return [int(str(snapshot[name])) for name in names]
 
 
 @contextmanager
 def watch_uploads(server: ExampleServer) -> Iterator[UploadWatcher]:
-    """Follow all uploads of alice that begin while the block runs."""
-    address = f"ws{server.url.removeprefix('http')}/uploads/progress"
+    """Subscribe to all uploads of alice that begin while the block runs."""
+    url = f"ws{server.url.removeprefix('http')}/uploads/progress"
     headers = {"Authorization": BASIC}
-    old = frozenset(str(upload["upload_id"]) for upload in server.uploads())
-    with connect(address, additional_headers=headers, ssl=server.tls) as socket:
+    known_ids = frozenset(str(upload["upload_id"]) for upload in server.uploads())
+    with connect(url, additional_headers=headers, ssl=server.tls) as socket:
         socket.send(json.dumps({"type": "subscribe", "all": True}))
-        yield UploadWatcher(server, socket, old)
+        yield UploadWatcher(server, socket, known_ids)

@@ -154,7 +154,7 @@ async def test_a_cancellation_that_is_meant_passes_a_driver() -> None:
     """H10: who is cancelled while a store hangs is cancelled, and not told of the store."""
     store = FailingStore(anyio.sleep_forever)
     task = asyncio.create_task(ProgressTracker(store=store).get(UPLOAD_ID, owner=ALICE))
-    await wait_until(lambda: store.asked)
+    await wait_until(lambda: store.calls)
     task.cancel()
 
     with pytest.raises(asyncio.CancelledError):

@@ -518,7 +518,7 @@ async def test_receive_does_not_wait_for_the_store() -> None:
 
     async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
         await receive()
-        await wait_until(lambda: store.asked)
+        await wait_until(lambda: store.calls)
         begun = tracker.statistics().store_failures
         with pytest.raises(ConnectionError):
             await read_body(receive)
@@ -590,7 +590,7 @@ async def test_no_chunk_is_kept(lifespan: bool) -> None:
         gc.collect()
 
     assert counts == [[]] * 6
-    assert [thing for thing in gc.get_objects() if isinstance(thing, Chunk)] == []
+    assert [thing for thing in gc.get_objects() if type(thing) is Chunk] == []
 
 
 class Chunk(bytearray):

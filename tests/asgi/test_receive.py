@@ -1,4 +1,4 @@
-"""The counted ``receive`` by itself: what it calls, and that nothing of ours comes out of it."""
+"""The counting ``receive()``: its callbacks, and that it raises no exceptions of its own."""
 
 from __future__ import annotations
 
@@ -12,103 +12,112 @@ from upload_progress.throttling import NEVER, Meter
 pytestmark = pytest.mark.anyio
 
 
-class Notices:
-    """Records what the counted ``receive`` calls, and may fail each time."""
+class Callbacks:
+    """Records calls of the callbacks.
 
-    def __init__(self, *, fails: bool = False, wanted: int = 1) -> None:
-        self.called: list[tuple[str, object]] = []
+    Attributes:
+        calls: Name of each callback, and the body of its message.
+        fails: Whether each callback raises ``LookupError``.
+        wanted_messages: Number of messages for which ``on_first`` is called.
+    """
+
+    def __init__(self, *, fails: bool = False, wanted_messages: int = 1) -> None:
+        self.calls: list[tuple[str, object]] = []
         self.fails = fails
-        self.wanted = wanted
+        self.wanted_messages = wanted_messages
 
-    def first(self, message: Message) -> bool:
-        self._note("first", message)
-        self.wanted -= 1
-        return self.wanted > 0
+    def on_first(self, message: Message) -> bool:
+        self._record("on_first", message)
+        self.wanted_messages -= 1
+        return self.wanted_messages > 0
 
-    def gate(self, message: Message) -> Message:
-        return self._note("gate", message)
+    def on_gate(self, message: Message) -> Message:
+        return self._record("on_gate", message)
 
-    def last(self, message: Message) -> Message:
-        return self._note("last", message)
+    def on_last(self, message: Message) -> Message:
+        return self._record("on_last", message)
 
-    def failed(self, error: Exception) -> None:
-        self.called.append(("failed", type(error)))
+    def on_error(self, error: Exception) -> None:
+        self.calls.append(("on_error", type(error)))
 
-    def _note(self, name: str, message: Message) -> Message:
-        self.called.append((name, message.get("body")))
+    def _record(self, name: str, message: Message) -> Message:
+        self.calls.append((name, message.get("body")))
         if self.fails:
             raise LookupError
-        return {"type": f"instead.of.{name}"} if name != "first" else message
+        return {"type": f"instead.of.{name}"} if name != "on_first" else message
 
 
-async def received(messages: list[Message], meter: Meter, notices: Notices) -> list[Message]:
+async def receive_all(messages: list[Message], meter: Meter, callbacks: Callbacks) -> list[Message]:
     receive = counting(
         ScriptedServer(messages).receive,
         meter,
-        on_first=notices.first,
-        on_gate=notices.gate,
-        on_last=notices.last,
-        on_error=notices.failed,
+        on_first=callbacks.on_first,
+        on_gate=callbacks.on_gate,
+        on_last=callbacks.on_last,
+        on_error=callbacks.on_error,
     )
     return [await receive() for _ in messages]
 
 
-async def test_only_the_first_the_gate_and_the_last_are_noticed() -> None:
-    meter, notices = Meter(EveryBytes(1), gate_bytes=5), Notices()
+async def test_callbacks_of_first_gate_and_last_message() -> None:
+    meter, callbacks = Meter(EveryBytes(1), gate_bytes=5), Callbacks()
     messages = body_messages(b"ab", b"cd", b"e")
 
-    got = await received(messages, meter, notices)
+    received = await receive_all(messages, meter, callbacks)
 
-    assert notices.called == [("first", b"ab"), ("gate", b"e"), ("last", b"")]
-    assert got[:2] == messages[:2]
-    assert [message["type"] for message in got[2:]] == ["instead.of.gate", "instead.of.last"]
+    assert callbacks.calls == [("on_first", b"ab"), ("on_gate", b"e"), ("on_last", b"")]
+    assert received[:2] == messages[:2]
+    assert [message["type"] for message in received[2:]] == [
+        "instead.of.on_gate",
+        "instead.of.on_last",
+    ]
     assert meter.received_bytes == 5
 
 
-async def test_the_first_messages_are_shown_while_they_are_wanted() -> None:
-    notices = Notices(wanted=2)
+async def test_on_first_is_called_while_it_returns_true() -> None:
+    callbacks = Callbacks(wanted_messages=2)
 
-    await received(
-        body_messages(b"ab", b"cd", b"e"), Meter(EveryBytes(1), gate_bytes=NEVER), notices
+    await receive_all(
+        body_messages(b"ab", b"cd", b"e"), Meter(EveryBytes(1), gate_bytes=NEVER), callbacks
     )
 
-    assert notices.called[:2] == [("first", b"ab"), ("first", b"cd")]
-    assert [name for name, _ in notices.called[2:]] == ["last"]
+    assert callbacks.calls[:2] == [("on_first", b"ab"), ("on_first", b"cd")]
+    assert [name for name, _ in callbacks.calls[2:]] == ["on_last"]
 
 
-async def test_what_fails_in_here_stays_in_here() -> None:
-    """I2: the message goes on to the application, and is counted."""
-    meter, notices = Meter(EveryBytes(1), gate_bytes=0), Notices(fails=True)
+async def test_exceptions_of_callbacks_are_not_raised() -> None:
+    """I2: the message is passed on, and counted."""
+    meter, callbacks = Meter(EveryBytes(1), gate_bytes=0), Callbacks(fails=True)
     messages = body_messages(b"ab", b"cd")
 
-    got = await received(messages, meter, notices)
+    received = await receive_all(messages, meter, callbacks)
 
-    assert all(mine is theirs for mine, theirs in zip(got, messages, strict=True))
-    assert [name for name, _ in notices.called] == [
-        *("first", "failed"),
-        *("gate", "failed"),
-        *("gate", "failed"),
-        *("last", "failed"),
+    assert all(ours is theirs for ours, theirs in zip(received, messages, strict=True))
+    assert [name for name, _ in callbacks.calls] == [
+        *("on_first", "on_error"),
+        *("on_gate", "on_error"),
+        *("on_gate", "on_error"),
+        *("on_last", "on_error"),
     ]
     assert meter.received_bytes == 4
 
 
 @pytest.mark.parametrize(
-    ("message", "called"),
+    ("message", "calls"),
     [
         ({"type": "http.request", "more_body": True}, []),
-        ({"type": "http.request", "body": None, "more_body": True}, [("failed", TypeError)]),
-        ({"type": "http.request"}, [("last", None)]),
-        ({"type": "http.stranger"}, [("last", None)]),
+        ({"type": "http.request", "body": None, "more_body": True}, [("on_error", TypeError)]),
+        ({"type": "http.request"}, [("on_last", None)]),
+        ({"type": "http.stranger"}, [("on_last", None)]),
     ],
 )
-async def test_odd_messages_are_counted_as_nothing(
-    message: Message, called: list[tuple[str, object]]
+async def test_invalid_messages_are_not_counted(
+    message: Message, calls: list[tuple[str, object]]
 ) -> None:
-    """I13: what a server leaves out, or should not send."""
-    meter, notices = Meter(EveryBytes(1), gate_bytes=NEVER), Notices()
+    """I13: missing keys, and values that a server should not send."""
+    meter, callbacks = Meter(EveryBytes(1), gate_bytes=NEVER), Callbacks()
 
-    await received([message], meter, notices)
+    await receive_all([message], meter, callbacks)
 
-    assert notices.called[1:] == called
+    assert callbacks.calls[1:] == calls
     assert meter.received_bytes == 0

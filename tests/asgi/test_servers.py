@@ -1,4 +1,4 @@
-"""Real servers: uploads arrive byte for byte, and are answered as without the middleware."""
+"""Real servers: uploads arrive unchanged, and responses are the same without the middleware."""
 
 from __future__ import annotations
 
@@ -25,39 +25,44 @@ from attrs import define, frozen
 from tests._support.asgi_servers import run_app, run_granian, run_server
 from tests._support.scripted_server import ALICE
 from tests.conftest import RequireProgram
-from tests.servers.upload_app import Served
+from tests.servers.upload_app import UploadApp
 from upload_progress import UploadState
 from upload_progress._model.models import is_upload_id
 
-UNDER_TEST = ["uvicorn-httptools", "uvicorn-h11", "hypercorn", "hypercorn-trio", "granian"]
-OURS = {"upload-id", "link"}
+SERVERS = ["uvicorn-httptools", "uvicorn-h11", "hypercorn", "hypercorn-trio", "granian"]
+ADDED_HEADERS = {"upload-id", "link"}
 SIDES = ("with", "without")
 CONTENT = random.Random(7).randbytes(3_000_000)  # noqa: S311  # the same bytes in every run
 TIMEOUT_SECONDS = 15.0
 IDLE_SECONDS = 0.4
 
 
-@pytest.fixture(scope="module", params=UNDER_TEST)
+@pytest.fixture(scope="module", params=SERVERS)
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Serve the application with each server; give its address."""
+    """Run the application on each server; return its URL."""
     name, _, http = request.param.partition("-")
     if name == "granian":
         with run_granian("tests.servers.upload_app:app") as address:
             yield address
     elif http == "trio":
-        with run_app(Served(), request.param) as address:
+        with run_app(UploadApp(), request.param) as address:
             yield address
     else:
-        with run_app(Served(), name, http) as address:
+        with run_app(UploadApp(), name, http) as address:
             yield address
 
 
-# The client: sockets, so that nothing corrects what is sent
+# The client uses sockets, as an HTTP library would reject or correct invalid requests
 
 
 @frozen
-class Answer:
-    """A response as it came; what the middleware adds is apart."""
+class Response:
+    """A response, without the date and the headers that the middleware adds.
+
+    Attributes:
+        upload_id: Value of the added header ``Upload-Id``.
+        interim: Status codes of the informational responses before it.
+    """
 
     status: int
     headers: tuple[tuple[str, str], ...]
@@ -67,60 +72,60 @@ class Answer:
 
     @property
     def comparable(self) -> tuple[object, ...]:
-        """All but what may differ: the date, and the two headers."""
+        """What must be the same with and without the middleware."""
         return (self.status, self.headers, self.content, self.interim)
 
 
 @define
-class BrokerConnection:
-    """A connection, with what came on it and is not read yet."""
+class HttpConnection:
+    """A client connection, with the received bytes that are not read yet."""
 
     socket: socket.socket
-    rest: bytes = b""
+    buffer: bytes = b""
 
-    def answer(self) -> Answer:
-        """Read one response, and the interim ones before it."""
+    def read_response(self) -> Response:
+        """Read one response, with the informational ones before it."""
         interim: list[int] = []
         while True:
-            status, headers = self.head()
+            status, headers = self.read_head()
             if status >= 200:
                 break
             interim.append(status)
         named = dict(headers)
-        content = self._exactly(int(named["content-length"]))
-        kept = tuple(pair for pair in headers if pair[0] not in OURS | {"date"})
-        return Answer(status, kept, content, tuple(interim), named.get("upload-id"))
+        content = self._read_exactly(int(named["content-length"]))
+        kept = tuple(pair for pair in headers if pair[0] not in ADDED_HEADERS | {"date"})
+        return Response(status, kept, content, tuple(interim), named.get("upload-id"))
 
-    def head(self) -> tuple[int, list[tuple[str, str]]]:
-        """Read one status line and its headers."""
-        first, *lines = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
+    def read_head(self) -> tuple[int, list[tuple[str, str]]]:
+        """Read a status line and the headers."""
+        first, *lines = self._read_until(b"\r\n\r\n").decode("latin-1").split("\r\n")
         pairs = [line.partition(":") for line in lines]
         return int(first.split()[1]), [(name.lower(), value.strip()) for name, _, value in pairs]
 
-    def _until(self, end: bytes) -> bytes:
-        while end not in self.rest:
-            self._more()
-        found, _, self.rest = self.rest.partition(end)
+    def _read_until(self, end: bytes) -> bytes:
+        while end not in self.buffer:
+            self._read_more()
+        found, _, self.buffer = self.buffer.partition(end)
         return found
 
-    def _exactly(self, size: int) -> bytes:
-        while len(self.rest) < size:
-            self._more()
-        found, self.rest = self.rest[:size], self.rest[size:]
+    def _read_exactly(self, size: int) -> bytes:
+        while len(self.buffer) < size:
+            self._read_more()
+        found, self.buffer = self.buffer[:size], self.buffer[size:]
         return found
 
-    def _more(self) -> None:
+    def _read_more(self) -> None:
         received = receive(self.socket)
         assert received, "the server has closed the connection"
-        self.rest += received
+        self.buffer += received
 
     def is_closed(self) -> bool:
-        """Tell whether the server closes the connection, with nothing more to say."""
-        return not self.rest and not receive(self.socket)
+        """Return whether the server closes the connection without sending more."""
+        return not self.buffer and not receive(self.socket)
 
 
 def receive(connection: socket.socket) -> bytes:
-    """Return what comes next; nothing when the connection is closed, in whatever way."""
+    """Return the next bytes; none if the connection is closed or reset."""
     received = b""
     with suppress(ConnectionResetError):
         received = connection.recv(65536)
@@ -139,25 +144,22 @@ def request_head(path: str, *headers: str, method: str = "PUT", version: str = "
     return "\r\n".join(lines).encode("latin-1")
 
 
-def pieces(content: bytes, seed: int) -> Iterator[bytes]:
-    """Cut *content* at random."""
-    cuts, start = random.Random(seed), 0  # noqa: S311  # no secret is made of it
+def random_chunks(content: bytes, seed: int) -> Iterator[bytes]:
+    """Split *content* into chunks of random sizes."""
+    generator, start = random.Random(seed), 0  # noqa: S311  # not used for secrets
     while start < len(content):
-        size = cuts.choice([1, 100, 5_000, 65_536, 200_000])
+        size = generator.choice([1, 100, 5_000, 65_536, 200_000])
         yield content[start : start + size]
         start += size
 
 
 def chunked(content: bytes, seed: int) -> bytes:
-    parts = [
-        b"%x\r\n%b\r\n" % (len(transfer_head), transfer_head)
-        for transfer_head in pieces(content, seed)
-    ]
+    parts = [b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in random_chunks(content, seed)]
     return b"".join([*parts, b"0\r\n\r\n"])
 
 
-def upload(url: str, side: str, framing: str, content: bytes, *headers: str) -> Answer:
-    """Send *content* in one of three framings, in random writes; return what came back."""
+def upload(url: str, side: str, framing: str, content: bytes, *headers: str) -> Response:
+    """Upload *content* with a framing, in writes of random sizes; return the response."""
     path = f"/{side}/file"
     framed = chunked(content, len(content)) if framing == "chunked" else content
     length = f"Content-Length: {len(content)}"
@@ -167,33 +169,33 @@ def upload(url: str, side: str, framing: str, content: bytes, *headers: str) -> 
         "expect": [length, "Expect: 100-continue"],
     }[framing]
     with closing(connect(url)) as connection:
-        wire = BrokerConnection(connection)
+        client = HttpConnection(connection)
         connection.sendall(request_head(path, *own, *headers))
         if framing == "expect" and content:
-            assert wire.head()[0] == 100
-        for transfer_head in pieces(framed, len(content) + 1):
-            connection.sendall(transfer_head)
-        return wire.answer()
+            assert client.read_head()[0] == 100
+        for chunk in random_chunks(framed, len(content) + 1):
+            connection.sendall(chunk)
+        return client.read_response()
 
 
-def told(url: str, what: str) -> Any:  # noqa: ANN401  # whatever JSON it is
-    with urllib.request.urlopen(f"{url}/{what}", timeout=TIMEOUT_SECONDS) as response:  # noqa: S310  # our own server
+def get_json(url: str, path: str) -> Any:  # noqa: ANN401  # any JSON
+    with urllib.request.urlopen(f"{url}/{path}", timeout=TIMEOUT_SECONDS) as response:  # noqa: S310  # our own server
         return json.load(response)
 
 
-def eventually(ask: Callable[[], object], seconds: float = 5.0) -> float:
-    """Ask until it is true; return how long that took, in seconds."""
-    begun = time.monotonic()
-    while not ask():
-        assert time.monotonic() - begun < seconds, "it did not come to pass"
+def wait_until(condition: Callable[[], object], seconds: float = 5.0) -> float:
+    """Wait until *condition* holds; return the time that it took, in seconds."""
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < seconds, "the condition did not hold in time"
         time.sleep(0.005)
-    return time.monotonic() - begun
+    return time.monotonic() - start
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "expect"])
 @pytest.mark.parametrize("size", [0, 1, 1000, 65_535, 65_536, 65_537, 300_001, len(CONTENT)])
-def test_uploads_arrive_as_without_the_middleware(url: str, framing: str, size: int) -> None:
-    """H01, H17: Content-Length, chunked, ``Expect: 100-continue``, and nothing at all."""
+def test_upload_is_the_same_without_middleware(url: str, framing: str, size: int) -> None:
+    """H01, H17: Content-Length, chunked, ``Expect: 100-continue``, and an empty body."""
     content = CONTENT[:size]
 
     tracked, plain = (upload(url, side, framing, content) for side in SIDES)
@@ -203,12 +205,12 @@ def test_uploads_arrive_as_without_the_middleware(url: str, framing: str, size: 
     assert (tracked.upload_id is not None) is (size > 64 * 1024)
     assert plain.upload_id is None
     for upload_id in filter(None, [tracked.upload_id]):
-        state = told(url, f"state/{upload_id}")
+        state = get_json(url, f"state/{upload_id}")
         assert (state["state"], state["bytes_transferred"]) == ("completed", size)
         assert state["total_bytes"] == (None if framing == "chunked" else size)
 
 
-CURLS = {
+CURL_OPTIONS = {
     "length": ["-T", "{file}"],
     "stdin": ["-T", "-"],
     "expect": ["-T", "{file}", "-H", "Expect: 100-continue"],
@@ -218,64 +220,64 @@ CURLS = {
 }
 
 
-@pytest.mark.parametrize("way", CURLS)
-def test_curl_uploads_as_without_the_middleware(
-    url: str, way: str, tmp_path: Path, require_program: RequireProgram
+@pytest.mark.parametrize("mode", CURL_OPTIONS)
+def test_curl_upload_is_the_same_without_middleware(
+    url: str, mode: str, tmp_path: Path, require_program: RequireProgram
 ) -> None:
-    """H01, H17: 64 MiB, as people send it; with HTTP/2, where the server has it."""
+    """H01, H17: 64 MiB, in several ways; with HTTP/2 if the server supports it."""
     curl = require_program("curl", install="apt install curl")
     file = tmp_path / "big.bin"
     file.write_bytes((CONTENT * 23)[: 64 * 1024 * 1024])
-    options = [option.format(file=file) for option in CURLS[way]]
-    own = [curl, "-s", "-S", "--max-time", "60", "-D", "-", "-H", f"Upload-Id: by-curl-{way}"]
-    answers = []
+    options = [option.format(file=file) for option in CURL_OPTIONS[mode]]
+    own = [curl, "-s", "-S", "--max-time", "60", "-D", "-", "-H", f"Upload-Id: by-curl-{mode}"]
+    responses = []
 
     for side in SIDES:
         with file.open("rb") as stdin:
             run = [*own, *options, f"{url}/{side}/file"]
-            said = subprocess.run(run, stdin=stdin, capture_output=True, check=False)
-        answers.append((said.returncode == 0, comparable(said.stdout, way)))
+            result = subprocess.run(run, stdin=stdin, capture_output=True, check=False)
+        responses.append((result.returncode == 0, comparable_lines(result.stdout, mode)))
 
-    assert answers[0] == answers[1]
-    state = told(url, f"state/by-curl-{way}")
-    if answers[0][0]:
+    assert responses[0] == responses[1]
+    state = get_json(url, f"state/by-curl-{mode}")
+    if responses[0][0]:
         assert state["state"] == "completed"
         assert state["bytes_transferred"] >= file.stat().st_size
-        assert way == "form" or hashed(file) in answers[0][1][-1]
+        assert mode == "form" or sha256_of(file) in responses[0][1][-1]
     else:
-        assert (way, state) == ("h2c", None)
-        assert "server: uvicorn" not in answers[0][1]
+        assert (mode, state) == ("h2c", None)
+        assert "server: uvicorn" not in responses[0][1]
 
 
-def comparable(said: bytes, way: str) -> list[str]:
-    """Return the lines of a response that must be the same."""
-    lines = said.decode().splitlines()
-    kept = [line for line in lines if line.split(":")[0].lower() not in {"date", *OURS}]
-    # The boundary of a form is random, and so is its hash.
-    return kept[:-1] if way == "form" else kept
+def comparable_lines(output: bytes, mode: str) -> list[str]:
+    """Return the lines of a response that must be the same with and without the middleware."""
+    lines = output.decode().splitlines()
+    kept = [line for line in lines if line.split(":")[0].lower() not in {"date", *ADDED_HEADERS}]
+    # The boundary of a form is random, so its hash differs.
+    return kept[:-1] if mode == "form" else kept
 
 
-def hashed(file: Path) -> str:
+def sha256_of(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def test_http_1_0_by_hand(url: str) -> None:
-    """H17: a client that knows nothing of chunks or of keeping a connection."""
-    answers = []
+def test_http_1_0_upload(url: str) -> None:
+    """H17: a client without chunked encoding and persistent connections."""
+    responses = []
     for side in SIDES:
         with closing(connect(url)) as connection:
             head = request_head(f"/{side}/file", "Content-Length: 70000", version="HTTP/1.0")
             connection.sendall(head + CONTENT[:70_000])
-            wire = BrokerConnection(connection)
-            answers.append(wire.answer())
-            assert wire.is_closed()
+            client = HttpConnection(connection)
+            responses.append(client.read_response())
+            assert client.is_closed()
 
-    assert answers[0].comparable == answers[1].comparable
-    assert json.loads(answers[0].content)["version"] in {"1.0", "1"}  # granian's
+    assert responses[0].comparable == responses[1].comparable
+    assert json.loads(responses[0].content)["version"] in {"1.0", "1"}  # granian's
 
 
 SMUGGLED = "GET /state/smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
-STRINGS = {
+AMBIGUOUS_REQUESTS = {
     "CL.TE": "Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nG",
     "CL.TE whole": f"Content-Length: 50\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{SMUGGLED}",
     "TE.CL": "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -303,41 +305,43 @@ STRINGS = {
 }
 
 
-def everything(url: str, data: bytes) -> list[str]:
-    """Send *data*; return the lines that come until the server is silent or closes."""
-    said = b""
+def exchange(url: str, data: bytes) -> list[str]:
+    """Send *data*; return the received lines, until the server is idle or closes."""
+    output = b""
     with closing(connect(url)) as connection:
         connection.sendall(data)
         connection.settimeout(IDLE_SECONDS)
         end = "(silent)"
         with suppress(TimeoutError):
             while received := receive(connection):
-                said += received
+                output += received
             end = "(closed)"
-    lines = [*said.decode("latin-1").split("\r\n"), end]
-    return [line for line in lines if line.split(":")[0].lower() not in {"date", *OURS}]
+    lines = [*output.decode("latin-1").split("\r\n"), end]
+    return [line for line in lines if line.split(":")[0].lower() not in {"date", *ADDED_HEADERS}]
 
 
-def test_smuggled_requests_are_answered_as_without_the_middleware(url: str) -> None:
-    """H23, A12: framing is the server's; status and bytes are the same, whatever it makes of it."""
+def test_ambiguous_requests_get_the_same_response_without_middleware(url: str) -> None:
+    """H23, A12: the server interprets framing; status and bytes do not depend on the middleware."""
 
     def both(tail: str) -> tuple[list[str], list[str]]:
         heads = [f"POST /{side}/file HTTP/1.1\r\nHost: x\r\n" for side in SIDES]
-        tracked, plain = (everything(url, (head + tail).encode("latin-1")) for head in heads)
+        tracked, plain = (exchange(url, (head + tail).encode("latin-1")) for head in heads)
         return tracked, plain
 
     with ThreadPoolExecutor(8) as pool:
-        answers = dict(zip(STRINGS, pool.map(both, STRINGS.values()), strict=True))
+        responses = dict(
+            zip(AMBIGUOUS_REQUESTS, pool.map(both, AMBIGUOUS_REQUESTS.values()), strict=True)
+        )
 
-    assert {name: both[0] for name, both in answers.items()} == {
-        name: both[1] for name, both in answers.items()
+    assert {name: both[0] for name, both in responses.items()} == {
+        name: both[1] for name, both in responses.items()
     }
-    assert answers["two"][0][0].startswith("HTTP/1.1 200")
+    assert responses["two"][0][0].startswith("HTTP/1.1 200")
 
 
 @pytest.mark.parametrize("pipelined", [True, False])
-def test_uploads_on_one_connection_do_not_mix(url: str, pipelined: bool) -> None:
-    """H22: each has its own id, size and hash, whether sent one by one or all at once."""
+def test_uploads_on_one_connection_are_separate(url: str, pipelined: bool) -> None:
+    """H22: each has its own id, size and hash, sent one by one or pipelined."""
     names = [f"on-one-{pipelined}-{number}" for number in range(6)]
     requests = []
     for number, name in enumerate(names):
@@ -349,172 +353,175 @@ def test_uploads_on_one_connection_do_not_mix(url: str, pipelined: bool) -> None
         framed = chunked(content, number) if number % 2 else content
         requests.append((request_head("/with/file", *own, *framing) + framed, content, own))
 
-    answers = []
+    responses = []
     with closing(connect(url)) as connection:
-        wire = BrokerConnection(connection)
+        client = HttpConnection(connection)
         if pipelined:
             with ThreadPoolExecutor(1) as sender:
                 sending = sender.submit(connection.sendall, b"".join(r[0] for r in requests))
-                answers = [wire.answer() for _ in requests]
+                responses = [client.read_response() for _ in requests]
                 sending.result()
         else:
             for data, _, _ in requests:
                 connection.sendall(data)
-                answers.append(wire.answer())
+                responses.append(client.read_response())
 
-    for number, (answer, (_, content, own)) in enumerate(zip(answers, requests, strict=True)):
-        assert json.loads(answer.content)["sha256"] == hashlib.sha256(content).hexdigest()
-        assert answer.upload_id == (names[number] if own else None)
-        state = told(url, f"state/{names[number]}")
+    for number, (response, (_, content, own)) in enumerate(zip(responses, requests, strict=True)):
+        assert json.loads(response.content)["sha256"] == hashlib.sha256(content).hexdigest()
+        assert response.upload_id == (names[number] if own else None)
+        state = get_json(url, f"state/{names[number]}")
         assert state is None or state["bytes_transferred"] == len(content)
         assert (state is not None) is bool(own)
 
 
-def reset(connection: socket.socket) -> None:
+def reset_connection(connection: socket.socket) -> None:
     """Close *connection* with RST."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
 
-def test_a_client_that_resets_fails_its_upload_within_a_second(url: str) -> None:
-    """H07: the application gets its disconnect, and the figure is what had come."""
-    before = told(url, "facts")["disconnects"]
+def test_reset_fails_the_upload_within_a_second(url: str) -> None:
+    """H07: the application receives a disconnect; bytes received before it count."""
+    before = get_json(url, "statistics")["disconnects"]
     connection = connect(url)
     head = request_head("/with/file", "Upload-Id: reset", "Content-Length: 200000")
     connection.sendall(head + CONTENT[:100_000])
-    eventually(lambda: (told(url, "state/reset") or {}).get("bytes_transferred") == 100_000)
+    wait_until(lambda: (get_json(url, "state/reset") or {}).get("bytes_transferred") == 100_000)
 
-    reset(connection)
-    lasted = eventually(lambda: told(url, "state/reset")["state"] == "failed")
+    reset_connection(connection)
+    elapsed = wait_until(lambda: get_json(url, "state/reset")["state"] == "failed")
 
-    state = told(url, "state/reset")
-    assert lasted < 1.0
+    state = get_json(url, "state/reset")
+    assert elapsed < 1.0
     assert (state["error"]["code"], state["percent"]) == ("client_disconnected", 50.0)
-    eventually(lambda: told(url, "facts")["disconnects"] == before + 1)
+    wait_until(lambda: get_json(url, "statistics")["disconnects"] == before + 1)
 
 
-# Whether granian says "connection: close" is decided, with and without us, by which of its threads
-# is first: the one that sends the head, or the one that drops the body nobody read.
-RACED = {"uvicorn": (), "hypercorn-h11": (), "granian": ("connection",)}
+# Granian sends "connection: close" depending on a race between its threads, also without the
+# middleware: one sends the head, another one discards the unread body.
+NONDETERMINISTIC_HEADERS = {"uvicorn": (), "hypercorn-h11": (), "granian": ("connection",)}
 
 
 @pytest.mark.parametrize("kind", ["refuse", "ignore"])
 @pytest.mark.parametrize("expect", [True, False])
-def test_an_answer_without_reading_is_the_same(url: str, kind: str, expect: bool) -> None:
-    """H05: no ``100 Continue`` for an application that does not read, and its 413 arrives."""
-    answers = []
+def test_response_without_reading_is_the_same(url: str, kind: str, expect: bool) -> None:
+    """H05: no ``100 Continue`` if the application does not read; its 413 arrives."""
+    responses = []
     for side in SIDES:
         with closing(connect(url)) as connection:
             own = ["Upload-Id: unread", "Content-Length: 100000"]
             own += ["Expect: 100-continue"] if expect else []
             connection.sendall(request_head(f"/{side}/{kind}", *own))
-            answers.append(BrokerConnection(connection).answer())
+            responses.append(HttpConnection(connection).read_response())
 
-    server = dict(answers[0].headers)["server"]
-    kept = [[pair for pair in each.headers if pair[0] not in RACED[server]] for each in answers]
+    server = dict(responses[0].headers)["server"]
+    kept = [
+        [pair for pair in each.headers if pair[0] not in NONDETERMINISTIC_HEADERS[server]]
+        for each in responses
+    ]
     assert kept[0] == kept[1]
-    assert answers[0].content == answers[1].content
-    # Hypercorn continues by itself, whoever reads.
+    assert responses[0].content == responses[1].content
+    # Hypercorn sends 100 Continue itself.
     interim = (100,) if expect and server.startswith("hypercorn") else ()
-    assert answers[0].interim == answers[1].interim == interim
-    assert answers[0].status == (413 if kind == "refuse" else 200)
-    state = told(url, "state/unread")
+    assert responses[0].interim == responses[1].interim == interim
+    assert responses[0].status == (413 if kind == "refuse" else 200)
+    state = get_json(url, "state/unread")
     assert state["state"] == ("failed" if kind == "refuse" else "completed")
     assert state["bytes_transferred"] == 0
 
 
 @pytest.mark.parametrize("kind", ["file", "stay"], ids=["stalled", "processing"])
-def test_a_cancelled_upload_is_told_and_closed(url: str, kind: str) -> None:
-    """The contract's section 3: 409 and the end of the connection, about a second after DELETE."""
+def test_cancelled_upload_gets_409_and_is_closed(url: str, kind: str) -> None:
+    """409 and the end of the connection, about a second after the cancellation."""
     name = f"cancelled-{kind}"
     size = 100_000 if kind == "stay" else 200_000
     expected = ("processing" if kind == "stay" else "receiving", 100_000)
 
-    def here() -> bool:
-        state = told(url, f"state/{name}") or {"state": None, "bytes_transferred": 0}
+    def has_arrived() -> bool:
+        state = get_json(url, f"state/{name}") or {"state": None, "bytes_transferred": 0}
         return (state["state"], state["bytes_transferred"]) == expected
 
     with closing(connect(url)) as connection:
         own = [f"Upload-Id: {name}", f"Content-Length: {size}"]
         connection.sendall(request_head(f"/with/{kind}", *own) + CONTENT[:100_000])
-        eventually(here)
-        begun = time.monotonic()
-        assert told(url, f"cancel/{name}")["state"] == "cancelled"
-        wire = BrokerConnection(connection)
-        answer = wire.answer()
-        lasted = time.monotonic() - begun
+        wait_until(has_arrived)
+        start = time.monotonic()
+        assert get_json(url, f"cancel/{name}")["state"] == "cancelled"
+        client = HttpConnection(connection)
+        response = client.read_response()
+        elapsed = time.monotonic() - start
 
-        assert (answer.status, answer.upload_id) == (409, name)
-        assert dict(answer.headers)["connection"] == "close"
-        assert 0.9 < lasted < 3
-        # Granian may keep the connection of a ``receive()`` that was cancelled, whoever did it.
-        assert dict(answer.headers)["server"] == "granian" or wire.is_closed()
+        assert (response.status, response.upload_id) == (409, name)
+        assert dict(response.headers)["connection"] == "close"
+        assert 0.9 < elapsed < 3
+        # Granian may keep a connection open whose ``receive()`` was cancelled.
+        assert dict(response.headers)["server"] == "granian" or client.is_closed()
 
 
-def test_many_uploads_at_once_are_all_told_apart(url: str) -> None:
-    """H01, H22: 32 connections, each with its own body."""
+def test_concurrent_uploads_are_separate(url: str) -> None:
+    """H01, H22: 32 connections, each with another body."""
 
-    def one(number: int) -> tuple[Answer, str]:
+    def send(number: int) -> tuple[Response, str]:
         content = CONTENT[number : number + 70_000 + 100 * number]
         framing = ["length", "chunked", "expect"][number % 3]
         return upload(url, "with", framing, content), hashlib.sha256(content).hexdigest()
 
     with ThreadPoolExecutor(32) as pool:
-        answers = list(pool.map(one, range(32)))
+        responses = list(pool.map(send, range(32)))
 
-    assert all(json.loads(answer.content)["sha256"] == digest for answer, digest in answers)
-    named = {answer.upload_id for answer, _ in answers}
+    assert all(json.loads(response.content)["sha256"] == digest for response, digest in responses)
+    named = {response.upload_id for response, _ in responses}
     assert len(named) == 32
     assert all(name and is_upload_id(name) for name in named)
-    eventually(lambda: told(url, "facts")["live_uploads"] == 0)
+    wait_until(lambda: get_json(url, "statistics")["live_uploads"] == 0)
 
 
 @pytest.mark.parametrize("http", ["httptools", "h11"])
-def test_a_limit_of_connections_leaks_nothing(http: str) -> None:
-    """R06: what uvicorn answers with 503 by itself never reaches us, and nothing stays."""
-    served = Served()
+def test_connection_limit_leaves_no_upload_open(http: str) -> None:
+    """R06: uvicorn's own 503 never reaches the middleware, and no upload stays open."""
+    app = UploadApp()
 
-    def one(number: int) -> int:
+    def send(number: int) -> int:
         head = request_head("/with/file", f"Upload-Id: one-of-{number}", "Content-Length: 80000")
         with closing(connect(url)) as connection:
-            # No body yet: what a server leaves unread can cost the client its answer.
+            # No body yet: unread bytes can cost the client its response.
             connection.sendall(head)
-            everyone.wait(TIMEOUT_SECONDS)
+            all_connected.wait(TIMEOUT_SECONDS)
             connection.settimeout(IDLE_SECONDS)
             with suppress(TimeoutError):
-                return BrokerConnection(connection).answer().status
+                return HttpConnection(connection).read_response().status
             connection.settimeout(TIMEOUT_SECONDS)
             connection.sendall(CONTENT[:80_000])
-            return BrokerConnection(connection).answer().status
+            return HttpConnection(connection).read_response().status
 
-    everyone = threading.Barrier(12)
-    with run_server(served, "uvicorn", http, limit_concurrency=5) as server:
+    all_connected = threading.Barrier(12)
+    with run_server(app, "uvicorn", http, limit_concurrency=5) as server:
         url = server.url
         with ThreadPoolExecutor(12) as pool:
-            # Two are let in before the crowd comes: of twelve at once it may refuse every one.
-            early = [pool.submit(one, number) for number in range(2)]
-            eventually(lambda: served.tracker.statistics().live_uploads == 2)
-            late = [pool.submit(one, number) for number in range(2, 12)]
+            # Two are accepted first: of twelve at once, the server may refuse all.
+            early = [pool.submit(send, number) for number in range(2)]
+            wait_until(lambda: app.tracker.statistics().live_uploads == 2)
+            late = [pool.submit(send, number) for number in range(2, 12)]
             statuses = [each.result() for each in (*early, *late)]
-        eventually(lambda: served.tracker.statistics().live_uploads == 0)
+        wait_until(lambda: app.tracker.statistics().live_uploads == 0)
 
     assert set(statuses) == {200, 503}
-    assert served.tracker.statistics().live_uploads == 0
+    assert app.tracker.statistics().live_uploads == 0
 
 
 @pytest.mark.parametrize("http", ["httptools", "h11"])
-def test_a_server_that_stops_leaves_no_upload_open(http: str) -> None:
-    """H10, P02: after the grace the task is cancelled; its end is written before the exit."""
-    served = Served()
+def test_server_shutdown_leaves_no_upload_open(http: str) -> None:
+    """H10, P02: after the grace period the task is cancelled; the end is stored before the exit."""
+    app = UploadApp()
     head = request_head("/with/file", "Upload-Id: stopped", "Content-Length: 200000")
     with (
-        run_server(served, "uvicorn", http, timeout_graceful_shutdown=1) as server,
+        run_server(app, "uvicorn", http, timeout_graceful_shutdown=1) as server,
         closing(connect(server.url)) as connection,
     ):
         connection.sendall(head + CONTENT[:100_000])
-        eventually(lambda: served.tracker.statistics().live_uploads == 1)
+        wait_until(lambda: app.tracker.statistics().live_uploads == 1)
         server.stop()
 
-    progress = anyio.run(lambda: served.tracker.get("stopped", owner=ALICE))
+    progress = anyio.run(lambda: app.tracker.get("stopped", owner=ALICE))
     assert progress.state in {UploadState.CANCELLED, UploadState.FAILED}
     assert progress.finished_at is not None

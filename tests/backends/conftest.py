@@ -1,4 +1,4 @@
-"""PostgreSQL with the tables of a store."""
+"""A database with the tables of ``PostgresStore``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from upload_progress.backends.postgres.client import connect
 
 @pytest.fixture
 async def admin(migrated_postgres_url: str) -> AsyncIterator[AsyncConnection[TupleRow]]:
-    """Yield a connection to tables that are empty."""
+    """Yield a connection to a database with empty tables."""
     async with await connect(migrated_postgres_url) as connection:
         await connection.execute("TRUNCATE upload_progress.transfers, upload_progress.leases")
         yield connection

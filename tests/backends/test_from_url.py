@@ -43,7 +43,7 @@ def test_redis_url_gives_store_and_publisher(url: str) -> None:
     assert store_of(tracker).retention.ended_seconds == 5.0
     assert isinstance(publisher_of(tracker), RedisPublisher)
     internals = internals_of(tracker)
-    parts: set[object] = {internals.follower.feed, internals.rpc.post}
+    parts: set[object] = {internals.follower.subscriber, internals.rpc.transport}
     assert parts == {publisher_of(tracker)}
     assert "secret" not in repr(tracker)
 

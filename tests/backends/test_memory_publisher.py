@@ -1,4 +1,4 @@
-"""The memory publisher: the contract of all publishers, and its bound."""
+"""The memory publisher: the contracts, and its bound."""
 
 from __future__ import annotations
 
@@ -7,24 +7,28 @@ from contextlib import asynccontextmanager
 
 import anyio
 import pytest
-from attrs import evolve
+from attrs import define, evolve
 
 from upload_progress._model.cloudevents import CloudEvent
 from upload_progress._model.models import TransferRecord
 from upload_progress.backends import MemoryPublisher
-from upload_progress.backends.memory import MAX_WAITING
+from upload_progress.backends.subscriptions import MAX_WAITING_EVENTS
 from upload_progress.interfaces import (
+    ALL_OWNERS,
+    ConnectionLost,
     EventPublisher,
     EventsMissed,
+    EventStream,
     EventSubscriber,
     MessageTransport,
 )
-from upload_progress.testing import PATIENCE_SECONDS, MessageTransportContract, PublisherContract
+from upload_progress.testing import MessageTransportContract, PublisherContract
+from upload_progress.testing.publisher_contract import next_item
 
 
-class TestMemoryPost(MessageTransportContract):
+class TestMemoryTransport(MessageTransportContract):
     @pytest.fixture
-    def post(self) -> MessageTransport:
+    def transport(self) -> MessageTransport:
         return MemoryPublisher()
 
 
@@ -33,55 +37,66 @@ class TestMemoryPublisher(PublisherContract):
     def publisher(self) -> EventPublisher:
         return MemoryPublisher()
 
-    async def test_a_listener_that_does_not_read_is_bounded(self, record: TransferRecord) -> None:
+    async def test_stream_that_is_not_read_is_bounded(self, record: TransferRecord) -> None:
         publisher = MemoryPublisher()
-        async with publisher.listen("ann") as events:
-            for number in range(MAX_WAITING + 5):
+        async with publisher.events() as stream:
+            await stream.subscribe("ann")
+            for number in range(MAX_WAITING_EVENTS + 5):
                 one = evolve(record, upload_id=f"u{number}")
                 await publisher.publish(self._events(one, 1))
 
-            assert len(events._waiting) == MAX_WAITING
-            assert await anext(events) == EventsMissed()
-            heard = await anext(events)
-            assert isinstance(heard, CloudEvent)
-            assert heard.subject == "u5"
-        assert not publisher._board.addresses
+            assert len(stream._queue) == MAX_WAITING_EVENTS
+            assert await anext(stream) == EventsMissed()
+            received = await anext(stream)
+            assert isinstance(received, CloudEvent)
+            assert received.subject == "u5"
+        assert not publisher._table.channels
 
-    async def test_a_listener_that_waits_is_woken(self, record: TransferRecord) -> None:
+    async def test_stream_that_waits_is_woken(self, record: TransferRecord) -> None:
         publisher = MemoryPublisher()
-        async with publisher.listen() as events, anyio.create_task_group() as tasks:
+        async with publisher.events() as stream, anyio.create_task_group() as tasks:
+            await stream.subscribe(ALL_OWNERS)
             tasks.start_soon(publisher.publish, self._events(record, 1))
-            with anyio.fail_after(PATIENCE_SECONDS):
-                assert await anext(events) == self._events(record, 1)[0]
+            assert await next_item(stream) == self._events(record, 1)[0]
 
 
-class Breaking(AsyncIterator[CloudEvent | EventsMissed]):
-    """A line that breaks, and is mended, before each event."""
+@define(eq=False)
+class UnreliableStream(AsyncIterator[CloudEvent | EventsMissed | ConnectionLost]):
+    """A stream that loses its connection, and reconnects, before each event."""
 
-    def __init__(self, events: AsyncIterator[CloudEvent | EventsMissed]) -> None:
-        self.events = events
-        self.is_mended = False
+    inner: EventStream
+    notices: tuple[EventsMissed | ConnectionLost, ...] = ()
 
-    async def __anext__(self) -> CloudEvent | EventsMissed:
-        self.is_mended = not self.is_mended
-        return EventsMissed() if self.is_mended else await anext(self.events)
+    async def subscribe(self, *owners: str | None) -> None:
+        await self.inner.subscribe(*owners)
+
+    async def unsubscribe(self, *owners: str | None) -> None:
+        await self.inner.unsubscribe(*owners)
+
+    async def __anext__(self) -> CloudEvent | EventsMissed | ConnectionLost:
+        if not self.notices:
+            self.notices = (ConnectionLost(), EventsMissed())
+            return await anext(self.inner)
+        notice, *rest = self.notices
+        self.notices = tuple(rest)
+        return notice
 
 
-class BreakingFeed:
-    def __init__(self, inner: EventSubscriber) -> None:
-        self.inner = inner
+@define
+class UnreliableSubscriber:
+    inner: EventSubscriber
 
     @asynccontextmanager
-    async def listen(self, owner: str | None = None) -> AsyncIterator[Breaking]:
-        async with self.inner.listen(owner) as events:
-            yield Breaking(events)
+    async def events(self) -> AsyncIterator[UnreliableStream]:
+        async with self.inner.events() as stream:
+            yield UnreliableStream(stream)
 
 
-class TestALineThatBreaks(PublisherContract):
+class TestUnreliableSubscriber(PublisherContract):
     @pytest.fixture
     def publisher(self) -> MemoryPublisher:
         return MemoryPublisher()
 
     @pytest.fixture
-    def feed(self, publisher: MemoryPublisher) -> EventSubscriber:
-        return BreakingFeed(publisher)
+    def subscriber(self, publisher: MemoryPublisher) -> EventSubscriber:
+        return UnreliableSubscriber(publisher)

@@ -1,4 +1,4 @@
-"""The memory store: the contract of all stores, and how it keeps its own memory small."""
+"""``MemoryStore``: the contract of all stores, and its bounded memory."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def is_empty(store: MemoryStore) -> bool:
     return not (len(store) or store._owners or store._buckets or store._running)
 
 
-async def test_an_upload_leaves_nothing_behind_but_its_entry() -> None:
-    """It moves from where it waits, to where it runs, to where it will be forgotten."""
+async def test_changed_upload_leaves_no_index_entry_behind() -> None:
+    """An upload is indexed as waiting, then as running, then as ended."""
     clock = FakeClock()
     store = MemoryStore(clock=clock)
     for number in range(100):
@@ -71,7 +71,7 @@ async def test_an_upload_leaves_nothing_behind_but_its_entry() -> None:
     assert is_empty(store)
 
 
-async def test_a_worker_without_records_is_forgotten() -> None:
+async def test_ended_lease_of_worker_without_records_is_deleted() -> None:
     clock = FakeClock()
     store = MemoryStore(clock=clock)
     await store.renew("w", seconds=1)
@@ -81,8 +81,8 @@ async def test_a_worker_without_records_is_forgotten() -> None:
     assert not store._leases
 
 
-async def test_what_nobody_ends_comes_again() -> None:
-    """Who asked what is overdue may have failed to end it."""
+async def test_expired_upload_is_reported_again_if_it_is_not_ended() -> None:
+    """The caller may have failed to end it."""
     clock = FakeClock()
     store = MemoryStore(clock=clock, retention=Retention(waiting_seconds=5))
     await store.save([record(clock, "u")])
@@ -94,7 +94,7 @@ async def test_what_nobody_ends_comes_again() -> None:
     assert len(await store.overdue(limit=9)) == 1
 
 
-async def test_pending_expires_after_a_day_and_not_before() -> None:
+async def test_pending_upload_expires_after_a_day() -> None:
     clock = FakeClock()
     store = MemoryStore(clock=clock)
     await store.save([record(clock, "u")])
@@ -105,7 +105,7 @@ async def test_pending_expires_after_a_day_and_not_before() -> None:
     assert len(await store.overdue(limit=9)) == 1
 
 
-async def test_a_flood_is_bounded_and_takes_first_what_expires_first() -> None:
+async def test_upload_that_expires_next_makes_room() -> None:
     clock = FakeClock()
     store = MemoryStore(clock=clock, max_uploads=3)
     ended = record(clock, "ended", S.FAILED, finished_at=clock.time())
@@ -123,8 +123,8 @@ async def test_a_flood_is_bounded_and_takes_first_what_expires_first() -> None:
     assert sum(map(len, store._running.values())) == len(store)
 
 
-async def test_long_lists_of_expiring_uploads_are_swept_in_portions() -> None:
-    """More than one portion, one bucket after another, the limit kept."""
+async def test_many_expired_uploads_are_swept_in_batches() -> None:
+    """Several batches and buckets, within the limit."""
     clock = FakeClock()
     store = MemoryStore(clock=clock, retention=Retention(ended_seconds=1, waiting_seconds=1))
     await store.save([record(clock, f"a{number}") for number in range(300)])
@@ -142,7 +142,7 @@ async def test_long_lists_of_expiring_uploads_are_swept_in_portions() -> None:
     assert len(store) == 301
 
 
-async def test_an_end_without_its_moment_counts_from_the_last_change() -> None:
+async def test_ended_record_without_finished_at_is_kept_from_last_update() -> None:
     clock = FakeClock()
     store = MemoryStore(clock=clock, retention=Retention(ended_seconds=5))
     await store.save([record(clock, "u", S.FAILED)])
@@ -156,7 +156,7 @@ async def test_an_end_without_its_moment_counts_from_the_last_change() -> None:
     assert is_empty(store)
 
 
-async def test_its_repr_shows_how_much_and_nothing_of_whom() -> None:
+async def test_repr_has_number_of_uploads_and_no_names() -> None:
     clock = FakeClock()
     store = MemoryStore(clock=clock)
     await store.save([record(clock, "secret"), record(clock, "other")])
@@ -164,7 +164,7 @@ async def test_its_repr_shows_how_much_and_nothing_of_whom() -> None:
     assert repr(store) == "<MemoryStore of 2 uploads>"
 
 
-async def test_what_is_handed_out_cannot_change_what_is_kept() -> None:
+async def test_loaded_record_does_not_share_state_with_store() -> None:
     clock = FakeClock()
     store = MemoryStore(clock=clock)
     await store.save([record(clock, "u", metadata={"k": []})])
@@ -177,8 +177,8 @@ async def test_what_is_handed_out_cannot_change_what_is_kept() -> None:
     assert again.metadata == {"k": []}
 
 
-async def test_a_full_second_flows_over_into_the_next() -> None:
-    """And what is known only by the second is looked up, where that matters."""
+async def test_full_bucket_overflows_into_next_second() -> None:
+    """The exact end is read from the record where the bucket is too coarse."""
     clock = FakeClock()
     store = MemoryStore(clock=clock, retention=Retention(ended_seconds=10))
     ended = [
@@ -194,12 +194,8 @@ async def test_a_full_second_flows_over_into_the_next() -> None:
     assert page.uploads == ()
 
 
-def test_its_repr_tells_nothing_of_what_it_holds() -> None:
-    assert repr(MemoryStore()) == "<MemoryStore of 0 uploads>"
-
-
-def test_a_bucket_says_its_number_and_nobody_s_names() -> None:
-    """I14: asyncio shows what tasks return."""
+def test_repr_of_bucket_has_number_and_no_names() -> None:
+    """I14: asyncio logs what tasks return."""
     bucket = Bucket(7)
     bucket.add(Entry("ann", "secret-name"))
 

@@ -1,4 +1,4 @@
-"""Keeping a line to a broker up: dialled, subscribed, confirmed, broken, mended."""
+"""The subscribing half of a broker adapter: connecting, subscribing, losing the connection."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from attrs import define, field
 
 from tests._support.simulation import deadline
 from upload_progress.backends.pubsub import BrokerSubscriber
-from upload_progress.backends.subscriptions import Address
+from upload_progress.backends.subscriptions import Channel
 from upload_progress.exceptions import InvalidValue, NotEntered
-from upload_progress.interfaces import EventsMissed
+from upload_progress.interfaces import ConnectionLost, EventsMissed
+from upload_progress.testing.publisher_contract import subscribed
 
 pytestmark = pytest.mark.anyio
+
+ANN, BOB, WORKER = Channel.of_owner("ann"), Channel.of_owner("bob"), Channel.of_worker("w")
 
 
 @pytest.fixture
@@ -26,27 +29,27 @@ def anyio_backend() -> str:
 
 
 @define(eq=False)
-class Line:
-    """A wire that is up until the test breaks it."""
+class FakeConnection:
+    """A connection that lasts until the test ends it."""
 
-    broken: anyio.Event = field(factory=anyio.Event)
+    lost: anyio.Event = field(factory=anyio.Event)
     error: Exception | None = None
-    subscribed: set[Address] = field(factory=set)
+    subscribed: set[Channel] = field(factory=set)
     is_closed: bool = False
 
-    async def hear(self) -> None:
-        """Wait until the line breaks."""
-        await self.broken.wait()
+    async def receive(self) -> None:
+        """Wait until the connection is lost."""
+        await self.lost.wait()
         if self.error is not None:
             raise self.error
 
-    async def subscribe(self, addresses: Collection[Address]) -> None:
+    async def subscribe(self, channels: Collection[Channel]) -> None:
         """Subscribe."""
-        self.subscribed |= set(addresses)
+        self.subscribed |= set(channels)
 
-    async def unsubscribe(self, addresses: Collection[Address]) -> None:
+    async def unsubscribe(self, channels: Collection[Channel]) -> None:
         """Unsubscribe."""
-        self.subscribed -= set(addresses)
+        self.subscribed -= set(channels)
 
     async def close(self) -> None:
         """Close."""
@@ -54,81 +57,94 @@ class Line:
 
 
 @define(eq=False, kw_only=True)
-class Lines(BrokerSubscriber):
-    """A feed over lines of the test's own."""
+class FakeBroker(BrokerSubscriber):
+    """A subscriber over connections that the test holds."""
 
-    lines: list[Line] = field(factory=list)
+    connections: list[FakeConnection] = field(factory=list)
     refusals: int = 0
     is_closed: bool = False
 
-    async def _dial(self) -> Line:
+    async def _connect(self) -> FakeConnection:
         if self.refusals:
             self.refusals -= 1
             raise OSError
-        self.lines.append(Line())
-        return self.lines[-1]
+        self.connections.append(FakeConnection())
+        return self.connections[-1]
 
     async def _close(self) -> None:
         self.is_closed = True
 
 
-async def test_it_subscribes_to_what_is_listened_to() -> None:
-    feed = Lines()
+async def test_connection_is_subscribed_to_the_channels_of_streams_and_inboxes() -> None:
+    broker = FakeBroker()
     with deadline():
-        async with feed:
-            async with feed.listen("ann"), feed.letters("w"):
-                assert feed.lines[0].subscribed == {
-                    Address.of_owner("ann"),
-                    Address.of_worker("w"),
-                }
-            async with feed.listen("bob"):
-                assert feed.lines[0].subscribed == {Address.of_owner("bob")}
-                assert feed.statistics().is_connected
+        async with broker:
+            async with subscribed(broker, "ann"), broker.inbox("w"):
+                assert broker.connections[0].subscribed == {ANN, WORKER}
+            async with subscribed(broker, "bob") as stream:
+                assert broker.connections[0].subscribed == {BOB}
+                assert broker.statistics().is_connected
+                await stream.subscribe("ann")
+                await stream.unsubscribe("bob")
+                await stream.subscribe("ann")
+                async with broker.inbox("w"):
+                    assert broker.connections[0].subscribed == {ANN, WORKER}
 
-    assert feed.is_closed
-    assert feed.lines[0].is_closed
+    assert broker.is_closed
+    assert broker.connections[0].is_closed
 
 
 @pytest.mark.parametrize(
     "error", [None, OSError(), ExceptionGroup("", [OSError()])], ids=["ends", "breaks", "group"]
 )
-async def test_a_line_that_ends_is_dialled_again(
+async def test_lost_connection_is_replaced(
     error: Exception | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "upload_progress")
-    feed = Lines(refusals=1)
+    broker = FakeBroker(refusals=1)
     with deadline():
-        async with feed, feed.listen("ann") as news, feed.letters("w") as box:
-            assert await anext(news) == EventsMissed()
-            feed.lines[0].error = error
-            feed.lines[0].broken.set()
-            assert await anext(news) == EventsMissed()
-            assert await anext(box) == EventsMissed()
-            assert feed.lines[1].subscribed == {Address.of_owner("ann"), Address.of_worker("w")}
+        async with broker, subscribed(broker, "ann") as stream, broker.inbox("w") as inbox:
+            assert await anext(stream) == EventsMissed()
+            broker.connections[0].error = error
+            broker.connections[0].lost.set()
+            assert await anext(stream) == ConnectionLost()
+            assert await anext(inbox) == ConnectionLost()
+            assert await anext(stream) == EventsMissed()
+            assert await anext(inbox) == EventsMissed()
+            assert broker.connections[1].subscribed == {ANN, WORKER}
 
-    assert feed.statistics().breaks == 2
-    [said] = [record.getMessage() for record in caplog.records]
-    assert said == "the line of Lines is down (OSError); it is being mended"
+    assert broker.statistics().connection_failures == 2
+    [logged] = [record.getMessage() for record in caplog.records]
+    assert logged.startswith("FakeBroker: connection lost (OSError); reconnecting in 0.")
+    assert logged.endswith(" s")
 
 
-async def test_who_listens_to_what_is_not_entered_is_told() -> None:
-    feed = Lines(refusals=1_000_000)
-    with pytest.raises(NotEntered, match="Lines is not entered"):
-        await feed.listen("ann").__aenter__()
+async def test_adapter_that_is_not_entered_raises() -> None:
+    broker = FakeBroker(refusals=1_000_000)
+    for early in (broker.events(), broker.inbox("w")):
+        with pytest.raises(NotEntered, match="FakeBroker is not entered"):
+            await early.__aenter__()
     with deadline():
-        async with anyio.create_task_group() as tasks, feed:
-            tasks.start_soon(listens_in_vain, feed)
+        async with anyio.create_task_group() as tasks, broker:
+            tasks.start_soon(subscribes_until_left, broker)
+            tasks.start_soon(opens_inbox_until_left, broker)
             await anyio.lowlevel.checkpoint()
             with pytest.raises(InvalidValue, match="entered already"):
-                await feed.__aenter__()
+                await broker.__aenter__()
 
 
-async def listens_in_vain(feed: Lines) -> None:
+async def subscribes_until_left(broker: FakeBroker) -> None:
+    async with broker.events() as stream:
+        with pytest.raises(NotEntered):
+            await stream.subscribe("ann")
+
+
+async def opens_inbox_until_left(broker: FakeBroker) -> None:
     with pytest.raises(NotEntered):
-        await feed.letters("w").__aenter__()
+        await broker.inbox("w").__aenter__()
 
 
 @pytest.mark.parametrize("anyio_backend", ["trio"])
-async def test_it_says_that_it_needs_asyncio() -> None:
+async def test_another_event_loop_than_asyncio_is_refused() -> None:
     with pytest.raises(InvalidValue, match="needs asyncio"):
-        await Lines().__aenter__()
+        await FakeBroker().__aenter__()

@@ -1,4 +1,4 @@
-"""Events and letters over RabbitMQ: the contracts, and what may happen to the line."""
+"""Events and messages over RabbitMQ: the contracts, and faults of broker and connection."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from anyio import to_thread
 
 from tests._support.connection_faults import (
     HEARTBEAT_SECONDS,
-    LineFaults,
+    ConnectionFaults,
     event,
-    heard,
+    is_published,
     missed,
-    told,
-    told_at_last,
+    publish_with_retries,
+    received,
     until,
 )
-from tests._support.rabbitmq_alarms import clear_memory_alarm, control, set_memory_alarm
+from tests._support.rabbitmq_alarms import clear_memory_alarm, evaluate, set_memory_alarm
 from tests._support.server_processes import ServerProcess
 from tests._support.services import ProxyTo
 from upload_progress._model.cloudevents import CloudEvent, attributes_of, encode_data
 from upload_progress.backends.rabbitmq import ATTRIBUTE_PREFIX, RabbitPublisher
 from upload_progress.backends.subscriptions import key_of
 from upload_progress.testing import MessageTransportContract, PublisherContract
+from upload_progress.testing.publisher_contract import subscribed
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +42,14 @@ class TestRabbitPublisher(PublisherContract):
             yield publisher
 
 
-class TestRabbitPost(MessageTransportContract):
+class TestRabbitTransport(MessageTransportContract):
     @pytest.fixture
-    async def post(self, amqp_url: str) -> AsyncIterator[RabbitPublisher]:
+    async def transport(self, amqp_url: str) -> AsyncIterator[RabbitPublisher]:
         async with RabbitPublisher.open(amqp_url) as publisher:
             yield publisher
 
 
-async def tell(
+async def publish(
     url: str, owner: str, bodies: Sequence[bytes], headers: Mapping[str, FieldValue]
 ) -> int:
     async with await aio_pika.connect(url) as connection:
@@ -60,7 +61,7 @@ async def tell(
     return len(bodies)
 
 
-class TestRabbitFaults(LineFaults):
+class TestRabbitFaults(ConnectionFaults):
     @pytest.fixture
     def server(self, rabbitmq_server: ServerProcess) -> ServerProcess:
         return rabbitmq_server
@@ -68,104 +69,105 @@ class TestRabbitFaults(LineFaults):
     def open(self, url: str, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> RabbitPublisher:
         return RabbitPublisher.open(url, heartbeat_seconds=heartbeat_seconds)
 
-    async def tell_raw(self, url: str, owner: str, payloads: Sequence[bytes]) -> int:
+    async def publish_raw(self, url: str, owner: str, payloads: Sequence[bytes]) -> int:
         attributes = attributes_of(event(1))
         headers = {f"{ATTRIBUTE_PREFIX}{name}": value for name, value in attributes.items()}
         wrong = {**headers, f"{ATTRIBUTE_PREFIX}time": "yesterday", "other": "\0"}
         return (
-            await tell(url, owner, [*payloads, bytes(10_000_000)], headers)
-            + await tell(url, owner, [encode_data(event(1))], {})
-            + await tell(url, owner, [encode_data(event(1))], wrong)
+            await publish(url, owner, [*payloads, bytes(10_000_000)], headers)
+            + await publish(url, owner, [encode_data(event(1))], {})
+            + await publish(url, owner, [encode_data(event(1))], wrong)
         )
 
-    async def tell_as(self, url: str, owner: str, forged: CloudEvent) -> None:
+    async def publish_forged(self, url: str, owner: str, forged: CloudEvent) -> None:
         attributes = attributes_of(forged)
         headers = {f"{ATTRIBUTE_PREFIX}{name}": value for name, value in attributes.items()}
-        await tell(url, owner, [encode_data(forged)], headers)
+        await publish(url, owner, [encode_data(forged)], headers)
 
-    async def test_a_memory_alarm_loses_events_and_nothing_else(
-        self, server: ServerProcess
-    ) -> None:
-        async with self.open(server.url) as publisher, publisher.listen("ann") as hers:
+    async def test_memory_alarm_loses_events_and_nothing_else(self, server: ServerProcess) -> None:
+        async with self.open(server.url) as publisher, subscribed(publisher, "ann") as stream:
             await publisher.publish([event(1)])
-            assert await heard(hers, 1) == [1]
+            assert await received(stream, 1) == [1]
             await to_thread.run_sync(set_memory_alarm, server)
-            assert not await told(publisher, event(2), event(3))
-            assert not await told(publisher, event(4))
-            async with publisher.listen("bob") as his:
+            assert not await is_published(publisher, event(2), event(3))
+            assert not await is_published(publisher, event(4))
+            async with subscribed(publisher, "bob") as other:
                 await to_thread.run_sync(clear_memory_alarm, server)
-                await told_at_last(publisher, event(5), event(5, "bob"))
+                await publish_with_retries(publisher, event(5), event(5, "bob"))
 
-                assert (await heard(hers, 5))[-1] == 5
-                assert (await heard(his, 5))[-1] == 5
+                assert (await received(stream, 5))[-1] == 5
+                assert (await received(other, 5))[-1] == 5
 
-    async def test_a_queue_that_somebody_deletes_is_made_again(self, server: ServerProcess) -> None:
-        async with self.open(server.url) as publisher, publisher.listen("ann") as hers:
+    async def test_deleted_queue_is_declared_again(self, server: ServerProcess) -> None:
+        async with self.open(server.url) as publisher, subscribed(publisher, "ann") as stream:
             delete = "rabbit_amqqueue:delete(Queue, false, false, <<>>)"
             for_each = f"[{delete} || Queue <- rabbit_amqqueue:list()]."
-            await to_thread.run_sync(control, server, for_each)
-            await missed(hers)
+            await to_thread.run_sync(evaluate, server, for_each)
+            await missed(stream)
             await publisher.publish([event(1)])
 
-            assert await heard(hers, 1) == [1]
+            assert await received(stream, 1) == [1]
 
 
 @pytest.mark.anyio
-async def test_a_connection_that_is_given_stays_open(amqp_url: str) -> None:
+async def test_connection_that_is_passed_in_stays_open(amqp_url: str) -> None:
     async with await aio_pika.connect(amqp_url) as connection:
         for sequence in (1, 2):
-            async with RabbitPublisher(connection) as publisher, publisher.listen("ann") as hers:
+            async with (
+                RabbitPublisher(connection) as publisher,
+                subscribed(publisher, "ann") as stream,
+            ):
                 await publisher.publish([event(sequence)])
-                assert await heard(hers, sequence) == [sequence]
+                assert await received(stream, sequence) == [sequence]
         assert not connection.is_closed
         channel = await connection.channel()
         await channel.close()
 
 
 @pytest.mark.anyio
-async def test_a_durable_exchange_outlives_the_broker(rabbitmq_server: ServerProcess) -> None:
-    publisher = RabbitPublisher.open(rabbitmq_server.url, exchange="lasting", durable=True)
+async def test_durable_exchange_survives_a_restart(rabbitmq_server: ServerProcess) -> None:
+    publisher = RabbitPublisher.open(rabbitmq_server.url, exchange="durable", durable=True)
     async with publisher:
         await publisher.publish([event(1)])
     await to_thread.run_sync(rabbitmq_server.kill)
     await to_thread.run_sync(rabbitmq_server.start)
     async with await aio_pika.connect(rabbitmq_server.url) as connection:
         channel = await connection.channel()
-        await channel.get_exchange("lasting")
-        await channel.exchange_delete("lasting")
-        await channel.exchange_delete("lasting.letters")
+        await channel.get_exchange("durable")
+        await channel.exchange_delete("durable")
+        await channel.exchange_delete("durable.messages")
 
 
 @pytest.mark.anyio
-async def test_a_process_that_is_gone_leaves_no_queue(rabbitmq_server: ServerProcess) -> None:
+async def test_closed_adapter_leaves_no_queue(rabbitmq_server: ServerProcess) -> None:
     async with RabbitPublisher.open(rabbitmq_server.url) as publisher:
         await until(lambda: publisher.statistics().is_connected)
-    await to_thread.run_sync(control, rabbitmq_server, "[] = rabbit_amqqueue:list().")
+    await to_thread.run_sync(evaluate, rabbitmq_server, "[] = rabbit_amqqueue:list().")
 
 
 @pytest.mark.anyio
-async def test_an_exchange_that_is_another_is_no_line(amqp_url: str) -> None:
+async def test_exchange_of_another_type_is_a_connection_failure(amqp_url: str) -> None:
     async with await aio_pika.connect(amqp_url) as connection:
         channel = await connection.channel()
         await channel.declare_exchange("taken", aio_pika.ExchangeType.FANOUT)
         async with RabbitPublisher.open(amqp_url, exchange="taken") as publisher:
-            await until(lambda: publisher.statistics().breaks)
-            assert not await told(publisher, event(1))
+            await until(lambda: publisher.statistics().connection_failures)
+            assert not await is_published(publisher, event(1))
             assert not publisher.statistics().is_connected
         await channel.exchange_delete("taken")
 
 
 @pytest.mark.anyio
-async def test_a_connection_that_is_given_closed_is_no_line(amqp_url: str) -> None:
+async def test_closed_connection_is_a_connection_failure(amqp_url: str) -> None:
     connection = await aio_pika.connect(amqp_url)
     await connection.close()
     async with RabbitPublisher(connection) as publisher:
-        await until(lambda: publisher.statistics().breaks)
-        assert not await told(publisher, event(1))
+        await until(lambda: publisher.statistics().connection_failures)
+        assert not await is_published(publisher, event(1))
 
 
 @pytest.mark.anyio
-async def test_a_robust_connection_heals_by_itself_and_says_so(
+async def test_reconnect_of_a_robust_connection_is_reported(
     rabbitmq_server: ServerProcess, proxy_to: ProxyTo
 ) -> None:
     proxy = proxy_to(rabbitmq_server.port)
@@ -173,12 +175,12 @@ async def test_a_robust_connection_heals_by_itself_and_says_so(
     async with (
         await aio_pika.connect_robust(url, reconnect_interval=0.1) as connection,
         RabbitPublisher(connection) as publisher,
-        publisher.listen("ann") as hers,
+        subscribed(publisher, "ann") as stream,
     ):
         await publisher.publish([event(1)])
-        assert await heard(hers, 1) == [1]
+        assert await received(stream, 1) == [1]
         proxy.reset_connections()
-        await missed(hers)
-        await told_at_last(publisher, event(2))
+        await missed(stream)
+        await publish_with_retries(publisher, event(2))
 
-        assert (await heard(hers, 2))[-1] == 2
+        assert (await received(stream, 2))[-1] == 2

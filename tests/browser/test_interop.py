@@ -1,4 +1,4 @@
-"""What others build on it: plain HTML, htmx, React, and Uppy with its own status bar."""
+"""Examples with other libraries: plain HTML, htmx, React, and Uppy with its status bar."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from playwright.sync_api import Page, expect
 from tests._support.browser_pages import in_state, release
 from tests._support.npm_packages import bundle
 from tests._support.paths import ROOT
-from tests.browser.conftest import People
+from tests.browser.conftest import Users
 
 EXAMPLES = ROOT / "examples"
 
 
 @pytest.fixture(scope="session")
 def bundles(modules: Path) -> None:
-    """Bundle what is written for bundlers."""
+    """Bundle the examples for bundlers."""
     for source in ("uppy/page.js", "react/uploads.jsx"):
         bundle(modules, EXAMPLES / source)
 
 
-def open_example(people: People, user: str, name: str, **words: str) -> Page:
-    """Open a page of the examples, as a server with templates would answer it."""
+def open_example(users: Users, user: str, name: str, **values: str) -> Page:
+    """Open a page of the examples, rendered as by a template engine."""
     html = (EXAMPLES / "web" / name).read_text(encoding="utf-8")
-    for word, value in words.items():
-        html = html.replace(f"{{{{{word}}}}}", value)
-    page = people.page(people.context(user=user))
+    for key, value in values.items():
+        html = html.replace(f"{{{{{key}}}}}", value)
+    page = users.page(users.context(user=user))
     page.route("**/example", lambda route: route.fulfill(body=html, content_type="text/html"))
-    page.goto(f"{people.site}/example")
+    page.goto(f"{users.site}/example")
     return page
 
 
-def a_file(folder: Path, name: str) -> Path:
+def make_file(folder: Path, name: str) -> Path:
     path = folder / name
     path.write_bytes(bytes(1_000_000))
     return path
@@ -44,34 +44,34 @@ def choose(page: Page, *paths: Path) -> None:
     page.locator("input[type=file]").set_input_files([str(path) for path in paths])
 
 
-def test_plain_html(people: People, user: str, tmp_path: Path) -> None:
-    page = open_example(people, user, "plain.html")
-    choose(page, a_file(tmp_path, "a.bin"))
+def test_plain_html(users: Users, user: str, tmp_path: Path) -> None:
+    page = open_example(users, user, "plain.html")
+    choose(page, make_file(tmp_path, "a.bin"))
 
-    page.get_by_role("button", name="Send").click()
+    page.get_by_role("button", name="Upload").click()
 
     expect(in_state(page, "a.bin", "completed")).to_be_visible()
 
 
-def test_htmx(people: People, user: str, modules: Path, tmp_path: Path) -> None:
+def test_htmx(users: Users, user: str, modules: Path, tmp_path: Path) -> None:
     assert (modules / "htmx.org").is_dir()
-    page = open_example(people, user, "htmx.html", upload_id=f"notes-{user}")
-    choose(page, a_file(tmp_path, "a.bin"))
+    page = open_example(users, user, "htmx.html", upload_id=f"notes-{user}")
+    choose(page, make_file(tmp_path, "a.bin"))
 
-    page.get_by_role("button", name="Send").click()
+    page.get_by_role("button", name="Upload").click()
 
     expect(in_state(page, "a.bin", "completed")).to_be_visible()
-    expect(page.locator("#answer")).to_have_text("thanks")
+    expect(page.locator("#response")).to_have_text("thanks")
     expect(page.get_by_text("counted")).to_be_visible()
 
 
 @pytest.mark.usefixtures("bundles")
-def test_react(people: People, user: str, tmp_path: Path) -> None:
+def test_react(users: Users, user: str, tmp_path: Path) -> None:
     body = '<div id="root"></div><script type="module" src="/bundles/uploads.js"></script>'
-    page = people.open(body, user=user)
-    expect(page.get_by_text("Received: nothing yet")).to_be_visible()
+    page = users.open(body, user=user)
+    expect(page.get_by_text("Received: no files")).to_be_visible()
 
-    choose(page, a_file(tmp_path, "a.bin"), a_file(tmp_path, "b.bin"))
+    choose(page, make_file(tmp_path, "a.bin"), make_file(tmp_path, "b.bin"))
 
     expect(page.get_by_text(re.compile(r"Received: [ab]\.bin, [ab]\.bin"))).to_be_visible()
     for name in ("a.bin", "b.bin"):
@@ -85,13 +85,13 @@ UPPY = """
 
 
 @pytest.mark.usefixtures("bundles")
-def test_uppy_shows_the_words_of_the_server(people: People, user: str, tmp_path: Path) -> None:
-    page = people.open(UPPY, user=user, before=hold_half)
+def test_uppy_shows_the_progress_of_the_server(users: Users, user: str, tmp_path: Path) -> None:
+    page = users.open(UPPY, user=user, before=hold_half)
     bar = page.locator(".uppy-StatusBar")
 
-    choose(page, a_file(tmp_path, "a.bin"))
+    choose(page, make_file(tmp_path, "a.bin"))
 
-    # All of it has left the browser by now: Uppy alone would say 100 %.
+    # The browser has sent all bytes: Uppy alone would show 100 %.
     expect(bar.get_by_role("progressbar")).to_have_attribute(
         "aria-valuenow", re.compile(r"^[5-9]\d$")
     )
@@ -102,22 +102,22 @@ def test_uppy_shows_the_words_of_the_server(people: People, user: str, tmp_path:
 
 
 @pytest.mark.usefixtures("bundles")
-def test_uppy_shows_why_a_file_was_refused(people: People, user: str, tmp_path: Path) -> None:
-    page = people.open(UPPY, user=user, before=refuse)
+def test_uppy_shows_why_an_upload_was_rejected(users: Users, user: str, tmp_path: Path) -> None:
+    page = users.open(UPPY, user=user, before=reject_large_files)
 
-    choose(page, a_file(tmp_path, "a.bin"))
+    choose(page, make_file(tmp_path, "a.bin"))
 
     expect(page.locator(".uppy-StatusBar")).to_contain_text("Upload failed")
-    # Uppy writes it to the console, too.
-    [complaint] = [text for text in people.log_limiter if "[Uppy]" in text]
-    people.log_limiter.remove(complaint)
-    assert "Only small files are taken here." in complaint
+    # Uppy also logs the error.
+    [message] = [text for text in users.page_errors if "[Uppy]" in text]
+    users.page_errors.remove(message)
+    assert "Only small files are accepted." in message
 
 
 @pytest.mark.usefixtures("bundles")
-def test_uppy_cancels(people: People, user: str, tmp_path: Path) -> None:
-    page = people.open(UPPY, user=user, before=hold_half)
-    choose(page, a_file(tmp_path, "a.bin"))
+def test_uppy_cancels(users: Users, user: str, tmp_path: Path) -> None:
+    page = users.open(UPPY, user=user, before=hold_half)
+    choose(page, make_file(tmp_path, "a.bin"))
     bar = page.locator(".uppy-StatusBar")
     expect(bar.get_by_role("progressbar")).to_have_attribute(
         "aria-valuenow", re.compile(r"^[5-9]\d$")
@@ -130,15 +130,15 @@ def test_uppy_cancels(people: People, user: str, tmp_path: Path) -> None:
 
 
 def hold_half(page: Page) -> None:
-    """Let the server read half of each file, and tell of a stage."""
-    query(page, "hold=0.5&stage=1")
+    """Let the server stop after half of each file, and report a stage."""
+    add_query(page, "hold=0.5&stage=1")
 
 
-def refuse(page: Page) -> None:
-    """Let the server take small files only."""
-    query(page, "most=1000")
+def reject_large_files(page: Page) -> None:
+    """Let the server accept only small files."""
+    add_query(page, "most=1000")
 
 
-def query(page: Page, text: str) -> None:
-    """Add a query to what the page sends its files to."""
-    page.route("**/files/*", lambda route: route.continue_(url=f"{route.request.url}?{text}"))
+def add_query(page: Page, query: str) -> None:
+    """Add a query to the URLs of uploads."""
+    page.route("**/files/*", lambda route: route.continue_(url=f"{route.request.url}?{query}"))

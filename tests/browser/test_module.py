@@ -1,4 +1,4 @@
-"""The script as a file: small, typed, the same as it is served, and a package for npm."""
+"""The script file: its size, its types, its minified form, its npm package, its guide."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from upload_progress.starlette.component import minify
 
 FOLDER = ROOT / "src" / "upload_progress" / "static"
 SOURCE = (FOLDER / "upload-progress.js").read_text(encoding="utf-8")
-MOST_BYTES = 12 * 1024
-USE = """
+MAX_GZIP_BYTES = 12 * 1024
+USAGE = """
 import { upload, type UploadProgressElement } from "upload-progress";
 import type { Snapshot } from "upload-progress/types";
 
@@ -32,8 +32,8 @@ const size: string = (await end).bytes_transferred;
 
 
 def run(modules: Path, *command: str, cwd: Path = ROOT, text: str = "") -> str:
-    """Run a program that came from npm; return what it says."""
-    done = subprocess.run(
+    """Run a program of an npm package; return its output."""
+    process = subprocess.run(
         [str(modules / ".bin" / command[0]), *command[1:]],
         cwd=cwd,
         input=text,
@@ -42,45 +42,52 @@ def run(modules: Path, *command: str, cwd: Path = ROOT, text: str = "") -> str:
         timeout=RUN_SECONDS,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
 
 
-def test_it_is_small() -> None:
-    assert len(gzip.compress(minify(SOURCE).encode(), 9)) <= MOST_BYTES
+def test_compressed_file_has_at_most_12_kib() -> None:
+    assert len(gzip.compress(minify(SOURCE).encode(), 9)) <= MAX_GZIP_BYTES
+
+
+def test_guide_states_the_size_of_the_served_file() -> None:
+    served = minify(SOURCE).encode()
+    sizes = [f"{len(data) / 1000:.1f} kB" for data in (served, gzip.compress(served, 9))]
+
+    assert re.findall(r"\d+\.\d kB", GUIDE) == sizes
 
 
 def minified(modules: Path, source: str) -> str:
-    """Return what a minifier makes of *source*, each private name replaced by its number."""
+    """Return *source* minified by esbuild, with private names replaced by numbers."""
     flags = ("--minify-whitespace", "--minify-syntax", "--loader=js")
     script = run(modules, "esbuild", *flags, text=source)
     names = {
         name: number for number, name in enumerate(dict.fromkeys(re.findall(r"#(\w+)", script)))
     }
-    # Of the style sheet's lines, too, only the indentation differs.
+    # The style sheet differs by its indentation, too.
     return re.sub(r"#(\w+)", lambda found: f"#{names[found[1]]}", re.sub(r"\n *", "\n", script))
 
 
-def test_what_is_served_does_the_same(modules: Path) -> None:
+def test_served_file_is_equivalent_to_the_source(modules: Path) -> None:
     assert minified(modules, minify(SOURCE)) == minified(modules, SOURCE)
     assert minified(modules, SOURCE.replace("= 15000", "= 15001")) != minified(modules, SOURCE)
 
 
-def test_its_types_are_sound_and_of_use_to_others(modules: Path, tmp_path: Path) -> None:
+def test_types_are_valid_and_usable(modules: Path, tmp_path: Path) -> None:
     package = tmp_path / "node_modules" / "upload-progress"
     shutil.copytree(FOLDER, package)
-    # Whoever publishes it does the same.
+    # As for publishing, see the guide.
     run(modules, "tsc", "-p", str(ROOT / "tsconfig.json"), "--outDir", str(package))
-    (tmp_path / "use.ts").write_text(USE, encoding="utf-8")
+    (tmp_path / "use.ts").write_text(USAGE, encoding="utf-8")
 
     flags = ("--strict", "--noEmit", "--target", "es2023", "--module", "esnext")
-    more = ("--moduleResolution", "bundler", "--allowImportingTsExtensions", "--types", "")
-    run(modules, "tsc", *flags, *more, "use.ts", cwd=tmp_path)
+    module_flags = ("--moduleResolution", "bundler", "--allowImportingTsExtensions", "--types", "")
+    run(modules, "tsc", *flags, *module_flags, "use.ts", cwd=tmp_path)
 
     assert (package / "upload-progress.d.ts").is_file()
 
 
-def test_the_package_is_of_this_version_and_names_what_there_is() -> None:
+def test_npm_package_has_the_version_of_the_project_and_lists_existing_files() -> None:
     package = json.loads((FOLDER / "package.json").read_text(encoding="utf-8"))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -89,28 +96,28 @@ def test_the_package_is_of_this_version_and_names_what_there_is() -> None:
     assert all((FOLDER / name).is_file() for name in package["files"] if name != emitted)
 
 
-# --- its guide ------------------------------------------------------------------------------------
+# --- the guide ------------------------------------------------------------------------------------
 
 GUIDE = (ROOT / "docs" / "guides" / "web-component.md").read_text(encoding="utf-8")
 KINDS = {
     "attribute": r'(?:getAttribute|hasAttribute)\("([\w-]+)"\)',
     "property of the style": r"var\((--upload-progress-\w+)",
     "part": r'(?:make\("\w+", |new (?:Bar|Row)\((?:"\w+", )?)"(\w+)"',
-    "event": r'(?:#tell|dispatchEvent\(new CustomEvent)\("(\w+)"',
-    "key of a word": r"^(\w+)\|",
+    "event": r'(?:#emit|dispatchEvent\(new CustomEvent)\("(\w+)"',
+    "key of a text": r"^(\w+)\|",
     "export": r"^export (?:const|class|function) (\w+)",
     "method": r"^  (?:async )?([a-z]\w+)\([^)]*\) \{$",
 }
-# What others build on is in its types; what lies inside is not for users.
+# Documented by the types, or internal.
 NOT_IN_THE_GUIDE = re.compile(
-    r"LABELS|ProgressFeed|Transfer|UploadProgressElement|constructor|\w+Callback|add|accept|ask|fetch|"
-    r"headers|deny|restart|tell|follow|close|send|calmly|show|bytes|percent|pace|reason|share|state|"
-    r"time|say|part"
+    r"LABELS|ProgressClient|Transfer|UploadProgressElement|constructor|\w+Callback|add|apply|refresh|"
+    r"fetch|headers|stop|restart|emit|subscribe|finish|send|speed|show|bytes|percent|reason|share|"
+    r"state|time|text"
 )
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_guide_leaves_nothing_out(kind: str) -> None:
+def test_guide_documents_all_names(kind: str) -> None:
     names = {
         name
         for name in re.findall(KINDS[kind], SOURCE, re.MULTILINE)
@@ -121,7 +128,7 @@ def test_the_guide_leaves_nothing_out(kind: str) -> None:
     assert [name for name in names if not re.search(rf"`[^`\n]*(?<![\w-]){name}\b", GUIDE)] == []
 
 
-def test_the_guide_names_every_attribute_of_a_form_and_every_option() -> None:
+def test_guide_documents_all_form_attributes_and_options() -> None:
     dataset = set(re.findall(r"\bupload([A-Z]\w+)", SOURCE)) - {"Id"}
     types = (FOLDER / "types.d.ts").read_text(encoding="utf-8")
     options = re.findall(

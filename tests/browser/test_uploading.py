@@ -1,4 +1,4 @@
-"""Files that a page sends: what is shown of them, and what can be done with them."""
+"""Uploads from a page: by script, by form, by drag and drop; cancel and retry."""
 
 from __future__ import annotations
 
@@ -8,15 +8,22 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests._support.browser_pages import events, in_state, is_connected, release, row, send
-from tests.browser.conftest import People
+from tests._support.browser_pages import (
+    events,
+    in_state,
+    release,
+    row,
+    upload,
+    wait_for_connection,
+)
+from tests.browser.conftest import Users
 
 ALL = '<upload-progress src="/uploads" all></upload-progress>'
 FORM = """
 <form id="form" method="post" action="/files/form?hold=0.5" enctype="multipart/form-data"
   data-upload-progress{attributes}>
   <input type="file" name="file" multiple aria-label="Files">
-  <button>Send</button>
+  <button>Upload</button>
 </form>
 """
 DROP = """
@@ -24,18 +31,18 @@ DROP = """
   const data = new DataTransfer();
   for (const name of names) data.items.add(new File([new Uint8Array(1000)], name));
   const target = document.querySelector(selector);
-  const tell = (type) => target.dispatchEvent(
+  const dispatch = (type) => target.dispatchEvent(
     new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true }));
-  tell("dragover");
+  dispatch("dragover");
   const isShown = document.querySelector("form").hasAttribute("data-dragging");
-  tell("drop");
+  dispatch("drop");
   return isShown;
 }
 """
-END = "async () => (await transfer.done).state"
+FINAL_STATE = "async () => (await transfer.done).state"
 
 
-def a_file(folder: Path, name: str, size_bytes: int = 1_000_000) -> Path:
+def make_file(folder: Path, name: str, size_bytes: int = 1_000_000) -> Path:
     path = folder / name
     path.write_bytes(bytes(size_bytes))
     return path
@@ -45,13 +52,13 @@ def choose(page: Page, *paths: Path) -> None:
     page.get_by_label("Files").set_input_files([str(path) for path in paths])
 
 
-# --- the function ---------------------------------------------------------------------------------
+# --- upload() -------------------------------------------------------------------------------------
 
 
-def test_both_truths_are_shown_where_they_differ(people: People, user: str) -> None:
-    page = people.open(ALL, user=user)
+def test_sent_and_received_bytes_are_shown_if_they_differ(users: Users, user: str) -> None:
+    page = users.open(ALL, user=user)
 
-    send(page, "a.bin", megabytes=4, hold=0.01)
+    upload(page, "a.bin", megabytes=4, hold=0.01)
 
     expect(in_state(page, "a.bin", "receiving")).to_contain_text(
         re.compile(r"\d+\.\d (kB|MB) of 4\.0 MB.*\d+\.\d MB sent")
@@ -60,9 +67,9 @@ def test_both_truths_are_shown_where_they_differ(people: People, user: str) -> N
     expect(in_state(page, "a.bin", "completed")).not_to_contain_text("sent")
 
 
-def test_a_cancelled_upload_stops(people: People, user: str) -> None:
-    page = people.open(ALL, user=user)
-    send(page, "a.bin", megabytes=4, hold=0.01)
+def test_cancel_stops_the_request(users: Users, user: str) -> None:
+    page = users.open(ALL, user=user)
+    upload(page, "a.bin", megabytes=4, hold=0.01)
     expect(in_state(page, "a.bin", "receiving")).to_be_visible()
 
     with page.expect_event("requestfailed", lambda request: request.method == "PUT"):
@@ -70,14 +77,14 @@ def test_a_cancelled_upload_stops(people: People, user: str) -> None:
 
     expect(in_state(page, "a.bin", "cancelled")).to_contain_text("Cancelled")
     expect(row(page, "a.bin")).to_be_focused()
-    assert page.evaluate(END) == "cancelled"
+    assert page.evaluate(FINAL_STATE) == "cancelled"
     assert page.evaluate("component.unsent()") == 0
     assert events(page, "error") == ["cancelled"]
 
 
-def test_a_cancelled_upload_can_be_sent_again(people: People, user: str) -> None:
-    page = people.open(ALL, user=user)
-    upload_id = send(page, "a.bin", megabytes=4, hold=0.01)
+def test_cancelled_upload_can_be_retried(users: Users, user: str) -> None:
+    page = users.open(ALL, user=user)
+    upload_id = upload(page, "a.bin", megabytes=4, hold=0.01)
     expect(in_state(page, "a.bin", "receiving")).to_be_visible()
     row(page, "a.bin").get_by_role("button", name="Cancel a.bin").click()
 
@@ -87,53 +94,53 @@ def test_a_cancelled_upload_can_be_sent_again(people: People, user: str) -> None
     expect(in_state(page, "a.bin", "completed")).to_be_visible()
     expect(page.locator("upload-progress li")).to_have_count(1)
     assert page.evaluate("transfer.id") == upload_id
-    assert page.evaluate(END) == "completed"
+    assert page.evaluate(FINAL_STATE) == "completed"
 
 
-def test_a_refusal_is_shown_with_its_reason(people: People, user: str) -> None:
-    page = people.open(ALL, user=user)
+def test_rejected_upload_shows_the_reason(users: Users, user: str) -> None:
+    page = users.open(ALL, user=user)
 
-    send(page, "large.bin", url="/files/{name}?most=1000")
+    upload(page, "large.bin", url="/files/{name}?most=1000")
 
-    refused = in_state(page, "large.bin", "failed")
-    expect(refused).to_contain_text("Only small files are taken here.")
-    expect(refused.get_by_role("button", name="Retry large.bin")).to_be_visible()
-    assert page.evaluate(END) == "failed"
+    rejected = in_state(page, "large.bin", "failed")
+    expect(rejected).to_contain_text("Only small files are accepted.")
+    expect(rejected.get_by_role("button", name="Retry large.bin")).to_be_visible()
+    assert page.evaluate(FINAL_STATE) == "failed"
     assert events(page, "error") == ["failed"]
 
 
-def test_what_the_server_does_not_track_ends_by_its_answer(people: People, user: str) -> None:
-    page = people.open(ALL, user=user)
+def test_untracked_upload_ends_with_its_response(users: Users, user: str) -> None:
+    page = users.open(ALL, user=user)
 
-    send(page, "a.bin", url="/untracked/{name}")
-    send(page, "b.bin", url="/broken/{name}")
+    upload(page, "a.bin", url="/untracked/{name}")
+    upload(page, "b.bin", url="/broken/{name}")
 
     expect(in_state(page, "a.bin", "completed")).to_contain_text("1.0 MB")
     expect(in_state(page, "b.bin", "failed")).to_contain_text("HTTP 500")
 
 
-def test_a_server_that_is_not_there_is_said(people: People, user: str) -> None:
-    def cut(page: Page) -> None:
+def test_unreachable_server_is_reported(users: Users, user: str) -> None:
+    def abort(page: Page) -> None:
         page.route("**/files/*", lambda route: route.abort())
 
-    page = people.open(ALL, user=user, before=cut)
+    page = users.open(ALL, user=user, before=abort)
 
-    send(page, "a.bin")
+    upload(page, "a.bin")
 
     expect(in_state(page, "a.bin", "failed")).to_contain_text(
-        "The file is unreadable, or the server"
+        "The file cannot be read, or the server"
     )
     page.unroute("**/files/*")
     row(page, "a.bin").get_by_role("button", name="Retry a.bin").click()
     expect(in_state(page, "a.bin", "completed")).to_be_visible()
 
 
-def test_fifty_files_wait_for_their_turn(people: People, user: str) -> None:
-    page = people.open(ALL, user=user)
+def test_fifty_files_are_queued(users: Users, user: str) -> None:
+    page = users.open(ALL, user=user)
     for number in range(3):
-        send(page, f"{number}.bin", hold=0.5)
+        upload(page, f"{number}.bin", hold=0.5)
     for number in range(3, 50):
-        send(page, f"{number}.bin", megabytes=0.02)
+        upload(page, f"{number}.bin", megabytes=0.02)
 
     expect(page.locator("upload-progress li")).to_have_count(50)
     expect(page.locator("upload-progress li[data-state=receiving]")).to_have_count(3)
@@ -152,11 +159,11 @@ def test_fifty_files_wait_for_their_turn(people: People, user: str) -> None:
     expect(page.locator("upload-progress li")).to_have_count(0)
 
 
-def test_a_file_goes_as_a_form_where_that_is_asked_for(people: People, user: str) -> None:
-    page = people.open(ALL, user=user)
+def test_field_option_uploads_a_form(users: Users, user: str) -> None:
+    page = users.open(ALL, user=user)
 
     with page.expect_request("**/files/*") as sent:
-        send(page, "a.bin", field="attachment", headers={"X-Mine": "1"}, group="g")
+        upload(page, "a.bin", field="attachment", headers={"X-Mine": "1"}, group="g")
 
     expect(in_state(page, "a.bin", "completed")).to_be_visible()
     headers = sent.value.headers
@@ -166,53 +173,51 @@ def test_a_file_goes_as_a_form_where_that_is_asked_for(people: People, user: str
     assert headers["upload-group"] == "g"
 
 
-# --- who may --------------------------------------------------------------------------------------
+# --- authentication -------------------------------------------------------------------------------
 
 
-def test_a_token_goes_with_every_request_and_a_ticket_with_the_socket(
-    people: People, user: str
-) -> None:
+def test_token_is_sent_with_requests_and_a_ticket_with_the_socket(users: Users, user: str) -> None:
     sockets: list[str] = []
     script = (
         f'component.authorize("/uploads", {{ headers: {{ Authorization: "Bearer {user}" }} }});'
     )
 
-    def listen(page: Page) -> None:
+    def record_sockets(page: Page) -> None:
         page.on("websocket", lambda socket: sockets.append(socket.url))
 
-    page = people.open(ALL, script=script, before=listen)
-    is_connected(page, by="websocket")
-    send(page, "a.bin")
+    page = users.open(ALL, script=script, before=record_sockets)
+    wait_for_connection(page, "websocket")
+    upload(page, "a.bin")
 
     expect(in_state(page, "a.bin", "completed")).to_be_visible()
     assert "?ticket=" in sockets[-1]
     assert user not in "".join(sockets)
 
 
-def test_who_is_not_signed_in_is_told(people: People, user: str) -> None:
-    page = people.open(ALL)
+def test_unauthenticated_user_is_asked_to_sign_in(users: Users, user: str) -> None:
+    page = users.open(ALL)
 
-    is_connected(page, by="denied")
+    wait_for_connection(page, "unauthorized")
     expect(page.locator("upload-progress")).to_contain_text("Sign in to see your uploads.")
-    assert page.evaluate("seen") == [["unauthorized", None]]
+    assert page.evaluate("events") == [["unauthorized", None]]
     page.evaluate(
         "(user) => component.authorize('/uploads', { headers: () => "
         "({ Authorization: `Bearer ${user}` }) })",
         user,
     )
-    is_connected(page, by="websocket")
+    wait_for_connection(page, "websocket")
 
 
-def test_whoever_knows_an_id_may_follow_where_that_is_the_rule(people: People) -> None:
-    page = people.open('<upload-progress src="/open"></upload-progress>')
-    other = people.open("")
-    upload_id = send(page, "a.bin", hold=0.5, url="/open-files/{name}")
+def test_capability_allows_everyone_with_the_id(users: Users) -> None:
+    page = users.open('<upload-progress src="/open"></upload-progress>')
+    other = users.open("")
+    upload_id = upload(page, "a.bin", hold=0.5, url="/open-files/{name}")
     expect(in_state(page, "a.bin", "receiving")).to_be_visible()
 
     body = "document.querySelector('main').innerHTML"
     bar = f"<upload-progress src='/open' upload-id='{upload_id}'></upload-progress>"
     other.evaluate(f'() => {{ {body} = "{bar}" }}')
-    is_connected(other, by="websocket")
+    wait_for_connection(other, "websocket")
     expect(in_state(other, "a.bin", "receiving")).to_be_visible()
     release(page, "a.bin")
 
@@ -223,56 +228,56 @@ def test_whoever_knows_an_id_may_follow_where_that_is_the_rule(people: People) -
 # --- forms ----------------------------------------------------------------------------------------
 
 
-def test_a_form_is_sent_as_a_browser_would_and_has_a_bar(
-    people: People, user: str, tmp_path: Path
+def test_form_is_uploaded_as_by_the_browser_with_a_bar(
+    users: Users, user: str, tmp_path: Path
 ) -> None:
-    page = people.open(FORM.format(attributes=""), user=user)
-    choose(page, a_file(tmp_path, "a.bin"))
+    page = users.open(FORM.format(attributes=""), user=user)
+    choose(page, make_file(tmp_path, "a.bin"))
 
     with page.expect_request("**/files/form*") as sent:
-        page.get_by_role("button", name="Send").click()
+        page.get_by_role("button", name="Upload").click()
     expect(in_state(page, "a.bin", "receiving")).to_be_visible()
     release(page, "form")
 
     expect(in_state(page, "a.bin", "completed")).to_be_visible()
     assert "multipart/form-data" in sent.value.headers["content-type"]
-    page.wait_for_function("seen.some(([name]) => name === 'uploaded')")
+    page.wait_for_function("events.some(([name]) => name === 'uploaded')")
     assert page.url.endswith("/page")
 
 
-def test_a_form_leads_where_its_answer_leads(people: People, user: str, tmp_path: Path) -> None:
+def test_form_follows_the_redirect_of_its_response(users: Users, user: str, tmp_path: Path) -> None:
     form = FORM.format(attributes="").replace("hold=0.5", "then=/thanks")
-    page = people.open(form, user=user)
-    choose(page, a_file(tmp_path, "a.bin"))
+    page = users.open(form, user=user)
+    choose(page, make_file(tmp_path, "a.bin"))
 
-    page.get_by_role("button", name="Send").click()
+    page.get_by_role("button", name="Upload").click()
 
     expect(page).to_have_url(re.compile("/thanks$"))
 
 
-def test_a_form_of_separate_files_sends_each_where_it_says(
-    people: People, user: str, tmp_path: Path
-) -> None:
+def test_form_with_upload_url_uploads_each_file(users: Users, user: str, tmp_path: Path) -> None:
     attributes = '="#bar" data-upload-url="/files/{name}" data-upload-auto data-upload-limit="1"'
     form = FORM.replace("{attributes}", attributes)
-    page = people.open(
+    page = users.open(
         f'{form}<upload-progress id="bar" src="/uploads"></upload-progress>', user=user
     )
 
-    choose(page, a_file(tmp_path, "a.bin"), a_file(tmp_path, "b ü.bin"))
+    choose(page, make_file(tmp_path, "a.bin"), make_file(tmp_path, "b ü.bin"))
 
     for name in ("a.bin", "b ü.bin"):
         expect(in_state(page, name, "completed")).to_be_visible()
-    page.wait_for_function("seen.some(([name]) => name === 'uploaded')")
+    page.wait_for_function("events.some(([name]) => name === 'uploaded')")
     assert page.get_by_label("Files").input_value() == ""
 
 
-@pytest.mark.parametrize("where", ["form", "[data-upload-drop] h2"])
-def test_files_are_dropped_on_a_form_or_around_it(people: People, user: str, where: str) -> None:
+@pytest.mark.parametrize("selector", ["form", "[data-upload-drop] h2"])
+def test_files_can_be_dropped_on_a_form_or_its_drop_area(
+    users: Users, user: str, selector: str
+) -> None:
     form = FORM.replace("{attributes}", ' data-upload-url="/files/{name}"')
-    page = people.open(f"<section data-upload-drop><h2>Drop here</h2>{form}</section>", user=user)
+    page = users.open(f"<section data-upload-drop><h2>Drop here</h2>{form}</section>", user=user)
 
-    is_shown = page.evaluate(DROP, [where, ["a.bin", "b.bin"]])
+    is_shown = page.evaluate(DROP, [selector, ["a.bin", "b.bin"]])
 
     assert is_shown
     for name in ("a.bin", "b.bin"):
@@ -280,8 +285,8 @@ def test_files_are_dropped_on_a_form_or_around_it(people: People, user: str, whe
     expect(page.locator("form")).not_to_have_attribute("data-dragging", "")
 
 
-def test_a_form_that_waits_for_its_button_takes_what_is_dropped(people: People, user: str) -> None:
-    page = people.open(FORM.format(attributes=""), user=user)
+def test_drop_on_a_form_without_upload_url_selects_the_files(users: Users, user: str) -> None:
+    page = users.open(FORM.format(attributes=""), user=user)
 
     page.evaluate(DROP, ["form", ["a.bin"]])
 

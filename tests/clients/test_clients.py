@@ -35,7 +35,7 @@ def test_curl(
 
     watch.assert_progress()
     same = sha256_of(back) == sha256_of(artifact)
-    report.add(watch, client=version_of(curl[0]), sends="one PUT", back=same)
+    report.add(watch, client=version_of(curl[0]), sends="one PUT", same_content=same)
 
 
 @pytest.mark.parametrize("name", PUBLISH_COMMANDS)
@@ -55,7 +55,9 @@ def test_a_wheel_is_published(
     assert (shown["filename"], shown["upload_id"]) == (wheel.name, *watch.seen)
     assert int(str(shown["total_bytes"])) > wheel.stat().st_size
     same = sha256_of(back / wheel.name) == sha256_of(wheel)
-    report.add(watch, client=version_of(name), sends="a form (legacy upload API)", back=same)
+    report.add(
+        watch, client=version_of(name), sends="a form (legacy upload API)", same_content=same
+    )
 
 
 def test_skopeo(registry: ExampleServer, skopeo: str, tmp_path: Path, report: ClientReport) -> None:
@@ -70,7 +72,7 @@ def test_skopeo(registry: ExampleServer, skopeo: str, tmp_path: Path, report: Cl
     [described] = json.loads((back / "index.json").read_text())["manifests"]
     names = [{path.name for path in (each / "blobs/sha256").iterdir()} for each in (image, back)]
     same = described["digest"] == digest and names[0] == names[1]
-    report.add(watch, client=version_of(skopeo), sends="POST, PATCH, PUT (OCI)", back=same)
+    report.add(watch, client=version_of(skopeo), sends="POST, PATCH, PUT (OCI)", same_content=same)
 
 
 def test_oras(
@@ -84,7 +86,7 @@ def test_oras(
 
     watch.assert_progress()
     same = sha256_of(tmp_path / artifact.name) == sha256_of(artifact)
-    report.add(watch, client=version_of("oras"), sends="POST, PUT (OCI)", back=same)
+    report.add(watch, client=version_of("oras"), sends="POST, PUT (OCI)", same_content=same)
 
 
 def test_tus_js_client(
@@ -96,4 +98,4 @@ def test_tus_js_client(
 
     watch.assert_progress()
     same = tus.http.get(address).content == artifact.read_bytes()
-    report.add(watch, client=tus_version(node_path), sends="POST, PATCH", back=same)
+    report.add(watch, client=tus_version(node_path), sends="POST, PATCH", same_content=same)

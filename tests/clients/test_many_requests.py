@@ -40,8 +40,8 @@ def test_curl_resumes(
         watch,
         client=version_of(curl[0]),
         sends="a PUT with Content-Range (`-C`), and `Upload-Id`",
-        back=sha256_of(back) == sha256_of(large_artifact),
-        killed="went on, the same upload",
+        same_content=sha256_of(back) == sha256_of(large_artifact),
+        restarted="resumed the same upload",
     )
 
 
@@ -62,9 +62,9 @@ def test_skopeo_starts_over(
     report.add(
         watch,
         client=version_of(skopeo),
-        sends="a push again",
-        back=described["digest"] == digest,
-        killed="began a new upload, as it never resumes; the old one stays paused",
+        sends="a second push",
+        same_content=described["digest"] == digest,
+        restarted="started a new upload, as it does not resume; the old one stays paused",
     )
 
 
@@ -79,7 +79,9 @@ def test_oras_in_chunks(
 
     watch.assert_progress()
     same = sha256_of(tmp_path / artifact.name) == sha256_of(artifact)
-    report.add(watch, client=version_of("oras"), sends="POST, PATCH …, PUT (OCI)", back=same)
+    report.add(
+        watch, client=version_of("oras"), sends="POST, PATCH …, PUT (OCI)", same_content=same
+    )
 
 
 def test_tus_js_client_in_parallel(
@@ -95,13 +97,13 @@ def test_tus_js_client_in_parallel(
     report.add(
         watch,
         client=tus_version(node_path),
-        sends="three PATCH at a time, then one POST",
-        back=same,
+        sends="three parallel PATCH, then one POST",
+        same_content=same,
     )
 
 
 @pytest.mark.parametrize(
-    ("parallel", "sends"), [(1, "POST, PATCH, PATCH"), (3, "three PATCH at a time, and again")]
+    ("parallel", "sends"), [(1, "POST, PATCH, PATCH"), (3, "three parallel PATCH, resumed")]
 )
 def test_tus_js_client_resumes(
     *,
@@ -124,8 +126,8 @@ def test_tus_js_client_resumes(
         watch,
         client=tus_version(node_path),
         sends=sends,
-        back=tus.http.get(address).content == large_artifact.read_bytes(),
-        killed="went on, the same upload",
+        same_content=tus.http.get(address).content == large_artifact.read_bytes(),
+        restarted="resumed the same upload",
     )
 
 
@@ -139,7 +141,7 @@ def test_boto3(
 
     watch.assert_progress()
     same = sha256_of(back) == sha256_of(large_artifact)
-    report.add(watch, client=version_of("boto3"), sends="parts, in parallel", back=same)
+    report.add(watch, client=version_of("boto3"), sends="parts, in parallel", same_content=same)
 
 
 def test_boto3_by_tls(
@@ -159,7 +161,9 @@ def test_boto3_by_tls(
     watch.assert_progress()
     assert watch.latest()[0]["bytes_transferred"] == large_artifact.stat().st_size
     same = sha256_of(back) == sha256_of(large_artifact)
-    report.add(watch, client=version_of("boto3"), sends="parts, `aws-chunked`, by TLS", back=same)
+    report.add(
+        watch, client=version_of("boto3"), sends="parts, `aws-chunked`, over TLS", same_content=same
+    )
 
 
 def test_boto3_resumes(
@@ -183,7 +187,7 @@ def test_boto3_resumes(
     report.add(
         watch,
         client=version_of("boto3"),
-        sends="the parts that are missing",
-        back=sha256_of(back) == sha256_of(large_artifact),
-        killed="went on, the same upload",
+        sends="the missing parts, to resume",
+        same_content=sha256_of(back) == sha256_of(large_artifact),
+        restarted="resumed the same upload",
     )

@@ -1,4 +1,4 @@
-"""Several processes that share nothing but a store: what one receives is known to all."""
+"""Several demo processes that share a store: what one receives can be followed at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests._support.cluster_clients import ended, looking, sending, told_on
+from tests._support.cluster_clients import (
+    curl_status,
+    curl_upload,
+    progress_client,
+    socket_snapshots,
+)
 from tests._support.demo_process import DemoProcess, running_demo
 from tests.conftest import RequireProgram
 from upload_progress import UploadState
@@ -22,7 +27,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """What is tested are servers: who asks them does not matter."""
+    """The servers are tested; the client needs one event loop only."""
     return "asyncio"
 
 
@@ -36,7 +41,7 @@ def store_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def demos(store_url: str) -> Iterator[list[DemoProcess]]:
-    """Run two demos, the first of which takes its time."""
+    """Run two demos that receive slowly."""
     with ExitStack() as stack:
         yield [
             stack.enter_context(running_demo("--slow", "1M", "--store", store_url))
@@ -45,8 +50,8 @@ def demos(store_url: str) -> Iterator[list[DemoProcess]]:
 
 
 @pytest.fixture
-def big(tmp_path: Path) -> Path:
-    path = tmp_path / "big.bin"
+def large_file(tmp_path: Path) -> Path:
+    path = tmp_path / "large_file.bin"
     path.write_bytes(os.urandom(SIZE))
     return path
 
@@ -56,17 +61,20 @@ def curl(require_program: RequireProgram) -> str:
     return require_program("curl", install="get it with: apt-get install curl")
 
 
-async def test_what_one_receives_is_polled_and_streamed_at_the_other(
-    demos: list[DemoProcess], big: Path, curl: str
+async def test_upload_is_polled_and_streamed_at_the_other_worker(
+    demos: list[DemoProcess], large_file: Path, curl: str
 ) -> None:
     one, other = demos
-    with sending(curl, one.url, big, "followed") as upload:
-        async with looking(other.url) as looker, looking(other.url, "bob") as stranger:
-            await looker.found("followed")
+    with curl_upload(curl, one.url, large_file, "followed") as upload:
+        async with (
+            progress_client(other.url) as client,
+            progress_client(other.url, "bob") as stranger,
+        ):
+            await client.wait_for("followed")
             assert await stranger.poll("followed") is None
-            seen = [snapshot async for snapshot in looker.stream("followed")]
-            last = await looker.poll("followed")
-        assert ended(upload) == "201"
+            seen = [snapshot async for snapshot in client.stream("followed")]
+            last = await client.poll("followed")
+        assert curl_status(upload) == "201"
 
     assert seen[-1].state is UploadState.COMPLETED
     assert last == seen[-1]
@@ -77,82 +85,84 @@ async def test_what_one_receives_is_polled_and_streamed_at_the_other(
     assert [each.sequence for each in seen] == sorted({each.sequence for each in seen})
 
 
-async def test_what_one_receives_is_followed_on_sockets_at_the_other(
-    demos: list[DemoProcess], big: Path, curl: str
+async def test_upload_is_followed_on_sockets_at_the_other_worker(
+    demos: list[DemoProcess], large_file: Path, curl: str
 ) -> None:
-    """By a socket for that upload, and by one for many that asks for it in words."""
+    """On a socket for that upload, and on one for many that subscribes to it."""
     one, other = demos
-    with sending(curl, one.url, big, "spoken-of") as upload:
-        async with looking(other.url) as looker:
-            await looker.found("spoken-of")
-            async with looker.http.websocket("/uploads/progress") as socket:
-                await socket.send_text('{"type": "subscribe", "upload_id": "spoken-of"}')
-                seen = [snapshot async for snapshot in looker.socket("spoken-of")]
-                told = [each async for each in told_on(socket, until=UploadState.COMPLETED)]
-        assert ended(upload) == "201"
+    with curl_upload(curl, one.url, large_file, "subscribed") as upload:
+        async with progress_client(other.url) as client:
+            await client.wait_for("subscribed")
+            async with client.http.websocket("/uploads/progress") as socket:
+                await socket.send_text('{"type": "subscribe", "upload_id": "subscribed"}')
+                seen = [snapshot async for snapshot in client.socket("subscribed")]
+                received = [
+                    each async for each in socket_snapshots(socket, until=UploadState.COMPLETED)
+                ]
+        assert curl_status(upload) == "201"
 
-    for followed in (seen, told):
+    for followed in (seen, received):
         sizes = [snapshot.bytes_transferred for snapshot in followed]
         assert sizes == sorted(sizes)
         assert len(set(sizes)) >= 5
         assert (followed[-1].state, sizes[-1]) == (UploadState.COMPLETED, SIZE)
 
 
-async def test_a_socket_at_one_is_spoken_on_from_the_other(
-    demos: list[DemoProcess], big: Path, curl: str
+async def test_socket_is_subscribed_through_the_other_worker(
+    demos: list[DemoProcess], large_file: Path, curl: str
 ) -> None:
     one, other = demos
-    async with looking(one.url) as here, looking(other.url) as there:
-        with sending(curl, one.url, big, "spoken"):
+    async with progress_client(one.url) as here, progress_client(other.url) as there:
+        with curl_upload(curl, one.url, large_file, "remote"):
             async with here.http.websocket("/uploads/progress") as socket:
                 client_id = json.loads(await socket.receive_text())["client_id"]
-                await there.found("spoken")
+                await there.wait_for("remote")
                 target = {"client_id": client_id}
-                answer = await there.http.post("/uploads/spoken/subscribe", json=target)
+                answer = await there.http.post("/uploads/remote/subscribe", json=target)
                 assert answer.status_code == 204
                 assert json.loads(await socket.receive_text())["type"] == "subscribed"
-                told = json.loads(await socket.receive_text())
-                assert told["upload"]["upload_id"] == "spoken"
+                message = json.loads(await socket.receive_text())
+                assert message["upload"]["upload_id"] == "remote"
                 answer = await there.http.delete(f"/uploads/{client_id}/unsubscribe")
                 assert answer.status_code == 204
                 is_off = False
                 while not is_off:
-                    told = json.loads(await socket.receive_text())
-                    is_off = told["type"] == "unsubscribed"
+                    message = json.loads(await socket.receive_text())
+                    is_off = message["type"] == "unsubscribed"
 
 
-async def test_what_one_receives_is_cancelled_through_the_other(
-    demos: list[DemoProcess], big: Path, curl: str
+async def test_upload_is_cancelled_through_the_other_worker(
+    demos: list[DemoProcess], large_file: Path, curl: str
 ) -> None:
     one, other = demos
-    async with looking(one.url) as here, looking(other.url) as there:
-        with sending(curl, one.url, big, "cancelled") as upload:
-            await there.found("cancelled")
+    async with progress_client(one.url) as here, progress_client(other.url) as there:
+        with curl_upload(curl, one.url, large_file, "cancelled") as upload:
+            await there.wait_for("cancelled")
             answer = await there.http.delete("/uploads/cancelled")
             assert answer.status_code == 202
             assert decode_progress(answer.content).state is UploadState.CANCELLED
-            assert ended(upload) in {"409", "000"}
-        for looker in (here, there):
-            last = await looker.poll("cancelled")
+            assert curl_status(upload) in {"409", "000"}
+        for client in (here, there):
+            last = await client.poll("cancelled")
             assert last is not None
             assert last.state is UploadState.CANCELLED
             assert 0 < last.bytes_transferred < SIZE
 
 
-async def test_what_a_killed_worker_received_is_lost_in_time(
-    store_url: str, demos: list[DemoProcess], big: Path, curl: str
+async def test_upload_of_a_killed_worker_fails_within_20_seconds(
+    store_url: str, demos: list[DemoProcess], large_file: Path, curl: str
 ) -> None:
-    """P04: ``kill -9``; the lease runs out, and some other worker says so."""
+    """P04: ``kill -9``; the lease runs out, and another worker ends the upload."""
     _, other = demos
     with (
-        running_demo("--slow", "100k", "--store", store_url) as doomed,
-        sending(curl, doomed.url, big, "lost"),
+        running_demo("--slow", "100k", "--store", store_url) as killed_demo,
+        curl_upload(curl, killed_demo.url, large_file, "lost"),
     ):
-        async with looking(other.url) as looker:
-            await looker.found("lost")
-            doomed.process.kill()
+        async with progress_client(other.url) as client:
+            await client.wait_for("lost")
+            killed_demo.process.kill()
             killed_at = anyio.current_time()
-            seen = [snapshot async for snapshot in looker.stream("lost")]
+            seen = [snapshot async for snapshot in client.stream("lost")]
             lasted = anyio.current_time() - killed_at
 
     error = seen[-1].error

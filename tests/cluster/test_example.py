@@ -1,4 +1,4 @@
-"""The cluster of the example: all of it runs, as its text says, and bears the loss of a worker."""
+"""The example of a cluster: it runs as described, and survives the loss of a worker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ import pytest
 import yaml
 from attrs import define
 
-from tests._support.cluster_clients import SECONDS, ended, looking, sending, told_on
+from tests._support.cluster_clients import (
+    SECONDS,
+    curl_status,
+    curl_upload,
+    progress_client,
+    socket_snapshots,
+)
 from tests._support.paths import ROOT
 from tests.conftest import RequireProgram
 from upload_progress import UploadProgress, UploadState
@@ -39,7 +45,7 @@ PROGRAMS: Final = {
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """What is tested are servers: who asks them does not matter."""
+    """The servers are tested; the client needs one event loop only."""
     return "asyncio"
 
 
@@ -49,8 +55,8 @@ class Cluster:
 
     Attributes:
         url: Of nginx.
-        log: What the consumer writes.
-        workers: Where each worker listens, and its process.
+        log: The output of the consumer.
+        workers: The URL and the process id of each worker.
     """
 
     process: subprocess.Popen[str]
@@ -59,13 +65,13 @@ class Cluster:
     workers: list[tuple[str, int]]
 
     def events_of(self, upload_id: str) -> list[list[str]]:
-        """Return what the consumer noted of an upload, word by word."""
+        """Return the lines of the consumer about an upload, split into words."""
         lines = self.log.read_text(encoding="utf-8").splitlines(keepends=True)
         words = [line.split() for line in lines if line.endswith("\n")]
         return [each for each in words if each[3] == upload_id]
 
-    async def noted(self, upload_id: str, state: UploadState) -> list[list[str]]:
-        """Return the same once the upload has come to *state*."""
+    async def wait_for_event(self, upload_id: str, state: UploadState) -> list[list[str]]:
+        """Wait until the consumer has received *state*, and return its lines about the upload."""
         events: list[list[str]] = []
         with anyio.fail_after(SECONDS):
             while not events or events[-1][4] != state:
@@ -74,7 +80,7 @@ class Cluster:
         return events
 
 
-def started(*arguments: str, path: str | None = None) -> subprocess.Popen[str]:
+def start_example(*arguments: str, path: str | None = None) -> subprocess.Popen[str]:
     environment = {**os.environ, **({} if path is None else {"PATH": path})}
     command = [sys.executable, str(FOLDER / "run.py"), *arguments]
     return subprocess.Popen(
@@ -88,14 +94,14 @@ def started(*arguments: str, path: str | None = None) -> subprocess.Popen[str]:
 
 @pytest.fixture(scope="module")
 def cluster(require_program: RequireProgram) -> Iterator[Cluster]:
-    """Start it, and see that nothing of it is left when it was stopped."""
+    """Start the example; check that it leaves nothing behind when it stops."""
     for package, names in PROGRAMS.items():
         require_program(*names, install=f"get it with: apt-get install {package}")
-    with started("--port", "0", "--slow", "1M") as process:
+    with start_example("--port", "0", "--slow", "1M") as process:
         watchdog = threading.Timer(START_SECONDS, process.terminate)
         watchdog.start()
         try:
-            found = read(process)
+            found = read_greeting(process)
             watchdog.cancel()
             yield found
         finally:
@@ -105,21 +111,21 @@ def cluster(require_program: RequireProgram) -> Iterator[Cluster]:
     assert not found.log.parent.exists()
 
 
-def read(process: subprocess.Popen[str]) -> Cluster:
-    """Return what the greeting says."""
+def read_greeting(process: subprocess.Popen[str]) -> Cluster:
+    """Read the greeting of the example."""
     assert process.stdout is not None
     lines = takewhile(lambda line: not line.startswith("Stop with"), process.stdout)
     greeting = "".join(lines)
-    workers = re.findall(r"^worker-\d +(\S+) +end it with: kill -9 (\d+)$", greeting, re.MULTILINE)
+    workers = re.findall(r"^worker-\d +(\S+) +stop it with: kill -9 (\d+)$", greeting, re.MULTILINE)
     found = dict(re.findall(r"^(nginx|consumer) +(\S+)$", greeting, re.MULTILINE))
     assert len(workers) == 3, f"the example did not start: {greeting!r}"
-    places = [(url, int(number)) for url, number in workers]
-    return Cluster(process, found["nginx"], Path(found["consumer"]), places)
+    addresses = [(url, int(number)) for url, number in workers]
+    return Cluster(process, found["nginx"], Path(found["consumer"]), addresses)
 
 
 @pytest.fixture
-def big(tmp_path: Path) -> Path:
-    path = tmp_path / "big.bin"
+def large_file(tmp_path: Path) -> Path:
+    path = tmp_path / "large_file.bin"
     path.write_bytes(os.urandom(SIZE))
     return path
 
@@ -129,31 +135,37 @@ def curl(require_program: RequireProgram) -> str:
     return require_program("curl", install="get it with: apt-get install curl")
 
 
-async def test_an_upload_is_followed_through_nginx_and_by_the_consumer(
-    cluster: Cluster, big: Path, curl: str
+async def test_upload_is_followed_through_nginx_and_by_the_consumer(
+    cluster: Cluster, large_file: Path, curl: str
 ) -> None:
-    """Polled, on a stream and on a socket: nginx sends each of them to some worker."""
-    streamed, told = list[UploadProgress](), list[UploadProgress]()
-    with sending(curl, cluster.url, big, "followed") as upload:
-        async with looking(cluster.url) as looker, looking(cluster.url, "bob") as stranger:
-            await looker.found("followed")
+    """Polled, on a stream and on a socket: nginx chooses a worker for each."""
+    streamed, received = list[UploadProgress](), list[UploadProgress]()
+    with curl_upload(curl, cluster.url, large_file, "followed") as upload:
+        async with (
+            progress_client(cluster.url) as client,
+            progress_client(cluster.url, "bob") as stranger,
+        ):
+            await client.wait_for("followed")
             assert await stranger.poll("followed") is None
             async with anyio.create_task_group() as tasks:
 
                 async def stream() -> None:
-                    streamed.extend([each async for each in looker.stream("followed")])
+                    streamed.extend([each async for each in client.stream("followed")])
 
                 tasks.start_soon(stream)
-                async with looker.http.websocket("/uploads/followed/progress") as line:
-                    told = [each async for each in told_on(line, until=UploadState.COMPLETED)]
-            last = await looker.poll("followed")
-        assert ended(upload) == "201"
+                async with client.http.websocket("/uploads/followed/progress") as socket_:
+                    received = [
+                        each
+                        async for each in socket_snapshots(socket_, until=UploadState.COMPLETED)
+                    ]
+            last = await client.poll("followed")
+        assert curl_status(upload) == "201"
 
-    events = await cluster.noted("followed", UploadState.COMPLETED)
-    assert streamed[-1] == told[-1] == last
+    events = await cluster.wait_for_event("followed", UploadState.COMPLETED)
+    assert streamed[-1] == received[-1] == last
     assert last is not None
     assert (last.state, last.bytes_transferred) == (UploadState.COMPLETED, SIZE)
-    assert min(len({each.bytes_transferred for each in seen}) for seen in (streamed, told)) >= 3
+    assert min(len({each.bytes_transferred for each in seen}) for seen in (streamed, received)) >= 3
     assert {(kind, owner) for _, kind, owner, *_ in events} == {("UploadProgressUpdated", "alice")}
     assert events[-1][5:] == ["100.0", "%"]
     percents = [float(each[5]) for each in events]
@@ -161,50 +173,52 @@ async def test_an_upload_is_followed_through_nginx_and_by_the_consumer(
     assert len(percents) >= 10
 
 
-async def test_the_loss_of_a_worker_is_told_and_borne(
-    cluster: Cluster, big: Path, curl: str
+async def test_loss_of_a_worker_fails_its_uploads_only(
+    cluster: Cluster, large_file: Path, curl: str
 ) -> None:
-    """P01: what it received is lost within 20 s, and nginx sends others elsewhere."""
+    """P01: they fail within 20 s, and nginx sends new ones to other workers."""
     (url, process), (other, _), _ = cluster.workers
-    with sending(curl, url, big, "lost"):
-        async with looking(other) as neighbour, looking(cluster.url) as looker:
-            # What was never written to the store is gone with its worker.
-            await neighbour.found("lost")
+    with curl_upload(curl, url, large_file, "lost"):
+        async with progress_client(other) as other_client, progress_client(cluster.url) as client:
+            # What was never written to the store is lost with its worker.
+            await other_client.wait_for("lost")
             os.kill(process, signal.SIGKILL)
             killed_at = anyio.current_time()
-            seen = [snapshot async for snapshot in looker.stream("lost")]
+            seen = [snapshot async for snapshot in client.stream("lost")]
             lasted = anyio.current_time() - killed_at
     assert seen[-1].error is not None
     assert (seen[-1].state, seen[-1].error.code) == (UploadState.FAILED, "worker_lost")
     assert lasted <= 20
-    assert (await cluster.noted("lost", UploadState.FAILED))[-1][4] == "failed"
+    assert (await cluster.wait_for_event("lost", UploadState.FAILED))[-1][4] == "failed"
 
-    # Three at once: one for each that nginx knows.
+    # Three at once: one for each worker that nginx knows.
     with (
-        sending(curl, cluster.url, big, "a") as one,
-        sending(curl, cluster.url, big, "b") as two,
-        sending(curl, cluster.url, big, "c") as three,
+        curl_upload(curl, cluster.url, large_file, "a") as one,
+        curl_upload(curl, cluster.url, large_file, "b") as two,
+        curl_upload(curl, cluster.url, large_file, "c") as three,
     ):
-        assert [ended(each) for each in (one, two, three)] == ["201"] * 3
+        assert [curl_status(each) for each in (one, two, three)] == ["201"] * 3
     for upload_id in "abc":
-        await cluster.noted(upload_id, UploadState.COMPLETED)
+        await cluster.wait_for_event(upload_id, UploadState.COMPLETED)
 
 
-def test_what_is_missing_is_named_and_how_to_get_it() -> None:
-    with started(path="/nowhere") as process:
-        said, _ = process.communicate(timeout=START_SECONDS)
+def test_error_about_a_missing_program_names_the_package() -> None:
+    with start_example(path="/nowhere") as process:
+        output, _ = process.communicate(timeout=START_SECONDS)
 
-    assert said == "redis-server is not installed; get it with: apt-get install redis-server\n"
+    assert (
+        output == "redis-server is not installed; install it with: apt-get install redis-server\n"
+    )
     assert process.returncode == 1
 
 
-def test_a_port_in_use_is_named() -> None:
+def test_error_about_a_used_port_names_the_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with started("--port", str(port), path=os.environ["PATH"]) as process:
-            said, _ = process.communicate(timeout=START_SECONDS)
+        with start_example("--port", str(port), path=os.environ["PATH"]) as process:
+            output, _ = process.communicate(timeout=START_SECONDS)
 
-    assert said == f"port {port} is in use; try another --port\n"
+    assert output == f"port {port} is in use; try another --port\n"
 
 
 # --- with Docker ----------------------------------------------------------------------------------
@@ -218,7 +232,7 @@ def composed() -> Mapping[str, Mapping[str, object]]:
     return services
 
 
-def test_what_compose_mounts_and_builds_is_there(
+def test_files_that_compose_mounts_and_builds_exist(
     composed: Mapping[str, Mapping[str, object]],
 ) -> None:
     text = (FOLDER / "compose.yaml").read_text(encoding="utf-8")
@@ -231,7 +245,7 @@ def test_what_compose_mounts_and_builds_is_there(
     assert all((FOLDER / path).is_file() for path in mounted)
 
 
-def test_compose_fills_in_all_of_nginxs_template(
+def test_compose_sets_all_variables_of_the_nginx_template(
     composed: Mapping[str, Mapping[str, object]],
 ) -> None:
     template = (FOLDER / "nginx.conf.template").read_text(encoding="utf-8")

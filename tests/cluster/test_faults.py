@@ -1,4 +1,4 @@
-"""Real servers that are killed, hang, or are full: uploads go on, and their ends are told after."""
+"""Servers that are killed, hang or are full: uploads continue, and their ends arrive afterwards."""
 
 from __future__ import annotations
 
@@ -25,11 +25,17 @@ from upload_progress.exceptions import StoreUnavailable
 pytestmark = pytest.mark.anyio
 
 SECONDS = 90.0
-HEALED_SECONDS = 10.0
-BEFORE, MEANWHILE, AFTER = (
-    [f"{when}-{number}" for number in range(4)] for when in ("before", "meanwhile", "after")
+RECOVERY_SECONDS = 10.0
+BEFORE, DURING, AFTER = (
+    [f"{when}-{number}" for number in range(4)] for when in ("before", "during", "after")
 )
-PIECES = 100
+CHUNKS = 100
+SERVERS = {
+    "the session store is not available": "redis",
+    "the event publisher is not available": "rabbitmq",
+    "RabbitPublisher: connection lost": "rabbitmq",
+}
+"""The server that a warning is about."""
 
 
 @pytest.fixture
@@ -38,15 +44,15 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def fill(server: ServerProcess) -> None:
-    """Let it take nothing more."""
+def exhaust_memory(server: ServerProcess) -> None:
+    """Let the server refuse all writes."""
     if server.name == "redis":
         limit_memory(server, 1)
     else:
         set_memory_alarm(server)
 
 
-def drain(server: ServerProcess) -> None:
+def restore_memory(server: ServerProcess) -> None:
     if server.name == "redis":
         limit_memory(server, 0)
     else:
@@ -61,13 +67,13 @@ def limit_memory(server: ServerProcess, limit_bytes: int) -> None:
 FAULTS = {
     "killed": (ServerProcess.kill, ServerProcess.start),
     "hung": (ServerProcess.pause, ServerProcess.resume),
-    "full": (fill, drain),
+    "full": (exhaust_memory, restore_memory),
 }
 
 
 @define
-class Subscription:
-    """Somebody at another worker, who follows uploads to their ends."""
+class Watcher:
+    """Follows uploads to their ends at another worker."""
 
     tracker: ProgressTracker
     seen: dict[str, list[UploadProgress]] = field(factory=dict)
@@ -75,15 +81,15 @@ class Subscription:
     async def add_upload(self, upload_id: str) -> None:
         seen = self.seen[upload_id] = []
         async for snapshot in self.tracker.watch(upload_id, owner="ann"):
-            seen.append(snapshot)  # noqa: PERF401  # others look at it meanwhile
+            seen.append(snapshot)  # noqa: PERF401  # read by other tasks meanwhile
 
-    async def sees(self, upload_ids: Sequence[str]) -> None:
-        """Wait until something has come of each."""
+    async def wait_for_all(self, upload_ids: Sequence[str]) -> None:
+        """Wait for a snapshot of each upload."""
         while not all(self.seen.get(each) for each in upload_ids):  # noqa: ASYNC110  # no event
             await anyio.sleep(0.01)
 
-    async def finds(self, upload_id: str, state: UploadState) -> UploadProgress:
-        """Ask until it is in that state."""
+    async def wait_for(self, upload_id: str, state: UploadState) -> UploadProgress:
+        """Poll until the upload is in *state*."""
         found: UploadProgress | None = None
         while found is None or found.state is not state:
             await anyio.sleep(0.01)
@@ -94,25 +100,25 @@ class Subscription:
 
 @asynccontextmanager
 async def receiving(tracker: ProgressTracker, upload_ids: Sequence[str]) -> AsyncIterator[None]:
-    """Receive those uploads, to the end of the block; most of them then, in many pieces."""
+    """Receive the first byte of each upload, and the others at the end of the block."""
     async with AsyncExitStack() as stack:
         uploads = [
             await stack.enter_async_context(
-                tracker.track(owner="ann", upload_id=each, total_bytes=PIECES)
+                tracker.track(owner="ann", upload_id=each, total_bytes=CHUNKS)
             )
             for each in upload_ids
         ]
         for upload in uploads:
             upload.advance(1)
         yield
-        for _ in range(PIECES - 1):
+        for _ in range(CHUNKS - 1):
             for upload in uploads:
                 upload.advance(1)
             await anyio.lowlevel.checkpoint()
 
 
-async def noticed(tracker: ProgressTracker) -> None:
-    """Wait until something has failed."""
+async def wait_for_failure(tracker: ProgressTracker) -> None:
+    """Wait until a call to store or broker has failed."""
     has_failed = False
     while not has_failed:
         await anyio.sleep(0.01)
@@ -121,53 +127,55 @@ async def noticed(tracker: ProgressTracker) -> None:
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> dict[str, list[float]]:
-    """Return when each warning was logged, by what it says; what drivers log is theirs."""
+    """Return when each warning of the library was logged, by the server that it is about."""
     found = defaultdict[str, list[float]](list)
     for each in caplog.records:
         if each.name == "upload_progress" and each.levelno >= logging.WARNING:
-            found[each.getMessage().partition(" (")[0]].append(each.created)
+            found[SERVERS[each.getMessage().partition(" (")[0]]].append(each.created)
     return found
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("broken", ["redis", "rabbitmq"])
-async def test_what_ends_while_a_server_is_away_is_told_when_it_is_back(
+@pytest.mark.parametrize("affected", ["redis", "rabbitmq"])
+async def test_end_during_a_fault_arrives_after_recovery(
     redis_server: ServerProcess,
     rabbitmq_server: ServerProcess,
     caplog: pytest.LogCaptureFixture,
-    broken: str,
+    affected: str,
     fault: str,
 ) -> None:
-    """S02, S03, S05, B01, B02: it breaks in the middle of some uploads, and before others."""
-    server = redis_server if broken == "redis" else rabbitmq_server
-    smash, hint = (partial(to_thread.run_sync, act, server) for act in FAULTS[fault])
+    """S02, S03, S05, B01, B02: the fault begins within some uploads, and before others."""
+    server = redis_server if affected == "redis" else rabbitmq_server
+    break_server, restore_server = (
+        partial(to_thread.run_sync, act, server) for act in FAULTS[fault]
+    )
     here, there = (
         ProgressTracker.from_url(redis_server.url, events=rabbitmq_server.url) for _ in range(2)
     )
-    subscription = Subscription(there)
+    watcher = Watcher(there)
     with deadline(SECONDS):
         async with here.lifespan(), there.lifespan():
             async with anyio.create_task_group() as tasks, receiving(here, AFTER):
                 async with receiving(here, BEFORE):
                     for each in (*BEFORE, *AFTER):
-                        await subscription.finds(each, UploadState.RECEIVING)
-                        tasks.start_soon(subscription.add_upload, each)
-                    await subscription.sees([*BEFORE, *AFTER])
-                    await smash()
-                async with receiving(here, MEANWHILE):
+                        await watcher.wait_for(each, UploadState.RECEIVING)
+                        tasks.start_soon(watcher.add_upload, each)
+                    await watcher.wait_for_all([*BEFORE, *AFTER])
+                    await break_server()
+                async with receiving(here, DURING):
                     pass
-                await noticed(here)
-                await hint()
-                mended_at = anyio.current_time()
-            ends = [await subscription.finds(each, UploadState.COMPLETED) for each in MEANWHILE]
-            lasted = anyio.current_time() - mended_at
+                await wait_for_failure(here)
+                await restore_server()
+                restored_at = anyio.current_time()
+            ends = [await watcher.wait_for(each, UploadState.COMPLETED) for each in DURING]
+            recovery_seconds = anyio.current_time() - restored_at
 
-    assert lasted <= HEALED_SECONDS
+    assert recovery_seconds <= RECOVERY_SECONDS
     for each in (*BEFORE, *AFTER):
-        assert_monotonic(subscription.seen[each])
-    ends += [seen[-1] for seen in subscription.seen.values()]
-    assert {(each.state, each.bytes_transferred) for each in ends} == {("completed", PIECES)}
-    [(said, times)] = warnings(caplog).items()
-    assert said.startswith("the session store" if broken == "redis" else "the event publisher")
-    # Of two workers, one line each.
+        assert_monotonic(watcher.seen[each])
+    ends += [seen[-1] for seen in watcher.seen.values()]
+    assert {(each.state, each.bytes_transferred) for each in ends} == {("completed", CHUNKS)}
+    [(server_name, times)] = warnings(caplog).items()
+    assert server_name == affected
+    # One line of each of the two workers.
     assert all(third - first >= LOG_EVERY_SECONDS for first, third in zip(times, times[2:]))  # noqa: B905  # one is shorter

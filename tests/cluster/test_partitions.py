@@ -1,4 +1,4 @@
-"""Lines to store and broker that break: uploads go on, and all is told once they are back."""
+"""Network faults before store and broker: uploads continue, and their ends arrive afterwards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ from upload_progress.exceptions import StoreUnavailable
 pytestmark = pytest.mark.anyio
 
 SECONDS = 60.0
-PIECES = 10
+CHUNKS = 10
+WARNINGS = {
+    "the session store is not available": "store",
+    "the event publisher is not available": "broker",
+    "RedisPublisher: connection lost": "broker",
+    "PostgresPublisher: connection lost": "broker",
+}
 
 
 @pytest.fixture
@@ -32,154 +38,154 @@ def anyio_backend() -> str:
 
 @pytest.fixture(params=["redis", "postgres"])
 async def server(request: pytest.FixtureRequest) -> ServerProcess:
-    daemon: ServerProcess = request.getfixturevalue(f"{request.param}_server")
+    server_process: ServerProcess = request.getfixturevalue(f"{request.param}_server")
     if request.param == "postgres":
-        await migrate(daemon.url)
-    return daemon
+        await migrate(server_process.url)
+    return server_process
 
 
-def refuse(proxy: TcpProxy) -> None:
-    """As if the server were not there."""
+def refuse_connections(proxy: TcpProxy) -> None:
+    """As if the server did not run."""
     proxy.refuses_connections = True
     proxy.reset_connections()
 
 
-def swallow(proxy: TcpProxy) -> None:
-    """As if somebody had pulled the plug: the lines stay, and nobody answers."""
+def drop_data(proxy: TcpProxy) -> None:
+    """As if a cable were unplugged: connections stay open, and no answer comes."""
     proxy.drops_data = True
 
 
-def dawdle(proxy: TcpProxy) -> None:
-    """As slow as a server at the other end of a continent."""
+def delay_slightly(proxy: TcpProxy) -> None:
+    """Like a server on another continent."""
     proxy.delay_seconds = 0.02
 
 
-def delay(proxy: TcpProxy) -> None:
-    """As slow as anybody waits."""
+def delay_by_one_second(proxy: TcpProxy) -> None:
+    """As long as the timeout of a call."""
     proxy.delay_seconds = 1.0
 
 
-def delay_more(proxy: TcpProxy) -> None:
-    """Slower than anybody waits."""
+def delay_by_five_seconds(proxy: TcpProxy) -> None:
+    """Longer than the timeout of a call."""
     proxy.delay_seconds = 5.0
 
 
-def hint(proxy: TcpProxy) -> None:
+def restore(proxy: TcpProxy) -> None:
     proxy.refuses_connections = proxy.drops_data = False
     proxy.delay_seconds = 0.0
-    # Of what was swallowed, nothing more will come.
+    # Data that was dropped will not arrive.
     proxy.reset_connections()
 
 
 @define
-class Lines:
-    """A tracker behind two lines that may break, and one beside it that hears everything."""
+class Partition:
+    """A tracker behind two proxies, and another one that reaches the server directly."""
 
     store: TcpProxy
     events: TcpProxy
-    here: ProgressTracker
-    there: ProgressTracker
+    near: ProgressTracker
+    far: ProgressTracker
 
-    def broken(self, parts: str) -> list[TcpProxy]:
-        """Return the lines that are meant."""
+    def proxies(self, parts: str) -> list[TcpProxy]:
+        """Return the proxies by their names."""
         return [getattr(self, part) for part in parts.split()]
 
-    async def ended(self, upload_id: str) -> UploadProgress:
-        """Ask beside until the upload has ended."""
+    async def wait_for_end(self, upload_id: str) -> UploadProgress:
+        """Poll at the far worker until the upload has completed."""
         found: UploadProgress | None = None
         while found is None or found.state is not UploadState.COMPLETED:
             await anyio.sleep(0.02)
             with suppress(UploadNotFound):
-                found = await self.there.get(upload_id, owner="ann")
+                found = await self.far.get(upload_id, owner="ann")
         return found
 
 
-def urls(server: ServerProcess, proxy: TcpProxy) -> str:
+def url_through(server: ServerProcess, proxy: TcpProxy) -> str:
     return server.url.replace(f":{server.port}", f":{proxy.port}")
 
 
 @asynccontextmanager
-async def lines(server: ServerProcess, proxy_to: ProxyTo) -> AsyncIterator[Lines]:
+async def partitioned(server: ServerProcess, proxy_to: ProxyTo) -> AsyncIterator[Partition]:
     store, events = proxy_to(server.port), proxy_to(server.port)
-    here = ProgressTracker.from_url(urls(server, store), events=urls(server, events))
+    near = ProgressTracker.from_url(url_through(server, store), events=url_through(server, events))
     with deadline(SECONDS):
-        yield Lines(store, events, here, ProgressTracker.from_url(server.url))
+        yield Partition(store, events, near, ProgressTracker.from_url(server.url))
 
 
-def each_is_said_once(caplog: pytest.LogCaptureFixture) -> bool:
-    """Return whether nothing was logged but that store or broker are away, once each."""
-    said = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
-    names = [message.partition(" is not available (")[0] for message in said]
-    return len(set(names)) == len(names) and set(names) <= {
-        "the session store",
-        "the event publisher",
-    }
+def is_logged_once(caplog: pytest.LogCaptureFixture) -> bool:
+    """Tell whether all warnings are that store or broker are away, at most one about each."""
+    logged = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+    topics = [WARNINGS.get(message.partition(" (")[0], message) for message in logged]
+    return len(set(topics)) == len(topics) and set(topics) <= {"store", "broker"}
 
 
 @pytest.mark.parametrize("parts", ["store", "events", "store events"])
-@pytest.mark.parametrize("fault", [refuse, swallow])
-async def test_dead_at_the_start(
+@pytest.mark.parametrize("fault", [refuse_connections, drop_data])
+async def test_fault_at_the_start(
     server: ServerProcess,
     proxy_to: ProxyTo,
     caplog: pytest.LogCaptureFixture,
     parts: str,
     fault: Callable[[TcpProxy], None],
 ) -> None:
-    """S01: the application starts, uploads are taken, and what they came to is told later."""
+    """S01: the application starts, uploads are received, and their ends arrive later."""
     upload_id = f"start-{fault.__name__}-{parts.replace(' ', '-')}"
-    async with lines(server, proxy_to) as all_lines:
-        for proxy in all_lines.broken(parts):
+    async with partitioned(server, proxy_to) as workers:
+        for proxy in workers.proxies(parts):
             fault(proxy)
-        async with all_lines.here.lifespan(), all_lines.there.lifespan():
-            async with all_lines.here.track(owner="ann", upload_id=upload_id) as upload:
+        async with workers.near.lifespan(), workers.far.lifespan():
+            async with workers.near.track(owner="ann", upload_id=upload_id) as upload:
                 upload.advance(10)
-            mine = await all_lines.here.get(upload_id, owner="ann")
-            assert mine.state is UploadState.COMPLETED
-            for proxy in all_lines.broken(parts):
-                hint(proxy)
-            assert (await all_lines.ended(upload_id)).bytes_transferred == 10
+            near_snapshot = await workers.near.get(upload_id, owner="ann")
+            assert near_snapshot.state is UploadState.COMPLETED
+            for proxy in workers.proxies(parts):
+                restore(proxy)
+            assert (await workers.wait_for_end(upload_id)).bytes_transferred == 10
 
-    assert each_is_said_once(caplog)
+    assert is_logged_once(caplog)
 
 
 @pytest.mark.parametrize("parts", ["store", "events", "store events"])
-@pytest.mark.parametrize("fault", [refuse, swallow, dawdle, delay, delay_more])
-async def test_broken_in_the_middle(
+@pytest.mark.parametrize(
+    "fault",
+    [refuse_connections, drop_data, delay_slightly, delay_by_one_second, delay_by_five_seconds],
+)
+async def test_fault_in_the_middle(
     server: ServerProcess,
     proxy_to: ProxyTo,
     caplog: pytest.LogCaptureFixture,
     parts: str,
     fault: Callable[[TcpProxy], None],
 ) -> None:
-    """S02, S03, P11: a watcher at another worker sees less for a while, and then the end."""
+    """S02, S03, P11: the other worker shows less for a while, and then the end."""
     upload_id = f"middle-{fault.__name__}-{parts.replace(' ', '-')}"
     seen = list[UploadProgress]()
 
     async def watch(tracker: ProgressTracker) -> None:
         seen.extend([each async for each in tracker.watch(upload_id, owner="ann")])
 
-    async with lines(server, proxy_to) as all_lines:
-        here, there = all_lines.here, all_lines.there
-        async with here.lifespan(), there.lifespan(), anyio.create_task_group() as tasks:
-            async with here.track(owner="ann", upload_id=upload_id, total_bytes=PIECES) as upload:
+    async with partitioned(server, proxy_to) as workers:
+        near, far = workers.near, workers.far
+        async with near.lifespan(), far.lifespan(), anyio.create_task_group() as tasks:
+            async with near.track(owner="ann", upload_id=upload_id, total_bytes=CHUNKS) as upload:
                 upload.advance(1)
-                await stored(there, upload_id)
-                tasks.start_soon(watch, there)
-                for proxy in all_lines.broken(parts):
+                await wait_until_stored(far, upload_id)
+                tasks.start_soon(watch, far)
+                for proxy in workers.proxies(parts):
                     fault(proxy)
-                for _ in range(PIECES - 1):
+                for _ in range(CHUNKS - 1):
                     upload.advance(1)
                     await anyio.lowlevel.checkpoint()
-            for proxy in all_lines.broken(parts):
-                hint(proxy)
+            for proxy in workers.proxies(parts):
+                restore(proxy)
 
     assert_monotonic(seen)
-    assert (seen[-1].state, seen[-1].bytes_transferred) == (UploadState.COMPLETED, PIECES)
-    assert each_is_said_once(caplog)
+    assert (seen[-1].state, seen[-1].bytes_transferred) == (UploadState.COMPLETED, CHUNKS)
+    assert is_logged_once(caplog)
 
 
-async def stored(tracker: ProgressTracker, upload_id: str) -> None:
-    """Wait until *tracker* knows of it."""
+async def wait_until_stored(tracker: ProgressTracker, upload_id: str) -> None:
+    """Wait until *tracker* finds the upload."""
     found: UploadProgress | None = None
     while found is None:
         await anyio.sleep(0.01)
@@ -187,38 +193,40 @@ async def stored(tracker: ProgressTracker, upload_id: str) -> None:
             found = await tracker.get(upload_id, owner="ann")
 
 
-async def test_what_ends_last_is_stored_before_the_worker_stops(
+async def test_last_end_is_stored_before_the_worker_stops(
     server: ServerProcess, proxy_to: ProxyTo
 ) -> None:
-    """P02: also where the store was away until a moment ago, and was not to be asked yet."""
-    async with lines(server, proxy_to) as all_lines:
-        async with all_lines.here.lifespan():
-            async with all_lines.here.track(owner="ann", upload_id="last") as upload:
-                await stored(all_lines.here, "last")
-                refuse(all_lines.store)
+    """P02: also while the circuit breaker is still open, just after the store was away."""
+    async with partitioned(server, proxy_to) as workers:
+        async with workers.near.lifespan():
+            async with workers.near.track(owner="ann", upload_id="last") as upload:
+                await wait_until_stored(workers.near, "last")
+                refuse_connections(workers.store)
                 upload.advance(1)
-            await failing(all_lines.here)
-            hint(all_lines.store)
-        async with all_lines.there.lifespan():
-            assert (await all_lines.ended("last")).bytes_transferred == 1
+            await wait_for_store_failure(workers.near)
+            restore(workers.store)
+        async with workers.far.lifespan():
+            assert (await workers.wait_for_end("last")).bytes_transferred == 1
 
 
-async def failing(tracker: ProgressTracker) -> None:
-    """Wait until its store has been found to be away."""
+async def wait_for_store_failure(tracker: ProgressTracker) -> None:
+    """Wait until a call to its store has failed."""
     has_failed = False
     while not has_failed:
         await anyio.sleep(0.01)
         has_failed = tracker.statistics().store_failures > 0
 
 
-async def test_what_is_not_known_is_not_made_up(server: ServerProcess, proxy_to: ProxyTo) -> None:
-    """I11: while the store is away, what is received elsewhere is not answered wrongly."""
-    async with lines(server, proxy_to) as all_lines:
-        refuse(all_lines.store)
+async def test_upload_elsewhere_is_unavailable_while_the_store_is_away(
+    server: ServerProcess, proxy_to: ProxyTo
+) -> None:
+    """I11: it is not reported as unknown."""
+    async with partitioned(server, proxy_to) as workers:
+        refuse_connections(workers.store)
         async with (
-            all_lines.here.lifespan(),
-            all_lines.there.lifespan(),
-            all_lines.there.track(owner="ann", upload_id="elsewhere"),
+            workers.near.lifespan(),
+            workers.far.lifespan(),
+            workers.far.track(owner="ann", upload_id="elsewhere"),
         ):
             with pytest.raises(StoreUnavailable):
-                await all_lines.here.get("elsewhere", owner="ann")
+                await workers.near.get("elsewhere", owner="ann")

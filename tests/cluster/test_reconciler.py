@@ -1,4 +1,4 @@
-"""Reading back what is received here: another worker may have ended it."""
+"""Comparing the uploads that are received here with the store."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def reconciler(sim: Simulation) -> Reconciler:
     return sim.parts.background.reconciler
 
 
-async def begun(sim: Simulation, upload_id: str = "up") -> LiveUpload:
-    """Begin an upload that the store knows of."""
+async def begin(sim: Simulation, upload_id: str = "up") -> LiveUpload:
+    """Begin an upload, and wait until it is stored."""
     live = sim.begin(upload_id, total=100)
     await sim.run(0.5)
     sim.add(live, 10)
@@ -45,9 +45,9 @@ async def write(
     error: UploadError | None = None,
     transfer_id: str | None = None,
 ) -> None:
-    """Write into the store what another worker would."""
+    """Write a record to the store as another worker would."""
     [record] = await sim.memory.load(UploadKey("ann", "up"))
-    there: TransferRecord = evolve(
+    written: TransferRecord = evolve(
         record,
         state=state,
         error=error,
@@ -56,23 +56,23 @@ async def write(
         transfer_id=transfer_id or record.transfer_id,
         finished_at=None if state is S.RECEIVING else sim.clock.time(),
     )
-    await sim.memory.save([there])
+    await sim.memory.save([written])
 
 
-async def test_what_its_owner_cancelled_elsewhere_is_cut_here(sim: Simulation) -> None:
-    live = await begun(sim)
+async def test_upload_that_was_cancelled_elsewhere_is_cut(sim: Simulation) -> None:
+    live = await begin(sim)
     await write(sim, S.CANCELLED, error=CANCELLED, transfer_id="another")
 
-    await reconciler(sim).everything()
+    await reconciler(sim).check_all()
 
     assert live.state is S.CANCELLED
 
 
-async def test_what_others_took_for_dead_is_told_no_more(sim: Simulation) -> None:
-    live = await begun(sim)
+async def test_upload_that_others_ended_as_lost_is_not_reported_any_more(sim: Simulation) -> None:
+    live = await begin(sim)
     await write(sim, S.FAILED, error=LOST)
 
-    await reconciler(sim).everything()
+    await reconciler(sim).check_all()
     sim.add(live, 10)
     await sim.run(1)
 
@@ -80,64 +80,64 @@ async def test_what_others_took_for_dead_is_told_no_more(sim: Simulation) -> Non
     assert (await sim.tracker.get("up", owner="ann")).error == LOST
 
 
-async def test_another_attempt_ends_this_one(sim: Simulation) -> None:
-    live = await begun(sim)
+async def test_newer_attempt_ends_this_one(sim: Simulation) -> None:
+    live = await begin(sim)
     await write(sim, S.RECEIVING, attempt=2, transfer_id="another")
 
-    await reconciler(sim).everything()
+    await reconciler(sim).check_all()
 
     assert live.error == LOST
 
 
-async def test_the_end_of_another_transfer_ends_nothing_here(sim: Simulation) -> None:
-    live = await begun(sim)
+async def test_end_of_another_transfer_changes_nothing(sim: Simulation) -> None:
+    live = await begin(sim)
     await write(sim, S.FAILED, error=ABORTED, transfer_id="another")
 
-    await reconciler(sim).everything()
+    await reconciler(sim).check_all()
     assert live.state is S.RECEIVING
 
     live.cancel()
-    await reconciler(sim).these([live])
+    await reconciler(sim).check([live])
     assert live.error == CANCELLED
 
 
-async def test_what_is_not_known_to_the_store_yet_is_left_alone(sim: Simulation) -> None:
+async def test_upload_that_is_not_stored_yet_is_left_alone(sim: Simulation) -> None:
     live = sim.begin("up")
-    await reconciler(sim).everything()
+    await reconciler(sim).check_all()
     assert live.state is S.RECEIVING
 
 
-async def test_nothing_is_ended_while_the_store_is_away(sim: Simulation) -> None:
-    live = await begun(sim)
+async def test_nothing_changes_while_the_store_is_away(sim: Simulation) -> None:
+    live = await begin(sim)
     sim.store.fault = "raise"
-    await reconciler(sim).everything()
+    await reconciler(sim).check_all()
     assert live.state is S.RECEIVING
 
 
-async def test_all_are_looked_at_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A letter may be lost: the post carries none here."""
-    monkeypatch.setattr("upload_progress._cluster.reconciler.EVERY_SECONDS", 0.01)
+async def test_all_uploads_are_checked_periodically(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message may be lost: here the workers have no common transport."""
+    monkeypatch.setattr("upload_progress._cluster.reconciler.INTERVAL_SECONDS", 0.01)
     memory = MemoryStore()
-    one = ProgressTracker(store=memory, publisher=MemoryPublisher())
+    receiving = ProgressTracker(store=memory, publisher=MemoryPublisher())
     other = ProgressTracker(store=memory, publisher=MemoryPublisher())
 
     is_begun: anyio.Event
 
     async def receive() -> None:
-        async with one.track(owner="ann", upload_id="up"):
+        async with receiving.track(owner="ann", upload_id="up"):
             is_begun.set()
             await anyio.sleep_forever()
 
     async def cancel() -> None:
         await is_begun.wait()
-        is_there = False
-        while not is_there:
+        is_stored = False
+        while not is_stored:
             await anyio.sleep(0.002)
-            is_there = len(memory) > 0
+            is_stored = len(memory) > 0
         await other.cancel("up", owner="ann")
 
     with deadline():
-        async with one.lifespan(), other.lifespan(), anyio.create_task_group() as tasks:
+        async with receiving.lifespan(), other.lifespan(), anyio.create_task_group() as tasks:
             is_begun = anyio.Event()
             tasks.start_soon(cancel)
             with pytest.raises(UploadCancelled):

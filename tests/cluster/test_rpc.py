@@ -1,4 +1,4 @@
-"""Letters between workers: asked, answered, lost and spoiled."""
+"""Remote procedure calls between workers: calls, replies, lost and invalid messages."""
 
 from __future__ import annotations
 
@@ -7,159 +7,174 @@ from contextlib import asynccontextmanager
 
 import anyio
 import pytest
+from attrs import define, field
 
-from tests._support.fake_connections import Mail
+from tests._support.fake_connections import FakeTransport
 from tests._support.simulation import deadline
-from upload_progress._cluster.messages import ANSWER, RpcMessage, SocketReply, pack, read
+from upload_progress._cluster.messages import REPLY, RpcMessage, SocketReply, pack, unpack
 from upload_progress._cluster.rpc import RpcEndpoint
 from upload_progress._runtime.circuit_breaker import CircuitBreaker
 from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress._runtime.worker import Worker
 from upload_progress.exceptions import StoreUnavailable
-from upload_progress.interfaces import EventsMissed, SystemClock
+from upload_progress.interfaces import ConnectionLost, EventsMissed, SystemClock
 
 pytestmark = pytest.mark.anyio
 
+WORKER = Worker()
+
+
+@define
+class Missed:
+    """Records how many inboxes had been opened at each call."""
+
+    transport: FakeTransport
+    opened: list[int] = field(factory=list)
+
+    async def __call__(self) -> None:
+        self.opened.append(self.transport.opened)
+
 
 @pytest.fixture
-def mail() -> Mail:
-    return Mail()
+def transport() -> FakeTransport:
+    return FakeTransport()
 
 
 @pytest.fixture
-def desk(mail: Mail, monkeypatch: pytest.MonkeyPatch) -> RpcEndpoint:
-    monkeypatch.setattr("upload_progress._cluster.rpc.AGAIN_SECONDS", 0.01)
+def on_missed(transport: FakeTransport) -> Missed:
+    return Missed(transport)
+
+
+@pytest.fixture
+def rpc(
+    transport: FakeTransport, on_missed: Missed, monkeypatch: pytest.MonkeyPatch
+) -> RpcEndpoint:
+    monkeypatch.setattr("upload_progress._cluster.rpc.RETRY_SECONDS", 0.01)
     clock = SystemClock()
     return RpcEndpoint(
-        mail,
-        CircuitBreaker("the transport", clock, LogLimiter(clock)),
-        lambda: "me",
-        LogLimiter(clock),
+        transport=transport,
+        breaker=CircuitBreaker("the message transport", clock),
+        worker=WORKER,
+        log_limiter=LogLimiter(clock),
+        on_missed=on_missed,
     )
 
 
 @asynccontextmanager
-async def open_for_letters(desk: RpcEndpoint, mail: Mail) -> AsyncIterator[None]:
-    """Run *desk* while the block does, from when its box is open."""
+async def running(rpc: RpcEndpoint) -> AsyncIterator[None]:
+    """Run *rpc* while the block runs, once its inbox is open."""
     with deadline():
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(desk.run)
-            await until(lambda: desk._is_open)
-            assert mail.opened
+            tasks.start_soon(rpc.run)
+            await until(lambda: rpc._is_open)
             yield
             tasks.cancel_scope.cancel()
 
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait until *condition* holds."""
-    is_so = False
-    while not is_so:
+    while not condition():  # noqa: ASYNC110  # what is waited for sets no event
         await anyio.sleep(0.002)
-        is_so = bool(condition())
 
 
-async def test_a_question_is_answered(desk: RpcEndpoint, mail: Mail) -> None:
-    answers: list[bytes | None] = []
+async def test_call_returns_the_reply(rpc: RpcEndpoint, transport: FakeTransport) -> None:
+    replies: list[bytes | None] = []
 
-    async def ask() -> None:
-        answers.append(await desk.ask("you", "cancel", SocketReply("p")))
+    async def call() -> None:
+        replies.append(await rpc.call("other", "cancel", SocketReply("p")))
 
-    async with open_for_letters(desk, mail), anyio.create_task_group() as tasks:
-        tasks.start_soon(ask)
-        await until(lambda: mail.sent)
-        [(worker, sent)] = mail.sent
-        letter = read(sent, RpcMessage)
-        assert (worker, letter.kind, letter.reply_to) == ("you", "cancel", "me")
-        mail.put(pack(RpcMessage(ANSWER, "of somebody else", body=b"no")))
-        mail.put(pack(RpcMessage(ANSWER, letter.id, body=b"yes")))
+    async with running(rpc), anyio.create_task_group() as tasks:
+        tasks.start_soon(call)
+        await until(lambda: transport.sent)
+        [(worker, sent)] = transport.sent
+        request = unpack(sent, RpcMessage)
+        assert (worker, request.kind, request.reply_to) == ("other", "cancel", WORKER.name)
+        transport.put(pack(RpcMessage(REPLY, "of another call", body=b"no")))
+        transport.put(pack(RpcMessage(REPLY, request.id, body=b"yes")))
 
-    assert answers == [b"yes"]
-    assert not desk._asked
+    assert replies == [b"yes"]
+    assert not rpc._pending
 
 
-async def test_nobody_is_asked_in_vain(
-    desk: RpcEndpoint, mail: Mail, monkeypatch: pytest.MonkeyPatch
+async def test_call_that_cannot_succeed_is_not_sent(
+    rpc: RpcEndpoint, transport: FakeTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with open_for_letters(desk, mail):
-        assert await desk.ask("me", "cancel", None) is None
-        mail.send_trouble = OSError()
-        assert await desk.ask("you", "cancel", None) is None
-        # It rests, and is not asked again at once.
-        assert await desk.ask("you", "cancel", None) is None
+    async with running(rpc):
+        assert await rpc.call(WORKER.name, "cancel", None) is None
+        transport.send_error = OSError()
+        assert await rpc.call("other", "cancel", None) is None
+        # The circuit breaker is open.
+        assert await rpc.call("other", "cancel", None) is None
         monkeypatch.setattr("upload_progress._cluster.rpc.MAX_PENDING", 0)
-        assert await desk.ask("you", "cancel", None) is None
+        assert await rpc.call("other", "cancel", None) is None
 
-    assert desk.breaker.failures == 1
-    assert not mail.sent
+    assert rpc.breaker.failures == 1
+    assert not transport.sent
 
 
-async def test_no_answer_comes_in_time(
-    desk: RpcEndpoint, mail: Mail, monkeypatch: pytest.MonkeyPatch
+async def test_call_times_out(
+    rpc: RpcEndpoint, transport: FakeTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("upload_progress._cluster.rpc.ANSWER_SECONDS", 0.02)
-    async with open_for_letters(desk, mail):
-        assert await desk.ask("you", "cancel", None) is None
-    assert await desk.ask("you", "cancel", None) is None
-    assert len(mail.sent) == 1
+    monkeypatch.setattr("upload_progress._cluster.rpc.REPLY_SECONDS", 0.02)
+    async with running(rpc):
+        assert await rpc.call("other", "cancel", None) is None
+    assert await rpc.call("other", "cancel", None) is None
+    assert len(transport.sent) == 1
 
 
-async def test_a_box_that_cannot_be_had_or_breaks_is_opened_again(
-    desk: RpcEndpoint, mail: Mail
+async def test_inbox_that_fails_or_ends_is_opened_again(
+    rpc: RpcEndpoint, transport: FakeTransport, on_missed: Missed
 ) -> None:
-    mail.troubles = [OSError()]
-    missed: list[int] = []
+    transport.open_errors = [OSError()]
+    async with running(rpc):
+        await until(lambda: on_missed.opened == [1])
+        assert transport.inbox_stream is not None
+        transport.inbox_stream.close()
+        await until(lambda: on_missed.opened == [1, 2])
+        transport.put(ConnectionLost())
+        transport.put(EventsMissed())
+        await until(lambda: on_missed.opened == [1, 2, 2])
 
-    async def on_missed() -> None:
-        missed.append(mail.opened)
-
-    desk.on_missed = on_missed
-    async with open_for_letters(desk, mail):
-        await until(lambda: missed == [1])
-        assert mail.box is not None
-        mail.box.close()
-        await until(lambda: missed == [1, 2])
-        mail.put(EventsMissed())
-        await until(lambda: missed == [1, 2, 2])
-
-    assert desk.breaker.failures == 1
+    assert rpc.breaker.failures == 1
 
 
-async def test_who_asks_before_the_box_is_open_waits_for_it(desk: RpcEndpoint, mail: Mail) -> None:
+async def test_call_waits_for_the_inbox(rpc: RpcEndpoint, transport: FakeTransport) -> None:
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(desk.ask, "you", "cancel", None)
-        await until(lambda: desk._opened)
-        assert not mail.sent
-        async with open_for_letters(desk, mail):
-            await until(lambda: mail.sent)
+        tasks.start_soon(rpc.call, "other", "cancel", None)
+        await until(lambda: rpc._opened)
+        assert not transport.sent
+        async with running(rpc):
+            await until(lambda: transport.sent)
         tasks.cancel_scope.cancel()
 
 
-async def test_letters_nobody_can_read_or_answer_end_nothing(
-    desk: RpcEndpoint, mail: Mail, monkeypatch: pytest.MonkeyPatch
+async def test_invalid_messages_and_failing_handlers_do_not_end_the_endpoint(
+    rpc: RpcEndpoint, transport: FakeTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """B07: what came wrongly is counted, and the box stays open."""
-    asked: list[bytes] = []
+    """B07: an invalid message is counted, and the inbox stays open."""
+    requested: list[bytes] = []
 
     async def fail(body: bytes) -> bytes | None:
-        asked.append(body)
+        requested.append(body)
         raise StoreUnavailable if body == b"away" else ValueError
 
-    async def answer(body: bytes) -> bytes | None:
-        return b"answer to " + body
+    async def reply(body: bytes) -> bytes | None:
+        return b"reply to " + body
 
-    desk.on("fails", fail)
-    desk.on("works", answer)
-    async with open_for_letters(desk, mail):
-        mail.put(b"\xff no letter")
-        mail.put(pack(RpcMessage("fails", "1", "you", b"away")))
-        mail.put(pack(RpcMessage("fails", "2", "you", b"broken")))
-        await until(lambda: len(asked) == 2 and not desk._answering)
-        mail.put(pack(RpcMessage("works", "3", "you", b"it")))
-        mail.put(pack(RpcMessage("unheard of", "4", "you", b"it")))
-        await until(lambda: len(mail.sent) == 2)
+    rpc.register("fails", fail)
+    rpc.register("works", reply)
+    async with running(rpc):
+        transport.put(b"\xff no message")
+        transport.put(pack(RpcMessage("fails", "1", "other", b"away")))
+        transport.put(pack(RpcMessage("fails", "2", "other", b"broken")))
+        await until(lambda: len(requested) == 2 and not rpc._handling)
+        transport.put(pack(RpcMessage("works", "3", "other", b"it")))
+        transport.put(pack(RpcMessage("unknown", "4", "other", b"it")))
+        await until(lambda: len(transport.sent) == 2)
         monkeypatch.setattr("upload_progress._cluster.rpc.MAX_PENDING", 0)
-        mail.put(pack(RpcMessage("works", "5", "you", b"it")))
-        await until(lambda: desk.spoiled == 2)
+        transport.put(pack(RpcMessage("works", "5", "other", b"it")))
+        await until(lambda: rpc.rejected == 2)
 
-    answers = [read(letter, RpcMessage) for _worker, letter in mail.sent]
-    assert {(each.id, each.body) for each in answers} == {("3", b"answer to it"), ("4", b"")}
-    assert desk.log_limiter.count == 2
+    replies = [unpack(message, RpcMessage) for _worker, message in transport.sent]
+    assert {(each.id, each.body) for each in replies} == {("3", b"reply to it"), ("4", b"")}
+    assert rpc.log_limiter.count == 2

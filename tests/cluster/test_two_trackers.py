@@ -1,4 +1,4 @@
-"""Several workers: an upload that one receives is followed and cancelled at the others."""
+"""Several trackers: an upload that one receives is followed and cancelled at the others."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Workers:
 
     @asynccontextmanager
     async def running(self, count: int = 2) -> AsyncIterator[list[ProgressTracker]]:
-        """Run that many while the block runs."""
+        """Run *count* trackers while the block runs."""
         trackers = [ProgressTracker(store=self.memory, publisher=self.broker) for _ in range(count)]
         async with AsyncExitStack() as stack:
             for tracker in trackers:
@@ -45,47 +45,47 @@ class Workers:
                 yield trackers
 
 
-async def stored(store: MemoryStore, count: int = 1) -> None:
-    """Wait until that many uploads are in the store."""
-    is_there = False
-    while not is_there:
+async def wait_until_stored(store: MemoryStore, count: int = 1) -> None:
+    """Wait until *count* uploads are in the store."""
+    is_done = False
+    while not is_done:
         await anyio.sleep(0.005)
-        is_there = len(store) >= count
+        is_done = len(store) >= count
 
 
-async def test_what_one_receives_is_watched_at_the_other() -> None:
+async def test_upload_is_watched_at_the_other_worker() -> None:
     workers, seen = Workers(), list[UploadProgress]()
     async with workers.running() as [one, other]:
         async with one.track(owner="ann", upload_id="up", total_bytes=100) as upload:
-            await stored(workers.memory)
+            await wait_until_stored(workers.memory)
             watch = other.watch("up", owner="ann")
             for part in range(10):
                 upload.advance(10)
-                is_there = False
-                while not is_there:
+                is_done = False
+                while not is_done:
                     seen.append(await anext(watch))
-                    is_there = seen[-1].bytes_transferred >= 10 * part
+                    is_done = seen[-1].bytes_transferred >= 10 * part
         seen += [snapshot async for snapshot in watch]
 
     assert_monotonic(seen)
     assert (seen[-1].state, seen[-1].bytes_transferred) == (S.COMPLETED, 100)
 
 
-async def test_the_transfer_is_cut_where_it_runs() -> None:
+async def test_cancel_cuts_the_transfer_on_the_worker_that_receives_it() -> None:
     workers = Workers()
     async with workers.running() as [one, other]:
         cancelled = list[UploadProgress]()
 
         async def receive(tracker: ProgressTracker) -> None:
-            said = {"k": "v" * 4000}
+            metadata = {"k": "v" * 4000}
             async with tracker.track(
-                owner="ann", upload_id="up", filename="name", metadata=said
+                owner="ann", upload_id="up", filename="name", metadata=metadata
             ) as upload:
                 upload.advance(5)
                 await anyio.sleep_forever()
 
         async def cancel() -> None:
-            await stored(workers.memory)
+            await wait_until_stored(workers.memory)
             cancelled.append(await other.cancel("up", owner="ann"))
 
         async with anyio.create_task_group() as tasks:
@@ -102,7 +102,7 @@ async def test_the_transfer_is_cut_where_it_runs() -> None:
         assert (await other.cancel("up", owner="ann")).state is S.CANCELLED
 
 
-async def test_what_was_cut_is_told_though_its_worker_cannot_store_it_yet() -> None:
+async def test_cancel_is_confirmed_although_the_receiving_worker_cannot_store_it() -> None:
     memory, broker = MemoryStore(), MemoryPublisher()
     store = FaultyStore(memory)
     one = ProgressTracker(store=store, publisher=broker)
@@ -112,7 +112,7 @@ async def test_what_was_cut_is_told_though_its_worker_cannot_store_it_yet() -> N
     async def receive() -> None:
         async with one.track(owner="ann", upload_id="up", filename="name") as upload:
             upload.advance(5)
-            await stored(memory)
+            await wait_until_stored(memory)
             store.fault = "raise"
             begun.set()
             await anyio.sleep_forever()
@@ -132,12 +132,12 @@ async def test_what_was_cut_is_told_though_its_worker_cannot_store_it_yet() -> N
     [answer] = answers
     assert (answer.state, answer.bytes_transferred) == (S.CANCELLED, 5)
     assert answer.filename == "name"
-    # Nobody but its worker wrote how it ended, before it stopped.
+    # Only its worker has written the end, before it stopped.
     [record] = await memory.load(UploadKey("ann", "up"))
     assert record.state is S.CANCELLED
 
 
-async def test_what_waits_is_cancelled_by_anybody() -> None:
+async def test_pending_upload_is_cancelled_by_any_worker() -> None:
     workers = Workers()
     async with workers.running() as [one, other]:
         pending = await one.announce(owner="ann")
@@ -150,11 +150,11 @@ async def test_what_waits_is_cancelled_by_anybody() -> None:
         assert len(await workers.memory.load(UploadKey("ann", pending.upload_id))) == 2
 
 
-async def test_what_has_ended_elsewhere_is_not_cancelled() -> None:
+async def test_upload_that_has_ended_elsewhere_is_not_cancelled() -> None:
     workers = Workers()
     async with workers.running() as [one, other]:
         async with one.track(owner="ann", upload_id="up"):
-            await stored(workers.memory)
+            await wait_until_stored(workers.memory)
         async for _snapshot in other.watch("up", owner="ann"):
             pass
         with pytest.raises(UploadEnded):

@@ -1,4 +1,4 @@
-"""``uvicorn --workers``: whichever worker a request comes to, it knows what the others receive."""
+"""``uvicorn --workers``: every worker reports the uploads of the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests._support.paths import ROOT
 from tests._support.server_processes import free_port
 from upload_progress._model.codec import decode_progress
 
-LOOKS = 2000
+MAX_REQUESTS = 2000
 
 
 @pytest.fixture
@@ -27,29 +27,29 @@ def url(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield url
 
 
-def is_whole(answer: httpx2.Response) -> bool:
-    """Return whether it tells of an upload all of which is there."""
+def is_complete(answer: httpx2.Response) -> bool:
+    """Tell whether *answer* is the snapshot of an upload whose bytes are all received."""
     return answer.status_code == 200 and decode_progress(answer.content).percent == 100
 
 
-def test_both_workers_know_it(url: str) -> None:
+def test_both_workers_report_an_upload(url: str) -> None:
     upload_id = secrets.token_urlsafe(16)
-    # It says that it runs before the first of its workers listens.
-    with httpx2.Client(transport=httpx2.HTTPTransport(retries=8), timeout=30) as patient:
+    # uvicorn logs that it runs before its first worker listens.
+    with httpx2.Client(transport=httpx2.HTTPTransport(retries=8), timeout=30) as client:
         headers = {"Upload-Id": upload_id}
-        sent = patient.put(f"{url}/files/f", content=bytes(1000), headers=headers)
-    assert sent.headers["upload-id"] == upload_id
-    receiver = sent.text.split()[-1]
+        response = client.put(f"{url}/files/f", content=bytes(1000), headers=headers)
+    assert response.headers["upload-id"] == upload_id
+    receiver = response.text.split()[-1]
 
-    # Each line leads to one worker, whichever takes it first.
+    # The worker that accepts a connection first serves it.
     answered = set[str]()
-    looks = 0
-    while len(answered) < 2 and looks < LOOKS:
-        looks += 1
-        with httpx2.Client(base_url=url, timeout=30) as line:
-            worker = line.get("/who").text
-            answer = line.get(f"/uploads/{upload_id}/progress")
-            answered |= {worker} if is_whole(answer) else set()
+    requests = 0
+    while len(answered) < 2 and requests < MAX_REQUESTS:
+        requests += 1
+        with httpx2.Client(base_url=url, timeout=30) as client:
+            worker = client.get("/worker").text
+            answer = client.get(f"/uploads/{upload_id}/progress")
+            answered |= {worker} if is_complete(answer) else set()
 
     assert receiver in answered
     assert len(answered) == 2

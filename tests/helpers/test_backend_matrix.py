@@ -14,26 +14,26 @@ from upload_progress.testing import MessageTransportContract, PublisherContract,
 pytest_plugins = ["pytester"]
 
 TESTS = Path(__file__).parents[1]
-LETTERS = tuple(CAPABILITIES["letters"])
+MESSAGES = tuple(CAPABILITIES["messages"])
 MODULE = """
     import pytest
 
     class TestOwlPost:
         @pytest.mark.parametrize("number", [1, 2])
-        def test_a_letter_is_small(self, number):
+        def test_message_size_is_limited(self, number):
             assert number < LIMIT
 
-        def test_letters_arrive_in_order_and_at_their_worker_only(self):
+        def test_messages_arrive_in_order_at_their_worker_only(self):
             pass
 
-        def test_a_letter_to_a_worker_that_is_not_there_is_lost(self):
+        def test_message_without_an_inbox_is_lost(self):
             pass
 
         def test_something_of_its_own(self):
             pass
 
     class TestSomethingElse:
-        def test_a_letter_is_small(self):
+        def test_message_size_is_limited(self):
             pass
 
     def test_nothing_in_a_class():
@@ -70,14 +70,14 @@ def test_the_table_has_a_column_for_each_and_a_row_for_everything(
     monkeypatch.setattr(backends, "SEEN", tmp_path / "seen.json")
     everything = shown_by(matrix.TESTS)
     (tmp_path / "seen.json").write_text(
-        text_of({"Owl": list(LETTERS), "Redis": everything}), encoding="utf-8"
+        text_of({"Owl": list(MESSAGES), "Redis": everything}), encoding="utf-8"
     )
 
     header, _, *rows = [line.strip("| ").split(" | ") for line in backends_table().splitlines()]
 
     assert header[-2:] == ["Redis", "Owl"]
     assert [row[-3] for row in rows] == everything
-    assert [row[-1] for row in rows] == ["✓" if name in LETTERS else "–" for name in everything]
+    assert [row[-1] for row in rows] == ["✓" if name in MESSAGES else "–" for name in everything]
 
 
 @pytest.fixture
@@ -95,11 +95,11 @@ def test_what_is_new_is_written_and_said(pytester: pytest.Pytester, kept: Path) 
 
     result.assert_outcomes(passed=7, errors=1)
     result.stdout.fnmatch_lines(["*Owl can do more than is documented: python -m docs.backends"])
-    assert seen_in(kept) == {"Owl": list(LETTERS)}
+    assert seen_in(kept) == {"Owl": list(MESSAGES)}
 
 
 def test_what_is_known_is_not_said_again(pytester: pytest.Pytester, kept: Path) -> None:
-    (pytester.path / "seen.json").write_text(text_of({"Owl": list(LETTERS)}), encoding="utf-8")
+    (pytester.path / "seen.json").write_text(text_of({"Owl": list(MESSAGES)}), encoding="utf-8")
     pytester.makepyfile(MODULE.replace("LIMIT", "9"))
     result = pytester.runpytest_inprocess("-p", "tests._support.backend_matrix")
 

@@ -1,4 +1,4 @@
-"""The OpenAPI and AsyncAPI documents: valid, complete, and true of the types they describe."""
+"""The OpenAPI and AsyncAPI documents: valid, complete, and consistent with the types."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from docs import diagram
 from docs.generate import generated
-from tests._support.asgi_client import build_app, listening
+from tests._support.asgi_client import build_app, open_socket
 from tests._support.paths import ROOT
 from tests._support.records import record
 from upload_progress._fanout.update import Update
@@ -37,11 +37,11 @@ def asyncapi() -> Json:
     return asyncapi_document()
 
 
-def test_the_openapi_document_follows_its_specification() -> None:
+def test_openapi_document_is_valid() -> None:
     OpenAPIV31SpecValidator(cast("Any", openapi())).validate()
 
 
-def test_the_openapi_document_has_every_call() -> None:
+def test_openapi_document_contains_every_call() -> None:
     calls = {
         f"{method.upper()} {path}"
         for path, item in openapi()["paths"].items()
@@ -63,7 +63,7 @@ def test_the_openapi_document_has_every_call() -> None:
     }
 
 
-def test_every_refusal_is_a_problem() -> None:
+def test_every_error_response_is_a_problem_document() -> None:
     for item in openapi()["paths"].values():
         for method in item.keys() - {"parameters", "head"}:
             for status, response in item[method]["responses"].items():
@@ -71,7 +71,7 @@ def test_every_refusal_is_a_problem() -> None:
                 assert is_problem is (int(status) >= 400)
 
 
-def test_documents_know_another_mount_path() -> None:
+def test_documents_use_the_given_mount_path() -> None:
     paths = cast("Json", openapi_document(mount_path="/api/up")["paths"])
     channels = cast("Json", asyncapi_document(mount_path="/api/up")["channels"])
 
@@ -80,7 +80,7 @@ def test_documents_know_another_mount_path() -> None:
     assert channels["upload"]["address"] == "/api/up/{upload_id}/progress"
 
 
-# --- AsyncAPI: no validator of 3.1 is to be had from PyPI, so the rules that matter are here ------
+# AsyncAPI: PyPI has no validator for 3.1, so the important rules are checked here
 
 
 def references(value: object) -> Iterator[str]:
@@ -96,7 +96,7 @@ def references(value: object) -> Iterator[str]:
 
 
 def resolve(document: Json, reference: str) -> object:
-    """Return what a local reference points to."""
+    """Return the value to which a local reference points."""
     target: Any = document
     for step in reference.removeprefix("#/").split("/"):
         target = target[step]
@@ -104,14 +104,14 @@ def resolve(document: Json, reference: str) -> object:
 
 
 @pytest.mark.parametrize("document", [openapi(), asyncapi()], ids=["openapi", "asyncapi"])
-def test_every_reference_leads_somewhere(document: Json) -> None:
+def test_every_reference_resolves(document: Json) -> None:
     found = list(references(document))
 
     assert found
     assert all(resolve(document, reference) for reference in found)
 
 
-def test_the_asyncapi_document_has_the_parts_of_its_specification() -> None:
+def test_asyncapi_document_has_the_required_parts() -> None:
     document = asyncapi()
 
     assert document["asyncapi"] == "3.1.0"
@@ -137,9 +137,9 @@ def test_operations_use_messages_of_their_own_channel() -> None:
 
     for operation in document["operations"].values():
         assert operation["action"] in {"send", "receive"}
-        own = operation["channel"]["$ref"] + "/messages/"
+        echo_path = operation["channel"]["$ref"] + "/messages/"
         assert operation["messages"]
-        assert all(message["$ref"].startswith(own) for message in operation["messages"])
+        assert all(message["$ref"].startswith(echo_path) for message in operation["messages"])
 
 
 def test_both_sockets_and_the_event_are_described() -> None:
@@ -158,7 +158,7 @@ def test_both_sockets_and_the_event_are_described() -> None:
     assert messages["UploadProgressUpdated"]["contentType"] == "application/cloudevents+json"
 
 
-# --- the schemas ----------------------------------------------------------------------------------
+# Schemas
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_both_sockets_and_the_event_are_described() -> None:
         *sorted(RESERVED_IDS),
     ],
 )
-def test_the_schema_of_ids_agrees_with_the_code(text: str) -> None:
+def test_schema_of_upload_ids_agrees_with_is_upload_id(text: str) -> None:
     validator = jsonschema_rs.validator_for(dict(schemas.UPLOAD_ID_SCHEMA))
 
     assert validator.is_valid(text) is is_upload_id(text)
@@ -177,8 +177,8 @@ def test_the_schema_of_ids_agrees_with_the_code(text: str) -> None:
 @pytest.mark.anyio
 async def test_client_id_parameter_accepts_the_id_of_an_open_socket() -> None:
     validator = jsonschema_rs.validator_for(cast("Json", parameters.CLIENT_ID["schema"]))
-    async with listening(build_app()) as line:
-        client_id = (await line.hear_json())["client_id"]
+    async with open_socket(build_app()) as connection:
+        client_id = (await connection.receive_json())["client_id"]
 
     assert validator.is_valid(client_id)
     assert not validator.is_valid(client_id.partition(".")[2])
@@ -193,7 +193,7 @@ def test_progress_message_is_sent_as_described() -> None:
     )
 
 
-def test_each_field_of_a_snapshot_has_a_meaning_and_is_required() -> None:
+def test_each_field_of_a_snapshot_is_described_and_required() -> None:
     names = [attribute.name for attribute in fields(UploadProgress)]
     schema = openapi()["components"]["schemas"]["UploadProgress"]
 
@@ -201,7 +201,7 @@ def test_each_field_of_a_snapshot_has_a_meaning_and_is_required() -> None:
     assert all(field["description"] for field in schema["properties"].values())
 
 
-def test_a_type_without_a_schema_is_refused() -> None:
+def test_type_without_a_schema_raises_an_error() -> None:
     class Strange:
         pass
 
@@ -209,21 +209,21 @@ def test_a_type_without_a_schema_is_refused() -> None:
         schemas.schemas_of([Strange])
 
 
-# --- what is generated ----------------------------------------------------------------------------
+# Generated files
 
 
 @pytest.mark.parametrize("path", generated())
 def test_generated_files_are_current(path: str) -> None:
-    """If this fails: ``python -m docs.generate``."""
+    """If this fails, run ``python -m docs.generate``."""
     assert (DOCS / path).read_text(encoding="utf-8") == generated()[path]
 
 
-def test_the_json_documents_can_be_read() -> None:
+def test_json_documents_can_be_parsed() -> None:
     for name in ("openapi", "asyncapi"):
         assert json.loads((DOCS / f"reference/{name}.json").read_text(encoding="utf-8"))
 
 
-def test_the_diagram_has_every_state_and_every_move() -> None:
+def test_diagram_contains_every_state_and_transition() -> None:
     picture = diagram.states_svg()
 
     assert all(f">{state}</text>" in picture for state in UploadState)
@@ -233,7 +233,7 @@ def test_the_diagram_has_every_state_and_every_move() -> None:
     } == set(TRANSITIONS)
 
 
-def test_a_route_without_a_move_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_path_without_a_transition_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     move = (UploadState.COMPLETED, UploadState.PENDING)
     monkeypatch.setitem(diagram.ROUTES, move, ("M0,0 L1,1", 0, 0))
 

@@ -1,4 +1,4 @@
-"""The running server does what the documents say, whatever it is sent."""
+"""A running server conforms to its OpenAPI and AsyncAPI documents."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ KNOWN = "known-to-the-server"
 
 schema = schemathesis.openapi.from_dict(openapi_document())
 known_upload = schema.include(path_regex=r"/\{upload_id\}").exclude(method="DELETE")
-# The same few examples each time: this finds what is wrong with the document, not rare bugs.
-few = settings(
+# A few fixed examples: the test finds errors of the document, not rare bugs.
+few_examples = settings(
     max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """Run an example, with one upload that has ended."""
+    """Run an example application with one completed upload."""
     with run_python_server("examples/fastapi_app.py", "--port", "0", cwd=ROOT) as url:
         headers = {**ALICE, "Upload-Id": KNOWN}
         httpx2.put(f"{url}/files/a", content=b"a", headers=headers).raise_for_status()
@@ -43,10 +43,10 @@ def server() -> Iterator[str]:
 
 
 def checks_to_skip(case: Case[Any]) -> list[Any]:
-    """Return the check of what must be accepted, where no schema can say what that is.
+    """Return the check that valid data is accepted, where no schema can define validity.
 
-    Cursors are opaque, metadata has a size as JSON, which characters of a group are printable is
-    for Unicode to say, and 1.0 is an integer to JSON Schema.
+    Cursors are opaque, the size of metadata as JSON is limited, Unicode defines which characters
+    of a group are printable, and 1.0 is an integer to JSON Schema.
     """
     body = case.body if isinstance(case.body, dict) else {}
     is_undecidable = (
@@ -58,45 +58,43 @@ def checks_to_skip(case: Case[Any]) -> list[Any]:
 
 
 @schema.parametrize()
-@few
-def test_every_call_answers_as_described(case: Case[Any], server: str) -> None:
+@few_examples
+def test_every_call_responds_as_described(case: Case[Any], server: str) -> None:
     case.call_and_validate(base_url=server, headers=ALICE, excluded_checks=checks_to_skip(case))
 
 
 @known_upload.parametrize()
-@few
-def test_calls_for_an_upload_that_is_there_answer_as_described(
-    case: Case[Any], server: str
-) -> None:
+@few_examples
+def test_calls_for_an_existing_upload_respond_as_described(case: Case[Any], server: str) -> None:
     case.path_parameters["upload_id"] = KNOWN
-    # With ``wait`` it means: answer when there is news. There will be none. And without it a case
-    # that was malformed may be none any more; the other test has those.
+    # With ``wait``, the response would wait for a change that never comes. Without the header, an
+    # invalid case may have become valid, so rejection is left to the other test.
     case.headers.pop("If-None-Match", None)
 
     answer = case.call_and_validate(
         base_url=server, headers=ALICE, excluded_checks=[negative_data_rejection]
     )
 
-    # A POST is for a socket that is not there.
+    # A POST names a socket that does not exist.
     assert answer.status_code != 404 or case.method == "POST"
 
 
-# --- the sockets ----------------------------------------------------------------------------------
+# WebSockets
 
 
 def validator(message: str) -> jsonschema_rs.Validator:
-    """Return what judges the payload of a message of the AsyncAPI document."""
+    """Return a validator for the payload of a message of the AsyncAPI document."""
     components = {"schemas": asyncapi_document()["components"]["schemas"]}  # type: ignore[index]  # JSON
     reference = {"$ref": f"#/components/schemas/{message}", "components": components}
     return jsonschema_rs.validator_for(reference, validate_formats=True)
 
 
-JUDGES = {str(kind.__struct_config__.tag): validator(kind.__name__) for kind in SERVER_MESSAGES}
+VALIDATORS = {str(kind.__struct_config__.tag): validator(kind.__name__) for kind in SERVER_MESSAGES}
 TARGETS: list[dict[str, object]] = [{"upload_id": KNOWN}, {"group": "g"}, {"all": True}]
 
 
-def talk(server: str, path: str, *commands: dict[str, object]) -> set[str]:
-    """Say *commands*, listen until the server closes or complains; return the kinds of messages."""
+def converse(server: str, path: str, *commands: dict[str, object]) -> set[str]:
+    """Send *commands*; return the types of the messages up to the close or an error."""
     kinds = set()
     url = f"ws{server.removeprefix('http')}{path}"
     with connect(url, additional_headers=ALICE) as socket:
@@ -104,17 +102,17 @@ def talk(server: str, path: str, *commands: dict[str, object]) -> set[str]:
             socket.send(json.dumps(command))
         for text in socket:
             message = json.loads(text)
-            JUDGES[message["type"]].validate(message)
+            VALIDATORS[message["type"]].validate(message)
             kinds.add(message["type"])
             if message["type"] == "error":
                 break
     return kinds
 
 
-def test_a_socket_for_many_uploads_says_what_is_described(server: str) -> None:
+def test_socket_for_many_uploads_sends_described_messages(server: str) -> None:
     commands = [{"type": kind, **to} for kind in ("subscribe", "unsubscribe") for to in TARGETS]
 
-    assert talk(server, "/uploads/progress", *commands, {"type": "nonsense"}) >= {
+    assert converse(server, "/uploads/progress", *commands, {"type": "nonsense"}) >= {
         "welcome",
         "subscribed",
         "unsubscribed",
@@ -122,11 +120,11 @@ def test_a_socket_for_many_uploads_says_what_is_described(server: str) -> None:
     }
 
 
-def test_a_socket_for_one_upload_says_what_is_described(server: str) -> None:
-    kinds = talk(server, f"/uploads/{KNOWN}/progress")
+def test_socket_for_one_upload_sends_described_messages(server: str) -> None:
+    kinds = converse(server, f"/uploads/{KNOWN}/progress")
 
     assert kinds == {"welcome", "subscribed", "progress"}
 
 
-def test_heartbeats_are_as_described() -> None:
+def test_heartbeat_is_as_described() -> None:
     validator("Heartbeat").validate(json.loads(encode_json(Heartbeat())))

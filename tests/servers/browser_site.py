@@ -1,9 +1,8 @@
-"""A server for the pages of these tests: anybody signs in by a name, and uploads can be held.
+"""Server for browser tests, on which any user can sign in and uploads can be held.
 
-Under ``/uploads`` who asks is known by the cookie ``user`` or a bearer token, which is the name;
-under ``/open`` whoever holds an upload's id may follow it. ``/files/{name}?hold=0.5`` stops reading
-after half of the body until ``POST /release/{name}``, so that a test looks at an upload in the
-middle for as long as it likes.
+Under ``/uploads``, the cookie ``user`` or a bearer token is the name of the user; under ``/open``,
+the id of an upload is the capability to read it. ``/files/{name}?hold=0.5`` stops reading after
+half of the body until ``POST /release/{name}``, so that a test can examine a partial upload.
 """
 
 from __future__ import annotations
@@ -32,18 +31,18 @@ CHUNK_BYTES = 65536
 gates: dict[str, anyio.Event] = defaultdict(anyio.Event)
 
 
-def by_cookie(connection: Connection) -> Identity | None:
-    """Believe a cookie that says who it is."""
+def cookie_identity(connection: Connection) -> Identity | None:
+    """Return the user that the cookie names, without any verification."""
     user = connection.cookie("user")
     return Identity(user) if user else None
 
 
 async def receive(request: Request) -> Response:
-    """Read a body, up to where it is to be held; then say what is asked for."""
+    """Read the body, hold it if requested, and return the requested response."""
     name, query = request.path_params.get("name", "form"), request.query_params
     if int(request.headers.get("content-length", 0)) > int(query.get("most", 10**12)):
-        problem = {"title": "Content Too Large", "detail": "Only small files are taken here."}
-        # Read to the end: a browser reports an answer that comes too early as a broken line.
+        problem = {"title": "Content Too Large", "detail": "Only small files are accepted."}
+        # Read to the end: browsers report an early response as a network error.
         async for _ in request.stream():
             pass
         return JSONResponse(problem, 413, media_type="application/problem+json")
@@ -51,7 +50,7 @@ async def receive(request: Request) -> Response:
     if "stage" in query:
         async with current_upload(request).stage("scanning", total=4) as stage:
             stage.advance(2)
-            await _held(request, f"{name}.stage")
+            await _wait_for_release(request, f"{name}.stage")
     if "then" in query:
         return RedirectResponse(query["then"], 303)
     return Response("thanks")
@@ -63,11 +62,11 @@ async def _read(request: Request, name: str, hold: float) -> None:
     async for chunk in request.stream():
         received += len(chunk)
         if received >= hold_bytes:
-            await _held(request, name)
+            await _wait_for_release(request, name)
             hold_bytes = float("inf")
 
 
-async def _held(request: Request, name: str) -> None:
+async def _wait_for_release(request: Request, name: str) -> None:
     with anyio.move_on_after(HOLD_SECONDS):
         await gates[_gate(request, name)].wait()
 
@@ -77,39 +76,39 @@ def _gate(request: Request, name: str) -> str:
 
 
 async def release(request: Request) -> Response:
-    """Let go of what is held under that name, now or when it comes."""
+    """Release the upload held under that name, now or when it arrives."""
     gates[_gate(request, request.path_params["name"])].set()
     return Response()
 
 
-async def take(request: Request) -> Response:
-    """Take a body, of which nobody is told anything."""
+async def untracked(request: Request) -> Response:
+    """Read a body without tracking."""
     await _read(request, "", 2)
     return Response("thanks")
 
 
 async def thank(_request: Request) -> Response:
-    """Be where a form leads."""
+    """Return the page to which a form redirects."""
     return Response("thanks", media_type="text/html")
 
 
 async def count(_request: Request) -> Response:
-    """Say what htmx shows when it has been told of an end."""
+    """Return the content that htmx loads when an upload has completed."""
     return Response("counted", media_type="text/html")
 
 
 async def fail(_request: Request) -> Response:
-    """Break, as servers do."""
+    """Return an error."""
     return Response("no", 500)
 
 
 tracker = ProgressTracker(mount_path="/uploads")
 open_tracker = ProgressTracker(mount_path="/open")
-who = first_of(by_cookie, bearer(lambda token: token))
-anybody = capability()
+authenticate = first_of(cookie_identity, bearer(lambda token: token))
+open_authenticate = capability()
 
 
-def _counted(tracker: ProgressTracker, authenticate: Authenticate) -> list[Middleware]:
+def _tracking(tracker: ProgressTracker, authenticate: Authenticate) -> list[Middleware]:
     return [Middleware(UploadProgressMiddleware, tracker=tracker, authenticate=authenticate)]
 
 
@@ -125,14 +124,14 @@ routes = [
 ]
 app = Starlette(
     routes=[
-        progress_mount(tracker, authenticate=who),
-        Mount("/files", routes=routes, middleware=_counted(tracker, who)),
-        Mount("/open-files", routes=routes, middleware=_counted(open_tracker, anybody)),
-        progress_mount(open_tracker, authenticate=anybody),
+        progress_mount(tracker, authenticate=authenticate),
+        Mount("/files", routes=routes, middleware=_tracking(tracker, authenticate)),
+        Mount("/open-files", routes=routes, middleware=_tracking(open_tracker, open_authenticate)),
+        progress_mount(open_tracker, authenticate=open_authenticate),
         Route("/release/{name}", release, methods=["POST"]),
         Route("/thanks", thank),
         Route("/count", count),
-        Route("/untracked/{name}", take, methods=["PUT"]),
+        Route("/untracked/{name}", untracked, methods=["PUT"]),
         Route("/broken/{name}", fail, methods=["PUT"]),
         Mount("/npm", StaticFiles(directory=HOME / "node_modules", check_dir=False)),
         Mount("/bundles", StaticFiles(directory=HOME / "bundles", check_dir=False)),

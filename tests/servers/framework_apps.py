@@ -1,7 +1,7 @@
-"""The same small application in four frameworks: what it got, and how it says no.
+"""The same small application in four frameworks.
 
-``PUT /raw`` tells the digest of a body, ``POST /form`` that of a form's file, ``PUT /refused``
-answers without reading, ``PUT /broken`` raises an error when it has read.
+``PUT /raw`` returns the digest of the body, ``POST /form`` that of a file in a form. ``PUT
+/refused`` responds without reading, ``PUT /broken`` raises an exception after reading.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from tests._support.scripted_server import App
 
 __all__ = ["FRAMEWORKS"]
 
-Facts = dict[str, str | int]
+Summary = dict[str, str | int]
 
 
-class Broken(Exception):
-    """Raised on purpose."""
+class DeliberateError(Exception):
+    """Raised by ``PUT /broken``."""
 
 
-def facts(content: bytes, name: str | None, note: str | None) -> Facts:
+def summarize(content: bytes, name: str | None, note: str | None) -> Summary:
     return {
         "sha256": hashlib.sha256(content).hexdigest(),
         "bytes": len(content),
@@ -41,30 +41,30 @@ def facts(content: bytes, name: str | None, note: str | None) -> Facts:
     }
 
 
-async def digest(chunks: AsyncIterable[bytes]) -> Facts:
+async def digest(chunks: AsyncIterable[bytes]) -> Summary:
     content = b"".join([chunk async for chunk in chunks])
-    return facts(content, None, None)
+    return summarize(content, None, None)
 
 
-def spoken(app: Any) -> App:  # noqa: ANN401  # each has types of its own for the same messages
-    """Return *app* as what it is: an ASGI application."""
-    speaking: App = app
-    return speaking
+def as_asgi(app: Any) -> App:  # noqa: ANN401  # each framework has its own types for ASGI
+    """Return *app* with our type of an ASGI application."""
+    asgi_app: App = app
+    return asgi_app
 
 
 def fastapi_app() -> App:
     app = fastapi.FastAPI()
 
     @app.put("/raw", status_code=201)
-    async def raw(request: fastapi.Request) -> Facts:
+    async def raw(request: fastapi.Request) -> Summary:
         return await digest(request.stream())
 
     @app.post("/form")
-    async def form(request: fastapi.Request) -> Facts:
-        async with request.form() as sent:
-            file = sent["file"]
+    async def form(request: fastapi.Request) -> Summary:
+        async with request.form() as form_data:
+            file = form_data["file"]
             assert not isinstance(file, str)
-            return facts(await file.read(), file.filename, str(sent["note"]))
+            return summarize(await file.read(), file.filename, str(form_data["note"]))
 
     @app.put("/refused")
     async def refused() -> None:
@@ -73,23 +73,23 @@ def fastapi_app() -> App:
     @app.put("/broken")
     async def broken(request: fastapi.Request) -> None:
         await request.body()
-        raise Broken
+        raise DeliberateError
 
     return app
 
 
 def litestar_app() -> App:
     @litestar.put("/raw")
-    async def raw(request: litestar.Request[Any, Any, Any]) -> litestar.Response[Facts]:
+    async def raw(request: litestar.Request[Any, Any, Any]) -> litestar.Response[Summary]:
         return litestar.Response(await digest(request.stream()), status_code=201)
 
     @litestar.post("/form")
-    async def form(request: litestar.Request[Any, Any, Any]) -> litestar.Response[Facts]:
-        sent = await request.form()
-        file = sent["file"]
-        said = facts(await file.read(), file.filename, sent["note"])
-        await sent.close()
-        return litestar.Response(said, status_code=200)
+    async def form(request: litestar.Request[Any, Any, Any]) -> litestar.Response[Summary]:
+        form_data = await request.form()
+        file = form_data["file"]
+        summary = summarize(await file.read(), file.filename, form_data["note"])
+        await form_data.close()
+        return litestar.Response(summary, status_code=200)
 
     @litestar.put("/refused")
     async def refused() -> None:
@@ -98,24 +98,24 @@ def litestar_app() -> App:
     @litestar.put("/broken")
     async def broken(request: litestar.Request[Any, Any, Any]) -> None:
         await request.body()
-        raise Broken
+        raise DeliberateError
 
-    # Its own set-up of logging would be that of the whole process.
-    return spoken(litestar.Litestar([raw, form, refused, broken], logging_config=None))
+    # Litestar's logging configuration would apply to the whole process.
+    return as_asgi(litestar.Litestar([raw, form, refused, broken], logging_config=None))
 
 
 def quart_app() -> App:
     app = quart.Quart("tests", root_path=str(Path(__file__).parent))
 
     @app.put("/raw")
-    async def raw() -> tuple[Facts, int]:
+    async def raw() -> tuple[Summary, int]:
         return await digest(quart.request.body), 201
 
     @app.post("/form")
-    async def form() -> Facts:
+    async def form() -> Summary:
         [file] = (await quart.request.files).values()
         note = (await quart.request.form)["note"]
-        return facts(file.read(), file.filename, note)
+        return summarize(file.read(), file.filename, note)
 
     @app.put("/refused")
     async def refused() -> tuple[str, int]:
@@ -124,24 +124,24 @@ def quart_app() -> App:
     @app.put("/broken")
     async def broken() -> str:
         await quart.request.get_data()
-        raise Broken
+        raise DeliberateError
 
-    return spoken(app)
+    return as_asgi(app)
 
 
 def django_app() -> App:
     async def raw(request: ASGIRequest) -> HttpResponse:
-        return JsonResponse(facts(request.body, None, None), status=201)
+        return JsonResponse(summarize(request.body, None, None), status=201)
 
     def form(request: ASGIRequest) -> HttpResponse:
         file = request.FILES["file"]
-        return JsonResponse(facts(file.read(), file.name, request.POST["note"]))
+        return JsonResponse(summarize(file.read(), file.name, request.POST["note"]))
 
     async def refused(_request: ASGIRequest) -> HttpResponse:
         return HttpResponse("too large", status=413)
 
     async def broken(_request: ASGIRequest) -> HttpResponse:
-        raise Broken
+        raise DeliberateError
 
     views = {"raw": raw, "form": form, "refused": refused, "broken": broken}
     settings.configure(
@@ -153,7 +153,7 @@ def django_app() -> App:
         USE_I18N=False,
     )
     django.setup()
-    return spoken(get_asgi_application())
+    return as_asgi(get_asgi_application())
 
 
 FRAMEWORKS: dict[str, Callable[[], App]] = {

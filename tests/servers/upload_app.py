@@ -1,7 +1,7 @@
-"""The application that real servers run: the same endpoints, with and without the middleware.
+"""The application that the tests run on real servers, with and without the middleware.
 
-``/with/…`` passes the middleware, ``/without/…`` does not; ``/state/{id}``, ``/cancel/{id}`` and
-``/facts`` tell and do what the tests need to know and cannot reach from outside the process.
+``/with/…`` passes the middleware, ``/without/…`` does not. ``/state/{id}`` and ``/cancel/{id}``
+read and cancel an upload, ``/statistics`` returns counters.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from upload_progress import ProgressTracker, UploadNotFound
 from upload_progress._model.codec import encode_json
 from upload_progress.asgi import UploadProgressMiddleware
 
-__all__ = ["Served", "app"]
+__all__ = ["UploadApp", "app"]
 
-TOLD = {
+ECHOED_HEADERS = {
     b"user-agent",
     b"expect",
     b"transfer-encoding",
@@ -30,35 +30,41 @@ TOLD = {
 
 
 @define(eq=False)
-class Served:
-    """One application with one tracker; its lifespan is the tracker's."""
+class UploadApp:
+    """An application with one tracker, whose lifespan it enters.
+
+    Attributes:
+        tracker: The tracker.
+        disconnects: Number of disconnects that the endpoints received.
+        tracked: The endpoints behind the middleware.
+    """
 
     tracker: ProgressTracker = field(factory=ProgressTracker)
     disconnects: int = 0
     tracked: App = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Put the middleware around the endpoints."""
+        """Wrap the endpoints in the middleware."""
         self.tracked = UploadProgressMiddleware(
             self.endpoint, tracker=self.tracker, authenticate=authenticate_alice
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Find the endpoint."""
+        """Route one request."""
         if scope["type"] == "lifespan":
-            return await self.live(receive, send)
+            return await self.lifespan(receive, send)
         name, _, rest = scope["path"].removeprefix("/").partition("/")
-        asked: dict[str, Callable[[str], Awaitable[bytes]]] = {
+        queries: dict[str, Callable[[str], Awaitable[bytes]]] = {
             "state": self.state,
             "cancel": self.cancel,
-            "facts": self.facts,
+            "statistics": self.statistics,
         }
-        if name in asked:
-            return await answer(send, 200, await asked[name](rest))
+        if name in queries:
+            return await send_response(send, 200, await queries[name](rest))
         return await (self.tracked if name == "with" else self.endpoint)(scope, receive, send)
 
-    async def live(self, receive: Receive, send: Send) -> None:
-        """Follow the lifespan protocol."""
+    async def lifespan(self, receive: Receive, send: Send) -> None:
+        """Implement the lifespan protocol of ASGI."""
         await receive()
         async with self.tracker.lifespan():
             await send({"type": "lifespan.startup.complete"})
@@ -76,37 +82,37 @@ class Served:
         """Cancel an upload."""
         return encode_json(await self.tracker.cancel(upload_id, owner=ALICE))
 
-    async def facts(self, _rest: str) -> bytes:
-        """Return how many disconnects the endpoints saw, and the tracker's figures."""
-        figures = asdict(self.tracker.statistics())
-        return json.dumps({"disconnects": self.disconnects, **figures}).encode()
+    async def statistics(self, _rest: str) -> bytes:
+        """Return the number of disconnects, and the statistics of the tracker."""
+        statistics = asdict(self.tracker.statistics())
+        return json.dumps({"disconnects": self.disconnects, **statistics}).encode()
 
     async def endpoint(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Do what the last segment of the path says."""
+        """Handle an upload as the last segment of the path says."""
         kind = scope["path"].rpartition("/")[2]
         if kind == "refuse":
-            return await answer(send, 413, b"too large")
+            return await send_response(send, 413, b"too large")
         if kind == "ignore":
-            return await answer(send, 200, b"whatever")
+            return await send_response(send, 200, b"not read")
         digest = await self.read(receive)
         if digest is None:
             return None
         if kind == "stay":
             await anyio.sleep_forever()
-        seen = {
+        echo = {
             "sha256": digest,
             "method": scope["method"],
             "version": scope["http_version"],
             "headers": sorted(
                 (name.decode(), value.decode("latin-1"))
                 for name, value in scope["headers"]
-                if name in TOLD
+                if name in ECHOED_HEADERS
             ),
         }
-        return await answer(send, 200, json.dumps(seen).encode())
+        return await send_response(send, 200, json.dumps(echo).encode())
 
     async def read(self, receive: Receive) -> str | None:
-        """Return the hash of the body; None when the client has gone."""
+        """Return the SHA-256 of the body; None if the client disconnects."""
         digest, more = hashlib.sha256(), True
         while more:
             message = await receive()
@@ -118,7 +124,7 @@ class Served:
         return digest.hexdigest()
 
 
-async def answer(send: Send, status: int, content: bytes) -> None:
+async def send_response(send: Send, status: int, content: bytes) -> None:
     """Send a response."""
     headers = [
         (b"content-type", b"application/json"),
@@ -131,4 +137,4 @@ async def answer(send: Send, status: int, content: bytes) -> None:
     await send({"type": "http.response.body", "body": content})
 
 
-app = Served()
+app = UploadApp()

@@ -1,4 +1,4 @@
-"""An application as the guide shows it, for ``uvicorn --factory --workers``."""
+"""The application of the server guide, for ``uvicorn --factory --workers``."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from upload_progress.starlette import capability, progress_mount
 
 
 async def receive(request: Request) -> PlainTextResponse:
-    """Take a body, and tell who took it."""
+    """Read the body; return its size and the process id."""
     size = sum([len(chunk) async for chunk in request.stream()])
-    return PlainTextResponse(f"{size} bytes are at {os.getpid()}\n")
+    return PlainTextResponse(f"{size} bytes received by {os.getpid()}\n")
 
 
-async def who(_request: Request) -> PlainTextResponse:
-    """Tell which worker this line leads to."""
+async def worker(_request: Request) -> PlainTextResponse:
+    """Return the process id of the worker of this connection."""
     return PlainTextResponse(str(os.getpid()))
 
 
 def create_app() -> Starlette:
-    """Return the application of one worker, which shares a store with the others."""
+    """Return the application of one worker; all workers share a store."""
     tracker = ProgressTracker.from_url(os.environ["STORE_URL"])
-    subscriptions = capability()
+    authenticate = capability()
     return Starlette(
         routes=[
-            progress_mount(tracker, authenticate=subscriptions),
+            progress_mount(tracker, authenticate=authenticate),
             Route("/files/{name}", receive, methods=["PUT"]),
-            Route("/who", who),
+            Route("/worker", worker),
         ],
         middleware=[
-            Middleware(UploadProgressMiddleware, tracker=tracker, authenticate=subscriptions)
+            Middleware(UploadProgressMiddleware, tracker=tracker, authenticate=authenticate)
         ],
         lifespan=tracker.lifespan,
     )

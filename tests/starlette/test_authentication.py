@@ -1,4 +1,4 @@
-"""A03, A14, A15: who is not known is not let in, whatever the application's hook does."""
+"""Authentication of requests, with an ``authenticate`` that works, fails or hangs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.requests import HTTPConnection
 
-from tests._support.asgi_client import as_user, build_app, call, client, http_scope
+from tests._support.asgi_client import as_user, build_app, client, http_scope, open_connection
 from upload_progress import Identity, InvalidValue, ProgressTracker
 from upload_progress.connection import Connection
 from upload_progress.interfaces import Authenticate
@@ -31,8 +31,8 @@ from upload_progress.starlette.auth import identity_resolver
 pytestmark = pytest.mark.anyio
 
 
-def test_there_is_no_default_for_who_may_see_what() -> None:
-    """A03: forgetting ``authenticate`` is an error at start-up, not an open door."""
+def test_authenticate_is_required() -> None:
+    """Forgetting ``authenticate`` is an error at start, not public access."""
     with pytest.raises(TypeError, match="authenticate"):
         progress_routes(ProgressTracker())  # type: ignore[call-arg]  # that is the test
     with pytest.raises(InvalidValue, match="authenticate"):
@@ -41,7 +41,7 @@ def test_there_is_no_default_for_who_may_see_what() -> None:
 
 @pytest.mark.parametrize("name", ["revalidate_seconds", "stream_life_seconds"])
 @pytest.mark.parametrize("seconds", [0, -1, float("nan")])
-def test_times_are_positive(name: str, seconds: float) -> None:
+def test_durations_must_be_positive(name: str, seconds: float) -> None:
     options: dict[str, Any] = {name: seconds}
     with pytest.raises(InvalidValue, match=name):
         progress_routes(ProgressTracker(), authenticate=capability(), **options)
@@ -92,10 +92,10 @@ BROKEN: list[Callable[[Connection], Any]] = [
 
 
 @pytest.mark.parametrize("authenticate", BROKEN, ids=lambda hook: hook.__name__)
-async def test_a_broken_hook_lets_nobody_in(
+async def test_failing_authenticate_gives_503(
     authenticate: Authenticate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A14: 503, the upload goes through, and one line in the log without a secret."""
+    """The upload itself succeeds, and the log gets one line without a secret."""
     monkeypatch.setattr(identity_resolver, "AUTHENTICATE_TIMEOUT_SECONDS", 0.01)
     app = build_app(authenticate=authenticate)
     async with client(app) as http:
@@ -116,8 +116,7 @@ async def test_a_broken_hook_lets_nobody_in(
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1.0])
-async def test_an_expired_identity_is_nobody(seconds: float) -> None:
-    """A15."""
+async def test_expired_identity_gives_401(seconds: float) -> None:
     app = build_app(authenticate=lambda _: Identity("alice", expires_at=time.time() - seconds))
     async with client(app) as http:
         answer = await http.get("/uploads/progress")
@@ -125,7 +124,7 @@ async def test_an_expired_identity_is_nobody(seconds: float) -> None:
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
 
 
-async def test_a_401_says_how_one_could_show_who_one_is() -> None:
+async def test_401_carries_the_challenges_of_the_authenticators() -> None:
     both = first_of(bearer(lambda _: None), basic(lambda *_: False))
     async with client(build_app(authenticate=both), user=None) as http:
         for_programs = await http.get("/uploads/progress")
@@ -134,16 +133,16 @@ async def test_a_401_says_how_one_could_show_who_one_is() -> None:
     assert for_programs.headers["www-authenticate"] == (
         'Bearer realm="upload-progress", Basic realm="upload-progress", charset="UTF-8"'
     )
-    # A browser opens a dialog for Basic, above a page that has its own sign-in.
+    # A browser would open a dialog for Basic, on top of a page with its own sign-in.
     assert for_scripts.headers["www-authenticate"] == 'Bearer realm="upload-progress"'
 
 
-async def test_basic_alone_is_not_offered_to_scripts() -> None:
+async def test_script_gets_bearer_challenge_instead_of_basic() -> None:
     app = build_app()
-    async with call(
+    async with open_connection(
         app, http_scope("/uploads/progress", headers={"sec-fetch-dest": "empty"})
-    ) as line:
-        status, headers, _ = await line.hear_response()
+    ) as connection:
+        status, headers, _ = await connection.receive_response()
 
     assert (status, headers["www-authenticate"]) == (401, "Bearer")
 
@@ -163,8 +162,7 @@ def by_cookie(connection: Connection) -> Identity | None:
 
 
 @pytest.mark.parametrize(("method", "path"), WRITES)
-async def test_a_foreign_page_cannot_act_with_the_users_cookie(method: str, path: str) -> None:
-    """A19."""
+async def test_write_with_cookie_is_refused_for_foreign_origin(method: str, path: str) -> None:
     app = build_app(authenticate=by_cookie, allowed_origins=["https://ok.example"])
     async with client(app, user=None, cookies={"session": "alice"}) as http:
         for headers in ({"origin": "https://evil.example"}, {"origin": "null"}, {}):
@@ -178,8 +176,7 @@ async def test_a_foreign_page_cannot_act_with_the_users_cookie(method: str, path
             assert (await http.request(method, path, headers=headers)).status_code != 403
 
 
-async def test_a_foreign_page_opens_no_stream_with_the_users_cookie() -> None:
-    """I15."""
+async def test_stream_with_cookie_is_refused_for_foreign_origin() -> None:
     app = build_app(authenticate=by_cookie)
     headers = {"accept": "text/event-stream", "origin": "https://evil.example"}
     async with client(app, user=None, cookies={"session": "alice"}) as http:
@@ -187,7 +184,7 @@ async def test_a_foreign_page_opens_no_stream_with_the_users_cookie() -> None:
             assert (await http.get(path, headers=headers)).status_code == 403
 
 
-async def test_starlettes_user_is_taken_where_its_middleware_is_outside(
+async def test_user_of_authentication_middleware_is_the_owner(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class ByHeader(AuthenticationBackend):
@@ -211,5 +208,5 @@ async def test_starlettes_user_is_taken_where_its_middleware_is_outside(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_the_helper_for_headers_is_what_browsers_send() -> None:
+def test_as_user_returns_basic_credentials() -> None:
     assert as_user("alice") == {"authorization": "Basic YWxpY2U6YWxpY2U="}

@@ -1,4 +1,4 @@
-"""The shipped answers to "who is asking?", and what they make of any header."""
+"""The authenticators for ``authenticate=``, with valid, malformed and random headers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def encoded(text: str | bytes) -> str:
     return f"Basic {base64.b64encode(raw).decode()}"
 
 
-async def ask(authenticate: Authenticate, connection: Connection) -> Identity | None:
+async def resolve(authenticate: Authenticate, connection: Connection) -> Identity | None:
     answer = authenticate(connection)
     return await answer if inspect.isawaitable(answer) else answer
 
@@ -49,60 +49,66 @@ def as_async(verify: Callable[..., V]) -> Callable[..., Awaitable[V]]:
 
 
 @pytest.mark.parametrize("wrap", [lambda verify: verify, as_async])
-async def test_bearer_asks_about_the_token(wrap: Callable[..., Callable[..., str]]) -> None:
+async def test_bearer_passes_the_token_to_the_verifier(
+    wrap: Callable[..., Callable[..., str]],
+) -> None:
     authenticate = bearer(wrap({"t0ken": "alice"}.get))
 
-    assert await ask(authenticate, with_authorization("Bearer t0ken")) == Identity("alice")
-    assert await ask(authenticate, with_authorization("bearer  t0ken ")) == Identity("alice")
+    assert await resolve(authenticate, with_authorization("Bearer t0ken")) == Identity("alice")
+    assert await resolve(authenticate, with_authorization("bearer  t0ken ")) == Identity("alice")
     for other in ("Bearer other", "Bearer", "Bearer ", "Basic t0ken", "t0ken", ""):
-        assert await ask(authenticate, with_authorization(other)) is None
-    assert await ask(authenticate, with_authorization()) is None
+        assert await resolve(authenticate, with_authorization(other)) is None
+    assert await resolve(authenticate, with_authorization()) is None
 
 
-async def test_a_verifier_may_say_when_it_ends() -> None:
+async def test_verifier_may_return_an_identity_with_expiry() -> None:
     authenticate = bearer(lambda _token: Identity("alice", expires_at=5.0))
 
-    assert await ask(authenticate, with_authorization("Bearer x")) == Identity("alice", 5.0)
+    assert await resolve(authenticate, with_authorization("Bearer x")) == Identity("alice", 5.0)
 
 
 @pytest.mark.parametrize("wrap", [lambda verify: verify, as_async])
-async def test_basic_asks_about_name_and_password(wrap: Callable[..., Callable[..., bool]]) -> None:
+async def test_basic_passes_name_and_password_to_the_verifier(
+    wrap: Callable[..., Callable[..., bool]],
+) -> None:
     authenticate = basic(wrap(lambda name, password: (name, password) == ("älice", "a:b")))
 
-    assert await ask(authenticate, with_authorization(encoded("älice:a:b"))) == Identity("älice")
-    assert await ask(authenticate, with_authorization(encoded("älice:b"))) is None
+    assert await resolve(authenticate, with_authorization(encoded("älice:a:b"))) == Identity(
+        "älice"
+    )
+    assert await resolve(authenticate, with_authorization(encoded("älice:b"))) is None
 
 
-async def test_basic_may_name_the_user_differently() -> None:
+async def test_basic_verifier_may_return_another_user_name() -> None:
     authenticate = basic(lambda name, _password: {"a": "alice"}.get(name))
 
-    assert await ask(authenticate, with_authorization(encoded("a:"))) == Identity("alice")
-    assert await ask(authenticate, with_authorization(encoded("b:"))) is None
+    assert await resolve(authenticate, with_authorization(encoded("a:"))) == Identity("alice")
+    assert await resolve(authenticate, with_authorization(encoded("b:"))) is None
 
 
 @pytest.mark.parametrize(
     "value", ["Basic", "Basic ***", "Basic YTp", encoded("no colon"), encoded(b"\xff:a"), "Basic é"]
 )
-async def test_malformed_basic_credentials_are_nobodys(value: str) -> None:
-    assert await ask(basic(lambda *_: True), with_authorization(value)) is None
+async def test_malformed_basic_credentials_give_no_identity(value: str) -> None:
+    assert await resolve(basic(lambda *_: True), with_authorization(value)) is None
 
 
-async def test_two_authorizations_are_nobodys() -> None:
-    """A12: who would take the first and who the last must not disagree about whose it is."""
+async def test_two_authorization_headers_give_no_identity() -> None:
+    """A proxy and this library could choose different ones of two headers."""
     connection = with_authorization(encoded("alice:alice"), encoded("bob:bob"))
 
-    assert await ask(basic(lambda *_: True), connection) is None
+    assert await resolve(basic(lambda *_: True), connection) is None
 
 
 @given(st.binary())
-def test_any_header_is_somebodys_or_nobodys(raw: bytes) -> None:
+def test_any_authorization_header_is_handled(raw: bytes) -> None:
     connection = with_authorization(raw.decode("latin-1"), *[])
 
     for authenticate in (basic(lambda *_: False), bearer(lambda _token: None)):
         assert authenticate(connection) is None
 
 
-async def test_the_user_of_starlettes_middleware() -> None:
+async def test_user_identity_is_the_user_of_the_middleware() -> None:
     def with_user(user: object) -> Connection:
         return Connection({**http_scope("/"), "user": user})
 
@@ -111,25 +117,27 @@ async def test_the_user_of_starlettes_middleware() -> None:
     assert user_identity(Connection(http_scope("/"))) is None
 
 
-async def test_a_capability_is_nobody_in_particular() -> None:
-    assert await ask(capability(), with_authorization()) == CapabilityIdentity()
+async def test_capability_gives_a_capability_identity() -> None:
+    assert await resolve(capability(), with_authorization()) == CapabilityIdentity()
 
 
-async def test_the_first_who_knows_is_believed() -> None:
+async def test_first_of_returns_the_first_identity() -> None:
     plain = bearer({"p": "plain", "both": "plain"}.get)
     later = bearer(as_async({"l": "later", "both": "later"}.get))
 
     for order in ((plain, later), (later, plain)):
         authenticate = first_of(*order, capability())
-        assert await ask(authenticate, with_authorization("Bearer p")) == Identity("plain")
-        assert await ask(authenticate, with_authorization("Bearer l")) == Identity("later")
-        assert isinstance(await ask(authenticate, with_authorization()), CapabilityIdentity)
-    assert await ask(first_of(later, plain), with_authorization("Bearer both")) == Identity("later")
-    assert await ask(first_of(plain, later), with_authorization("Bearer x")) is None
-    assert await ask(first_of(), with_authorization("Bearer x")) is None
+        assert await resolve(authenticate, with_authorization("Bearer p")) == Identity("plain")
+        assert await resolve(authenticate, with_authorization("Bearer l")) == Identity("later")
+        assert isinstance(await resolve(authenticate, with_authorization()), CapabilityIdentity)
+    assert await resolve(first_of(later, plain), with_authorization("Bearer both")) == Identity(
+        "later"
+    )
+    assert await resolve(first_of(plain, later), with_authorization("Bearer x")) is None
+    assert await resolve(first_of(), with_authorization("Bearer x")) is None
 
 
-def test_challenges_say_how_to_show_who_one_is() -> None:
+def test_challenges_name_the_schemes_of_an_authenticator() -> None:
     names, tokens = basic(lambda *_: True), bearer(lambda _token: None)
 
     assert challenges_of(names)[0].startswith("Basic realm=")
@@ -138,5 +146,5 @@ def test_challenges_say_how_to_show_who_one_is() -> None:
     assert challenges_of(capability()) == ("Bearer",)
 
 
-def test_no_verifier_is_in_a_repr() -> None:
+def test_repr_does_not_show_the_verifier() -> None:
     assert "verify" not in repr(bearer(lambda _token: "canary"))

@@ -1,4 +1,4 @@
-"""Accept, If-None-Match, Prefer, and the filters of a list: read from heads of any bytes."""
+"""Content negotiation, conditions and list filters, parsed from heads of any bytes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from upload_progress.starlette.http import (
 )
 
 
-def asking(query: str = "", **headers: str) -> Connection:
+def request_with(query: str = "", **headers: str) -> Connection:
     """Return a request with these headers, their underscores as hyphens."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Connection(http_scope("/", query=query, headers=named))
@@ -62,12 +62,12 @@ def snapshot() -> UploadProgress:
         (",;,=;q=", False),
     ],
 )
-def test_json_is_answered_unless_events_are_preferred(accept: str, expected: bool) -> None:
-    assert prefers_event_stream(asking(accept=accept)) is expected
+def test_event_stream_must_be_preferred_to_json(accept: str, expected: bool) -> None:
+    assert prefers_event_stream(request_with(accept=accept)) is expected
 
 
-def test_a_request_without_accept_gets_json() -> None:
-    assert prefers_event_stream(asking()) is False
+def test_missing_accept_means_json() -> None:
+    assert prefers_event_stream(request_with()) is False
 
 
 @pytest.mark.parametrize(
@@ -84,12 +84,12 @@ def test_a_request_without_accept_gets_json() -> None:
         ("", False),
     ],
 )
-def test_a_condition_names_one_snapshot(text: str, known: bool) -> None:
-    assert Condition.parse(asking(if_none_match=text)).matches(snapshot()) is known
+def test_if_none_match_matches_exactly_one_snapshot(text: str, known: bool) -> None:
+    assert Condition.parse(request_with(if_none_match=text)).matches(snapshot()) is known
 
 
-def test_more_bytes_alone_are_no_new_version() -> None:
-    condition = Condition.parse(asking(if_none_match=entity_tag(snapshot())))
+def test_more_bytes_are_not_a_new_version() -> None:
+    condition = Condition.parse(request_with(if_none_match=entity_tag(snapshot())))
     grown = evolve(snapshot(), bytes_transferred=41)
 
     assert not condition.matches(grown)
@@ -98,43 +98,43 @@ def test_more_bytes_alone_are_no_new_version() -> None:
     assert not condition.matches_version(evolve(grown, state=UploadState.PROCESSING))
 
 
-def test_any_stands_for_what_there_was_when_it_was_asked() -> None:
-    condition = Condition.parse(asking(if_none_match="*")).resolved(snapshot())
+def test_asterisk_is_resolved_to_the_current_snapshot() -> None:
+    condition = Condition.parse(request_with(if_none_match="*")).resolved(snapshot())
 
     assert condition.matches_version(snapshot())
     assert not condition.matches_version(evolve(snapshot(), sequence=8))
-    assert Condition.parse(asking(if_none_match='"a"')).resolved(snapshot()).tags == {"a"}
+    assert Condition.parse(request_with(if_none_match='"a"')).resolved(snapshot()).tags == {"a"}
 
 
 @pytest.mark.parametrize(
     ("connection", "seconds"),
     [
-        (asking(), 0),
-        (asking(prefer="wait=25"), 25),
-        (asking(prefer='respond-async, WAIT="7"; foo=bar'), 7),
-        (asking(prefer="return=minimal"), 0),
-        (asking("wait=3"), 3),
-        (asking("wait=3", prefer="wait=9"), 3),
-        (asking("wait=0"), 0),
-        (asking("wait=999999999"), 60),
+        (request_with(), 0),
+        (request_with(prefer="wait=25"), 25),
+        (request_with(prefer='respond-async, WAIT="7"; foo=bar'), 7),
+        (request_with(prefer="return=minimal"), 0),
+        (request_with("wait=3"), 3),
+        (request_with("wait=3", prefer="wait=9"), 3),
+        (request_with("wait=0"), 0),
+        (request_with("wait=999999999"), 60),
     ],
 )
-def test_patience_is_read_and_capped(connection: Connection, seconds: int) -> None:
+def test_wait_is_parsed_and_limited(connection: Connection, seconds: int) -> None:
     assert parse_wait_seconds(connection) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "1e9", "\u00b3", "9999999999", "1 2"])
-def test_patience_that_is_no_number_is_refused(text: str) -> None:
+def test_wait_that_is_not_a_number_is_invalid(text: str) -> None:
     with pytest.raises(InvalidValue) as caught:
-        parse_wait_seconds(asking(prefer=f"wait={text}"))
+        parse_wait_seconds(request_with(prefer=f"wait={text}"))
     assert caught.value.where == "header.prefer"
     with pytest.raises(InvalidValue, match=r"query\.wait"):
-        parse_wait_seconds(asking("wait=1.5"))
+        parse_wait_seconds(request_with("wait=1.5"))
 
 
-def test_the_filters_of_a_list() -> None:
+def test_list_filters_are_parsed() -> None:
     query = parse_list_query(
-        asking("state=failed,pending&state=cancelled&group=g&cursor=c&limit=1000")
+        request_with("state=failed,pending&state=cancelled&group=g&cursor=c&limit=1000")
     )
 
     assert query.states == frozenset(
@@ -144,27 +144,27 @@ def test_the_filters_of_a_list() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "state=", "state=,"])
-def test_no_filter_means_the_open_and_recent_ones(text: str) -> None:
-    query = parse_list_query(asking(text))
+def test_missing_filters_have_defaults(text: str) -> None:
+    query = parse_list_query(request_with(text))
 
     assert (query.states, query.group, query.cursor, query.limit) == (None, None, None, 100)
 
 
 @pytest.mark.parametrize("text", ["limit=0", "limit=1001", "limit=x", "limit=", "limit=-5"])
-def test_a_limit_is_between_1_and_1000(text: str) -> None:
+def test_limit_outside_1_to_1000_is_invalid(text: str) -> None:
     with pytest.raises(InvalidValue, match=r"query\.limit"):
-        parse_list_query(asking(text))
+        parse_list_query(request_with(text))
 
 
-def test_an_unknown_state_is_refused() -> None:
+def test_unknown_state_is_invalid() -> None:
     with pytest.raises(InvalidValue, match=r"query\.state.*completed"):
-        parse_list_query(asking("state=done"))
+        parse_list_query(request_with("state=done"))
 
 
 @given(st.text(st.characters(max_codepoint=255)), st.text(st.characters(max_codepoint=255)))
-def test_any_bytes_are_read_or_refused(header: str, query: str) -> None:
-    """I13: whatever stands in the head, nothing but InvalidValue comes out."""
-    connection = asking(query, accept=header, if_none_match=header, prefer=header)
+def test_any_bytes_are_parsed_or_invalid(header: str, query: str) -> None:
+    """No other exception than InvalidValue is raised."""
+    connection = request_with(query, accept=header, if_none_match=header, prefer=header)
 
     prefers_event_stream(connection)
     Condition.parse(connection).matches(snapshot())

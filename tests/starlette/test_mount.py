@@ -1,4 +1,4 @@
-"""``Mount("/uploads", routes=progress_routes(…))``, as people write it, behind the middleware."""
+"""``Mount("/uploads", routes=progress_routes(…))`` behind the middleware."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from upload_progress.starlette import progress_routes
 pytestmark = pytest.mark.anyio
 
 
-async def own(request: Request) -> PlainTextResponse:
-    """Say which path the application has seen."""
+async def echo_path(request: Request) -> PlainTextResponse:
+    """Return the path that reached the application."""
     return PlainTextResponse(request.url.path)
 
 
 def app(*, routes: bool) -> Starlette:
-    """Return an application with our routes under a plain mount, or one without them."""
+    """Return an application with the progress routes under a plain mount, or without them."""
     tracker = ProgressTracker()
     ours = Mount("/uploads", routes=progress_routes(tracker, authenticate=name_is_password))
     return Starlette(
-        routes=[ours] if routes else [Route("/uploads", own, methods=["POST"])],
+        routes=[ours] if routes else [Route("/uploads", echo_path, methods=["POST"])],
         middleware=[
             Middleware(
                 UploadProgressMiddleware,
@@ -46,14 +46,14 @@ async def post(application: Starlette) -> httpx2.Response:
         return await client.post("/uploads", headers=as_user("alice"))
 
 
-async def test_the_mount_path_itself_announces_an_upload() -> None:
+async def test_post_to_the_mount_path_announces_an_upload() -> None:
     response = await post(app(routes=True))
 
     assert response.status_code == 201
     assert response.json()["state"] == "pending"
 
 
-async def test_other_methods_are_left_to_the_application() -> None:
+async def test_other_methods_on_the_mount_path_reach_the_application() -> None:
     transport = httpx2.ASGITransport(app(routes=True))
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
         response = await client.get("/uploads", headers=as_user("alice"))
@@ -61,7 +61,7 @@ async def test_other_methods_are_left_to_the_application() -> None:
     assert response.status_code == 307
 
 
-async def test_an_application_without_our_routes_keeps_that_path() -> None:
+async def test_application_without_progress_routes_keeps_the_path() -> None:
     response = await post(app(routes=False))
 
     assert response.text == "/uploads"

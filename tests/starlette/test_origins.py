@@ -1,4 +1,4 @@
-"""W02, A19, I15: which pages may act for a user; origins are parsed, never searched for."""
+"""The ``Origin`` check: which pages may act for a user."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from upload_progress.starlette.auth.origins import Origin, Origins, parse_origin
 ORIGINS = Origins.parse(["https://ok.example", "http://localhost:3000", "capacitor://app"])
 
 
-def asking(scheme: str = "http", **headers: str) -> Connection:
+def request_with(scheme: str = "http", **headers: str) -> Connection:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     scope = http_scope("/", headers={"host": "here.example", **named})
     return Connection({**scope, "scheme": scheme})
@@ -31,7 +31,7 @@ def asking(scheme: str = "http", **headers: str) -> Connection:
         ("capacitor://app", Origin("capacitor", "app", None)),
     ],
 )
-def test_an_origin_is_parsed(text: str, expected: Origin) -> None:
+def test_origin_is_parsed(text: str, expected: Origin) -> None:
     assert parse_origin(text) == expected
 
 
@@ -54,33 +54,33 @@ def test_an_origin_is_parsed(text: str, expected: Origin) -> None:
         "https://[x]",
     ],
 )
-def test_what_is_no_origin(text: str) -> None:
+def test_text_that_is_not_an_origin_gives_none(text: str) -> None:
     assert parse_origin(text) is None
 
 
 @given(st.text())
-def test_any_text_is_parsed_or_none(text: str) -> None:
+def test_any_text_is_parsed_or_gives_none(text: str) -> None:
     origin = parse_origin(text)
 
     assert origin is None or text.lower().startswith(f"{origin.scheme}://{origin.host}")
 
 
 @pytest.mark.parametrize("text", ["*", "null", "https://*.example", "https://a/path", ""])
-def test_only_origins_can_be_allowed(text: str) -> None:
+def test_allowed_origins_must_be_origins(text: str) -> None:
     if text == "https://*.example":
         assert not Origins.parse([text]).permits_socket(
-            asking(origin="https://a.example"), has_ticket=False
+            request_with(origin="https://a.example"), has_ticket=False
         )
     else:
         with pytest.raises(InvalidValue, match="allowed_origins"):
             Origins.parse([text])
 
 
-def test_one_origin_is_a_list_of_one() -> None:
+def test_single_text_is_one_origin() -> None:
     assert Origins.parse("https://ok.example") == Origins.parse(["https://ok.example"])
 
 
-FRIENDS = [
+TRUSTED_ORIGINS = [
     "https://ok.example",
     "HTTPS://OK.EXAMPLE",
     "https://ok.example:443",
@@ -89,7 +89,7 @@ FRIENDS = [
     "http://here.example",
     "https://here.example",
 ]
-STRANGERS = [
+FOREIGN_ORIGINS = [
     "null",
     "",
     "https://evil.example",
@@ -104,25 +104,26 @@ STRANGERS = [
 ]
 
 
-@pytest.mark.parametrize("origin", FRIENDS)
+@pytest.mark.parametrize("origin", TRUSTED_ORIGINS)
 @pytest.mark.parametrize("extra", [{}, {"cookie": "s=1"}, {"authorization": "Bearer t"}])
-def test_friends_may(origin: str, extra: dict[str, str]) -> None:
-    connection = asking(origin=origin, **extra)
+def test_trusted_origin_is_permitted(origin: str, extra: dict[str, str]) -> None:
+    connection = request_with(origin=origin, **extra)
 
     assert ORIGINS.permits_socket(connection, has_ticket=False)
     assert ORIGINS.permits_write(connection)
     assert ORIGINS.permits_read(connection)
 
 
-@pytest.mark.parametrize("origin", STRANGERS)
+@pytest.mark.parametrize("origin", FOREIGN_ORIGINS)
 @pytest.mark.parametrize("has_ticket", [False, True])
-def test_strangers_open_no_socket(origin: str, has_ticket: bool) -> None:
-    """W02."""
+def test_foreign_origin_may_not_open_a_socket(origin: str, has_ticket: bool) -> None:
     for extra in ({}, {"cookie": "s=1"}, {"authorization": "Bearer t"}):
-        assert not ORIGINS.permits_socket(asking(origin=origin, **extra), has_ticket=has_ticket)
+        assert not ORIGINS.permits_socket(
+            request_with(origin=origin, **extra), has_ticket=has_ticket
+        )
 
 
-@pytest.mark.parametrize("origin", STRANGERS)
+@pytest.mark.parametrize("origin", FOREIGN_ORIGINS)
 @pytest.mark.parametrize(
     ("extra", "expected"),
     [
@@ -133,11 +134,11 @@ def test_strangers_open_no_socket(origin: str, has_ticket: bool) -> None:
         ({}, True),
     ],
 )
-def test_strangers_act_only_with_what_no_browser_adds(
+def test_foreign_origin_needs_explicit_credentials(
     origin: str, extra: dict[str, str], expected: bool
 ) -> None:
-    """A19: a cookie, and cached Basic credentials, come along without the page's doing."""
-    connection = asking(origin=origin, **extra)
+    """A browser adds cookies and cached Basic credentials by itself."""
+    connection = request_with(origin=origin, **extra)
 
     assert ORIGINS.permits_write(connection) is expected
     assert ORIGINS.permits_read(connection) is expected
@@ -155,10 +156,10 @@ def test_strangers_act_only_with_what_no_browser_adds(
         ({"cookie": "s=1", "sec_fetch_site": "cross-site"}, False),
     ],
 )
-def test_without_an_origin_a_cookie_must_be_known_to_come_from_here(
+def test_cookie_without_origin_needs_sec_fetch_site(
     headers: dict[str, str], expected: bool
 ) -> None:
-    connection = asking(**headers)
+    connection = request_with(**headers)
 
     assert ORIGINS.permits_write(connection) is expected
     assert ORIGINS.permits_socket(connection, has_ticket=False) is expected
@@ -166,25 +167,25 @@ def test_without_an_origin_a_cookie_must_be_known_to_come_from_here(
     assert ORIGINS.permits_read(connection)
 
 
-def test_an_http_page_is_not_of_an_https_server() -> None:
+def test_http_origin_is_foreign_to_an_https_server() -> None:
     for scheme in ("https", "wss"):
         assert not Origins.parse([]).permits_socket(
-            asking(scheme, origin="http://here.example"), has_ticket=False
+            request_with(scheme, origin="http://here.example"), has_ticket=False
         )
         assert Origins.parse([]).permits_socket(
-            asking(scheme, origin="https://here.example"), has_ticket=False
+            request_with(scheme, origin="https://here.example"), has_ticket=False
         )
 
 
 @pytest.mark.parametrize("headers", [[], [b"a.example", b"a.example"], [b"a/b"]])
-def test_a_host_that_is_not_exactly_one_is_nobodys(headers: list[bytes]) -> None:
+def test_ambiguous_host_header_makes_the_origin_foreign(headers: list[bytes]) -> None:
     scope: dict[str, Any] = http_scope("/")
     scope["headers"] = [(b"host", host) for host in headers] + [(b"origin", b"http://a.example")]
 
     assert not ORIGINS.permits_socket(Connection(scope), has_ticket=False)
 
 
-def test_two_origins_are_a_stranger() -> None:
+def test_two_origin_headers_are_foreign() -> None:
     scope: dict[str, Any] = http_scope("/", headers={"cookie": "s=1"})
     scope["headers"] += [(b"origin", b"https://ok.example")] * 2
 

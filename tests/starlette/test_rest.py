@@ -1,4 +1,4 @@
-"""The plain HTTP half of the contract, section 3."""
+"""The HTTP endpoints."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from starlette.applications import Starlette
 
 from tests._support.asgi_client import (
     Message,
-    Outbox,
+    RecordingSend,
     as_user,
     build_app,
-    call,
     client,
     http_scope,
     never,
-    until,
+    open_connection,
+    wait_until,
 )
 from upload_progress import Limits, ProgressTracker
 from upload_progress._model.codec import decode_progress
@@ -62,10 +62,10 @@ def problem(answer: httpx2.Response) -> tuple[int, str, str | None]:
     return answer.status_code, document["code"], document.get("where")
 
 
-# Making one
+# Announcing
 
 
-async def test_an_announced_upload_is_pending_and_can_be_followed(
+async def test_announced_upload_is_pending_and_has_a_location(
     http: httpx2.AsyncClient,
 ) -> None:
     body = {
@@ -89,7 +89,7 @@ async def test_an_announced_upload_is_pending_and_can_be_followed(
     assert (await http.get(made.headers["location"])).content == made.content
 
 
-async def test_an_empty_body_announces_too(http: httpx2.AsyncClient) -> None:
+async def test_empty_body_announces_an_upload(http: httpx2.AsyncClient) -> None:
     for content in (b"", b"{}"):
         assert (await http.post("/uploads/", content=content)).status_code == 201
 
@@ -123,13 +123,14 @@ async def test_an_empty_body_announces_too(http: httpx2.AsyncClient) -> None:
         (b'{"metadata":%s1%s}' % (b'{"a":' * 40, b"}" * 40), "body.metadata"),
     ],
 )
-async def test_a_malformed_body_is_named(http: httpx2.AsyncClient, body: bytes, where: str) -> None:
-    """A20, I13."""
+async def test_invalid_body_gives_422_with_the_field(
+    http: httpx2.AsyncClient, body: bytes, where: str
+) -> None:
     assert problem(await http.post("/uploads", content=body)) == (422, "invalid_value", where)
 
 
-async def test_what_is_shown_back_is_escaped_json(http: httpx2.AsyncClient) -> None:
-    """A20: a name from outside can be no markup, no header and no line of its own."""
+async def test_announced_name_is_returned_as_escaped_json(http: httpx2.AsyncClient) -> None:
+    """A name cannot inject markup, a header or a line."""
     name = "<script>\r\nSet-Cookie: a=1\n\ndata: \u2028\u202e.exe"
     made = await http.post("/uploads", json={"filename": name})
 
@@ -139,30 +140,32 @@ async def test_what_is_shown_back_is_escaped_json(http: httpx2.AsyncClient) -> N
     assert made.headers["content-type"] == "application/json"
 
 
-async def test_a_large_body_is_refused(app: Starlette) -> None:
+async def test_large_body_gives_413(app: Starlette) -> None:
     scope = http_scope("/uploads", method="POST", headers=as_user("alice"))
-    async with call(app, scope, body=b" " * (8 * 1024 + 1)) as line:
-        status, _, body = await line.hear_response()
+    async with open_connection(app, scope, body=b" " * (8 * 1024 + 1)) as connection:
+        status, _, body = await connection.receive_response()
 
     assert (status, json.loads(body)["code"]) == (413, "large_body")
 
 
-async def test_a_slow_body_is_refused(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_slow_body_gives_408(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_messages, "BODY_TIMEOUT_SECONDS", 0.01)
     scope = http_scope("/uploads", method="POST", headers=as_user("alice"))
     messages: list[Message] = [{"type": "http.request", "body": b"{", "more_body": True}]
-    outbox = Outbox()
+    recorded = RecordingSend()
 
     async def receive() -> Message:
         return messages.pop() if messages else await never()
 
     with anyio.fail_after(5):
-        await app(scope, receive, outbox)
+        await app(scope, receive, recorded)
 
-    assert outbox.sent[0]["status"] == 408
+    assert recorded.sent[0]["status"] == 408
 
 
-async def test_a_body_broken_off_is_no_body(app: Starlette, tracker: ProgressTracker) -> None:
+async def test_incomplete_body_gives_400_and_announces_nothing(
+    app: Starlette, tracker: ProgressTracker
+) -> None:
     scope = http_scope("/uploads", method="POST", headers=as_user("alice"))
     messages: list[Message] = [
         {"type": "http.disconnect"},
@@ -183,7 +186,7 @@ async def test_a_body_broken_off_is_no_body(app: Starlette, tracker: ProgressTra
     assert (await tracker.list(owner="alice")).uploads == ()
 
 
-async def test_too_many_announced(http: httpx2.AsyncClient) -> None:
+async def test_too_many_announcements_give_429(http: httpx2.AsyncClient) -> None:
     statuses = [(await http.post("/uploads")).status_code for _ in range(3)]
     refused = await http.post("/uploads")
 
@@ -192,10 +195,10 @@ async def test_too_many_announced(http: httpx2.AsyncClient) -> None:
     assert int(refused.headers["retry-after"]) > 0
 
 
-# Looking
+# Snapshots
 
 
-async def test_a_snapshot_has_an_entity_tag(http: httpx2.AsyncClient) -> None:
+async def test_known_entity_tag_gives_304(http: httpx2.AsyncClient) -> None:
     path = (await http.post("/uploads")).headers["location"]
     first = await http.get(path)
     again = await http.get(path, headers={"if-none-match": first.headers["etag"]})
@@ -206,7 +209,7 @@ async def test_a_snapshot_has_an_entity_tag(http: httpx2.AsyncClient) -> None:
     assert again.headers["etag"] == first.headers["etag"]
 
 
-async def test_the_live_counter_is_shown_unthrottled(
+async def test_get_shows_the_live_counter_without_throttling(
     http: httpx2.AsyncClient, tracker: ProgressTracker
 ) -> None:
     async with tracker.track(owner="alice", total_bytes=1000) as upload:
@@ -223,7 +226,7 @@ async def test_the_live_counter_is_shown_unthrottled(
     assert "retry-after" not in ended.headers
 
 
-async def test_head_is_get_without_a_body(http: httpx2.AsyncClient) -> None:
+async def test_head_returns_the_headers_of_get(http: httpx2.AsyncClient) -> None:
     path = (await http.post("/uploads")).headers["location"]
     headed, got = await http.head(path), await http.get(path)
 
@@ -231,7 +234,7 @@ async def test_head_is_get_without_a_body(http: httpx2.AsyncClient) -> None:
     assert headed.content == b""
 
 
-async def test_where_an_upload_stands_for_who_would_resume_it(
+async def test_head_of_an_upload_returns_its_offset(
     http: httpx2.AsyncClient, tracker: ProgressTracker
 ) -> None:
     async with tracker.track(owner="alice", total_bytes=10) as upload:
@@ -242,20 +245,20 @@ async def test_where_an_upload_stands_for_who_would_resume_it(
     async with tracker.track(owner="alice") as unknown:
         no_length = await http.head(f"/uploads/{unknown.upload_id}")
 
-    def told(answer: httpx2.Response) -> list[str | None]:
+    def offset_headers(answer: httpx2.Response) -> list[str | None]:
         names = ("upload-offset", "upload-length", "upload-complete")
         return [answer.headers.get(name) for name in names]
 
-    assert told(during) == ["4", "10", "?0"]
-    assert told(after) == ["10", "10", "?1"]
-    assert told(no_length) == ["0", None, "?0"]
+    assert offset_headers(during) == ["4", "10", "?0"]
+    assert offset_headers(after) == ["10", "10", "?1"]
+    assert offset_headers(no_length) == ["0", None, "?0"]
     assert during.headers["cache-control"] == "no-store"
 
 
-# Waiting
+# Long polls
 
 
-async def test_a_long_poll_answers_when_something_changes(
+async def test_long_poll_returns_the_next_version(
     http: httpx2.AsyncClient, tracker: ProgressTracker
 ) -> None:
     answers: list[httpx2.Response] = []
@@ -268,7 +271,7 @@ async def test_a_long_poll_answers_when_something_changes(
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(poll, made.headers["location"], made.headers["etag"])
-            await until(lambda: tracker.statistics().subscriptions)
+            await wait_until(lambda: tracker.statistics().subscriptions)
             assert (await http.delete(made.json()["links"]["cancel"])).status_code == 202
 
     assert answers[0].status_code == 200
@@ -277,13 +280,13 @@ async def test_a_long_poll_answers_when_something_changes(
     assert tracker.statistics().subscriptions == 0
 
 
-async def test_a_long_poll_is_patient_and_ends(
+async def test_long_poll_ignores_byte_counts_and_times_out(
     http: httpx2.AsyncClient, tracker: ProgressTracker
 ) -> None:
-    """Live byte counts alone do not answer it: that would be a busy loop."""
+    """If byte counts ended a long poll, clients would poll in a busy loop."""
     async with tracker.track(owner="alice", total_bytes=10**9) as upload:
         path = f"/uploads/{upload.upload_id}/progress"
-        await until(lambda: tracker.statistics().records_written)
+        await wait_until(lambda: tracker.statistics().records_written)
         first = await http.get(path)
         upload.advance(1)
         with anyio.fail_after(10):
@@ -295,7 +298,7 @@ async def test_a_long_poll_is_patient_and_ends(
     assert plain.status_code == 200
 
 
-async def test_a_long_poll_with_nothing_new_is_304(http: httpx2.AsyncClient) -> None:
+async def test_long_poll_without_change_gives_304(http: httpx2.AsyncClient) -> None:
     made = await http.post("/uploads")
     with anyio.fail_after(10):
         answer = await http.get(
@@ -307,7 +310,7 @@ async def test_a_long_poll_with_nothing_new_is_304(http: httpx2.AsyncClient) -> 
 
 
 @pytest.mark.parametrize("headers", [{}, {"if-none-match": '"old"'}])
-async def test_without_knowing_the_newest_there_is_no_wait(
+async def test_long_poll_without_current_tag_returns_at_once(
     http: httpx2.AsyncClient, headers: dict[str, str]
 ) -> None:
     path = (await http.post("/uploads")).headers["location"]
@@ -317,30 +320,29 @@ async def test_without_knowing_the_newest_there_is_no_wait(
     assert answer.status_code == 200
 
 
-async def test_malformed_patience_is_named(http: httpx2.AsyncClient) -> None:
+async def test_invalid_wait_gives_422(http: httpx2.AsyncClient) -> None:
     path = (await http.post("/uploads")).headers["location"]
 
     assert problem(await http.get(f"{path}?wait=x")) == (422, "invalid_value", "query.wait")
 
 
-async def test_who_goes_away_is_not_waited_for(
+async def test_long_poll_ends_when_the_client_disconnects(
     app: Starlette, http: httpx2.AsyncClient, tracker: ProgressTracker
 ) -> None:
     made = await http.post("/uploads")
     headers = {**as_user("alice"), "if-none-match": made.headers["etag"], "prefer": "wait=60"}
-    async with call(app, http_scope(made.headers["location"], headers=headers)) as line:
-        await until(lambda: tracker.statistics().subscriptions)
-        await line.say(type="http.disconnect")
+    async with open_connection(
+        app, http_scope(made.headers["location"], headers=headers)
+    ) as connection:
+        await wait_until(lambda: tracker.statistics().subscriptions)
+        await connection.send(type="http.disconnect")
         with anyio.fail_after(5):
-            await line.ended.wait()
+            await connection.ended.wait()
 
     assert tracker.statistics().subscriptions == 0
 
 
-async def test_a_drain_answers_long_polls(
-    http: httpx2.AsyncClient, tracker: ProgressTracker
-) -> None:
-    """W11."""
+async def test_drain_ends_long_polls(http: httpx2.AsyncClient, tracker: ProgressTracker) -> None:
     made = await http.post("/uploads")
     headers = {"if-none-match": made.headers["etag"], "prefer": "wait=60"}
     statuses: list[int] = []
@@ -351,20 +353,20 @@ async def test_a_drain_answers_long_polls(
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(poll)
-            await until(lambda: tracker.statistics().subscriptions)
+            await wait_until(lambda: tracker.statistics().subscriptions)
             tracker.drain()
 
     assert statuses == [304]
 
 
-async def test_long_polls_are_counted_among_the_sockets(
+async def test_long_polls_count_towards_the_connection_limit(
     app: Starlette, http: httpx2.AsyncClient, tracker: ProgressTracker
 ) -> None:
     made = await http.post("/uploads")
     headers = {**as_user("alice"), "if-none-match": made.headers["etag"], "prefer": "wait=60"}
     scope = http_scope(made.headers["location"], headers=headers)
-    async with call(app, dict(scope)), call(app, dict(scope)):
-        await until(lambda: tracker.statistics().subscriptions == 2)
+    async with open_connection(app, dict(scope)), open_connection(app, dict(scope)):
+        await wait_until(lambda: tracker.statistics().subscriptions == 2)
         refused = await http.get(made.headers["location"], headers=headers)
         async with client(app, "bob") as bob:
             other = await bob.get("/uploads/progress", headers={"accept": "application/json"})
@@ -376,7 +378,7 @@ async def test_long_polls_are_counted_among_the_sockets(
 # Lists
 
 
-async def test_a_list_adds_up_and_pages(http: httpx2.AsyncClient) -> None:
+async def test_list_has_a_sum_and_pages(http: httpx2.AsyncClient) -> None:
     for size in (1, 2, 3):
         await http.post("/uploads", json={"total_bytes": size, "group": f"g{size % 2}"})
     whole = (await http.get("/uploads/progress")).json()
@@ -391,7 +393,7 @@ async def test_a_list_adds_up_and_pages(http: httpx2.AsyncClient) -> None:
     assert first["uploads"] + second["uploads"] == whole["uploads"]
 
 
-async def test_a_list_is_filtered(http: httpx2.AsyncClient) -> None:
+async def test_list_is_filtered_by_state_and_group(http: httpx2.AsyncClient) -> None:
     made = [await http.post("/uploads", json={"group": group}) for group in ("a", "a", "b")]
     await http.delete(made[0].json()["links"]["cancel"])
 
@@ -410,7 +412,7 @@ async def test_a_list_is_filtered(http: httpx2.AsyncClient) -> None:
     ("query", "where"),
     [("state=x", "query.state"), ("limit=0", "query.limit"), ("cursor=x", "query.cursor")],
 )
-async def test_malformed_filters_are_named(
+async def test_invalid_filter_gives_422_with_its_name(
     http: httpx2.AsyncClient, query: str, where: str
 ) -> None:
     answer = await http.get(f"/uploads/progress?{query}")
@@ -421,7 +423,7 @@ async def test_malformed_filters_are_named(
 # Cancelling
 
 
-async def test_cancelling(http: httpx2.AsyncClient) -> None:
+async def test_cancel_twice_gives_202_twice(http: httpx2.AsyncClient) -> None:
     made = await http.post("/uploads")
     path = made.json()["links"]["cancel"]
     first, second = await http.delete(path), await http.delete(path)
@@ -431,7 +433,7 @@ async def test_cancelling(http: httpx2.AsyncClient) -> None:
     assert first.json()["error"]["code"] == "cancelled_by_owner"
 
 
-async def test_what_has_ended_cannot_be_cancelled(
+async def test_cancel_of_an_ended_upload_gives_409(
     http: httpx2.AsyncClient, tracker: ProgressTracker
 ) -> None:
     async with tracker.track(owner="alice") as upload:
@@ -441,7 +443,7 @@ async def test_what_has_ended_cannot_be_cancelled(
     assert problem(answer) == (409, "upload_ended", None)
 
 
-# A store that is away
+# Unavailable store
 
 
 class AwayStore:
@@ -454,8 +456,8 @@ class AwayStore:
         return fail
 
 
-async def test_a_store_that_is_away_is_503() -> None:
-    """I11: not known is said, not guessed."""
+async def test_unavailable_store_gives_503() -> None:
+    """An unknown state is not guessed."""
     store = cast("SessionStore", AwayStore())
     async with client(build_app(ProgressTracker(store=store))) as http:
         for method, path in [
@@ -471,7 +473,7 @@ async def test_a_store_that_is_away_is_503() -> None:
             assert b"canary" not in answer.content
 
 
-# Any bytes
+# Random requests
 
 
 PATHS = st.one_of(
@@ -489,10 +491,10 @@ LATIN = st.text(st.characters(max_codepoint=255), max_size=60)
     body=st.binary(max_size=100),
 )
 @settings(max_examples=150)
-def test_any_bytes_are_answered_below_500(
+def test_any_request_gets_a_status_below_500(
     path: str, query: str, method: str, header: str, body: bytes
 ) -> None:
-    """I13, A10: paths, queries, headers and bodies of anything."""
+    """Paths, queries, headers and bodies of random text."""
     names = ("accept", "if-none-match", "last-event-id", "origin", "cookie", "host", "content-type")
     scope = http_scope(
         f"/uploads/{path}",
@@ -503,15 +505,15 @@ def test_any_bytes_are_answered_below_500(
     statuses: list[int] = []
 
     async def run() -> None:
-        async with call(build_app(), scope, body=body) as line:
-            statuses.append((await line.hear())["status"])
+        async with open_connection(build_app(), scope, body=body) as connection:
+            statuses.append((await connection.receive())["status"])
 
     anyio.run(run)
 
     assert 200 <= statuses[0] < 500
 
 
-async def test_answers_are_json_that_others_read_too(http: httpx2.AsyncClient) -> None:
+async def test_large_integers_in_metadata_are_preserved(http: httpx2.AsyncClient) -> None:
     made = await http.post("/uploads", json={"metadata": {"big": 2**63}})
 
     assert json.loads(made.content)["metadata"] == {"big": 2**63}

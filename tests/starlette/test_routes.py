@@ -1,4 +1,4 @@
-"""Where the routes live, what they know, and what is said about all the rest."""
+"""Paths and methods of the routes, the mount, the script and the API documents."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from starlette.applications import Starlette
 from starlette.routing import Mount, Router
 
 from tests._support.asgi_client import (
-    Outbox,
+    RecordingSend,
     build_app,
-    call,
     client,
     http_scope,
     name_is_password,
     never,
+    open_connection,
 )
 from upload_progress import InvalidValue, MissingExtra, ProgressTracker, UploadProgressError
 from upload_progress.connection import Connection
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.anyio
         ("/uploads/x", "DELETE, HEAD"),
     ],
 )
-async def test_an_unknown_method_is_told_the_known_ones(path: str, allow: str) -> None:
+async def test_unsupported_method_gives_405_with_allow(path: str, allow: str) -> None:
     async with client(build_app()) as http:
         for method in ("PATCH", "OPTIONS", "BREW"):
             answer = await http.request(method, path)
@@ -54,16 +54,15 @@ async def test_an_unknown_method_is_told_the_known_ones(path: str, allow: str) -
 
 
 @pytest.mark.parametrize("path", ["/a/b/c", "//", "/x/", "/x/progress/"])
-async def test_an_unknown_path_is_a_problem_document(path: str) -> None:
-    async with call(build_app(), http_scope(f"/uploads{path}")) as line:
-        status, headers, body = await line.hear_response()
+async def test_unknown_path_gives_a_problem_document(path: str) -> None:
+    async with open_connection(build_app(), http_scope(f"/uploads{path}")) as connection:
+        status, headers, body = await connection.receive_response()
 
     assert (status, headers["content-type"]) == (404, "application/problem+json")
     assert b"not_found" in body
 
 
-async def test_every_answer_is_for_nobodys_cache() -> None:
-    """A21."""
+async def test_every_response_forbids_caching() -> None:
     paths = ["", "/", "/progress", "/x", "/x/progress", "/nowhere/at/all", "/tickets"]
     async with client(build_app()) as http, client(build_app(), user=None) as nobody:
         for path in paths:
@@ -75,7 +74,7 @@ async def test_every_answer_is_for_nobodys_cache() -> None:
                     assert "Authorization" in answer.headers["vary"]
 
 
-async def test_under_a_plain_mount_the_bare_path_is_redirected() -> None:
+async def test_plain_mount_redirects_the_mount_path() -> None:
     tracker = ProgressTracker()
     routes = progress_routes(tracker, authenticate=name_is_password)
     async with client(Starlette(routes=[Mount("/uploads", routes=routes)])) as http:
@@ -86,7 +85,7 @@ async def test_under_a_plain_mount_the_bare_path_is_redirected() -> None:
     assert followed.status_code == 201
 
 
-async def test_the_mount_answers_for_its_own_path_and_for_no_other() -> None:
+async def test_progress_mount_matches_its_own_path_without_slash() -> None:
     tracker = ProgressTracker(mount_path="/api/uploads")
     app = Starlette(routes=[progress_mount(tracker, authenticate=name_is_password)])
     async with client(app) as http:
@@ -110,7 +109,7 @@ def fastapi_by_route(tracker: ProgressTracker) -> fastapi.FastAPI:
 
 
 @pytest.mark.parametrize("build", [fastapi_by_mount, fastapi_by_route])
-async def test_under_fastapi(build: object, caplog: pytest.LogCaptureFixture) -> None:
+async def test_routes_work_under_fastapi(build: object, caplog: pytest.LogCaptureFixture) -> None:
     assert callable(build)
     async with client(build(ProgressTracker()), follow_redirects=True) as http:
         made = await http.post("/uploads", json={"filename": "a"})
@@ -125,7 +124,7 @@ async def test_under_fastapi(build: object, caplog: pytest.LogCaptureFixture) ->
 
 
 @pytest.mark.parametrize(
-    ("told", "mounted", "is_right"),
+    ("mount_path", "mounted", "is_right"),
     [
         ("/uploads", "/uploads", True),
         ("/api/uploads", "/uploads", True),  # a proxy in front takes /api away
@@ -134,10 +133,10 @@ async def test_under_fastapi(build: object, caplog: pytest.LogCaptureFixture) ->
         ("/uploads", "", False),
     ],
 )
-async def test_a_mount_that_links_do_not_lead_to_is_reported_once(
-    told: str, mounted: str, is_right: bool, caplog: pytest.LogCaptureFixture
+async def test_wrong_mount_path_is_logged_once(
+    mount_path: str, mounted: str, is_right: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tracker = ProgressTracker(mount_path=told)
+    tracker = ProgressTracker(mount_path=mount_path)
     routes = progress_routes(tracker, authenticate=name_is_password)
     app = Starlette(routes=[Mount(mounted, routes=routes)] if mounted else routes)
     async with client(app) as http:
@@ -148,7 +147,7 @@ async def test_a_mount_that_links_do_not_lead_to_is_reported_once(
     assert all("mount_path" in message for message in caplog.messages)
 
 
-async def test_nothing_raises_when_the_client_does_not_wait_for_the_answer() -> None:
+async def test_disconnect_before_the_response_raises_nothing() -> None:
     async def send(_message: object) -> None:
         raise OSError
 
@@ -158,7 +157,7 @@ async def test_nothing_raises_when_the_client_does_not_wait_for_the_answer() -> 
 # The script
 
 
-async def test_the_script_is_for_everybody_and_is_kept() -> None:
+async def test_script_is_public_and_cacheable() -> None:
     async with client(build_app(), user=None) as http:
         first = await http.get("/uploads/upload-progress.js")
         known = {"if-none-match": first.headers["etag"]}
@@ -173,11 +172,11 @@ async def test_the_script_is_for_everybody_and_is_kept() -> None:
     assert versioned.headers["cache-control"] == "public, max-age=31536000, immutable"
 
 
-async def test_a_package_without_the_script_says_so() -> None:
-    outbox, scope = Outbox(), http_scope("/")
+async def test_missing_script_gives_404() -> None:
+    recorded, scope = RecordingSend(), http_scope("/")
     with pytest.raises(UploadProgressError, match="does not exist"):
-        await ComponentScript(None).get(RequestContext(scope, never, outbox, Connection(scope)))
-    assert outbox.sent == []
+        await ComponentScript(None).get(RequestContext(scope, never, recorded, Connection(scope)))
+    assert recorded.sent == []
 
 
 # The API documents
@@ -212,7 +211,7 @@ async def test_api_documents_are_served_without_authentication(
 # The extra
 
 
-def test_without_starlette_the_import_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_import_without_starlette_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
         "upload_progress._runtime.optional.find_spec",
@@ -224,7 +223,7 @@ def test_without_starlette_the_import_says_how_to_get_it(monkeypatch: pytest.Mon
         importlib.import_module("upload_progress.starlette")
 
 
-def test_origins_are_checked_at_start_up() -> None:
+def test_invalid_allowed_origin_is_rejected_at_start() -> None:
     with pytest.raises(InvalidValue, match="allowed_origins"):
         progress_routes(
             ProgressTracker(), authenticate=name_is_password, allowed_origins=["ok.example"]

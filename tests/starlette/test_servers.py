@@ -1,4 +1,4 @@
-"""The same routes on real servers, with a real client: what only a network can show."""
+"""The routes on real servers, with a real HTTP client."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tests._support.asgi_client import as_user, build_app, until
+from tests._support.asgi_client import as_user, build_app, wait_until
 from tests._support.asgi_servers import SERVERS, RunningServer, run_app, run_server
 from upload_progress import ProgressTracker
 
@@ -29,14 +29,14 @@ STREAM = {"accept": "text/event-stream"}
 SECONDS = 20.0
 
 
-async def pass_on(request: Request, call_next: RequestResponseEndpoint) -> Response:
-    """Do what most middleware written for Starlette does."""
+async def pass_through(request: Request, call_next: RequestResponseEndpoint) -> Response:
+    """Pass the request through, as most middleware written for Starlette does."""
     return await call_next(request)
 
 
 @pytest.fixture(scope="module", params=SERVERS, ids="-".join)
 def served(request: pytest.FixtureRequest) -> Iterator[tuple[RunningServer, Starlette]]:
-    around = [Middleware(GZipMiddleware), Middleware(BaseHTTPMiddleware, dispatch=pass_on)]
+    around = [Middleware(GZipMiddleware), Middleware(BaseHTTPMiddleware, dispatch=pass_through)]
     app = build_app(middleware=around)
     with run_server(app, *request.param) as running:
         yield running, app
@@ -65,15 +65,15 @@ async def http(server: RunningServer) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 class Upload:
-    """A file on its way: each portion is sent when the test says so."""
+    """An upload whose chunks are sent on command."""
 
-    def __init__(self, http: httpx2.AsyncClient, upload_id: str, portions: int) -> None:
-        self._http, self._upload_id, self._portions = http, upload_id, portions
-        self._gates = [anyio.Event() for _ in range(portions)]
+    def __init__(self, http: httpx2.AsyncClient, upload_id: str, chunks: int) -> None:
+        self._http, self._upload_id, self._chunks = http, upload_id, chunks
+        self._gates = [anyio.Event() for _ in range(chunks)]
         self.status: int | None = None
 
     def release(self) -> None:
-        """Let the next portion go."""
+        """Send the next chunk."""
         next(gate for gate in self._gates if not gate.is_set()).set()
 
     async def _body(self) -> AsyncIterator[bytes]:
@@ -82,8 +82,8 @@ class Upload:
             yield b"x" * 1000
 
     async def run(self) -> None:
-        """Send it all."""
-        headers = {"upload-id": self._upload_id, "content-length": str(1000 * self._portions)}
+        """Send the request; it ends after the last chunk."""
+        headers = {"upload-id": self._upload_id, "content-length": str(1000 * self._chunks)}
         answer = await self._http.put("/files/x", content=self._body(), headers=headers)
         self.status = answer.status_code
 
@@ -95,10 +95,10 @@ async def announce(http: httpx2.AsyncClient, size: int) -> dict[str, Any]:
     return made
 
 
-async def test_a_stream_shows_an_upload_from_first_to_last(
+async def test_stream_shows_an_upload_from_start_to_end(
     http: httpx2.AsyncClient, app: Starlette
 ) -> None:
-    """W12: through GZip and BaseHTTPMiddleware, each event at once."""
+    """GZip and BaseHTTPMiddleware do not delay an event."""
     made = await announce(http, 4000)
     upload = Upload(http, made["upload_id"], 4)
     seen: list[dict[str, Any]] = []
@@ -123,13 +123,12 @@ async def test_a_stream_shows_an_upload_from_first_to_last(
     assert len(set(counts)) >= 4
     assert seen[-1]["state"] == "completed"
     assert upload.status == 200
-    await until(lambda: tracker_of(app).statistics().subscriptions == 0)
+    await wait_until(lambda: tracker_of(app).statistics().subscriptions == 0)
 
 
-async def test_a_browser_that_reconnects_after_the_end_is_told_to_stop(
+async def test_reconnect_after_the_end_gets_204(
     http: httpx2.AsyncClient,
 ) -> None:
-    """W13."""
     made = await announce(http, 1)
     await http.delete(made["links"]["cancel"])
     async with http.sse(made["links"]["events"], headers=STREAM) as events:
@@ -139,7 +138,7 @@ async def test_a_browser_that_reconnects_after_the_end_is_told_to_stop(
     assert again.status_code == 204
 
 
-async def test_a_socket_shows_an_upload_from_first_to_last(
+async def test_socket_shows_an_upload_from_start_to_end(
     http: httpx2.AsyncClient, app: Starlette
 ) -> None:
     made = await announce(http, 3000)
@@ -165,34 +164,34 @@ async def test_a_socket_shows_an_upload_from_first_to_last(
     assert sequences == sorted(set(sequences))
     assert seen[0]["state"] == "pending"
     assert upload.status == 200
-    await until(lambda: tracker_of(app).statistics().subscriptions == 0)
+    await wait_until(lambda: tracker_of(app).statistics().subscriptions == 0)
 
 
-async def hear_to_the_close(
+async def receive_until_close(
     http: httpx2.AsyncClient, path: str, headers: dict[str, str] | None = None
 ) -> tuple[list[dict[str, Any]], int]:
-    """Open a socket; return what it says, and its close code or the status of its refusal."""
-    heard = []
+    """Open a socket; return its messages, and its close code or the status of the refusal."""
+    received = []
     try:
         async with http.websocket(path, headers=headers) as socket:
             while True:
                 try:
-                    heard.append(await socket.receive_json())
+                    received.append(await socket.receive_json())
                 except WebSocketDisconnect as closed:
-                    return heard, int(closed.code)
+                    return received, int(closed.code)
     except WebSocketUpgradeError as refused:
-        return heard, refused.response.status_code
+        return received, refused.response.status_code
 
 
-async def test_a_socket_of_one_upload_is_closed_with_1000(http: httpx2.AsyncClient) -> None:
+async def test_socket_for_one_upload_is_closed_with_1000(http: httpx2.AsyncClient) -> None:
     made = await announce(http, 1)
     await http.delete(made["links"]["cancel"])
     with anyio.fail_after(SECONDS):
-        heard, code = await hear_to_the_close(http, made["links"]["websocket"])
+        received, code = await receive_until_close(http, made["links"]["websocket"])
 
     assert code == 1000
-    assert [message["type"] for message in heard] == ["welcome", "subscribed", "progress"]
-    assert heard[-1]["upload"]["state"] == "cancelled"
+    assert [message["type"] for message in received] == ["welcome", "subscribed", "progress"]
+    assert received[-1]["upload"]["state"] == "cancelled"
 
 
 @pytest.mark.parametrize(
@@ -203,18 +202,18 @@ async def test_a_socket_of_one_upload_is_closed_with_1000(http: httpx2.AsyncClie
         ("/uploads/progress", {"origin": "https://evil.example"}, 403),
     ],
 )
-async def test_a_refused_handshake(
+async def test_refused_handshake_has_a_status_or_close_code(
     http: httpx2.AsyncClient, path: str, headers: dict[str, str], status: int
 ) -> None:
-    """W01, W02: a real status, or a close code that ends alike; and not a word before."""
+    """No message precedes the status or close code."""
     with anyio.fail_after(SECONDS):
-        heard, code = await hear_to_the_close(http, path, headers)
+        received, code = await receive_until_close(http, path, headers)
 
-    assert heard == []
+    assert received == []
     assert code in {status, 4000 + status}
 
 
-async def test_a_long_poll_answers_when_the_upload_is_cancelled(
+async def test_long_poll_returns_when_the_upload_is_cancelled(
     http: httpx2.AsyncClient, app: Starlette
 ) -> None:
     made = await announce(http, 1)
@@ -229,16 +228,16 @@ async def test_a_long_poll_answers_when_the_upload_is_cancelled(
     with anyio.fail_after(SECONDS):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(poll)
-            await until(lambda: tracker_of(app).statistics().subscriptions)
+            await wait_until(lambda: tracker_of(app).statistics().subscriptions)
             await http.delete(made["links"]["cancel"])
 
     assert answers[0].json()["state"] == "cancelled"
 
 
-async def test_clients_that_vanish_leave_nothing(
+async def test_vanished_clients_leave_no_subscription(
     server: RunningServer, http: httpx2.AsyncClient, app: Starlette
 ) -> None:
-    """W04: a stream and a long poll, cut without a word."""
+    """The connections of a stream and a long poll are closed without a FIN of HTTP."""
     made = await announce(http, 1)
     known = (await http.get(made["links"]["progress"])).headers["etag"]
     host, port = server.url.removeprefix("http://").split(":")
@@ -252,46 +251,46 @@ async def test_clients_that_vanish_leave_nothing(
         token = as_user("alice")["authorization"]
         connection.sendall(f"{head}{token}\r\n{extra}\r\n\r\n".encode())
         sockets.append(connection)
-    await until(lambda: tracker_of(app).statistics().subscriptions == 2)
+    await wait_until(lambda: tracker_of(app).statistics().subscriptions == 2)
     for connection in sockets:
         connection.close()
-    await until(lambda: tracker_of(app).statistics().subscriptions == 0)
+    await wait_until(lambda: tracker_of(app).statistics().subscriptions == 0)
 
 
 @pytest.fixture(params=SERVERS, ids="-".join)
-def fresh(request: pytest.FixtureRequest) -> Iterator[tuple[RunningServer, Starlette]]:
-    """A server of one test, which may stop it."""
+def own_server(request: pytest.FixtureRequest) -> Iterator[tuple[RunningServer, Starlette]]:
+    """A server for one test, which may stop it."""
     app = build_app()
     with run_server(app, *request.param) as running:
         yield running, app
 
 
-async def test_a_drained_server_stops_with_watchers_on_it(
-    fresh: tuple[RunningServer, Starlette],
+async def test_drained_server_stops_with_open_connections(
+    own_server: tuple[RunningServer, Starlette],
 ) -> None:
-    """W11: all are told, and the server stops within its grace."""
-    server, app = fresh
+    """All streams and sockets end, and the server stops in time."""
+    server, app = own_server
     ended: list[list[Any]] = []
 
-    async def watch_upload(url: str) -> None:
+    async def add_upload(url: str) -> None:
         async with (
             httpx2.AsyncClient(base_url=url, headers=as_user("alice")) as client,
             client.sse("/uploads/progress") as events,
         ):
-            # How soon it is to come again is drawn by lot, and may be any number.
+            # The retry interval is random.
             ended.append([*[event.retry async for event in events], "the end"])
 
     async def listen(url: str) -> None:
         async with httpx2.AsyncClient(base_url=url, headers=as_user("alice")) as client:
-            heard, code = await hear_to_the_close(client, "/uploads/progress")
-            ended.append([*heard, code])
+            received, code = await receive_until_close(client, "/uploads/progress")
+            ended.append([*received, code])
 
     with anyio.fail_after(SECONDS):
         async with anyio.create_task_group() as tasks:
             for _ in range(5):
-                tasks.start_soon(watch_upload, server.url)
+                tasks.start_soon(add_upload, server.url)
                 tasks.start_soon(listen, server.url)
-            await until(lambda: tracker_of(app).statistics().subscriptions == 10)
+            await wait_until(lambda: tracker_of(app).statistics().subscriptions == 10)
             await anyio.to_thread.run_sync(server.call, tracker_of(app).drain)
         await anyio.to_thread.run_sync(server.stop)
 
@@ -301,17 +300,17 @@ async def test_a_drained_server_stops_with_watchers_on_it(
 
 
 @pytest.fixture
-def guarded() -> Iterator[str]:
-    """A server whose hook puts what it was shown into its error."""
+def url_with_broken_hook() -> Iterator[str]:
+    """A server whose ``authenticate`` raises an error that contains the cookie."""
     app = build_app(authenticate=lambda connection: broken(connection.header("cookie") or ""))
     with run_app(app) as url:
         yield url
 
 
-async def test_no_secret_is_logged(
-    guarded: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+async def test_secrets_are_not_logged(
+    url_with_broken_hook: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A18: canaries in headers, cookies, subprotocols and bodies; in no log, on no error path."""
+    """Secrets in headers, cookies, subprotocols and bodies do not reach a log."""
     caplog.set_level(logging.DEBUG)
     canary = "canary-4711"
     headers = {
@@ -319,13 +318,13 @@ async def test_no_secret_is_logged(
         "cookie": f"session={canary}",
         "sec-websocket-protocol": canary,
     }
-    async with httpx2.AsyncClient(base_url=guarded, headers=headers) as client:
+    async with httpx2.AsyncClient(base_url=url_with_broken_hook, headers=headers) as client:
         for path in ("/uploads/progress", "/uploads/x/progress", "/uploads/tickets"):
-            for method, extra in (("POST", {"origin": guarded}), ("GET", STREAM)):
+            for method, extra in (("POST", {"origin": url_with_broken_hook}), ("GET", STREAM)):
                 content = canary.encode() if method == "POST" else None
                 answer = await client.request(method, path, content=content, headers=extra)
                 assert canary not in answer.text
-        assert await hear_to_the_close(client, "/uploads/progress") == ([], 503)
+        assert await receive_until_close(client, "/uploads/progress") == ([], 503)
 
     out, err = capfd.readouterr()
     ours = [record.getMessage() for record in caplog.records if record.name == "upload_progress"]

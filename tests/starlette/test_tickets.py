@@ -1,4 +1,4 @@
-"""A16: tickets are good once, for half a minute, and are nowhere to be read."""
+"""Tickets: valid once, for 30 seconds, and stored as hashes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def grant(name: str = "alice") -> AccessGrant:
     return AccessGrant(Identity(name), Connection(http_scope("/", headers={"cookie": "hidden"})))
 
 
-def test_a_ticket_is_good_once(clock: FakeClock) -> None:
+def test_ticket_is_valid_once(clock: FakeClock) -> None:
     tickets, alice = Tickets(clock), grant()
     ticket = tickets.issue(alice)
 
@@ -29,7 +29,7 @@ def test_a_ticket_is_good_once(clock: FakeClock) -> None:
     assert len(tickets) == 0
 
 
-def test_a_ticket_expires(clock: FakeClock) -> None:
+def test_ticket_expires(clock: FakeClock) -> None:
     tickets = Tickets(clock)
     ticket = tickets.issue(grant())
     clock.advance(30)
@@ -37,18 +37,18 @@ def test_a_ticket_expires(clock: FakeClock) -> None:
     assert tickets.redeem(ticket) is None
 
 
-def test_no_ticket_outlives_its_process(clock: FakeClock) -> None:
+def test_ticket_is_invalid_in_another_process(clock: FakeClock) -> None:
     ticket = Tickets(clock).issue(grant())
 
     assert Tickets(clock).redeem(ticket) is None
 
 
 @pytest.mark.parametrize("text", ["", "x", "\udcff", "é" * 1000])
-def test_what_is_no_ticket(clock: FakeClock, text: str) -> None:
+def test_unknown_text_is_not_a_ticket(clock: FakeClock, text: str) -> None:
     assert Tickets(clock).redeem(text) is None
 
 
-def test_tickets_are_random_and_hold_192_bits(clock: FakeClock) -> None:
+def test_tickets_contain_192_random_bits(clock: FakeClock) -> None:
     tickets = Tickets(clock, max_per_user=1000)
     issued = {tickets.issue(grant()) for _ in range(1000)}
 
@@ -56,7 +56,7 @@ def test_tickets_are_random_and_hold_192_bits(clock: FakeClock) -> None:
     assert {len(ticket) for ticket in issued} == {32}
 
 
-def test_of_too_many_of_one_user_the_oldest_is_void(clock: FakeClock) -> None:
+def test_oldest_ticket_of_a_user_is_evicted(clock: FakeClock) -> None:
     tickets = Tickets(clock, max_per_user=2)
     first, second, third = (tickets.issue(grant()) for _ in range(3))
     theirs = tickets.issue(grant("bob"))
@@ -65,14 +65,14 @@ def test_of_too_many_of_one_user_the_oldest_is_void(clock: FakeClock) -> None:
     assert all(tickets.redeem(ticket) for ticket in (second, third, theirs))
 
 
-def test_of_too_many_of_all_the_oldest_is_void(clock: FakeClock) -> None:
+def test_oldest_tickets_are_evicted(clock: FakeClock) -> None:
     tickets = Tickets(clock, max_tickets=3)
     issued = [tickets.issue(grant(str(number))) for number in range(5)]
 
     assert [tickets.redeem(ticket) is not None for ticket in issued] == [False] * 2 + [True] * 3
 
 
-def test_expired_ones_make_room(clock: FakeClock) -> None:
+def test_expired_tickets_are_removed(clock: FakeClock) -> None:
     tickets = Tickets(clock)
     for _ in range(5):
         tickets.issue(grant())
@@ -82,8 +82,8 @@ def test_expired_ones_make_room(clock: FakeClock) -> None:
     assert len(tickets) == 1
 
 
-def test_nothing_shows_a_ticket_or_what_it_was_issued_for(clock: FakeClock) -> None:
-    """A18: neither the ticket nor the credentials behind it are in a repr or kept in clear."""
+def test_repr_shows_neither_ticket_nor_credentials(clock: FakeClock) -> None:
+    """Tickets are not stored in clear text either."""
     tickets, alice = Tickets(clock), grant()
     ticket = tickets.issue(alice)
 

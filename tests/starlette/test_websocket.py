@@ -1,4 +1,4 @@
-"""WebSockets, message by message: the handshake, the talk, and how it ends."""
+"""WebSockets, message by message: the handshake, the session and its end."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from starlette.applications import Starlette
 
 from tests._support.asgi_client import (
-    Line,
+    AsgiConnection,
     Message,
-    Outbox,
+    RecordingSend,
     as_user,
     build_app,
-    call,
     client,
     http_scope,
-    listening,
     never,
-    until,
+    open_connection,
+    open_socket,
+    wait_until,
     websocket_scope,
 )
 from upload_progress import Identity, InvalidValue, Limits, ProgressTracker
@@ -59,28 +59,28 @@ async def announced(
 # The handshake
 
 
-async def test_the_welcome_comes_first(app: Starlette) -> None:
-    async with listening(app) as line:
-        welcome = await line.hear_json()
+async def test_welcome_is_the_first_message(app: Starlette) -> None:
+    async with open_socket(app) as connection:
+        welcome = await connection.receive_json()
 
     assert welcome["type"] == "welcome"
     assert welcome["heartbeat_seconds"] == 15
     assert len(welcome["client_id"]) >= 22
 
 
-async def test_a_token_in_the_subprotocols_is_not_repeated(tracker: ProgressTracker) -> None:
-    """W10: the only name that is ever chosen is ours."""
+async def test_token_in_the_subprotocols_is_not_repeated(tracker: ProgressTracker) -> None:
+    """The only subprotocol that is ever selected is ``upload-progress``."""
 
     def by_protocol(connection: Connection) -> Identity | None:
         offered = connection.header("sec-websocket-protocol") or ""
         return Identity("alice") if "canary" in offered else None
 
     app = build_app(tracker, authenticate=by_protocol)
-    for offer, chosen in [(["canary"], None), (["upload-progress", "canary"], "upload-progress")]:
-        headers = {"sec-websocket-protocol": ", ".join(offer)}
-        scope = websocket_scope("/uploads/progress", headers=headers, subprotocols=offer)
-        async with call(app, scope) as line:
-            accepted = await line.hear()
+    for offered, chosen in [(["canary"], None), (["upload-progress", "canary"], "upload-progress")]:
+        headers = {"sec-websocket-protocol": ", ".join(offered)}
+        scope = websocket_scope("/uploads/progress", headers=headers, subprotocols=offered)
+        async with open_connection(app, scope) as connection:
+            accepted = await connection.receive()
             assert accepted["subprotocol"] == chosen
             assert "canary" not in repr(accepted)
 
@@ -98,14 +98,16 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("headers", "path", "status", "code"), REFUSALS)
-async def test_a_refusal_is_an_answer_or_a_close(
+async def test_refused_handshake_gets_a_response_or_a_close_code(
     app: Starlette, headers: dict[str, str], path: str, status: int, code: int
 ) -> None:
-    """W01, W02: no data frame before, during or after."""
-    async with call(app, websocket_scope(path, headers=headers)) as line:
-        start, body = await line.hear(), await line.hear()
-    async with call(app, websocket_scope(path, headers=headers, denial=False)) as line:
-        accept, close = await line.hear(), await line.hear()
+    """No message is sent before or after the refusal."""
+    async with open_connection(app, websocket_scope(path, headers=headers)) as connection:
+        start, body = await connection.receive(), await connection.receive()
+    async with open_connection(
+        app, websocket_scope(path, headers=headers, denial=False)
+    ) as connection:
+        accept, close = await connection.receive(), await connection.receive()
 
     assert start["type"] == "websocket.http.response.start"
     assert start["status"] == json.loads(body["body"])["status"] == status
@@ -115,82 +117,79 @@ async def test_a_refusal_is_an_answer_or_a_close(
 
 
 @pytest.mark.parametrize("origin", ["http://server", "HTTPS://OK.example", "https://ok.example"])
-async def test_an_allowed_origin_is_let_in(tracker: ProgressTracker, origin: str) -> None:
-    """W02."""
+async def test_allowed_origin_is_accepted(tracker: ProgressTracker, origin: str) -> None:
     app = build_app(tracker, allowed_origins=["https://ok.example:443"])
-    async with listening(app, headers={"origin": origin}) as line:
-        await line.hear_until("welcome")
+    async with open_socket(app, headers={"origin": origin}) as connection:
+        await connection.receive_until("welcome")
 
 
-async def test_a_client_that_goes_before_the_handshake(app: Starlette) -> None:
+async def test_disconnect_before_the_handshake_sends_nothing(app: Starlette) -> None:
     for path in ("/uploads/progress", "/uploads/elsewhere"):
-        outbox = Outbox()
+        recorded = RecordingSend()
 
         async def receive() -> Message:
             return {"type": "websocket.disconnect", "code": 1006}
 
-        await app(websocket_scope(path, headers=as_user("alice")), receive, outbox)
-        assert outbox.sent == []
+        await app(websocket_scope(path, headers=as_user("alice")), receive, recorded)
+        assert recorded.sent == []
 
 
-async def test_too_many_sockets(app: Starlette, tracker: ProgressTracker) -> None:
-    async with listening(app) as one, listening(app) as two:
-        await one.hear_until("welcome")
-        await two.hear_until("welcome")
-        async with call(
+async def test_too_many_sockets_give_429(app: Starlette, tracker: ProgressTracker) -> None:
+    async with open_socket(app) as one, open_socket(app) as two:
+        await one.receive_until("welcome")
+        await two.receive_until("welcome")
+        async with open_connection(
             app, websocket_scope("/uploads/progress", headers=as_user("alice"))
-        ) as line:
-            assert (await line.hear())["status"] == 429
-        async with listening(app, user="bob") as other:
-            await other.hear_until("welcome")
-    async with listening(app) as again:
-        await again.hear_until("welcome")
+        ) as connection:
+            assert (await connection.receive())["status"] == 429
+        async with open_socket(app, user="bob") as other:
+            await other.receive_until("welcome")
+    async with open_socket(app) as again:
+        await again.receive_until("welcome")
     assert tracker.statistics().subscriptions == 0
 
 
 # One upload
 
 
-async def test_a_socket_for_one_upload_ends_with_it(
-    app: Starlette, tracker: ProgressTracker
-) -> None:
+async def test_socket_for_one_upload_ends_with_it(app: Starlette, tracker: ProgressTracker) -> None:
     upload_id = await announced(tracker, total_bytes=10)
-    async with listening(app, f"/uploads/{upload_id}/progress") as line:
-        assert [(await line.hear_json())["type"] for _ in range(2)] == ["welcome", "subscribed"]
-        seen = [await line.hear_json()]
+    async with open_socket(app, f"/uploads/{upload_id}/progress") as connection:
+        assert [(await connection.receive_json())["type"] for _ in range(2)] == [
+            "welcome",
+            "subscribed",
+        ]
+        seen = [await connection.receive_json()]
         async with tracker.track(owner="alice", upload_id=upload_id) as upload:
             upload.advance(10)
         while seen[-1]["upload"]["state"] != "completed":
-            seen.append(await line.hear_json())
-        assert await line.hear_close() == 1000
+            seen.append(await connection.receive_json())
+        assert await connection.receive_close() == 1000
 
     assert seen[0]["upload"]["state"] == "pending"
     assert {message["type"] for message in seen} == {"progress"}
 
 
-async def test_who_comes_late_sees_the_end_and_1000(
-    app: Starlette, tracker: ProgressTracker
-) -> None:
-    """W06, W16."""
+async def test_late_client_gets_the_end_and_1000(app: Starlette, tracker: ProgressTracker) -> None:
     async with tracker.track(owner="alice") as upload:
         pass
-    async with listening(app, f"/uploads/{upload.upload_id}/progress") as line:
-        assert (await line.hear_until("progress"))[-1]["upload"]["state"] == "completed"
-        assert await line.hear_close() == 1000
+    async with open_socket(app, f"/uploads/{upload.upload_id}/progress") as connection:
+        assert (await connection.receive_until("progress"))[-1]["upload"]["state"] == "completed"
+        assert await connection.receive_close() == 1000
 
 
-async def test_a_socket_for_one_upload_may_cancel_it_and_no_other(
+async def test_socket_for_one_upload_accepts_commands_for_it_only(
     app: Starlette, tracker: ProgressTracker
 ) -> None:
     upload_id, other = await announced(tracker), await announced(tracker)
-    async with listening(app, f"/uploads/{upload_id}/progress") as line:
-        await line.hear_until("progress")
-        for wish in ({"upload_id": other}, {"group": "g"}, {"all": True}):
-            await line.tell(type="subscribe", **wish)
-            assert (await line.hear_json())["problem"]["status"] == 404
-        await line.tell(type="cancel", upload_id=upload_id)
-        assert (await line.hear_json())["upload"]["state"] == "cancelled"
-        assert await line.hear_close() == 1000
+    async with open_socket(app, f"/uploads/{upload_id}/progress") as connection:
+        await connection.receive_until("progress")
+        for target in ({"upload_id": other}, {"group": "g"}, {"all": True}):
+            await connection.send_json(type="subscribe", **target)
+            assert (await connection.receive_json())["problem"]["status"] == 404
+        await connection.send_json(type="cancel", upload_id=upload_id)
+        assert (await connection.receive_json())["upload"]["state"] == "cancelled"
+        assert await connection.receive_close() == 1000
 
     assert (await tracker.get(other, owner="alice")).state == "pending"
 
@@ -198,42 +197,44 @@ async def test_a_socket_for_one_upload_may_cancel_it_and_no_other(
 # Many uploads
 
 
-async def test_subscribing_shows_where_it_stands(app: Starlette, tracker: ProgressTracker) -> None:
+async def test_subscribe_shows_the_current_snapshot(
+    app: Starlette, tracker: ProgressTracker
+) -> None:
     upload_id = await announced(tracker)
-    async with listening(app) as line:
-        await line.hear_until("welcome")
-        for _ in range(2):  # twice is once, and shows it again
-            await line.tell(type="subscribe", upload_id=upload_id)
-            assert await line.hear_json() == {"type": "subscribed", "upload_id": upload_id}
-            assert (await line.hear_json())["upload"]["upload_id"] == upload_id
-        await line.tell(type="unsubscribe", upload_id=upload_id)
-        assert await line.hear_json() == {"type": "unsubscribed", "upload_id": upload_id}
-        await line.tell(type="cancel", upload_id=upload_id)
-        assert (await line.hear_json())["upload"]["state"] == "cancelled"
-        await line.tell(type="cancel", upload_id=upload_id)
-        await line.tell(type="unsubscribe", upload_id=upload_id)
-        assert (await line.hear_json())["type"] == "unsubscribed"
+    async with open_socket(app) as connection:
+        await connection.receive_until("welcome")
+        for _ in range(2):  # a repeated subscription shows the snapshot again
+            await connection.send_json(type="subscribe", upload_id=upload_id)
+            assert await connection.receive_json() == {"type": "subscribed", "upload_id": upload_id}
+            assert (await connection.receive_json())["upload"]["upload_id"] == upload_id
+        await connection.send_json(type="unsubscribe", upload_id=upload_id)
+        assert await connection.receive_json() == {"type": "unsubscribed", "upload_id": upload_id}
+        await connection.send_json(type="cancel", upload_id=upload_id)
+        assert (await connection.receive_json())["upload"]["state"] == "cancelled"
+        await connection.send_json(type="cancel", upload_id=upload_id)
+        await connection.send_json(type="unsubscribe", upload_id=upload_id)
+        assert (await connection.receive_json())["type"] == "unsubscribed"
 
 
-async def test_a_group_and_everything(app: Starlette, tracker: ProgressTracker) -> None:
+async def test_subscription_to_a_group_and_to_all(app: Starlette, tracker: ProgressTracker) -> None:
     inside, outside = await announced(tracker, group="g"), await announced(tracker)
-    async with listening(app) as line:
-        await line.hear_until("welcome")
+    async with open_socket(app) as connection:
+        await connection.receive_until("welcome")
         for _ in range(2):
-            await line.tell(type="subscribe", group="g")
-            assert await line.hear_json() == {"type": "subscribed", "group": "g"}
-            assert (await line.hear_json())["upload"]["upload_id"] == inside
+            await connection.send_json(type="subscribe", group="g")
+            assert await connection.receive_json() == {"type": "subscribed", "group": "g"}
+            assert (await connection.receive_json())["upload"]["upload_id"] == inside
         later = await announced(tracker, group="g")
-        assert (await line.hear_json())["upload"]["upload_id"] == later
-        await line.tell(type="unsubscribe", group="g")
-        assert await line.hear_json() == {"type": "unsubscribed", "group": "g"}
-        await line.tell(type="subscribe", all=True)
-        assert await line.hear_json() == {"type": "subscribed", "all": True}
-        shown = {(await line.hear_json())["upload"]["upload_id"] for _ in range(3)}
-        await line.tell(type="subscribe", upload_id=inside)
-        await line.hear_until("progress")
-        await line.tell(type="unsubscribe", all=True)
-        assert [await line.hear_json() for _ in range(2)] == [
+        assert (await connection.receive_json())["upload"]["upload_id"] == later
+        await connection.send_json(type="unsubscribe", group="g")
+        assert await connection.receive_json() == {"type": "unsubscribed", "group": "g"}
+        await connection.send_json(type="subscribe", all=True)
+        assert await connection.receive_json() == {"type": "subscribed", "all": True}
+        shown = {(await connection.receive_json())["upload"]["upload_id"] for _ in range(3)}
+        await connection.send_json(type="subscribe", upload_id=inside)
+        await connection.receive_until("progress")
+        await connection.send_json(type="unsubscribe", all=True)
+        assert [await connection.receive_json() for _ in range(2)] == [
             {"type": "unsubscribed", "upload_id": inside},
             {"type": "unsubscribed", "all": True},
         ]
@@ -241,75 +242,78 @@ async def test_a_group_and_everything(app: Starlette, tracker: ProgressTracker) 
     assert shown == {inside, outside, later}
 
 
-async def test_too_many_subscriptions(app: Starlette, tracker: ProgressTracker) -> None:
-    """W15."""
+async def test_too_many_subscriptions_give_429(app: Starlette, tracker: ProgressTracker) -> None:
     uploads = [await announced(tracker) for _ in range(4)]
-    async with listening(app) as line:
-        await line.hear_until("welcome")
+    async with open_socket(app) as connection:
+        await connection.receive_until("welcome")
         for upload_id in uploads[:3]:
-            await line.tell(type="subscribe", upload_id=upload_id)
-            await line.hear_until("progress")
-        await line.tell(type="subscribe", upload_id=uploads[3])
-        refused = await line.hear_json()
-        await line.tell(type="subscribe", upload_id=uploads[0])
-        await line.hear_until("progress")
+            await connection.send_json(type="subscribe", upload_id=upload_id)
+            await connection.receive_until("progress")
+        await connection.send_json(type="subscribe", upload_id=uploads[3])
+        refused = await connection.receive_json()
+        await connection.send_json(type="subscribe", upload_id=uploads[0])
+        await connection.receive_until("progress")
 
     assert refused["type"] == "error"
     assert refused["problem"]["status"] == 429
 
 
-async def test_what_has_ended_cannot_be_cancelled(app: Starlette, tracker: ProgressTracker) -> None:
-    async with tracker.track(owner="alice") as upload:
-        pass
-    async with listening(app) as line:
-        await line.hear_until("welcome")
-        await line.tell(type="cancel", upload_id=upload.upload_id)
-        assert (await line.hear_json())["problem"]["code"] == "upload_ended"
-
-
-async def test_a_slow_watcher_gets_the_newest_and_always_the_last(
+async def test_cancel_of_an_ended_upload_is_an_error(
     app: Starlette, tracker: ProgressTracker
 ) -> None:
-    """W08: a thousand changes while it does not read are one snapshot, not a backlog."""
+    async with tracker.track(owner="alice") as upload:
+        pass
+    async with open_socket(app) as connection:
+        await connection.receive_until("welcome")
+        await connection.send_json(type="cancel", upload_id=upload.upload_id)
+        assert (await connection.receive_json())["problem"]["code"] == "upload_ended"
+
+
+async def test_slow_client_gets_the_newest_snapshot_and_the_end(
+    app: Starlette, tracker: ProgressTracker
+) -> None:
+    """Many changes while the client does not read become one snapshot, not a backlog."""
     upload_id = await announced(tracker, total_bytes=1000)
-    async with listening(app) as line:
-        await line.hear_until("welcome")
-        await line.tell(type="subscribe", upload_id=upload_id)
-        await line.hear_until("progress")
+    async with open_socket(app) as connection:
+        await connection.receive_until("welcome")
+        await connection.send_json(type="subscribe", upload_id=upload_id)
+        await connection.receive_until("progress")
         delivered = tracker.statistics().updates_delivered
         async with tracker.track(owner="alice", upload_id=upload_id) as upload:
             for _ in range(4):
                 upload.advance(250)
                 before = tracker.statistics().updates_delivered
-                await until(lambda: tracker.statistics().updates_delivered > before)  # noqa: B023  # awaited at once
-        await until(lambda: tracker.statistics().live_uploads == 0)
+                await wait_until(lambda: tracker.statistics().updates_delivered > before)  # noqa: B023  # awaited at once
+        await wait_until(lambda: tracker.statistics().live_uploads == 0)
         changes = tracker.statistics().updates_delivered - delivered
-        seen = [await line.hear_json()]
+        seen = [await connection.receive_json()]
         while seen[-1]["upload"]["state"] != "completed":
-            seen.append(await line.hear_json())
+            seen.append(await connection.receive_json())
 
     assert changes >= 4
     assert len(seen) <= 3
 
 
-# Over REST
+# Subscriptions by HTTP
 
 
-async def test_a_socket_is_addressed_by_its_name(app: Starlette, tracker: ProgressTracker) -> None:
+async def test_http_calls_change_the_subscriptions_of_a_socket(
+    app: Starlette, tracker: ProgressTracker
+) -> None:
     upload_id, other = await announced(tracker), await announced(tracker)
-    async with listening(app) as line, client(app) as http:
-        client_id = (await line.hear_json())["client_id"]
+    async with open_socket(app) as connection, client(app) as http:
+        client_id = (await connection.receive_json())["client_id"]
         for each in (upload_id, other):
             answer = await http.post(f"/uploads/{each}/subscribe", json={"client_id": client_id})
             assert (answer.status_code, answer.content) == (204, b"")
-            assert await line.hear_json() == {"type": "subscribed", "upload_id": each}
-            assert (await line.hear_json())["upload"]["upload_id"] == each
+            assert await connection.receive_json() == {"type": "subscribed", "upload_id": each}
+            assert (await connection.receive_json())["upload"]["upload_id"] == each
         path = f"/uploads/{client_id}/unsubscribe"
         assert (await http.delete(f"{path}?upload_id={other}")).status_code == 204
-        assert await line.hear_json() == {"type": "unsubscribed", "upload_id": other}
+        assert await connection.receive_json() == {"type": "unsubscribed", "upload_id": other}
         assert (await http.delete(path)).status_code == 204
-        assert await line.hear_json() == {"type": "unsubscribed", "upload_id": upload_id}
-        assert await line.hear_json() == {"type": "unsubscribed", "all": True}
+        assert await connection.receive_json() == {"type": "unsubscribed", "upload_id": upload_id}
+        assert await connection.receive_json() == {"type": "unsubscribed", "all": True}
     async with client(app) as http:
         gone = await http.post(f"/uploads/{upload_id}/subscribe", json={"client_id": client_id})
         malformed = await http.post(f"/uploads/{upload_id}/subscribe", json={"client_id": 5})
@@ -318,14 +322,14 @@ async def test_a_socket_is_addressed_by_its_name(app: Starlette, tracker: Progre
     assert (malformed.status_code, malformed.json()["where"]) == (422, "body.client_id")
 
 
-async def test_a_socket_that_does_not_read_takes_no_more(
+async def test_socket_with_many_unsent_messages_refuses_subscriptions(
     app: Starlette, tracker: ProgressTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """I9: what other requests put on a socket is bounded, too."""
+    """The queue that other requests fill is bounded, too."""
     monkeypatch.setattr(connections, "MAX_UNSENT_FOR_SUBSCRIBE", 2)
     upload_id = await announced(tracker)
-    async with listening(app) as line, client(app) as http:
-        client_id = (await line.hear_json())["client_id"]
+    async with open_socket(app) as connection, client(app) as http:
+        client_id = (await connection.receive_json())["client_id"]
         statuses = [
             (
                 await http.post(f"/uploads/{upload_id}/subscribe", json={"client_id": client_id})
@@ -337,7 +341,7 @@ async def test_a_socket_that_does_not_read_takes_no_more(
     assert statuses[-1] == 429
 
 
-# Bad messages
+# Invalid messages
 
 
 @pytest.mark.parametrize(
@@ -362,16 +366,15 @@ async def test_a_socket_that_does_not_read_takes_no_more(
         '{"type":"subscribe","upload_id":"\\ud800"}',
     ],
 )
-async def test_a_malformed_message_is_named_and_the_socket_goes_on(
+async def test_invalid_message_gets_an_error_and_the_socket_stays_open(
     app: Starlette, text: str
 ) -> None:
-    """W03."""
-    async with listening(app) as line:
-        await line.hear_until("welcome")
-        await line.say(type="websocket.receive", text=text)
-        answer = await line.hear_json()
-        await line.tell(type="subscribe", all=True)
-        await line.hear_until("subscribed")
+    async with open_socket(app) as connection:
+        await connection.receive_until("welcome")
+        await connection.send(type="websocket.receive", text=text)
+        answer = await connection.receive_json()
+        await connection.send_json(type="subscribe", all=True)
+        await connection.receive_until("subscribed")
 
     assert answer["type"] == "error"
     assert answer["problem"]["status"] == 422
@@ -387,61 +390,59 @@ async def test_a_malformed_message_is_named_and_the_socket_goes_on(
         ({"text": "é" * 1025}, 1009),
     ],
 )
-async def test_what_is_no_text_or_too_large_ends_the_socket(
+async def test_binary_or_large_message_closes_the_socket(
     app: Starlette, message: dict[str, Any], code: int
 ) -> None:
-    """W03."""
-    async with listening(app) as line:
-        await line.hear_until("welcome")
-        await line.say(type="websocket.receive", **message)
-        await line.tell(type="subscribe", all=True)
-        assert await line.hear_close() == code
+    async with open_socket(app) as connection:
+        await connection.receive_until("welcome")
+        await connection.send(type="websocket.receive", **message)
+        await connection.send_json(type="subscribe", all=True)
+        assert await connection.receive_close() == code
 
 
-async def test_who_says_nothing_sensible_for_long_is_let_go(app: Starlette) -> None:
-    """W03: 4422."""
-    async with listening(app) as line:
-        await line.hear_until("welcome")
+async def test_many_invalid_messages_close_the_socket(app: Starlette) -> None:
+    """4422."""
+    async with open_socket(app) as connection:
+        await connection.receive_until("welcome")
         for _ in range(20):
-            await line.say(type="websocket.receive", text="?")
-        assert await line.hear_close() == 4422
+            await connection.send(type="websocket.receive", text="?")
+        assert await connection.receive_close() == 4422
 
 
-async def test_who_talks_too_fast_is_heard_slowly(
+async def test_messages_are_read_at_a_limited_rate(
     app: Starlette, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """W03: the server stops reading, so that the sender must wait."""
+    """The server stops reading, so the sender has to wait."""
     monkeypatch.setattr(websocket, "BURST_MESSAGES", 1)
     monkeypatch.setattr(websocket, "MESSAGES_PER_SECOND", 50)
-    async with listening(app) as line:
-        await line.hear_until("welcome")
+    async with open_socket(app) as connection:
+        await connection.receive_until("welcome")
         began = anyio.current_time()
         for _ in range(6):
-            await line.tell(type="unsubscribe", group="g")
-            await line.hear_until("unsubscribed")
+            await connection.send_json(type="unsubscribe", group="g")
+            await connection.receive_until("unsubscribed")
         took = anyio.current_time() - began
 
     assert took >= 0.08
 
 
-async def test_who_does_not_read_is_not_read_either(
+async def test_reading_stops_while_the_client_does_not_read(
     app: Starlette, tracker: ProgressTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """I9: answers do not pile up."""
+    """The queue of replies is bounded."""
     monkeypatch.setattr(websocket, "MAX_UNSENT", 2)
-    async with listening(app) as line:
+    async with open_socket(app) as connection:
         for _ in range(50):
-            await line.tell(type="unsubscribe", group="g")
-        await line.hear_until("welcome")
+            await connection.send_json(type="unsubscribe", group="g")
+        await connection.receive_until("welcome")
         for _ in range(50):
-            await line.hear_until("unsubscribed")
+            await connection.receive_until("unsubscribed")
 
     assert tracker.statistics().subscriptions == 0
 
 
 @given(st.text())
-def test_any_text_is_a_command_or_refused(text: str) -> None:
-    """I13."""
+def test_any_other_text_is_invalid(text: str) -> None:
     with pytest.raises(InvalidValue):
         parse_client_message(text)
 
@@ -453,7 +454,7 @@ def test_any_text_is_a_command_or_refused(text: str) -> None:
     )
 )
 @settings(max_examples=300)
-def test_a_command_names_exactly_one_thing(members: dict[str, object]) -> None:
+def test_client_message_has_exactly_one_target(members: dict[str, object]) -> None:
     try:
         message = parse_client_message(json.dumps(members))
     except InvalidValue:
@@ -467,40 +468,38 @@ def test_a_command_names_exactly_one_thing(members: dict[str, object]) -> None:
 # Ends
 
 
-async def test_silence_is_filled_with_heartbeats(app: Starlette, tracker: ProgressTracker) -> None:
-    async with listening(app) as line:
-        await line.hear_until("welcome")
+async def test_idle_socket_gets_heartbeats(app: Starlette, tracker: ProgressTracker) -> None:
+    async with open_socket(app) as connection:
+        await connection.receive_until("welcome")
         internals_of(tracker).hub.wake_for_heartbeats(tracker.config.clock.monotonic() + 16, 10)
-        assert await line.hear_json() == {"type": "heartbeat"}
+        assert await connection.receive_json() == {"type": "heartbeat"}
 
 
-async def test_a_drain_closes_with_1012(app: Starlette, tracker: ProgressTracker) -> None:
-    """W11."""
-    async with listening(app) as line:
-        await line.hear_until("welcome")
+async def test_drain_closes_sockets_with_1012(app: Starlette, tracker: ProgressTracker) -> None:
+    async with open_socket(app) as connection:
+        await connection.receive_until("welcome")
         tracker.drain()
-        assert await line.hear_close() == 1012
+        assert await connection.receive_close() == 1012
 
 
-async def test_a_client_that_vanishes_leaves_nothing(
+async def test_disconnected_client_leaves_no_subscription(
     app: Starlette, tracker: ProgressTracker
 ) -> None:
-    """W04."""
-    async with listening(app) as line:
-        await line.hear_until("welcome")
-        await line.say(type="websocket.disconnect", code=1006)
+    async with open_socket(app) as connection:
+        await connection.receive_until("welcome")
+        await connection.send(type="websocket.disconnect", code=1006)
         with anyio.fail_after(5):
-            await line.ended.wait()
+            await connection.ended.wait()
 
     assert tracker.statistics().subscriptions == 0
 
 
 @pytest.mark.parametrize("error", [OSError, RuntimeError])
 @pytest.mark.parametrize("after", [0, 1])
-async def test_a_send_that_fails_is_a_client_that_went_away(
+async def test_failing_send_ends_the_session(
     app: Starlette, tracker: ProgressTracker, error: type[Exception], after: int
 ) -> None:
-    """W16: some servers raise RuntimeError for what is sent after they have closed."""
+    """Some servers raise RuntimeError for a message after the close."""
     sent: list[Message] = []
     if error is RuntimeError and after == 0:
         after = 2
@@ -522,10 +521,10 @@ async def test_a_send_that_fails_is_a_client_that_went_away(
     assert tracker.statistics().subscriptions == 0
 
 
-async def test_a_client_that_does_not_even_read_the_close(
+async def test_session_ends_if_the_client_does_not_read_the_close(
     tracker: ProgressTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """W08: let go in the end."""
+    """Let go in the end."""
     monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_SECONDS", 0.01)
     signed_in = [True]
     app = build_app(
@@ -549,26 +548,26 @@ async def test_a_client_that_does_not_even_read_the_close(
         await app(websocket_scope("/uploads/progress"), receive, send)
 
 
-async def test_a_socket_ends_with_the_users_session(tracker: ProgressTracker) -> None:
-    """A15: 4401, at the next check."""
+async def test_socket_is_closed_with_4401_when_the_user_signs_out(tracker: ProgressTracker) -> None:
+    """The next check finds that the user has signed out."""
     users = ["alice"]
     app = build_app(
         tracker,
         authenticate=lambda _: Identity(users[0]) if users else None,
         revalidate_seconds=0.02,
     )
-    async with call(app, websocket_scope("/uploads/progress")) as line:
-        await line.hear()
-        await line.hear_until("welcome")
+    async with open_connection(app, websocket_scope("/uploads/progress")) as connection:
+        await connection.receive()
+        await connection.receive_until("welcome")
         users.clear()
-        assert await line.hear_close() == 4401
+        assert await connection.receive_close() == 4401
 
 
-async def test_a_socket_ends_when_its_user_cannot_be_checked(tracker: ProgressTracker) -> None:
+async def test_socket_is_closed_with_1013_when_authenticate_fails(tracker: ProgressTracker) -> None:
     answers: list[Identity] = [Identity("alice")]
     app = build_app(tracker, authenticate=lambda _: answers.pop(), revalidate_seconds=0.02)
-    async with call(app, websocket_scope("/uploads/progress")) as line:
-        assert await line.hear_close() == 1013
+    async with open_connection(app, websocket_scope("/uploads/progress")) as connection:
+        assert await connection.receive_close() == 1013
 
 
 # Tickets
@@ -582,15 +581,15 @@ async def ticket_of(app: Starlette, headers: dict[str, str]) -> str:
     return str(answer.json()["ticket"])
 
 
-async def hear_status(line: Line) -> int:
-    message = await line.hear()
+async def receive_status(connection: AsgiConnection) -> int:
+    message = await connection.receive()
     return int(message["status"]) if "status" in message else 101
 
 
-async def test_a_ticket_opens_one_socket_or_one_stream(
+async def test_ticket_opens_one_socket_or_one_stream(
     app: Starlette, tracker: ProgressTracker
 ) -> None:
-    """A16: reuse, and nonsense, are refused like nobody."""
+    """A used or unknown ticket gets a 401."""
     upload_id = await announced(tracker)
     for scope in (
         websocket_scope("/uploads/progress"),
@@ -600,40 +599,44 @@ async def test_a_ticket_opens_one_socket_or_one_stream(
         query = f"ticket={await ticket_of(app, as_user('alice'))}".encode()
         opened = []
         for _ in range(2):
-            async with call(app, {**scope, "query_string": query}) as line:
-                opened.append(await hear_status(line))
+            async with open_connection(app, {**scope, "query_string": query}) as connection:
+                opened.append(await receive_status(connection))
         assert opened in ([101, 401], [200, 401])
-    async with call(app, websocket_scope("/uploads/progress", query="ticket=x")) as line:
-        assert await hear_status(line) == 401
+    async with open_connection(
+        app, websocket_scope("/uploads/progress", query="ticket=x")
+    ) as connection:
+        assert await receive_status(connection) == 401
 
 
-async def test_a_ticket_is_its_users_alone(app: Starlette) -> None:
-    """A16: bob's cookie and alice's ticket are a contradiction; both of alice's are not."""
+async def test_ticket_with_credentials_of_another_user_is_refused(app: Starlette) -> None:
+    """Credentials of the same user do not contradict a ticket."""
     for user, status in (("bob", 401), ("alice", 101)):
         query = f"ticket={await ticket_of(app, as_user('alice'))}"
         scope = websocket_scope("/uploads/progress", query=query, headers=as_user(user))
-        async with call(app, scope) as line:
-            assert await hear_status(line) == status
+        async with open_connection(app, scope) as connection:
+            assert await receive_status(connection) == status
 
 
-async def test_a_ticket_is_no_key_to_the_rest(app: Starlette) -> None:
+async def test_ticket_is_not_accepted_by_other_calls(app: Starlette) -> None:
     ticket = await ticket_of(app, as_user("alice"))
     async with client(app, user=None) as http:
         assert (await http.get(f"/uploads/progress?ticket={ticket}")).status_code == 401
 
 
-async def test_what_a_ticket_opened_ends_with_the_token_it_was_bought_with(
+async def test_socket_opened_by_ticket_ends_with_the_token_behind_it(
     tracker: ProgressTracker,
 ) -> None:
-    """A15: the socket shows no token itself, so the one of the ticket is asked about again."""
+    """The handshake has no token, so the token with which the ticket was bought is checked."""
     tokens = {"t": "alice"}
     app = build_app(tracker, authenticate=bearer(tokens.get), revalidate_seconds=0.02)
     ticket = await ticket_of(app, {"authorization": "Bearer t"})
-    async with call(app, websocket_scope("/uploads/progress", query=f"ticket={ticket}")) as line:
-        await line.hear()
-        await line.hear_until("welcome")
+    async with open_connection(
+        app, websocket_scope("/uploads/progress", query=f"ticket={ticket}")
+    ) as connection:
+        await connection.receive()
+        await connection.receive_until("welcome")
         tokens.clear()
-        assert await line.hear_close() == 4401
+        assert await connection.receive_close() == 4401
 
 
 @pytest.mark.parametrize(

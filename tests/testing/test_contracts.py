@@ -1,4 +1,4 @@
-"""The contracts as the author of a store or publisher meets them, in a test module of their own."""
+"""The contracts in the test module of an author of a store or publisher."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from upload_progress.backends import MemoryStore
 
 pytest_plugins = ["pytester"]
 
-FORGOTTEN = """
+MISSING_FIXTURES = """
     import pytest
     from upload_progress.testing import MessageTransportContract, PublisherContract, StoreContract
 
@@ -18,10 +18,10 @@ FORGOTTEN = """
     class TestPublisher(PublisherContract):
         pass
 
-    class TestPost(MessageTransportContract):
+    class TestTransport(MessageTransportContract):
         pass
 
-    class TestDeaf(PublisherContract):
+    class TestWithoutSubscriber(PublisherContract):
         @pytest.fixture
         def publisher(self):
             return object()
@@ -30,7 +30,7 @@ FORGOTTEN = """
     def anyio_backend():
         return "asyncio"
 """
-OWN_CLOCK = f"""
+SYSTEM_CLOCK = f"""
     import pytest
     from upload_progress.testing import StoreContract
     from {MemoryStore.__module__} import MemoryStore
@@ -46,23 +46,25 @@ OWN_CLOCK = f"""
 """
 
 
-def test_a_fixture_that_was_forgotten_is_named(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(FORGOTTEN)
-    result = pytester.runpytest_inprocess("-k", "saved_is_loaded or event_arrives or is_small")
+def test_missing_fixture_is_named(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(MISSING_FIXTURES)
+    result = pytester.runpytest_inprocess(
+        "-k", "saved_record_is_loaded or event_arrives or message_size_is_limited"
+    )
 
     result.assert_outcomes(errors=4)
     result.stdout.fnmatch_lines(
         [
             "TestStore: override the fixture `store`",
             "TestPublisher: override the fixture `publisher`",
-            "TestPost: override the fixture `post`",
-            "TestDeaf: override the fixture `feed`",
+            "TestTransport: override the fixture `transport`",
+            "TestWithoutSubscriber: override the fixture `subscriber`",
         ]
     )
 
 
-def test_a_store_with_a_clock_of_its_own_is_waited_for(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(OWN_CLOCK)
-    result = pytester.runpytest_inprocess("-k", "in_portions")
+def test_store_with_system_clock_is_tested_by_waiting(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(SYSTEM_CLOCK)
+    result = pytester.runpytest_inprocess("-k", "at_most_limit")
 
     result.assert_outcomes(passed=1)

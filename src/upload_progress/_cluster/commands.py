@@ -1,4 +1,8 @@
-"""Uploads that no request of this process carries: announced, waiting, received elsewhere."""
+"""Commands on uploads that no request of this process carries: announce and cancel.
+
+An upload is cancelled where it is received: here, on another worker by a message, or, if no worker
+receives it, in the store.
+"""
 
 from collections.abc import Collection, Sequence
 from typing import Final, Unpack
@@ -6,12 +10,11 @@ from typing import Final, Unpack
 import anyio
 from attrs import define, evolve
 
-from upload_progress._cluster.messages import CancelRequest, read
+from upload_progress._cluster.messages import CancelReply, CancelRequest, pack, unpack
 from upload_progress._cluster.rpc import RpcEndpoint
-from upload_progress._cluster.worker import Worker
 from upload_progress._fanout.update import Update
 from upload_progress._model.codec import decode_progress, encode_json
-from upload_progress._model.fold import as_of, deciding, fold, newest
+from upload_progress._model.fold import as_of, deciding, newest
 from upload_progress._model.models import (
     TransferRecord,
     UploadKey,
@@ -22,13 +25,13 @@ from upload_progress._model.models import (
 )
 from upload_progress._model.state import CANCELLED, Signal, is_final, next_state
 from upload_progress._model.validation import Described, described
-from upload_progress._runtime.circuit_breaker import CircuitBreaker
+from upload_progress._runtime.worker import Worker
 from upload_progress._tracking.flusher import Flusher
+from upload_progress._tracking.record_loader import RecordLoader
 from upload_progress._tracking.registry import Registry
-from upload_progress.config import TrackerConfig
+from upload_progress.config import Limits
 from upload_progress.exceptions import QuotaExceeded, UploadEnded, UploadNotFound
 from upload_progress.identity import Identity
-from upload_progress.interfaces import SessionStore
 
 __all__ = [
     "CANCEL",
@@ -38,35 +41,47 @@ __all__ = [
 CANCEL: Final = "cancel"
 
 
-@define(eq=False, repr=False)
+@define(eq=False, repr=False, kw_only=True)
 class UploadCommands:
-    """Announces uploads, and cancels them wherever they are."""
+    """Announces uploads, and cancels them on whichever worker they are received.
 
-    store: SessionStore
-    breaker: CircuitBreaker
+    Args:
+        loader: Reads the store.
+        flusher: Delivers, publishes and stores.
+        registry: The uploads that are received here.
+        rpc: Calls other workers, and handles their requests to cancel.
+        worker: This process.
+        limits: How many uploads one owner may announce, and how large their metadata may be.
+    """
+
+    loader: RecordLoader
     flusher: Flusher
     registry: Registry
     rpc: RpcEndpoint
-    config: TrackerConfig
     worker: Worker
+    limits: Limits
 
     def __attrs_post_init__(self) -> None:
-        """Do for other workers what only this one can."""
-        self.rpc.on(CANCEL, self._cancel_by_letter)
+        """Handle the requests of other workers."""
+        self.rpc.register(CANCEL, self._handle_cancel)
 
-    async def announce(self, identity: Identity, **said: Unpack[Described]) -> UploadProgress:
-        """Store a pending upload under a fresh id, and tell its owner's watchers.
+    async def announce(self, identity: Identity, **announced: Unpack[Described]) -> UploadProgress:
+        """Store a pending upload under a new id, and publish it.
+
+        Args:
+            identity: Who may watch it and begin it.
+            announced: The description: name, size, content type, group, metadata.
 
         Raises:
-            InvalidValue: What is said of it cannot be kept.
-            QuotaExceeded: The owner has announced as many as may wait at once.
+            InvalidValue: The description has a value that is not allowed.
+            QuotaExceeded: The owner has announced the most uploads that may wait at once.
             StoreUnavailable: The store does not answer.
         """
-        fit = described("body", self.config.limits.metadata_bytes, said)
+        description = described("body", self.limits.metadata_bytes, announced)
         upload_id = new_upload_id()
         owner = identity.owner_of(upload_id)
-        await self._check_room(owner)
-        now = self.config.clock.time()
+        await self._check_quota(owner)
+        now = self.loader.clock.time()
         record = TransferRecord(
             owner=owner,
             upload_id=upload_id,
@@ -74,24 +89,22 @@ class UploadCommands:
             attempt=1,
             sequence=1,
             state=UploadState.PENDING,
-            **fit,
+            **description,
             created_at=now,
             updated_at=now,
         )
-        return await self._store(record, [record])
+        return await self._save(record, [record])
 
-    async def _check_room(self, owner: str) -> None:
-        allowed = self.config.limits.announced_per_owner
-        now = self.config.clock.time()
-        page = await self.breaker.call(
-            lambda: self.store.list(owner, ended_since=now, limit=2 * allowed)
-        )
-        waiting = [
+    async def _check_quota(self, owner: str) -> None:
+        allowed = self.limits.announced_per_owner
+        now = self.loader.clock.time()
+        page = await self.loader.page(owner, ended_since=now, limit=2 * allowed)
+        pending = [
             records
             for records in page.uploads
             if deciding(newest(records)).state is UploadState.PENDING
         ]
-        if len(waiting) >= allowed:
+        if len(pending) >= allowed:
             raise QuotaExceeded("announced_per_owner", allowed)
 
     # Cancelling
@@ -100,53 +113,57 @@ class UploadCommands:
         """Cancel an upload: here, on the worker that receives it, or in the store.
 
         Raises:
-            UploadNotFound: There is none.
-            UploadEnded: It has ended in another way.
-            StoreUnavailable: The store does not answer, and it is not received here.
+            UploadNotFound: There is no such upload.
+            UploadEnded: It has completed or failed.
+            StoreUnavailable: The store does not answer, and the upload is not received here.
         """
         cancelled = self._cancel_here(key)
         if cancelled is None:
-            stored = await self._cancel_there(key)
+            stored = await self._cancel_elsewhere(key)
             # A request may have begun to carry it while the store was asked.
             live = self.registry.find(key.owner, key.upload_id)
-            ends = live is not None and not live.is_ended
-            cancelled = (self._cancel_here(key) if ends else None) or stored
+            has_begun = live is not None and not live.is_ended
+            cancelled = (self._cancel_here(key) if has_begun else None) or stored
         if cancelled.state is not UploadState.CANCELLED:
             raise UploadEnded(cancelled.state)
         return cancelled
 
     def _cancel_here(self, key: UploadKey) -> UploadProgress | None:
-        """Cut the transfer that this process receives; None where it receives none."""
+        """Cut the transfer that this process receives; None if it receives none."""
         live = self.registry.find(key.owner, key.upload_id)
         if live is None:
             return None
         live.cancel()
         return live.snapshot()
 
-    async def _cancel_by_letter(self, body: bytes) -> bytes | None:
-        request = read(body, CancelRequest)
+    async def _handle_cancel(self, body: bytes) -> bytes | None:
+        """Cancel an upload that is received here, for another worker."""
+        request = unpack(body, CancelRequest)
         cancelled = self._cancel_here(UploadKey(request.owner, request.upload_id))
         if cancelled is None:
             return None
-        # Stored before it is answered: who cancelled it will read it as cancelled.
+        # Stored before the reply: the caller reads the end from the store.
         await self.flusher.flush(ends=True)
-        # What may be long is in the store: a letter stays small.
-        return encode_json(evolve(cancelled, filename=None, content_type=None, metadata=None))
+        if self.registry.find(request.owner, request.upload_id) is None:
+            return pack(CancelReply())
+        # The store is away here. The description is left out: it may be longer than a message.
+        end = evolve(cancelled, filename=None, content_type=None, metadata=None)
+        return pack(CancelReply(encode_json(end)))
 
-    async def _cancel_there(self, key: UploadKey) -> UploadProgress:
+    async def _cancel_elsewhere(self, key: UploadKey) -> UploadProgress:
         records = await self._load(key)
-        told = await self._ask(key, self._receivers(records)) if _is_open(records) else {}
-        if told:
+        replies = await self._call_receivers(key, self._receivers(records))
+        if replies:
             records = await self._load(key)
-        progress = self._fold(records)
-        if progress is None:
+        if not records:
             raise UploadNotFound
+        progress = self.loader.fold(records)
         if next_state(progress.state, Signal.CANCEL) is None:
             return progress
-        answered = [answer for answer in told.values() if answer is not None]
-        if answered and len(answered) == len(told):
-            # It is on its way into the store: single-writer, and theirs to write.
-            latest = max(answered, key=lambda answer: answer.sequence)
+        ends = [decode_progress(reply.snapshot) for reply in replies if reply and reply.snapshot]
+        if ends and all(replies):
+            # Their workers will store it: each record has a single writer.
+            latest = max(ends, key=lambda end: end.sequence)
             return evolve(
                 latest,
                 filename=progress.filename,
@@ -156,39 +173,36 @@ class UploadCommands:
         return await self._end_in_store(records)
 
     async def _load(self, key: UploadKey) -> list[TransferRecord]:
-        return newest(await self.breaker.call(lambda: self.store.load(key)))
-
-    def _fold(self, records: Sequence[TransferRecord]) -> UploadProgress | None:
-        return fold(records, now=self.config.clock.time(), mount_path=self.config.mount_path)
+        return newest((await self.loader.load([key])).get(key, ()))
 
     def _receivers(self, records: Sequence[TransferRecord]) -> set[str]:
-        """Return the other workers that receive something of it, and are alive."""
-        now, here = self.config.clock.time(), self.worker.name
+        """Return the other workers that receive a transfer of the upload, and are alive."""
+        now = self.loader.clock.time()
         running = [record for record in records if not is_final(as_of(record, now).state)]
         workers = {record.worker for record in running if record.worker is not None}
-        return workers - {here}
+        return workers - {self.worker.name}
 
-    async def _ask(
+    async def _call_receivers(
         self, key: UploadKey, workers: Collection[str]
-    ) -> dict[str, UploadProgress | None]:
-        """Ask *workers*, all at once, to cut what they receive; None of those who do not answer."""
-        answers: dict[str, UploadProgress | None] = {}
+    ) -> list[CancelReply | None]:
+        """Ask *workers*, all at once, to cut what they receive; None for each without a reply."""
+        replies: list[CancelReply | None] = []
         request = CancelRequest(key.owner, key.upload_id)
 
-        async def ask(worker: str) -> None:
-            answer = await self.rpc.ask(worker, CANCEL, request)
-            answers[worker] = None if answer is None else decode_progress(answer)
+        async def call(worker: str) -> None:
+            body = await self.rpc.call(worker, CANCEL, request)
+            replies.append(None if body is None else unpack(body, CancelReply))
 
         async with anyio.create_task_group() as tasks:
             for worker in workers:
-                tasks.start_soon(ask, worker)
-        return answers
+                tasks.start_soon(call, worker)
+        return replies
 
     async def _end_in_store(self, records: Sequence[TransferRecord]) -> UploadProgress:
-        """End it by a record of our own, beside those of others: each has one writer."""
-        now = self.config.clock.time()
+        """End the upload by a record of our own: the records of others are theirs to write."""
+        now = self.loader.clock.time()
         decided = deciding(records)
-        ended = TransferRecord(
+        end = TransferRecord(
             owner=decided.owner,
             upload_id=decided.upload_id,
             transfer_id=new_transfer_id(),
@@ -201,18 +215,14 @@ class UploadCommands:
             updated_at=now,
             finished_at=now,
         )
-        return await self._store(ended, [*records, ended])
+        return await self._save(end, [*records, end])
 
-    async def _store(
+    async def _save(
         self, record: TransferRecord, records: Sequence[TransferRecord]
     ) -> UploadProgress:
-        """Keep *record* and tell of the upload that *records* amount to with it."""
-        await self.breaker.call(lambda: self.store.save([record]))
-        progress = self._fold(records)
-        assert progress is not None  # noqa: S101  # there is at least the record
+        """Store *record*, and publish the snapshot of *records*, of which it is one."""
+        store = self.loader.store
+        await self.loader.breaker.call(lambda: store.save([record]))
+        progress = self.loader.fold(records)
         self.flusher.publish_stored(Update(record.owner, progress))
         return progress
-
-
-def _is_open(records: Sequence[TransferRecord]) -> bool:
-    return any(not is_final(record.state) for record in records)

@@ -1,8 +1,8 @@
-"""What workers write to each other: letters, and what is in them.
+"""The messages between workers: requests, and replies to them.
 
-A letter is a command for another worker, or the answer to one. It is small (below 4 KiB, so
-that every broker carries it), and holds no password and no ticket: who is meant is named, and a
-ticket by its hash. A letter may be lost; whoever asked then goes on without an answer.
+A message is small (at most 4 KiB, so that every broker carries it), and contains no password and no
+ticket: a user is named by id, a ticket by its hash. A message may be lost; the caller then goes on
+without a reply.
 """
 
 from typing import Final, TypeVar
@@ -14,34 +14,35 @@ from upload_progress.exceptions import InvalidValue
 from upload_progress.identity import CapabilityIdentity, Identity
 
 __all__ = [
-    "ANSWER",
+    "REPLY",
+    "CancelReply",
     "CancelRequest",
+    "IdentityReference",
+    "IdentityReply",
     "RpcMessage",
     "SocketReply",
     "SocketRequest",
     "TicketRequest",
-    "IdentityReply",
-    "IdentityReference",
     "pack",
-    "read",
+    "unpack",
 ]
 
 T = TypeVar("T")
 
-ANSWER: Final = "answer"
+REPLY: Final = "reply"
 
 _packer: Final = msgspec.msgpack.Encoder()
 
 
 @frozen(slots=False)
 class RpcMessage:
-    """A command, or an answer.
+    """A request or a reply.
 
     Attributes:
-        kind: What is asked; ``answer`` for an answer.
-        id: Chosen by who asks, and repeated by who answers.
-        reply_to: The worker that asks; empty in an answer.
-        body: What it says, packed for itself; empty in an answer that says *not here*.
+        kind: What is requested; ``reply`` for a reply.
+        id: Chosen by the caller, and repeated in the reply.
+        reply_to: The worker that calls; empty in a reply.
+        body: The packed content; empty in a reply for *not here*.
     """
 
     kind: str
@@ -52,10 +53,12 @@ class RpcMessage:
 
 @frozen(slots=False)
 class IdentityReference:
-    """An identity on its way; only those of this library can be made again from it.
+    """An identity in a message.
 
     Attributes:
-        kind: Its class: two users of different kinds are never the same.
+        kind: The class of the identity: users of different classes are different users.
+        id: The id of the identity.
+        expires_at: When it expires, in seconds since the epoch.
     """
 
     kind: str
@@ -64,17 +67,17 @@ class IdentityReference:
 
     @classmethod
     def of(cls, identity: Identity) -> "IdentityReference":
-        """Name *identity*."""
+        """Return the reference to *identity*."""
         kind = type(identity)
         return cls(f"{kind.__module__}.{kind.__qualname__}", identity.id, identity.expires_at)
 
     def is_the_same(self, identity: Identity) -> bool:
-        """Tell whether *identity* is the same user; when it ends does not matter."""
+        """Tell whether *identity* is the same user, with any expiry."""
         other = IdentityReference.of(identity)
         return (self.kind, self.id) == (other.kind, other.id)
 
     def identity(self) -> Identity | None:
-        """Return the identity; None for one of the application's own making."""
+        """Return the identity; None for a class of the application's own."""
         for kind in (Identity, CapabilityIdentity):
             made = kind(id=self.id, expires_at=self.expires_at)
             if self.is_the_same(made):
@@ -84,15 +87,33 @@ class IdentityReference:
 
 @frozen(slots=False)
 class CancelRequest:
-    """Cut the transfer of that upload, if you receive it."""
+    """Cut the transfers of an upload that the worker receives."""
 
     owner: str
     upload_id: str
 
 
 @frozen(slots=False)
+class CancelReply:
+    """The transfers were cut.
+
+    Attributes:
+        snapshot: The end as JSON, without name and metadata, if the worker could not store it;
+            empty if the store has it.
+    """
+
+    snapshot: bytes = b""
+
+
+@frozen(slots=False)
 class SocketRequest:
-    """Put an upload onto a socket of yours, or take it off; None takes all of them off."""
+    """Subscribe a WebSocket that the worker holds to an upload, or unsubscribe it.
+
+    Attributes:
+        client_id: Names the WebSocket.
+        who: The user who asks, who must be the user of the WebSocket.
+        upload_id: The upload; None, to unsubscribe, means all.
+    """
 
     client_id: str
     who: IdentityReference
@@ -101,19 +122,19 @@ class SocketRequest:
 
 @frozen(slots=False)
 class TicketRequest:
-    """Take back the ticket with that hash; or say whether who had it is still let in."""
+    """Redeem the ticket with this hash, or check whether its user is still admitted."""
 
     digest: bytes
 
 
 @frozen(slots=False)
 class SocketReply:
-    """What came of a plea about a socket.
+    """The result of a ``SocketRequest``.
 
     Attributes:
-        problem: What is wrong; empty for nothing.
-        limit: Which limit is reached, if that is the problem.
-        allowed: How many that allows.
+        problem: What is wrong; empty for success.
+        limit: The limit that is reached, if that is the problem.
+        allowed: The value of that limit.
     """
 
     problem: str = ""
@@ -123,23 +144,23 @@ class SocketReply:
 
 @frozen(slots=False)
 class IdentityReply:
-    """Who is let in; None for nobody any more."""
+    """The user who is admitted; None if there is none any more."""
 
     who: IdentityReference | None = None
 
 
 def pack(value: object) -> bytes:
-    """Encode a letter, or what is in one."""
+    """Encode a message, or the content of one, in MessagePack."""
     return _packer.encode(value)
 
 
-def read(data: bytes, kind: type[T]) -> T:
-    """Decode what ``pack`` made; what a newer worker added is ignored.
+def unpack(data: bytes, kind: type[T]) -> T:
+    """Decode what ``pack`` has encoded. Fields that a newer worker added are ignored.
 
     Raises:
-        InvalidValue: It is nothing of that kind.
+        InvalidValue: It is not a message of that kind.
     """
     try:
         return msgspec.msgpack.decode(data, type=kind)
     except (msgspec.DecodeError, RecursionError, UnicodeError, ValueError) as error:
-        raise InvalidValue("letter", type(error).__name__) from None
+        raise InvalidValue("message", type(error).__name__) from None

@@ -1,12 +1,12 @@
-"""The part that looks at the clock: silence, stalls, heartbeats, leases and expiry.
+"""Renews the lease of this worker, and ends the uploads that no worker will end.
 
-Nobody scans all uploads. What has to be looked at lies in a timing wheel under the moment at
-which it has to; the store hands out what is overdue in small portions; and between two
-portions of work the event loop gets its turn.
+These are the uploads of workers whose lease has run out, and uploads that waited too long for their
+next request. The store returns them in small batches, and the event loop gets a turn between two
+batches. Several workers may end one upload at the same time: they write the same record, and each
+publishes the end only if the store has taken its own version.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from itertools import groupby
 from typing import Final
 
 import anyio
@@ -14,129 +14,135 @@ from anyio.lowlevel import checkpoint
 from attrs import define, evolve, field
 
 from upload_progress._fanout.update import Update
-from upload_progress._model.fold import as_of, fold
+from upload_progress._model.fold import as_of
 from upload_progress._model.models import TransferRecord
 from upload_progress._model.state import is_waiting
-from upload_progress._runtime.circuit_breaker import CircuitBreaker
 from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress._runtime.worker import Worker
 from upload_progress._runtime.yielding import yielding
 from upload_progress._tracking.flusher import Flusher
-from upload_progress._tracking.ticker import PORTION
+from upload_progress._tracking.record_loader import RecordLoader
 from upload_progress.exceptions import StoreUnavailable
-from upload_progress.interfaces import Clock, SessionStore
+from upload_progress.interfaces import Clock
 
 __all__ = [
-    "Reaper",
+    "BATCH_SIZE",
     "LEASE_SECONDS",
-    "PORTIONS",
+    "MAX_BATCHES",
     "RENEW_SECONDS",
     "SUSPECT_SECONDS",
     "SWEEP_SECONDS",
+    "Reaper",
 ]
+
 LEASE_SECONDS: Final = 15.0
 RENEW_SECONDS: Final = 5.0
 SWEEP_SECONDS: Final = 1.0
 SUSPECT_SECONDS: Final = 3.0
-PORTIONS: Final = 10
+"""How long the records of this worker are checked after its lease had run out."""
+BATCH_SIZE: Final = 200
+MAX_BATCHES: Final = 10
 
 
-async def _ignore() -> None:
-    """Stand in until somebody cares about a lease that ran out."""
-
-
-@define(eq=False, repr=False)
+@define(eq=False, repr=False, kw_only=True)
 class Reaper:
-    """Renews this worker's lease, and ends what nobody else will end.
+    """Renews the lease of this worker, and ends uploads that expired or lost their worker.
+
+    Args:
+        clock: The time.
+        loader: Reads the store.
+        flusher: Delivers and publishes the ends.
+        worker: This process.
+        log_limiter: Logs what fails.
+        on_lease_lost: Called when the lease had run out: other workers may have ended the uploads
+            that are received here.
 
     Attributes:
-        swept: Uploads that were ended because they expired or lost their worker.
-        on_lease_lost: Called when the lease had run out: others may have ended what lives here.
+        reaped: Uploads that were ended here.
     """
 
     clock: Clock
-    store: SessionStore
-    breaker: CircuitBreaker
+    loader: RecordLoader
     flusher: Flusher
-    mount_path: str
-    worker: Callable[[], str]
+    worker: Worker
     log_limiter: LogLimiter
+    on_lease_lost: Callable[[], Awaitable[None]]
     reaped: int = field(default=0, init=False)
-    on_lease_lost: Callable[[], Awaitable[None]] = field(default=_ignore, init=False)
     _suspect_until: float = field(default=0.0, init=False)
     _renewed_at: float | None = field(default=None, init=False)
-    _kept_at: float | None = field(default=None, init=False)
-    _untold: Sequence[TransferRecord] = field(default=(), init=False)
+    _ran_at: float | None = field(default=None, init=False)
+    _unpublished: Sequence[TransferRecord] = field(default=(), init=False)
 
     async def run(self) -> None:
-        """Keep for ever."""
+        """Renew and sweep every second until cancelled."""
         while True:
             with anyio.CancelScope(shield=True):
-                await self.keep()
+                await self.run_once()
             await anyio.sleep(SWEEP_SECONDS)
 
-    async def keep_if_due(self) -> None:
-        """Keep, unless that was done a moment ago."""
-        if self._kept_at is None or self.clock.monotonic() - self._kept_at >= SWEEP_SECONDS:
-            await self.keep()
+    async def run_if_due(self) -> None:
+        """Renew and sweep, unless that was done within the last second."""
+        if self._ran_at is None or self.clock.monotonic() - self._ran_at >= SWEEP_SECONDS:
+            await self.run_once()
 
-    async def keep(self) -> None:
-        """Renew and sweep once; never raises."""
-        self._kept_at = self.clock.monotonic()
+    async def run_once(self) -> None:
+        """Renew and sweep. Never raises."""
+        self._ran_at = self.clock.monotonic()
         try:
-            await self._tell()
+            await self._publish_ends()
             await self._renew()
             if self.clock.monotonic() < self._suspect_until:
                 await self.on_lease_lost()
-            for _ in range(PORTIONS):
-                if await self._sweep() < PORTION:
+            for _ in range(MAX_BATCHES):
+                if await self._sweep() < BATCH_SIZE:
                     return
                 await checkpoint()
         except StoreUnavailable:
             return
-        except Exception as error:  # noqa: BLE001  # it is reported, and ends nothing else
-            self.log_limiter.warn("a sweep failed", error)
+        except Exception as error:  # noqa: BLE001  # it is logged, and the next run may succeed
+            self.log_limiter.warn("ending lost uploads failed", error)
 
     async def _renew(self) -> None:
         now = self.clock.monotonic()
         if self._renewed_at is not None and now - self._renewed_at < RENEW_SECONDS:
             return
-        worker = self.worker()
-        await self.breaker.call(lambda: self.store.renew(worker, seconds=LEASE_SECONDS))
+        store, worker = self.loader.store, self.worker.name
+        await self.loader.breaker.call(lambda: store.renew(worker, seconds=LEASE_SECONDS))
         if self._renewed_at is not None and now - self._renewed_at >= LEASE_SECONDS:
-            # Who took it for dead may be about to write.
+            # Another worker may be about to write the ends of our uploads.
             self._suspect_until = now + SUSPECT_SECONDS
         self._renewed_at = now
 
     async def _sweep(self) -> int:
-        overdue = await self.breaker.call(lambda: self.store.overdue(limit=PORTION))
-        now, worker = self.clock.time(), self.worker()
+        """End a batch of overdue uploads; return its size."""
+        store, breaker = self.loader.store, self.loader.breaker
+        overdue = await breaker.call(lambda: store.overdue(limit=BATCH_SIZE))
+        now, worker = self.clock.time(), self.worker.name
         lost = [record for record in overdue if record.worker != worker or is_waiting(record.state)]
         if len(lost) < len(overdue):
-            # Our own: we live. The wall clock has jumped, or this machine has slept.
+            # Our own, and we are alive: the wall clock has jumped, or this machine has slept.
             self._renewed_at = None
             await self._renew()
         if lost:
             ends = [_end_of(as_of(record, now), now) async for record in yielding(lost)]
-            # A store that does not answer may have taken them all the same.
-            self._untold = ends
-            await self.breaker.call(lambda: self.store.save(ends))
+            # A store that did not answer may have saved them all the same.
+            self._unpublished = ends
+            await breaker.call(lambda: store.save(ends))
             self.reaped += len(ends)
-            await self._tell()
+            await self._publish_ends()
         return len(overdue)
 
-    async def _tell(self) -> None:
-        """Tell of those that the store has taken, and that somebody wants to hear of."""
-        keys = sorted({end.key for end in self._untold if self.flusher.has_receivers(end.owner)})
-        known = await self.breaker.call(lambda: self.store.load(*keys)) if keys else []
-        ends = set(map(_version, self._untold))
-        taken = {record.key for record in known if _version(record) in ends}
-        self._untold = ()
-        records = sorted((each for each in known if each.key in taken), key=lambda each: each.key)
-        by_key = groupby(records, lambda record: record.key)
-        async for key, group in yielding(by_key):
-            progress = fold(group, now=self.clock.time(), mount_path=self.mount_path)
-            assert progress is not None  # noqa: S101  # no group is empty
-            self.flusher.publish_stored(Update(key.owner, progress))
+    async def _publish_ends(self) -> None:
+        """Publish the ends that the store has taken, if anything listens to them."""
+        keys = sorted(
+            {end.key for end in self._unpublished if self.flusher.has_receivers(end.owner)}
+        )
+        known = await self.loader.load(keys) if keys else {}
+        ends = set(map(_version, self._unpublished))
+        self._unpublished = ()
+        async for key, records in yielding(known.items()):
+            if not ends.isdisjoint(map(_version, records)):
+                self.flusher.publish_stored(Update(key.owner, self.loader.fold(records)))
 
 
 def _version(record: TransferRecord) -> tuple[object, ...]:
@@ -144,7 +150,7 @@ def _version(record: TransferRecord) -> tuple[object, ...]:
 
 
 def _end_of(ended: TransferRecord, now: float) -> TransferRecord:
-    """Return the last version: the same, whoever makes it, where several workers do at once."""
+    """Return the last version of a record: the same on every worker that makes it."""
     return evolve(
         ended, sequence=ended.sequence + 1, updated_at=ended.finished_at or now, worker=None
     )

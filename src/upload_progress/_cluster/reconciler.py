@@ -1,11 +1,11 @@
-"""Reading back the uploads that are received here: another worker may have ended them.
+"""Compares the uploads that are received here with the store: another worker may have ended them.
 
-That happens where this worker could not be told: its owner cancelled it while the post was away,
-or this worker seemed to be dead, because it, or the store, stood still for longer than a lease.
-The store's word stands, and so does an end.
+That happens when the other worker could not reach this one: its owner cancelled the upload while
+the broker was away, or this worker seemed dead, because it or the store stood still for longer than
+a lease. The store decides, and an end is final.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import anyio
@@ -13,68 +13,63 @@ from anyio.lowlevel import checkpoint
 from attrs import define
 
 from upload_progress._model.fold import newest
-from upload_progress._model.models import ErrorCode, TransferRecord, UploadKey
+from upload_progress._model.models import ErrorCode, TransferRecord
 from upload_progress._model.state import is_final
-from upload_progress._runtime.circuit_breaker import CircuitBreaker
 from upload_progress._tracking.live_upload import LiveUpload
+from upload_progress._tracking.record_loader import RecordLoader
+from upload_progress._tracking.registry import Registry
 from upload_progress.exceptions import StoreUnavailable
-from upload_progress.interfaces import SessionStore
 
 __all__ = [
-    "EVERY_SECONDS",
-    "PORTION",
+    "BATCH_SIZE",
+    "INTERVAL_SECONDS",
     "Reconciler",
 ]
 
-EVERY_SECONDS: Final = 15.0
-PORTION: Final = 500
+INTERVAL_SECONDS: Final = 15.0
+BATCH_SIZE: Final = 500
 
 
-@define(eq=False, repr=False)
+@define(eq=False, repr=False, kw_only=True)
 class Reconciler:
-    """Ends here what has ended elsewhere.
+    """Ends uploads that are received here and have ended in the store.
 
-    Attributes:
-        is_alone: Whether nobody else can write into the store.
+    Args:
+        loader: Reads the store.
+        registry: The uploads that are received here.
+        is_single_worker: Whether no other process can write into the store.
     """
 
-    store: SessionStore
-    breaker: CircuitBreaker
-    live: Callable[[], Iterable[LiveUpload]]
-    is_alone: bool
+    loader: RecordLoader
+    registry: Registry
+    is_single_worker: bool
 
     async def run(self) -> None:
-        """Look at everything now and then, for ever: a letter may be lost."""
-        while not self.is_alone:
-            await anyio.sleep(EVERY_SECONDS)
-            await self.everything()
+        """Check all uploads every 15 s until cancelled: a message may have been lost."""
+        while not self.is_single_worker:
+            await anyio.sleep(INTERVAL_SECONDS)
+            await self.check_all()
 
-    async def everything(self) -> None:
-        """Look at every upload that is received here; does nothing while the store is away."""
-        await self.these([upload for upload in self.live() if not upload.is_ended])
+    async def check_all(self) -> None:
+        """Check every upload that is received here. Does nothing while the store is away."""
+        await self.check([upload for upload in self.registry.everything() if not upload.is_ended])
 
-    async def these(self, uploads: Sequence[LiveUpload]) -> None:
-        """Look at *uploads*; does nothing while the store is away."""
-        for start in range(0, len(uploads), PORTION):
-            portion = {upload.key: upload for upload in uploads[start : start + PORTION]}
-            keys = [key for key in portion if key is not None]
+    async def check(self, uploads: Sequence[LiveUpload]) -> None:
+        """Check *uploads*. Does nothing while the store is away."""
+        for start in range(0, len(uploads), BATCH_SIZE):
+            batch = {upload.key: upload for upload in uploads[start : start + BATCH_SIZE]}
+            keys = [key for key in batch if key is not None]
             try:
-                records = await self._records_of(keys)
+                records = await self.loader.load(keys)
             except StoreUnavailable:
                 return
             for key in keys:
-                _compare(portion[key], newest(records.get(key, ())))
+                _apply(newest(records.get(key, ())), batch[key])
             await checkpoint()
 
-    async def _records_of(self, keys: Sequence[UploadKey]) -> dict[UploadKey, list[TransferRecord]]:
-        known: dict[UploadKey, list[TransferRecord]] = {}
-        for record in await self.breaker.call(lambda: self.store.load(*keys)):
-            known.setdefault(record.key, []).append(record)
-        return known
 
-
-def _compare(upload: LiveUpload, records: Sequence[TransferRecord]) -> None:
-    """End *upload*, if the store says that it has ended, or that another attempt has begun."""
+def _apply(records: Sequence[TransferRecord], upload: LiveUpload) -> None:
+    """End *upload* if *records* show that it has ended, or that a newer attempt has begun."""
     if upload.is_ended or not upload.has_prior_state:
         return None
     for record in records:

@@ -1,8 +1,8 @@
-"""UploadAuthentication other workers, and answering them.
+"""Remote procedure calls between workers.
 
-Each worker has a box, named after it. A letter asks for something that only that worker can do:
-cut a transfer that it receives, speak on a socket that it holds. The answer comes within a
-second, or not at all, and whoever asked has to know what to do then.
+Each worker has an inbox that is named after it. A request asks for something that only one worker
+can do: cut a transfer that it receives, or send on a WebSocket that it holds. The caller waits for
+the reply for a second at most.
 """
 
 import secrets
@@ -13,158 +13,164 @@ import anyio
 from anyio.abc import TaskGroup
 from attrs import define, field
 
-from upload_progress._cluster.messages import ANSWER, RpcMessage, pack, read
+from upload_progress._cluster.messages import REPLY, RpcMessage, pack, unpack
 from upload_progress._runtime.circuit_breaker import CircuitBreaker
-from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress._runtime.log_limiter import LogLimiter, first_cause
+from upload_progress._runtime.worker import Worker
 from upload_progress.exceptions import InvalidValue, StoreUnavailable
-from upload_progress.interfaces import EventsMissed, MessageTransport
+from upload_progress.interfaces import ConnectionLost, EventsMissed, MessageTransport
 
 __all__ = [
-    "AGAIN_SECONDS",
-    "ANSWER_SECONDS",
-    "RpcEndpoint",
-    "Handler",
     "MAX_PENDING",
+    "REPLY_SECONDS",
+    "RETRY_SECONDS",
+    "Handler",
+    "RpcEndpoint",
 ]
 
-ANSWER_SECONDS: Final = 1.0
-AGAIN_SECONDS: Final = 1.0
+REPLY_SECONDS: Final = 1.0
+RETRY_SECONDS: Final = 1.0
 MAX_PENDING: Final = 1000
-"""Questions that wait for an answer, and letters that are being answered."""
+"""Requests that wait for a reply, and as many that are being handled."""
 
 Handler = Callable[[bytes], Awaitable[bytes | None]]
-"""Answers the body of a letter; None when it is about nothing that is here."""
-
-
-async def _ignore() -> None:
-    """Stand in until somebody cares about what was missed."""
+"""Returns the body of the reply to the body of a request; None if the request concerns nothing
+here."""
 
 
 @define
-class _Question:
-    answered: anyio.Event = field(factory=anyio.Event)
-    answer: bytes | None = None
+class _PendingCall:
+    replied: anyio.Event = field(factory=anyio.Event)
+    reply: bytes = b""
 
 
-@define(eq=False, repr=False)
+@define(eq=False, repr=False, kw_only=True)
 class RpcEndpoint:
-    """The letters of one worker.
+    """Calls other workers, and handles their requests.
+
+    Args:
+        transport: Carries the messages; None calls nobody.
+        breaker: The circuit breaker of the transport.
+        worker: This process.
+        log_limiter: Logs what fails.
+        on_missed: Called when requests to this worker may have been lost.
 
     Attributes:
-        on_missed: Called when letters may have been lost.
-        spoiled: Letters that nobody could read, or that came in too large a number.
+        rejected: Messages that could not be decoded, or were too many.
     """
 
-    post: MessageTransport | None
+    transport: MessageTransport | None
     breaker: CircuitBreaker
-    worker: Callable[[], str]
+    worker: Worker
     log_limiter: LogLimiter
-    on_missed: Callable[[], Awaitable[None]] = field(default=_ignore, init=False)
-    spoiled: int = field(default=0, init=False)
+    on_missed: Callable[[], Awaitable[None]]
+    rejected: int = field(default=0, init=False)
     _handlers: dict[str, list[Handler]] = field(factory=dict, init=False)
-    _asked: dict[str, _Question] = field(factory=dict, init=False)
-    _answering: int = field(default=0, init=False)
+    _pending: dict[str, _PendingCall] = field(factory=dict, init=False)
+    _handling: int = field(default=0, init=False)
     _is_open: bool = field(default=False, init=False)
     _opened: anyio.Event | None = field(default=None, init=False)
 
-    def on(self, kind: str, handler: Handler) -> None:
-        """Let *handler* answer letters of that kind; of several the first that knows answers."""
+    def register(self, kind: str, handler: Handler) -> None:
+        """Let *handler* reply to requests of *kind*; of several, the first that returns bytes."""
         self._handlers.setdefault(kind, []).append(handler)
 
-    async def ask(self, worker: str, kind: str, body: object) -> bytes | None:
-        """Return what another worker answers; None when it does not, or has nothing to say."""
-        post = self.post
-        if post is None or worker == self.worker() or len(self._asked) >= MAX_PENDING:
+    async def call(self, worker: str, kind: str, body: object) -> bytes | None:
+        """Send a request to another worker, and return the body of its reply.
+
+        Returns:
+            None if there is no reply within a second, or the request concerns nothing there.
+        """
+        transport = self.transport
+        if transport is None or worker == self.worker.name or len(self._pending) >= MAX_PENDING:
             return None
-        letter = RpcMessage(kind, secrets.token_urlsafe(12), self.worker(), pack(body))
-        question = self._asked[letter.id] = _Question()
+        request = RpcMessage(kind, secrets.token_urlsafe(12), self.worker.name, pack(body))
+        pending = self._pending[request.id] = _PendingCall()
         try:
-            with anyio.move_on_after(ANSWER_SECONDS):
-                await self._open()
-                await self.breaker.call(lambda: post.send(worker, pack(letter)))
-                await question.answered.wait()
+            with anyio.move_on_after(REPLY_SECONDS):
+                await self._wait_until_open()
+                await self.breaker.call(lambda: transport.send(worker, pack(request)))
+                await pending.replied.wait()
         except StoreUnavailable:
             return None
         finally:
-            del self._asked[letter.id]
-        return question.answer or None
+            del self._pending[request.id]
+        return pending.reply or None
 
-    async def _open(self) -> None:
-        """Wait until answers can come."""
+    async def _wait_until_open(self) -> None:
+        """Wait until replies can arrive."""
         if not self._is_open:
             self._opened = self._opened or anyio.Event()
             await self._opened.wait()
 
     async def run(self) -> None:
-        """Empty the box for ever."""
-        while self.post is not None:
+        """Receive messages until cancelled."""
+        while self.transport is not None:
             try:
-                await self._empty(self.post)
-            except Exception as error:  # noqa: BLE001  # whatever a driver raises means: not now
-                self.breaker.record_failure(error)
-            await anyio.sleep(AGAIN_SECONDS)
+                await self._use_inbox(self.transport)
+            except Exception as error:  # noqa: BLE001  # any error of a driver: try again
+                self.breaker.record_failure(first_cause(error))
+            await anyio.sleep(RETRY_SECONDS)
 
-    async def _empty(self, post: MessageTransport) -> None:
-        async with anyio.create_task_group() as tasks, post.letters(self.worker()) as box:
+    async def _use_inbox(self, transport: MessageTransport) -> None:
+        name = self.worker.name
+        async with anyio.create_task_group() as tasks, transport.inbox(name) as inbox:
             self._is_open = True
             self.breaker.record_success()
             if self._opened is not None:
                 self._opened.set()
                 self._opened = None
-            tasks.start_soon(self._alone, self.on_missed)
+            tasks.start_soon(self._run_safely, self.on_missed)
             try:
-                await self._take(box, tasks)
+                await self._receive(inbox, transport, tasks)
             finally:
                 self._is_open = False
             tasks.cancel_scope.cancel()
 
-    async def _take(self, box: AsyncIterator[bytes | EventsMissed], tasks: TaskGroup) -> None:
-        async for letter in box:
-            if isinstance(letter, EventsMissed):
-                tasks.start_soon(self._alone, self.on_missed)
-            elif self._answering >= MAX_PENDING:
-                self.spoiled += 1
-            else:
-                self._open_letter(letter, tasks)
+    async def _receive(
+        self,
+        inbox: AsyncIterator[bytes | EventsMissed | ConnectionLost],
+        transport: MessageTransport,
+        tasks: TaskGroup,
+    ) -> None:
+        async for item in inbox:
+            if isinstance(item, EventsMissed):
+                tasks.start_soon(self._run_safely, self.on_missed)
+            elif isinstance(item, bytes):
+                self._dispatch(item, transport, tasks)
 
-    def _open_letter(self, data: bytes, tasks: TaskGroup) -> None:
-        try:
-            letter = read(data, RpcMessage)
-        except InvalidValue as error:
-            self.spoiled += 1
-            self.log_limiter.warn("a letter to this worker could not be read", error)
+    def _dispatch(self, data: bytes, transport: MessageTransport, tasks: TaskGroup) -> None:
+        if self._handling >= MAX_PENDING:
+            self.rejected += 1
             return
-        if letter.kind == ANSWER:
-            self._hear(letter)
-        else:
-            self._answering += 1
-            tasks.start_soon(self._alone, lambda: self._answer(letter))
+        try:
+            message = unpack(data, RpcMessage)
+        except InvalidValue as error:
+            self.rejected += 1
+            self.log_limiter.warn("a message to this worker could not be decoded", error)
+            return
+        if message.kind != REPLY:
+            self._handling += 1
+            tasks.start_soon(self._run_safely, lambda: self._handle(message, transport))
+        elif (pending := self._pending.get(message.id)) is not None:
+            pending.reply = message.body
+            pending.replied.set()
 
-    def _hear(self, answer: RpcMessage) -> None:
-        question = self._asked.get(answer.id)
-        if question is not None:
-            question.answer = answer.body
-            question.answered.set()
-
-    async def _answer(self, letter: RpcMessage) -> None:
+    async def _handle(self, request: RpcMessage, transport: MessageTransport) -> None:
         try:
             body = b""
-            for handler in self._handlers.get(letter.kind, ()):
-                body = body or await handler(letter.body) or b""
-            answer = pack(RpcMessage(ANSWER, letter.id, body=body))
-            await self.breaker.call(lambda: self._send(letter.reply_to, answer))
+            for handler in self._handlers.get(request.kind, ()):
+                body = body or await handler(request.body) or b""
+            reply = pack(RpcMessage(REPLY, request.id, body=body))
+            await self.breaker.call(lambda: transport.send(request.reply_to, reply))
         finally:
-            self._answering -= 1
+            self._handling -= 1
 
-    async def _send(self, worker: str, data: bytes) -> None:
-        assert self.post is not None  # noqa: S101  # a letter came by it
-        await self.post.send(worker, data)
-
-    async def _alone(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Run *work* so that its failure ends nothing else."""
+    async def _run_safely(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run *work*; its failure is logged, and ends nothing else."""
         try:
             await work()
         except StoreUnavailable:
             return
-        except Exception as error:  # noqa: BLE001  # it is reported, and ends nothing else
-            self.log_limiter.warn("answering another worker failed", error)
+        except Exception as error:  # noqa: BLE001  # it is logged
+            self.log_limiter.warn("replying to another worker failed", error)

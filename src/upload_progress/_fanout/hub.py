@@ -59,8 +59,8 @@ class Hub:
         return self._index.owners()
 
     async def owners_changed(self) -> None:
-        """Wait until the set of ``owners()`` has changed since the last call."""
-        await self._index.owners_changed()
+        """Wait until the set of ``owners()`` has changed since the last call; for one task."""
+        await self._index.owners_changed.wait()
 
     def topics(self) -> set[Topic]:
         """Return the uploads that are subscribed to by id."""

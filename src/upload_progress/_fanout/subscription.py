@@ -13,6 +13,7 @@ import anyio
 from attrs import define, field
 
 from upload_progress._fanout.update import SnapshotVersion, Topic, Update
+from upload_progress._runtime.auto_reset_event import AutoResetEvent
 from upload_progress._runtime.timing_wheel import TimingWheel
 from upload_progress.exceptions import QuotaExceeded
 
@@ -26,13 +27,16 @@ DirectSender = Callable[[list[Update]], Awaitable[None]]
 
 @define(eq=False, repr=False)
 class SubscriptionIndex:
-    """All subscriptions of this process, by owner."""
+    """All subscriptions of this process, by owner.
+
+    Attributes:
+        owners_changed: Set whenever the set of owners changes.
+    """
 
     _by_owner: dict[str, dict["Subscription", None]] = field(factory=dict, init=False)
     _all: dict["Subscription", None] = field(factory=dict, init=False)
     _heartbeats: TimingWheel["Subscription"] = field(factory=lambda: TimingWheel(0.5), init=False)
-    _has_changed_owners: bool = field(default=False, init=False)
-    _owners_changed: anyio.Event | None = field(default=None, init=False)
+    owners_changed: AutoResetEvent = field(factory=AutoResetEvent, init=False)
 
     def __len__(self) -> int:
         """Return the number of subscriptions."""
@@ -51,7 +55,7 @@ class SubscriptionIndex:
         """Deliver the updates of *owner* to *subscription*."""
         if owner not in self._by_owner:
             self._by_owner[owner] = {}
-            self._note_owners_changed()
+            self.owners_changed.set()
         self._by_owner[owner][subscription] = None
 
     def remove_owner(self, owner: str, subscription: "Subscription") -> None:
@@ -59,19 +63,7 @@ class SubscriptionIndex:
         subscriptions = self._by_owner.get(owner, {})
         subscriptions.pop(subscription, None)
         if not subscriptions and self._by_owner.pop(owner, None) is not None:
-            self._note_owners_changed()
-
-    async def owners_changed(self) -> None:
-        """Wait until the set of owners has changed since this was last called."""
-        while not self._has_changed_owners:
-            self._owners_changed = anyio.Event()
-            await self._owners_changed.wait()
-        self._has_changed_owners = False
-
-    def _note_owners_changed(self) -> None:
-        self._has_changed_owners = True
-        if self._owners_changed is not None:
-            self._owners_changed.set()
+            self.owners_changed.set()
 
     def of_owner(self, owner: str) -> "Collection[Subscription]":
         """Return the subscriptions to which updates of *owner* are delivered."""

@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 import anyio
-from attrs import define, field
+from attrs import Factory, define, field
 
-from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress._runtime.log_limiter import AVAILABILITY, LogLimiter
 from upload_progress.exceptions import StoreUnavailable
 from upload_progress.interfaces import Clock
 
@@ -37,7 +37,8 @@ class CircuitBreaker:
     Args:
         name: The name of the backend in the log.
         clock: Provides the monotonic time.
-        log_limiter: Logs failures.
+        log_limiter: Logs failures; by default a limiter of its own. A backend that logs lost
+            connections itself shares its limiter, so that there is one line in the log.
 
     Attributes:
         failures: How many calls failed or took too long.
@@ -45,7 +46,9 @@ class CircuitBreaker:
 
     name: str
     clock: Clock
-    log_limiter: LogLimiter
+    log_limiter: LogLimiter = field(
+        default=Factory(lambda self: LogLimiter(self.clock), takes_self=True)
+    )
     failures: int = field(default=0, init=False)
     _open_seconds: float = field(default=0.0, init=False)
     _open_until: float = field(default=0.0, init=False)
@@ -99,12 +102,9 @@ class CircuitBreaker:
             max(self._open_seconds * 2, FIRST_OPEN_SECONDS), LONGEST_OPEN_SECONDS
         )
         self._open_until = self.clock.monotonic() + self._open_seconds
-        self.log(error)
-
-    def log(self, error: BaseException) -> None:
-        """Log a problem of the backend, at a limited rate, without opening the circuit."""
         self.log_limiter.warn(
             f"{self.name} is not available",
             error,
             effect="uploads continue, but their progress may be late",
+            topic=AVAILABILITY,
         )

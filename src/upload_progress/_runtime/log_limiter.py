@@ -8,16 +8,26 @@ from attrs import define, field
 from upload_progress.exceptions import UploadProgressError
 from upload_progress.interfaces import Clock
 
-__all__ = ["LOG_EVERY_SECONDS", "LogLimiter"]
+__all__ = ["AVAILABILITY", "LOG_EVERY_SECONDS", "LogLimiter", "first_cause"]
 
 LOG_EVERY_SECONDS: Final = 30.0
+
+AVAILABILITY: Final = "availability"
+"""The topic of all warnings that a store or broker is not available, from whichever part."""
 
 logger: Final[logging.Logger] = logging.getLogger("upload_progress")
 
 
+def first_cause(error: Exception) -> Exception:
+    """Return the first error of an exception group: a task group wraps what its tasks raise."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 @define(eq=False, repr=False)
 class LogLimiter:
-    """Logs each message at most once in 30 s.
+    """Logs each message, or each topic, at most once in 30 s.
 
     An error is logged by its type: the text of a driver's error may hold a password. The text of
     this library's own errors holds none, and is logged.
@@ -34,23 +44,29 @@ class LogLimiter:
     _logged_at: dict[str, float] = field(factory=dict, init=False)
 
     def warn(
-        self, message: str, error: BaseException | None = None, *, effect: str | None = None
+        self,
+        message: str,
+        error: BaseException | None = None,
+        *,
+        effect: str = "uploads are not affected",
+        topic: str | None = None,
     ) -> None:
-        """Log a warning, unless *message* was logged less than 30 s ago.
+        """Log a warning, unless one of the same topic was logged less than 30 s ago.
 
         Args:
-            message: A fixed text; it must not hold what a client chooses.
+            message: A fixed text; it must not contain what a client chooses.
             error: What was raised.
-            effect: What follows from it; by default, that uploads are not affected.
+            effect: What follows from it.
+            topic: What is limited; by default each message by itself.
         """
         self.count += 1
         now = self.clock.monotonic()
-        last = self._logged_at.get(message)
+        last = self._logged_at.get(topic or message)
         if last is not None and now - last < LOG_EVERY_SECONDS:
             return
-        self._logged_at[message] = now
+        self._logged_at[topic or message] = now
         cause = ""
         if error is not None:
             own = isinstance(error, UploadProgressError)
             cause = f" ({error if own else type(error).__name__})"
-        logger.warning("%s%s; %s", message, cause, effect or "uploads are not affected")
+        logger.warning("%s%s; %s", message, cause, effect)

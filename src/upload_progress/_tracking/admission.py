@@ -7,6 +7,7 @@ from attrs import Factory, define, field
 
 from upload_progress._model.models import UploadKey, is_upload_id, new_transfer_id, new_upload_id
 from upload_progress._model.validation import Described, described
+from upload_progress._runtime.worker import Worker
 from upload_progress._tracking.live_upload import LiveUpload, UploadContext
 from upload_progress._tracking.multi_request_upload import MultiRequestUpload
 from upload_progress._tracking.registry import Registry, ResourceIndex
@@ -35,7 +36,7 @@ class Admission:
 
     Args:
         config: The settings of the tracker.
-        worker: Returns the name of this process.
+        worker: The name of this process.
         registry: Keeps the live uploads.
         timers: Schedules the next look at each live upload.
         on_due: Called with an upload that has something to report.
@@ -45,7 +46,7 @@ class Admission:
     """
 
     config: TrackerConfig
-    worker: Callable[[], str]
+    worker: Worker
     registry: Registry
     timers: UploadTimers
     on_due: Callable[[LiveUpload], None]
@@ -79,7 +80,7 @@ class Admission:
             transfer_id=new_transfer_id(),
             meter=Meter(self.config.policy, valid["total_bytes"]),
             context=self._context,
-            worker=self.worker(),
+            worker=self.worker.name,
             has_prior_state=upload_id is None,
             is_proxied=is_proxied,
             filename=valid["filename"],
@@ -107,7 +108,7 @@ class Admission:
         resource_id = None if head.resource is None else upload_id_for(head, head.resource)
         upload_id = client_id if has_client_id else resource_id
         is_part = has_client_id and head.part_total_bytes is not None
-        worker = self.worker()
+        worker = self.worker.name
         return MultiRequestUpload(
             upload_id=upload_id or new_upload_id(),
             transfer_id=worker,

@@ -13,7 +13,6 @@ from upload_progress._tracking.multi_request_upload import MultiRequestUpload
 from upload_progress._tracking.record_loader import RecordLoader
 from upload_progress._tracking.registry import Registry
 from upload_progress.exceptions import InvalidValue, StoreUnavailable, UploadNotFound
-from upload_progress.interfaces import RecordPage
 
 __all__ = ["MAX_LISTED", "RECENT_SECONDS", "STORE_PAGE", "Reader"]
 
@@ -40,10 +39,10 @@ class Reader:
         live = self.registry.find(key.owner, key.upload_id)
         if live is not None:
             return await self._snapshot_of(live, key)
-        progress = self.loader.fold((await self.loader.load([key])).get(key, []))
-        if progress is None:
+        snapshots = await self.loader.snapshots([key])
+        if key not in snapshots:
             raise UploadNotFound
-        return progress
+        return snapshots[key]
 
     async def _snapshot_of(self, live: LiveUpload, key: UploadKey) -> UploadProgress:
         if isinstance(live, MultiRequestUpload) or not live.has_prior_state:
@@ -102,29 +101,21 @@ class Reader:
             if group is None or progress.group == group:
                 yield progress
         live_ids = {upload.upload_id for upload in live}
-        now = self.loader.config.clock.time()
+        now = self.loader.clock.time()
         since = now - RECENT_SECONDS if recent_only else None
         cursor: str | None = None
         for _ in range(MAX_LISTED // STORE_PAGE):
-            page = await self._page(owner, group, since, cursor)
+            page = await self.loader.page(
+                owner, group=group, ended_since=since, cursor=cursor, limit=STORE_PAGE
+            )
             cursor = page.next
             for records in page.uploads:
                 stored = self.loader.fold(records)
-                if stored is not None and stored.upload_id not in live_ids:
+                if stored.upload_id not in live_ids:
                     yield stored
             if cursor is None:
                 return
             await checkpoint()
-
-    async def _page(
-        self, owner: str, group: str | None, since: float | None, cursor: str | None
-    ) -> RecordPage:
-        store = self.loader.store
-        return await self.loader.breaker.call(
-            lambda: store.list(
-                owner, group=group, ended_since=since, cursor=cursor, limit=STORE_PAGE
-            )
-        )
 
 
 def _position(progress: UploadProgress) -> tuple[float, str]:

@@ -6,7 +6,7 @@ has come are visited, a bounded number of uploads at once.
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from itertools import dropwhile, islice
 from typing import Final
 
@@ -26,13 +26,12 @@ from upload_progress.backends.store_records import (
     without_store_times,
 )
 from upload_progress.backends.subscriptions import (
-    ALL_OWNERS,
-    MAX_WAITING,
-    Address,
+    ALL_OWNERS_CHANNEL,
+    Channel,
     EventQueue,
     Inbox,
     SubscriptionTable,
-    checked_letter,
+    check_message_size,
 )
 from upload_progress.config import Retention
 from upload_progress.interfaces import Clock, RecordPage, SystemClock
@@ -41,7 +40,6 @@ __all__ = [
     "BUCKET_CAPACITY",
     "COARSE_BUCKET_SECONDS",
     "FINE_BUCKET_HORIZON_SECONDS",
-    "MAX_WAITING",
     "RETRY_SECONDS",
     "SWEEP_BATCH",
     "Bucket",
@@ -331,31 +329,42 @@ class MemoryStore:
 
 @define(eq=False, repr=False)
 class MemoryPublisher:
-    """An ``EventPublisher``, ``EventSubscriber`` and ``Post`` for consumers in the same process."""
+    """An ``EventPublisher``, ``EventSubscriber`` and ``MessageTransport`` in this process.
 
-    _board: SubscriptionTable = field(factory=SubscriptionTable, init=False)
+    For trackers in one process that share a store, and to consume events in the process itself::
+
+        publisher = MemoryPublisher()
+        async with publisher.events() as stream:
+            await stream.subscribe("alice")
+            async for event in stream:
+                ...
+    """
+
+    _table: SubscriptionTable = field(factory=SubscriptionTable, init=False)
 
     async def publish(self, events: Sequence[CloudEvent]) -> None:
-        """Hand *events* to whoever listens."""
+        """Deliver *events* to the streams that are subscribed to their owners."""
         for event in events:
-            self._board.deliver(event, Address.of_owner(event.owner), ALL_OWNERS)
+            owner = Channel.of_owner(event.owner)
+            self._table.deliver_event(event, owner, ALL_OWNERS_CHANNEL)
 
     @asynccontextmanager
-    async def listen(self, owner: str | None = None) -> AsyncIterator[EventQueue]:
-        """Follow the events of *owner*, or of everybody, from now on."""
-        with self._board.listening(owner) as listener:
-            yield listener
+    async def events(self) -> AsyncIterator[EventQueue]:
+        """Return a new stream of events, which is subscribed to no owner yet."""
+        with closing(EventQueue(self._table)) as stream:
+            yield stream
 
-    async def send(self, worker: str, letter: bytes) -> None:
-        """Send *letter* to the box of *worker*.
+    async def send(self, worker: str, message: bytes) -> None:
+        """Send *message* to the inbox of *worker*.
 
         Raises:
-            InvalidValue: It is larger than a letter may be.
+            InvalidValue: It is larger than 4 KiB.
         """
-        self._board.bring_letter(checked_letter(letter), Address.of_worker(worker))
+        channel = Channel.of_worker(worker)
+        self._table.deliver_message(check_message_size(message), channel)
 
     @asynccontextmanager
-    async def letters(self, worker: str) -> AsyncIterator[Inbox]:
-        """Empty the box of *worker*, from now on."""
-        with self._board.emptying(worker) as box:
-            yield box
+    async def inbox(self, worker: str) -> AsyncIterator[Inbox]:
+        """Receive the messages to *worker*, in order, while the block runs."""
+        with self._table.inbox(worker) as inbox:
+            yield inbox

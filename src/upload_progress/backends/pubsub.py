@@ -1,19 +1,18 @@
-"""The half of a broker's adapter that hears: one line for the whole process, mended by itself.
+"""The subscribing half of a broker adapter: one connection per process, reconnected when lost.
 
-A line is dialled, and what is listened to is subscribed; when the broker has confirmed it, those
-who listen are let in. A line that breaks is dialled again, after a rest that grows up to a bound,
-and then everybody is told that they may have missed something. What is a broker's own, its channels
-and its heartbeat, is behind ``Wire``.
+``BrokerSubscriber`` connects, subscribes to all channels of its ``SubscriptionTable``, and keeps
+the subscriptions of the connection equal to the table. When the connection is lost, it reconnects
+with exponential backoff; all streams and inboxes yield ``ConnectionLost``, and ``EventsMissed``
+after the reconnect. What differs between brokers is behind ``BrokerConnection``.
 
-For asyncio only, as the drivers are.
+The network drivers run on asyncio only, and so does this.
 """
 
 import asyncio
 import logging
-import random
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from types import TracebackType
 from typing import Final, Protocol, Self
 
@@ -21,105 +20,105 @@ import anyio
 from anyio.abc import TaskGroup
 from attrs import define, field, frozen
 
-from upload_progress.backends.subscriptions import Address, EventQueue, Inbox, SubscriptionTable
+from upload_progress._runtime.backoff import Backoff
+from upload_progress._runtime.log_limiter import AVAILABILITY, LogLimiter, first_cause
+from upload_progress.backends.subscriptions import Channel, EventQueue, Inbox, SubscriptionTable
 from upload_progress.exceptions import InvalidValue, NotEntered
-from upload_progress.interfaces import OnConnectionLost
+from upload_progress.interfaces import ConnectionLost, EventsMissed, SystemClock
 
 __all__ = [
     "CLOSE_SECONDS",
-    "DIAL_SECONDS",
-    "FIRST_REST_SECONDS",
-    "LOG_EVERY_SECONDS",
-    "LONGEST_REST_SECONDS",
+    "CONNECT_SECONDS",
+    "FIRST_DELAY_SECONDS",
+    "MAXIMUM_DELAY_SECONDS",
     "BrokerConnection",
+    "BrokerEventStream",
     "BrokerStatistics",
     "BrokerSubscriber",
 ]
 
-DIAL_SECONDS: Final = 4.0
+CONNECT_SECONDS: Final = 4.0
+"""Timeout to connect, and to subscribe."""
 CLOSE_SECONDS: Final = 1.0
-FIRST_REST_SECONDS: Final = 0.1
-LONGEST_REST_SECONDS: Final = 3.0
-LOG_EVERY_SECONDS: Final = 30.0
+FIRST_DELAY_SECONDS: Final = 0.1
+MAXIMUM_DELAY_SECONDS: Final = 3.0
 
 logger: Final[logging.Logger] = logging.getLogger("upload_progress")
 
 
 class BrokerConnection(Protocol):
-    """A line to a broker, from when it was dialled until it breaks."""
+    """A connection to a broker that receives, from connecting until it is lost."""
 
-    async def hear(self) -> None:
-        """Bring what comes to the switchboard; raise when the line is dead or silent."""
+    async def receive(self) -> None:
+        """Deliver what arrives to the subscription table; raise when the connection is lost.
 
-    async def subscribe(self, addresses: Collection[Address]) -> None:
-        """Hear what is sent to *addresses*, too; return when the broker has confirmed it."""
+        The connection also counts as lost when the broker does not answer a heartbeat.
+        """
 
-    async def unsubscribe(self, addresses: Collection[Address]) -> None:
-        """Hear nothing more of *addresses*."""
+    async def subscribe(self, channels: Collection[Channel]) -> None:
+        """Receive from *channels*, too; return when the broker has confirmed it."""
+
+    async def unsubscribe(self, channels: Collection[Channel]) -> None:
+        """Receive nothing more from *channels*."""
 
     async def close(self) -> None:
-        """Hang up."""
+        """Disconnect."""
 
 
 @frozen
 class BrokerStatistics:
-    """What a feed has done so far.
+    """Counters of a broker adapter since it was created.
 
     Attributes:
-        is_connected: Whether the line is up.
-        breaks: How often it broke, or could not be dialled.
-        events: How many came that somebody listens to.
-        letters: How many came that somebody waits for.
-        unreadable: How many of the events were none, and were passed over.
-        forged: How many came on the channel of an owner who is not theirs.
+        is_connected: Whether it is connected, and all subscriptions are confirmed.
+        connection_failures: How often the connection was lost or could not be made.
+        events: Events that were delivered to at least one stream.
+        messages: Messages that were delivered to at least one inbox.
+        unreadable: Events and messages that could not be decoded.
+        forged: Events that came over the channel of another owner.
     """
 
     is_connected: bool
-    breaks: int
+    connection_failures: int
     events: int
-    letters: int
+    messages: int
     unreadable: int
     forged: int
 
 
 @define(eq=False, repr=False, kw_only=True)
 class BrokerSubscriber(ABC):
-    """An ``EventSubscriber``, and the receiving half of a ``Post``. Enter it with ``async with``.
+    """An ``EventSubscriber``, and the receiving half of a ``MessageTransport``, over a broker.
+
+    Enter it with ``async with``.
 
     Args:
-        heartbeat_seconds: After so long a silence the broker is asked whether it is there; after
-            as long again without an answer the line is taken for dead.
+        heartbeat_seconds: After this long without traffic the broker is asked for a sign of life.
+            Without an answer within the same time the connection counts as lost.
 
     Attributes:
-        on_connection_lost: Told of each break instead of the log.
+        log_limiter: Limits the log lines about this broker; whoever else logs about it shares it.
     """
 
     heartbeat_seconds: float = 4.0
-    on_connection_lost: OnConnectionLost | None = field(default=None, init=False)
-    _board: SubscriptionTable = field(factory=SubscriptionTable, init=False)
-    _confirmed: set[Address] = field(factory=set, init=False)
-    _changed: anyio.Event = field(factory=anyio.Event, init=False)
-    _settled: anyio.Event = field(factory=anyio.Event, init=False)
+    log_limiter: LogLimiter = field(factory=lambda: LogLimiter(SystemClock()), init=False)
+    _table: SubscriptionTable = field(factory=SubscriptionTable, init=False)
+    _confirmed: set[Channel] = field(factory=set, init=False)
+    _progressed: anyio.Event = field(factory=anyio.Event, init=False)
     _tasks: TaskGroup | None = field(default=None, init=False)
     _is_connected: bool = field(default=False, init=False)
-    _breaks: int = field(default=0, init=False)
-    _has_missed: bool = field(default=False, init=False)
-    _logged_at: float | None = field(default=None, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        """Let the switchboard say when what is listened to has changed."""
-        self._board.on_change = self._note_change
+    _connection_failures: int = field(default=0, init=False)
 
     @abstractmethod
-    async def _dial(self) -> BrokerConnection:
-        """Return a new line to the broker."""
+    async def _connect(self) -> BrokerConnection:
+        """Return a new connection to the broker."""
 
     @abstractmethod
     async def _close(self) -> None:
         """Close what this adapter opened itself."""
 
     async def __aenter__(self) -> Self:
-        """Begin to keep a line up; the broker need not be there.
+        """Start to connect. The broker need not be available.
 
         Raises:
             InvalidValue: The event loop is not asyncio's, or this is entered already.
@@ -132,7 +131,7 @@ class BrokerSubscriber(ABC):
         except RuntimeError:
             raise InvalidValue(name, "needs asyncio: its driver runs on no other loop") from None
         self._tasks = await anyio.create_task_group().__aenter__()
-        self._tasks.start_soon(self._keep)
+        self._tasks.start_soon(self._stay_connected)
         return self
 
     async def __aexit__(
@@ -141,10 +140,10 @@ class BrokerSubscriber(ABC):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Hang up, and close what was opened here; a client that was given stays open."""
+        """Disconnect, and close what was opened here. A client that was passed in stays open."""
         tasks, self._tasks = self._tasks, None
-        assert tasks is not None  # noqa: S101  # entered, as Python calls this only then
-        self._load_prior_state()
+        assert tasks is not None  # noqa: S101  # Python calls this only after __aenter__
+        self._wake_waiting()
         tasks.cancel_scope.cancel()
         try:
             await tasks.__aexit__(None, None, None)
@@ -153,127 +152,132 @@ class BrokerSubscriber(ABC):
                 await self._close()
 
     @asynccontextmanager
-    async def listen(self, owner: str | None = None) -> AsyncIterator[EventQueue]:
-        """Follow the events of *owner*, or of everybody, from now on.
-
-        Entered, it hears; while the broker is not there, entering waits for it.
+    async def events(self) -> AsyncIterator[EventQueue]:
+        """Return a new stream of events, which is subscribed to no owner yet.
 
         Raises:
-            NotEntered: Nothing keeps a line up.
+            NotEntered: This adapter is not entered.
         """
-        with self._board.listening(owner) as listener:
-            await self._confirmation(Address.of_owner(owner))
-            yield listener
+        await self.wait_until_confirmed(())
+        with closing(BrokerEventStream(self._table, self)) as stream:
+            yield stream
 
     @asynccontextmanager
-    async def letters(self, worker: str) -> AsyncIterator[Inbox]:
-        """Empty the box of *worker*, from now on.
+    async def inbox(self, worker: str) -> AsyncIterator[Inbox]:
+        """Receive the messages to *worker*, once the broker has confirmed the subscription.
 
         Raises:
-            NotEntered: Nothing keeps a line up.
+            NotEntered: This adapter is not entered.
         """
-        with self._board.emptying(worker) as box:
-            await self._confirmation(Address.of_worker(worker))
-            yield box
+        with self._table.inbox(worker) as inbox:
+            await self.wait_until_confirmed([Channel.of_worker(worker)])
+            yield inbox
 
     def statistics(self) -> BrokerStatistics:
-        """Return the figures of this moment."""
-        board = self._board
+        """Return the current counters."""
+        table = self._table
         return BrokerStatistics(
-            self._is_connected,
-            self._breaks,
-            board.events,
-            board.letters,
-            board.unreadable,
-            board.forged,
+            is_connected=self._is_connected,
+            connection_failures=self._connection_failures,
+            events=table.events,
+            messages=table.messages,
+            unreadable=table.unreadable,
+            forged=table.forged,
         )
 
-    async def _confirmation(self, address: Address) -> None:
+    async def wait_until_confirmed(self, channels: Collection[Channel]) -> None:
+        """Return when the broker has confirmed the subscriptions to *channels*.
+
+        Raises:
+            NotEntered: This adapter is not entered, or was left meanwhile.
+        """
         while self._tasks is not None:
-            settled = self._settled
-            if address in self._confirmed:
+            progressed = self._progressed
+            if self._confirmed.issuperset(channels):
                 return
-            await settled.wait()
+            await progressed.wait()
         raise NotEntered(type(self).__name__)
 
-    async def _keep(self) -> None:
-        """Keep a line up for ever."""
-        rest_seconds = FIRST_REST_SECONDS
+    async def _stay_connected(self) -> None:
+        """Reconnect until cancelled."""
+        backoff = Backoff(first_seconds=FIRST_DELAY_SECONDS, maximum_seconds=MAXIMUM_DELAY_SECONDS)
         while True:
-            error: Exception | None = None
+            error: Exception = ConnectionError()
             try:
-                await self._serve()
-            except Exception as caught:  # noqa: BLE001  # whatever it is, the line is mended
+                await self._use_connection()
+            except Exception as caught:  # noqa: BLE001  # whatever it is, a reconnect may help
                 error = caught
             if self._is_connected:
-                rest_seconds = FIRST_REST_SECONDS
-            self._confirmed, self._is_connected, self._has_missed = set(), False, True
-            self._breaks += 1
-            self._complain(error)
-            await anyio.sleep(rest_seconds * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
-            rest_seconds = min(rest_seconds * 2, LONGEST_REST_SECONDS)
+                backoff.reset()
+            self._confirmed, self._is_connected = set(), False
+            self._connection_failures += 1
+            self._table.notify(ConnectionLost())
+            delay_seconds = backoff.next_delay_seconds()
+            self._log(error, delay_seconds)
+            await anyio.sleep(delay_seconds)
 
-    async def _serve(self) -> None:
-        """Use one line until it breaks."""
-        with anyio.fail_after(DIAL_SECONDS):
-            wire = await self._dial()
+    async def _use_connection(self) -> None:
+        """Connect, and receive until the connection is lost."""
+        with anyio.fail_after(CONNECT_SECONDS):
+            connection = await self._connect()
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._hear, wire, tasks.cancel_scope)
-                await self._follow(wire)
+                tasks.start_soon(self._receive, connection, tasks.cancel_scope)
+                await self._update_subscriptions(connection)
         finally:
             with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-                await wire.close()
+                await connection.close()
 
-    async def _hear(self, wire: BrokerConnection, both: anyio.CancelScope) -> None:
+    async def _receive(self, connection: BrokerConnection, scope: anyio.CancelScope) -> None:
         try:
-            await wire.hear()
+            await connection.receive()
         finally:
-            # Also when a driver's own task was cancelled, which looks as if this one were.
-            both.cancel()
+            # Also if a driver's own task was cancelled, which looks as if this one were.
+            scope.cancel()
 
-    async def _follow(self, wire: BrokerConnection) -> None:
-        """Subscribe to what is listened to, whenever that changes."""
+    async def _update_subscriptions(self, connection: BrokerConnection) -> None:
+        """Keep the subscriptions of *connection* equal to those of the table."""
         while True:
-            changed = self._changed = anyio.Event()
-            wanted = self._board.addresses
-            gone, new = self._confirmed - wanted, wanted - self._confirmed
-            self._confirmed -= gone
-            with anyio.fail_after(DIAL_SECONDS):
-                if gone:
-                    await wire.unsubscribe(gone)
-                if new:
-                    await wire.subscribe(new)
-            self._confirmed |= new
+            wanted = self._table.channels
+            removed, added = self._confirmed - wanted, wanted - self._confirmed
+            self._confirmed -= removed
+            with anyio.fail_after(CONNECT_SECONDS):
+                if removed:
+                    await connection.unsubscribe(removed)
+                if added:
+                    await connection.subscribe(added)
+            self._confirmed |= added
+            if not self._is_connected and self._connection_failures:
+                self._table.notify(EventsMissed())
             self._is_connected = True
-            if self._has_missed:
-                self._has_missed = False
-                self._board.miss()
-            self._load_prior_state()
-            await changed.wait()
+            self._wake_waiting()
+            await self._table.changed()
 
-    def _note_change(self) -> None:
-        self._changed.set()
+    def _wake_waiting(self) -> None:
+        """Let the tasks in ``wait_until_confirmed`` check again."""
+        self._progressed.set()
+        self._progressed = anyio.Event()
 
-    def _load_prior_state(self) -> None:
-        """Let those look who wait for a confirmation."""
-        self._settled.set()
-        self._settled = anyio.Event()
-
-    def _complain(self, error: Exception | None) -> None:
-        now, cause = asyncio.get_running_loop().time(), _first(error or ConnectionError())
-        if self.on_connection_lost is not None:
-            self.on_connection_lost(cause)
-        elif self._logged_at is None or now - self._logged_at >= LOG_EVERY_SECONDS:
-            self._logged_at = now
-            # What is ours says what to do; what is a driver's may hold anything.
-            what = str(cause) if isinstance(cause, InvalidValue) else type(cause).__name__
-            name = type(self).__name__
-            logger.warning("the line of %s is down (%s); it is being mended", name, what)
+    def _log(self, error: Exception, delay_seconds: float) -> None:
+        self.log_limiter.warn(
+            f"{type(self).__name__}: connection lost",
+            first_cause(error),
+            effect=f"reconnecting in {delay_seconds:.1f} s",
+            topic=AVAILABILITY,
+        )
 
 
-def _first(error: Exception) -> Exception:
-    """Return what began it: a task group wraps what its tasks raise."""
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return error
+@define(eq=False, repr=False)
+class BrokerEventStream(EventQueue):
+    """An ``EventStream`` over a broker: to subscribe waits for the broker's confirmation."""
+
+    _subscriber: BrokerSubscriber
+
+    async def subscribe(self, *owners: str | None) -> None:
+        """Receive the events of *owners*; return when the broker has confirmed it.
+
+        Raises:
+            NotEntered: The adapter was left meanwhile.
+        """
+        await EventQueue.subscribe(self, *owners)
+        await self._subscriber.wait_until_confirmed(list(map(Channel.of_owner, owners)))

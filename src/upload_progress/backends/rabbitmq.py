@@ -1,14 +1,14 @@
-"""Events and letters over RabbitMQ: a topic exchange for events, a direct one for letters.
+"""``RabbitPublisher``: events over a topic exchange, messages over a direct exchange of RabbitMQ.
 
 Events go to the exchange ``upload-progress`` with the routing key ``upload.<owner>.<upload>``, both
-hashed (``key_of``): ``upload.*.*`` are everybody's, ``upload.<owner>.*`` are an owner's. They are
+hashed (``key_of``): ``upload.*.*`` matches all owners, ``upload.<owner>.*`` one. They are
 CloudEvents in binary mode: the attributes are headers ``cloudEvents:…``, the body is the snapshot.
-Letters go to ``upload-progress.letters``, where nobody else reads along.
+Messages go to ``upload-progress.messages``, so that no consumer of events receives them.
 
-One queue hears for the whole process. It is the connection's own and goes with it, and it is
-bounded in length and age, so that a process that was killed, or that does not read, leaves nothing
-behind. Publishing has a connection to itself: a broker that runs out of memory stops reading from
-those who publish, and would stop hearing who wants to listen to what.
+One queue receives for the whole process. It is exclusive to the connection and deleted with it, and
+bounded in length and age, so that a process that was killed or does not read leaves nothing behind.
+Publishing has a connection to itself: a broker that runs out of memory stops to read from the
+connections that publish, and would not read their subscriptions either.
 
 Sources: AMQP 0-9-1, RabbitMQ's guides on confirms, memory alarms and queue arguments, and the
 CloudEvents binding for AMQP, whose application properties RabbitMQ calls headers.
@@ -39,10 +39,10 @@ from attrs import define, field, frozen
 from upload_progress._model.cloudevents import CloudEvent, attributes_of, decode_binary, encode_data
 from upload_progress.backends.pubsub import BrokerSubscriber
 from upload_progress.backends.subscriptions import (
-    ALL_OWNERS,
-    Address,
+    ALL_OWNERS_CHANNEL,
+    Channel,
     SubscriptionTable,
-    checked_letter,
+    check_message_size,
     key_of,
 )
 from upload_progress.exceptions import InvalidValue
@@ -60,7 +60,7 @@ __all__ = [
 
 ATTRIBUTE_PREFIX: Final = "cloudEvents:"
 AMQP_HEARTBEAT_SECONDS: Final = 2
-"""aiormq takes a line for dead after three more than that: about nine seconds."""
+"""aiormq gives a connection up after three heartbeats without an answer, and one: nine seconds."""
 MAX_QUEUE_MESSAGES: Final = 10_000
 MAX_QUEUE_BYTES: Final = 32 * 1_048_576
 EXPIRES_SECONDS: Final = 60
@@ -73,47 +73,54 @@ _QUEUE_ARGUMENTS: Final[dict[str, FieldValue]] = {
 }
 
 Connector = Callable[[], Awaitable[AbstractConnection]]
-"""Makes a connection, which is closed by who asked for it."""
+"""Returns a new connection, which its caller closes."""
 
 
-def _routing_key(address: Address, upload: str = "*") -> str:
-    return f"upload.{address.key or '*'}.{upload}" if address.kind == "events" else address.key
+def _routing_key(channel: Channel, upload: str = "*") -> str:
+    return f"upload.{channel.key or '*'}.{upload}" if channel.kind == "events" else channel.key
 
 
 @frozen
 class _Exchanges:
     events: AbstractExchange
-    letters: AbstractExchange
+    messages: AbstractExchange
 
     @classmethod
-    async def declared(cls, channel: AbstractChannel, name: str, durable: bool) -> Self:
+    async def declare(cls, channel: AbstractChannel, name: str, *, durable: bool) -> Self:
         declare = partial(channel.declare_exchange, durable=durable)
         return cls(
             await declare(name, ExchangeType.TOPIC),
-            await declare(f"{name}.letters", ExchangeType.DIRECT),
+            await declare(f"{name}.messages", ExchangeType.DIRECT),
         )
 
-    def of(self, address: Address) -> AbstractExchange:
-        return self.events if address.kind == "events" else self.letters
+    def of(self, channel: Channel) -> AbstractExchange:
+        return self.events if channel.kind == "events" else self.messages
 
 
 @define(eq=False, repr=False)
 class RabbitPublisher(BrokerSubscriber):
-    """An ``EventPublisher``, ``EventSubscriber`` and ``Post`` over RabbitMQ.
+    """An ``EventPublisher``, ``EventSubscriber`` and ``MessageTransport`` over RabbitMQ.
+
+    ::
+
+        publisher = RabbitPublisher.open("amqp://localhost/")
+        tracker = ProgressTracker(store=store, publisher=publisher)
 
     Args:
-        client: A ready connection of aio-pika, which stays open; or a function that makes one: it
-            is asked twice, to publish and to listen, and what it makes is closed.
+        client: A connection of aio-pika, which stays open; or a function that returns a new one:
+            it is called for publishing and for subscribing, and its connections are closed here.
         exchange: The name of the exchange for events.
-        durable: Whether the exchanges outlive a restart of the broker, and events are stored by the
-            durable queues of others. As they were declared the first time, they stay.
+        durable: Whether the exchanges survive a restart of the broker, and durable queues of other
+            consumers store events. Existing exchanges must have been declared with the same value.
+        heartbeat_seconds: How often the queue is checked; without an answer within the same time
+            the connection counts as lost.
     """
 
     client: AbstractConnection | Connector
     exchange: str = field(default="upload-progress", kw_only=True)
     durable: bool = field(default=False, kw_only=True)
     _lock: anyio.Lock = field(factory=anyio.Lock, init=False)
-    _sending: AbstractConnection | None = field(default=None, init=False)
+    _publishing: AbstractConnection | None = field(default=None, init=False)
     _channel: AbstractChannel | None = field(default=None, init=False)
     _exchanges: _Exchanges | None = field(default=None, init=False)
 
@@ -129,96 +136,101 @@ class RabbitPublisher(BrokerSubscriber):
         """Return one with two connections of its own, which it closes.
 
         Args:
-            url: ``amqp://…`` or ``amqps://…``, as aio-pika takes it.
-            exchange: As above.
-            durable: As above.
-            heartbeat_seconds: As above.
+            url: ``amqp://…`` or ``amqps://…``, as aio-pika accepts it.
+            exchange: See the class.
+            durable: See the class.
+            heartbeat_seconds: See the class.
 
         Raises:
-            InvalidValue: The URL is none of these.
+            InvalidValue: The URL is not a valid RabbitMQ URL.
         """
         try:
             parts = urlsplit(url)
-            is_usable = parts.scheme in {"amqp", "amqps"} and parts.port != 0
+            is_valid = parts.scheme in {"amqp", "amqps"} and parts.port != 0
         except ValueError:
-            is_usable = False
-        if not is_usable:
-            raise InvalidValue("url", "is no URL of RabbitMQ: amqp://HOST:PORT/VHOST")
-        dial = partial(connect, url, heartbeat=AMQP_HEARTBEAT_SECONDS, connection_class=_Dialled)
-        return cls(dial, exchange=exchange, durable=durable, heartbeat_seconds=heartbeat_seconds)
+            is_valid = False
+        if not is_valid:
+            raise InvalidValue("url", "is not a valid RabbitMQ URL: amqp://HOST:PORT/VHOST")
+        connector = partial(
+            connect, url, heartbeat=AMQP_HEARTBEAT_SECONDS, connection_class=_ClosedOnFailure
+        )
+        return cls(
+            connector, exchange=exchange, durable=durable, heartbeat_seconds=heartbeat_seconds
+        )
 
     async def publish(self, events: Sequence[CloudEvent]) -> None:
         """Send *events*, in order, and wait until the broker has confirmed all of them."""
         if events:
-            exchange = (await self._sender()).events
+            exchange = (await self._open_exchanges()).events
             mode = DeliveryMode.PERSISTENT if self.durable else DeliveryMode.NOT_PERSISTENT
             await asyncio.gather(
                 *(
                     exchange.publish(
                         _message(event, mode),
-                        _routing_key(Address.of_owner(event.owner), key_of(event.subject)),
+                        _routing_key(Channel.of_owner(event.owner), key_of(event.subject)),
                         mandatory=False,
                     )
                     for event in events
                 )
             )
 
-    async def send(self, worker: str, letter: bytes) -> None:
-        """Send *letter* to the box of *worker*.
+    async def send(self, worker: str, message: bytes) -> None:
+        """Send *message* to the inbox of *worker*.
 
         Raises:
-            InvalidValue: It is larger than a letter may be.
+            InvalidValue: It is larger than 4 KiB.
         """
-        message = Message(checked_letter(letter))
-        exchange = (await self._sender()).letters
-        await exchange.publish(message, _routing_key(Address.of_worker(worker)), mandatory=False)
+        body = Message(check_message_size(message))
+        exchange = (await self._open_exchanges()).messages
+        await exchange.publish(body, _routing_key(Channel.of_worker(worker)), mandatory=False)
 
-    async def _sender(self) -> _Exchanges:
-        """Return the exchanges on a channel that is open."""
+    async def _open_exchanges(self) -> _Exchanges:
+        """Return the exchanges on an open channel for publishing."""
         async with self._lock:
             if self._exchanges is None or self._channel is None or self._channel.is_closed:
-                await self._hang_up()
+                await self._close()
                 if callable(self.client):
-                    connection = self._sending = await self.client()
+                    connection = self._publishing = await self.client()
                 else:
                     connection = self.client
                 channel = self._channel = await connection.channel()
-                self._exchanges = await _Exchanges.declared(channel, self.exchange, self.durable)
+                self._exchanges = await _Exchanges.declare(
+                    channel, self.exchange, durable=self.durable
+                )
             return self._exchanges
 
-    async def _hang_up(self) -> None:
-        connection, channel = self._sending, self._channel
-        self._sending = self._channel = self._exchanges = None
+    async def _close(self) -> None:
+        connection, channel = self._publishing, self._channel
+        self._publishing = self._channel = self._exchanges = None
         if channel is not None and not channel.is_closed:
             await channel.close()
         if connection is not None:
             await connection.close()
 
-    async def _dial(self) -> "_Line":
+    async def _connect(self) -> "RabbitConnection":
         connection = await self.client() if callable(self.client) else self.client
+        owned = connection if callable(self.client) else None
         try:
             channel = await connection.channel(publisher_confirms=False)
-            exchanges = await _Exchanges.declared(channel, self.exchange, self.durable)
+            exchanges = await _Exchanges.declare(channel, self.exchange, durable=self.durable)
             queue = await channel.declare_queue(
                 exclusive=True, auto_delete=True, arguments=_QUEUE_ARGUMENTS
             )
-            owned = connection if callable(self.client) else None
-            line = _Line(channel, exchanges, queue, owned, self._board, self.heartbeat_seconds)
-            await line.begin()
+            consumer = RabbitConnection(
+                channel, exchanges, queue, owned, self._table, self.heartbeat_seconds
+            )
+            await consumer.start()
         except BaseException:
-            if callable(self.client):
-                await connection.close()
+            if owned is not None:
+                await owned.close()
             raise
-        return line
-
-    async def _close(self) -> None:
-        await self._hang_up()
+        return consumer
 
 
-class _Dialled(Connection):
-    """Closed where it could not be made: else it says so when it is collected as garbage."""
+class _ClosedOnFailure(Connection):
+    """Closes what a failed attempt to connect has opened: else it warns as garbage is collected."""
 
-    async def connect(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # as there
+    async def connect(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # overrides
         try:
             await super().connect(timeout)
         except BaseException:
@@ -245,59 +257,66 @@ def _attributes(headers: Mapping[str, object]) -> Mapping[str, object]:
 
 
 @define(eq=False, repr=False)
-class _Line:
-    """The channel and queue that listen."""
+class RabbitConnection:
+    """The channel and the queue that receive."""
 
     _channel: AbstractChannel
     _exchanges: _Exchanges
     _queue: AbstractQueue
     _owned: AbstractConnection | None
-    _board: SubscriptionTable
+    _table: SubscriptionTable
     _heartbeat_seconds: float
-    _lost: anyio.Event = field(factory=anyio.Event, init=False)
+    _closed: anyio.Event = field(factory=anyio.Event, init=False)
 
-    async def begin(self) -> None:
-        self._channel.close_callbacks.add(self._lose)
-        await self._queue.consume(self._take, no_ack=True)
+    async def start(self) -> None:
+        """Begin to consume."""
+        self._channel.close_callbacks.add(self._on_close)
+        await self._queue.consume(self._handle, no_ack=True)
 
-    def _lose(self, *_: object) -> None:
-        self._lost.set()
+    def _on_close(self, *_: object) -> None:
+        self._closed.set()
 
-    async def hear(self) -> None:
+    async def receive(self) -> None:
+        """Wait until the connection is lost, and raise. What arrives is handled by a callback."""
         while True:
             with anyio.move_on_after(self._heartbeat_seconds):
-                await self._lost.wait()
+                await self._closed.wait()
                 raise ConnectionResetError
             with anyio.fail_after(self._heartbeat_seconds):
-                # Also finds out that somebody has deleted it.
+                # Also fails if the queue was deleted.
                 await self._channel.declare_queue(self._queue.name, passive=True)
 
-    async def _take(self, message: AbstractIncomingMessage) -> None:
+    async def _handle(self, message: AbstractIncomingMessage) -> None:
         key = message.routing_key or ""
-        if message.exchange == self._exchanges.letters.name:
-            self._board.bring_letter(message.body, Address("letters", key))
+        if message.exchange == self._exchanges.messages.name:
+            self._table.deliver_message(message.body, Channel("messages", key))
             return
-        owner = Address("events", key.split(".")[1])
-        self._board.bring_event(
-            lambda: decode_binary(_attributes(message.headers), message.body), owner, ALL_OWNERS
+        owner = Channel("events", key.split(".")[1])
+        self._table.deliver_encoded_event(
+            lambda: decode_binary(_attributes(message.headers), message.body),
+            owner,
+            ALL_OWNERS_CHANNEL,
         )
 
-    async def subscribe(self, addresses: Collection[Address]) -> None:
-        channel = await self._channel.get_underlay_channel()
-        *early, last = (
-            (self._queue.name, self._exchanges.of(address).name, _routing_key(address))
-            for address in addresses
+    async def subscribe(self, channels: Collection[Channel]) -> None:
+        """Receive from *channels*, too; return when RabbitMQ has confirmed it."""
+        amqp_channel = await self._channel.get_underlay_channel()
+        *first, last = (
+            (self._queue.name, self._exchanges.of(channel).name, _routing_key(channel))
+            for channel in channels
         )
-        for binding in early:
-            await channel.queue_bind(*binding, nowait=True)
-        # A broker obeys in order: that it has obeyed the last says that of all.
-        await channel.queue_bind(*last)
+        for binding in first:
+            await amqp_channel.queue_bind(*binding, nowait=True)
+        # A broker works in order: its confirmation of the last binding is that of all.
+        await amqp_channel.queue_bind(*last)
 
-    async def unsubscribe(self, addresses: Collection[Address]) -> None:
-        for address in addresses:
-            await self._queue.unbind(self._exchanges.of(address), _routing_key(address))
+    async def unsubscribe(self, channels: Collection[Channel]) -> None:
+        """Receive nothing more from *channels*."""
+        for channel in channels:
+            await self._queue.unbind(self._exchanges.of(channel), _routing_key(channel))
 
     async def close(self) -> None:
+        """Close the channel, and the connection if it is ours."""
         await self._channel.close()
         if self._owned is not None:
             await self._owned.close()

@@ -1,251 +1,282 @@
-"""Who listens to what, in this process: one line to a broker serves them all.
+"""The subscriptions of one process: which stream and which inbox receives from which channel.
 
-Each listener holds one slot per upload: one that is slow gets the newest event of each, and the
-memory it costs is bounded by the number of uploads it is behind on, up to a limit. What does not
-fit is said: ``EventsMissed`` comes instead.
+One connection to a broker serves all of them. A stream keeps the newest event of each upload: a
+slow consumer costs memory for the uploads that it is behind on, up to a limit. Beyond the limit the
+oldest are dropped, and the stream yields ``EventsMissed``.
 
-Nothing here does any I/O.
+This module does no I/O.
 """
 
 from base64 import urlsafe_b64encode
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from hashlib import sha256
 from itertools import count
-from typing import Final, Generic, Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
-import anyio
 from attrs import define, field, frozen
 
 from upload_progress._model.cloudevents import CloudEvent, EventStub
+from upload_progress._runtime.auto_reset_event import AutoResetEvent
+from upload_progress._runtime.conflating_queue import ConflatingQueue
 from upload_progress.exceptions import InvalidValue
-from upload_progress.interfaces import EventsMissed
+from upload_progress.interfaces import ALL_OWNERS, ConnectionLost, EventsMissed
 
 __all__ = [
-    "ALL_OWNERS",
-    "MAX_LETTERS",
-    "MAX_LETTER_BYTES",
-    "MAX_WAITING",
-    "Address",
-    "ConflatingQueue",
-    "Decode",
+    "ALL_OWNERS_CHANNEL",
+    "MAX_MESSAGES",
+    "MAX_MESSAGE_BYTES",
+    "MAX_WAITING_EVENTS",
+    "Channel",
     "EventQueue",
     "Inbox",
     "SubscriptionTable",
-    "checked_letter",
+    "check_message_size",
     "key_of",
 ]
 
-T = TypeVar("T")
+R = TypeVar("R", bound=Hashable)
 
-MAX_WAITING: Final = 10_000
-MAX_LETTERS: Final = 1_000
-MAX_LETTER_BYTES: Final = 4_096
+MAX_WAITING_EVENTS: Final = 10_000
+"""Uploads of which an event waits in one stream."""
+MAX_MESSAGES: Final = 1_000
+"""Messages that wait in one inbox."""
+MAX_MESSAGE_BYTES: Final = 4_096
 
 _HASH_BYTES: Final = 16
 
 
 @lru_cache(maxsize=4096)
-@lru_cache(maxsize=4096)
 def key_of(name: str) -> str:
-    """Return what an owner or worker is called at a broker: 22 characters of base64url.
+    """Return the hash that stands for an owner or worker at a broker: 22 characters of base64url.
 
-    The name itself may hold a broker's wildcards or separators, or be too long for it.
+    The name itself may contain wildcards or separators of a broker, or be too long for it.
     """
     digest = sha256(name.encode("utf-8", "surrogatepass")).digest()
     return urlsafe_b64encode(digest[:_HASH_BYTES]).rstrip(b"=").decode()
 
 
 @frozen
-class Address:
-    """Where something is sent to: who may hear of an owner's uploads, or a worker's box."""
+class Channel:
+    """The destination of events or messages: an owner, all owners, or the inbox of a worker.
 
-    kind: Literal["events", "letters"]
+    Attributes:
+        kind: Whether it carries events or messages.
+        key: The hash of the owner or worker; empty for all owners.
+    """
+
+    kind: Literal["events", "messages"]
     key: str
 
     @classmethod
-    def of_owner(cls, owner: str | None) -> "Address":
-        """Return the address of the events of *owner*; None is everybody."""
-        return ALL_OWNERS if owner is None else cls("events", key_of(owner))
+    def of_owner(cls, owner: str | None) -> "Channel":
+        """Return the channel of the events of *owner*, or of ``ALL_OWNERS``."""
+        return ALL_OWNERS_CHANNEL if owner is ALL_OWNERS else cls("events", key_of(owner))
 
     @classmethod
-    def of_worker(cls, worker: str) -> "Address":
-        """Return the address of the letters to *worker*."""
-        return cls("letters", key_of(worker))
+    def of_worker(cls, worker: str) -> "Channel":
+        """Return the channel of the messages to *worker*."""
+        return cls("messages", key_of(worker))
 
 
-ALL_OWNERS: Final = Address("events", "")
+_ALL_KEY: Final = ""
+ALL_OWNERS_CHANNEL: Final = Channel("events", _ALL_KEY)
 
 
-def checked_letter(letter: bytes) -> bytes:
-    """Return *letter*.
+def check_message_size(message: bytes) -> bytes:
+    """Return *message*.
 
     Raises:
-        InvalidValue: It is larger than every broker takes.
+        InvalidValue: It is larger than some brokers allow.
     """
-    if len(letter) > MAX_LETTER_BYTES:
-        raise InvalidValue("letter", f"has {len(letter)} bytes; {MAX_LETTER_BYTES} are allowed")
-    return letter
+    if len(message) > MAX_MESSAGE_BYTES:
+        raise InvalidValue("message", f"has {len(message)} bytes; {MAX_MESSAGE_BYTES} are allowed")
+    return message
 
 
-@define(eq=False, repr=False)
-class ConflatingQueue(AsyncIterator[T | EventsMissed], Generic[T]):
-    """What waits to be taken by one task, up to *most*."""
-
-    most: int
-    _waiting: dict[Hashable, T] = field(factory=dict, init=False)
-    _has_missed: bool = field(default=False, init=False)
-    _woken: anyio.Event = field(factory=anyio.Event, init=False)
-
-    def put(self, slot: Hashable, item: T) -> None:
-        """Let *item* wait in *slot*, instead of what waited there."""
-        self._waiting[slot] = item
-        if len(self._waiting) > self.most:
-            del self._waiting[next(iter(self._waiting))]
-            self._has_missed = True
-        self._woken.set()
-
-    def miss(self) -> None:
-        """Say that something may have been missed."""
-        self._has_missed = True
-        self._woken.set()
-
-    async def __anext__(self) -> T | EventsMissed:
-        while not (self._has_missed or self._waiting):
-            self._woken = anyio.Event()
-            await self._woken.wait()
-        if self._has_missed:
-            self._has_missed = False
-            return EventsMissed()
-        return self._waiting.pop(next(iter(self._waiting)))
-
-
-@define(eq=False, repr=False)
-class EventQueue(ConflatingQueue[CloudEvent]):
-    """Follows the events of an owner, or of everybody: the newest of each upload."""
-
-    most: int = field(default=MAX_WAITING, init=False)
-    owner: str | None
-
-    def offer(self, event: CloudEvent | EventStub) -> None:
-        """Keep *event*, if it is of the right owner and no older than what waits."""
-        if self.owner is not None and event.owner != self.owner:
-            return
-        if isinstance(event, EventStub):
-            self.miss()
-            return
-        topic = event.owner, event.subject
-        known = self._waiting.get(topic)
-        if known is None or known.data.sequence <= event.data.sequence:
-            self.put(topic, event)
-
-
-@define(eq=False, repr=False)
-class Inbox(ConflatingQueue[bytes]):
-    """Holds the letters to a worker, oldest first."""
-
-    most: int = field(default=MAX_LETTERS, init=False)
-    _numbers: Iterator[int] = field(factory=count, init=False)
-
-    def offer(self, letter: bytes) -> None:
-        """Keep *letter*."""
-        self.put(next(self._numbers), letter)
-
-
+Notice = EventsMissed | ConnectionLost
 Decode = Callable[[], CloudEvent | EventStub]
 
-P = TypeVar("P", EventQueue, Inbox)
+
+@define(eq=False, repr=False)
+class EventQueue(AsyncIterator[CloudEvent | Notice]):
+    """An ``EventStream`` of events that arrive at a ``SubscriptionTable``."""
+
+    _table: "SubscriptionTable"
+    _owners: set[str | None] = field(factory=set, init=False)
+    _queue: ConflatingQueue[tuple[str, str], CloudEvent | Notice] = field(
+        factory=lambda: ConflatingQueue(MAX_WAITING_EVENTS), init=False
+    )
+
+    async def subscribe(self, *owners: str | None) -> None:
+        """Receive the events of *owners*."""
+        self._owners.update(owners)
+        self._table.add_stream(self, map(Channel.of_owner, owners))
+
+    async def unsubscribe(self, *owners: str | None) -> None:
+        """Receive no more events of *owners*."""
+        self._owners.difference_update(owners)
+        self._table.remove_stream(self, map(Channel.of_owner, owners))
+
+    def close(self) -> None:
+        """Receive nothing more."""
+        self._table.remove_stream(self, map(Channel.of_owner, self._owners))
+
+    def _is_subscribed_to(self, owner: str) -> bool:
+        return owner in self._owners or ALL_OWNERS in self._owners
+
+    def offer(self, event: CloudEvent | EventStub) -> None:
+        """Keep *event*, if its owner is subscribed and no newer event of the upload waits."""
+        if not self._is_subscribed_to(event.owner):
+            return
+        if isinstance(event, EventStub):
+            self.notify(EventsMissed())
+            return
+        key = (event.owner, event.subject)
+        waiting = self._queue.peek(key)
+        if isinstance(waiting, CloudEvent) and _version(waiting) > _version(event):
+            return
+        if not self._queue.put(key, event):
+            self.notify(EventsMissed())
+
+    def notify(self, notice: Notice) -> None:
+        """Let the stream yield *notice* next."""
+        self._queue.put_urgent(notice)
+
+    async def __anext__(self) -> CloudEvent | Notice:
+        """Wait for the next event or notice."""
+        while True:
+            item = await self._queue.get()
+            if not isinstance(item, CloudEvent) or self._is_subscribed_to(item.owner):
+                return item
+
+
+def _version(event: CloudEvent) -> tuple[int, int]:
+    return event.data.attempt, event.data.sequence
+
+
+@define(eq=False, repr=False)
+class Inbox(AsyncIterator[bytes | Notice]):
+    """Holds the messages to one worker, oldest first."""
+
+    _numbers: Iterator[int] = field(factory=count, init=False)
+    _queue: ConflatingQueue[int, bytes | Notice] = field(
+        factory=lambda: ConflatingQueue(MAX_MESSAGES), init=False
+    )
+
+    def offer(self, message: bytes) -> None:
+        """Keep *message*."""
+        if not self._queue.put(next(self._numbers), message):
+            self.notify(EventsMissed())
+
+    def notify(self, notice: Notice) -> None:
+        """Let the inbox yield *notice* next."""
+        self._queue.put_urgent(notice)
+
+    async def __anext__(self) -> bytes | Notice:
+        """Wait for the next message or notice."""
+        return await self._queue.get()
 
 
 @define(eq=False, repr=False)
 class SubscriptionTable:
-    """Hands what comes in to those who listen.
+    """Delivers what arrives to the streams and inboxes that are subscribed to its channel.
 
     Attributes:
-        on_change: Called when an address is listened to by the first, or no more by the last.
-        events: How many came that somebody listens to.
-        letters: How many came that somebody waits for.
-        unreadable: How many of the events were none, and were passed over.
-        forged: How many came on the channel of an owner who is not theirs.
+        events: Events that were delivered to at least one stream.
+        messages: Messages that were delivered to at least one inbox.
+        unreadable: Events that could not be decoded.
+        forged: Events that came over the channel of another owner.
     """
 
-    on_change: Callable[[], None] = field(default=lambda: None)
     events: int = field(default=0, init=False)
-    letters: int = field(default=0, init=False)
+    messages: int = field(default=0, init=False)
     unreadable: int = field(default=0, init=False)
     forged: int = field(default=0, init=False)
-    _listeners: dict[Address, dict[EventQueue, None]] = field(factory=dict, init=False)
-    _boxes: dict[Address, dict[Inbox, None]] = field(factory=dict, init=False)
+    _streams: dict[Channel, dict[EventQueue, None]] = field(factory=dict, init=False)
+    _inboxes: dict[Channel, dict[Inbox, None]] = field(factory=dict, init=False)
+    _changed: AutoResetEvent = field(factory=AutoResetEvent, init=False)
 
     @property
-    def addresses(self) -> set[Address]:
-        """All that somebody listens to."""
-        return self._listeners.keys() | self._boxes.keys()
+    def channels(self) -> set[Channel]:
+        """All channels that a stream or inbox is subscribed to."""
+        return self._streams.keys() | self._inboxes.keys()
 
-    def bring_event(
-        self, decode: Callable[[], CloudEvent | EventStub], *addresses: Address
-    ) -> None:
-        """Decode what came for *addresses* and hand it on; if nobody listens, pass it over."""
-        if not any(address in self._listeners for address in addresses):
+    async def changed(self) -> None:
+        """Return when ``channels`` may have changed since the last return; for one task."""
+        await self._changed.wait()
+
+    def add_stream(self, stream: EventQueue, channels: Iterable[Channel]) -> None:
+        """Deliver what arrives on *channels* to *stream*, too."""
+        for channel in channels:
+            self._streams.setdefault(channel, {})[stream] = None
+        self._changed.set()
+
+    def remove_stream(self, stream: EventQueue, channels: Iterable[Channel]) -> None:
+        """Deliver nothing more of *channels* to *stream*."""
+        for channel in channels:
+            _remove(self._streams, channel, stream)
+        self._changed.set()
+
+    @contextmanager
+    def inbox(self, worker: str) -> Iterator[Inbox]:
+        """Deliver the messages to *worker* to a new inbox, while the block runs."""
+        channel, inbox = Channel.of_worker(worker), Inbox()
+        self._inboxes.setdefault(channel, {})[inbox] = None
+        self._changed.set()
+        try:
+            yield inbox
+        finally:
+            _remove(self._inboxes, channel, inbox)
+            self._changed.set()
+
+    def deliver_encoded_event(self, decode: Decode, *channels: Channel) -> None:
+        """Decode an event that arrived on *channels*, and deliver it.
+
+        Args:
+            decode: Returns the event, or raises ``InvalidValue``. It is not called if no stream is
+                subscribed.
+            channels: The channel of the owner, ``ALL_OWNERS_CHANNEL``, or both.
+        """
+        if not any(channel in self._streams for channel in channels):
             return
         try:
             event = decode()
         except InvalidValue:
             self.unreadable += 1
             return
-        if not {address.key for address in addresses} <= {key_of(event.owner), ALL_OWNERS.key}:
+        if not {channel.key for channel in channels} <= {key_of(event.owner), _ALL_KEY}:
             self.forged += 1
             return
-        self.deliver(event, *addresses)
+        self.deliver_event(event, *channels)
 
-    def deliver(self, event: CloudEvent | EventStub, *addresses: Address) -> None:
-        """Hand *event* to those who listen to one of *addresses*."""
+    def deliver_event(self, event: CloudEvent | EventStub, *channels: Channel) -> None:
+        """Deliver *event* once to each stream that is subscribed to one of *channels*."""
         self.events += 1
-        for address in addresses:
-            for listener in self._listeners.get(address, ()):
-                listener.offer(event)
+        streams = {stream: None for each in channels for stream in self._streams.get(each, ())}
+        for stream in streams:
+            stream.offer(event)
 
-    def bring_letter(self, letter: bytes, address: Address) -> None:
-        """Put *letter* into the boxes at *address*."""
-        boxes = self._boxes.get(address, ())
-        self.letters += bool(boxes)
-        for box in boxes:
-            box.offer(letter)
+    def deliver_message(self, message: bytes, channel: Channel) -> None:
+        """Deliver *message* to the inboxes at *channel*."""
+        inboxes = self._inboxes.get(channel, ())
+        self.messages += bool(inboxes)
+        for inbox in inboxes:
+            inbox.offer(message)
 
-    def miss(self) -> None:
-        """Tell everybody that they may have missed something."""
-        for listeners in self._listeners.values():
-            for listener in listeners:
-                listener.miss()
-        for boxes in self._boxes.values():
-            for box in boxes:
-                box.miss()
+    def notify(self, notice: Notice) -> None:
+        """Let all streams and inboxes yield *notice*."""
+        for streams in self._streams.values():
+            for stream in streams:
+                stream.notify(notice)
+        for inboxes in self._inboxes.values():
+            for inbox in inboxes:
+                inbox.notify(notice)
 
-    @contextmanager
-    def listening(self, owner: str | None) -> Iterator[EventQueue]:
-        """Let a new listener follow the events of *owner*, or of everybody, in the block."""
-        with self._plugged(self._listeners, Address.of_owner(owner), EventQueue(owner)) as listener:
-            yield listener
 
-    @contextmanager
-    def emptying(self, worker: str) -> Iterator[Inbox]:
-        """Let a new box take the letters to *worker*, in the block."""
-        with self._plugged(self._boxes, Address.of_worker(worker), Inbox()) as box:
-            yield box
-
-    @contextmanager
-    def _plugged(
-        self, sockets: dict[Address, dict[P, None]], address: Address, plug: P
-    ) -> Iterator[P]:
-        is_first = address not in sockets
-        sockets.setdefault(address, {})[plug] = None
-        if is_first:
-            self.on_change()
-        try:
-            yield plug
-        finally:
-            del sockets[address][plug]
-            if not sockets[address]:
-                del sockets[address]
-                self.on_change()
+def _remove(receivers: dict[Channel, dict[R, None]], channel: Channel, receiver: R) -> None:
+    remaining = receivers.get(channel, {})
+    remaining.pop(receiver, None)
+    if not remaining:
+        receivers.pop(channel, None)

@@ -1,6 +1,6 @@
 """Serving the web component: one JavaScript file, the same for every user, cached by browsers.
 
-The file works without a build. It is served minified, at a third of its size: without comments,
+The file works without a build. It is served minified, a third smaller: without comments,
 indentation and spaces around operators, and with short names for the private members, which only
 a class itself can use. A test checks with an independent minifier that both are equivalent.
 """

@@ -17,14 +17,14 @@ from upload_progress._cluster.messages import (
     SocketReply,
     SocketRequest,
     pack,
-    read,
+    unpack,
 )
-from upload_progress._cluster.worker import SEPARATOR, worker_of
 from upload_progress._fanout.subscription import Subscription
 from upload_progress._fanout.update import Update
 from upload_progress._model.api_types import ServerMessage, Subscribed, Unsubscribed
 from upload_progress._model.codec import encode_json
 from upload_progress._model.models import UploadProgress
+from upload_progress._runtime.worker import SEPARATOR, worker_of
 from upload_progress.connection import Connection
 from upload_progress.exceptions import (
     QuotaExceeded,
@@ -206,8 +206,8 @@ class SocketSubscriptions:
 
     def __attrs_post_init__(self) -> None:
         """Register the handlers of requests from other workers."""
-        internals_of(self.tracker).rpc.on(_SUBSCRIBE, self._handle_subscribe)
-        internals_of(self.tracker).rpc.on(_UNSUBSCRIBE, self._handle_unsubscribe)
+        internals_of(self.tracker).rpc.register(_SUBSCRIBE, self._handle_subscribe)
+        internals_of(self.tracker).rpc.register(_UNSUBSCRIBE, self._handle_unsubscribe)
 
     async def subscribe(self, client_id: str, identity: Identity, upload_id: str) -> None:
         """Subscribe a socket to an upload.
@@ -251,8 +251,8 @@ class SocketSubscriptions:
     ) -> None:
         request = SocketRequest(client_id, IdentityReference.of(identity), upload_id)
         worker = worker_of(client_id) or ""
-        answer = await internals_of(self.tracker).rpc.ask(worker, method, request)
-        reply = _NOT_FOUND if answer is None else read(answer, SocketReply)
+        answer = await internals_of(self.tracker).rpc.call(worker, method, request)
+        reply = _NOT_FOUND if answer is None else unpack(answer, SocketReply)
         if reply.limit:
             raise QuotaExceeded(reply.limit, reply.allowed)
         if reply == _UNAVAILABLE:
@@ -261,7 +261,7 @@ class SocketSubscriptions:
             raise UploadNotFound
 
     async def _handle_subscribe(self, body: bytes) -> bytes | None:
-        request = read(body, SocketRequest)
+        request = unpack(body, SocketRequest)
         socket = self._requested_socket(request)
         if socket is None or request.upload_id is None:
             return None
@@ -272,7 +272,7 @@ class SocketSubscriptions:
         return pack(_DONE)
 
     async def _handle_unsubscribe(self, body: bytes) -> bytes | None:
-        request = read(body, SocketRequest)
+        request = unpack(body, SocketRequest)
         socket = self._requested_socket(request)
         if socket is None:
             return None

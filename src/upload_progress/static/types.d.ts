@@ -6,12 +6,12 @@ declare global {
   }
 }
 
-/** What is known of an upload at one moment, as every answer of the server has it. */
+/** The state of an upload at one moment, as all responses of the server contain it. */
 export interface Snapshot {
   upload_id: string;
   group: string | null;
   sequence: number;
-  /** Whole in the server's snapshots; a fraction in those that the page tells itself before. */
+  /** An integer in snapshots of the server; a fraction in those that the page creates before. */
   attempt: number;
   state: State;
   stage: Stage | null;
@@ -23,11 +23,11 @@ export interface Snapshot {
   stalled: boolean;
   arrival: "streamed" | "buffered" | null;
   filename: string | null;
-  /** RFC 3339, UTC; so are the other times. */
+  /** RFC 3339 in UTC, as all times. */
   created_at: string;
   updated_at: string;
-  error: Reason | null;
-  /** Set by the page: the server does not know this upload any more. */
+  error: UploadError | null;
+  /** Set by the page when the server responds 404 for this upload. */
   is_lost?: boolean;
   retransmitted_bytes?: number;
   parts?: { received: number; total: number | null } | null;
@@ -48,7 +48,7 @@ export type State =
   | "failed"
   | "cancelled";
 
-/** What the application is doing with an upload; a total of null is indeterminate. */
+/** A step of the application after or during the upload; a total of null is indeterminate. */
 export interface Stage {
   name: string;
   done: number;
@@ -56,34 +56,34 @@ export interface Stage {
 }
 
 /** Why an upload did not complete. */
-export interface Reason {
+export interface UploadError {
   code: string;
   message: string;
   http_status?: number | null;
 }
 
-/** What to follow. */
+/** The uploads to subscribe to. */
 export type Target = { all: true } | { group: string } | { upload_id: string };
 
-/** How a server knows who asks. */
+/** Credentials for requests to a server. */
 export interface Access {
-  /** Sent with every request; a function is asked before each of them. */
+  /** Headers of every request; a function is called before each request. */
   headers?: Record<string, string> | (() => Record<string, string> | Promise<Record<string, string>>);
   /** As for `fetch`; "include" sends cookies to another origin. */
   credentials?: RequestCredentials;
 }
 
 export interface UploadOptions {
-  /** PUT, or POST with a `field`. */
+  /** The HTTP method; by default PUT, or POST with a `field`. */
   method?: string;
   headers?: Record<string, string>;
-  /** Send it as a multipart form, in this field; else the body is the file itself. */
+  /** The field of a multipart form that contains the file; by default the body is the file. */
   field?: string;
-  /** The file's name, if not its own. */
+  /** The file name; by default that of the file. */
   name?: string;
   group?: string;
-  /** Where the progress API is mounted, if not where the bar says. */
+  /** The mount point of the progress routes; by default that of `bar`. */
   src?: string;
-  /** Which <upload-progress> shows it; null for none, else the first of the page. */
+  /** The <upload-progress> that shows it; by default the first of the page, null for none. */
   bar?: Element | null;
 }

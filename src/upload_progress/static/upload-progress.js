@@ -1,40 +1,40 @@
 /**
- * <upload-progress>: how far uploads are, in the server's words; and sending them, if you like.
+ * <upload-progress>: shows the progress that the server reports, and uploads files.
  *
  *   <script type="module" src="/uploads/upload-progress.js"></script>
  *   <upload-progress src="/uploads" all></upload-progress>
  *
- * Sections: words, feed, sending, element, forms. The guide has every attribute, part and event.
+ * Sections: texts, client, transfers, element, forms. The guide lists all attributes, parts, events.
  *
- * @import {Access, Reason, Snapshot, State, Target, UploadOptions} from "./types.d.ts"
+ * @import {Access, Snapshot, State, Target, UploadError, UploadOptions} from "./types.d.ts"
  */
 
-// An upload that ends before is shown once, as it ended.
-const CALM_MS = 120;
-// No look of a row lasts shorter.
-const STEADY_MS = 300;
+// Delay before a new row, so that a shorter upload is shown once, in its final state.
+const SHOW_DELAY_MS = 120;
+// Minimum time in which a row shows a state.
+const MIN_STATE_MS = 300;
 const POLL_MS = 1000;
-const LONGEST_WAIT_MS = 15000;
-// A stream that says nothing for so long is held back by a proxy.
-const FIRST_WORD_MS = 4000;
-const KEPT_ROWS = 100;
-const SOURCE = "/uploads";
+const MAX_DELAY_MS = 15000;
+// A stream without a message for so long is buffered by a proxy.
+const OPEN_TIMEOUT_MS = 4000;
+const MAX_ROWS = 100;
+const DEFAULT_SRC = "/uploads";
 
 /** @type {(upload?: Snapshot) => boolean} */
 const isFinal = (upload) => !!upload && /^(completed|failed|cancelled)$/.test(upload.state);
 /** @type {(bytes: number, total: number | null) => number | null} */
 const shareOf = (bytes, total) => (total ? Math.min(1, bytes / total) : null);
 
-// --- words ------------------------------------------------------------------------------------
+// --- texts ------------------------------------------------------------------------------------
 
 /** @type {Record<string, Record<string, string>>} */
 export const LABELS = { en: {}, es: {}, de: {} };
-// A word or sentence a line: its key, and what it is in each of these languages.
+// Per line a key, and its text in English, Spanish and German.
 for (const line of `
 pending|Waiting|En espera|Wartet
 receiving|Receiving|Recibiendo|Wird empfangen
 paused|Paused|En pausa|Pausiert
-processing|Processing|Procesando|In Arbeit
+processing|Processing|Procesando|Wird verarbeitet
 completed|Completed|Completado|Fertig
 failed|Failed|Fallido|Fehlgeschlagen
 cancelled|Cancelled|Cancelado|Abgebrochen
@@ -43,26 +43,26 @@ of|{0} of {1}|{0} de {1}|{0} von {1}
 left|{0} left|quedan {0}|noch {0}
 sent|{0} sent|{0} enviados|{0} gesendet
 received|{0} received|{0} recibidos|{0} empfangen
-silent|no data is arriving|no llegan datos|es kommen keine Daten an
-buffered|a proxy held the bytes back|un proxy retuvo los datos|ein Proxy hielt die Daten zurück
+no_data|no data is arriving|no llegan datos|es kommen keine Daten an
+buffered|buffered by a proxy|almacenado por un proxy|von einem Proxy gepuffert
 cancel|Cancel|Cancelar|Abbrechen
 retry|Retry|Reintentar|Wiederholen
 uploads|{0} of {1} uploads|{0} de {1} archivos|{0} von {1} Dateien
-lost|The server does not answer; trying again.|El servidor no responde; se reintenta.|Der Server antwortet nicht; neuer Versuch läuft.
-denied|Sign in to see your uploads.|Inicie sesión para ver sus envíos.|Bitte anmelden, um die Uploads zu sehen.
+lost|The server does not respond; retrying.|El servidor no responde; reintentando.|Der Server antwortet nicht; neuer Versuch läuft.
+unauthorized|Sign in to see your uploads.|Inicie sesión para ver sus envíos.|Bitte anmelden, um die Uploads zu sehen.
 client_disconnected|The connection broke before the last byte.|La conexión se cortó antes del último byte.|Die Verbindung brach vor dem letzten Byte ab.
-worker_lost|The server stopped while receiving.|El servidor se detuvo al recibir.|Der Server hielt beim Empfangen an.
-expired|Nothing arrived for too long.|No llegó nada en mucho tiempo.|Zu lange kam nichts an.
+worker_lost|The server stopped during the upload.|El servidor se detuvo durante el envío.|Der Server wurde während des Uploads beendet.
+expired|No data arrived for too long.|No llegaron datos durante demasiado tiempo.|Zu lange kamen keine Daten an.
 unknown|The server does not know this upload.|El servidor no conoce este envío.|Der Server kennt diesen Upload nicht.
-network|The file is unreadable, or the server does not answer.|El archivo es ilegible o el servidor no responde.|Die Datei ist nicht lesbar, oder der Server antwortet nicht.
+network|The file cannot be read, or the server does not respond.|No se puede leer el archivo o el servidor no responde.|Die Datei ist nicht lesbar, oder der Server antwortet nicht.
 `.trim().split("\n")) {
   const [key = "", ...texts] = line.split("|");
-  for (const words of Object.values(LABELS)) words[key] = texts.shift() ?? "";
+  for (const labels of Object.values(LABELS)) labels[key] = texts.shift() ?? "";
 }
 const UNITS = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"];
 
-/** Says numbers and states in one language. */
-class Words {
+/** Formats numbers and states in one language. */
+class Formatter {
   /** @type {Map<string, Intl.NumberFormat>} */
   #formats = new Map();
 
@@ -74,17 +74,17 @@ class Words {
   }
 
   /** @param {string} key @param {(string | number)[]} values */
-  say(key, ...values) {
+  text(key, ...values) {
     return (this.labels[key] ?? key).replace(/\{(\d)\}/g, (_, place) => String(values[place]));
   }
 
   /** @param {number} number @param {string} unit */
-  #number(number, unit, digits = 0) {
+  #format(number, unit, digits = 0) {
     const key = unit + digits;
     let format = this.#formats.get(key);
     if (!format) {
-      const how = unit ? { style: "unit", unit, unitDisplay: "short" } : { style: "percent" };
-      const options = { ...how, maximumFractionDigits: digits, minimumFractionDigits: digits };
+      const style = unit ? { style: "unit", unit, unitDisplay: "short" } : { style: "percent" };
+      const options = { ...style, maximumFractionDigits: digits, minimumFractionDigits: digits };
       format = new Intl.NumberFormat(this.language, /** @type {any} */ (options));
       this.#formats.set(key, format);
     }
@@ -93,43 +93,43 @@ class Words {
 
   /** @param {number} share */
   percent(share) {
-    return this.#number(Math.floor(share * 100 + 1e-9) / 100, "");
+    return this.#format(Math.floor(share * 100 + 1e-9) / 100, "");
   }
 
   /** 20971520 → "21.0 MB". @param {number} bytes */
   bytes(bytes, suffix = "") {
-    const power = bytes < 1000 ? 0 : Math.min(4, Math.floor(Math.log10(bytes) / 3));
-    return this.#number(bytes / 1000 ** power, UNITS[power] + suffix, power ? 1 : 0);
+    const exponent = bytes < 1000 ? 0 : Math.min(4, Math.floor(Math.log10(bytes) / 3));
+    return this.#format(bytes / 1000 ** exponent, UNITS[exponent] + suffix, exponent ? 1 : 0);
   }
 
-  /** In steps that grow with the time, so that digits do not jump. @param {number} seconds */
+  /** Rounded to steps that grow with the time, so that digits do not flicker. @param {number} seconds */
   time(seconds) {
-    const whole = Math.max(1, Math.round(seconds));
-    if (whole < 10) return this.#number(whole, "second");
-    if (whole < 60) return this.#number(Math.ceil(whole / 5) * 5, "second");
-    const minutes = Math.ceil(whole / 60);
-    if (minutes < 60) return this.#number(minutes, "minute");
-    const rest = minutes % 60 ? ` ${this.#number(minutes % 60, "minute")}` : "";
-    return this.#number(Math.floor(minutes / 60), "hour") + rest;
+    const rounded = Math.max(1, Math.round(seconds));
+    if (rounded < 10) return this.#format(rounded, "second");
+    if (rounded < 60) return this.#format(Math.ceil(rounded / 5) * 5, "second");
+    const minutes = Math.ceil(rounded / 60);
+    if (minutes < 60) return this.#format(minutes, "minute");
+    const remainder = minutes % 60 ? ` ${this.#format(minutes % 60, "minute")}` : "";
+    return this.#format(Math.floor(minutes / 60), "hour") + remainder;
   }
 
   /** @param {Snapshot} upload */
   state({ state, stage, stalled }) {
-    if (state !== "processing" || !stage) return this.say(stalled ? "stalled" : state);
+    if (state !== "processing" || !stage) return this.text(stalled ? "stalled" : state);
     const name = this.labels[stage.name] ?? stage.name;
     return name.charAt(0).toUpperCase() + name.slice(1);
   }
 
   /** @param {number} bytes @param {number | null} total */
   share(bytes, total) {
-    return total === null ? this.bytes(bytes) : this.say("of", this.bytes(bytes), this.bytes(total));
+    return total === null ? this.bytes(bytes) : this.text("of", this.bytes(bytes), this.bytes(total));
   }
 
   /** @param {number | null} rate @param {number | null} seconds */
-  pace(rate, seconds) {
+  speed(rate, seconds) {
     return [
       ...(rate === null ? [] : [this.bytes(rate, "-per-second")]),
-      ...(seconds === null ? [] : [this.say("left", this.time(seconds))]),
+      ...(seconds === null ? [] : [this.text("left", this.time(seconds))]),
     ];
   }
 
@@ -140,11 +140,11 @@ class Words {
   }
 }
 
-// --- feed -------------------------------------------------------------------------------------
+// --- client -----------------------------------------------------------------------------------
 
 /**
- * Whether `next` tells more than `known`. A snapshot that was created after all that is known
- * belongs to a later upload of the same id: the server has started afresh.
+ * Whether `next` is newer than `known`. A snapshot created after the last update of `known` is of a
+ * later upload with the same id, after a restart of the server.
  * @param {Snapshot} next @param {Snapshot} [known]
  */
 function isNewer(next, known) {
@@ -154,12 +154,12 @@ function isNewer(next, known) {
     if (next.attempt !== known.attempt) return next.attempt > known.attempt;
     return next.sequence > known.sequence;
   }
-  // The same version, seen again: a live answer counts on between two versions.
+  // Same version: a poll returns the live byte count, which grows between two versions.
   return next.bytes_transferred > known.bytes_transferred;
 }
 
-/** @type {Map<string, ProgressFeed>} */
-const feeds = new Map();
+/** @type {Map<string, ProgressClient>} */
+const clients = new Map();
 
 /** @type {(target: Target) => string} */
 const pathOf = (target) => {
@@ -167,26 +167,26 @@ const pathOf = (target) => {
   return "group" in target ? `progress?group=${encodeURIComponent(target.group)}` : "progress";
 };
 
-/** A snapshot of our own, told before the server has spoken. @param {Snapshot} [upload] */
+/** Whether the page created this snapshot, before the first of the server. @param {Snapshot} [upload] */
 const isLocal = (upload) => !!upload && upload.attempt % 1 > 0;
 
 /**
- * Follows uploads of one server: by WebSocket, else by an event stream, and by asking while there
- * is neither. One for all elements of a page. Events: `upload` (detail: `{upload, known}`), `sent`,
- * `connection`, `unauthorized`.
+ * Receives snapshots from one server: by WebSocket, else by event stream, else by polling. Shared by
+ * all elements of a page. Events: `upload` (detail: `{upload, known}`), `sent`, `connection`,
+ * `unauthorized`.
  */
-export class ProgressFeed extends EventTarget {
+export class ProgressClient extends EventTarget {
   /** @type {Map<string, Snapshot>} */
   uploads = new Map();
-  /** What this page sends. @type {Map<string, Transfer>} */
+  /** Uploads of this page. @type {Map<string, Transfer>} */
   transfers = new Map();
   /** @type {Transfer[]} */
   queue = [];
   /** @type {Set<Transfer>} */
   sending = new Set();
-  // A browser has six connections to a server: some stay free for asking.
+  // A browser opens six connections to a server: some stay free for progress.
   limit = 3;
-  /** @type {"connecting" | "websocket" | "sse" | "polling" | "lost" | "denied"} */
+  /** @type {"connecting" | "websocket" | "sse" | "polling" | "lost" | "unauthorized"} */
   connection = "connecting";
   /** @type {Access} */
   access = {};
@@ -194,153 +194,153 @@ export class ProgressFeed extends EventTarget {
   #targets = new Map();
   #confirmed = new Set();
   /** @type {Map<string, string>} */
-  #tags = new Map();
+  #etags = new Map();
   /** @type {WebSocket | null} */
   #socket = null;
-  #line = new AbortController();
-  #waits = new AbortController();
+  #stream = new AbortController();
+  #polls = new AbortController();
   #isRunning = false;
-  #isLeaving = false;
-  #isWaitHeld = true;
-  #isWaiting = false;
-  #alarm = new EventTarget();
+  #isStopping = false;
+  #canLongPoll = true;
+  #isLongPolling = false;
+  #wakeups = new EventTarget();
 
-  /** The feed of a mount point. @param {string} src */
+  /** The client of a mount point. @param {string} src */
   static of(src) {
     const base = new URL(src.replace(/\/*$/, "/"), document.baseURI).href;
-    const feed = feeds.get(base) ?? new ProgressFeed(base);
-    feeds.set(base, feed);
-    return feed;
+    const client = clients.get(base) ?? new ProgressClient(base);
+    clients.set(base, client);
+    return client;
   }
 
   /** @param {string} base */
   constructor(base) {
     super();
     this.base = base;
-    const nudge = () => document.hidden || this.#nudge();
-    addEventListener("online", nudge);
-    document.addEventListener("visibilitychange", nudge);
+    const check = () => document.hidden || this.#check();
+    addEventListener("online", check);
+    document.addEventListener("visibilitychange", check);
   }
 
-  /** Follow something until the returned function is called. @param {Target} target */
-  follow(target) {
+  /** Subscribe; returns a function that unsubscribes. @param {Target} target */
+  subscribe(target) {
     const key = JSON.stringify(target);
     const entry = this.#targets.get(key) ?? { target, count: 0, isSubscribed: false };
     this.#targets.set(key, entry);
-    if (++entry.count === 1) this.#begin(entry);
+    if (++entry.count === 1) this.#add(entry);
     return () => {
       if (--entry.count) return;
       this.#targets.delete(key);
-      if (entry.isSubscribed) this.#say("unsubscribe", target);
-      if (!this.#wanted.length) this.#hangUp();
+      if (entry.isSubscribed) this.#send("unsubscribe", target);
+      if (!this.#active.length) this.#disconnect();
     };
   }
 
-  /** Ask the server to cancel an upload. @param {string} uploadId */
+  /** Cancel an upload. @param {string} uploadId */
   async cancel(uploadId) {
     await this.fetch(encodeURIComponent(uploadId), { method: "DELETE" });
-    await this.ask(uploadId);
+    await this.refresh(uploadId);
   }
 
-  /** Take in a snapshot, unless it is old news. @param {Snapshot} upload */
-  accept(upload) {
+  /** Apply a snapshot, unless it is outdated. @param {Snapshot} upload */
+  apply(upload) {
     const { upload_id: id } = upload;
     const known = this.uploads.get(id);
     this.#confirmed.add(id);
     if (!isNewer(upload, known)) return;
     if (known?.attempt === upload.attempt && known.created_at === upload.created_at) {
-      // Whatever the order in which answers come: a bar never goes back.
+      // Responses may arrive in any order; a bar never goes back.
       upload.bytes_transferred = Math.max(upload.bytes_transferred, known.bytes_transferred);
     }
     this.uploads.delete(id);
     this.uploads.set(id, upload);
-    if (this.uploads.size > 10 * KEPT_ROWS) {
+    if (this.uploads.size > 10 * MAX_ROWS) {
       const oldest = [...this.uploads.values()].find(isFinal);
       if (oldest) this.uploads.delete(oldest.upload_id);
     }
-    this.tell("upload", { upload, known });
-    if (isFinal(upload)) this.transfers.get(id)?.close(upload);
+    this.emit("upload", { upload, known });
+    if (isFinal(upload)) this.transfers.get(id)?.finish(upload);
   }
 
-  /** Ask for one upload; resolve to whether the server answered. @param {string} uploadId */
-  async ask(uploadId, mayWait = false) {
-    const tag = mayWait && this.#tags.get(uploadId);
-    const { signal } = this.#waits;
+  /** Poll one upload; resolves to whether the server responded. @param {string} uploadId */
+  async refresh(uploadId, longPoll = false) {
+    const tag = longPoll && this.#etags.get(uploadId);
+    const { signal } = this.#polls;
     const wait = tag && { headers: { prefer: "wait=25", "if-none-match": tag }, signal };
-    const answer = await this.fetch(`${encodeURIComponent(uploadId)}/progress`, wait || {});
+    const response = await this.fetch(`${encodeURIComponent(uploadId)}/progress`, wait || {});
     if (wait) {
       if (signal.aborted) return true;
-      this.#isWaitHeld = !!answer?.headers.has("preference-applied");
+      this.#canLongPoll = !!response?.headers.has("preference-applied");
     }
-    if (answer?.ok) {
-      this.#tags.set(uploadId, answer.headers.get("etag") ?? "");
-      this.accept(await answer.json());
+    if (response?.ok) {
+      this.#etags.set(uploadId, response.headers.get("etag") ?? "");
+      this.apply(await response.json());
     }
-    if (answer?.status === 404) this.#lose(uploadId);
-    return !!answer && (answer.ok || answer.status === 304 || answer.status === 404);
+    if (response?.status === 404) this.#markLost(uploadId);
+    return !!response && (response.ok || response.status === 304 || response.status === 404);
   }
 
-  /** Ask the server; null where it does not answer. @param {string} path */
+  /** Send a request; null without a response. @param {string} path */
   async fetch(path, /** @type {RequestInit} */ init = {}) {
     try {
       const headers = { ...(await this.headers()), .../** @type {object} */ (init.headers) };
       const { credentials = "same-origin" } = this.access;
-      const how = { cache: /** @type {const} */ ("no-store"), credentials, ...init, headers };
-      const answer = await fetch(new URL(path, this.base), how);
-      if (answer.status === 401) this.deny();
-      return answer;
+      const options = { cache: /** @type {const} */ ("no-store"), credentials, ...init, headers };
+      const response = await fetch(new URL(path, this.base), options);
+      if (response.status === 401) this.stop();
+      return response;
     } catch {
       return null;
     }
   }
 
-  /** What shows who asks. */
+  /** The configured headers. */
   async headers() {
     const { headers } = this.access;
     return typeof headers === "function" ? headers() : headers;
   }
 
-  /** Stop: the server wants to know who asks. */
-  deny() {
-    if (this.connection === "denied") return;
-    this.#show("denied");
-    this.#hangUp();
-    this.tell("unauthorized");
+  /** Stop after a 401, until `restart`. */
+  stop() {
+    if (this.connection === "unauthorized") return;
+    this.#setConnection("unauthorized");
+    this.#disconnect();
+    this.emit("unauthorized");
   }
 
-  /** Begin anew, as whoever it is now. */
+  /** Reconnect, with new credentials. */
   restart() {
     this.connection = "connecting";
-    this.#hangUp();
+    this.#disconnect();
     this.#run();
   }
 
   /** @param {string} name @param {unknown} [detail] */
-  tell(name, detail) {
+  emit(name, detail) {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
 
   /** @param {{target: Target}} entry */
-  #begin({ target }) {
+  #add({ target }) {
     this.#run();
-    // A stream cannot be told of more, as a socket can: it is opened anew.
-    if (this.connection === "sse") this.#line.abort();
-    this.#say("subscribe", target);
-    this.#waits.abort();
+    // Unlike a socket, a stream takes no further subscriptions: reopen it.
+    if (this.connection === "sse") this.#stream.abort();
+    this.#send("subscribe", target);
+    this.#polls.abort();
     this.#wake();
   }
 
-  #hangUp() {
-    this.#isLeaving = true;
-    this.#line.abort();
-    this.#waits.abort();
+  #disconnect() {
+    this.#isStopping = true;
+    this.#stream.abort();
+    this.#polls.abort();
     this.#wake();
   }
 
-  #nudge() {
-    // Who has slept does not know whether the line is still there.
+  #check() {
+    // After sleep, the connection may be dead without notice.
     this.#confirmed.clear();
-    if (this.#isLive) this.#askAll();
+    if (this.#isLive) this.#pollAll();
     else this.#wake();
   }
 
@@ -348,9 +348,9 @@ export class ProgressFeed extends EventTarget {
     return this.connection === "websocket" || this.connection === "sse";
   }
 
-  /** What is followed, can still change, and is not followed anyway by something larger. */
-  get #wanted() {
-    if (this.connection === "denied") return [];
+  /** Subscribed targets that can still change and are not part of a larger target. */
+  get #active() {
+    if (this.connection === "unauthorized") return [];
     const everything = this.#targets.get('{"all":true}');
     if (everything) return [everything];
     return [...this.#targets.values()].filter(({ target }) => {
@@ -361,222 +361,222 @@ export class ProgressFeed extends EventTarget {
     });
   }
 
-  get #goesOn() {
-    return !this.#isLeaving && this.#wanted.length > 0;
+  get #isActive() {
+    return !this.#isStopping && this.#active.length > 0;
   }
 
-  /** @param {ProgressFeed["connection"]} connection */
-  #show(connection) {
+  /** @param {ProgressClient["connection"]} connection */
+  #setConnection(connection) {
     if (this.connection === connection) return;
     this.connection = connection;
-    this.tell("connection", connection);
+    this.emit("connection", connection);
   }
 
   #wake() {
-    this.#alarm.dispatchEvent(new Event("wake"));
+    this.#wakeups.dispatchEvent(new Event("wake"));
   }
 
-  /** Sleep, unless something happens that makes it worth trying at once. @param {number} ms */
+  /** Sleep, until woken. @param {number} ms */
   async #sleep(ms) {
     await new Promise((resolve) => {
       const timer = setTimeout(resolve, ms);
       const wake = () => (clearTimeout(timer), resolve(0));
-      this.#alarm.addEventListener("wake", wake, { once: true });
+      this.#wakeups.addEventListener("wake", wake, { once: true });
     });
   }
 
   async #run() {
-    if (this.#isRunning || !this.#wanted.length) return;
+    if (this.#isRunning || !this.#active.length) return;
     this.#isRunning = true;
-    // By then the page may have said who asks.
+    // Scripts of the page may call `authorize` first.
     await this.#sleep(0);
-    this.#isLeaving = false;
-    await Promise.all([this.#listen(), this.#poll()]);
+    this.#isStopping = false;
+    await Promise.all([this.#connect(), this.#poll()]);
     this.#isRunning = false;
-    // Somebody may have come while the two were leaving.
+    // A subscription may have been added meanwhile.
     this.#run();
   }
 
-  /** Hold a live connection, the best that works. */
-  async #listen() {
-    for (let failures = 0; this.#goesOn; ) {
-      this.#line = new AbortController();
-      const isUseful = (await this.#talk()) || (await this.#read());
-      if (!this.#goesOn) return;
-      failures = isUseful ? 0 : failures + 1;
-      if (this.connection !== "lost") this.#show(isUseful ? "connecting" : "polling");
-      if (isUseful) this.#wake();
-      // Spread over time: a server that comes back is not met by everybody at once.
-      const wait = Math.min(LONGEST_WAIT_MS, 250 * 2 ** failures);
-      if (!this.#line.signal.aborted) await this.#sleep(wait * (0.5 + Math.random() / 2));
+  /** Keep a live connection: a WebSocket, else event streams. */
+  async #connect() {
+    for (let failures = 0; this.#isActive; ) {
+      this.#stream = new AbortController();
+      const wasOpen = (await this.#openWebSocket()) || (await this.#openEventStreams());
+      if (!this.#isActive) return;
+      failures = wasOpen ? 0 : failures + 1;
+      if (this.connection !== "lost") this.#setConnection(wasOpen ? "connecting" : "polling");
+      if (wasOpen) this.#wake();
+      // Jitter, so that not all clients reconnect to a restarted server at once.
+      const wait = Math.min(MAX_DELAY_MS, 250 * 2 ** failures);
+      if (!this.#stream.signal.aborted) await this.#sleep(wait * (0.5 + Math.random() / 2));
     }
   }
 
-  /** Ask while nothing is live, and now and then when something is: no end must be missed. */
+  /** Poll without a live connection; rarely with one, so that no final state is missed. */
   async #poll() {
-    for (let failures = 0; this.#goesOn; ) {
-      this.#waits = new AbortController();
-      const isHeard = await this.#askAll();
-      failures = isHeard ? 0 : failures + 1;
-      if (failures > 1 && !this.#isLive) this.#show("lost");
-      if (isHeard && this.connection === "lost") {
-        this.#show("polling");
+    for (let failures = 0; this.#isActive; ) {
+      this.#polls = new AbortController();
+      const isAnswered = await this.#pollAll();
+      failures = isAnswered ? 0 : failures + 1;
+      if (failures > 1 && !this.#isLive) this.#setConnection("lost");
+      if (isAnswered && this.connection === "lost") {
+        this.#setConnection("polling");
         this.#wake();
       }
-      const isUnheard = this.#isLive && this.#subscribe();
-      const pause = Math.min(LONGEST_WAIT_MS, POLL_MS * 2 ** Math.max(0, failures - 2));
-      if (this.#isLive && !isUnheard) await this.#sleep(2 * LONGEST_WAIT_MS);
-      else await this.#sleep(this.#isWaiting && isHeard ? POLL_MS / 10 : pause);
+      const isMissing = this.#isLive && this.#sendSubscriptions();
+      const pause = Math.min(MAX_DELAY_MS, POLL_MS * 2 ** Math.max(0, failures - 2));
+      if (this.#isLive && !isMissing) await this.#sleep(2 * MAX_DELAY_MS);
+      else await this.#sleep(this.#isLongPolling && isAnswered ? POLL_MS / 10 : pause);
     }
   }
 
-  async #askAll() {
-    const wanted = this.#isLive ? [] : this.#wanted;
-    const mayWait = wanted.length === 1 && this.#isWaitHeld;
-    if (wanted.length) this.#confirmed.clear();
-    this.#isWaiting = false;
-    const answers = wanted.map(({ target }) => {
-      if (!("upload_id" in target)) return this.#askList(target);
-      this.#isWaiting = mayWait && this.#tags.has(target.upload_id);
-      return this.ask(target.upload_id, mayWait);
+  async #pollAll() {
+    const active = this.#isLive ? [] : this.#active;
+    const longPoll = active.length === 1 && this.#canLongPoll;
+    if (active.length) this.#confirmed.clear();
+    this.#isLongPolling = false;
+    const responses = active.map(({ target }) => {
+      if (!("upload_id" in target)) return this.#pollList(target);
+      this.#isLongPolling = longPoll && this.#etags.has(target.upload_id);
+      return this.refresh(target.upload_id, longPoll);
     });
-    const isHeard = (await Promise.all(answers)).every(Boolean) && (await this.#confirm());
-    if (!wanted.length) this.#confirmed.clear();
-    return isHeard;
+    const isAnswered = (await Promise.all(responses)).every(Boolean) && (await this.#refreshOthers());
+    if (!active.length) this.#confirmed.clear();
+    return isAnswered;
   }
 
   /** @param {Target} target */
-  async #askList(target) {
-    const answer = await this.fetch(pathOf(target));
-    if (answer?.ok) for (const one of (await answer.json()).uploads.reverse()) this.accept(one);
-    return !!answer?.ok;
+  async #pollList(target) {
+    const response = await this.fetch(pathOf(target));
+    if (response?.ok) for (const one of (await response.json()).uploads.reverse()) this.apply(one);
+    return !!response?.ok;
   }
 
-  /** Ask for each open upload that the server has not spoken of: its end must not be missed. */
-  async #confirm() {
+  /** Poll each open upload that the server has not sent, so that no final state is missed. */
+  async #refreshOthers() {
     for (const upload of this.uploads.values()) {
       const isKnown = isFinal(upload) || isLocal(upload) || this.#confirmed.has(upload.upload_id);
-      if (!isKnown && !(await this.ask(upload.upload_id))) return false;
+      if (!isKnown && !(await this.refresh(upload.upload_id))) return false;
     }
     return true;
   }
 
   /** @param {string} uploadId */
-  #lose(uploadId) {
+  #markLost(uploadId) {
     const upload = this.uploads.get(uploadId);
     if (!upload || isLocal(upload) || isFinal(upload)) return;
     const error = { code: "unknown", message: "" };
     const lost = { stage: null, stalled: false, error, is_lost: true };
-    // Not by `accept`, for which this would be no news.
+    // `apply` would ignore it as outdated.
     this.uploads.set(uploadId, { ...upload, ...lost, state: "failed" });
-    this.tell("upload", { upload: this.uploads.get(uploadId), known: upload });
+    this.emit("upload", { upload: this.uploads.get(uploadId), known: upload });
   }
 
-  /** Talk over one socket for as long as it lives; resolve to whether it was of any use. */
-  async #talk() {
+  /** Receive from a WebSocket until it closes; resolves to whether it was opened. */
+  async #openWebSocket() {
     const url = new URL("progress", this.base);
     url.protocol = url.protocol.replace("http", "ws");
     if (this.access.headers) {
-      const answer = await this.fetch("tickets", { method: "POST" });
-      if (!answer?.ok || this.#line.signal.aborted) return false;
-      url.searchParams.set("ticket", (await answer.json()).ticket);
+      const response = await this.fetch("tickets", { method: "POST" });
+      if (!response?.ok || this.#stream.signal.aborted) return false;
+      url.searchParams.set("ticket", (await response.json()).ticket);
     }
     const socket = new WebSocket(url);
-    let isUseful = false;
-    /** @type {number} Why it ended. */
+    let wasOpen = false;
+    /** @type {number} The close code. */
     const code = await new Promise((resolve) => {
-      const wait = watchdog(() => resolve(0), FIRST_WORD_MS);
-      this.#line.signal.addEventListener("abort", () => resolve(0));
+      const wait = watchdog(() => resolve(0), OPEN_TIMEOUT_MS);
+      this.#stream.signal.addEventListener("abort", () => resolve(0));
       socket.onclose = ({ code }) => resolve(code);
       socket.onmessage = ({ data }) => {
         const message = JSON.parse(data);
         wait();
-        if (message.type !== "welcome") return this.#hear(message);
-        isUseful = true;
+        if (message.type !== "welcome") return this.#handle(message);
+        wasOpen = true;
         wait((message.heartbeat_seconds ?? 15) * 2500);
         this.#socket = socket;
-        this.#subscribe();
+        this.#sendSubscriptions();
         this.#connected("websocket");
       };
     });
     this.#socket = socket.onmessage = null;
     for (const entry of this.#targets.values()) entry.isSubscribed = false;
     socket.close();
-    if (code === 4401) this.deny();
-    return isUseful;
+    if (code === 4401) this.stop();
+    return wasOpen;
   }
 
   /** @param {any} message */
-  #hear({ type, upload, ...target }) {
-    if (type === "progress") this.accept(upload);
+  #handle({ type, upload, ...target }) {
+    if (type === "progress") this.apply(upload);
     const entry = type === "subscribed" && this.#targets.get(JSON.stringify(target));
     if (entry) entry.isSubscribed = true;
   }
 
-  /** Say what is followed; return whether the server has yet to agree to some of it. */
-  #subscribe() {
-    const missing = this.#socket ? this.#wanted.filter((one) => !one.isSubscribed) : [];
-    for (const { target } of missing) this.#say("subscribe", target);
+  /** Send missing subscriptions; returns whether there were any. */
+  #sendSubscriptions() {
+    const missing = this.#socket ? this.#active.filter((one) => !one.isSubscribed) : [];
+    for (const { target } of missing) this.#send("subscribe", target);
     return missing.length > 0;
   }
 
   /** @param {string} type @param {Target} target */
-  #say(type, target) {
+  #send(type, target) {
     if (this.#socket?.readyState === 1) this.#socket.send(JSON.stringify({ type, ...target }));
   }
 
   /** @param {"websocket" | "sse"} kind */
   #connected(kind) {
     if (this.connection === kind) return;
-    this.#show(kind);
-    this.#waits.abort();
+    this.#setConnection(kind);
+    this.#polls.abort();
     this.#confirmed.clear();
-    setTimeout(() => this.connection === kind && this.#confirm(), 2 * POLL_MS);
+    setTimeout(() => this.connection === kind && this.#refreshOthers(), 2 * POLL_MS);
   }
 
-  /** Read event streams to their end. Of six connections they may take two. */
-  async #read() {
-    const wanted = this.#wanted;
-    if (wanted.length > 2) return false;
-    const ends = wanted.map(({ target }) => this.#readOne(target));
+  /** Receive from at most two event streams, as a browser opens only six connections. */
+  async #openEventStreams() {
+    const active = this.#active;
+    if (active.length > 2) return false;
+    const ends = active.map(({ target }) => this.#openEventStream(target));
     return (await Promise.all(ends)).includes(true);
   }
 
   /** @param {Target} target */
-  async #readOne(target) {
-    const { signal } = this.#line;
+  async #openEventStream(target) {
+    const { signal } = this.#stream;
     const silence = new AbortController();
-    const wait = watchdog(() => silence.abort(), FIRST_WORD_MS);
-    let isUseful = false;
+    const wait = watchdog(() => silence.abort(), OPEN_TIMEOUT_MS);
+    let wasOpen = false;
     try {
-      const answer = await this.fetch(pathOf(target), {
+      const response = await this.fetch(pathOf(target), {
         headers: { accept: "text/event-stream" },
         signal: AbortSignal.any([signal, silence.signal]),
       });
-      const reader = answer?.ok && answer.body?.pipeThrough(new TextDecoderStream()).getReader();
+      const reader = response?.ok && response.body?.pipeThrough(new TextDecoderStream()).getReader();
       for (let text = ""; reader; ) {
         const { done, value } = await reader.read();
         if (done) break;
-        isUseful = true;
+        wasOpen = true;
         this.#connected("sse");
-        wait(2.5 * LONGEST_WAIT_MS);
+        wait(2.5 * MAX_DELAY_MS);
         const events = (text + value).split("\n\n");
         text = events.pop() ?? "";
         for (const event of events) {
           const data = /^data:\s?(.*)$/m.exec(event)?.[1];
-          if (data) this.accept(JSON.parse(data));
+          if (data) this.apply(JSON.parse(data));
         }
       }
     } catch {
-      // Cut off: whoever called sees to what comes next.
+      // Aborted or disconnected: the caller reconnects.
     }
     wait(0);
-    return isUseful;
+    return wasOpen;
   }
 }
 
 /**
- * Call `fire` when what is returned has not been called for so long; after a call with 0, never.
+ * Call `fire` if the returned function is not called for `ms`; calling it with 0 stops the timer.
  * @param {() => void} fire @param {number} ms
  */
 function watchdog(fire, ms) {
@@ -589,29 +589,29 @@ function watchdog(fire, ms) {
   return set;
 }
 
-/** Say how the server behind `src` knows who asks, and begin anew. @param {string} src */
+/** Set the credentials for the server at `src`, and reconnect. @param {string} src */
 export function authorize(src, /** @type {Access} */ access) {
-  const feed = ProgressFeed.of(src);
-  feed.access = access;
-  feed.restart();
+  const client = ProgressClient.of(src);
+  client.access = access;
+  client.restart();
 }
 
-// --- sending ----------------------------------------------------------------------------------
+// --- transfers --------------------------------------------------------------------------------
 
-function makeId() {
+function createId() {
   const bytes = crypto.getRandomValues(new Uint8Array(32));
   return Array.from(bytes, (byte) => (byte % 16).toString(16)).join("");
 }
 
-let moment = "";
+let time = "";
 
-/** What is started together has one time, and so keeps its order. */
-function now() {
-  if (!moment) queueMicrotask(() => (moment = ""));
-  return (moment ||= new Date().toISOString());
+/** The same time for all uploads started together, so that they keep their order. */
+function batchTime() {
+  if (!time) queueMicrotask(() => (time = ""));
+  return (time ||= new Date().toISOString());
 }
 
-/** A file on its way: it waits for its turn, is sent, and may be sent again. */
+/** An upload of this page: queued, sent, and possibly retried. */
 export class Transfer {
   id = "";
   sentShare = 0;
@@ -620,10 +620,10 @@ export class Transfer {
   request = null;
   #isCancelled = false;
   /** @type {() => void} */
-  #unfollow = () => {};
+  #unsubscribe = () => {};
   /** @type {(upload: Snapshot) => void} */
   #resolve = () => {};
-  /** How it ended, in the server's words. @type {Promise<Snapshot>} */
+  /** Resolves to the final snapshot. @type {Promise<Snapshot>} */
   done = Promise.resolve(/** @type {any} */ (null));
 
   /** @param {File | Blob | FormData} body @param {string} url @param {UploadOptions} options */
@@ -633,65 +633,65 @@ export class Transfer {
     this.url = url;
     this.options = options;
     this.bar = bar instanceof UploadProgressElement ? bar : null;
-    this.feed = ProgressFeed.of(options.src ?? this.bar?.getAttribute("src") ?? SOURCE);
+    this.client = ProgressClient.of(options.src ?? this.bar?.getAttribute("src") ?? DEFAULT_SRC);
     this.name = options.name ?? ("name" in body ? String(body.name) : "file");
     this.retry();
   }
 
-  /** Put it into the queue, at first or again. */
+  /** Queue it, for the first time or again. */
   retry() {
-    const known = this.feed.uploads.get(this.id);
+    const known = this.client.uploads.get(this.id);
     this.request?.abort();
     this.request = null;
-    // Where the server has not seen the end of the last try, this is an upload of its own.
-    if (!known || !isFinal(known)) this.id = makeId();
+    // If the server has not reported the end of the last attempt, use another id.
+    if (!known || !isFinal(known)) this.id = createId();
     this.sentShare = 0;
     this.reason = "";
     this.#isCancelled = false;
     this.done = new Promise((resolve) => (this.#resolve = resolve));
-    this.feed.transfers.set(this.id, this);
+    this.client.transfers.set(this.id, this);
     this.bar?.add(this.id);
-    this.#tell("pending");
-    this.feed.queue.push(this);
-    sendNext(this.feed);
+    this.#report("pending");
+    this.client.queue.push(this);
+    sendQueued(this.client);
   }
 
   async cancel() {
-    const { queue } = this.feed;
+    const { queue } = this.client;
     this.#isCancelled = true;
     if (queue.includes(this)) {
       queue.splice(queue.indexOf(this), 1);
-      return this.#tell("cancelled");
+      return this.#report("cancelled");
     }
-    await this.feed.cancel(this.id);
+    await this.client.cancel(this.id);
     return this.request?.abort();
   }
 
-  /** It has ended. @param {Snapshot} upload */
-  close(upload) {
-    this.#unfollow();
-    if (!this.feed.sending.has(this)) this.#resolve(upload);
+  /** Handle the final snapshot. @param {Snapshot} upload */
+  finish(upload) {
+    this.#unsubscribe();
+    if (!this.client.sending.has(this)) this.#resolve(upload);
     if (upload.state === "cancelled") this.request?.abort();
-    if (upload.state === "completed") this.feed.transfers.delete(this.id);
+    if (upload.state === "completed") this.client.transfers.delete(this.id);
   }
 
   async send() {
-    const { feed, options } = this;
+    const { client, options } = this;
     const request = (this.request = new XMLHttpRequest());
-    feed.sending.add(this);
-    this.#unfollow = feed.follow({ upload_id: this.id });
+    client.sending.add(this);
+    this.#unsubscribe = client.subscribe({ upload_id: this.id });
     const name = encodeURIComponent(this.name);
     request.open(options.method ?? (options.field ? "POST" : "PUT"), this.url.replace("{name}", name));
-    request.withCredentials = feed.access.credentials === "include";
-    const own = { "Upload-Id": this.id, ...(options.group && { "Upload-Group": options.group }) };
-    const headers = { ...(await feed.headers()), ...options.headers, ...own };
+    request.withCredentials = client.access.credentials === "include";
+    const tracked = { "Upload-Id": this.id, ...(options.group && { "Upload-Group": options.group }) };
+    const headers = { ...(await client.headers()), ...options.headers, ...tracked };
     for (const header of Object.entries(headers)) request.setRequestHeader(...header);
     request.upload.onprogress = ({ loaded, total }) => {
       this.sentShare = loaded / total;
-      feed.tell("sent", this.id);
+      client.emit("sent", this.id);
     };
-    request.onloadend = () => this.#end(request);
-    if (this.#isCancelled) return this.#end(request);
+    request.onloadend = () => this.#handleEnd(request);
+    if (this.#isCancelled) return this.#handleEnd(request);
     return request.send(this.#form());
   }
 
@@ -704,42 +704,42 @@ export class Transfer {
   }
 
   /** @param {XMLHttpRequest} request */
-  async #end(request) {
+  async #handleEnd(request) {
     const { status } = request;
-    const isGood = status >= 200 && status < 400;
-    this.feed.sending.delete(this);
-    sendNext(this.feed);
-    if (status === 401) this.feed.deny();
-    if (status && !isGood) this.reason = detailOf(request) ?? "";
-    await this.feed.ask(this.id);
+    const isSuccess = status >= 200 && status < 400;
+    this.client.sending.delete(this);
+    sendQueued(this.client);
+    if (status === 401) this.client.stop();
+    if (status && !isSuccess) this.reason = detailOf(request) ?? "";
+    await this.client.refresh(this.id);
     if (request !== this.request) return;
-    // Where the server has nothing to say of this upload, the answer to it is the last word.
-    const known = this.feed.uploads.get(this.id);
+    // Without a snapshot of the server, the response to the upload decides.
+    const known = this.client.uploads.get(this.id);
     if (known && !isLocal(known)) {
-      this.feed.tell("sent", this.id);
+      this.client.emit("sent", this.id);
       if (isFinal(known)) this.#resolve(known);
-    } else if (isGood) this.#tell("completed");
-    else if (this.#isCancelled) this.#tell("cancelled");
-    else this.#tell("failed", { code: status ? "rejected" : "network", message: this.reason || `HTTP ${status}` });
+    } else if (isSuccess) this.#report("completed");
+    else if (this.#isCancelled) this.#report("cancelled");
+    else this.#report("failed", { code: status ? "rejected" : "network", message: this.reason || `HTTP ${status}` });
   }
 
-  /** Say where it stands, until the server does. @param {State} state @param {Reason | null} error */
-  #tell(state, error = null) {
-    const { id, body, name, feed, options } = this;
-    const known = feed.uploads.get(id);
+  /** Create a snapshot, until the server sends one. @param {State} state @param {UploadError | null} error */
+  #report(state, error = null) {
+    const { id, body, name, client, options } = this;
+    const known = client.uploads.get(id);
     const total = body instanceof Blob ? body.size : null;
-    feed.accept({
+    client.apply({
       upload_id: id, group: options.group ?? null, filename: name, state, error,
       attempt: Math.floor(known?.attempt ?? 0) + 0.5, sequence: (known?.sequence ?? 0) + 1,
       bytes_transferred: state === "completed" ? (total ?? 0) : 0, total_bytes: total,
       percent: state === "completed" ? 100 : 0, bytes_per_second: null, eta_seconds: null,
-      stage: null, stalled: false, arrival: null, created_at: known?.created_at ?? now(),
+      stage: null, stalled: false, arrival: null, created_at: known?.created_at ?? batchTime(),
       updated_at: known?.updated_at ?? new Date(0).toISOString(),
     });
   }
 }
 
-/** Why a request was refused, if the answer is a problem document. @param {XMLHttpRequest} request */
+/** The reason in a problem document; null without one. @param {XMLHttpRequest} request */
 function detailOf(request) {
   try {
     const { detail, title } = JSON.parse(request.responseText);
@@ -749,38 +749,38 @@ function detailOf(request) {
   }
 }
 
-/** @param {ProgressFeed} feed */
-function sendNext(feed) {
-  while (feed.sending.size < feed.limit && feed.queue.length) feed.queue.shift()?.send();
+/** @param {ProgressClient} client */
+function sendQueued(client) {
+  while (client.sending.size < client.limit && client.queue.length) client.queue.shift()?.send();
 }
 
 /**
- * Send a file, and show it: in `options.bar`, or else in the page's first <upload-progress>.
+ * Upload a file and show it in `options.bar`, by default the first <upload-progress> of the page.
  * @param {File | Blob | FormData} file
- * @param {string} url Where to; `{name}` stands for the file's name.
- * @param {UploadOptions} [options] With `field` it is sent as a form, else as it is.
+ * @param {string} url The target; `{name}` is replaced by the file name.
+ * @param {UploadOptions} [options] With `field`, the file is sent in a form.
  */
 export const upload = (file, url, options = {}) => new Transfer(file, url, options);
 
-/** How many files this page is sending, or still has to send. */
+/** The number of files that this page is uploading or has queued. */
 export function unsent() {
-  return [...feeds.values()].reduce((sum, { queue, sending }) => sum + queue.length + sending.size, 0);
+  return [...clients.values()].reduce((sum, { queue, sending }) => sum + queue.length + sending.size, 0);
 }
 
 // --- element ----------------------------------------------------------------------------------
 
-const SHEET = new CSSStyleSheet();
-SHEET.replaceSync(`
+const STYLES = new CSSStyleSheet();
+STYLES.replaceSync(`
 :host {
   --accent: var(--upload-progress-accent, light-dark(#2458d3, #7ea6ff));
-  --good: var(--upload-progress-good, light-dark(#14744a, #5fce98));
-  --bad: var(--upload-progress-bad, light-dark(#b3261e, #ff9289));
-  --warn: var(--upload-progress-warn, light-dark(#8a5300, #e9b45c));
+  --success: var(--upload-progress-success, light-dark(#14744a, #5fce98));
+  --error: var(--upload-progress-error, light-dark(#b3261e, #ff9289));
+  --warning: var(--upload-progress-warning, light-dark(#8a5300, #e9b45c));
   --text: var(--upload-progress-text, light-dark(#1b2330, #e6eaf1));
   --muted: var(--upload-progress-muted, light-dark(#586274, #9aa5b6));
-  --line: var(--upload-progress-line, light-dark(#e3e7ed, #2b323d));
+  --border: var(--upload-progress-border, light-dark(#e3e7ed, #2b323d));
   --surface: var(--upload-progress-surface, light-dark(#fff, #181d25));
-  --tone: var(--accent);
+  --color: var(--accent);
   display: block; container-type: inline-size; color: var(--text);
   font: 15px/1.45 system-ui, sans-serif; font-variant-numeric: tabular-nums;
 }
@@ -789,13 +789,13 @@ ul { margin: 0; padding: 0; display: grid; gap: 10px; }
 .row {
   display: grid; grid-template-columns: minmax(0, 1fr) auto auto; align-items: center;
   min-height: 40px; padding: 12px 16px;
-  border: 1px solid var(--line); border-radius: 12px; background: var(--surface);
+  border: 1px solid var(--border); border-radius: 12px; background: var(--surface);
 }
 .total { border-color: transparent; background: none; padding-top: 0; }
-[data-state=completed] { --tone: var(--good); }
-[data-state=failed] { --tone: var(--bad); }
-[data-state=cancelled] { --tone: var(--muted); }
-[data-state=paused], [data-stalled] { --tone: var(--warn); }
+[data-state=completed] { --color: var(--success); }
+[data-state=failed] { --color: var(--error); }
+[data-state=cancelled] { --color: var(--muted); }
+[data-state=paused], [data-stalled] { --color: var(--warning); }
 .name, .percent, b { font-weight: 600; }
 .name { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .percent, button { margin-inline-start: 14px; }
@@ -803,44 +803,44 @@ ul { margin: 0; padding: 0; display: grid; gap: 10px; }
 [data-final] .percent { color: var(--muted); font-weight: 500; font-size: 15px; }
 button {
   font: inherit; font-size: 13.5px; line-height: 1; color: var(--muted); background: none;
-  border: 1px solid var(--line); border-radius: 8px; padding: 8px 11px; cursor: pointer;
+  border: 1px solid var(--border); border-radius: 8px; padding: 8px 11px; cursor: pointer;
 }
 button:hover { color: var(--text); border-color: currentColor; }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 [aria-disabled] { opacity: .6; }
-.bar, .facts, .problem { grid-column: 1 / -1; }
-.bar { position: relative; height: 8px; border-radius: 4px; background: var(--line); overflow: hidden; margin-top: 9px; }
+.bar, .details, .error { grid-column: 1 / -1; }
+.bar { position: relative; height: 8px; border-radius: 4px; background: var(--border); overflow: hidden; margin-top: 9px; }
 .stage { height: 4px; }
 i {
   position: absolute; inset-block: 0; inset-inline-start: 0; border-radius: inherit;
-  background: var(--tone); width: calc(100% * var(--share, 0)); transition: width .25s linear;
+  background: var(--color); width: calc(100% * var(--share, 0)); transition: width .25s linear;
 }
 .sent { opacity: .24; }
-[data-unknown] .got { width: 30%; animation: wander 1.6s ease-in-out infinite alternate; }
-@keyframes wander { to { inset-inline-start: 70%; } }
-.facts {
+[data-unknown] .received { width: 30%; animation: slide 1.6s ease-in-out infinite alternate; }
+@keyframes slide { to { inset-inline-start: 70%; } }
+.details {
   display: flex; flex-wrap: wrap; margin-top: 7px; margin-inline-start: -20px;
   font-size: 13.5px; color: var(--muted); clip-path: inset(0 0 0 20px);
 }
-.facts:dir(rtl) { clip-path: inset(0 20px 0 0); }
-.facts > * { position: relative; padding-inline-start: 20px; }
+.details:dir(rtl) { clip-path: inset(0 20px 0 0); }
+.details > * { position: relative; padding-inline-start: 20px; }
 span, p { unicode-bidi: plaintext; }
 .row:dir(rtl) { text-align: right; }
-b { color: var(--tone); }
+b { color: var(--color); }
 span::before { content: "·"; position: absolute; inset-inline-start: 8px; }
-p { margin: 5px 0 0; font-size: 13.5px; color: var(--bad); overflow-wrap: anywhere; }
-.notice { margin: 0 0 10px; color: var(--warn); }
-.spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+p { margin: 5px 0 0; font-size: 13.5px; color: var(--error); overflow-wrap: anywhere; }
+.notice { margin: 0 0 10px; color: var(--warning); }
+.status { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 @container (max-width: 420px) {
   .name { white-space: normal; overflow-wrap: anywhere; }
   .percent, button { grid-column: 2 / -1; justify-self: end; }
-  button, .facts { grid-row: 3; }
-  .facts { grid-column: 1; }
+  button, .details { grid-row: 3; }
+  .details { grid-column: 1; }
   button { align-self: start; margin-top: 7px; }
 }
 @media (prefers-reduced-motion) {
   i { transition: none; }
-  [data-unknown] .got { animation: none; width: 100%; opacity: .4; }
+  [data-unknown] .received { animation: none; width: 100%; opacity: .4; }
 }
 @media (forced-colors: active) {
   .bar { border: 1px solid; }
@@ -850,7 +850,7 @@ p { margin: 5px 0 0; font-size: 13.5px; color: var(--bad); overflow-wrap: anywhe
 
 /**
  * @template {keyof HTMLElementTagNameMap} Tag
- * @param {Tag} tag @param {string} part Its class and its ::part. @param {Node[]} children
+ * @param {Tag} tag @param {string} part Class and ::part. @param {Node[]} children
  */
 function make(tag, part = "", ...children) {
   const node = document.createElement(tag);
@@ -860,41 +860,41 @@ function make(tag, part = "", ...children) {
 }
 
 /** @param {Node} node @param {string} text */
-function say(node, text) {
+function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
 /** @param {Element} node @param {string} name @param {string | number | boolean | null} value */
-function mark(node, name, value) {
+function setAttr(node, name, value) {
   if (value === null || value === false) node.removeAttribute(name);
   else if (node.getAttribute(name) !== `${value}`) node.setAttribute(name, `${value}`);
 }
 
-/** A bar; of a share that nobody knows it shows that. */
+/** A progress bar; indeterminate for an unknown share. */
 class Bar {
   sent = make("i", "sent");
-  got = make("i", "got");
+  received = make("i", "received");
 
   constructor(part = "bar") {
-    this.node = make("div", part, this.sent, this.got);
+    this.node = make("div", part, this.sent, this.received);
     this.node.classList.add("bar");
     Object.assign(this.node, { role: "progressbar", ariaValueMin: "0", ariaValueMax: "100" });
   }
 
-  /** @param {number | null} share @param {string} label @param {string} words */
-  show(share, label, words, sentShare = 0) {
-    mark(this.node, "data-unknown", share === null);
-    mark(this.node, "aria-valuenow", share === null ? null : Math.floor(share * 100));
-    mark(this.node, "aria-label", label);
-    mark(this.node, "aria-valuetext", words);
-    if (share !== null) this.got.style.setProperty("--share", `${share}`);
+  /** @param {number | null} share @param {string} label @param {string} text */
+  show(share, label, text, sentShare = 0) {
+    setAttr(this.node, "data-unknown", share === null);
+    setAttr(this.node, "aria-valuenow", share === null ? null : Math.floor(share * 100));
+    setAttr(this.node, "aria-label", label);
+    setAttr(this.node, "aria-valuetext", text);
+    if (share !== null) this.received.style.setProperty("--share", `${share}`);
     this.sent.style.setProperty("--share", `${sentShare}`);
   }
 }
 
-/** One upload on the screen, or the sum of several. */
+/** The row of an upload, or of a total. */
 class Row {
-  bornAt = performance.now();
+  insertedAt = performance.now();
   createdAt = 0;
   milestone = -1;
   name = make("div", "name");
@@ -903,142 +903,141 @@ class Row {
   retry = make("button", "retry");
   bar = new Bar();
   state = make("b", "state");
-  facts = make("div", "facts", this.state);
+  details = make("div", "details", this.state);
   stage = new Bar("stage");
-  problem = make("p", "problem");
-  #pace = /** @type {string[]} */ ([]);
-  #pacedAt = -Infinity;
+  error = make("p", "error");
+  #speed = /** @type {string[]} */ ([]);
+  #speedAt = -Infinity;
 
   /** @param {"li" | "div"} tag @param {string} part */
   constructor(tag, part) {
-    const { name, percent, cancel, retry, bar, facts, stage, problem } = this;
-    this.node = make(tag, part, name, percent, cancel, retry, bar.node, facts, stage.node, problem);
+    const { name, percent, cancel, retry, bar, details, stage, error } = this;
+    this.node = make(tag, part, name, percent, cancel, retry, bar.node, details, stage.node, error);
     this.node.classList.add("row");
     this.node.tabIndex = -1;
     name.dir = "auto";
-    cancel.type = retry.type = "button";
-    cancel.hidden = retry.hidden = stage.node.hidden = problem.hidden = true;
+    cancel.hidden = retry.hidden = stage.node.hidden = error.hidden = true;
   }
 
-  /** Speed and time left, no more often than one can read. @param {() => string[]} pace */
-  calmly(pace) {
-    if (performance.now() - this.#pacedAt > 900) {
-      this.#pacedAt = performance.now();
-      this.#pace = pace();
+  /** Speed and time left, updated at a readable rate. @param {() => string[]} compute */
+  speed(compute) {
+    if (performance.now() - this.#speedAt > 900) {
+      this.#speedAt = performance.now();
+      this.#speed = compute();
     }
-    return this.#pace;
+    return this.#speed;
   }
 
   /**
-   * @param {Words} words @param {string} label @param {string} state @param {number | null} share
-   * @param {string[]} facts
+   * @param {Formatter} format @param {string} label @param {string} state @param {number | null} share
+   * @param {string[]} details
    */
-  show(words, label, state, share, facts, sentShare = 0) {
-    const percent = share === null ? "" : words.percent(share);
-    say(this.name, label);
-    say(this.percent, percent);
-    say(this.state, state);
-    this.bar.show(share, label, [percent, state, ...facts].filter(Boolean).join(", "), sentShare);
-    const { facts: node } = this;
-    while (node.childElementCount > facts.length + 1) node.lastElementChild?.remove();
-    while (node.childElementCount < facts.length + 1) node.append(make("span"));
-    facts.forEach((text, place) => say(/** @type {Element} */ (node.children[place + 1]), text));
+  show(format, label, state, share, details, sentShare = 0) {
+    const percent = share === null ? "" : format.percent(share);
+    setText(this.name, label);
+    setText(this.percent, percent);
+    setText(this.state, state);
+    this.bar.show(share, label, [percent, state, ...details].filter(Boolean).join(", "), sentShare);
+    const { details: node } = this;
+    while (node.childElementCount > details.length + 1) node.lastElementChild?.remove();
+    while (node.childElementCount < details.length + 1) node.append(make("span"));
+    details.forEach((text, place) => setText(/** @type {Element} */ (node.children[place + 1]), text));
   }
 }
 
-/** Shows uploads, and follows what its attributes name. */
+/** Shows uploads, and subscribes to the targets that its attributes name. */
 export class UploadProgressElement extends HTMLElement {
   static observedAttributes = ["src", "upload-id", "group", "all", "labels", "lang"];
 
-  /** @type {ProgressFeed | null} */
-  #feed = null;
+  /** @type {ProgressClient | null} */
+  #client = null;
   /** @type {Map<string, Row>} */
   #rows = new Map();
   #ids = new Set();
   #dirty = new Set();
   /** @type {Map<string, string>} */
-  #news = new Map();
-  #batch = new Set();
-  #words = new Words("en", {});
-  #leave = new AbortController();
-  #isFresh = true;
-  #isSpeaking = false;
+  #announcements = new Map();
+  #current = new Set();
+  #formatter = new Formatter("en", {});
+  #unsubscribe = new AbortController();
+  #isInitial = true;
+  #isAnnouncing = false;
   #frame = 0;
   #total = new Row("div", "total");
   #list = make("ul", "list");
   #empty = make("slot");
   #notice = make("p", "notice");
-  #spoken = make("p", "spoken");
+  #announcement = make("p", "status");
 
   constructor() {
     super();
     const root = this.attachShadow({ mode: "open" });
-    root.adoptedStyleSheets = [SHEET];
+    root.adoptedStyleSheets = [STYLES];
     this.#empty.name = "empty";
-    this.#notice.role = this.#spoken.role = "status";
+    this.#notice.role = this.#announcement.role = "status";
     this.#total.node.hidden = this.#list.hidden = this.#notice.hidden = true;
-    root.append(this.#notice, this.#empty, this.#total.node, this.#list, this.#spoken);
+    root.append(this.#notice, this.#empty, this.#total.node, this.#list, this.#announcement);
   }
 
-  /** The newest snapshot of each upload that is shown here. */
+  /** The newest snapshot of each upload that this element shows. */
   get uploads() {
-    return [...(this.#feed?.uploads.values() ?? [])].filter((upload) => this.#shows(upload));
+    return [...(this.#client?.uploads.values() ?? [])].filter((upload) => this.#includes(upload));
   }
 
   connectedCallback() {
-    this.#feed = ProgressFeed.of(this.getAttribute("src") ?? SOURCE);
+    this.#client = ProgressClient.of(this.getAttribute("src") ?? DEFAULT_SRC);
     const labels = JSON.parse(this.getAttribute("labels") ?? "{}");
     const lang = this.closest("[lang]")?.getAttribute("lang");
-    this.#words = new Words(lang || navigator.language, labels);
-    this.#leave = new AbortController();
-    this.#isFresh = true;
-    const { signal } = this.#leave;
+    this.#formatter = new Formatter(lang || navigator.language, labels);
+    this.#unsubscribe = new AbortController();
+    this.#isInitial = true;
+    const { signal } = this.#unsubscribe;
     /** @type {(name: string, listener: (event: any) => void) => void} */
-    const on = (name, listener) => this.#feed?.addEventListener(name, listener, { signal });
-    on("upload", ({ detail }) => this.#shows(detail.upload) && this.#take(detail));
-    on("sent", ({ detail }) => this.#rows.has(detail) && this.#redraw(detail));
-    on("connection", () => this.#connected());
-    on("unauthorized", () => this.#tell("unauthorized"));
-    for (const upload of this.uploads) this.#redraw(upload.upload_id);
+    const on = (name, listener) => this.#client?.addEventListener(name, listener, { signal });
+    on("upload", ({ detail }) => this.#includes(detail.upload) && this.#handleUpload(detail));
+    on("sent", ({ detail }) => this.#rows.has(detail) && this.#invalidate(detail));
+    on("connection", () => this.#updateConnection());
+    on("unauthorized", () => this.#emit("unauthorized"));
+    for (const upload of this.uploads) this.#invalidate(upload.upload_id);
     for (const target of this.#targets()) {
-      signal.addEventListener("abort", this.#feed.follow(target));
+      signal.addEventListener("abort", this.#client.subscribe(target));
     }
-    this.#connected();
+    this.#updateConnection();
   }
 
   disconnectedCallback() {
-    this.#leave.abort();
-    this.#feed = null;
+    this.#unsubscribe.abort();
+    this.#client = null;
     this.#rows.clear();
     this.#list.replaceChildren();
   }
 
   attributeChangedCallback() {
-    if (!this.#feed) return;
+    if (!this.#client) return;
     this.disconnectedCallback();
     this.connectedCallback();
   }
 
-  /** Show this upload, too. @param {string} uploadId */
+  /** Show an upload that is received anyway. @param {string} uploadId */
   add(uploadId) {
     this.#ids.add(uploadId);
   }
 
-  /** Send a file, and show it here. @param {File | Blob} file @param {string} url */
+  /** Upload a file and show it in this element. @param {File | Blob} file @param {string} url */
   upload(file, url, /** @type {UploadOptions} */ options = {}) {
     return upload(file, url, { ...options, bar: this });
   }
 
-  /** Cancel an upload, be it this page's or another's. @param {string} uploadId */
+  /** Cancel an upload, also of another page. @param {string} uploadId */
   async cancel(uploadId) {
-    const transfer = this.#feed?.transfers.get(uploadId);
-    await (transfer ? transfer.cancel() : this.#feed?.cancel(uploadId));
+    const transfer = this.#client?.transfers.get(uploadId);
+    await (transfer ? transfer.cancel() : this.#client?.cancel(uploadId));
   }
 
-  /** Take uploads that have ended off the screen. */
+  /** Remove the rows of finished uploads. */
   clearFinished() {
-    for (const upload of this.uploads.filter(isFinal)) this.#remove(upload.upload_id);
-    this.#tidy();
+    for (const upload of this.uploads.filter(isFinal)) this.#removeRow(upload.upload_id);
+    this.#updateList();
   }
 
   /** @returns {Target[]} */
@@ -1051,164 +1050,164 @@ export class UploadProgressElement extends HTMLElement {
   }
 
   /** @param {Snapshot} upload */
-  #shows({ upload_id, group }) {
+  #includes({ upload_id, group }) {
     if (this.hasAttribute("all") || this.#ids.has(upload_id)) return true;
     return group !== null && group === this.getAttribute("group");
   }
 
-  #connected() {
-    const { connection = "" } = this.#feed ?? {};
-    const isBad = connection === "lost" || connection === "denied";
-    this.#notice.hidden = !isBad;
-    say(this.#notice, isBad ? this.#words.say(connection) : "");
+  #updateConnection() {
+    const { connection = "" } = this.#client ?? {};
+    const hasProblem = connection === "lost" || connection === "unauthorized";
+    this.#notice.hidden = !hasProblem;
+    setText(this.#notice, hasProblem ? this.#formatter.text(connection) : "");
     this.dataset.connection = connection;
-    if (connection !== "connecting") setTimeout(() => (this.#isFresh = false), STEADY_MS);
+    if (connection !== "connecting") setTimeout(() => (this.#isInitial = false), MIN_STATE_MS);
   }
 
   /** @param {string} name @param {Snapshot} [detail] */
-  #tell(name, detail) {
+  #emit(name, detail) {
     this.dispatchEvent(new CustomEvent(name, { detail, bubbles: true, composed: true }));
   }
 
-  /** @param {{upload: Snapshot, known?: Snapshot}} news */
-  #take({ upload, known }) {
+  /** @param {{upload: Snapshot, known?: Snapshot}} change */
+  #handleUpload({ upload, known }) {
     const id = upload.upload_id;
     if (!isFinal(upload)) {
-      if (![...this.#batch].some((one) => !isFinal(this.#feed?.uploads.get(one)))) this.#batch.clear();
-      this.#batch.add(id);
+      if (![...this.#current].some((one) => !isFinal(this.#client?.uploads.get(one)))) this.#current.clear();
+      this.#current.add(id);
     }
-    this.#tell("progress", upload);
-    // What had ended before anybody looked is no news, unless it was asked for by name.
-    const isOld = !known && this.#isFresh && isFinal(upload) && !this.#ids.has(id);
-    if (known?.state !== upload.state && !isOld) {
-      this.#tell("statechange", upload);
-      if (upload.state === "completed") this.#tell("complete", upload);
-      else if (isFinal(upload)) this.#tell("error", upload);
+    this.#emit("progress", upload);
+    // An upload that ended before the page was opened causes no event, unless named by its id.
+    const wasFinal = !known && this.#isInitial && isFinal(upload) && !this.#ids.has(id);
+    if (known?.state !== upload.state && !wasFinal) {
+      this.#emit("statechange", upload);
+      if (upload.state === "completed") this.#emit("complete", upload);
+      else if (isFinal(upload)) this.#emit("error", upload);
     }
-    if (this.#rows.has(id) || this.#isFresh || isLocal(upload)) this.#redraw(id);
-    else setTimeout(() => this.#redraw(id), CALM_MS);
+    if (this.#rows.has(id) || this.#isInitial || isLocal(upload)) this.#invalidate(id);
+    else setTimeout(() => this.#invalidate(id), SHOW_DELAY_MS);
   }
 
   /** @param {string} uploadId */
-  #redraw(uploadId) {
+  #invalidate(uploadId) {
     this.#dirty.add(uploadId);
-    this.#frame ||= requestAnimationFrame(() => this.#paint());
+    this.#frame ||= requestAnimationFrame(() => this.#render());
   }
 
-  #paint() {
+  #render() {
     this.#frame = 0;
     const ids = [...this.#dirty];
     this.#dirty.clear();
     for (const id of ids) {
-      const upload = this.#feed?.uploads.get(id);
-      if (upload) this.#show(upload);
+      const upload = this.#client?.uploads.get(id);
+      if (upload) this.#renderUpload(upload);
     }
-    this.#showTotal();
-    this.#tidy();
+    this.#renderTotal();
+    this.#updateList();
   }
 
   /** @param {Snapshot} upload */
-  #show(upload) {
+  #renderUpload(upload) {
     const { upload_id: id, stage, stalled, state } = upload;
-    const words = this.#words;
-    const row = this.#rows.get(id) ?? this.#insert(upload);
+    const format = this.#formatter;
+    const row = this.#rows.get(id) ?? this.#insertRow(upload);
     const { node } = row;
-    const isEnded = isFinal(upload);
-    const calm = row.bornAt + STEADY_MS - performance.now();
-    if (isEnded && calm > 0 && node.dataset.state && node.dataset.state !== state) {
-      return void setTimeout(() => this.#redraw(id), calm);
+    const hasEnded = isFinal(upload);
+    const remainingMs = row.insertedAt + MIN_STATE_MS - performance.now();
+    if (hasEnded && remainingMs > 0 && node.dataset.state && node.dataset.state !== state) {
+      return void setTimeout(() => this.#invalidate(id), remainingMs);
     }
-    const transfer = this.#feed?.transfers.get(id);
+    const transfer = this.#client?.transfers.get(id);
     const label = upload.filename ?? id;
-    mark(node, "data-state", state);
-    mark(node, "data-stalled", stalled && "");
-    mark(node, "data-final", isEnded && "");
+    setAttr(node, "data-state", state);
+    setAttr(node, "data-stalled", stalled && "");
+    setAttr(node, "data-final", hasEnded && "");
     const isReceiving = state === "receiving";
     const known = shareOf(upload.bytes_transferred, upload.total_bytes);
     const share = /^(processing|completed)$/.test(state) ? 1 : known ?? (isReceiving ? null : 0);
-    const sentShare = isEnded ? 0 : transfer?.sentShare ?? 0;
-    row.show(words, label, words.state(upload), share, this.#facts(upload, row, sentShare), sentShare);
-    this.#close(row, row.cancel, isEnded);
-    this.#close(row, row.retry, !(transfer && /failed|cancelled/.test(state)));
+    const sentShare = hasEnded ? 0 : transfer?.sentShare ?? 0;
+    row.show(format, label, format.state(upload), share, this.#details(upload, row, sentShare), sentShare);
+    this.#toggleButton(row, row.cancel, hasEnded);
+    this.#toggleButton(row, row.retry, !(transfer && /failed|cancelled/.test(state)));
     for (const key of /** @type {const} */ (["cancel", "retry"])) {
-      say(row[key], words.say(key));
-      mark(row[key], "aria-label", `${words.say(key)} ${label}`);
+      setText(row[key], format.text(key));
+      setAttr(row[key], "aria-label", `${format.text(key)} ${label}`);
     }
     row.stage.node.hidden = !stage;
     if (stage) {
       const done = shareOf(stage.done, stage.total);
-      row.stage.show(done, words.state(upload), done === null ? `${stage.done}` : words.percent(done));
+      row.stage.show(done, format.state(upload), done === null ? `${stage.done}` : format.percent(done));
     }
-    const reason = (state === "failed" && transfer?.reason) || words.reason(upload);
-    row.problem.hidden = !reason;
-    say(row.problem, reason);
+    const reason = (state === "failed" && transfer?.reason) || format.reason(upload);
+    row.error.hidden = !reason;
+    setText(row.error, reason);
     this.#announce(row, upload, label, share);
   }
 
   /** @param {Snapshot} upload @param {Row} row @param {number} sentShare */
-  #facts(upload, row, sentShare) {
-    const words = this.#words;
+  #details(upload, row, sentShare) {
+    const format = this.#formatter;
     const { state, bytes_transferred: bytes, total_bytes: total, stalled, arrival } = upload;
-    const hint = arrival === "buffered" ? [words.say("buffered")] : [];
-    if (state === "completed") return [words.bytes(bytes), ...hint];
-    if (state === "processing") return [words.say("received", words.bytes(bytes)), ...hint];
-    if (state === "pending") return total === null ? [] : [words.bytes(total)];
-    const facts = [words.share(bytes, total)];
-    if (state !== "receiving") return facts;
+    const hint = arrival === "buffered" ? [format.text("buffered")] : [];
+    if (state === "completed") return [format.bytes(bytes), ...hint];
+    if (state === "processing") return [format.text("received", format.bytes(bytes)), ...hint];
+    if (state === "pending") return total === null ? [] : [format.bytes(total)];
+    const details = [format.share(bytes, total)];
+    if (state !== "receiving") return details;
     const sentBytes = sentShare * (total ?? 0);
-    if (total && sentBytes - bytes > total / 100) facts.push(words.say("sent", words.bytes(sentBytes)));
-    if (stalled) return [...facts, words.say("silent")];
-    return [...facts, ...row.calmly(() => words.pace(upload.bytes_per_second, upload.eta_seconds))];
+    if (total && sentBytes - bytes > total / 100) details.push(format.text("sent", format.bytes(sentBytes)));
+    if (stalled) return [...details, format.text("no_data")];
+    return [...details, ...row.speed(() => format.speed(upload.bytes_per_second, upload.eta_seconds))];
   }
 
-  /** Hide a button; whoever stood on it stays on the row. */
-  #close(/** @type {Row} */ row, /** @type {HTMLButtonElement} */ button, /** @type {boolean} */ isOver) {
-    if (button.hidden === isOver) return;
-    if (isOver && button.matches(":focus")) row.node.focus();
+  /** Show or hide a button; move its focus to the row. */
+  #toggleButton(/** @type {Row} */ row, /** @type {HTMLButtonElement} */ button, /** @type {boolean} */ isHidden) {
+    if (button.hidden === isHidden) return;
+    if (isHidden && button.matches(":focus")) row.node.focus();
     button.ariaDisabled = null;
-    button.hidden = isOver;
+    button.hidden = isHidden;
   }
 
   /** @param {Row} row @param {Snapshot} upload @param {string} label @param {number | null} share */
   #announce(row, upload, label, share) {
-    const words = this.#words;
+    const format = this.#formatter;
     const milestone = Math.floor((share ?? 0) * 4);
-    const state = words.state(upload);
-    const isSameState = row.node.dataset.spoken === state;
+    const state = format.state(upload);
+    const isSameState = row.node.dataset.announced === state;
     if (isSameState && (milestone <= row.milestone || isFinal(upload))) return;
     row.milestone = milestone;
-    row.node.dataset.spoken = state;
-    // The newest only: a milestone that nobody has heard yet gives way to the end.
-    this.#news.set(label, isSameState ? words.percent(milestone / 4) : state);
-    if (this.#isSpeaking) return;
-    this.#isSpeaking = true;
-    setTimeout(() => this.#speak(), 500);
+    row.node.dataset.announced = state;
+    // Only the newest: the final state replaces a milestone that is not announced yet.
+    this.#announcements.set(label, isSameState ? format.percent(milestone / 4) : state);
+    if (this.#isAnnouncing) return;
+    this.#isAnnouncing = true;
+    setTimeout(() => this.#flushAnnouncements(), 500);
   }
 
-  #speak() {
-    this.#isSpeaking = false;
-    const news = [...this.#news].map(([label, text]) => `${label}: ${text}`);
-    this.#news.clear();
+  #flushAnnouncements() {
+    this.#isAnnouncing = false;
+    const texts = [...this.#announcements].map(([label, text]) => `${label}: ${text}`);
+    this.#announcements.clear();
     const { name, percent } = this.#total;
-    const sum = `${name.textContent}, ${percent.textContent}`;
-    say(this.#spoken, news.length > 3 ? sum : news.join(". "));
+    const total = `${name.textContent}, ${percent.textContent}`;
+    setText(this.#announcement, texts.length > 3 ? total : texts.join(". "));
   }
 
   /** @param {Snapshot} upload */
-  #insert(upload) {
+  #insertRow(upload) {
     const row = new Row("li", "row");
     const { upload_id: id } = upload;
     row.createdAt = Date.parse(upload.created_at);
     row.node.dataset.uploadId = id;
     row.cancel.onclick = () => {
       if (row.cancel.ariaDisabled) return;
-      // Not "disabled", which would take the focus away from whoever pressed it.
+      // Not `disabled`, which would remove the focus.
       row.cancel.ariaDisabled = "true";
       this.cancel(id);
     };
     row.retry.onclick = () => {
       row.node.focus();
-      this.#feed?.transfers.get(id)?.retry();
+      this.#client?.transfers.get(id)?.retry();
     };
     // Newest first.
     const [older] = [...this.#rows.values()]
@@ -1219,43 +1218,43 @@ export class UploadProgressElement extends HTMLElement {
     return row;
   }
 
-  /** The sum of a group, or of what is under way. */
-  #showTotal() {
-    const words = this.#words;
+  /** The total of a group, or of the current uploads. */
+  #renderTotal() {
+    const format = this.#formatter;
     const isGroup = this.hasAttribute("group");
-    const counted = this.uploads.filter((one) => isGroup || this.#batch.has(one.upload_id));
-    const open = counted.filter((one) => !isFinal(one));
-    this.#total.node.hidden = counted.length < 2 || !(isGroup || open.length);
+    const shown = this.uploads.filter((one) => isGroup || this.#current.has(one.upload_id));
+    const open = shown.filter((one) => !isFinal(one));
+    this.#total.node.hidden = shown.length < 2 || !(isGroup || open.length);
     let bytes = 0, rate = 0;
     /** @type {number | null} */
     let total = 0;
-    for (const one of counted) {
+    for (const one of shown) {
       if (/failed|cancelled/.test(one.state)) continue;
       bytes += one.bytes_transferred;
       total = total === null || one.total_bytes === null ? null : total + one.total_bytes;
       if (!isFinal(one)) rate += one.bytes_per_second ?? 0;
     }
-    const ended = counted.length - open.length;
-    const label = words.say("uploads", ended, counted.length);
+    const ended = shown.length - open.length;
+    const label = format.text("uploads", ended, shown.length);
     const left = rate && total !== null ? (total - bytes) / rate : null;
-    const pace = this.#total.calmly(() => (open.length ? words.pace(rate || null, left) : []));
+    const speed = this.#total.speed(() => (open.length ? format.speed(rate || null, left) : []));
     const { state = "completed" } = open.find((one) => one.state === "receiving") ?? open[0] ?? {};
-    this.#total.show(words, label, words.say(state), shareOf(bytes, total), [words.share(bytes, total), ...pace]);
+    this.#total.show(format, label, format.text(state), shareOf(bytes, total), [format.share(bytes, total), ...speed]);
   }
 
-  #remove(uploadId = "") {
+  #removeRow(uploadId = "") {
     this.#rows.get(uploadId)?.node.remove();
     this.#rows.delete(uploadId);
   }
 
-  #tidy() {
+  #updateList() {
     /** @type {NodeListOf<HTMLElement>} */
     const found = this.#list.querySelectorAll("[data-final]");
     const ended = [...found];
-    const surplus = this.#rows.size - KEPT_ROWS;
-    for (const node of surplus > 0 ? ended.slice(-surplus) : []) this.#remove(node.dataset.uploadId);
+    const surplus = this.#rows.size - MAX_ROWS;
+    for (const node of surplus > 0 ? ended.slice(-surplus) : []) this.#removeRow(node.dataset.uploadId);
     this.#empty.hidden = !(this.#list.hidden = !this.#rows.size);
-    mark(this, "data-finished", ended.length || null);
+    setAttr(this, "data-finished", ended.length || null);
   }
 }
 
@@ -1263,7 +1262,7 @@ customElements.get("upload-progress") ?? customElements.define("upload-progress"
 
 // --- forms ------------------------------------------------------------------------------------
 
-/** The enhanced form that an event is about: its own, or, of a drop, that of the area around it. */
+/** The form of an event; for a drop also the form in the drop area. */
 function formOf(/** @type {Event} */ { target }, around = "") {
   const form = "form[data-upload-progress]";
   const area = target instanceof Element && target.closest(form + around);
@@ -1271,33 +1270,33 @@ function formOf(/** @type {Event} */ { target }, around = "") {
   return found instanceof HTMLFormElement ? found : null;
 }
 
-/** The bar that the form names, or has in it, or gets. @param {HTMLFormElement} form */
+/** The element that the form names or contains; otherwise a new one. @param {HTMLFormElement} form */
 function barOf(form) {
   const { uploadProgress, uploadSrc } = form.dataset;
   const found = uploadProgress ? document.querySelector(uploadProgress) : form.querySelector("upload-progress");
   if (found) return found;
   const bar = document.createElement("upload-progress");
-  bar.setAttribute("src", uploadSrc ?? SOURCE);
+  bar.setAttribute("src", uploadSrc ?? DEFAULT_SRC);
   form.append(bar);
   return bar;
 }
 
-/** Send what the form holds: each file where the form says, or all of it as a browser would. */
-async function send(/** @type {HTMLFormElement} */ form, /** @type {Iterable<File>} */ files, /** @type {HTMLElement | null} */ submitter = null) {
+/** Upload each file to `data-upload-url`, or the whole form to its action. */
+async function submit(/** @type {HTMLFormElement} */ form, /** @type {Iterable<File>} */ files, /** @type {HTMLElement | null} */ submitter = null) {
   const bar = /** @type {UploadProgressElement} */ (barOf(form));
   const { uploadUrl, uploadMethod: method, uploadLimit } = form.dataset;
-  const group = form.dataset.uploadGroup ?? makeId();
-  if (uploadLimit) ProgressFeed.of(bar.getAttribute("src") ?? SOURCE).limit = Number(uploadLimit);
-  const sent = uploadUrl
+  const group = form.dataset.uploadGroup ?? createId();
+  if (uploadLimit) ProgressClient.of(bar.getAttribute("src") ?? DEFAULT_SRC).limit = Number(uploadLimit);
+  const transfers = uploadUrl
     ? [...files].map((file) => upload(file, uploadUrl, { bar, group, ...(method && { method }) }))
     : [upload(new FormData(form, submitter), form.action, { bar, method: "POST", name: [...files][0]?.name ?? form.action })];
   if (uploadUrl) for (const input of inputsOf(form)) input.value = "";
-  const uploads = await Promise.all(sent.map(({ done }) => done));
-  const detail = { uploads, transfers: sent };
-  const isMine = form.dispatchEvent(new CustomEvent("uploaded", { detail, bubbles: true, cancelable: true }));
-  const { responseURL = "", status = 0 } = sent[0]?.request ?? {};
-  // As without a script: who is sent elsewhere after a form goes there.
-  if (isMine && !uploadUrl && status < 400 && responseURL && responseURL !== form.action) location.assign(responseURL);
+  const uploads = await Promise.all(transfers.map(({ done }) => done));
+  const detail = { uploads, transfers };
+  const isDefault = form.dispatchEvent(new CustomEvent("uploaded", { detail, bubbles: true, cancelable: true }));
+  const { responseURL = "", status = 0 } = transfers[0]?.request ?? {};
+  // Follow the redirect of the response, as without this script.
+  if (isDefault && !uploadUrl && status < 400 && responseURL && responseURL !== form.action) location.assign(responseURL);
 }
 
 /** @param {HTMLFormElement} form @returns {NodeListOf<HTMLInputElement>} */
@@ -1309,7 +1308,7 @@ document.addEventListener("submit", (event) => {
   const form = formOf(event);
   if (!form || event.defaultPrevented) return;
   event.preventDefault();
-  send(form, filesOf(form), event.submitter);
+  submit(form, filesOf(form), event.submitter);
 });
 document.addEventListener("change", (event) => {
   const form = formOf(event);
@@ -1321,9 +1320,9 @@ for (const name of ["dragover", "dragleave", "drop"]) {
     const { dataTransfer } = /** @type {DragEvent} */ (event);
     if (!form || !dataTransfer?.types.includes("Files")) return;
     event.preventDefault();
-    // Of what leaves one element for another inside, the next "dragover" says that it is here.
+    // Between two elements of the area, "dragleave" is followed by "dragover".
     form.toggleAttribute("data-dragging", name === "dragover");
     const { files } = dataTransfer;
-    if (name === "drop") form.dataset.uploadUrl ? send(form, files) : inputsOf(form).forEach((input) => (input.files = files));
+    if (name === "drop") form.dataset.uploadUrl ? submit(form, files) : inputsOf(form).forEach((input) => (input.files = files));
   });
 }

@@ -1,14 +1,14 @@
-"""For tests: contracts that prove a store or publisher, and stand-ins for time and trouble.
+"""Contracts that test a store or publisher of your own, and fakes for tests of applications.
 
-Subclass a contract in a test module, override its fixtures, and run pytest with anyio's
-plugin. What passes works with ``ProgressTracker``::
+Subclass a contract in a test module, override its fixtures, and run pytest with anyio's plugin. A
+store that passes works with ``ProgressTracker``::
 
     class TestMyStore(StoreContract):
         @pytest.fixture
         def store(self) -> SessionStore:
             return MyStore(retention=self.RETENTION)
 
-Needs pytest; nothing else in this library imports this module.
+Requires pytest. No other module of the library imports this one.
 """
 
 from upload_progress.testing.fakes import (
@@ -18,21 +18,22 @@ from upload_progress.testing.fakes import (
     FaultyStore,
     RecordingPublisher,
 )
-from upload_progress.testing.lease_contract import Elapse
+from upload_progress.testing.lease_contract import Elapse, LeaseContract
 from upload_progress.testing.publisher_contract import (
-    PATIENCE_SECONDS,
+    TIMEOUT_SECONDS,
     MessageTransportContract,
     PublisherContract,
 )
 from upload_progress.testing.store_contract import StoreContract
 
 __all__ = [
-    "PATIENCE_SECONDS",
+    "TIMEOUT_SECONDS",
     "Elapse",
     "FakeClock",
     "Fault",
     "FaultyPublisher",
     "FaultyStore",
+    "LeaseContract",
     "MessageTransportContract",
     "PublisherContract",
     "RecordingPublisher",

@@ -1,4 +1,4 @@
-"""Stand-ins for time and trouble."""
+"""Fakes for tests: a clock that is set by hand, and stores and publishers that record or fail."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -19,41 +19,54 @@ __all__ = [
 ]
 
 Fault = Literal["raise", "hang"]
+"""``"raise"``: each call raises ``OSError``. ``"hang"``: each call waits until it is cancelled."""
 
 
 @define
 class FakeClock:
-    """A ``Clock`` that stands still until it is told to go on.
+    """A ``Clock`` that moves only when ``advance`` is called.
+
+    >>> clock = FakeClock()
+    >>> clock.advance(2.5)
+    >>> clock.monotonic()
+    1002.5
 
     Attributes:
-        monotonic_seconds: What ``monotonic`` says.
-        epoch_seconds: What ``time`` says.
+        monotonic_seconds: The value of ``monotonic()``.
+        epoch_seconds: The value of ``time()``.
     """
 
     monotonic_seconds: float = 1000.0
     epoch_seconds: float = 1_800_000_000.0
 
     def monotonic(self) -> float:
-        """Return the monotonic clock."""
+        """Return the monotonic time in seconds."""
         return self.monotonic_seconds
 
     def time(self) -> float:
-        """Return the wall clock."""
+        """Return the seconds since the epoch."""
         return self.epoch_seconds
 
     def advance(self, seconds: float) -> None:
-        """Let both clocks go on."""
+        """Move both times forward by *seconds*."""
         self.monotonic_seconds += seconds
         self.epoch_seconds += seconds
 
 
 @define(eq=False, repr=False)
 class RecordingPublisher:
-    """An ``EventPublisher`` that keeps what it is given.
+    """An ``EventPublisher`` that keeps the events it is given.
+
+    In a test::
+
+        publisher = RecordingPublisher()
+        tracker = ProgressTracker(publisher=publisher)
+        ...  # run an upload
+        assert publisher.events[-1].data.state is UploadState.COMPLETED
 
     Attributes:
-        events: All of it, oldest first.
-        batches: How many events came at once, each time.
+        events: All events, oldest first.
+        batches: Number of events in each call of ``publish``.
     """
 
     events: list[CloudEvent] = field(factory=list, init=False)
@@ -65,7 +78,7 @@ class RecordingPublisher:
         self.batches.append(len(events))
 
 
-async def _suffer(fault: Fault | None) -> None:
+async def _apply(fault: Fault | None) -> None:
     if fault == "raise":
         raise OSError
     if fault == "hang":
@@ -74,25 +87,44 @@ async def _suffer(fault: Fault | None) -> None:
 
 @define(eq=False, repr=False)
 class FaultyPublisher(RecordingPublisher):
-    """A publisher that raises or hangs for as long as ``fault`` says so."""
+    """A ``RecordingPublisher`` that fails while ``fault`` is set.
+
+    In a test::
+
+        publisher = FaultyPublisher("hang")
+        ...  # uploads go on
+        publisher.fault = None
+
+    Args:
+        fault: How calls fail; None lets them succeed.
+    """
 
     fault: Fault | None = None
 
     async def publish(self, events: Sequence[CloudEvent]) -> None:
         """Keep *events*, or fail."""
-        await _suffer(self.fault)
+        await _apply(self.fault)
         await super().publish(events)
 
 
 @define(eq=False, repr=False, slots=False)
 class FaultyStore:
-    """A store that counts, and that raises or hangs for as long as ``fault`` says so.
+    """A ``SessionStore`` that counts calls, and fails while ``fault`` is set.
+
+    In a test::
+
+        store = FaultyStore(MemoryStore(), fault="raise")
+        tracker = ProgressTracker(store=store)
+        ...  # uploads go on
+        store.fault = None
+
+    Args:
+        inner: The store that is called.
+        fault: How calls fail; None lets them succeed.
 
     Attributes:
-        inner: Does the work.
-        fault: What is wrong with it now.
-        calls: How often it was asked, answered or not.
-        saved: Every batch that was stored.
+        calls: Number of calls, including those that failed.
+        saved: The records of each successful call of ``save``.
     """
 
     inner: SessionStore
@@ -100,19 +132,19 @@ class FaultyStore:
     calls: int = field(default=0, init=False)
     saved: list[Sequence[TransferRecord]] = field(factory=list, init=False)
 
-    async def _ask(self) -> None:
+    async def _count_call(self) -> None:
         self.calls += 1
-        await _suffer(self.fault)
+        await _apply(self.fault)
 
     async def save(self, records: Sequence[TransferRecord]) -> None:
-        """Save, or fail."""
-        await self._ask()
+        """Save *records*, or fail."""
+        await self._count_call()
         await self.inner.save(records)
         self.saved.append(records)
 
     async def load(self, *keys: UploadKey) -> list[TransferRecord]:
-        """Load, or fail."""
-        await self._ask()
+        """Load the uploads *keys*, or fail."""
+        await self._count_call()
         return await self.inner.load(*keys)
 
     async def list(
@@ -124,18 +156,18 @@ class FaultyStore:
         cursor: str | None = None,
         limit: int = 100,
     ) -> RecordPage:
-        """List, or fail."""
-        await self._ask()
+        """List the uploads of *owner*, or fail."""
+        await self._count_call()
         return await self.inner.list(
             owner, group=group, ended_since=ended_since, cursor=cursor, limit=limit
         )
 
     async def renew(self, worker: str, *, seconds: float) -> None:
-        """Renew, or fail."""
-        await self._ask()
+        """Renew the lease of *worker*, or fail."""
+        await self._count_call()
         await self.inner.renew(worker, seconds=seconds)
 
     async def overdue(self, *, limit: int) -> Sequence[TransferRecord]:
-        """Return what is overdue, or fail."""
-        await self._ask()
+        """Return overdue records, or fail."""
+        await self._count_call()
         return await self.inner.overdue(limit=limit)

@@ -1,4 +1,4 @@
-"""The contract of stores, as far as time matters: leases, expiry, forgetting."""
+"""The part of the contract of stores that depends on time: leases, expiry and deletion."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -20,46 +20,46 @@ from upload_progress.interfaces import Clock, SessionStore, SystemClock
 
 __all__ = [
     "Elapse",
-    "TimeContract",
-    "plain",
+    "LeaseContract",
+    "comparable",
 ]
 
 Elapse = Callable[[float], Awaitable[None]]
-"""Lets that many seconds go by for the store under test."""
+"""Waits for that many seconds, on the clock of the store under test."""
 
 
-def plain(records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
-    """Return *records* in a settled order, without the times that a store adds."""
-    plain = [evolve(record, lease_until=None, expires_at=None) for record in records]
-    return sorted(plain, key=lambda record: (record.key, record.transfer_id))
+def comparable(records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
+    """Return *records* sorted by their keys, without the times that a store adds."""
+    without_times = [evolve(record, lease_until=None, expires_at=None) for record in records]
+    return sorted(without_times, key=lambda record: (record.key, record.transfer_id))
 
 
-class TimeContract:
-    """What a ``SessionStore`` does as time goes by: the part of ``StoreContract`` that waits."""
+class LeaseContract:
+    """Tests of leases and expiry: the part of ``StoreContract`` that has to wait."""
 
     pytestmark: pytest.MarkDecorator = pytest.mark.anyio
 
     RETENTION: Final = Retention(ended_seconds=2.0, waiting_seconds=4.0)
-    """What the store under test is to be set to."""
+    """The retention of the store under test."""
 
     @pytest.fixture
     def store(self) -> SessionStore:
-        """Return the store under test, empty and ready, set to ``RETENTION``."""
+        """Return the store under test: empty, entered, and with ``RETENTION``."""
         pytest.fail(f"{type(self).__name__}: override the fixture `store`", pytrace=False)
 
     @pytest.fixture
     def clock(self) -> Clock:
-        """Return the clock that the store goes by."""
+        """Return the clock of the store; by default that of the system."""
         return SystemClock()
 
     @pytest.fixture
     def elapse(self) -> Elapse:
-        """Return what lets time go by."""
+        """Return a function that waits on the clock of the store; by default it sleeps."""
         return anyio.sleep
 
     @pytest.fixture
     def record(self, clock: Clock) -> TransferRecord:
-        """Return a record that a worker is writing, with every field set that it can have."""
+        """Return a record of a running transfer, with as many fields set as possible."""
         now = clock.time()
         return TransferRecord(
             owner="ann",
@@ -87,10 +87,10 @@ class TimeContract:
             worker="w1",
         )
 
-    async def test_a_lease_keeps_a_record_alive(
+    async def test_renewed_lease_keeps_record_alive(
         self, store: SessionStore, record: TransferRecord, clock: Clock, elapse: Elapse
     ) -> None:
-        """A renewed worker's records are not overdue, however long they take."""
+        """Records of a worker that renews its lease are not overdue, however long they take."""
         await store.save([record])
         for _ in range(3):
             await store.renew("w1", seconds=2.0)
@@ -102,10 +102,10 @@ class TimeContract:
         assert clock.time() < loaded.lease_until <= clock.time() + 2.0
         assert list(await store.overdue(limit=9)) == []
 
-    async def test_what_lost_its_worker_is_overdue_until_it_is_ended(
+    async def test_record_of_dead_worker_is_overdue_until_it_is_ended(
         self, store: SessionStore, record: TransferRecord, clock: Clock, elapse: Elapse
     ) -> None:
-        """Another worker's lease does not help it."""
+        """The lease of another worker makes no difference."""
         await store.save([record, evolve(record, upload_id="other", worker="w2")])
         await store.renew("w1", seconds=0.5)
         await elapse(1.0)
@@ -115,13 +115,13 @@ class TimeContract:
         ended = evolve(lost, sequence=6, state=UploadState.FAILED, finished_at=clock.time())
         await store.save([ended])
 
-        assert plain([lost]) == [record]
+        assert comparable([lost]) == [record]
         assert list(await store.overdue(limit=9)) == []
 
-    async def test_what_lost_its_worker_and_can_go_on_waits(
+    async def test_resumable_record_of_dead_worker_can_be_paused(
         self, store: SessionStore, record: TransferRecord, clock: Clock, elapse: Elapse
     ) -> None:
-        """An upload in many requests is paused then, and expires like any that waits."""
+        """An upload in several requests can be paused, and then expires like other waiting ones."""
         several = evolve(record, protocol="tus", stage=None, error=None, stalled=False)
         await store.save([several])
         await store.renew("w1", seconds=0.5)
@@ -132,15 +132,15 @@ class TimeContract:
         )
         await store.save([paused])
 
-        assert plain([lost]) == [several]
+        assert comparable([lost]) == [several]
         assert list(await store.overdue(limit=9)) == []
         [loaded] = await store.load(record.key)
         assert loaded.expires_at == paused.updated_at + self.RETENTION.waiting_seconds
 
-    async def test_what_ended_in_time_is_not_overdue(
+    async def test_record_that_ended_before_its_worker_died_is_not_overdue(
         self, store: SessionStore, record: TransferRecord, clock: Clock, elapse: Elapse
     ) -> None:
-        """A worker that went away after its uploads had ended leaves nothing behind."""
+        """A worker that died after its uploads had ended leaves nothing to be ended."""
         await store.save([record])
         await store.renew("w1", seconds=0.5)
         ended = evolve(
@@ -155,10 +155,10 @@ class TimeContract:
 
         assert list(await store.overdue(limit=9)) == []
 
-    async def test_what_waits_too_long_is_overdue(
+    async def test_waiting_record_expires(
         self, store: SessionStore, record: TransferRecord, clock: Clock, elapse: Elapse
     ) -> None:
-        """Pending and paused expire; the store says when."""
+        """Pending and paused records expire; ``expires_at`` is the time."""
         waiting = evolve(record, state=UploadState.PENDING, worker=None)
         await store.save([waiting])
         [loaded] = await store.load(record.key)
@@ -167,14 +167,14 @@ class TimeContract:
         assert list(await store.overdue(limit=9)) == []
         await elapse(self.RETENTION.waiting_seconds + 1.5)
         [expired] = await store.overdue(limit=9)
-        assert plain([expired]) == [waiting]
+        assert comparable([expired]) == [waiting]
         assert expired.expires_at is not None
         assert expired.expires_at <= clock.time()
 
-    async def test_overdue_comes_in_portions(
+    async def test_overdue_returns_at_most_limit_records(
         self, store: SessionStore, record: TransferRecord, clock: Clock, elapse: Elapse
     ) -> None:
-        """No more than the limit at once, and in the end all of them."""
+        """Never more than the limit at once, and all of them in the end."""
         await store.save([evolve(record, upload_id=f"u{number}") for number in range(5)])
         await store.renew("w1", seconds=0.2)
         await elapse(0.5)
@@ -192,10 +192,10 @@ class TimeContract:
         assert sum(sizes) == 5
         assert max(sizes) <= 2
 
-    async def test_what_ended_is_forgotten(
+    async def test_ended_upload_is_deleted_after_retention(
         self, store: SessionStore, record: TransferRecord, clock: Clock, elapse: Elapse
     ) -> None:
-        """Not at once, so that who comes late learns of the end; but after a while."""
+        """It is kept for a while, so that late subscribers see the end."""
         ended = evolve(record, state=UploadState.COMPLETED, finished_at=clock.time(), worker=None)
         await store.save([ended])
         assert len(await store.load(record.key)) == 1

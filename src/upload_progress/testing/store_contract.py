@@ -1,4 +1,4 @@
-"""The contract of stores."""
+"""The contract of stores, as tests to be subclassed."""
 
 import anyio
 import pytest
@@ -6,42 +6,42 @@ from attrs import evolve
 
 from upload_progress._model.models import TransferRecord, UploadKey, UploadState
 from upload_progress.interfaces import Clock, SessionStore
-from upload_progress.testing.lease_contract import TimeContract, plain
+from upload_progress.testing.lease_contract import LeaseContract, comparable
 
 __all__ = [
     "StoreContract",
 ]
 
 
-class StoreContract(TimeContract):
-    """What every ``SessionStore`` does. Subclass, override the ``store`` fixture, run pytest.
+class StoreContract(LeaseContract):
+    """Tests that every ``SessionStore`` passes. Subclass it, and override the fixture ``store``.
 
-    A store that has its own idea of the time overrides ``clock`` and ``elapse`` too; one that
-    does not is waited for, a few seconds in all.
+    A store with a clock of its own overrides the fixtures ``clock`` and ``elapse`` as well. With
+    the clock of the system the tests wait for some seconds in all.
     """
 
-    async def test_what_was_saved_is_loaded(
+    async def test_saved_record_is_loaded(
         self, store: SessionStore, record: TransferRecord
     ) -> None:
-        """Every field comes back as it was."""
+        """Every field has the same value."""
         await store.save([record])
 
-        assert plain(await store.load(record.key)) == [record]
+        assert comparable(await store.load(record.key)) == [record]
 
-    async def test_what_came_in_many_requests_is_loaded(
+    async def test_byte_ranges_are_loaded(
         self, store: SessionStore, record: TransferRecord
     ) -> None:
-        """Which bytes came, and by which protocol."""
+        """An upload in several requests keeps its byte ranges and its protocol."""
         spans = (("", 0, 400, False), ("17", 5, 2**40, True))
         several = evolve(record, protocol="s3", spans=spans, confirmed_bytes=300)
         await store.save([several])
 
-        assert plain(await store.load(record.key)) == [several]
+        assert comparable(await store.load(record.key)) == [several]
 
-    async def test_what_is_unknown_adds_nothing(
+    async def test_unknown_upload_adds_nothing(
         self, store: SessionStore, record: TransferRecord
     ) -> None:
-        """Neither another id nor another owner's same id is found."""
+        """Neither another id nor the same id of another owner is found."""
         await store.save([record])
 
         assert await store.load(UploadKey("ann", "other"), UploadKey("bob", "video")) == []
@@ -60,14 +60,14 @@ class StoreContract(TimeContract):
             (("\ud800", "c"), ("\ufffd", "c")),
         ],
     )
-    async def test_owners_never_collide(
+    async def test_similar_names_do_not_collide(
         self,
         store: SessionStore,
         record: TransferRecord,
         one: tuple[str, str],
         other: tuple[str, str],
     ) -> None:
-        """Whatever their names look like, put together or to each other."""
+        """Names that are equal when joined, normalized or decoded carelessly are different."""
         keys = [UploadKey(*one), UploadKey(*other)]
         records = [
             evolve(record, owner=key.owner, upload_id=key.upload_id, received_bytes=number)
@@ -77,69 +77,69 @@ class StoreContract(TimeContract):
         await store.save(records)
 
         for key, each in zip(keys, records, strict=True):
-            assert plain(await store.load(key)) == [each]
+            assert comparable(await store.load(key)) == [each]
             [upload] = (await store.list(key.owner)).uploads
-            assert plain(upload) == [each]
+            assert comparable(upload) == [each]
 
-    async def test_a_batch_is_taken_in_its_order(
+    async def test_batch_is_saved_in_order(
         self, store: SessionStore, record: TransferRecord
     ) -> None:
-        """Versions of one record in one batch are as good as in several."""
+        """Several versions of a record in one batch are saved one after the other."""
         versions = [evolve(record, sequence=sequence) for sequence in (5, 7, 6)]
 
         await store.save(versions)
 
-        assert plain(await store.load(record.key)) == [versions[1]]
+        assert comparable(await store.load(record.key)) == [versions[1]]
 
-    async def test_writers_at_the_same_time_do_not_lose_each_others_records(
+    async def test_concurrent_writers_keep_each_others_records(
         self, store: SessionStore, record: TransferRecord
     ) -> None:
-        """Each transfer has one writer, and an upload many."""
+        """Each transfer has one writer, and an upload has several."""
         records = [evolve(record, transfer_id=f"t{number}") for number in range(8)]
         async with anyio.create_task_group() as tasks:
             for each in records:
                 tasks.start_soon(store.save, [evolve(each, sequence=4), each])
 
-        assert plain(await store.load(record.key)) == plain(records)
+        assert comparable(await store.load(record.key)) == comparable(records)
 
-    async def test_many_are_saved_and_loaded_at_once(
+    async def test_large_batch_is_saved_and_loaded(
         self, store: SessionStore, record: TransferRecord
     ) -> None:
-        """Batches are complete, whatever their size."""
+        """Batches of any size are saved and loaded completely."""
         records = [evolve(record, upload_id=f"u{number}") for number in range(500)]
 
         await store.save(records)
         await store.save([])
 
         loaded = await store.load(*[each.key for each in records])
-        assert plain(loaded) == plain(records)
+        assert comparable(loaded) == comparable(records)
 
     @pytest.mark.parametrize("sequence", [1, 4, 5])
-    async def test_never_goes_back(
+    async def test_older_version_changes_nothing(
         self, store: SessionStore, record: TransferRecord, sequence: int
     ) -> None:
-        """A record that was overtaken, or written twice, changes nothing."""
+        """An older version, or the same version again, changes nothing."""
         await store.save([record])
 
         await store.save([evolve(record, sequence=sequence, received_bytes=9)])
 
-        assert plain(await store.load(record.key)) == [record]
+        assert comparable(await store.load(record.key)) == [record]
 
-    async def test_the_newer_version_stays(
+    async def test_newer_version_replaces_older(
         self, store: SessionStore, record: TransferRecord
     ) -> None:
-        """A higher sequence replaces, also within one batch."""
+        """The higher sequence wins, also within one batch."""
         newer, newest = evolve(record, sequence=6), evolve(record, sequence=8)
 
         await store.save([record, newer])
         await store.save([newest])
 
-        assert plain(await store.load(record.key)) == [newest]
+        assert comparable(await store.load(record.key)) == [newest]
 
-    async def test_an_end_is_for_ever(
+    async def test_final_record_is_not_replaced(
         self, store: SessionStore, record: TransferRecord, clock: Clock
     ) -> None:
-        """Nothing revives a record that ended, within its attempt."""
+        """Within an attempt, nothing replaces a record that has ended."""
         ended = evolve(
             record,
             sequence=6,
@@ -151,36 +151,36 @@ class StoreContract(TimeContract):
 
         await store.save([evolve(record, sequence=7)])
 
-        assert plain(await store.load(record.key)) == [ended]
+        assert comparable(await store.load(record.key)) == [ended]
 
-    async def test_transfers_stand_side_by_side(
+    async def test_transfers_of_one_upload_are_kept_together(
         self, store: SessionStore, record: TransferRecord
     ) -> None:
-        """Several records of one attempt are one upload, in the list too."""
+        """Several records of one attempt are one upload, also in the list."""
         other = evolve(record, transfer_id="t2", worker="w2")
         await store.save([record])
         await store.save([other])
 
         [upload] = (await store.list("ann")).uploads
-        assert plain(await store.load(record.key)) == [record, other]
-        assert plain(upload) == [record, other]
+        assert comparable(await store.load(record.key)) == [record, other]
+        assert comparable(upload) == [record, other]
 
-    async def test_a_new_attempt_drops_the_old(
+    async def test_new_attempt_replaces_older_attempt(
         self, store: SessionStore, record: TransferRecord
     ) -> None:
-        """And what still comes of the old changes nothing."""
-        anew = evolve(record, transfer_id="t2", attempt=3, sequence=1)
+        """Later records of the older attempt change nothing."""
+        new = evolve(record, transfer_id="t2", attempt=3, sequence=1)
         await store.save([record])
 
-        await store.save([anew])
+        await store.save([new])
         await store.save([evolve(record, sequence=99)])
 
-        assert plain(await store.load(record.key)) == [anew]
+        assert comparable(await store.load(record.key)) == [new]
 
-    async def test_the_list_is_newest_first_in_pages(
+    async def test_list_is_newest_first_in_pages(
         self, store: SessionStore, record: TransferRecord
     ) -> None:
-        """Pages are gone through with their cursors, each upload once."""
+        """Following the cursors returns each upload once."""
         for number in range(7):
             each = evolve(
                 record, upload_id=f"u{number}", created_at=record.created_at + number / 10
@@ -199,18 +199,18 @@ class StoreContract(TimeContract):
         assert seen == [f"u{number}" for number in reversed(range(7))]
         assert [size for size in sizes if size] == [3, 3, 1]
 
-    async def test_an_unknown_cursor_begins_anew(
+    async def test_unknown_cursor_starts_with_first_page(
         self, store: SessionStore, record: TransferRecord
     ) -> None:
-        """It may name what has been forgotten since."""
+        """The upload of a cursor may have been deleted."""
         await store.save([record])
 
         assert len((await store.list("ann", cursor="gone")).uploads) == 1
 
-    async def test_the_list_is_filtered_by_group(
+    async def test_list_is_filtered_by_group(
         self, store: SessionStore, record: TransferRecord
     ) -> None:
-        """By the group that a record carries."""
+        """The group is that of the records."""
         await store.save([record, evolve(record, upload_id="other", group=None)])
 
         page = await store.list("ann", group="nightly")
@@ -218,10 +218,10 @@ class StoreContract(TimeContract):
         assert [upload[0].upload_id for upload in page.uploads] == ["video"]
         assert (await store.list("ann", group="daily")).uploads == ()
 
-    async def test_the_list_leaves_out_what_ended_before(
+    async def test_list_omits_uploads_that_ended_earlier(
         self, store: SessionStore, record: TransferRecord, clock: Clock
     ) -> None:
-        """What is open, or ended later, stays."""
+        """Open uploads, and those that ended later, are listed."""
         ended = evolve(record, state=UploadState.COMPLETED, worker=None, stage=None, error=None)
         now = clock.time()
         await store.save(
@@ -237,10 +237,10 @@ class StoreContract(TimeContract):
 
         assert {upload[0].upload_id for upload in page.uploads} == {"after", "video", "waiting"}
 
-    async def test_the_word_on_the_whole_outranks_what_still_runs(
+    async def test_completed_upload_has_ended_although_transfers_are_open(
         self, store: SessionStore, record: TransferRecord, clock: Clock
     ) -> None:
-        """An upload in many requests has ended for all of its writers, when it has for one."""
+        """An upload in several requests has ended as soon as one record completes it."""
         now = clock.time()
         running = evolve(record, protocol="tus", stage=None, error=None)
         paused = evolve(running, transfer_id="t3", state=UploadState.PAUSED, worker=None)

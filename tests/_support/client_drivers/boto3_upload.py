@@ -1,4 +1,4 @@
-"""boto3 as a program of its own, so that it can be killed: upload, resume, or download a file.
+"""Uploads, resumes or downloads a file with boto3, as a process that can be killed.
 
 boto3_upload.py upload|resume|download URL FILE KEY
 """
@@ -19,35 +19,33 @@ PART_BYTES = 5 * 1024 * 1024
 
 
 def upload(client: Any, file: Path, key: str) -> None:  # noqa: ANN401  # boto3 has no types
-    """Send a file in parallel parts, as its transfer manager does."""
+    """Upload a file in parallel parts with the transfer manager."""
     parallel = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES)
     client.upload_file(str(file), BUCKET, key, Config=parallel)
 
 
 def resume(client: Any, file: Path, key: str) -> None:  # noqa: ANN401  # boto3 has no types
-    """Send the parts that are missing from an upload that was broken off, and complete it."""
-    [begun] = client.list_multipart_uploads(Bucket=BUCKET)["Uploads"]
-    place = {"Bucket": BUCKET, "Key": key, "UploadId": begun["UploadId"]}
-    here = client.list_parts(**place).get("Parts", [])
-    parts = {part["PartNumber"]: part["ETag"] for part in here}
+    """Upload the missing parts of an interrupted upload, and complete it."""
+    [interrupted] = client.list_multipart_uploads(Bucket=BUCKET)["Uploads"]
+    target = {"Bucket": BUCKET, "Key": key, "UploadId": interrupted["UploadId"]}
+    uploaded = client.list_parts(**target).get("Parts", [])
+    parts = {part["PartNumber"]: part["ETag"] for part in uploaded}
     data = file.read_bytes()
     for first in range(0, len(data), PART_BYTES):
-        number, transfer_head = first // PART_BYTES + 1, data[first : first + PART_BYTES]
+        number, content = first // PART_BYTES + 1, data[first : first + PART_BYTES]
         if number not in parts:
-            parts[number] = client.upload_part(**place, PartNumber=number, Body=transfer_head)[
-                "ETag"
-            ]
+            parts[number] = client.upload_part(**target, PartNumber=number, Body=content)["ETag"]
     listed = [{"PartNumber": number, "ETag": etag} for number, etag in sorted(parts.items())]
-    client.complete_multipart_upload(**place, MultipartUpload={"Parts": listed})
+    client.complete_multipart_upload(**target, MultipartUpload={"Parts": listed})
 
 
 def download(client: Any, file: Path, key: str) -> None:  # noqa: ANN401  # boto3 has no types
-    """Fetch an object."""
+    """Download an object."""
     client.download_file(BUCKET, key, str(file))
 
 
-def main(what: str, url: str, file: str, key: str) -> None:
-    """Do one of them, as alice."""
+def main(action: str, url: str, file: str, key: str) -> None:
+    """Run one action as alice."""
     client = boto3.client(
         "s3",
         endpoint_url=url,
@@ -58,7 +56,7 @@ def main(what: str, url: str, file: str, key: str) -> None:
         config=Config(retries={"total_max_attempts": 1}),
     )
     client.create_bucket(Bucket=BUCKET)
-    {"upload": upload, "resume": resume, "download": download}[what](client, Path(file), key)
+    {"upload": upload, "resume": resume, "download": download}[action](client, Path(file), key)
 
 
 main(*sys.argv[1:])

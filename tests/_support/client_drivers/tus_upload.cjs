@@ -1,16 +1,16 @@
-// tus-js-client as a program of its own, so that it can be killed.
+// Uploads a file with tus-js-client, as a process that can be killed.
 //
-// tus_upload.cjs ENDPOINT FILE PARALLEL MEMORY
+// tus_upload.cjs ENDPOINT FILE PARALLEL STORAGE
 //
-// MEMORY is a file that keeps the addresses of uploads: what was broken off goes on from there.
-// Prints the address of what was uploaded.
+// STORAGE is a file with the URLs of uploads, from which an interrupted one is resumed.
+// Prints the URL of the upload.
 "use strict";
 const { createHash } = require("node:crypto");
 const fs = require("node:fs");
 const path = require("node:path");
 const tus = require("tus-js-client");
 
-const [endpoint, file, parallel, memory] = process.argv.slice(2);
+const [endpoint, file, parallel, storage] = process.argv.slice(2);
 const parallelUploads = Number(parallel);
 
 const upload = new tus.Upload(fs.createReadStream(file), {
@@ -18,12 +18,12 @@ const upload = new tus.Upload(fs.createReadStream(file), {
   parallelUploads,
   headers: {
     Authorization: `Basic ${Buffer.from("alice:alice").toString("base64")}`,
-    // The parts of one artifact have one name: that of where it is remembered.
-    ...(parallelUploads > 1 ? { "Upload-Id": createHash("sha256").update(memory).digest("hex") } : {}),
+    // The parts of a file share one id, derived from the path of STORAGE.
+    ...(parallelUploads > 1 ? { "Upload-Id": createHash("sha256").update(storage).digest("hex") } : {}),
   },
   metadata: { filename: path.basename(file), filetype: "application/octet-stream" },
   retryDelays: null,
-  urlStorage: new tus.FileUrlStorage(memory),
+  urlStorage: new tus.FileUrlStorage(storage),
   onError(error) {
     console.error(String(error));
     process.exit(1);

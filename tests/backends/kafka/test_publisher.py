@@ -1,4 +1,4 @@
-"""Events and letters over Kafka: the contracts, and what may happen to the broker."""
+"""Events and messages over Kafka: the contracts, and faults of the broker."""
 
 from __future__ import annotations
 
@@ -14,20 +14,25 @@ from tests._support.connection_faults import (
     FAULT_SECONDS,
     BrokerFaults,
     event,
-    heard,
     missed,
-    told_at_last,
+    publish_with_retries,
+    received,
     until,
 )
 from tests._support.server_processes import ServerProcess
 from upload_progress._model.cloudevents import CloudEvent, attributes_of, encode_data
 from upload_progress.backends.kafka.clients import KafkaWriter, OutgoingMessage
-from upload_progress.backends.kafka.publisher import ATTRIBUTE_PREFIX, KafkaAccess, KafkaPublisher
-from upload_progress.backends.kafka.publisher import _Line as lines
+from upload_progress.backends.kafka.publisher import (
+    ATTRIBUTE_PREFIX,
+    KafkaAccess,
+    KafkaConnection,
+    KafkaPublisher,
+)
 from upload_progress.backends.subscriptions import key_of
 from upload_progress.exceptions import InvalidValue
-from upload_progress.interfaces import EventsMissed
+from upload_progress.interfaces import ALL_OWNERS, EventsMissed
 from upload_progress.testing import MessageTransportContract, PublisherContract
+from upload_progress.testing.publisher_contract import subscribed
 
 HEARTBEAT_SECONDS = 1.0
 
@@ -40,7 +45,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="module")
 def topic() -> str:
-    return f"telling-{secrets.token_hex(6)}"
+    return f"publisher-{secrets.token_hex(6)}"
 
 
 class TestKafkaPublisher(PublisherContract):
@@ -50,9 +55,9 @@ class TestKafkaPublisher(PublisherContract):
             yield publisher
 
 
-class TestKafkaPost(MessageTransportContract):
+class TestKafkaTransport(MessageTransportContract):
     @pytest.fixture
-    async def post(self, kafka_url: str, topic: str) -> AsyncIterator[KafkaPublisher]:
+    async def transport(self, kafka_url: str, topic: str) -> AsyncIterator[KafkaPublisher]:
         async with KafkaPublisher.open(kafka_url, topic=topic) as publisher:
             yield publisher
 
@@ -62,9 +67,9 @@ def headers(event: CloudEvent) -> Mapping[str, bytes]:
     return {f"{ATTRIBUTE_PREFIX}{name}": value.encode() for name, value in attributes}
 
 
-async def tell(url: str, *messages: OutgoingMessage, topic: str = "upload-progress-events") -> None:
-    """Write *messages*, whatever they are."""
-    writer = KafkaWriter(KafkaAccess.from_url(url), topic)
+async def write(url: str, *messages: OutgoingMessage) -> None:
+    """Write *messages*, which need not be events."""
+    writer = KafkaWriter(KafkaAccess.from_url(url), "upload-progress-events")
     try:
         with anyio.fail_after(FAULT_SECONDS):
             await writer.write(messages)
@@ -90,7 +95,7 @@ class TestKafkaFaults(BrokerFaults):
     def open(self, url: str, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> KafkaPublisher:
         return KafkaPublisher.open(url, heartbeat_seconds=heartbeat_seconds)
 
-    async def tell_raw(self, url: str, owner: str, payloads: Sequence[bytes]) -> int:
+    async def publish_raw(self, url: str, owner: str, payloads: Sequence[bytes]) -> int:
         key, good = f"{key_of(owner)}.{key_of('video')}".encode(), headers(event(1))
         wrong = [
             {},
@@ -103,109 +108,109 @@ class TestKafkaFaults(BrokerFaults):
             *(OutgoingMessage(key, data, headers=list(each.items())) for each in wrong),
             OutgoingMessage(key, None, headers=list(good.items())),
         ]
-        await tell(url, *poison, OutgoingMessage(b"\xff", b""), OutgoingMessage(b"", None))
+        await write(url, *poison, OutgoingMessage(b"\xff", b""), OutgoingMessage(b"", None))
         return len(poison)
 
-    async def tell_as(self, url: str, owner: str, forged: CloudEvent) -> None:
+    async def publish_forged(self, url: str, owner: str, forged: CloudEvent) -> None:
         key = f"{key_of(owner)}.{key_of('video')}".encode()
-        await tell(
+        await write(
             url, OutgoingMessage(key, encode_data(forged), headers=list(headers(forged).items()))
         )
 
 
 @pytest.mark.anyio
-async def test_topics_may_get_more_partitions(kafka_url: str, topic: str) -> None:
+async def test_additional_partitions_are_read(kafka_url: str, topic: str) -> None:
     async with (
         KafkaPublisher.open(kafka_url, topic=topic, heartbeat_seconds=0.5) as publisher,
-        publisher.listen() as everybodys,
-        publisher.letters("w") as box,
+        subscribed(publisher, ALL_OWNERS) as all_owners,
+        publisher.inbox("w") as inbox,
     ):
         async with administrator(kafka_url) as admin:
-            for name in ("events", "letters"):
+            for name in ("events", "messages"):
                 await admin.create_partitions({f"{topic}-{name}": NewPartitions(16)})
-        await missed(everybodys)
+        await missed(all_owners)
         owners = [f"owner {number}" for number in range(40)]
         await publisher.publish([event(1, owner) for owner in owners])
-        await publisher.send("w", b"letter")
+        await publisher.send("w", b"message")
 
         found: set[str] = set()
         with anyio.fail_after(FAULT_SECONDS):
             while len(found) < len(owners):
-                one = await anext(everybodys)
+                one = await anext(all_owners)
                 found |= {one.owner} if isinstance(one, CloudEvent) else set()
-            assert [await anext(box), await anext(box)] == [EventsMissed(), b"letter"]
+            assert [await anext(inbox), await anext(inbox)] == [EventsMissed(), b"message"]
         assert found == set(owners)
 
 
 @pytest.mark.anyio
-async def test_topics_that_are_not_there_are_asked_for(
+async def test_error_about_missing_topics_names_the_command(
     kafka_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = f"absent-{secrets.token_hex(6)}"
     async with KafkaPublisher(KafkaAccess.from_url(kafka_url), topic=name) as publisher:
-        await until(lambda: publisher.statistics().breaks)
-        with pytest.raises(InvalidValue, match=f"topic '{name}-events': is not there; create it"):
+        await until(lambda: publisher.statistics().connection_failures)
+        with pytest.raises(InvalidValue, match=f"topic '{name}-events': does not exist; create it"):
             await publisher.publish([event(1)])
-        assert f"'{name}-events': is not there; create it: kafka-topics.sh" in caplog.text
+        assert f"'{name}-events': does not exist; create it: kafka-topics.sh" in caplog.text
         async with administrator(kafka_url) as admin:
             await admin.create_topics(
-                [NewTopic(f"{name}-{each}", 1, 1) for each in ("events", "letters")]
+                [NewTopic(f"{name}-{each}", 1, 1) for each in ("events", "messages")]
             )
         with anyio.fail_after(FAULT_SECONDS):
-            async with publisher.listen("ann") as hers:
+            async with subscribed(publisher, "ann") as stream:
                 await publisher.publish([event(1)])
-                assert (await heard(hers, 1))[-1] == 1
+                assert (await received(stream, 1))[-1] == 1
 
 
 @pytest.mark.anyio
-async def test_topics_that_somebody_deletes_are_made_again(kafka_url: str) -> None:
+async def test_deleted_topics_are_created_again(kafka_url: str) -> None:
     name = f"deleted-{secrets.token_hex(6)}"
     async with (
         KafkaPublisher.open(kafka_url, topic=name, heartbeat_seconds=0.5) as publisher,
-        publisher.listen("ann") as hers,
+        subscribed(publisher, "ann") as stream,
     ):
         await publisher.publish([event(1)])
-        assert await heard(hers, 1) == [1]
+        assert await received(stream, 1) == [1]
         async with administrator(kafka_url) as admin:
             await admin.delete_topics([f"{name}-events"])
-        await missed(hers)
-        await told_at_last(publisher, event(2))
+        await missed(stream)
+        await publish_with_retries(publisher, event(2))
 
-        assert (await heard(hers, 2))[-1] == 2
+        assert (await received(stream, 2))[-1] == 2
 
 
 @pytest.mark.anyio
-async def test_a_letter_of_before_the_box_is_nobodys(kafka_url: str, topic: str) -> None:
+async def test_message_from_before_the_inbox_is_ignored(kafka_url: str, topic: str) -> None:
     async with (
         KafkaPublisher.open(kafka_url, topic=topic) as publisher,
-        publisher.listen() as everybodys,
+        subscribed(publisher, ALL_OWNERS) as all_owners,
     ):
-        await told_at_last(publisher, event(1))
-        assert (await heard(everybodys, 1))[-1] == 1
+        await publish_with_retries(publisher, event(1))
+        assert (await received(all_owners, 1))[-1] == 1
         await publisher.send("early", b"before")
         with anyio.fail_after(FAULT_SECONDS):
-            async with publisher.letters("early") as box:
+            async with publisher.inbox("early") as inbox:
                 await publisher.send("early", b"after")
-                assert await anext(box) == b"after"
+                assert await anext(inbox) == b"after"
 
 
 @pytest.mark.anyio
-async def test_a_line_that_cannot_begin_is_stopped_and_tried_again(
+async def test_connection_that_cannot_start_is_closed_and_replaced(
     kafka_url: str, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin, refused = lines.begin, list[object]()
+    start, refused = KafkaConnection.start, list[object]()
 
-    async def refuse_once(line: lines) -> None:
+    async def refuse_once(connection: KafkaConnection) -> None:
         if not refused:
-            refused.append(line)
+            refused.append(connection)
             raise ConnectionResetError
-        await begin(line)
+        await start(connection)
 
-    monkeypatch.setattr(lines, "begin", refuse_once)
+    monkeypatch.setattr(KafkaConnection, "start", refuse_once)
     async with KafkaPublisher.open(kafka_url, topic=topic) as publisher:
         with anyio.fail_after(FAULT_SECONDS):
-            async with publisher.listen("ann") as hers:
-                await told_at_last(publisher, event(1))
-                assert (await heard(hers, 1))[-1] == 1
-        assert publisher.statistics().breaks == 1
+            async with subscribed(publisher, "ann") as stream:
+                await publish_with_retries(publisher, event(1))
+                assert (await received(stream, 1))[-1] == 1
+        assert publisher.statistics().connection_failures == 1
     assert len(refused) == 1

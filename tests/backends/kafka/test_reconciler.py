@@ -131,11 +131,11 @@ def test_winning_record_does_not_depend_on_order(record: TransferRecord, clock: 
 def test_records_of_older_attempt_are_deleted(
     reconciler: TopicReconciler, record: TransferRecord
 ) -> None:
-    anew = evolve(record, transfer_id="t2", attempt=3)
+    new = evolve(record, transfer_id="t2", attempt=3)
     reconciler.apply(message(record), 0.0)
-    reconciler.apply(message(anew), 0.0)
+    reconciler.apply(message(new), 0.0)
 
-    assert reconciler.table.records("ann", "video") == [anew]
+    assert reconciler.table.records("ann", "video") == [new]
     assert written(reconciler) == [OutgoingMessage(key(record), None, 0)]
     reconciler.apply(Message(key(record), None), 0.0)
     assert reconciler.pending_repairs == 0

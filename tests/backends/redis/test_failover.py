@@ -1,4 +1,4 @@
-"""A cluster of Redis in which another node takes over."""
+"""``RedisStore`` on a cluster during failovers."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ SECONDS = 30.0
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """Redis' driver runs on asyncio."""
+    """Redis's driver runs on asyncio."""
     return "asyncio"
 
 
 async def ask(node: ServerProcess, *words: str | int) -> object:
-    """Send a command to one node, which need not answer for long."""
+    """Send a command to one node, on a connection of its own."""
     async with Redis(host="127.0.0.1", port=node.port) as client:
         answer: object = await client.execute_command(*words)  # type: ignore[no-untyped-call]  # its gap
         return answer
 
 
-async def until_says(node: ServerProcess, wanted: str, *words: str) -> None:
+async def until_response_contains(node: ServerProcess, wanted: str, *words: str) -> None:
     answer: object = None
     while wanted not in str(answer):
         await anyio.sleep(0.02)
@@ -44,7 +44,7 @@ async def until_says(node: ServerProcess, wanted: str, *words: str) -> None:
 async def nodes(
     require_program: RequireProgram,
 ) -> AsyncIterator[tuple[ServerProcess, ServerProcess]]:
-    """Run a node that has all slots, and its replica."""
+    """Run a node with all slots, and its replica."""
     buses = [str(free_port()) for _ in range(2)]
     first, second = (
         redis(
@@ -60,44 +60,48 @@ async def nodes(
             name = await ask(first, "CLUSTER", "MYID")
             await ask(second, "CLUSTER", "MEET", "127.0.0.1", first.port, buses[0])
             assert isinstance(name, bytes)
-            await until_says(second, name.decode(), "CLUSTER", "NODES")
+            await until_response_contains(second, name.decode(), "CLUSTER", "NODES")
             await ask(second, "CLUSTER", "REPLICATE", name.decode())
-            await until_says(second, "'master_link_status': 'up'", "INFO", "replication")
+            await until_response_contains(
+                second, "'master_link_status': 'up'", "INFO", "replication"
+            )
         yield first, second
     finally:
         first.stop()
         second.stop()
 
 
-def told(sequence: int) -> list[TransferRecord]:
-    """Return records for many slots."""
+def records(sequence: int) -> list[TransferRecord]:
+    """Return records of many owners."""
     owners = range(40)
     return [record(owner=f"owner-{number}", sequence=sequence) for number in owners]
 
 
-async def seen(store: RedisStore) -> set[int]:
-    found = await store.load(*(each.key for each in told(1)))
-    assert len(found) == len(told(1))
+async def stored_sequences(store: RedisStore) -> set[int]:
+    found = await store.load(*(each.key for each in records(1)))
+    assert len(found) == len(records(1))
     return {each.sequence for each in found}
 
 
-async def test_whoever_leads_is_found(nodes: tuple[ServerProcess, ServerProcess]) -> None:
-    """S05: MOVED, after the replica took over; and again after its node was killed."""
+async def test_promoted_replica_is_found(nodes: tuple[ServerProcess, ServerProcess]) -> None:
+    """S05: ``MOVED`` after the replica took over, and again after that node was killed."""
     first, second = nodes
     with anyio.fail_after(SECONDS):
         async with RedisCluster(host="127.0.0.1", port=first.port) as cluster:
             store = RedisStore(cluster)
-            await store.save(told(1))
-            assert await seen(store) == {1}
+            await store.save(records(1))
+            assert await stored_sequences(store) == {1}
 
             await ask(second, "CLUSTER", "FAILOVER")
-            await until_says(second, "'role': 'master'", "INFO", "replication")
-            await store.save(told(2))
-            assert await seen(store) == {2}
+            await until_response_contains(second, "'role': 'master'", "INFO", "replication")
+            await store.save(records(2))
+            assert await stored_sequences(store) == {2}
 
-            await until_says(first, "'master_link_status': 'up'", "INFO", "replication")
+            await until_response_contains(
+                first, "'master_link_status': 'up'", "INFO", "replication"
+            )
             second.kill()
             await ask(first, "CLUSTER", "FAILOVER", "TAKEOVER")
-            await until_says(first, "'role': 'master'", "INFO", "replication")
-            await store.save(told(3))
-            assert await seen(store) == {3}
+            await until_response_contains(first, "'role': 'master'", "INFO", "replication")
+            await store.save(records(3))
+            assert await stored_sequences(store) == {3}

@@ -1,4 +1,4 @@
-"""Redis that fails, is full, or lets us do little."""
+"""``RedisStore`` with a server that fails, is full, or restricts rights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from upload_progress._model.models import UploadState
 from upload_progress.backends.redis.publisher import RedisPublisher
 from upload_progress.backends.redis.store import RedisStore
 from upload_progress.exceptions import InvalidValue
-from upload_progress.testing.lease_contract import plain
+from upload_progress.interfaces import ALL_OWNERS
+from upload_progress.testing.lease_contract import comparable
 
 pytestmark = pytest.mark.anyio
 
@@ -31,19 +32,19 @@ SECONDS = 10.0
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """Redis' driver runs on asyncio."""
+    """Redis's driver runs on asyncio."""
     return "asyncio"
 
 
 @pytest.fixture
 async def admin(redis_server: ServerProcess) -> AsyncIterator[Redis]:
-    """Yield a client that may do everything to a server of our own."""
+    """Yield a client with all rights on a server of this test."""
     async with Redis.from_url(redis_server.url) as client:
         await client.flushall()
         yield client
 
 
-async def test_a_replica_refuses_and_once_it_leads_it_does_not(
+async def test_replica_raises_until_it_is_promoted(
     redis_server: ServerProcess, admin: Redis
 ) -> None:
     """S05: READONLY, as after a failover to the wrong side."""
@@ -53,17 +54,17 @@ async def test_a_replica_refuses_and_once_it_leads_it_does_not(
             await admin.replicaof("127.0.0.1", 1)
             with pytest.raises(ResponseError, match="read only replica"):
                 await store.save([record(sequence=2)])
-            assert plain(await store.load(record().key)) == [record()]
+            assert comparable(await store.load(record().key)) == [record()]
         finally:
             await admin.replicaof("NO", "ONE")
         await store.save([record(sequence=3)])
-        assert plain(await store.load(record().key)) == [record(sequence=3)]
+        assert comparable(await store.load(record().key)) == [record(sequence=3)]
 
 
-async def test_a_server_that_is_loading_is_an_error_and_then_is_not(
+async def test_loading_server_raises_until_it_has_loaded(
     require_program: RequireProgram,
 ) -> None:
-    """S05: LOADING, as after a restart with much to read: here one key in two milliseconds."""
+    """S05: LOADING, as after a restart with much data: here 2 ms per key."""
     slowly = ("--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024")
     daemon = redis(require_program, *slowly).start()
     try:
@@ -76,22 +77,22 @@ async def test_a_server_that_is_loading_is_an_error_and_then_is_not(
             with pytest.raises((BusyLoadingError, TimeoutError)):
                 await store.save([record()])
             with anyio.fail_after(SECONDS):
-                while not await tries(store):  # noqa: ASYNC110  # the server tells nobody
+                while not await try_to_save(store):  # noqa: ASYNC110  # the server sends no event
                     await anyio.sleep(0.05)
-            assert plain(await store.load(record().key)) == [record(sequence=2)]
+            assert comparable(await store.load(record().key)) == [record(sequence=2)]
     finally:
         daemon.stop()
 
 
-async def tries(store: RedisStore) -> bool:
-    """Save, and return whether that went well."""
+async def try_to_save(store: RedisStore) -> bool:
+    """Save, and return whether that succeeded."""
     with suppress(BusyLoadingError, TimeoutError):
         await store.save([record(sequence=2)])
         return True
     return False
 
 
-async def test_who_is_not_let_in_is_told_so_without_secrets(
+async def test_failed_authentication_raises_error_without_password(
     redis_server: ServerProcess, admin: Redis
 ) -> None:
     """S01 and S05: no password, a wrong one, and the right one."""
@@ -111,16 +112,18 @@ async def test_who_is_not_let_in_is_told_so_without_secrets(
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:1", "nowhere.invalid"])
-async def test_a_server_that_is_not_there_is_an_error_without_secrets(host: str) -> None:
-    """S01."""
+async def test_unreachable_server_raises_error_without_password(host: str) -> None:
+    """S01: the message of the driver holds no secret."""
     async with RedisStore.open(f"redis://user:secret@{host}/0") as store:
         with pytest.raises(RedisConnectionError) as caught:
             await store.save([record()])
     assert "secret" not in str(caught.value)
 
 
-async def test_whatever_is_evicted_comes_back(redis_server: ServerProcess, admin: Redis) -> None:
-    """S06: any key may be gone at any time; within sixteen writes all is as it was."""
+async def test_evicted_key_is_restored_by_later_writes(
+    redis_server: ServerProcess, admin: Redis
+) -> None:
+    """S06: Redis may evict any key at any time; within 16 writes all keys are restored."""
     async with RedisStore.open(redis_server.url) as store:
         await store.save([record()])
         for key in await admin.keys():
@@ -135,12 +138,12 @@ async def test_whatever_is_evicted_comes_back(redis_server: ServerProcess, admin
 
 
 async def sequence(store: RedisStore) -> int:
-    """Return up to which version it knows the upload."""
+    """Return the highest stored sequence."""
     return max((each.sequence for each in await store.load(record().key)), default=0)
 
 
-async def test_a_user_with_few_rights_is_enough(redis_server: ServerProcess, admin: Redis) -> None:
-    """D03: least privilege, word for word as it is documented."""
+async def test_user_of_guide_has_enough_rights(redis_server: ServerProcess, admin: Redis) -> None:
+    """D03: least privilege, with the rules of the documentation."""
     [rule] = re.findall(r"ACL SETUSER uploads (on .*?)```", GUIDE.read_text("utf-8"), re.DOTALL)
     place = redis_server.url.removeprefix("redis://")
     await admin.execute_command(  # type: ignore[no-untyped-call]  # its gap
@@ -159,14 +162,15 @@ async def test_a_user_with_few_rights_is_enough(redis_server: ServerProcess, adm
 
 
 async def use(url: str, admin: Redis) -> None:
-    """Do all that a tracker does with Redis."""
+    """Run every operation that a tracker uses."""
     async with (
         RedisStore.open(url) as store,
         RedisPublisher.open(url) as publisher,
-        publisher.listen(),
-        publisher.letters("w"),
+        publisher.events() as stream,
+        publisher.inbox("w"),
     ):
-        await publisher.send("w", b"letter")
+        await stream.subscribe("ann", ALL_OWNERS)
+        await publisher.send("w", b"message")
         await admin.script_flush()
         await store.save(
             [record(attempt=2), record("ended", state=UploadState.FAILED, worker=None)]
@@ -176,8 +180,8 @@ async def use(url: str, admin: Redis) -> None:
         assert len(await store.overdue(limit=9)) == 1
 
 
-def test_a_prefix_that_would_choose_the_slot_is_refused() -> None:
-    """D06: a cluster spreads keys by what stands between the first braces."""
+def test_prefix_with_brace_is_rejected() -> None:
+    """D06: the text between the first braces decides the slot of a key."""
     for prefix in ("a{b}", "}", "{"):
         with pytest.raises(InvalidValue, match="prefix"):
             RedisStore.open("redis://127.0.0.1", prefix=prefix)

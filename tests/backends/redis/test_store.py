@@ -1,4 +1,4 @@
-"""The store in Redis: the contract of all stores, and what is Redis' own."""
+"""``RedisStore``: the contract of all stores, and what is particular to Redis."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from upload_progress.backends.subscriptions import key_of
 from upload_progress.config import Retention
 from upload_progress.exceptions import InvalidValue
 from upload_progress.testing import StoreContract
-from upload_progress.testing.lease_contract import plain
+from upload_progress.testing.lease_contract import comparable
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +31,7 @@ S = UploadState
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """Redis' driver runs on asyncio."""
+    """Redis's driver runs on asyncio."""
     return "asyncio"
 
 
@@ -50,7 +50,7 @@ async def ask(node: Redis, *words: str | int) -> object:
 
 @pytest.fixture
 async def cluster_server(require_program: RequireProgram) -> AsyncIterator[ServerProcess]:
-    """Run a cluster of one node, which is as strict about slots as one of many."""
+    """Run a cluster of one node, which checks slots like one of many."""
     bus = ("--cluster-port", str(free_port()))
     daemon = recipes.redis(require_program, "--cluster-enabled", "yes", *bus).start()
     try:
@@ -88,7 +88,7 @@ class TestRedisStore(StoreContract):
         return RedisStore(client, retention=self.RETENTION)
 
 
-async def test_a_batch_is_one_round_trip(client: Redis, store: RedisStore) -> None:
+async def test_batch_is_one_round_trip(client: Redis, store: RedisStore) -> None:
     """Budget: one call of a script, whatever the number of uploads."""
     await store.save([record()])
     before = int((await client.info("commandstats"))["cmdstat_evalsha"]["calls"])
@@ -99,8 +99,8 @@ async def test_a_batch_is_one_round_trip(client: Redis, store: RedisStore) -> No
     assert after - before == 1
 
 
-async def test_every_key_has_a_time_to_live_from_birth(client: Redis, store: RedisStore) -> None:
-    """All workers may go away for ever."""
+async def test_every_key_has_a_time_to_live(client: Redis, store: RedisStore) -> None:
+    """Nothing is left behind if all workers go away."""
     await store.save(
         [
             record(),
@@ -110,16 +110,18 @@ async def test_every_key_has_a_time_to_live_from_birth(client: Redis, store: Red
     )
     await store.renew("w", seconds=15)
 
-    lives = {str(key, "utf-8"): await client.ttl(key) for key in await every_key(client)}
+    seconds_by_key = {str(key, "utf-8"): await client.ttl(key) for key in await every_key(client)}
 
-    assert len(lives) == 8
-    assert min(lives.values()) > 0
-    assert 3500 < lives[upload_key("e")] <= 3600
-    assert lives[upload_key("p")] > 24 * 3600
+    assert len(seconds_by_key) == 8
+    assert min(seconds_by_key.values()) > 0
+    assert 3500 < seconds_by_key[upload_key("e")] <= 3600
+    assert seconds_by_key[upload_key("p")] > 24 * 3600
 
 
-async def test_what_is_silent_lives_as_long_as_its_worker(client: Redis, store: RedisStore) -> None:
-    """S14: an application may take longer to answer than keys live."""
+async def test_silent_upload_is_kept_while_its_worker_lives(
+    client: Redis, store: RedisStore
+) -> None:
+    """S14: an application may take longer to answer than the time to live of keys."""
     await store.save([record()])
     await store.renew("w", seconds=15)
     keys = [upload_key(), f"upload-progress:{{0}}:o:{key_of('ann')}", worker_key("w", "w")]
@@ -135,7 +137,7 @@ async def test_what_is_silent_lives_as_long_as_its_worker(client: Redis, store: 
         assert await client.ttl(key) > 24 * 3600
 
 
-async def test_the_index_of_an_owner_forgets_what_expired(client: Redis, store: RedisStore) -> None:
+async def test_owner_index_drops_expired_uploads(client: Redis, store: RedisStore) -> None:
     for number in range(50):
         await store.save([record(f"u{number}", created_at=float(number))])
         await client.delete(upload_key(f"u{number}"))
@@ -146,7 +148,7 @@ async def test_the_index_of_an_owner_forgets_what_expired(client: Redis, store: 
     assert await client.zcard(index) == 0
 
 
-async def test_a_list_is_gone_through_in_bounded_looks(
+async def test_page_of_list_scans_a_bounded_number_of_uploads(
     store: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("upload_progress.backends.redis.store.LIST_SCAN_LIMIT", 4)
@@ -164,10 +166,10 @@ async def test_a_list_is_gone_through_in_bounded_looks(
     assert pages == 3
 
 
-async def test_records_of_a_newer_release_are_kept_and_of_nobody_are_passed_over(
+async def test_value_of_newer_release_is_kept_and_unreadable_value_is_skipped(
     client: Redis, store: RedisStore
 ) -> None:
-    """D03 and D04: neither read nor overwritten, and nothing ends by them."""
+    """D03 and D04: such values are neither read nor overwritten, and do not end an upload."""
     future = b"2\tsomething else\n\x00"
     await client.hset(upload_key(), mapping={"t": future, "": "ann"})
     await client.hset(upload_key(), mapping={"junk": b"\xff\x00 no record"})
@@ -183,12 +185,16 @@ async def test_records_of_a_newer_release_are_kept_and_of_nobody_are_passed_over
     assert await client.hget(upload_key(), "t") == future
 
 
-async def test_what_is_all_spoiled_is_not_there(client: Redis, store: RedisStore) -> None:
+async def test_upload_without_readable_record_is_not_loaded(
+    client: Redis, store: RedisStore
+) -> None:
     await client.hset(upload_key(), mapping={"t": b"2\tx\n", "": "ann"})
     assert await store.load(record().key) == []
 
 
-async def test_a_key_of_a_wrong_type_spoils_nothing_else(client: Redis, store: RedisStore) -> None:
+async def test_key_of_wrong_type_does_not_affect_other_uploads(
+    client: Redis, store: RedisStore
+) -> None:
     await client.set(upload_key("wrong"), "mine")
 
     await store.save([record("wrong"), record("right")])
@@ -198,20 +204,20 @@ async def test_a_key_of_a_wrong_type_spoils_nothing_else(client: Redis, store: R
     assert await client.get(upload_key("wrong")) == b"mine"
 
 
-async def test_a_flushed_server_is_filled_again(client: Redis, store: RedisStore) -> None:
-    """S06: data and scripts are gone; the next write brings both."""
+async def test_records_and_scripts_are_restored_after_flush(
+    client: Redis, store: RedisStore
+) -> None:
+    """S06: the next write restores both."""
     await store.save([record()])
     await client.flushall()
     await client.script_flush()
 
     await store.save([record(sequence=2)])
 
-    assert plain(await store.load(record().key)) == [record(sequence=2)]
+    assert comparable(await store.load(record().key)) == [record(sequence=2)]
 
 
-async def test_transfers_of_several_workers_lose_only_the_dead_ones(
-    client: Redis, store: RedisStore
-) -> None:
+async def test_only_transfers_of_dead_worker_are_overdue(client: Redis, store: RedisStore) -> None:
     await store.save([record(), record(transfer_id="t2", worker="w2")])
     await store.renew("w", seconds=60)
     await store.renew("w2", seconds=-1)
@@ -219,14 +225,12 @@ async def test_transfers_of_several_workers_lose_only_the_dead_ones(
     [lost] = await store.overdue(limit=9)
 
     assert lost.transfer_id == "t2"
-    # Handed out, it is not handed out again at once.
+    # Not again at once.
     assert await store.overdue(limit=9) == []
 
 
-async def test_what_ended_by_another_record_is_not_overdue(
-    client: Redis, store: RedisStore
-) -> None:
-    """Cancelled by a record of who cancelled, beside that of who receives."""
+async def test_record_of_cancelled_upload_is_not_overdue(client: Redis, store: RedisStore) -> None:
+    """The worker that cancels adds a record beside that of the worker that receives."""
     await store.save([record()])
     await store.renew("w", seconds=-1)
     await client.zadd(f"upload-progress:{{0}}:w:{key_of('w')}", {f"{key_of('ann')}:gone": 0})
@@ -238,9 +242,7 @@ async def test_what_ended_by_another_record_is_not_overdue(
     assert await store.overdue(limit=9) == []
 
 
-async def test_a_worker_that_never_renewed_is_lost_after_a_minute(
-    client: Redis, store: RedisStore
-) -> None:
+async def test_worker_without_lease_gets_one_of_a_minute(client: Redis, store: RedisStore) -> None:
     await store.save([record()])
 
     [loaded] = await store.load(record().key)
@@ -252,10 +254,8 @@ async def test_a_worker_that_never_renewed_is_lost_after_a_minute(
     assert 50 < score - seconds - micros / 1e6 <= 60
 
 
-async def test_what_the_server_says_has_expired_has_expired(
-    client: Redis, store: RedisStore
-) -> None:
-    """Also by our clock, which may be behind: else nobody would end it."""
+async def test_upload_expired_on_server_clock_is_expired(client: Redis, store: RedisStore) -> None:
+    """Also on the clock of this machine, which may be behind: else it would not be ended."""
     now = time.time()
     await store.save([record(state=S.PENDING, worker=None, updated_at=now)])
     [waiting] = await store.load(record().key)
@@ -268,7 +268,7 @@ async def test_what_the_server_says_has_expired_has_expired(
     assert expired.expires_at <= time.time()
 
 
-async def test_overdue_looks_no_further_than_its_limit(store: RedisStore) -> None:
+async def test_overdue_stops_at_its_limit(store: RedisStore) -> None:
     many = RedisStore(store.client, shards=8)
     owners = [record(f"u{number}", owner=f"o{number}") for number in range(20)]
     await many.save(owners)
@@ -277,8 +277,8 @@ async def test_overdue_looks_no_further_than_its_limit(store: RedisStore) -> Non
     assert len(await many.overdue(limit=3)) == 3
 
 
-async def test_out_of_memory_is_an_error_and_then_is_not(client: Redis, store: RedisStore) -> None:
-    """S05: what Redis refuses is raised, and the next batch is as good as ever."""
+async def test_out_of_memory_raises_until_memory_is_free(client: Redis, store: RedisStore) -> None:
+    """S05: the error of Redis is raised, and later batches are saved."""
     try:
         await client.config_set("maxmemory", "1")
         with pytest.raises(ResponseError, match="maxmemory"):
@@ -290,10 +290,10 @@ async def test_out_of_memory_is_an_error_and_then_is_not(client: Redis, store: R
     assert len(await store.load(record().key)) == 1
 
 
-async def test_a_cancelled_call_leaves_no_answer_behind(
+async def test_cancelled_call_leaves_no_response_for_next_call(
     redis_server: ServerProcess, proxy_to: ProxyTo
 ) -> None:
-    """CVE-2023-28858: the next caller must not get what was meant for the one before."""
+    """CVE-2023-28858: the next caller must not get the response to the cancelled call."""
     proxy = proxy_to(redis_server.port)
     async with RedisStore.open(f"redis://127.0.0.1:{proxy.port}") as store:
         await store.save([record(f"u{number}", received_bytes=number) for number in range(20)])
@@ -307,7 +307,7 @@ async def test_a_cancelled_call_leaves_no_answer_behind(
             assert loaded.received_bytes == number
 
 
-async def test_a_server_that_was_killed_is_found_again(redis_server: ServerProcess) -> None:
+async def test_restarted_server_is_found_at_first_attempt(redis_server: ServerProcess) -> None:
     async with RedisStore.open(redis_server.url) as store:
         redis_server.kill()
         with pytest.raises(RedisConnectionError):
@@ -317,13 +317,13 @@ async def test_a_server_that_was_killed_is_found_again(redis_server: ServerProce
         assert len(await store.load(record().key)) == 1
 
 
-async def test_a_client_that_was_given_stays_open(client: Redis) -> None:
+async def test_client_of_application_stays_open(client: Redis) -> None:
     async with RedisStore(client) as store:
         await store.save([record()])
     assert await client.ping()
 
 
-async def test_on_a_cluster_each_script_keeps_to_one_slot(
+async def test_each_script_uses_one_slot_of_cluster(
     client: Redis, cluster_server: ServerProcess
 ) -> None:
     async with RedisCluster(host="127.0.0.1", port=cluster_server.port) as cluster:
@@ -333,18 +333,18 @@ async def test_on_a_cluster_each_script_keeps_to_one_slot(
         await store.save(records)
         await store.renew("w", seconds=-1)
 
-        assert plain(await store.load(*(each.key for each in records))) == plain(records)
+        assert comparable(await store.load(*(each.key for each in records))) == comparable(records)
         assert len((await store.list("o7")).uploads) == 1
         assert len(await store.overdue(limit=100)) == 40
 
 
-def test_what_is_no_redis_is_refused() -> None:
+def test_invalid_url_and_decoding_client_are_rejected() -> None:
     with pytest.raises(InvalidValue, match="redis://HOST"):
         RedisStore.open("amqp://secret@127.0.0.1")
     with pytest.raises(InvalidValue, match="decode_responses"):
         RedisStore(Redis(decode_responses=True))
 
 
-def test_a_password_is_not_shown() -> None:
+def test_password_is_not_in_repr() -> None:
     opened = RedisStore.open("redis://user:secret@127.0.0.1", retention=Retention())
     assert "secret" not in repr(opened)

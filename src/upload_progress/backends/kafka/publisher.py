@@ -1,16 +1,17 @@
-"""Events and letters over Kafka: a topic for each.
+"""``KafkaPublisher``: events and messages over one topic each.
 
-Events go to the topic ``upload-progress-events``, keyed ``<owner>.<upload>``, both hashed
+Events go to the topic ``upload-progress-events`` with the key ``<owner>.<upload>``, both hashed
 (``key_of``), so that those of one upload stay in order. They are CloudEvents in binary mode: the
-attributes are headers ``ce_…``, the body is the snapshot. Letters go to
-``upload-progress-letters``, where nobody else reads along, keyed by the hash of their worker.
+attributes are headers ``ce_…``, the body is the snapshot. Messages go to
+``upload-progress-messages`` with the hash of their worker as key, so that no consumer of events
+receives them.
 
-Each process reads all partitions of both, from the end, in no group: nothing is left behind of one
-that was killed, and no two processes share a portion. What is not listened to here is passed over
-by its key, before it is decoded. Where the topics have got more partitions, or have lost what was
-to be read next, the line is given up and dialled again, as after any break.
+Each process reads all partitions of both topics, from their ends, without a consumer group: a
+process that was killed leaves nothing behind, and each receives everything. Records without a
+subscription are skipped by their key, before they are decoded. When a topic has got more
+partitions, or has lost the record that is to be read next, the consumer reconnects.
 
-Sources: Kafka's protocol, and the CloudEvents binding for Kafka.
+Sources: the Kafka protocol, and the CloudEvents binding for Kafka.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from typing import Final, Self
 
 import anyio
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from attrs import define, field
+from attrs import Factory, define, field
 
 from upload_progress._model.cloudevents import CloudEvent, attributes_of, decode_binary, encode_data
 from upload_progress._runtime.yielding import yielding
@@ -33,10 +34,10 @@ from upload_progress.backends.kafka.clients import (
 from upload_progress.backends.kafka.topics import NewTopicSettings, ensure_topics
 from upload_progress.backends.pubsub import BrokerSubscriber
 from upload_progress.backends.subscriptions import (
-    ALL_OWNERS,
-    Address,
+    ALL_OWNERS_CHANNEL,
+    Channel,
     SubscriptionTable,
-    checked_letter,
+    check_message_size,
     key_of,
 )
 from upload_progress.exceptions import InvalidValue
@@ -50,7 +51,7 @@ __all__ = [
 
 ATTRIBUTE_PREFIX: Final = "ce_"
 RETENTION_MS: Final = 3_600_000
-"""How long events and letters lie in a topic that is created here; nobody here reads old ones."""
+"""Retention of a topic that is created here. This library reads no old records."""
 
 _PORTION: Final = 500
 _SETTINGS: Final = {"cleanup.policy": "delete", "retention.ms": str(RETENTION_MS)}
@@ -58,31 +59,36 @@ _SETTINGS: Final = {"cleanup.policy": "delete", "retention.ms": str(RETENTION_MS
 
 @define(eq=False, repr=False)
 class KafkaPublisher(BrokerSubscriber):
-    """An ``EventPublisher``, ``EventSubscriber`` and ``Post`` over Kafka.
+    """An ``EventPublisher``, ``EventSubscriber`` and ``MessageTransport`` over Kafka.
+
+    ::
+
+        publisher = KafkaPublisher.open("kafka://localhost:9092")
+        tracker = ProgressTracker(store=store, publisher=publisher)
 
     Args:
         access: How to connect.
-        topic: The topic for events, and the beginning of that for letters: ``…-events``,
-            ``…-letters``.
-        create_partitions: How many partitions each gets if it is not there; None does not create
-            it, and says how to.
+        topic: What the names of the topics begin with: ``…-events`` and ``…-messages``.
+        create_partitions: The partitions of a topic that is created here; None creates no topic.
+        heartbeat_seconds: After this long without traffic the broker is asked for the ends of the
+            topics; without an answer within the same time the connection counts as lost.
     """
 
     access: KafkaAccess
     topic: str = field(default="upload-progress", kw_only=True)
     create_partitions: int | None = field(default=None, kw_only=True)
-    _writer: KafkaWriter = field(init=False)
+    _writer: KafkaWriter = field(
+        default=Factory(
+            lambda self: KafkaWriter(self.access, f"{self.topic}-events"), takes_self=True
+        ),
+        init=False,
+    )
     _lock: anyio.Lock = field(factory=anyio.Lock, init=False)
-    _is_prepared: bool = field(default=False, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        """Prepare to write; nothing is connected."""
-        super().__attrs_post_init__()
-        self._writer = KafkaWriter(self.access, f"{self.topic}-events")
+    _has_topics: bool = field(default=False, init=False)
 
     @property
-    def _letters(self) -> str:
-        return f"{self.topic}-letters"
+    def _messages_topic(self) -> str:
+        return f"{self.topic}-messages"
 
     @classmethod
     def open(
@@ -93,10 +99,16 @@ class KafkaPublisher(BrokerSubscriber):
         create_partitions: int | None = 4,
         heartbeat_seconds: float = 4.0,
     ) -> Self:
-        """Return one for the brokers of *url*; see ``KafkaAccess.from_url``.
+        """Return one for the brokers of a URL.
+
+        Args:
+            url: ``kafka://HOST:PORT,…`` or ``kafkas://…``; see ``KafkaAccess.from_url``.
+            topic: See the class.
+            create_partitions: See the class.
+            heartbeat_seconds: See the class.
 
         Raises:
-            InvalidValue: It is no such URL.
+            InvalidValue: The URL is not a valid Kafka URL.
         """
         return cls(
             KafkaAccess.from_url(url),
@@ -106,55 +118,57 @@ class KafkaPublisher(BrokerSubscriber):
         )
 
     async def publish(self, events: Sequence[CloudEvent]) -> None:
-        """Send *events*, those of an upload in order, and wait until the broker has them."""
+        """Send *events*, those of an upload in order, and wait until the broker has them.
+
+        Raises:
+            InvalidValue: A topic does not exist, and is not to be created.
+        """
         if events:
-            await self._prepare()
+            await self._ensure_topics()
             await self._writer.write([_message(event) for event in events])
 
-    async def send(self, worker: str, letter: bytes) -> None:
-        """Send *letter* to the box of *worker*.
+    async def send(self, worker: str, message: bytes) -> None:
+        """Send *message* to the inbox of *worker*.
 
         Raises:
-            InvalidValue: It is larger than a letter may be.
+            InvalidValue: It is larger than 4 KiB, or a topic does not exist.
         """
-        checked_letter(letter)
-        await self._prepare()
-        key = Address.of_worker(worker).key.encode()
-        await self._writer.write([OutgoingMessage(key, letter, topic=self._letters)])
+        check_message_size(message)
+        await self._ensure_topics()
+        key = Channel.of_worker(worker).key.encode()
+        await self._writer.write([OutgoingMessage(key, message, topic=self._messages_topic)])
 
-    async def _prepare(self) -> None:
-        """See to it that the topics are there.
-
-        Raises:
-            InvalidValue: One is not, and is not to be created; says how to.
-        """
+    async def _ensure_topics(self) -> None:
+        """Create the topics that do not exist, or raise ``InvalidValue``."""
         async with self._lock:
-            if self._is_prepared:
+            if self._has_topics:
                 return
             new = self.create_partitions and NewTopicSettings(self.create_partitions, _SETTINGS)
-            topics = [self._writer.topic, self._letters]
+            topics = [self._writer.topic, self._messages_topic]
             found = await ensure_topics(self.access, dict.fromkeys(topics, new or None))
             for topic, settings in found.items():
                 if settings is None:
                     raise InvalidValue(
                         f"topic {topic!r}",
-                        "is not there; create it: kafka-topics.sh --create "
+                        "does not exist; create it: kafka-topics.sh --create "
                         f"--topic {topic} --bootstrap-server …",
                     )
-            self._is_prepared = True
+            self._has_topics = True
 
-    async def _dial(self) -> "_Line":
-        self._is_prepared = False
-        await self._prepare()
+    async def _connect(self) -> "KafkaConnection":
+        self._has_topics = False
+        await self._ensure_topics()
         consumer = self.access.consumer("none")
         try:
             await consumer.start()
-            line = _Line(self._writer, self._letters, consumer, self._board, self.heartbeat_seconds)
-            await line.begin()
+            connection = KafkaConnection(
+                self._writer, self._messages_topic, consumer, self._table, self.heartbeat_seconds
+            )
+            await connection.start()
         except BaseException:
             await stop_client(consumer)
             raise
-        return line
+        return connection
 
     async def _close(self) -> None:
         await self._writer.close()
@@ -181,78 +195,83 @@ def _event(message: ReceivedMessage) -> CloudEvent:
 
 
 @define(eq=False, repr=False)
-class _Line:
-    """The consumer that listens, and who tells how many partitions there are."""
+class KafkaConnection:
+    """The consumer, and the writer that knows how many partitions there are."""
 
     _writer: KafkaWriter
-    _letters: str
+    _messages_topic: str
     _consumer: AIOKafkaConsumer
-    _board: SubscriptionTable
+    _table: SubscriptionTable
     _heartbeat_seconds: float
-    _places: list[TopicPartition] = field(factory=list, init=False)
-    _since: dict[Address, Mapping[TopicPartition, int]] = field(factory=dict, init=False)
-    _asked_at: float = field(default=0.0, init=False)
+    _partitions: list[TopicPartition] = field(factory=list, init=False)
+    _start_offsets: dict[Channel, Mapping[TopicPartition, int]] = field(factory=dict, init=False)
+    _checked_at: float = field(default=0.0, init=False)
 
-    async def begin(self) -> None:
-        """Read on from where the topics end now."""
-        self._places = await self._known_places()
+    async def start(self) -> None:
+        """Begin to read at the current ends of the topics."""
+        self._partitions = await self._known_partitions()
         ends = await self._ends()
-        self._consumer.assign(self._places)
-        for place, offset in ends.items():
-            self._consumer.seek(place, offset)
+        self._consumer.assign(self._partitions)
+        for partition, offset in ends.items():
+            self._consumer.seek(partition, offset)
 
-    async def _known_places(self) -> list[TopicPartition]:
+    async def _known_partitions(self) -> list[TopicPartition]:
         return [
             TopicPartition(topic, number)
-            for topic in (self._writer.topic, self._letters)
+            for topic in (self._writer.topic, self._messages_topic)
             for number in range(await self._writer.partitions(topic))
         ]
 
     async def _ends(self) -> Mapping[TopicPartition, int]:
-        """Ask the broker where the topics end, which is also a sign of life."""
-        self._asked_at = _now()
-        return dict(await self._consumer.end_offsets(self._places))
+        """Ask the broker for the ends of the topics, which is also a heartbeat."""
+        self._checked_at = _now()
+        return dict(await self._consumer.end_offsets(self._partitions))
 
-    async def hear(self) -> None:
+    async def receive(self) -> None:
+        """Deliver what arrives; raise when the connection is lost."""
         while True:
-            await self._take_what_came()
-            if _now() - self._asked_at >= self._heartbeat_seconds:
-                await self._look()
+            await self._fetch()
+            if _now() - self._checked_at >= self._heartbeat_seconds:
+                await self._check()
 
-    async def _take_what_came(self) -> None:
-        patience_ms = int(self._heartbeat_seconds * 1000)
-        found = await self._consumer.getmany(timeout_ms=patience_ms, max_records=_PORTION)
+    async def _fetch(self) -> None:
+        timeout_ms = int(self._heartbeat_seconds * 1000)
+        found = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=_PORTION)
         async for message in yielding(each for messages in found.values() for each in messages):
-            self._take(message)
+            self._handle(message)
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         with anyio.fail_after(self._heartbeat_seconds):
             await self._ends()
-            if await self._known_places() != self._places:
+            if await self._known_partitions() != self._partitions:
                 raise ConnectionResetError
 
-    def _take(self, message: ReceivedMessage) -> None:
+    def _handle(self, message: ReceivedMessage) -> None:
         key = (message.key or b"").decode(errors="replace")
-        if message.topic == self._letters:
-            box = Address("letters", key)
-            place = TopicPartition(message.topic, message.partition)
-            # A letter that was there before the box was is nobody's.
-            if message.offset >= self._since.get(box, {}).get(place, message.offset + 1):
-                self._board.bring_letter(message.value or b"", box)
+        if message.topic == self._messages_topic:
+            inbox = Channel("messages", key)
+            partition = TopicPartition(message.topic, message.partition)
+            # What was sent before the inbox was opened is not for it.
+            start_offset = self._start_offsets.get(inbox, {}).get(partition, message.offset + 1)
+            if message.offset >= start_offset:
+                self._table.deliver_message(message.value or b"", inbox)
             return
-        owner = Address("events", key.partition(".")[0])
-        self._board.bring_event(lambda: _event(message), owner, ALL_OWNERS)
+        owner = Channel("events", key.partition(".")[0])
+        self._table.deliver_encoded_event(lambda: _event(message), owner, ALL_OWNERS_CHANNEL)
 
-    async def subscribe(self, addresses: Collection[Address]) -> None:
-        boxes = [address for address in addresses if address.kind == "letters"]
-        if boxes:
-            self._since |= dict.fromkeys(boxes, await self._ends())
+    async def subscribe(self, channels: Collection[Channel]) -> None:
+        """Receive from *channels*, too. All records are read anyway; inboxes begin here."""
+        inboxes = [channel for channel in channels if channel.kind == "messages"]
+        if inboxes:
+            self._start_offsets |= dict.fromkeys(inboxes, await self._ends())
 
-    async def unsubscribe(self, addresses: Collection[Address]) -> None:
-        for address in addresses:
-            self._since.pop(address, None)
+    async def unsubscribe(self, channels: Collection[Channel]) -> None:
+        """Receive nothing more from *channels*."""
+        for channel in channels:
+            self._start_offsets.pop(channel, None)
 
     async def close(self) -> None:
+        """Disconnect."""
         await stop_client(self._consumer)
 
 

@@ -1,22 +1,23 @@
-"""Events and letters over PostgreSQL: ``LISTEN`` and ``NOTIFY``.
+"""``PostgresPublisher``: events and messages over ``LISTEN`` and ``NOTIFY``.
 
-Channels, below a prefix: ``upload_progress:events:<owner>``, ``upload_progress:letters:<worker>``,
-both names hashed (``key_of``). An event is a CloudEvent in structured JSON, a letter base64. A
-channel has no wildcards: who wants everybody's events listens to ``upload_progress:events:all``,
-to which each event is told, too.
+Channels, after a prefix: ``upload_progress:events:<owner>``, ``upload_progress:messages:<worker>``,
+both names hashed (``key_of``). An event is a CloudEvent in structured JSON mode, a message is
+base64. Channels have no wildcards: each event is also sent to ``upload_progress:events:all``, for
+those who listen to all owners.
 
-A notification carries less than 8000 bytes. An event that is larger goes without its data, as a
-*stub*, and who listens is told to read the store: nothing shorter would be true.
+A notification carries less than 8000 bytes. A larger event is sent without its data, as a *stub*,
+and its subscribers are told to read the store.
 
-One connection listens for the whole process, and does nothing else. A half-open one would be silent
-for ever, so after a silence it is asked for a sign of life. A pooler in transaction mode passes
-notifications on, but no ``LISTEN``: then the listener needs an address of its own.
+One connection listens for the whole process, and does nothing else. A half-open connection would be
+silent for ever, so after a silence the server is queried. A pooler in transaction mode passes
+notifications on, but no ``LISTEN``: then the listener needs a URL of its own.
 """
 
 import binascii
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from functools import partial
 from typing import Final, Self
 
 import anyio
@@ -38,10 +39,10 @@ from upload_progress.backends.postgres.client import (
 )
 from upload_progress.backends.pubsub import BrokerSubscriber
 from upload_progress.backends.subscriptions import (
-    ALL_OWNERS,
-    Address,
+    ALL_OWNERS_CHANNEL,
+    Channel,
     SubscriptionTable,
-    checked_letter,
+    check_message_size,
 )
 from upload_progress.exceptions import InvalidValue
 
@@ -53,36 +54,44 @@ __all__ = [
 
 
 MAX_PAYLOAD_BYTES: Final = 7999
-MAX_PREFIX_CHARACTERS: Final = 32
-"""A name has 63 bytes; what follows the prefix has up to 31."""
+MAX_PREFIX_CHARACTERS: Final = 31
+"""A name has at most 63 bytes; ``:messages:`` and a hash take 32."""
 
-_TELL: Final = sql.SQL(
+_NOTIFY: Final = sql.SQL(
     "SELECT pg_notify(channel, payload)"
     " FROM unnest(%s::text[], %s::text[]) AS batch(channel, payload)"
 )
+_HEARTBEAT: Final = sql.SQL("SELECT 1")
 
 
-_QUESTION: Final = sql.SQL("SELECT 1")
-
-
-def _channel(prefix: str, address: Address) -> str:
-    return f"{prefix}:{address.kind}:{address.key or 'all'}"
+def _channel_name(prefix: str, channel: Channel) -> str:
+    return f"{prefix}:{channel.kind}:{channel.key or 'all'}"
 
 
 def _payload(event: CloudEvent) -> str:
-    whole = encode_structured(event)
-    return (whole if len(whole) <= MAX_PAYLOAD_BYTES else encode_stub(event)).decode()
+    encoded = encode_structured(event)
+    return (encoded if len(encoded) <= MAX_PAYLOAD_BYTES else encode_stub(event)).decode()
 
 
 @define(eq=False, repr=False)
 class PostgresPublisher(BrokerSubscriber):
-    """An ``EventPublisher``, ``EventSubscriber`` and ``Post`` over PostgreSQL.
+    """An ``EventPublisher``, ``EventSubscriber`` and ``MessageTransport`` over PostgreSQL.
+
+    ::
+
+        publisher = PostgresPublisher.open("postgresql://localhost/uploads")
+        tracker = ProgressTracker(publisher=publisher)
 
     Args:
         client: A pool of psycopg. It stays open; one of its connections is kept to listen, unless
             there is a ``listen_url``.
-        prefix: What the names of all channels begin with.
+        prefix: What the names of all channels begin with: ASCII, up to 31 characters.
         listen_url: Where to listen, if the client leads to a pooler in transaction mode.
+        heartbeat_seconds: After this long without traffic the server is queried; without an answer
+            within the same time the connection counts as lost.
+
+    Raises:
+        InvalidValue: The prefix is too long or not ASCII.
     """
 
     client: ConnectionPool
@@ -90,10 +99,9 @@ class PostgresPublisher(BrokerSubscriber):
     listen_url: str | None = field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what would be cut off."""
+        """Refuse a prefix that PostgreSQL would cut off."""
         if not (self.prefix.isascii() and len(self.prefix) <= MAX_PREFIX_CHARACTERS):
             raise InvalidValue("prefix", f"must be ASCII, of up to {MAX_PREFIX_CHARACTERS}")
-        super().__attrs_post_init__()
 
     @classmethod
     def open(
@@ -108,17 +116,17 @@ class PostgresPublisher(BrokerSubscriber):
 
         Args:
             url: ``postgresql://…``, or any other ``conninfo`` of libpq.
-            prefix: As above.
+            prefix: See the class.
             listen_url: Where to listen, if *url* leads to a pooler in transaction mode.
-            heartbeat_seconds: As above.
+            heartbeat_seconds: See the class.
 
         Raises:
-            InvalidValue: The URL is none of these.
+            InvalidValue: A URL is not a valid PostgreSQL URL.
         """
         for each in (url, listen_url or ""):
             validate_url(each)
         return cls(
-            _Single(url),
+            _SingleConnection(url),
             prefix=prefix,
             listen_url=listen_url or url,
             heartbeat_seconds=heartbeat_seconds,
@@ -126,47 +134,50 @@ class PostgresPublisher(BrokerSubscriber):
 
     async def publish(self, events: Sequence[CloudEvent]) -> None:
         """Send *events*, in order, in one round trip."""
-        told = [
-            (_channel(self.prefix, address), payload)
+        notifications = [
+            (channel, payload)
             for event in events
             for payload in [_payload(event)]
-            for address in (Address.of_owner(event.owner), ALL_OWNERS)
+            for channel in (Channel.of_owner(event.owner), ALL_OWNERS_CHANNEL)
         ]
-        await self._tell(told)
+        await self._notify(notifications)
 
-    async def send(self, worker: str, letter: bytes) -> None:
-        """Send *letter* to the box of *worker*.
+    async def send(self, worker: str, message: bytes) -> None:
+        """Send *message* to the inbox of *worker*.
 
         Raises:
-            InvalidValue: It is larger than a letter may be.
+            InvalidValue: It is larger than 4 KiB.
         """
-        payload = b64encode(checked_letter(letter)).decode()
-        await self._tell([(_channel(self.prefix, Address.of_worker(worker)), payload)])
+        payload = b64encode(check_message_size(message)).decode()
+        await self._notify([(Channel.of_worker(worker), payload)])
 
-    async def _tell(self, told: Sequence[tuple[str, str]]) -> None:
-        if told:
-            channels, payloads = ([each[i] for each in told] for i in (0, 1))
+    async def _notify(self, notifications: Sequence[tuple[Channel, str]]) -> None:
+        if notifications:
+            names = [_channel_name(self.prefix, channel) for channel, _ in notifications]
+            payloads = [payload for _, payload in notifications]
             async with self.client.connection() as connection:
-                await fetch_rows(connection, _TELL, (channels, payloads))
+                await fetch_rows(connection, _NOTIFY, (names, payloads))
 
-    async def _dial(self) -> "_Line":
-        loan = _lent(self.listen_url) if self.listen_url else self.client.connection()
+    async def _connect(self) -> "PostgresConnection":
+        loan = _connection_to(self.listen_url) if self.listen_url else self.client.connection()
         connection = await loan.__aenter__()
-        line = _Line(loan, connection, self._board, self.prefix, self.heartbeat_seconds)
+        listener = PostgresConnection(
+            loan, connection, self._table, self.prefix, self.heartbeat_seconds
+        )
         try:
             await connection.set_autocommit(True)
         except BaseException:
-            await line.close()
+            await listener.close()
             raise
-        return line
+        return listener
 
     async def _close(self) -> None:
-        if isinstance(self.client, _Single):
+        if isinstance(self.client, _SingleConnection):
             await self.client.close()
 
 
 @asynccontextmanager
-async def _lent(url: str) -> AsyncIterator[AsyncConnection[TupleRow]]:
+async def _connection_to(url: str) -> AsyncIterator[AsyncConnection[TupleRow]]:
     connection = await connect(url)
     try:
         yield connection
@@ -175,8 +186,8 @@ async def _lent(url: str) -> AsyncIterator[AsyncConnection[TupleRow]]:
 
 
 @define(eq=False, repr=False)
-class _Single:
-    """Lends its one connection, made when it is first needed, and again after whatever happened."""
+class _SingleConnection:
+    """Lends its one connection, made when it is first needed, and again after any error."""
 
     _url: str
     _lock: anyio.Lock = field(factory=anyio.Lock, init=False)
@@ -190,7 +201,7 @@ class _Single:
             try:
                 yield self._connection
             except BaseException:
-                # Also when it was cancelled: nobody knows what it still answers.
+                # Also after a cancellation: an answer may still be on its way.
                 await self.close()
                 raise
 
@@ -207,71 +218,81 @@ class _Command:
 
 
 @define(eq=False, repr=False)
-class _Line:
-    """The connection that listens. It belongs to ``hear``, which others interrupt to command."""
+class PostgresConnection:
+    """The connection that listens.
+
+    psycopg allows one task at a time on it: that of ``receive``, which ``subscribe`` and
+    ``unsubscribe`` interrupt to run their statements.
+    """
 
     _loan: AbstractAsyncContextManager[AsyncConnection[TupleRow]]
     _connection: AsyncConnection[TupleRow]
-    _board: SubscriptionTable
+    _table: SubscriptionTable
     _prefix: str
     _heartbeat_seconds: float
-    _addresses: dict[str, Address] = field(factory=dict, init=False)
+    _channels: dict[str, Channel] = field(factory=dict, init=False)
     _commands: list[_Command] = field(factory=list, init=False)
-    _scope: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
+    _listening: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
 
-    async def hear(self) -> None:
+    async def receive(self) -> None:
+        """Deliver what arrives; raise when the connection is lost."""
         while True:
             if not self._commands:
                 await self._listen()
             with anyio.fail_after(self._heartbeat_seconds):
-                await self._obey()
+                await self._run_commands()
 
     async def _listen(self) -> None:
-        """Take what comes, until there is something to do, or it was silent for too long."""
-        with anyio.CancelScope() as self._scope:
+        """Handle notifications, until there is a command to run, or a silence."""
+        with anyio.CancelScope() as self._listening:
             async with aclosing(self._connection.notifies()) as notifications:
                 while True:
-                    self._scope.deadline = anyio.current_time() + self._heartbeat_seconds
-                    self._take(await anext(notifications))
+                    self._listening.deadline = anyio.current_time() + self._heartbeat_seconds
+                    self._handle(await anext(notifications))
 
-    def _take(self, notification: Notify) -> None:
-        address = self._addresses.get(notification.channel)
-        if address is None:
+    def _handle(self, notification: Notify) -> None:
+        channel = self._channels.get(notification.channel)
+        if channel is None:
             return
-        if address.kind == "letters":
+        if channel.kind == "messages":
             try:
-                self._board.bring_letter(b64decode(notification.payload, validate=True), address)
+                message = b64decode(notification.payload, validate=True)
             except (binascii.Error, ValueError):
-                self._board.unreadable += 1
+                self._table.unreadable += 1
+                return
+            self._table.deliver_message(message, channel)
         else:
-            self._board.bring_event(lambda: decode_structured(notification.payload), address)
+            decode = partial(decode_structured, notification.payload)
+            self._table.deliver_encoded_event(decode, channel)
 
-    async def _obey(self) -> None:
-        """Do what there is to do; else ask whether anybody is there."""
+    async def _run_commands(self) -> None:
+        """Run the statements that wait, with a query that shows that the server answers."""
         commands, self._commands = self._commands, []
         statements = [each for command in commands for each in command.statements]
-        await fetch_rows(self._connection, sql.SQL("; ").join([*statements, _QUESTION]), None)
+        await fetch_rows(self._connection, sql.SQL("; ").join([*statements, _HEARTBEAT]), None)
         for command in commands:
             command.done.set()
 
-    async def _command(self, verb: sql.SQL, channels: Collection[str]) -> None:
-        command = _Command([verb.format(sql.Identifier(channel)) for channel in channels])
+    async def _run(self, verb: sql.SQL, names: Collection[str]) -> None:
+        command = _Command([verb.format(sql.Identifier(name)) for name in names])
         self._commands.append(command)
-        self._scope.cancel()
+        self._listening.cancel()
         await command.done.wait()
 
-    async def subscribe(self, addresses: Collection[Address]) -> None:
-        named = {_channel(self._prefix, address): address for address in addresses}
-        self._addresses |= named
-        await self._command(sql.SQL("LISTEN {}"), named)
+    async def subscribe(self, channels: Collection[Channel]) -> None:
+        """Receive from *channels*, too; return when PostgreSQL has confirmed it."""
+        named = {_channel_name(self._prefix, channel): channel for channel in channels}
+        self._channels |= named
+        await self._run(sql.SQL("LISTEN {}"), named)
 
-    async def unsubscribe(self, addresses: Collection[Address]) -> None:
-        named = [_channel(self._prefix, address) for address in addresses]
-        for name in named:
-            del self._addresses[name]
-        await self._command(sql.SQL("UNLISTEN {}"), named)
+    async def unsubscribe(self, channels: Collection[Channel]) -> None:
+        """Receive nothing more from *channels*."""
+        names = [_channel_name(self._prefix, channel) for channel in channels]
+        for name in names:
+            del self._channels[name]
+        await self._run(sql.SQL("UNLISTEN {}"), names)
 
     async def close(self) -> None:
-        # What it listens to would stay with it: nobody gets it after us.
+        """Disconnect. In a pool the next user would inherit what the connection listens to."""
         await self._connection.close()
         await self._loan.__aexit__(None, None, None)

@@ -1,12 +1,12 @@
-"""Events and letters over Redis: publish and subscribe.
+"""``RedisPublisher``: events and messages over Redis publish/subscribe.
 
-Channels, below a prefix: ``upload-progress:events:<owner>``, ``upload-progress:letters:<worker>``,
-both names hashed (``key_of``). An event is a CloudEvent in structured JSON. Who wants those of
-everybody subscribes to the pattern ``upload-progress:events:*``.
+Channels, after a prefix: ``upload-progress:events:<owner>``, ``upload-progress:messages:<worker>``,
+both names hashed (``key_of``). An event is a CloudEvent in structured JSON mode. The pattern
+``upload-progress:events:*`` matches the events of all owners.
 
-One connection subscribes for the whole process. A half-open one would be silent for ever, so after
-a silence it is asked for a sign of life. A client that repairs connections without a word is found
-out: what it subscribes again, Redis confirms again, and then something may have been missed.
+One connection subscribes for the whole process. A half-open connection would be silent for ever, so
+after a silence the server is pinged. A client that reconnects by itself and subscribes again is
+detected by Redis's second confirmation: then events may have been missed.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -21,41 +21,48 @@ from upload_progress._model.cloudevents import CloudEvent, decode_structured, en
 from upload_progress.backends.pubsub import BrokerSubscriber
 from upload_progress.backends.redis.client import open_client, validate_client
 from upload_progress.backends.subscriptions import (
-    ALL_OWNERS,
-    Address,
+    ALL_OWNERS_CHANNEL,
+    Channel,
     SubscriptionTable,
-    checked_letter,
+    check_message_size,
 )
 
-__all__ = [
-    "RedisPublisher",
-]
-
+__all__ = ["RedisPublisher"]
 
 _CONFIRMATIONS: Final = frozenset({"subscribe", "psubscribe"})
 
 
-def _channel(prefix: str, address: Address) -> bytes:
-    return f"{prefix}:{address.kind}:{address.key or '*'}".encode()
+def _channel_name(prefix: str, channel: Channel) -> bytes:
+    return f"{prefix}:{channel.kind}:{channel.key or '*'}".encode()
 
 
 @define(eq=False, repr=False)
 class RedisPublisher(BrokerSubscriber):
-    """An ``EventPublisher``, ``EventSubscriber`` and ``Post`` over Redis.
+    """An ``EventPublisher``, ``EventSubscriber`` and ``MessageTransport`` over Redis.
+
+    ::
+
+        publisher = RedisPublisher.open("redis://localhost:6379/0")
+        tracker = ProgressTracker(publisher=publisher)
 
     Args:
-        client: A ready client that does not decode responses. It stays open.
+        client: A client that does not decode responses.
         prefix: What the names of all channels begin with.
+        owns_client: Whether to close the client, too. By default it stays open.
+        heartbeat_seconds: After this long without traffic the server is pinged; without an answer
+            within the same time the connection counts as lost.
+
+    Raises:
+        InvalidValue: The client decodes responses.
     """
 
     client: Redis
     prefix: str = field(default="upload-progress", kw_only=True)
-    _is_ours: bool = field(default=False, init=False)
+    owns_client: bool = field(default=False, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse a client that decodes: what is no UTF-8 would break the line for everybody."""
+        """Refuse a client that decodes: bytes that are no UTF-8 would end the connection."""
         validate_client(self.client)
-        super().__attrs_post_init__()
 
     @classmethod
     def open(
@@ -64,122 +71,126 @@ class RedisPublisher(BrokerSubscriber):
         """Return one with a client of its own, which it closes.
 
         Args:
-            url: ``redis://…``, ``rediss://…`` or ``unix://…``, as redis-py takes it.
-            prefix: As above.
-            heartbeat_seconds: As above.
+            url: ``redis://…``, ``rediss://…`` or ``unix://…``, as redis-py accepts it.
+            prefix: What the names of all channels begin with.
+            heartbeat_seconds: See the class.
 
         Raises:
-            InvalidValue: The URL is none of these.
+            InvalidValue: The URL is not a valid Redis URL.
         """
-        publisher = cls(open_client(url), prefix=prefix, heartbeat_seconds=heartbeat_seconds)
-        publisher._is_ours = True
-        return publisher
+        client = open_client(url)
+        return cls(client, prefix=prefix, heartbeat_seconds=heartbeat_seconds, owns_client=True)
 
     async def publish(self, events: Sequence[CloudEvent]) -> None:
         """Send *events*, in order, in one round trip."""
         async with self.client.pipeline(transaction=False) as batch:
             for event in events:
-                channel = _channel(self.prefix, Address.of_owner(event.owner))
-                batch.publish(channel, encode_structured(event))
+                name = _channel_name(self.prefix, Channel.of_owner(event.owner))
+                batch.publish(name, encode_structured(event))
             await batch.execute()
 
-    async def send(self, worker: str, letter: bytes) -> None:
-        """Send *letter* to the box of *worker*.
+    async def send(self, worker: str, message: bytes) -> None:
+        """Send *message* to the inbox of *worker*.
 
         Raises:
-            InvalidValue: It is larger than a letter may be.
+            InvalidValue: It is larger than 4 KiB.
         """
-        channel = _channel(self.prefix, Address.of_worker(worker))
-        await self.client.publish(channel, checked_letter(letter))
+        name = _channel_name(self.prefix, Channel.of_worker(worker))
+        await self.client.publish(name, check_message_size(message))
 
-    async def _dial(self) -> "_Line":
-        subscriptions = self.client.pubsub()
-        await subscriptions.connect()  # type: ignore[no-untyped-call]  # redis-py's gap
-        return _Line(subscriptions, self._board, self.prefix, self.heartbeat_seconds)
+    async def _connect(self) -> "RedisConnection":
+        pubsub = self.client.pubsub()
+        await pubsub.connect()  # type: ignore[no-untyped-call]  # redis-py has no annotation here
+        return RedisConnection(pubsub, self._table, self.prefix, self.heartbeat_seconds)
 
     async def _close(self) -> None:
-        if self._is_ours:
+        if self.owns_client:
             await self.client.aclose()
 
 
 @define(eq=False, repr=False)
-class _Line:
+class RedisConnection:
     """The connection that subscribes."""
 
-    _subscriptions: PubSub
-    _board: SubscriptionTable
+    _pubsub: PubSub
+    _table: SubscriptionTable
     _prefix: str
     _heartbeat_seconds: float
-    _addresses: dict[bytes, Address] = field(factory=dict, init=False)
+    _channels: dict[bytes, Channel] = field(factory=dict, init=False)
     _confirmations: dict[bytes, anyio.Event] = field(factory=dict, init=False)
     _is_silent: bool = field(default=False, init=False)
 
-    async def hear(self) -> None:
+    async def receive(self) -> None:
+        """Deliver what arrives; raise when the connection is lost."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._question)
+            tasks.start_soon(self._send_heartbeats)
             while True:
-                message = await self._subscriptions.get_message(timeout=None)
+                message = await self._pubsub.get_message(timeout=None)
                 self._is_silent = False
-                self._take(message)
+                self._handle(message)
 
-    async def _question(self) -> None:
-        """Ask for a sign of life after each silence, and raise if none comes."""
+    async def _send_heartbeats(self) -> None:
+        """Ping the server after each silence, and raise if no answer comes."""
         while True:
             self._is_silent = True
             await anyio.sleep(self._heartbeat_seconds)
             if self._is_silent:
                 with anyio.fail_after(self._heartbeat_seconds):
-                    await self._subscriptions.ping()
+                    await self._pubsub.ping()
                 await anyio.sleep(self._heartbeat_seconds)
                 if self._is_silent:
                     raise TimeoutError
 
-    def _take(self, message: Mapping[str, object] | None) -> None:
+    def _handle(self, message: Mapping[str, object] | None) -> None:
         if message is None:
-            # An answer to a question of the client's own.
+            # The answer to a ping of the client's own.
             return
-        # A pattern, when a message came by one, is what was subscribed to.
-        channel, data = message["pattern"] or message["channel"], message["data"]
-        if not isinstance(channel, bytes):
+        # A message that matched a pattern names the pattern, which is what was subscribed to.
+        name, data = message["pattern"] or message["channel"], message["data"]
+        if not isinstance(name, bytes):
             return
         if message["type"] in _CONFIRMATIONS:
-            self._confirm(channel)
-        elif isinstance(data, bytes) and channel in self._addresses:
-            self._bring(self._addresses[channel], data)
+            self._confirm(name)
+        elif isinstance(data, bytes) and name in self._channels:
+            self._deliver(self._channels[name], data)
 
-    def _confirm(self, channel: bytes) -> None:
-        confirmation = self._confirmations.get(channel)
+    def _confirm(self, name: bytes) -> None:
+        confirmation = self._confirmations.get(name)
         if confirmation is not None:
             if confirmation.is_set():
+                # The client has reconnected by itself, and subscribed again.
                 raise ConnectionResetError
             confirmation.set()
 
-    def _bring(self, address: Address, data: bytes) -> None:
-        if address.kind == "letters":
-            self._board.bring_letter(data, address)
+    def _deliver(self, channel: Channel, data: bytes) -> None:
+        if channel.kind == "messages":
+            self._table.deliver_message(data, channel)
         else:
-            self._board.bring_event(lambda: decode_structured(data), address)
+            self._table.deliver_encoded_event(lambda: decode_structured(data), channel)
 
-    async def subscribe(self, addresses: Collection[Address]) -> None:
-        named = {_channel(self._prefix, address): address for address in addresses}
-        awaited = {name: anyio.Event() for name in named}
-        self._addresses |= named
-        self._confirmations |= awaited
-        if channels := [name for name, address in named.items() if address != ALL_OWNERS]:
-            await self._subscriptions.subscribe(*channels)
-        if ALL_OWNERS in addresses:
-            await self._subscriptions.psubscribe(_channel(self._prefix, ALL_OWNERS))
-        for confirmation in awaited.values():
+    async def subscribe(self, channels: Collection[Channel]) -> None:
+        """Receive from *channels*, too; return when Redis has confirmed it."""
+        named = {_channel_name(self._prefix, channel): channel for channel in channels}
+        confirmations = {name: anyio.Event() for name in named}
+        self._channels |= named
+        self._confirmations |= confirmations
+        if names := [name for name, each in named.items() if each != ALL_OWNERS_CHANNEL]:
+            await self._pubsub.subscribe(*names)
+        if ALL_OWNERS_CHANNEL in channels:
+            await self._pubsub.psubscribe(_channel_name(self._prefix, ALL_OWNERS_CHANNEL))
+        for confirmation in confirmations.values():
             await confirmation.wait()
 
-    async def unsubscribe(self, addresses: Collection[Address]) -> None:
-        for address in addresses:
-            del self._confirmations[_channel(self._prefix, address)]
-        channels = [_channel(self._prefix, each) for each in addresses if each != ALL_OWNERS]
-        if channels:
-            await self._subscriptions.unsubscribe(*channels)
-        if ALL_OWNERS in addresses:
-            await self._subscriptions.punsubscribe(_channel(self._prefix, ALL_OWNERS))
+    async def unsubscribe(self, channels: Collection[Channel]) -> None:
+        """Receive nothing more from *channels*."""
+        for channel in channels:
+            del self._confirmations[_channel_name(self._prefix, channel)]
+        names = [_channel_name(self._prefix, each) for each in channels if each.key]
+        if names:
+            await self._pubsub.unsubscribe(*names)
+        if ALL_OWNERS_CHANNEL in channels:
+            await self._pubsub.punsubscribe(_channel_name(self._prefix, ALL_OWNERS_CHANNEL))
 
     async def close(self) -> None:
-        await self._subscriptions.aclose()  # type: ignore[no-untyped-call]  # redis-py's gap
+        """Disconnect."""
+        await self._pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py has no annotation here

@@ -21,9 +21,9 @@ from upload_progress._cluster.messages import (
     IdentityReply,
     TicketRequest,
     pack,
-    read,
+    unpack,
 )
-from upload_progress._cluster.worker import SEPARATOR, worker_of
+from upload_progress._runtime.worker import SEPARATOR, worker_of
 from upload_progress.connection import Connection
 from upload_progress.exceptions import StoreUnavailable
 from upload_progress.identity import Identity
@@ -180,8 +180,8 @@ class TicketService:
 
     def __attrs_post_init__(self) -> None:
         """Register the handlers of requests from other workers."""
-        internals_of(self.tracker).rpc.on(_REDEEM, self._handle_redeem)
-        internals_of(self.tracker).rpc.on(_REVALIDATE, self._handle_revalidate)
+        internals_of(self.tracker).rpc.register(_REDEEM, self._handle_redeem)
+        internals_of(self.tracker).rpc.register(_REVALIDATE, self._handle_revalidate)
 
     def issue(self, grant: AccessGrant) -> str:
         """Return a new ticket for the user of *grant*."""
@@ -194,7 +194,7 @@ class TicketService:
             return self.tickets.redeem(ticket)
         reference = TicketReference(worker, digest_of(ticket))
         request = TicketRequest(reference.digest)
-        answer = await internals_of(self.tracker).rpc.ask(worker, _REDEEM, request)
+        answer = await internals_of(self.tracker).rpc.call(worker, _REDEEM, request)
         identity = None if answer is None else _identity_in(answer)
         return None if identity is None else AccessGrant(identity, reference)
 
@@ -206,7 +206,7 @@ class TicketService:
         """
         request = TicketRequest(reference.digest)
         for _ in range(REVALIDATE_ATTEMPTS):
-            answer = await internals_of(self.tracker).rpc.ask(
+            answer = await internals_of(self.tracker).rpc.call(
                 reference.worker, _REVALIDATE, request
             )
             if answer is not None:
@@ -214,7 +214,7 @@ class TicketService:
         raise StoreUnavailable
 
     async def _handle_redeem(self, body: bytes) -> bytes | None:
-        digest = read(body, TicketRequest).digest
+        digest = unpack(body, TicketRequest).digest
         grant = self.tickets.redeem_digest(digest)
         if grant is None:
             return None
@@ -222,7 +222,7 @@ class TicketService:
         return pack(IdentityReply(IdentityReference.of(grant.identity)))
 
     async def _handle_revalidate(self, body: bytes) -> bytes | None:
-        digest = read(body, TicketRequest).digest
+        digest = unpack(body, TicketRequest).digest
         kept = self._redeemed.get(digest)
         if kept is None or isinstance(kept.grant.proof, TicketReference):
             return None
@@ -244,5 +244,5 @@ class TicketService:
 
 
 def _identity_in(answer: bytes) -> Identity | None:
-    who = read(answer, IdentityReply).who
+    who = unpack(answer, IdentityReply).who
     return None if who is None else who.identity()

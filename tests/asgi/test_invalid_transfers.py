@@ -1,6 +1,6 @@
-"""Requests of uploads in many requests that make no sense.
+"""Invalid transfers of uploads in many requests.
 
-The application's answer stays what it is, the numbers stay true, and nothing of ours raises.
+The response of the application is unchanged, the numbers are consistent, and nothing raises.
 """
 
 from __future__ import annotations
@@ -31,39 +31,54 @@ pytestmark = pytest.mark.anyio
 
 S = UploadState
 TUS = {"tus-resumable": "1.0.0"}
-OCTETS = {"content-type": "application/offset+octet-stream"}
-NUMBERS = ["-1", "-0", "5-4", "1e3", "0x10", "٣", "", " ", "*", str(2**53), str(2**63), "9" * 400]
+OFFSET_OCTET_STREAM = {"content-type": "application/offset+octet-stream"}
+INVALID_NUMBERS = [
+    "-1",
+    "-0",
+    "5-4",
+    "1e3",
+    "0x10",
+    "٣",
+    "",
+    " ",
+    "*",
+    str(2**53),
+    str(2**63),
+    "9" * 400,
+]
 
 
 @pytest.fixture
 async def tracker() -> AsyncIterator[ProgressTracker]:
-    """Return the tracker of a process."""
+    """Return a running tracker."""
     tracker = ProgressTracker()
     async with tracker.lifespan():
         yield tracker
 
 
 async def uploads(tracker: ProgressTracker, owner: Identity = ALICE) -> list[UploadProgress]:
-    """Return all of an owner's, whatever became of them."""
+    """Return all uploads of an owner, in any state."""
     return list((await tracker.list(owner=owner, states=set(S))).uploads)
 
 
-async def only(tracker: ProgressTracker) -> UploadProgress:
-    """Return Alice's only one."""
+async def only_upload(tracker: ProgressTracker) -> UploadProgress:
+    """Return Alice's only upload."""
     [shown] = await uploads(tracker)
     return shown
 
 
-def assert_true(shown: UploadProgress) -> None:
-    """Check that the numbers of an upload agree with each other."""
+def assert_consistent(shown: UploadProgress) -> None:
+    """Check that the numbers of an upload are consistent."""
     total = shown.total_bytes
     assert 0 <= shown.bytes_transferred <= (2**53 if total is None else total)
     assert shown.percent is None or 0 <= shown.percent <= 100
     assert shown.retransmitted_bytes >= 0
 
 
-@pytest.mark.parametrize("offset", [*NUMBERS, None])
-async def test_a_tus_offset_that_is_none(tracker: ProgressTracker, offset: str | None) -> None:
+@pytest.mark.parametrize("offset", [*INVALID_NUMBERS, None])
+async def test_invalid_tus_offset_is_refused_by_the_server(
+    tracker: ProgressTracker, offset: str | None
+) -> None:
     class Lenient(TusApp):
         async def respond(self, scope: Scope, receive: Receive) -> ResponseHead:
             if scope["method"] != "PATCH":
@@ -71,28 +86,28 @@ async def test_a_tus_offset_that_is_none(tracker: ProgressTracker, offset: str |
             await self.append(scope["path"], receive)
             return 418, {"upload-offset": offset or "none"}
 
-    shop = Lenient()
-    await send_request(shop, tracker, "POST", "/files", headers={**TUS, "upload-length": "30"})
-    headers = {**TUS, **OCTETS} | ({} if offset is None else {"upload-offset": offset})
+    app = Lenient()
+    await send_request(app, tracker, "POST", "/files", headers={**TUS, "upload-length": "30"})
+    headers = {**TUS, **OFFSET_OCTET_STREAM} | ({} if offset is None else {"upload-offset": offset})
     raw = [(key, value.encode()) for key, value in headers.items()]
     server = await send_request(
-        shop, tracker, "PATCH", "/files/0", content=b"x" * 10,
+        app, tracker, "PATCH", "/files/0", content=b"x" * 10,
         headers={key: value.decode("latin-1") for key, value in raw},
     )  # fmt: skip
 
     assert server.status == 418
-    shown = await only(tracker)
-    assert_true(shown)
+    shown = await only_upload(tracker)
+    assert_consistent(shown)
     assert shown.total_bytes == 30
     assert not shown.finished_at
 
 
-@pytest.mark.parametrize("length", NUMBERS)
-async def test_a_tus_length_that_is_none(tracker: ProgressTracker, length: str) -> None:
-    shop = FileApp()
+@pytest.mark.parametrize("length", INVALID_NUMBERS)
+async def test_invalid_tus_length_is_ignored(tracker: ProgressTracker, length: str) -> None:
+    app = FileApp()
     raw = length.encode().decode("latin-1")
     server = await send_request(
-        shop, tracker, "POST", "/files", headers={**TUS, "upload-length": raw}
+        app, tracker, "POST", "/files", headers={**TUS, "upload-length": raw}
     )
 
     assert server.status == 200
@@ -115,88 +130,90 @@ async def test_a_tus_length_that_is_none(tracker: ProgressTracker, length: str) 
         "",
     ],
 )
-async def test_a_range_that_is_none(tracker: ProgressTracker, announced: str) -> None:
-    """It is an upload like any other, as large as its body."""
+async def test_invalid_content_range_is_a_plain_upload(
+    tracker: ProgressTracker, announced: str
+) -> None:
+    """The total is the size of the body."""
     headers = {"content-range": announced, "upload-id": "ranged"}
     server = await send_request(FileApp(), tracker, "PUT", "/a", headers=headers, content=b"x" * 10)
 
     assert server.status == 200
-    shown = await only(tracker)
+    shown = await only_upload(tracker)
     assert (shown.state, shown.bytes_transferred, shown.total_bytes) == (S.COMPLETED, 10, 10)
 
 
-async def test_ranges_that_overlap_count_once(tracker: ProgressTracker) -> None:
+async def test_overlapping_ranges_count_once(tracker: ProgressTracker) -> None:
     for first, last in ((0, 9), (5, 14), (0, 9), (14, 19)):
         headers = {"content-range": f"bytes {first}-{last}/20"}
         content = b"x" * (last - first + 1)
         await send_request(FileApp(), tracker, "PUT", "/a", headers=headers, content=content)
 
-    shown = await only(tracker)
+    shown = await only_upload(tracker)
     assert (shown.state, shown.bytes_transferred) == (S.COMPLETED, 20)
     assert shown.retransmitted_bytes == 5 + 10 + 1
 
 
-async def test_a_range_that_the_server_will_not_have(tracker: ProgressTracker) -> None:
-    shop = ContentRangeApp()
+async def test_refused_range_is_not_counted(tracker: ProgressTracker) -> None:
+    app = ContentRangeApp()
     headers = {"content-range": "bytes 0-9/30"}
-    await send_request(shop, tracker, "PUT", "/a", headers=headers, content=b"x" * 10)
+    await send_request(app, tracker, "PUT", "/a", headers=headers, content=b"x" * 10)
     headers = {"content-range": "bytes 0-9/30"}
-    server = await send_request(shop, tracker, "PUT", "/a", headers=headers, content=b"x" * 10)
+    server = await send_request(app, tracker, "PUT", "/a", headers=headers, content=b"x" * 10)
 
     assert server.status == 416
-    shown = await only(tracker)
+    shown = await only_upload(tracker)
     assert (shown.state, shown.bytes_transferred) == (S.PAUSED, 10)
 
 
-async def test_a_total_that_changes_stays_the_first(tracker: ProgressTracker) -> None:
+async def test_first_total_is_kept(tracker: ProgressTracker) -> None:
     for total in (30, 20, 40):
         headers = {"content-range": f"bytes 0-9/{total}"}
         await send_request(FileApp(), tracker, "PUT", "/a", headers=headers, content=b"x" * 10)
-        assert_true(await only(tracker))
+        assert_consistent(await only_upload(tracker))
 
-    shown = await only(tracker)
+    shown = await only_upload(tracker)
     assert (shown.total_bytes, shown.bytes_transferred, shown.finished_at) == (30, 10, None)
 
 
-async def test_more_than_was_announced_never_exceeds_the_total(tracker: ProgressTracker) -> None:
+async def test_larger_body_does_not_exceed_the_range(tracker: ProgressTracker) -> None:
     headers = {"content-range": "bytes 0-9/20"}
     await send_request(FileApp(), tracker, "PUT", "/a", headers=headers, content=b"x" * 1000)
 
-    shown = await only(tracker)
+    shown = await only_upload(tracker)
     assert (shown.bytes_transferred, shown.total_bytes) == (10, 20)
 
 
 @pytest.mark.parametrize("number", ["0", "10001", "-1", "1.5", "", "x", str(2**63)])
-async def test_a_part_without_a_number_is_no_part(tracker: ProgressTracker, number: str) -> None:
+async def test_invalid_part_number_is_not_a_part(tracker: ProgressTracker, number: str) -> None:
     await send_request(S3App(), tracker, "PUT", "/b/k?partNumber=1&uploadId=a", content=b"x" * 10)
     address = f"/b/k?partNumber={number}&uploadId=a"
     server = await send_request(S3App(), tracker, "PUT", address, content=b"x" * 10)
 
     assert server.status == 200
-    shown = await only(tracker)
+    shown = await only_upload(tracker)
     assert shown.bytes_transferred == 10
     assert shown.parts
     assert shown.parts.received == 1
 
 
-async def test_a_part_twice_at_once_counts_once(tracker: ProgressTracker) -> None:
-    shop, address = S3App(), "/b/k?partNumber=1&uploadId=a"
+async def test_concurrent_duplicate_part_counts_once(tracker: ProgressTracker) -> None:
+    app, address = S3App(), "/b/k?partNumber=1&uploadId=a"
     async with anyio.create_task_group() as tasks:
         for content in (b"x" * 10, b"y" * 20):
 
             async def put(content: bytes) -> None:
-                await send_request(shop, tracker, "PUT", address, content=content)
+                await send_request(app, tracker, "PUT", address, content=content)
 
             tasks.start_soon(put, content)
 
-    shown = await only(tracker)
+    shown = await only_upload(tracker)
     assert (shown.bytes_transferred, shown.retransmitted_bytes) == (20, 10)
     assert shown.parts
     assert shown.parts.received == 1
 
 
-async def test_the_resource_of_somebody_else_stays_theirs() -> None:
-    """Bob appends to what Alice created: the server refuses, and Alice's is where it was."""
+async def test_transfer_of_another_owner_is_separate() -> None:
+    """Bob appends to an upload of Alice: the server refuses, and her upload is unchanged."""
     sim, bob = Simulation(), Identity("bob")
 
     class Private(TusApp):
@@ -206,35 +223,40 @@ async def test_the_resource_of_somebody_else_stays_theirs() -> None:
                 return 404, {}
             return await super().respond(scope, receive)
 
-    def whose(connection: Connection) -> Identity:
+    def authenticate(connection: Connection) -> Identity:
         return Identity(connection.header("x-user") or "alice")
 
-    shop = Private()
+    app = Private()
     ann = {"x-user": "alice"}
     length = {"upload-length": "30"}
     await send_request(
-        shop, sim.tracker, "POST", "/files", headers={**TUS, **ann, **length}, authenticate=whose
+        app,
+        sim.tracker,
+        "POST",
+        "/files",
+        headers={**TUS, **ann, **length},
+        authenticate=authenticate,
     )
     for attempt in range(2):
-        headers = {**TUS, **OCTETS, "upload-offset": "0", "x-user": "bob"}
+        headers = {**TUS, **OFFSET_OCTET_STREAM, "upload-offset": "0", "x-user": "bob"}
         if attempt:
-            [hers] = await uploads(sim.tracker, Identity("alice"))
-            headers["upload-id"] = hers.upload_id
+            [alices] = await uploads(sim.tracker, Identity("alice"))
+            headers["upload-id"] = alices.upload_id
         server = await send_request(
-            shop, sim.tracker, "PATCH", "/files/0", headers=headers, content=b"x" * 10,
-            authenticate=whose,
+            app, sim.tracker, "PATCH", "/files/0", headers=headers, content=b"x" * 10,
+            authenticate=authenticate,
         )  # fmt: skip
         assert server.status == 404
     await sim.run(5)
 
-    [hers] = await uploads(sim.tracker, Identity("alice"))
-    assert (hers.bytes_transferred, hers.finished_at) == (0, None)
+    [alices] = await uploads(sim.tracker, Identity("alice"))
+    assert (alices.bytes_transferred, alices.finished_at) == (0, None)
     assert await uploads(sim.tracker, bob) == []
     assert len(sim.parts.registry) <= 1
 
 
 @pytest.mark.parametrize("listed", ["/files/99", "https://elsewhere.example/files/0", ";;", "%ff"])
-async def test_a_final_post_of_what_is_not_there(listed: str) -> None:
+async def test_final_post_of_unknown_parts_creates_no_upload(listed: str) -> None:
     sim = Simulation()
     headers = {**TUS, "upload-concat": f"final;{listed}"}
     server = await send_request(FileApp(), sim.tracker, "POST", "/files", headers=headers)
@@ -247,24 +269,24 @@ async def test_a_final_post_of_what_is_not_there(listed: str) -> None:
     assert len(sim.parts.registry) == 0
 
 
-async def test_a_digest_that_does_not_match_ends_nothing() -> None:
-    sim, shop = Simulation(), OciApp()
-    start = await send_request(shop, sim.tracker, "POST", "/v2/a/blobs/uploads/")
+async def test_wrong_digest_leaves_the_upload_paused() -> None:
+    sim, app = Simulation(), OciApp()
+    start = await send_request(app, sim.tracker, "POST", "/v2/a/blobs/uploads/")
     path = start.headers["location"].partition("?")[0]
-    await send_request(shop, sim.tracker, "PATCH", path, content=b"x" * 10)
-    bad = await send_request(shop, sim.tracker, "PUT", f"{path}?digest=bad")
+    await send_request(app, sim.tracker, "PATCH", path, content=b"x" * 10)
+    bad = await send_request(app, sim.tracker, "PUT", f"{path}?digest=bad")
     assert bad.status == 400
     await sim.run(5)
 
-    shown = await only(sim.tracker)
+    shown = await only_upload(sim.tracker)
     assert (shown.state, shown.bytes_transferred) == (S.PAUSED, 10)
 
 
-async def test_a_mixture_of_protocols_is_as_many_uploads(tracker: ProgressTracker) -> None:
-    """The first protocol that knows a request has it; what another sends is its own."""
-    everything = {
+async def test_headers_of_several_protocols_are_consistent(tracker: ProgressTracker) -> None:
+    """The first protocol that reads a request is used."""
+    mixed_headers = {
         **TUS,
-        **OCTETS,
+        **OFFSET_OCTET_STREAM,
         "upload-offset": "0",
         "upload-complete": "?0",
         "content-range": "bytes 0-9/30",
@@ -273,37 +295,39 @@ async def test_a_mixture_of_protocols_is_as_many_uploads(tracker: ProgressTracke
     address = "/v2/a/blobs/uploads/1?uploadId=a&partNumber=1"
     for method in ("POST", "PATCH", "PUT", "DELETE"):
         server = await send_request(
-            FileApp(), tracker, method, address, headers=everything, content=b"x" * 10
+            FileApp(), tracker, method, address, headers=mixed_headers, content=b"x" * 10
         )
         assert server.status == 200
     for each in await uploads(tracker):
-        assert_true(each)
+        assert_consistent(each)
 
 
-async def test_one_name_for_two_protocols_is_two_uploads(tracker: ProgressTracker) -> None:
+async def test_same_id_in_two_protocols_is_consistent(tracker: ProgressTracker) -> None:
     named = {"upload-id": "chosen"}
     headers = {**named, "content-range": "bytes 0-9/30"}
     await send_request(FileApp(), tracker, "PUT", "/a", headers=headers, content=b"x" * 10)
-    headers = {**named, **TUS, **OCTETS, "upload-offset": "0", "upload-length": "30"}
+    headers = {**named, **TUS, **OFFSET_OCTET_STREAM, "upload-offset": "0", "upload-length": "30"}
     server = await send_request(
         FileApp(), tracker, "PATCH", "/files/0", headers=headers, content=b"x" * 10
     )
 
     assert server.status == 200
     for each in await uploads(tracker):
-        assert_true(each)
+        assert_consistent(each)
         assert each.total_bytes == 30
 
 
-async def test_a_draft_that_is_given_up(tracker: ProgressTracker) -> None:
-    shop = IetfApp()
+async def test_ietf_delete_cancels(tracker: ProgressTracker) -> None:
+    app = IetfApp()
     await send_request(
-        shop, tracker, "POST", "/drafts", headers={"upload-complete": "?0"}, content=b"x" * 10
+        app, tracker, "POST", "/drafts", headers={"upload-complete": "?0"}, content=b"x" * 10
     )
-    gone = {"upload-draft-interop-version": "8"}
-    assert (await send_request(shop, tracker, "DELETE", "/drafts/0", headers=gone)).status == 204
+    delete_headers = {"upload-draft-interop-version": "8"}
+    assert (
+        await send_request(app, tracker, "DELETE", "/drafts/0", headers=delete_headers)
+    ).status == 204
 
-    shown = await only(tracker)
+    shown = await only_upload(tracker)
     assert (shown.state, shown.bytes_transferred) == (S.CANCELLED, 10)
 
 
@@ -325,11 +349,17 @@ HEADERS = st.dictionaries(
     st.sampled_from(
         [
             *("1.0.0", "?0", "?1", "0", "5", "30", "-1", str(2**63), "bytes 0-9/30", "bytes 5-9/*"),
-            *("0-9", "PATCH", OCTETS["content-type"], "final;/files/0", "filename YQ=="),
+            *(
+                "0-9",
+                "PATCH",
+                OFFSET_OCTET_STREAM["content-type"],
+                "final;/files/0",
+                "filename YQ==",
+            ),
         ]
     ),
 )
-STEPS = st.lists(
+REQUESTS = st.lists(
     st.tuples(
         st.sampled_from(["POST", "PUT", "PATCH", "DELETE", "HEAD"]),
         st.sampled_from(
@@ -352,31 +382,31 @@ STEPS = st.lists(
 )
 
 
-@given(STEPS)
+@given(REQUESTS)
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_any_series_of_requests_leaves_true_numbers(
-    steps: list[tuple[str, str, dict[str, str], int, int, bool]],
+async def test_any_sequence_of_requests_is_consistent(
+    requests: list[tuple[str, str, dict[str, str], int, int, bool]],
 ) -> None:
     sim, before = Simulation(), dict[str, UploadProgress]()
-    for method, path, headers, size, status, breaks in steps:
+    for method, path, headers, size, status, disconnects in requests:
 
-        class Any(FileApp):
+        class AnyResponse(FileApp):
             async def respond(self, scope: Scope, receive: Receive) -> ResponseHead:
                 await super().respond(scope, receive)
-                return status, {"location": "/files/0", "upload-offset": str(size)}  # noqa: B023  # answered in this round
+                return status, {"location": "/files/0", "upload-offset": str(size)}  # noqa: B023  # called in the same iteration
 
         messages = body_messages(b"x" * size)
-        if breaks:
+        if disconnects:
             messages = [*messages[:-1], {"type": "http.disconnect"}]
         server = await send_request(
-            Any(), sim.tracker, method, path, headers=headers, messages=messages
+            AnyResponse(), sim.tracker, method, path, headers=headers, messages=messages
         )
         assert [each.get("status", status) for each in server.sent] == [status] * (
-            0 if breaks else 2
+            0 if disconnects else 2
         )
         await sim.run(0.5)
         for shown in await uploads(sim.tracker):
-            assert_true(shown)
+            assert_consistent(shown)
             earlier = before.get(shown.upload_id, shown)
             assert (shown.attempt, shown.bytes_transferred) >= (
                 earlier.attempt,
