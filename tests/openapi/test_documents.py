@@ -224,18 +224,18 @@ def test_json_documents_can_be_parsed() -> None:
 
 
 def test_diagram_contains_every_state_and_transition() -> None:
-    picture = diagram.states_svg()
+    picture, transitions = diagram.states_svg(), diagram.transitions()
 
     assert all(f">{state}</text>" in picture for state in UploadState)
-    assert picture.count('class="line"') == len(diagram.moves())
+    assert picture.count('class="line"') == len(transitions)
     assert {
-        (state, signal) for (state, _), signals in diagram.moves().items() for signal in signals
+        (state, signal) for (state, _), signals in transitions.items() for signal in signals
     } == set(TRANSITIONS)
 
 
 def test_path_without_a_transition_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    move = (UploadState.COMPLETED, UploadState.PENDING)
-    monkeypatch.setitem(diagram.ROUTES, move, ("M0,0 L1,1", 0, 0))
+    pair = (UploadState.COMPLETED, UploadState.PENDING)
+    monkeypatch.setitem(diagram.PATHS, pair, ("M0,0 L1,1", 0, 0))
 
     with pytest.raises(LookupError, match="completed"):
         diagram.states_svg()
