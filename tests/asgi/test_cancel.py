@@ -185,8 +185,8 @@ async def test_error_after_the_start_of_the_response_is_raised(
     async with tracker_lifespan(tracker, lifespan):
         try:
             await run_request(app, tracker, messages=body_messages(b"abc"))
-        except BaseException as error_raised:  # noqa: BLE001  # the exception is checked below
-            raised.append(error_raised)
+        except BaseException as error_caught:  # noqa: BLE001  # the exception is checked below
+            raised.append(error_caught)
 
     assert raised == [error]
 
