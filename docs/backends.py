@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SEEN = HERE / "generated" / "backends.json"
-RUN = HERE.parent / "build" / "backends.json"
+DOCUMENTED = HERE / "generated" / "backends.json"
+LAST_RUN = HERE.parent / "build" / "backends.json"
 NAMES = {"Memory": "memory", "Postgres": "PostgreSQL", "Rabbit": "RabbitMQ"}
 ORDER = ("Memory", "Redis", "Postgres", "Rabbit", "Kafka")
 
@@ -87,42 +87,42 @@ CAPABILITIES: Mapping[str, Mapping[str, Sequence[str]]] = {
 }
 """Capabilities by topic, and the tests that show each of them."""
 
-Seen = dict[str, list[str]]
+Results = dict[str, list[str]]
 """The capabilities of each backend."""
 
 
-def seen_in(path: Path) -> Seen:
+def read_results(path: Path) -> Results:
     """Return the capabilities in a file; none if it does not exist."""
-    found: Seen = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    found: Results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return found
 
 
-def shown_by(passed: set[str]) -> list[str]:
+def capabilities_shown_by(passed: set[str]) -> list[str]:
     """Return the capabilities of which all tests are in *passed*."""
     capabilities = [each for topic in CAPABILITIES.values() for each in topic.items()]
     return [name for name, tests in capabilities if passed.issuperset(tests)]
 
 
-def text_of(seen: Seen) -> str:
+def to_json(results: Results) -> str:
     """Return the content of the file."""
-    return json.dumps(dict(sorted(seen.items())), indent=1) + "\n"
+    return json.dumps(dict(sorted(results.items())), indent=1) + "\n"
 
 
 def backends_table() -> str:
     """Return the table in Markdown, with a column for each backend."""
-    seen = seen_in(SEEN)
-    backends = sorted(seen, key=lambda name: (*ORDER, name).index(name))
+    results = read_results(DOCUMENTED)
+    backends = sorted(results, key=lambda name: (*ORDER, name).index(name))
     lines = [["", "", *(NAMES.get(name, name) for name in backends)], ["---"] * (len(backends) + 2)]
     for topic, capabilities in CAPABILITIES.items():
         for number, capability in enumerate(capabilities):
-            marks = ["✓" if capability in seen[name] else "–" for name in backends]
+            marks = ["✓" if capability in results[name] else "–" for name in backends]
             lines.append(["" if number else topic, capability, *marks])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def main() -> None:
     """Copy the result of the last run, and make the table."""
-    SEEN.write_text(RUN.read_text(encoding="utf-8"), encoding="utf-8")
+    DOCUMENTED.write_text(LAST_RUN.read_text(encoding="utf-8"), encoding="utf-8")
     (HERE / "generated" / "backends.md").write_text(backends_table(), encoding="utf-8")
 
 

@@ -1,8 +1,8 @@
-"""The life of an upload, drawn from ``lifecycle.TRANSITIONS``.
+"""The state diagram of an upload, drawn from the table ``TRANSITIONS``.
 
-Only where the boxes stand and how the lines run is chosen here; which lines there are, and
-what is written on them, is the table's. A move without a route is an error, and so is a route
-without a move: then the picture would say what is not so.
+This module defines the positions of the boxes and the paths of the lines; the table defines which
+lines exist, and their labels. A transition without a path is an error, and so is a path without a
+transition.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from upload_progress._model.models import UploadState as S
 from upload_progress._model.state import FINAL_STATES, TRANSITIONS, Signal
 
 HALF_WIDTH, HALF_HEIGHT = 62, 22
-PLACES: dict[UploadState, tuple[int, int]] = {
+POSITIONS: dict[UploadState, tuple[int, int]] = {
     S.PENDING: (140, 170),
     S.PAUSED: (140, 300),
     S.RECEIVING: (400, 235),
@@ -24,8 +24,8 @@ PLACES: dict[UploadState, tuple[int, int]] = {
     S.FAILED: (525, 420),
 }
 
-# How each line runs (SVG path data), and the middle of its text.
-ROUTES: dict[tuple[UploadState, UploadState], tuple[str, int, int]] = {
+# The path of each line (SVG path data), and the centre of its label.
+PATHS: dict[tuple[UploadState, UploadState], tuple[str, int, int]] = {
     (S.PENDING, S.RECEIVING): ("M202,170 C270,170 270,225 338,225", 270, 197),
     (S.PAUSED, S.RECEIVING): ("M202,290 C265,290 275,243 338,243", 262, 262),
     (S.RECEIVING, S.PAUSED): ("M375,257 C345,312 290,312 202,312", 300, 312),
@@ -62,17 +62,21 @@ orient="auto"><path class="tip" d="M0,0 L8,4 L0,8 z"/></marker></defs>
 
 
 def states_svg() -> str:
-    """Return the diagram."""
-    routes = moves()
-    if unused := ROUTES.keys() - routes.keys():
-        raise LookupError(f"these routes are no moves of the table: {sorted(unused)}")
-    lines = [_line(*ROUTES[move], signals) for move, signals in routes.items()]
+    """Return the diagram as SVG.
+
+    Raises:
+        LookupError: A path has no transition, or a transition has no path.
+    """
+    signals_by_pair = transitions()
+    if unused := PATHS.keys() - signals_by_pair.keys():
+        raise LookupError(f"these paths have no transition: {sorted(unused)}")
+    lines = [_line(*PATHS[pair], signals) for pair, signals in signals_by_pair.items()]
     boxes = [_box(state) for state in UploadState]
     return HEAD + "\n".join([*lines, *boxes, "</svg>\n"])
 
 
 def transitions_table() -> str:
-    """Return the table as Markdown: a row for each signal, a column for each open state."""
+    """Return the transitions as a Markdown table: a row per signal, a column per open state."""
     states = [state for state in UploadState if state not in FINAL_STATES]
     rows = [_row("", [f"`{state}`" for state in states]), _row("---", ["---"] * len(states))]
     for signal in Signal:
@@ -81,8 +85,8 @@ def transitions_table() -> str:
     return "\n".join(rows) + "\n"
 
 
-def moves() -> dict[tuple[UploadState, UploadState], list[Signal]]:
-    """Return what leads from one state to another."""
+def transitions() -> dict[tuple[UploadState, UploadState], list[Signal]]:
+    """Return the signals of each pair of states."""
     signals: dict[tuple[UploadState, UploadState], list[Signal]] = {}
     for (state, signal), target in TRANSITIONS.items():
         signals.setdefault((state, target), []).append(signal)
@@ -94,11 +98,11 @@ def _row(name: str, cells: list[str]) -> str:
 
 
 def _line(path: str, x: int, y: int, signals: list[Signal]) -> str:
-    texts = list(_texts(x, y, signals))
-    return "\n".join([f'<path class="line" d="{path}"/>', *texts])
+    labels = list(_labels(x, y, signals))
+    return "\n".join([f'<path class="line" d="{path}"/>', *labels])
 
 
-def _texts(x: int, y: int, signals: list[Signal]) -> Iterator[str]:
+def _labels(x: int, y: int, signals: list[Signal]) -> Iterator[str]:
     pairs = [", ".join(signals[at : at + 2]) for at in range(0, len(signals), 2)]
     top = y + 4 - 8 * (len(pairs) - 1)
     for number, pair in enumerate(pairs):
@@ -106,10 +110,9 @@ def _texts(x: int, y: int, signals: list[Signal]) -> Iterator[str]:
 
 
 def _box(state: UploadState) -> str:
-    x, y = PLACES[state]
+    x, y = POSITIONS[state]
     kind = "final" if state in FINAL_STATES else "box"
-    place = f'x="{x - HALF_WIDTH}" y="{y - HALF_HEIGHT}"'
+    position = f'x="{x - HALF_WIDTH}" y="{y - HALF_HEIGHT}"'
     size = f'width="{2 * HALF_WIDTH}" height="{2 * HALF_HEIGHT}"'
-    return (
-        f'<rect class="{kind}" {place} {size} rx="10"/>\n<text x="{x}" y="{y + 5}">{state}</text>'
-    )
+    label = f'<text x="{x}" y="{y + 5}">{state}</text>'
+    return f'<rect class="{kind}" {position} {size} rx="10"/>\n{label}'

@@ -1,4 +1,4 @@
-"""Shows classes of attrs with the initialiser that attrs writes for them (griffe extension)."""
+"""A griffe extension that shows attrs classes with the ``__init__`` that attrs generates."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from griffe import Attribute, Class, Expr, Extension, Function, Parameter, Param
 
 
 class AttrsFields(Extension):
-    """Adds ``__init__`` to each class that ``attrs.define`` or ``attrs.frozen`` decorates."""
+    """Adds ``__init__`` to each class that is decorated with ``define`` or ``frozen``."""
 
     def on_class(self, *, cls: Class, **_kwargs: Any) -> None:  # noqa: ANN401  # griffe's signature
-        """Look at one class."""
-        called = [str(decorator.value).partition("(")[0] for decorator in cls.decorators]
-        if not {"define", "frozen"}.isdisjoint(called) and "__init__" not in cls.members:
+        """Add ``__init__`` to an attrs class."""
+        decorators = [str(decorator.value).partition("(")[0] for decorator in cls.decorators]
+        if not {"define", "frozen"}.isdisjoint(decorators) and "__init__" not in cls.members:
             cls.set_member("__init__", _initialiser(cls))
 
 
 def _initialiser(cls: Class) -> Function:
-    given = [
+    parameters = [
         Parameter(
             attribute.name.lstrip("_"),
             annotation=attribute.annotation,
@@ -30,7 +30,7 @@ def _initialiser(cls: Class) -> Function:
         and "property" not in attribute.labels
         and "init=False" not in _text(attribute.value)
     ]
-    return Function("__init__", parameters=Parameters(*given), parent=cls)
+    return Function("__init__", parameters=Parameters(*parameters), parent=cls)
 
 
 _EITHER = ParameterKind.positional_or_keyword
@@ -41,13 +41,13 @@ def _is_keyword_only(cls: Class) -> bool:
 
 
 def _default(attribute: Attribute) -> str | None:
-    """Return the default as it reads: of ``field(factory=Limits)`` it is ``Limits()``."""
+    """Return the default as source text: ``Limits()`` for ``field(factory=Limits)``."""
     text = _text(attribute.value)
     if not text.startswith("field("):
         return text or None
-    for name, end in (("default=", ""), ("factory=", "()")):
+    for name, suffix in (("default=", ""), ("factory=", "()")):
         if name in text:
-            return text.partition(name)[2].partition(",")[0].rstrip(")") + end
+            return text.partition(name)[2].partition(",")[0].rstrip(")") + suffix
     return None
 
 

@@ -25,7 +25,7 @@ SCRIPT = """\
 
 
 def generated() -> dict[str, str]:
-    """Return the text of each generated file, by its path below this folder."""
+    """Return the text of each generated file by its path in this folder."""
     openapi, asyncapi = openapi_document(), asyncapi_document()
     return {
         "images/layers.svg": layers_svg(),
@@ -42,14 +42,14 @@ def generated() -> dict[str, str]:
 
 
 def script_tag() -> str:
-    """Return how a page loads the component as it is now, and nothing else."""
+    """Return the ``script`` element with which a page loads this version of the component."""
     script = component_script() or b""
     version = hashlib.sha256(script).hexdigest()[:12]
     return SCRIPT.format(version=version, integrity=script_integrity(script))
 
 
 def main() -> None:
-    """Write them."""
+    """Write all generated files."""
     for path, text in generated().items():
         target = HERE / path
         target.parent.mkdir(exist_ok=True)

@@ -11,44 +11,48 @@ Json = Mapping[str, Any]
 HTTP_HEAD = """\
 # HTTP
 
-Every call of `progress_mount(tracker, authenticate=…)`, or of `progress_routes` under a mount at
-`/uploads`. The same as an
-[OpenAPI 3.1 document](openapi.json); for another mount path:
-`upload_progress.openapi.openapi_document(mount_path="/api/uploads")`.
+The calls of `progress_mount(tracker, authenticate=…)`, or of `progress_routes` under a mount at
+`/uploads`.
 
-Errors are `application/problem+json` (RFC 9457). Except for the script, every answer says
-`Cache-Control: no-store`.
+This page is generated from the [OpenAPI 3.1 document](openapi.json). The server returns the
+document for its own mount path at `GET /uploads/openapi.json`, and
+`upload_progress.openapi.openapi_document(mount_path="/api/uploads")` returns it in Python.
+
+Errors are `application/problem+json` (RFC 9457). Responses have `Cache-Control: no-store`, except
+the script and the API documents: these are the same for every user and need no authentication.
 """
 EVENTS_HEAD = """\
 # Events
 
-The messages of the WebSockets, and the event for brokers. The same as an
-[AsyncAPI 3.1 document](asyncapi.json); for another mount path:
-`upload_progress.openapi.asyncapi_document(mount_path="/api/uploads")`.
+The messages of the WebSockets, and the event that is published to brokers.
+
+This page is generated from the [AsyncAPI 3.1 document](asyncapi.json). The server returns the
+document for its own mount path at `GET /uploads/asyncapi.json`, and
+`upload_progress.openapi.asyncapi_document(mount_path="/api/uploads")` returns it in Python.
 """
 CLOSE_CODES = """\
 ## Close codes
 
-| code | why |
+| code | reason |
 | --- | --- |
-| 1000 | the one upload of this socket has ended |
-| 1003 | a message was no text |
+| 1000 | the upload of this socket has ended |
+| 1003 | a message was not text |
 | 1009 | a message was larger than `Limits.message_bytes` |
-| 1012 | the server restarts: connect again, and the current snapshots come first |
-| 1013 | who is asking, or how far it is, cannot be told now: try again later |
-| 4401 | nobody has said who is asking, or that is no longer true |
+| 1012 | the server restarts: reconnect; the current snapshots are sent first |
+| 1013 | the store or the authentication is unavailable: try again later |
+| 4401 | no valid credentials, or they are no longer valid |
 | 4403 | the `Origin` is not allowed |
-| 4404 | there is no such upload, or it is somebody else's |
-| 4422 | too many messages were malformed; each was answered with an error message |
+| 4404 | the upload does not exist, or belongs to another user |
+| 4422 | too many invalid messages; each was answered with an error message |
 | 4429 | a limit is reached |
 
-Where the server offers it, a refusal before the handshake is a real HTTP answer instead: a
-problem, as for any call.
+If the server supports denial responses, a refused handshake gets an HTTP response instead: a
+problem document, as for any call.
 """
 
 
 def http_page(document: Mapping[str, object]) -> str:
-    """Return the page of the HTTP calls."""
+    """Return the reference page of the HTTP calls."""
     api = cast("Json", document)
     parts = [HTTP_HEAD]
     for path, item in api["paths"].items():
@@ -62,7 +66,7 @@ def http_page(document: Mapping[str, object]) -> str:
 
 
 def events_page(document: Mapping[str, object]) -> str:
-    """Return the page of the messages."""
+    """Return the reference page of the messages."""
     api = cast("Json", document)
     parts = [EVENTS_HEAD]
     for name, channel in api["channels"].items():
@@ -82,13 +86,13 @@ def _call(method: str, path: str, call: Json, shared: list[Json]) -> str:
         rows = [(f"`{one['name']}`", one["in"], one["description"]) for one in parameters]
         lines.append(_table(("parameter", "in", "meaning"), rows))
     if "requestBody" in call:
-        need = "Required" if call["requestBody"]["required"] else "Optional"
-        lines.append(f"{need} body: {_content(call['requestBody'])}\n")
-    answers = [
-        (status, answer["description"], _content(answer), _headers(answer))
-        for status, answer in call["responses"].items()
+        requirement = "Required" if call["requestBody"]["required"] else "Optional"
+        lines.append(f"{requirement} body: {_content(call['requestBody'])}\n")
+    responses = [
+        (status, response["description"], _content(response), _headers(response))
+        for status, response in call["responses"].items()
     ]
-    return "\n".join([*lines, _table(("status", "meaning", "body", "headers"), answers)])
+    return "\n".join([*lines, _table(("status", "meaning", "body", "headers"), responses)])
 
 
 def _content(holder: Json) -> str:
@@ -98,8 +102,8 @@ def _content(holder: Json) -> str:
     )
 
 
-def _headers(answer: Json) -> str:
-    names = [name for name in answer.get("headers", {}) if name != "Cache-Control"]
+def _headers(response: Json) -> str:
+    names = [name for name in response.get("headers", {}) if name != "Cache-Control"]
     return ", ".join(f"`{name}`" for name in names)
 
 
@@ -131,7 +135,7 @@ def _fields(schema: Json) -> str:
 
 
 def _kind(schema: Json) -> str:
-    """Return the type of a schema, for people; of a known one, a link to it."""
+    """Return the type of a schema as text, with a link if the page describes it."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return f"[{name}](#{name.lower()})"

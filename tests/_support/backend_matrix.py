@@ -14,7 +14,15 @@ from typing import Final
 import pytest
 from attrs import define, field
 
-from docs.backends import CAPABILITIES, RUN, SEEN, Seen, seen_in, shown_by, text_of
+from docs.backends import (
+    CAPABILITIES,
+    DOCUMENTED,
+    LAST_RUN,
+    Results,
+    capabilities_shown_by,
+    read_results,
+    to_json,
+)
 
 __all__ = ["Account", "contract_run", "pytest_runtest_makereport"]
 
@@ -41,11 +49,11 @@ class Account:
 
     def seen(self) -> list[str]:
         """Return what the class has shown."""
-        return shown_by(self.passed - self.failed)
+        return capabilities_shown_by(self.passed - self.failed)
 
 
 KEY: Final = pytest.StashKey[dict[type, Account]]()
-TOLD: Final = pytest.StashKey[Seen]()
+TOLD: Final = pytest.StashKey[Results]()
 
 
 def account_of(config: pytest.Config, cls: type) -> Account:
@@ -77,12 +85,12 @@ def contract_run(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def compare(config: pytest.Config, backend: str, shown: list[str]) -> None:
     """Write what was shown, in addition to what is known, and demand that it is nothing new."""
-    seen = config.stash.setdefault(TOLD, seen_in(SEEN))
+    seen = config.stash.setdefault(TOLD, read_results(DOCUMENTED))
     known = seen.get(backend, [])
     if not set(shown) <= set(known):
         seen[backend] = shown_in_order({*known, *shown})
-        RUN.parent.mkdir(exist_ok=True)
-        RUN.write_text(text_of(seen), encoding="utf-8")
+        LAST_RUN.parent.mkdir(exist_ok=True)
+        LAST_RUN.write_text(to_json(seen), encoding="utf-8")
         pytest.fail(f"{backend} can do more than is documented: python -m docs.backends")
 
 

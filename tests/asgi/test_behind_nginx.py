@@ -1,4 +1,4 @@
-"""Behind a real nginx, configured as the server guide says: progress, streams and sockets pass."""
+"""Behind a real nginx with the configuration of the server guide."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from tests.test_examples import BODY, body_in_parts, wait_for_bytes
 GUIDE = (ROOT / "docs/server-guide.md").read_text(encoding="utf-8")
 LOCATIONS = GUIDE.partition("```nginx\n")[2].partition("```")[0]
 STOP_SECONDS = 10
-# So that the body takes longer than a second, below which nothing is claimed.
+# The body takes longer than a second, below which ``arrival`` is not reported.
 RATE, SEND_SECONDS = "1M", 60
-# What a package of nginx configures elsewhere, moved to a folder of our own.
+# Settings of a distribution's nginx, with all paths in a folder of the test.
 CONFIGURATION = """
 USER
 pid FOLDER/pid;
@@ -61,8 +61,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def proxied(nginx: str, folder: Path, locations: str = LOCATIONS) -> Iterator[str]:
-    """Run the quickstart behind nginx; yield nginx's address."""
+def run_behind_nginx(nginx: str, folder: Path, locations: str = LOCATIONS) -> Iterator[str]:
+    """Run the quickstart behind nginx; yield the URL of nginx."""
     with run_python_server("examples/quickstart.py", "--port", "0", cwd=ROOT) as backend:
         port = free_port()
         text = CONFIGURATION.replace("LOCATIONS", locations)
@@ -71,7 +71,7 @@ def proxied(nginx: str, folder: Path, locations: str = LOCATIONS) -> Iterator[st
         file = folder / "nginx.conf"
         file.write_text(text.replace("FOLDER", str(folder)), encoding="utf-8")
         command = [nginx, "-p", str(folder), "-c", str(file), "-e", str(folder / "error.log")]
-        # It comes back when it listens, and serves in the background.
+        # The command returns once nginx listens, and nginx continues in the background.
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         try:
             yield f"http://127.0.0.1:{port}"
@@ -79,9 +79,12 @@ def proxied(nginx: str, folder: Path, locations: str = LOCATIONS) -> Iterator[st
             subprocess.run([*command, "-s", "stop"], check=True, timeout=STOP_SECONDS)
 
 
-def test_progress_passes(nginx: str, tmp_path: Path) -> None:
+def test_progress_passes_nginx(nginx: str, tmp_path: Path) -> None:
     upload_id, states = str(uuid.uuid4()), list[object]()
-    with proxied(nginx, tmp_path) as url, httpx2.Client(base_url=url, timeout=30) as client:
+    with (
+        run_behind_nginx(nginx, tmp_path) as url,
+        httpx2.Client(base_url=url, timeout=30) as client,
+    ):
         headers = {"Upload-Id": upload_id, "Content-Length": str(len(BODY))}
         sent = httpx2.put(
             f"{url}/files/a", content=body_in_parts(client, upload_id, states), headers=headers
@@ -93,7 +96,7 @@ def test_progress_passes(nginx: str, tmp_path: Path) -> None:
     assert end["state"] == "completed"
 
 
-def test_a_buffering_proxy_is_told_of(nginx: str, tmp_path: Path) -> None:
+def test_buffering_proxy_is_reported(nginx: str, tmp_path: Path) -> None:
     buffering = LOCATIONS.replace("proxy_request_buffering off", "proxy_request_buffering on")
     upload_id, seen = str(uuid.uuid4()), list[int]()
 
@@ -103,7 +106,7 @@ def test_a_buffering_proxy_is_told_of(nginx: str, tmp_path: Path) -> None:
         yield BODY[2_000_000:]
 
     with (
-        proxied(nginx, tmp_path, buffering) as url,
+        run_behind_nginx(nginx, tmp_path, buffering) as url,
         httpx2.Client(base_url=url, timeout=30) as client,
     ):
         headers = {"Upload-Id": upload_id, "Content-Length": str(len(BODY))}
@@ -115,14 +118,17 @@ def test_a_buffering_proxy_is_told_of(nginx: str, tmp_path: Path) -> None:
     assert end["arrival"] == "buffered"
 
 
-def test_what_the_guide_says_makes_it_stream(
+def test_configuration_of_the_guide_streams(
     nginx: str, require_program: RequireProgram, tmp_path: Path
 ) -> None:
-    """The mend is one line of the guide's configuration: bytes come as the client sends them."""
+    """With one line of the guide's configuration, bytes arrive as the client sends them."""
     curl = require_program("curl", install="install curl with your system's package manager")
     upload_id, file = str(uuid.uuid4()), tmp_path / "file"
     file.write_bytes(BODY)
-    with proxied(nginx, tmp_path) as url, httpx2.Client(base_url=url, timeout=30) as client:
+    with (
+        run_behind_nginx(nginx, tmp_path) as url,
+        httpx2.Client(base_url=url, timeout=30) as client,
+    ):
         send = [curl, "--silent", "--fail", "--limit-rate", RATE, "-H", f"Upload-Id: {upload_id}"]
         subprocess.run([*send, "-T", file, f"{url}/files/a"], check=True, timeout=SEND_SECONDS)
         end = client.get(f"/uploads/{upload_id}/progress").json()
@@ -131,9 +137,9 @@ def test_what_the_guide_says_makes_it_stream(
     assert (end["state"], end["arrival"]) == ("completed", "streamed")
 
 
-def test_streams_and_sockets_pass(nginx: str, tmp_path: Path) -> None:
-    """Both show the upload while it is still arriving, so neither is held back."""
-    upload_id, told = str(uuid.uuid4()), list[str]()
+def test_event_stream_and_websocket_pass_nginx(nginx: str, tmp_path: Path) -> None:
+    """Both report the upload while it arrives, so neither is buffered."""
+    upload_id, received = str(uuid.uuid4()), list[str]()
 
     def body(url: str) -> Iterator[bytes]:
         path = f"/uploads/{upload_id}/progress"
@@ -141,16 +147,18 @@ def test_streams_and_sockets_pass(nginx: str, tmp_path: Path) -> None:
         with httpx2.Client(base_url=url, timeout=30) as client:
             wait_for_bytes(client, upload_id, 1_000_000)
             with client.stream("GET", path, headers={"Accept": "text/event-stream"}) as stream:
-                told.append(next(line for line in stream.iter_lines() if line.startswith("data")))
+                received.append(
+                    next(line for line in stream.iter_lines() if line.startswith("data"))
+                )
         with connect(f"ws{url.removeprefix('http')}{path}") as socket:
-            told.extend(str(socket.recv(timeout=10)) for _ in range(3))
+            received.extend(str(socket.recv(timeout=10)) for _ in range(3))
         yield BODY[1_000_000:]
 
-    with proxied(nginx, tmp_path) as url:
+    with run_behind_nginx(nginx, tmp_path) as url:
         headers = {"Upload-Id": upload_id, "Content-Length": str(len(BODY))}
         sent = httpx2.put(f"{url}/files/a", content=body(url), headers=headers, timeout=30)
 
     assert sent.status_code == 200
-    kinds = [json.loads(text)["type"] for text in told[1:]]
-    assert '"state":"receiving"' in told[0]
+    kinds = [json.loads(text)["type"] for text in received[1:]]
+    assert '"state":"receiving"' in received[0]
     assert kinds == ["welcome", "subscribed", "progress"]

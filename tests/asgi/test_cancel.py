@@ -1,4 +1,4 @@
-"""The owner cancels: the application hears of it, the client is told, and nothing hangs."""
+"""Cancellation by the owner: the application gets a disconnect, the client gets 409."""
 
 from __future__ import annotations
 
@@ -30,17 +30,19 @@ from upload_progress.asgi import current_upload
 
 pytestmark = pytest.mark.anyio
 
-lifespans = pytest.mark.parametrize("lifespan", [True, False], ids=["lifespan", "lazy"])
+with_and_without_lifespan = pytest.mark.parametrize(
+    "lifespan", [True, False], ids=["lifespan", "lazy"]
+)
 
 
-async def cancelled(tracker: ProgressTracker) -> None:
-    """Cancel the upload, as its owner does."""
+async def cancel_upload(tracker: ProgressTracker) -> None:
+    """Cancel the upload as its owner."""
     progress = await tracker.cancel(UPLOAD_ID, owner=ALICE)
     assert progress.state is UploadState.CANCELLED
 
 
-def assert_told(server: ScriptedServer, version: str = "1.1") -> None:
-    """Assert that the client was told, and only that."""
+def assert_cancelled_response(server: ScriptedServer, version: str = "1.1") -> None:
+    """Check that the client received the 409 response, and nothing else."""
     assert server.status == 409
     assert server.headers["content-type"] == "application/problem+json"
     assert int(server.headers["content-length"]) == len(server.content)
@@ -58,34 +60,34 @@ async def raises(receive: Receive, _send: Send) -> None:
     await read_body(receive)
 
 
-async def answers(receive: Receive, send: Send) -> None:
+async def responds(receive: Receive, send: Send) -> None:
     assert (await receive())["type"] == "http.disconnect"
     await send_response(send, 400, b"where are you?")
 
 
-async def asks_on(receive: Receive, _send: Send) -> None:
+async def keeps_receiving(receive: Receive, _send: Send) -> None:
     assert [(await receive())["type"] for _ in range(3)] == ["http.disconnect"] * 3
 
 
-@lifespans
-@pytest.mark.parametrize("reaction", [returns, raises, answers, asks_on])
+@with_and_without_lifespan
+@pytest.mark.parametrize("behaviour", [returns, raises, responds, keeps_receiving])
 @pytest.mark.parametrize("version", ["1.0", "1.1", "2"])
 @pytest.mark.parametrize("is_last", [True, False], ids=["at the last byte", "amid"])
-async def test_the_next_message_is_a_disconnect(
+async def test_next_message_is_a_disconnect(
     lifespan: bool,
-    reaction: Callable[[Receive, Send], Awaitable[None]],
+    behaviour: Callable[[Receive, Send], Awaitable[None]],
     version: str,
     is_last: bool,
 ) -> None:
-    """The application hears ``http.disconnect``; whatever it does then, the client gets 409."""
+    """The application receives ``http.disconnect``; the client gets 409 in any case."""
     tracker = ProgressTracker()
     script = body_messages(b"abc", b"d") if not is_last else [*body_messages(b"abc")]
     script += [{"type": "http.disconnect"}] * 3
 
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:
         assert (await receive())["body"] == b"abc"
-        await cancelled(tracker)
-        await reaction(receive, send)
+        await cancel_upload(tracker)
+        await behaviour(receive, send)
 
     async with tracker_lifespan(tracker, lifespan):
         server = await run_request(
@@ -93,7 +95,7 @@ async def test_the_next_message_is_a_disconnect(
         )
         progress = await wait_for_end(tracker)
 
-    assert_told(server, version)
+    assert_cancelled_response(server, version)
     assert progress.error is not None
     assert progress.error.code is ErrorCode.CANCELLED_BY_OWNER
     assert (progress.state, progress.bytes_transferred) == (UploadState.CANCELLED, 3)
@@ -103,58 +105,58 @@ async def waits_for_bytes(receive: Receive, _send: Send) -> None:
     await read_body(receive)
 
 
-async def works(receive: Receive, _send: Send) -> None:
+async def ignores_messages(receive: Receive, _send: Send) -> None:
     await receive()
     await anyio.sleep_forever()
 
 
-@lifespans
-@pytest.mark.parametrize("occupation", [waits_for_bytes, works])
-async def test_patience_ends_after_a_second(
-    lifespan: bool, occupation: Callable[[Receive, Send], Awaitable[None]]
+@with_and_without_lifespan
+@pytest.mark.parametrize("behaviour", [waits_for_bytes, ignores_messages])
+async def test_application_is_cancelled_after_a_second(
+    lifespan: bool, behaviour: Callable[[Receive, Send], Awaitable[None]]
 ) -> None:
-    """A stalled client, or an application that is processing: its task is cancelled, 409 sent."""
+    """A stalled client, or a busy application: the task is cancelled and 409 is sent."""
     tracker = ProgressTracker()
-    server = ScriptedServer(body_messages(b"abc")[: 1 if occupation is waits_for_bytes else 2])
-    pulls = 2 if occupation is waits_for_bytes else 1
-    outcome: list[str] = []
+    server = ScriptedServer(body_messages(b"abc")[: 1 if behaviour is waits_for_bytes else 2])
+    calls = 2 if behaviour is waits_for_bytes else 1
+    log: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await occupation(receive, send)
+            await behaviour(receive, send)
         except anyio.get_cancelled_exc_class():
-            outcome.append("cancelled")
+            log.append("cancelled")
             raise
 
     with anyio.fail_after(10):
         async with tracker_lifespan(tracker, lifespan), anyio.create_task_group() as tasks:
             tasks.start_soon(lambda: run_request(app, tracker, server=server))
-            await wait_until(lambda: server.receive_calls == pulls)
-            begun = anyio.current_time()
-            await cancelled(tracker)
-        lasted = anyio.current_time() - begun
+            await wait_until(lambda: server.receive_calls == calls)
+            started = anyio.current_time()
+            await cancel_upload(tracker)
+        elapsed = anyio.current_time() - started
 
-    assert outcome == ["cancelled"]
-    assert lasted >= 1.0
-    assert_told(server)
+    assert log == ["cancelled"]
+    assert elapsed >= 1.0
+    assert_cancelled_response(server)
 
 
 @pytest.fixture
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lose patience at once."""
+def no_grace_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cancel the application without a grace period."""
     monkeypatch.setattr("upload_progress.asgi.tracked_request.CANCEL_GRACE_SECONDS", 0.0)
 
 
-@lifespans
-@pytest.mark.usefixtures("hurried")
-async def test_a_response_that_has_begun_is_cut_off(lifespan: bool) -> None:
-    """There is no second status: the server closes the connection of an unfinished answer."""
+@with_and_without_lifespan
+@pytest.mark.usefixtures("no_grace_period")
+async def test_started_response_is_aborted(lifespan: bool) -> None:
+    """No second status is sent: the server closes the connection of an unfinished response."""
     tracker = ProgressTracker()
 
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        await cancelled(tracker)
+        await cancel_upload(tracker)
         await anyio.sleep_forever()
 
     async with tracker_lifespan(tracker, lifespan):
@@ -165,39 +167,39 @@ async def test_a_response_that_has_begun_is_cut_off(lifespan: bool) -> None:
     assert progress.state is UploadState.CANCELLED
 
 
-@lifespans
+@with_and_without_lifespan
 @pytest.mark.parametrize("error", [ValueError(), KeyboardInterrupt()], ids=repr)
-async def test_an_error_after_the_response_has_begun_passes(
+async def test_error_after_the_start_of_the_response_is_raised(
     lifespan: bool, error: BaseException
 ) -> None:
-    """H09: what the server must know of, it is told, cancelled or not."""
+    """H09: the server gets the exception, cancelled or not."""
     tracker = ProgressTracker()
 
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        await cancelled(tracker)
+        await cancel_upload(tracker)
         raise error
 
-    caught: list[BaseException] = []
+    raised: list[BaseException] = []
     async with tracker_lifespan(tracker, lifespan):
         try:
             await run_request(app, tracker, messages=body_messages(b"abc"))
-        except BaseException as app_raised:  # noqa: BLE001  # what is raised is what is looked at
-            caught.append(app_raised)
+        except BaseException as error_caught:  # noqa: BLE001  # the exception is checked below
+            raised.append(error_caught)
 
-    assert caught == [error]
+    assert raised == [error]
 
 
-@pytest.mark.usefixtures("hurried")
-@lifespans
-async def test_a_client_that_is_gone_cannot_be_told(lifespan: bool) -> None:
-    """The server's ``send`` may raise: nobody is left, and nothing is wrong."""
+@pytest.mark.usefixtures("no_grace_period")
+@with_and_without_lifespan
+async def test_cancel_after_the_client_disconnected(lifespan: bool) -> None:
+    """``send`` of the server raises OSError, which is ignored."""
     tracker = ProgressTracker()
 
     async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
         await receive()
-        await cancelled(tracker)
+        await cancel_upload(tracker)
         await receive()
 
     async with tracker_lifespan(tracker, lifespan):
@@ -209,12 +211,12 @@ async def test_a_client_that_is_gone_cannot_be_told(lifespan: bool) -> None:
     assert server.sent == []
 
 
-@lifespans
-@pytest.mark.usefixtures("hurried")
-async def test_what_has_ended_is_not_cut(lifespan: bool) -> None:
-    """A cancel after the answer is refused, and leaves the work behind the answer alone."""
+@with_and_without_lifespan
+@pytest.mark.usefixtures("no_grace_period")
+async def test_cancel_after_the_end_has_no_effect(lifespan: bool) -> None:
+    """A cancel after the response is refused; work after the response continues."""
     tracker = ProgressTracker()
-    outcome = []
+    log = []
 
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:
         await read_body(receive)
@@ -222,79 +224,79 @@ async def test_what_has_ended_is_not_cut(lifespan: bool) -> None:
         with pytest.raises(UploadEnded):
             await tracker.cancel(UPLOAD_ID, owner=ALICE)
         await anyio.sleep(0.01)
-        outcome.append("done")
+        log.append("done")
 
     async with tracker_lifespan(tracker, lifespan):
         server = await run_request(app, tracker, messages=body_messages(b"abc"))
         progress = await wait_for_end(tracker)
 
-    assert outcome == ["done"]
+    assert log == ["done"]
     assert (server.status, progress.state) == (200, UploadState.COMPLETED)
 
 
-@lifespans
-async def test_cancelled_twice_is_cancelled_once(lifespan: bool) -> None:
+@with_and_without_lifespan
+async def test_second_cancel_has_no_effect(lifespan: bool) -> None:
     tracker = ProgressTracker()
 
     async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
         await receive()
-        await cancelled(tracker)
-        await cancelled(tracker)
+        await cancel_upload(tracker)
+        await cancel_upload(tracker)
         await receive()
 
     async with tracker_lifespan(tracker, lifespan):
         server = await run_request(app, tracker, messages=body_messages(b"abc"))
 
-    assert_told(server)
+    assert_cancelled_response(server)
 
 
 @define(eq=False)
-class Stopping:
-    """A lifespan that ends in the midst of a request."""
+class EndingLifespan:
+    """Enters a lifespan and ends it during a request."""
 
     tracker: ProgressTracker
-    begun: anyio.Event = field(factory=anyio.Event)
+    started: anyio.Event = field(factory=anyio.Event)
     stop: anyio.Event = field(factory=anyio.Event)
-    over: anyio.Event = field(factory=anyio.Event)
+    ended: anyio.Event = field(factory=anyio.Event)
 
-    async def live(self) -> None:
-        """Enter the lifespan, in a task of its own as in servers."""
+    async def run(self) -> None:
+        """Enter the lifespan, in a separate task as servers do."""
         async with self.tracker.lifespan():
-            self.begun.set()
+            self.started.set()
             await self.stop.wait()
-        self.over.set()
+        self.ended.set()
 
     async def end(self) -> None:
-        """End it, and wait until it is over."""
+        """End the lifespan and wait for its end."""
         self.stop.set()
-        await self.over.wait()
+        await self.ended.wait()
 
 
-async def test_a_cancel_after_the_lifespan_is_over_cuts_at_once() -> None:
-    """P02: the server is stopping, and nothing runs that could be patient."""
+async def test_cancel_after_the_lifespan_is_immediate() -> None:
+    """P02: no background task is left that could wait for the grace period."""
     tracker = ProgressTracker()
-    lifespan = Stopping(tracker)
+    lifespan = EndingLifespan(tracker)
 
     async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
         await lifespan.end()
-        await cancelled(tracker)
+        await cancel_upload(tracker)
         await anyio.sleep_forever()
 
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(lifespan.live)
-            await lifespan.begun.wait()
+            tasks.start_soon(lifespan.run)
+            await lifespan.started.wait()
             server = await run_request(app, tracker, messages=body_messages(b"abc"))
 
-    assert_told(server)
+    assert_cancelled_response(server)
 
 
-async def test_a_hook_that_answers_after_the_lifespan_is_over_is_not_waited_for() -> None:
-    """P02, A14: a coroutine that nobody runs is closed, without a warning."""
+async def test_hook_after_the_lifespan_is_not_awaited() -> None:
+    """P02, A14: its coroutine is closed, without a warning."""
     tracker = ProgressTracker()
-    lifespan = Stopping(tracker)
-    answers: list[object] = [None, slowly(), Pending()]
-    asked = []
+    lifespan = EndingLifespan(tracker)
+    responds: list[object] = [None, never_awaited(), Pending()]
+    connections = []
 
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:
         await lifespan.end()
@@ -302,36 +304,36 @@ async def test_a_hook_that_answers_after_the_lifespan_is_over_is_not_waited_for(
         await send_response(send)
 
     def hook(connection: object) -> object:
-        asked.append(connection)
-        return answers[len(asked) - 1]
+        connections.append(connection)
+        return responds[len(connections) - 1]
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(lifespan.live)
-        await lifespan.begun.wait()
+        tasks.start_soon(lifespan.run)
+        await lifespan.started.wait()
         server = await run_request(
             app,
             tracker,
             messages=body_messages(b"abc"),
-            authenticate=hook,  # type: ignore[arg-type]  # no identity ever comes of it
+            authenticate=hook,  # type: ignore[arg-type]  # it never returns an identity
         )
 
     assert server.headers == {"content-type": "text/plain"}
-    assert len(asked) == 3
+    assert len(connections) == 3
 
 
-async def slowly() -> None:
-    """Stand for a hook that nobody waits for."""
+async def never_awaited() -> None:
+    """A hook whose coroutine is not awaited."""
 
 
 class Pending:
-    """Something that can be awaited, and is no coroutine."""
+    """An awaitable that is not a coroutine."""
 
     def __await__(self) -> Iterator[object] | None: ...
 
 
-@lifespans
-async def test_an_upload_in_a_stage_is_cut_at_the_next_byte(lifespan: bool) -> None:
-    """What the endpoint tells after the cancel does not hide it."""
+@with_and_without_lifespan
+async def test_upload_in_a_stage_is_cancelled_at_the_next_byte(lifespan: bool) -> None:
+    """Reports of the endpoint after the cancel have no effect."""
     tracker = ProgressTracker()
     seen = []
 
@@ -339,7 +341,7 @@ async def test_an_upload_in_a_stage_is_cut_at_the_next_byte(lifespan: bool) -> N
         upload = current_upload(scope)
         async with upload.stage("hashing"):
             await receive()
-            await cancelled(tracker)
+            await cancel_upload(tracker)
         upload.set(metadata={"late": True})
         seen.append((await receive())["type"])
 
@@ -347,6 +349,6 @@ async def test_an_upload_in_a_stage_is_cut_at_the_next_byte(lifespan: bool) -> N
         server = await run_request(app, tracker, messages=body_messages(b"a", b"b"))
         progress = await wait_for_end(tracker)
 
-    assert_told(server)
+    assert_cancelled_response(server)
     assert progress.metadata is None
     assert seen == ["http.disconnect"]

@@ -1,4 +1,4 @@
-"""Promise I2: whatever fails or hangs behind the middleware, no upload is changed or held up."""
+"""Promise I2: failures of store, broker, policy and clock do not change or delay uploads."""
 
 from __future__ import annotations
 
@@ -36,22 +36,24 @@ from upload_progress.throttling import Gate, ThrottlePolicy
 
 pytestmark = pytest.mark.anyio
 
-lifespans = pytest.mark.parametrize("lifespan", [True, False], ids=["lifespan", "lazy"])
+with_and_without_lifespan = pytest.mark.parametrize(
+    "lifespan", [True, False], ids=["lifespan", "lazy"]
+)
 
 PLAIN = {"content-type": "text/plain"}
-OURS = {"upload-id": UPLOAD_ID, "link": f'</uploads/{UPLOAD_ID}/progress>; rel="status"'}
+ADDED_HEADERS = {"upload-id": UPLOAD_ID, "link": f'</uploads/{UPLOAD_ID}/progress>; rel="status"'}
 
 
-async def raising() -> None:
+async def raise_error() -> None:
     raise OSError("gone")
 
 
-async def cancelling() -> None:
-    """Raise what waiting for a cancelled task raises, though nobody cancelled this one."""
+async def raise_cancelled() -> None:
+    """Raise CancelledError, although the current task was not cancelled."""
     raise asyncio.CancelledError
 
 
-async def sink(scope: Scope, receive: Receive, send: Send) -> None:
+async def read_and_respond(scope: Scope, receive: Receive, send: Send) -> None:
     upload = current_upload(scope)
     size = await read_body(receive)
     async with upload.stage("hashing", total=2) as stage:
@@ -60,68 +62,70 @@ async def sink(scope: Scope, receive: Receive, send: Send) -> None:
     await send_response(send, 201, str(size).encode())
 
 
-Fault = Callable[[], Awaitable[object]]
+Failure = Callable[[], Awaitable[object]]
 
 
 @frozen
-class Publisher:
-    """A publisher that fails each time in the same way."""
+class FailingPublisher:
+    """A publisher all of whose calls fail in the same way."""
 
-    fault: Fault
+    failure: Failure
 
     async def publish(self, events: Sequence[CloudEvent]) -> None:
-        """Fail."""
-        await self.fault()
+        """Fail each call."""
+        await self.failure()
 
 
-@lifespans
+@with_and_without_lifespan
 @pytest.mark.parametrize(
     ("store", "publisher"),
-    [(raising, raising), (anyio.sleep_forever, None), (None, anyio.sleep_forever)],
+    [(raise_error, raise_error), (anyio.sleep_forever, None), (None, anyio.sleep_forever)],
     ids=["both raise", "the store hangs", "the broker hangs"],
 )
-async def test_no_store_and_no_broker_changes_an_upload(
-    lifespan: bool, store: Fault | None, publisher: Fault | None
+async def test_failing_store_or_broker_does_not_change_an_upload(
+    lifespan: bool, store: Failure | None, publisher: Failure | None
 ) -> None:
-    """I2, S03: the same bytes, status and headers, sent before anything was waited for."""
+    """I2, S03: the same bytes, status and headers, sent without waiting for a failing call."""
     faulty = FailingStore(store) if store else MemoryStore()
-    broker = Publisher(publisher) if publisher else None
+    broker = FailingPublisher(publisher) if publisher else None
     tracker = ProgressTracker(store=faulty, publisher=broker)
-    waited: list[int] = []
+    failures_at_send: list[int] = []
 
     def failures() -> int:
         figures = tracker.statistics()
         return figures.store_failures + figures.publisher_failures
 
-    class Watched(ScriptedServer):
+    class RecordingServer(ScriptedServer):
         async def send(self, message: Message) -> None:
             await super().send(message)
-            waited.append(failures())
+            failures_at_send.append(failures())
 
-    server = Watched(body_messages(bytes(LARGE_BYTES), bytes(LARGE_BYTES), bytes(LARGE_BYTES)))
+    server = RecordingServer(
+        body_messages(bytes(LARGE_BYTES), bytes(LARGE_BYTES), bytes(LARGE_BYTES))
+    )
     with anyio.fail_after(4):
         async with tracker_lifespan(tracker, lifespan):
             await run_request(
-                sink, tracker, scope=upload_scope(length=3 * LARGE_BYTES), server=server
+                read_and_respond, tracker, scope=upload_scope(length=3 * LARGE_BYTES), server=server
             )
 
     assert (server.status, server.content) == (201, str(3 * LARGE_BYTES).encode())
-    assert server.headers == PLAIN | OURS
-    # A call that hangs fails after a second: none did meanwhile, so none was waited for.
-    assert store is raising or waited == [0, 0]
+    assert server.headers == PLAIN | ADDED_HEADERS
+    # A hanging call fails after a second. No call had failed before, so none was awaited.
+    assert store is raise_error or failures_at_send == [0, 0]
 
 
-@lifespans
-async def test_what_is_received_here_is_shown_without_the_store(lifespan: bool) -> None:
-    """I11, S01: reads of a live upload need no store; those of others say so."""
-    tracker = ProgressTracker(store=FailingStore(raising))
+@with_and_without_lifespan
+async def test_live_upload_is_read_without_the_store(lifespan: bool) -> None:
+    """I11, S01: reading a live upload needs no store; reading others raises StoreUnavailable."""
+    tracker = ProgressTracker(store=FailingStore(raise_error))
     server = ScriptedServer(body_messages(b"abc")[:1])
 
     async with tracker_lifespan(tracker, lifespan), anyio.create_task_group() as tasks:
 
         async def serve() -> None:
             with pytest.raises(ConnectionError):
-                await run_request(sink, tracker, server=server)
+                await run_request(read_and_respond, tracker, server=server)
 
         tasks.start_soon(serve)
         await server.script_ended.wait()
@@ -133,16 +137,20 @@ async def test_what_is_received_here_is_shown_without_the_store(lifespan: bool) 
     assert (progress.state, progress.bytes_transferred) == (UploadState.RECEIVING, 3)
 
 
-@lifespans
+@with_and_without_lifespan
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_stray_cancellation_of_a_driver_reaches_no_upload(lifespan: bool) -> None:
-    """I2, R07: a driver whose inner task was cancelled raises CancelledError at us."""
-    tracker = ProgressTracker(store=FailingStore(cancelling), publisher=Publisher(cancelling))
+async def test_stray_cancellation_of_a_driver_does_not_reach_uploads(lifespan: bool) -> None:
+    """I2, R07: a driver raises CancelledError, as an inner task of it was cancelled."""
+    tracker = ProgressTracker(
+        store=FailingStore(raise_cancelled), publisher=FailingPublisher(raise_cancelled)
+    )
 
     with anyio.fail_after(4):
         async with tracker_lifespan(tracker, lifespan):
             for _ in range(2):
-                server = await run_request(sink, tracker, messages=body_messages(b"abc"))
+                server = await run_request(
+                    read_and_respond, tracker, messages=body_messages(b"abc")
+                )
                 assert (server.status, server.content) == (201, b"3")
             if lifespan:
                 await wait_until(lambda: tracker.statistics().store_failures)
@@ -150,8 +158,8 @@ async def test_a_stray_cancellation_of_a_driver_reaches_no_upload(lifespan: bool
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_cancellation_that_is_meant_passes_a_driver() -> None:
-    """H10: who is cancelled while a store hangs is cancelled, and not told of the store."""
+async def test_cancellation_during_a_store_call_is_raised() -> None:
+    """H10: CancelledError is raised, not StoreUnavailable."""
     store = FailingStore(anyio.sleep_forever)
     task = asyncio.create_task(ProgressTracker(store=store).get(UPLOAD_ID, owner=ALICE))
     await wait_until(lambda: store.calls)
@@ -162,48 +170,51 @@ async def test_a_cancellation_that_is_meant_passes_a_driver() -> None:
 
 
 @frozen
-class Poisonous(ThrottlePolicy):
-    """A policy that works until bytes have come."""
+class FailingPolicy(ThrottlePolicy):
+    """A policy that raises once bytes have been received."""
 
     def gates(self, received_bytes: int, total_bytes: int | None) -> tuple[Gate, ...]:
-        """Fail once there are bytes."""
+        """Raise an error."""
         raise ArithmeticError(received_bytes)
 
 
-@lifespans
-async def test_a_policy_that_raises_fails_no_upload(lifespan: bool) -> None:
-    """R07: a user's callback is isolated; the upload's end is told nevertheless."""
-    tracker = ProgressTracker(policy=Poisonous())
+@with_and_without_lifespan
+async def test_failing_policy_does_not_fail_uploads(lifespan: bool) -> None:
+    """R07: its errors are isolated; the end of the upload is still published."""
+    tracker = ProgressTracker(policy=FailingPolicy())
 
     async with tracker_lifespan(tracker, lifespan):
         for upload_id in (UPLOAD_ID, "the-next"):
             server = await run_request(
-                sink, tracker, scope=upload_scope(upload_id), messages=body_messages(b"abc")
+                read_and_respond,
+                tracker,
+                scope=upload_scope(upload_id),
+                messages=body_messages(b"abc"),
             )
             assert (server.status, server.content) == (201, b"3")
             assert (await wait_for_end(tracker, upload_id)).state is UploadState.COMPLETED
 
 
 @define
-class Broken:
-    """A clock that stops working."""
+class FailingClock:
+    """A clock that can be made to raise."""
 
     works: bool = True
 
     def monotonic(self) -> float:
-        """Return the time, as long as it works."""
+        """Return 0, or raise."""
         return 0.0
 
     def time(self) -> float:
-        """Return the time, as long as it works."""
+        """Return 0, or raise."""
         if not self.works:
             raise ArithmeticError
         return 0.0
 
 
-async def test_whatever_breaks_in_here_breaks_no_upload(caplog: pytest.LogCaptureFixture) -> None:
-    """R07, I2: even the clock; it is said once, and the bytes go on."""
-    clock = Broken()
+async def test_internal_failure_does_not_fail_the_upload(caplog: pytest.LogCaptureFixture) -> None:
+    """R07, I2: the clock raises; one warning is logged, and the bytes are passed on."""
+    clock = FailingClock()
     tracker = ProgressTracker(clock=clock)
 
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:
@@ -220,8 +231,8 @@ async def test_whatever_breaks_in_here_breaks_no_upload(caplog: pytest.LogCaptur
     ]
 
 
-async def test_without_lifespan_nothing_is_left_when_an_upload_is_over() -> None:
-    """P06, H15: mounted below, or ``lifespan="off"``: live, stored at the end, no task stays."""
+async def test_upload_without_lifespan_leaves_no_task() -> None:
+    """P06, H15: in a mounted application, or with ``lifespan="off"``: live, then stored."""
     tracker = ProgressTracker()
     seen = []
 
@@ -231,7 +242,7 @@ async def test_without_lifespan_nothing_is_left_when_an_upload_is_over() -> None
             progress = await tracker.get(UPLOAD_ID, owner=ALICE)
             seen.append((progress.state, progress.bytes_transferred, progress.percent))
             assert progress.bytes_transferred == count
-        await sink(scope, receive, send)
+        await read_and_respond(scope, receive, send)
 
     scope = upload_scope(length=3)
     await run_request(app, tracker, scope=scope, messages=body_messages(b"a", b"b", b"c"))
@@ -242,15 +253,15 @@ async def test_without_lifespan_nothing_is_left_when_an_upload_is_over() -> None
     assert (await wait_for_end(tracker)).percent == 100.0
 
 
-async def test_without_lifespan_a_watcher_sees_each_tenth() -> None:
-    """P06: who watches does the work, and hears it all, the end last."""
+async def test_upload_without_lifespan_can_be_watched() -> None:
+    """P06: watching runs the background work, and yields all states up to the end."""
     tracker = ProgressTracker()
     go = anyio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         go.set()
-        await sink(scope, receive, send)
+        await read_and_respond(scope, receive, send)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(
@@ -267,14 +278,14 @@ async def test_without_lifespan_a_watcher_sees_each_tenth() -> None:
 
 
 @pytest.mark.parametrize("startup", ["complete", "failed", "unsupported"])
-async def test_the_lifespan_protocol_is_the_applications(startup: str) -> None:
-    """H15: normal, failing, unsupported: passed on; uploads are followed all the same."""
+async def test_lifespan_messages_are_passed_through(startup: str) -> None:
+    """H15: complete, failed or unsupported: passed on; uploads are tracked in any case."""
     tracker = ProgressTracker()
     state: dict[str, object] = {}
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
-            return await sink(scope, receive, send)
+            return await read_and_respond(scope, receive, send)
         if startup == "unsupported":
             raise NotImplementedError
         await receive()
@@ -293,5 +304,5 @@ async def test_the_lifespan_protocol_is_the_applications(startup: str) -> None:
     expected = [] if startup == "unsupported" else [{"type": f"lifespan.startup.{startup}"}]
     assert server.sent == expected
     assert state == ({} if startup == "unsupported" else {"pool": 1})
-    assert upload.headers == PLAIN | OURS
+    assert upload.headers == PLAIN | ADDED_HEADERS
     assert (await wait_for_end(tracker)).state is UploadState.COMPLETED

@@ -1,4 +1,4 @@
-"""The bounded look into a form: its first 4 KiB, however the client cuts them up."""
+"""The bounded search for a file name in a form: its first 4 KiB, in any chunks."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from upload_progress.protocols import FORM_PREFIX_BYTES
 pytestmark = pytest.mark.anyio
 
 
-async def sink(_scope: Scope, receive: Receive, send: Send) -> None:
-    """Read everything, and answer."""
+async def read_and_respond(_scope: Scope, receive: Receive, send: Send) -> None:
+    """Read the body and respond."""
     await read_body(receive)
     await send_response(send)
 
@@ -30,7 +30,7 @@ HEADER = b"Content-Disposition: form-data; name=f; filename=cat.png\r\n\r\n"
 
 
 @pytest.mark.parametrize(
-    ("pieces", "name"),
+    ("chunks", "name"),
     [
         ([b"--x\r\n", HEADER, bytes(LARGE_BYTES)], "cat.png"),
         ([b"", b"--x\r\n" + HEADER[:30], HEADER[30:] + bytes(LARGE_BYTES)], "cat.png"),
@@ -41,15 +41,15 @@ HEADER = b"Content-Disposition: form-data; name=f; filename=cat.png\r\n\r\n"
         ([b"--x\r\n" + bytes(LARGE_BYTES)], None),
     ],
 )
-async def test_a_name_is_found_within_the_first_bytes(
-    *, pieces: list[bytes], name: str | None
+async def test_filename_is_found_in_the_first_bytes(
+    *, chunks: list[bytes], name: str | None
 ) -> None:
     tracker = ProgressTracker()
-    kind = (b"content-type", b"multipart/form-data; boundary=x")
-    scope = upload_scope(length=sum(map(len, pieces)), headers=[kind], method="POST")
+    content_type = (b"content-type", b"multipart/form-data; boundary=x")
+    scope = upload_scope(length=sum(map(len, chunks)), headers=[content_type], method="POST")
 
-    await run_request(sink, tracker, scope=scope, messages=body_messages(*pieces))
+    await run_request(read_and_respond, tracker, scope=scope, messages=body_messages(*chunks))
 
     progress = await wait_for_end(tracker)
     assert progress.filename == name
-    assert progress.bytes_transferred == progress.total_bytes == sum(map(len, pieces))
+    assert progress.bytes_transferred == progress.total_bytes == sum(map(len, chunks))

@@ -1,7 +1,7 @@
-"""In other people's hands: FastAPI, Litestar, Quart and Django see what they would see without.
+"""FastAPI, Litestar, Quart and Django respond the same with and without the middleware.
 
-Each runs twice on a real server, with the middleware around it and without; the same requests
-are answered alike, but for the two headers. And its uploads are followed while they arrive.
+Each application runs on two real servers, with and without the middleware. Responses differ only
+in the two added headers. Uploads are reported while they arrive.
 """
 
 from __future__ import annotations
@@ -26,127 +26,133 @@ from upload_progress.asgi import UploadProgressMiddleware
 from upload_progress.starlette import progress_mount
 
 CONTENT = random.Random(9).randbytes(1_000_000)  # noqa: S311  # the same bytes in every run
-# Where nobody reads the body, a server closes the connection while some of it may be on its way;
-# the system answers that with a reset, and the answer may be lost. So those get none.
-NONE: dict[str, object] = {"content": b"", "headers": {"Upload-Id": "none"}}
-LOOKS = 2000
-SECONDS = 30
+# If the body is not read, the server closes the connection while bytes may still be arriving. The
+# kernel then sends RST, and the response may be lost. So these requests have no body.
+WITHOUT_BODY: dict[str, object] = {"content": b"", "headers": {"Upload-Id": "none"}}
+MAX_POLLS = 2000
+TIMEOUT_SECONDS = 30
 
 
 @frozen
-class Pair:
-    """A client for the application with the middleware, and one for it without."""
+class ClientPair:
+    """A client for the application with the middleware, and one for the application without."""
 
-    followed: httpx2.Client
-    bare: httpx2.Client
+    tracked: httpx2.Client
+    untracked: httpx2.Client
 
 
-def followed(app: App) -> App:
-    """Return *app* as the server guide puts any application under progress."""
+def tracked(app: App) -> App:
+    """Return *app* with middleware and routes, as in the server guide."""
     tracker = ProgressTracker()
-    follow = Middleware(UploadProgressMiddleware, tracker=tracker, authenticate=authenticate_alice)
+    middleware = Middleware(
+        UploadProgressMiddleware, tracker=tracker, authenticate=authenticate_alice
+    )
     return Starlette(
         routes=[progress_mount(tracker, authenticate=authenticate_alice), Mount("/", app)],
-        middleware=[follow],
+        middleware=[middleware],
         lifespan=tracker.lifespan,
     )
 
 
 @pytest.fixture(scope="module", params=FRAMEWORKS)
-def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
-    """Serve one framework's application, with and without."""
+def clients(request: pytest.FixtureRequest) -> Iterator[ClientPair]:
+    """Serve the application of a framework, with and without the middleware."""
     app = FRAMEWORKS[request.param]()
     with ExitStack() as stack:
         urls = [
             stack.enter_context(run_app(each))
-            for each in (followed(app), Starlette(routes=[Mount("/", app)]))
+            for each in (tracked(app), Starlette(routes=[Mount("/", app)]))
         ]
-        clients = [
-            stack.enter_context(httpx2.Client(base_url=url, timeout=SECONDS)) for url in urls
+        opened = [
+            stack.enter_context(httpx2.Client(base_url=url, timeout=TIMEOUT_SECONDS))
+            for url in urls
         ]
-        yield Pair(*clients)
+        yield ClientPair(*opened)
 
 
-def comparable(answer: httpx2.Response) -> tuple[object, ...]:
-    """Return all of an answer but the date, and what the middleware adds."""
+def comparable(response: httpx2.Response) -> tuple[object, ...]:
+    """Return a response without the date and the headers that the middleware adds."""
     headers = [
         pair
-        for pair in answer.headers.multi_items()
+        for pair in response.headers.multi_items()
         if pair[0] not in {"date", "upload-id", "link"}
     ]
-    return (answer.status_code, headers, answer.content)
+    return (response.status_code, headers, response.content)
 
 
-def pieces(size: int) -> Iterator[bytes]:
-    """Yield the content, in pieces of a *size* that fits no buffer."""
+def chunks(size: int) -> Iterator[bytes]:
+    """Yield the content in chunks of *size*."""
     for start in range(0, len(CONTENT), size):
         yield CONTENT[start : start + size]
 
 
 REQUESTS: dict[str, tuple[str, str, dict[str, object]]] = {
-    "nothing": ("PUT", "/raw", {"content": b""}),
+    "empty": ("PUT", "/raw", {"content": b""}),
     "small": ("PUT", "/raw", {"content": b"small"}),
     "large": ("PUT", "/raw", {"content": CONTENT}),
     "form": ("POST", "/form", {"files": {"file": ("ü 1.bin", CONTENT)}, "data": {"note": "n"}}),
-    "refused": ("PUT", "/refused", NONE),
+    "refused": ("PUT", "/refused", WITHOUT_BODY),
     "broken": ("PUT", "/broken", {"content": CONTENT}),
-    "of no method": ("PATCH", "/raw", NONE),
-    "to nowhere": ("PUT", "/nowhere", NONE),
-    "asking only": ("GET", "/raw", {}),
+    "unsupported method": ("PATCH", "/raw", WITHOUT_BODY),
+    "unknown path": ("PUT", "/nowhere", WITHOUT_BODY),
+    "GET": ("GET", "/raw", {}),
 }
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_answers_are_the_same(name: str, pair: Pair) -> None:
+def test_responses_are_the_same(name: str, clients: ClientPair) -> None:
     method, path, body = REQUESTS[name]
-    answers = [
-        client.request(method, path, **body)  # type: ignore[arg-type]  # each has its own names
-        for client in (pair.followed, pair.bare)
+    responses = [
+        client.request(method, path, **body)  # type: ignore[arg-type]  # arguments differ by request
+        for client in (clients.tracked, clients.untracked)
     ]
 
-    assert comparable(answers[0]) == comparable(answers[1])
+    assert comparable(responses[0]) == comparable(responses[1])
 
 
-def test_a_body_of_unknown_length_is_the_same(pair: Pair) -> None:
-    answers = [client.put("/raw", content=pieces(77_777)) for client in (pair.followed, pair.bare)]
+def test_body_of_unknown_length_is_the_same(clients: ClientPair) -> None:
+    responses = [
+        client.put("/raw", content=chunks(77_777))
+        for client in (clients.tracked, clients.untracked)
+    ]
 
-    assert comparable(answers[0]) == comparable(answers[1])
-    assert answers[0].json()["sha256"] == hashlib.sha256(CONTENT).hexdigest()
+    assert comparable(responses[0]) == comparable(responses[1])
+    assert responses[0].json()["sha256"] == hashlib.sha256(CONTENT).hexdigest()
 
 
-def test_a_form_arrives(pair: Pair) -> None:
-    answer = pair.followed.post("/form", files={"file": ("f", CONTENT)}, data={"note": "n"})
-    upload = pair.followed.get(answer.links["status"]["url"]).json()
+def test_form_is_received(clients: ClientPair) -> None:
+    response = clients.tracked.post("/form", files={"file": ("f", CONTENT)}, data={"note": "n"})
+    upload = clients.tracked.get(response.links["status"]["url"]).json()
 
-    told = answer.json()
-    assert told["sha256"] == hashlib.sha256(CONTENT).hexdigest()
-    assert (told["name"], told["note"]) == ("f", "n")
+    reported = response.json()
+    assert reported["sha256"] == hashlib.sha256(CONTENT).hexdigest()
+    assert (reported["name"], reported["note"]) == ("f", "n")
     assert (upload["state"], upload["filename"]) == ("completed", "f")
 
 
-def test_progress_is_shown_while_it_arrives(pair: Pair) -> None:
+def test_progress_is_reported_during_the_upload(clients: ClientPair) -> None:
     states = list[str]()
 
     def body() -> Iterator[bytes]:
         yield CONTENT[:500_000]
-        looks = (pair.followed.get("/uploads/shown/progress").json() for _ in range(LOOKS))
-        seen = next(look for look in looks if look.get("bytes_transferred") == 500_000)
+        polls = (clients.tracked.get("/uploads/shown/progress").json() for _ in range(MAX_POLLS))
+        seen = next(poll for poll in polls if poll.get("bytes_transferred") == 500_000)
         states.append(seen["state"])
         yield CONTENT[500_000:]
 
     headers = {"Upload-Id": "shown", "Content-Length": str(len(CONTENT))}
-    pair.followed.put("/raw", content=body(), headers=headers)
-    end = pair.followed.get("/uploads/shown/progress").json()
+    clients.tracked.put("/raw", content=body(), headers=headers)
+    end = clients.tracked.get("/uploads/shown/progress").json()
 
     assert states == ["receiving"]
     assert (end["state"], end["percent"]) == ("completed", 100.0)
 
 
-def test_what_is_refused_or_breaks_is_told(pair: Pair) -> None:
+def test_refused_and_failed_uploads_are_reported(clients: ClientPair) -> None:
     ends = {}
     for name, body in (("refused", b""), ("broken", CONTENT)):
-        pair.followed.put(f"/{name}", content=body, headers={"Upload-Id": name})
-        ends[name] = pair.followed.get(f"/uploads/{name}/progress").json()
+        clients.tracked.put(f"/{name}", content=body, headers={"Upload-Id": name})
+        ends[name] = clients.tracked.get(f"/uploads/{name}/progress").json()
 
-    told = {name: (end["state"], end["error"]["http_status"]) for name, end in ends.items()}
-    assert told == {"refused": ("failed", 413), "broken": ("failed", 500)}
+    reported = {name: (end["state"], end["error"]["http_status"]) for name, end in ends.items()}
+    assert reported == {"refused": ("failed", 413), "broken": ("failed", 500)}

@@ -1,4 +1,4 @@
-"""Inside, outside and between other middleware, and twice: the same figures, and no harm."""
+"""The middleware inside, outside and between other middleware, and twice."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ pytestmark = pytest.mark.anyio
 
 CONTENT = bytes(range(256)) * 1024
 CHUNKS = [CONTENT[start : start + 50_000] for start in range(0, len(CONTENT), 50_000)]
-BROWSER = [(b"accept-encoding", b"gzip")]
+ACCEPTS_GZIP = [(b"accept-encoding", b"gzip")]
 
 
-async def passing(request: Request, call_next: RequestResponseEndpoint) -> Response:
-    """Do what the tutorials do."""
+async def pass_through(request: Request, call_next: RequestResponseEndpoint) -> Response:
+    """Call the next application, like a minimal ``BaseHTTPMiddleware``."""
     return await call_next(request)
 
 
-async def hashing(request: Request) -> Response:
+async def hash_body(request: Request) -> Response:
     upload = current_upload(request)
     digest = hashlib.sha256()
     async for chunk in request.stream():
@@ -59,36 +59,39 @@ async def hashing(request: Request) -> Response:
         return JSONResponse({"sha256": digest.hexdigest(), "padding": "x" * 1000})
 
 
-async def early(_request: Request) -> Response:
+async def refuse(_request: Request) -> Response:
     return Response(status_code=413)
 
 
-async def failing(request: Request) -> Response:
+async def fail(request: Request) -> Response:
     await request.body()
     raise LookupError
 
 
 ROUTES = [
-    Route("/files/a.bin", hashing, methods=["PUT"]),
-    Route("/early", early, methods=["PUT"]),
-    Route("/failing", failing, methods=["PUT"]),
+    Route("/files/a.bin", hash_body, methods=["PUT"]),
+    Route("/refused", refuse, methods=["PUT"]),
+    Route("/failing", fail, methods=["PUT"]),
 ]
 
 
-def ours(tracker: ProgressTracker) -> Middleware:
+def upload_progress_middleware(tracker: ProgressTracker) -> Middleware:
     return Middleware(UploadProgressMiddleware, tracker=tracker, authenticate=authenticate_alice)
 
 
-OTHERS = {
-    "base": Middleware(BaseHTTPMiddleware, dispatch=passing),
+OTHER_MIDDLEWARE = {
+    "base": Middleware(BaseHTTPMiddleware, dispatch=pass_through),
     "gzip": Middleware(GZipMiddleware, minimum_size=1),
 }
 ORDERS = [*permutations(["ours", "base", "gzip"]), ("ours", "ours"), ("ours", "base", "ours")]
 
 
-def stacked(order: Sequence[str], tracker: ProgressTracker) -> Starlette:
-    """Return an application with middleware in this order, the outermost first."""
-    stack = [ours(tracker) if name == "ours" else OTHERS[name] for name in order]
+def build_app(order: Sequence[str], tracker: ProgressTracker) -> Starlette:
+    """Return an application with this middleware, the outermost first."""
+    stack = [
+        upload_progress_middleware(tracker) if name == "ours" else OTHER_MIDDLEWARE[name]
+        for name in order
+    ]
     return Starlette(routes=ROUTES, middleware=stack)
 
 
@@ -98,20 +101,20 @@ orders = pytest.mark.parametrize("order", ORDERS, ids="-".join)
 @orders
 @pytest.mark.parametrize("lifespan", [True, False], ids=["lifespan", "lazy"])
 @pytest.mark.parametrize("length", [None, len(CONTENT)])
-async def test_figures_do_not_depend_on_the_order(
+async def test_progress_does_not_depend_on_the_order(
     order: Sequence[str], lifespan: bool, length: int | None
 ) -> None:
-    """H11, H01: every byte once, the stage and the end, wherever we stand, and twice as well."""
+    """H11, H01: every byte is counted once, in any order of middleware, also with ours twice."""
     tracker = ProgressTracker()
     server = ScriptedServer(body_messages(*CHUNKS))
 
     async with tracker_lifespan(tracker, lifespan):
-        scope = upload_scope(length=length, headers=BROWSER)
-        await stacked(order, tracker)(scope, server.receive, server.send)
+        scope = upload_scope(length=length, headers=ACCEPTS_GZIP)
+        await build_app(order, tracker)(scope, server.receive, server.send)
         progress = await wait_for_end(tracker)
 
-    packed = "gzip" in order
-    content = gzip.decompress(server.content) if packed else server.content
+    is_compressed = "gzip" in order
+    content = gzip.decompress(server.content) if is_compressed else server.content
     assert server.status == 200
     assert hashlib.sha256(CONTENT).hexdigest().encode() in content
     assert [pair[0] for pair in server.sent[0]["headers"]].count(b"upload-id") == 1
@@ -120,13 +123,13 @@ async def test_figures_do_not_depend_on_the_order(
 
 
 @orders
-async def test_an_early_answer_passes(order: Sequence[str]) -> None:
+async def test_response_without_reading_is_passed_on(order: Sequence[str]) -> None:
     """H11, H05: 413 by the application, without reading."""
     tracker = ProgressTracker()
     server = ScriptedServer(body_messages(*CHUNKS))
 
-    scope = upload_scope(length=len(CONTENT), path="/early")
-    await stacked(order, tracker)(scope, server.receive, server.send)
+    scope = upload_scope(length=len(CONTENT), path="/refused")
+    await build_app(order, tracker)(scope, server.receive, server.send)
 
     progress = await wait_for_end(tracker)
     assert server.status == 413
@@ -135,21 +138,21 @@ async def test_an_early_answer_passes(order: Sequence[str]) -> None:
 
 
 @orders
-async def test_an_exception_passes(order: Sequence[str]) -> None:
+async def test_exception_is_passed_on(order: Sequence[str]) -> None:
     """H11, H09: the framework's own 500, and a failed upload."""
     tracker = ProgressTracker()
     server = ScriptedServer(body_messages(*CHUNKS))
 
     with pytest.raises(LookupError):
-        await stacked(order, tracker)(upload_scope(path="/failing"), server.receive, server.send)
+        await build_app(order, tracker)(upload_scope(path="/failing"), server.receive, server.send)
 
     assert server.status == 500
     assert (await wait_for_end(tracker)).state is UploadState.FAILED
 
 
 @orders
-async def test_a_client_that_leaves_is_noticed(order: Sequence[str]) -> None:
-    """H11, H07: the disconnect passes through all of them."""
+async def test_disconnect_fails_the_upload(order: Sequence[str]) -> None:
+    """H11, H07: the disconnect passes through all middleware."""
     tracker = ProgressTracker()
     server = ScriptedServer(
         [*body_messages(*CHUNKS)[:2], {"type": "http.disconnect"}, {"type": "http.disconnect"}]
@@ -158,7 +161,7 @@ async def test_a_client_that_leaves_is_noticed(order: Sequence[str]) -> None:
     scope = upload_scope(length=len(CONTENT))
     with anyio.fail_after(5):
         try:
-            await stacked(order, tracker)(scope, server.receive, server.send)
+            await build_app(order, tracker)(scope, server.receive, server.send)
         except Exception as error:  # noqa: BLE001  # Starlette's, depending on the order
             assert type(error).__module__.startswith("starlette")  # noqa: PT017  # or none at all
         progress = await wait_for_end(tracker)
@@ -168,14 +171,14 @@ async def test_a_client_that_leaves_is_noticed(order: Sequence[str]) -> None:
 
 
 @orders
-async def test_a_cancel_passes(order: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """H11: 409 through all of them, and nobody hangs."""
+async def test_cancel_is_passed_on(order: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """H11: 409 passes through all middleware, and nothing hangs."""
     monkeypatch.setattr("upload_progress.asgi.tracked_request.CANCEL_GRACE_SECONDS", 0.01)
     tracker = ProgressTracker()
     server = ScriptedServer(body_messages(*CHUNKS)[:1])
 
     async with anyio.create_task_group() as tasks:
-        app = stacked(order, tracker)
+        app = build_app(order, tracker)
         tasks.start_soon(app, upload_scope(length=len(CONTENT)), server.receive, server.send)
         await server.script_ended.wait()
         with anyio.fail_after(5):
@@ -186,28 +189,30 @@ async def test_a_cancel_passes(order: Sequence[str], monkeypatch: pytest.MonkeyP
     assert (server.status, progress.state) == (409, UploadState.CANCELLED)
 
 
-class ByToken(AuthenticationBackend):
-    """A user for each token."""
+class TokenBackend(AuthenticationBackend):
+    """Authenticates each token as the user of that name."""
 
     async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, SimpleUser] | None:
         token = conn.headers.get("authorization")
         return None if token is None else (AuthCredentials(), SimpleUser(token))
 
 
-def by_user(connection: Connection) -> Identity | None:
+def authenticate_by_user(connection: Connection) -> Identity | None:
     user = connection.scope.get("user")
     return Identity(user.display_name) if user and user.is_authenticated else None
 
 
-@pytest.mark.parametrize("inside", [True, False], ids=["ours outside", "ours inside"])
+@pytest.mark.parametrize("is_outside", [True, False], ids=["ours outside", "ours inside"])
 @pytest.mark.parametrize("lifespan", [True, False], ids=["lifespan", "lazy"])
-@pytest.mark.parametrize("path", ["/files/a.bin", "/early"])
-async def test_the_user_is_found_on_either_side(inside: bool, lifespan: bool, path: str) -> None:
-    """H11: AuthenticationMiddleware before us or behind us; nobody stays nobody."""
+@pytest.mark.parametrize("path", ["/files/a.bin", "/refused"])
+async def test_user_of_outer_and_inner_middleware_is_found(
+    is_outside: bool, lifespan: bool, path: str
+) -> None:
+    """H11: AuthenticationMiddleware outside or inside; without a user, nothing is tracked."""
     tracker = ProgressTracker()
-    own = Middleware(UploadProgressMiddleware, tracker=tracker, authenticate=by_user)
-    other = Middleware(AuthenticationMiddleware, backend=ByToken())
-    app = Starlette(routes=ROUTES, middleware=[own, other] if inside else [other, own])
+    own = Middleware(UploadProgressMiddleware, tracker=tracker, authenticate=authenticate_by_user)
+    other = Middleware(AuthenticationMiddleware, backend=TokenBackend())
+    app = Starlette(routes=ROUTES, middleware=[own, other] if is_outside else [other, own])
     servers = []
 
     async with tracker_lifespan(tracker, lifespan):
@@ -219,61 +224,67 @@ async def test_the_user_is_found_on_either_side(inside: bool, lifespan: bool, pa
         progress = await wait_for_end(tracker)
 
     assert ["upload-id" in server.headers for server in servers] == [True, False]
-    assert progress.bytes_transferred == (len(CONTENT) if path != "/early" else 0)
+    assert progress.bytes_transferred == (len(CONTENT) if path != "/refused" else 0)
 
 
-def limit(size: int) -> Middleware:
+def body_limit_middleware(size: int) -> Middleware:
     body_limit = pytest.importorskip("starlette.middleware.body_limit")
     return Middleware(body_limit.RequestBodyLimitMiddleware, max_body_size=size)
 
 
-@pytest.mark.parametrize("inside", [True, False], ids=["ours outside", "ours inside"])
+@pytest.mark.parametrize("is_outside", [True, False], ids=["ours outside", "ours inside"])
 @pytest.mark.parametrize("length", [None, len(CONTENT)])
 @pytest.mark.parametrize("size", [LARGE_BYTES, len(CONTENT)])
-async def test_starlettes_body_limit_limits_as_without_us(
-    inside: bool, length: int | None, size: int
+async def test_body_limit_of_starlette_is_unchanged(
+    is_outside: bool, length: int | None, size: int
 ) -> None:
-    """H11: RequestBodyLimitMiddleware on either side answers what it answers alone."""
+    """H11: RequestBodyLimitMiddleware outside or inside responds as it does alone."""
     tracker = ProgressTracker()
-    own, other = ours(tracker), limit(size)
-    answers: list[Message] = []
+    own, other = upload_progress_middleware(tracker), body_limit_middleware(size)
+    responses: list[Message] = []
 
-    for stack in ([own, other] if inside else [other, own], [other]):
-        app = Starlette(routes=[Route("/files/a.bin", plain, methods=["PUT"])], middleware=stack)
+    for stack in ([own, other] if is_outside else [other, own], [other]):
+        app = Starlette(
+            routes=[Route("/files/a.bin", body_size, methods=["PUT"])], middleware=stack
+        )
         server = ScriptedServer(body_messages(*CHUNKS))
         await app(upload_scope(length=length), server.receive, server.send)
-        answers.append(
+        responses.append(
             {"status": server.status, "content": server.content, "read": server.receive_calls}
         )
 
     progress = await wait_for_end(tracker)
-    assert answers[0] == answers[1]
-    assert answers[0]["status"] == (200 if size == len(CONTENT) else 413)
+    assert responses[0] == responses[1]
+    assert responses[0]["status"] == (200 if size == len(CONTENT) else 413)
     assert progress.state == ("completed" if size == len(CONTENT) else "failed")
 
 
-async def plain(request: Request) -> Response:
+async def body_size(request: Request) -> Response:
     return Response(str(len(await request.body())))
 
 
-async def test_a_preflight_is_not_ours() -> None:
-    """H16: CORS is answered by its own middleware, whichever is outside."""
+async def test_preflight_is_not_tracked() -> None:
+    """H16: CORSMiddleware responds, outside or inside."""
     tracker = ProgressTracker()
     cors = Middleware(CORSMiddleware, allow_origins=["https://example.org"], allow_methods=["PUT"])
-    asked: Scope = upload_scope(
+    preflight: Scope = upload_scope(
         method="OPTIONS",
         headers=[
             (b"origin", b"https://example.org"),
             (b"access-control-request-method", b"PUT"),
         ],
     )
-    answers = []
+    responses = []
 
-    for stack in ([ours(tracker), cors], [cors, ours(tracker)], [cors]):
+    for stack in (
+        [upload_progress_middleware(tracker), cors],
+        [cors, upload_progress_middleware(tracker)],
+        [cors],
+    ):
         server = ScriptedServer()
         app = Starlette(routes=ROUTES, middleware=stack)
-        await app(dict(asked), server.receive, server.send)
-        answers.append(server.sent)
+        await app(dict(preflight), server.receive, server.send)
+        responses.append(server.sent)
 
-    assert answers[0] == answers[1] == answers[2]
+    assert responses[0] == responses[1] == responses[2]
     assert tracker.statistics().live_uploads == 0

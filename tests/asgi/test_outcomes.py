@@ -1,4 +1,4 @@
-"""What becomes of an upload, for whatever the client, the application and the server do."""
+"""The outcome of an upload, depending on the client, the application and the server."""
 
 from __future__ import annotations
 
@@ -39,27 +39,29 @@ from upload_progress.tracker import internals_of
 
 pytestmark = pytest.mark.anyio
 
-lifespans = pytest.mark.parametrize("lifespan", [True, False], ids=["lifespan", "lazy"])
+with_and_without_lifespan = pytest.mark.parametrize(
+    "lifespan", [True, False], ids=["lifespan", "lazy"]
+)
 
 
-async def sink(_scope: Scope, receive: Receive, send: Send) -> None:
-    """Read the whole body, and say so."""
+async def read_and_respond(_scope: Scope, receive: Receive, send: Send) -> None:
+    """Read the body and respond."""
     await read_body(receive)
     await send_response(send)
 
 
-@lifespans
+@with_and_without_lifespan
 @given(chunks=st.lists(st.integers(0, 100_000), max_size=20), announced=st.booleans())
 async def test_every_byte_is_counted_once(
     lifespan: bool, chunks: list[int], announced: bool
 ) -> None:
-    """H01, I8: whatever the chunks, the final figure is the body's size."""
+    """H01, I8: for any chunks, the final count is the size of the body."""
     tracker, size = ProgressTracker(), sum(chunks)
     messages = body_messages(*[bytes(chunk) for chunk in chunks])
 
     async with tracker_lifespan(tracker, lifespan):
         scope = upload_scope(length=size if announced else None)
-        server = await run_request(sink, tracker, scope=scope, messages=messages)
+        server = await run_request(read_and_respond, tracker, scope=scope, messages=messages)
         progress = await wait_for_end(tracker)
 
     assert (server.status, server.content) == (200, b"done")
@@ -69,16 +71,16 @@ async def test_every_byte_is_counted_once(
     assert progress.percent == (100.0 if announced else None)
 
 
-@lifespans
+@with_and_without_lifespan
 @pytest.mark.parametrize(
-    ("size", "followed"), [(LARGE_BYTES - 1, False), (LARGE_BYTES, True), (3 * LARGE_BYTES, True)]
+    ("size", "tracked"), [(LARGE_BYTES - 1, False), (LARGE_BYTES, True), (3 * LARGE_BYTES, True)]
 )
 @pytest.mark.parametrize("chunks", [1, 2, 7])
 @pytest.mark.parametrize("last_is_empty", [True, False])
-async def test_a_body_of_unknown_size_is_followed_once_it_is_large(
-    lifespan: bool, size: int, followed: bool, chunks: int, last_is_empty: bool
+async def test_body_of_unknown_size_is_tracked_once_large(
+    lifespan: bool, size: int, tracked: bool, chunks: int, last_is_empty: bool
 ) -> None:
-    """H17: chunked, HTTP/1.0 or h2 without a length; the total is null, and so is the percent."""
+    """H17: chunked, HTTP/1.0 or HTTP/2 without a length; total and percent are null."""
     tracker = ProgressTracker()
     content = bytes(size)
     step = -(-size // chunks)
@@ -87,24 +89,29 @@ async def test_a_body_of_unknown_size_is_followed_once_it_is_large(
         messages = [*messages[:-2], {**messages[-2], "more_body": False}]
 
     async with tracker_lifespan(tracker, lifespan):
-        server = await run_request(sink, tracker, scope=upload_scope(None), messages=messages)
-        assert ("upload-id" in server.headers) is followed
-        for upload_id in [server.headers["upload-id"]] if followed else []:
+        server = await run_request(
+            read_and_respond, tracker, scope=upload_scope(None), messages=messages
+        )
+        assert ("upload-id" in server.headers) is tracked
+        for upload_id in [server.headers["upload-id"]] if tracked else []:
             progress = await wait_for_end(tracker, upload_id)
             assert progress.bytes_transferred == size
             assert (progress.total_bytes, progress.percent) == (None, None)
         page = await tracker.list(owner=ALICE)
 
-    assert len(page.uploads) == int(followed)
+    assert len(page.uploads) == int(tracked)
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1", "2"])
-async def test_an_empty_upload_completes(version: str) -> None:
-    """H17: length 0, in every version of HTTP, divides nothing by zero."""
+async def test_empty_upload_completes(version: str) -> None:
+    """H17: length 0, in every version of HTTP; no division by zero."""
     tracker = ProgressTracker()
 
     await run_request(
-        sink, tracker, scope=upload_scope(length=0, http_version=version), messages=body_messages()
+        read_and_respond,
+        tracker,
+        scope=upload_scope(length=0, http_version=version),
+        messages=body_messages(),
     )
 
     progress = await wait_for_end(tracker)
@@ -112,12 +119,12 @@ async def test_an_empty_upload_completes(version: str) -> None:
     assert progress.total_bytes == 0
 
 
-@lifespans
+@with_and_without_lifespan
 @pytest.mark.parametrize(("status", "state"), [(200, "completed"), (303, "completed")])
-async def test_an_early_answer_ends_the_upload_at_once(
+async def test_response_without_reading_ends_the_upload(
     lifespan: bool, status: int, state: str
 ) -> None:
-    """H05: the application answers without reading; the end does not wait for a timeout."""
+    """H05: the application responds without reading; the end does not wait for a timeout."""
     tracker = ProgressTracker()
 
     async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -136,10 +143,10 @@ async def test_an_early_answer_ends_the_upload_at_once(
     assert (progress.state, progress.bytes_transferred, progress.percent) == (state, 0, 0.0)
 
 
-@lifespans
+@with_and_without_lifespan
 @pytest.mark.parametrize("status", [400, 413, 500])
-async def test_an_answer_of_400_or_more_rejects(lifespan: bool, status: int) -> None:
-    """H05: refused without a byte read, as a limit in the application does."""
+async def test_error_status_rejects_the_upload(lifespan: bool, status: int) -> None:
+    """H05: refused before reading, like a size limit of the application."""
     tracker = ProgressTracker()
 
     async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -159,37 +166,41 @@ async def test_an_answer_of_400_or_more_rejects(lifespan: bool, status: int) -> 
     assert (progress.error.code, progress.error.http_status) == (ErrorCode.REJECTED, status)
 
 
-async def test_nothing_follows_the_end_though_bytes_still_come() -> None:
-    """H05, I7: who answers early and goes on reading changes no figure and sends no event."""
+async def test_bytes_after_the_end_are_not_reported() -> None:
+    """H05, I7: reading after the response changes no numbers and publishes no event."""
     tracker = ProgressTracker()
-    subscription = internals_of(tracker).subscribe()
-    subscription.add_owner(ALICE.id)
+    watcher = internals_of(tracker).subscribe()
+    watcher.add_owner(ALICE.id)
 
-    async def told(upload_id: str) -> list[UploadState]:
-        """Return what is told until the end of *upload_id* is."""
-        told: list[UploadProgress] = []
+    async def published_states(upload_id: str) -> list[UploadState]:
+        """Return the published states up to the end of *upload_id*."""
+        snapshots: list[UploadProgress] = []
         with anyio.fail_after(5):
-            while upload_id not in {each.upload_id for each in told if each.state in FINAL_STATES}:
-                told += [
-                    update.progress for update in await internals_of(tracker).wait(subscription)
+            while upload_id not in {
+                each.upload_id for each in snapshots if each.state in FINAL_STATES
+            }:
+                snapshots += [
+                    update.progress for update in await internals_of(tracker).wait(watcher)
                 ]
-        return [each.state for each in told]
+        return [each.state for each in snapshots]
 
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:
         await send_response(send)
-        assert await told(UPLOAD_ID) == [UploadState.COMPLETED]
+        assert await published_states(UPLOAD_ID) == [UploadState.COMPLETED]
         await read_body(receive)
 
     async with tracker_lifespan(tracker, lifespan=True):
         await run_request(app, tracker, messages=body_messages(b"a", b"b", b"c"))
-        await run_request(sink, tracker, scope=upload_scope("the-next"), messages=body_messages())
-        assert await told("the-next") == [UploadState.COMPLETED]
+        await run_request(
+            read_and_respond, tracker, scope=upload_scope("the-next"), messages=body_messages()
+        )
+        assert await published_states("the-next") == [UploadState.COMPLETED]
         assert (await tracker.get(UPLOAD_ID, owner=ALICE)).bytes_transferred == 0
 
 
-@lifespans
-async def test_reading_on_after_the_end_says_disconnect(lifespan: bool) -> None:
-    """H06: reading after the last byte and after the disconnect counts and ends nothing twice."""
+@with_and_without_lifespan
+async def test_receive_after_the_end_returns_disconnects(lifespan: bool) -> None:
+    """H06: reading after the last byte and after a disconnect changes nothing."""
     tracker = ProgressTracker()
     seen = []
 
@@ -206,15 +217,17 @@ async def test_reading_on_after_the_end_says_disconnect(lifespan: bool) -> None:
     assert (progress.state, progress.bytes_transferred) == (UploadState.COMPLETED, 3)
 
 
-@lifespans
-async def test_a_client_that_leaves_fails_its_upload(lifespan: bool) -> None:
-    """H07, I8: the figure is what had come."""
+@with_and_without_lifespan
+async def test_disconnect_fails_the_upload(lifespan: bool) -> None:
+    """H07, I8: bytes received before it count."""
     tracker = ProgressTracker()
     script = [*body_messages(b"half")[:1], {"type": "http.disconnect"}]
 
     async with tracker_lifespan(tracker, lifespan):
         with pytest.raises(ConnectionError):
-            await run_request(sink, tracker, scope=upload_scope(length=8), messages=script)
+            await run_request(
+                read_and_respond, tracker, scope=upload_scope(length=8), messages=script
+            )
         progress = await wait_for_end(tracker)
 
     assert progress.error is not None
@@ -222,9 +235,11 @@ async def test_a_client_that_leaves_fails_its_upload(lifespan: bool) -> None:
     assert (progress.state, progress.bytes_transferred, progress.percent) == ("failed", 4, 50.0)
 
 
-@lifespans
-async def test_a_client_that_leaves_before_the_answer_does_not_decide(lifespan: bool) -> None:
-    """H08: every byte is here; what becomes of them is the application's word, once."""
+@with_and_without_lifespan
+async def test_disconnect_after_the_body_leaves_the_outcome_to_the_application(
+    lifespan: bool,
+) -> None:
+    """H08: all bytes have arrived; the application determines the outcome."""
     tracker = ProgressTracker()
     states = []
 
@@ -246,10 +261,10 @@ async def test_a_client_that_leaves_before_the_answer_does_not_decide(lifespan: 
 
 
 async def raises_before(_receive: Receive, _send: Send) -> None:
-    """Nothing happens before."""
+    """Do nothing before the exception."""
 
 
-async def raises_amid(receive: Receive, _send: Send) -> None:
+async def raises_in_body(receive: Receive, _send: Send) -> None:
     await receive()
 
 
@@ -257,7 +272,7 @@ async def raises_after(receive: Receive, _send: Send) -> None:
     await read_body(receive)
 
 
-async def raises_in_answer(receive: Receive, send: Send) -> None:
+async def raises_in_response(receive: Receive, send: Send) -> None:
     await read_body(receive)
     await send({"type": "http.response.start", "status": 200, "headers": []})
 
@@ -266,40 +281,42 @@ class Stop(BaseException):
     """Something that no ``except Exception`` catches."""
 
 
-@lifespans
+@with_and_without_lifespan
 @pytest.mark.parametrize(
-    "lead", [raises_before, raises_amid, raises_after, raises_in_answer], ids=lambda it: it.__name__
+    "step",
+    [raises_before, raises_in_body, raises_after, raises_in_response],
+    ids=lambda it: it.__name__,
 )
 @pytest.mark.parametrize(
     "error", [ValueError("secret"), Stop(), ExceptionGroup("both", [OSError()])], ids=repr
 )
-async def test_an_exception_fails_the_upload_and_stays_itself(
-    lifespan: bool, lead: Callable[[Receive, Send], object], error: BaseException
+async def test_exception_fails_the_upload_and_is_raised_unchanged(
+    lifespan: bool, step: Callable[[Receive, Send], object], error: BaseException
 ) -> None:
-    """H09: before, mid, after the body, after the response's start: the same object comes out."""
+    """H09: before, within and after the body, after the start of the response."""
     tracker = ProgressTracker()
-    caught: list[BaseException] = []
+    raised: list[BaseException] = []
 
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:
-        await lead(receive, send)  # type: ignore[misc]  # every lead is a coroutine function
+        await step(receive, send)  # type: ignore[misc]  # every step is a coroutine function
         raise error
 
     async with tracker_lifespan(tracker, lifespan):
         try:
             await run_request(app, tracker, messages=body_messages(b"abc"))
-        except BaseException as app_raised:  # noqa: BLE001  # what is raised is what is looked at
-            caught.append(app_raised)
+        except BaseException as caught:  # noqa: BLE001  # the exception is checked below
+            raised.append(caught)
         progress = await wait_for_end(tracker)
 
-    assert caught == [error]
+    assert raised == [error]
     assert error.__context__ is None
     assert progress.error is not None
     assert (progress.state, progress.error.code) == (UploadState.FAILED, ErrorCode.APP_ERROR)
     assert "secret" not in progress.error.message
 
 
-async def test_no_answer_is_an_error_of_the_application() -> None:
-    """H09: who returns without an answer makes the server say 500."""
+async def test_missing_response_is_an_application_error() -> None:
+    """H09: the server responds with 500."""
     tracker = ProgressTracker()
 
     async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
@@ -312,15 +329,15 @@ async def test_no_answer_is_an_error_of_the_application() -> None:
     assert progress.error.code is ErrorCode.APP_ERROR
 
 
-@lifespans
-async def test_a_cancelled_scope_cancels_the_upload(lifespan: bool) -> None:
-    """H10: the cancellation passes, and the end is stored all the same."""
+@with_and_without_lifespan
+async def test_cancelled_scope_cancels_the_upload(lifespan: bool) -> None:
+    """H10: the cancellation is not swallowed, and the end is stored."""
     tracker, server = ProgressTracker(), ScriptedServer(body_messages(b"abc")[:1])
     scope = anyio.CancelScope()
 
     async def serve() -> None:
         with scope:
-            await run_request(sink, tracker, server=server)
+            await run_request(read_and_respond, tracker, server=server)
 
     async with tracker_lifespan(tracker, lifespan):
         async with anyio.create_task_group() as tasks:
@@ -335,14 +352,14 @@ async def test_a_cancelled_scope_cancels_the_upload(lifespan: bool) -> None:
     assert progress.error.code is ErrorCode.APP_ERROR
 
 
-@lifespans
+@with_and_without_lifespan
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_cancelled_task_cancels_the_upload(lifespan: bool) -> None:
-    """H10: ``Task.cancel()``, as servers do at their stop, which no scope knows of."""
+async def test_cancelled_task_cancels_the_upload(lifespan: bool) -> None:
+    """H10: ``Task.cancel()``, as servers do at shutdown, without a cancel scope."""
     tracker, server = ProgressTracker(), ScriptedServer(body_messages(b"abc")[:1])
 
     async with tracker_lifespan(tracker, lifespan):
-        task = asyncio.create_task(run_request(sink, tracker, server=server))
+        task = asyncio.create_task(run_request(read_and_respond, tracker, server=server))
         await server.script_ended.wait()
         task.cancel("stop")
         with pytest.raises(asyncio.CancelledError):
@@ -353,39 +370,42 @@ async def test_a_cancelled_task_cancels_the_upload(lifespan: bool) -> None:
     assert progress.state is UploadState.CANCELLED
 
 
-@lifespans
+@with_and_without_lifespan
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_no_cancellation_is_left_behind(lifespan: bool) -> None:
-    """H10, I1: a task that served an upload is as uncancelled as it was."""
+async def test_task_is_not_cancelled_after_an_upload(lifespan: bool) -> None:
+    """H10, I1: ``Task.cancelling()`` is 0 afterwards."""
     tracker, server = ProgressTracker(), ScriptedServer(body_messages(b"abc"))
 
     async with tracker_lifespan(tracker, lifespan):
-        task = asyncio.create_task(run_request(sink, tracker, server=server))
+        task = asyncio.create_task(run_request(read_and_respond, tracker, server=server))
         await task
 
     assert task.cancelling() == 0
 
 
-@lifespans
-async def test_a_store_that_hangs_does_not_hold_a_cancelled_task(lifespan: bool) -> None:
-    """H10: the terminal write is shielded, for a second at most."""
+@with_and_without_lifespan
+async def test_hanging_store_does_not_delay_cancellation(lifespan: bool) -> None:
+    """H10: the final write is shielded, for at most a second."""
     tracker = ProgressTracker(store=FailingStore(anyio.sleep_forever))
     server = ScriptedServer(body_messages(b"abc")[:1])
 
     with anyio.fail_after(4):
         async with tracker_lifespan(tracker, lifespan), anyio.create_task_group() as tasks:
-            tasks.start_soon(lambda: run_request(sink, tracker, server=server))
+            tasks.start_soon(lambda: run_request(read_and_respond, tracker, server=server))
             await server.script_ended.wait()
             tasks.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(("size", "percent"), [(5, 50.0), (20, None)])
-async def test_a_wrong_length_never_passes_100_percent(size: int, percent: float | None) -> None:
-    """H19: the length says 10; the bytes are true, and the total is dropped when it is refuted."""
+async def test_wrong_length_never_exceeds_100_percent(size: int, percent: float | None) -> None:
+    """H19: the announced length is 10; the bytes are exact, and an exceeded total is dropped."""
     tracker = ProgressTracker()
 
     await run_request(
-        sink, tracker, scope=upload_scope(length=10), messages=body_messages(bytes(size))
+        read_and_respond,
+        tracker,
+        scope=upload_scope(length=10),
+        messages=body_messages(bytes(size)),
     )
 
     progress = await wait_for_end(tracker)
@@ -408,12 +428,14 @@ async def test_a_wrong_length_never_passes_100_percent(size: int, percent: float
         b"\xb2",
     ],
 )
-async def test_a_bad_length_is_no_total(value: bytes) -> None:
-    """H20: what is no length of digits is ignored, and the upload is received."""
+async def test_invalid_length_is_ignored(value: bytes) -> None:
+    """H20: a length that is not a plain number is ignored, and the upload is received."""
     tracker = ProgressTracker()
 
     scope = upload_scope(headers=[(b"content-length", value)])
-    server = await run_request(sink, tracker, scope=scope, messages=body_messages(b"abc"))
+    server = await run_request(
+        read_and_respond, tracker, scope=scope, messages=body_messages(b"abc")
+    )
 
     progress = await wait_for_end(tracker)
     assert server.status == 200
@@ -432,12 +454,14 @@ async def test_a_bad_length_is_no_total(value: bytes) -> None:
         (b"upload-offset", b"99999999999999999999"),
     ],
 )
-async def test_headers_of_resumable_uploads_move_no_figure(header: tuple[bytes, bytes]) -> None:
-    """H20, H24: a plain upload is what travels in its body."""
+async def test_headers_of_resumable_uploads_do_not_change_a_plain_upload(
+    header: tuple[bytes, bytes],
+) -> None:
+    """H20, H24: only the body counts."""
     tracker = ProgressTracker()
 
     await run_request(
-        sink,
+        read_and_respond,
         tracker,
         scope=upload_scope(length=3, headers=[header]),
         messages=body_messages(b"abc"),
@@ -447,9 +471,9 @@ async def test_headers_of_resumable_uploads_move_no_figure(header: tuple[bytes, 
     assert (progress.bytes_transferred, progress.percent) == (3, 100.0)
 
 
-@lifespans
-async def test_two_at_once_with_one_id_are_two_uploads(lifespan: bool) -> None:
-    """H21: an id that is being received is not given twice; each has its one end."""
+@with_and_without_lifespan
+async def test_concurrent_uploads_with_one_id_are_separate(lifespan: bool) -> None:
+    """H21: an id in use is not assigned twice; each upload has one end."""
     tracker = ProgressTracker()
     servers = [ScriptedServer(body_messages(b"abc")[:1]), ScriptedServer(body_messages(b"defgh"))]
 
@@ -458,11 +482,11 @@ async def test_two_at_once_with_one_id_are_two_uploads(lifespan: bool) -> None:
 
             async def first() -> None:
                 with pytest.raises(ConnectionError):
-                    await run_request(sink, tracker, server=servers[0])
+                    await run_request(read_and_respond, tracker, server=servers[0])
 
             tasks.start_soon(first)
             await servers[0].script_ended.wait()
-            await run_request(sink, tracker, server=servers[1])
+            await run_request(read_and_respond, tracker, server=servers[1])
             other = servers[1].headers["upload-id"]
             assert (await wait_for_end(tracker, other)).bytes_transferred == 5
             assert (await tracker.get(UPLOAD_ID, owner=ALICE)).bytes_transferred == 3
@@ -473,16 +497,16 @@ async def test_two_at_once_with_one_id_are_two_uploads(lifespan: bool) -> None:
     assert first_end.state is UploadState.FAILED
 
 
-@lifespans
-async def test_the_same_id_again_is_the_next_attempt(lifespan: bool) -> None:
-    """H21, I6: one end for each attempt, in which the figures begin anew."""
+@with_and_without_lifespan
+async def test_reused_id_starts_the_next_attempt(lifespan: bool) -> None:
+    """H21, I6: each attempt has one end, and counts from zero."""
     tracker = ProgressTracker()
 
     async with tracker_lifespan(tracker, lifespan):
         with pytest.raises(ConnectionError):
-            await run_request(sink, tracker, messages=[{"type": "http.disconnect"}])
+            await run_request(read_and_respond, tracker, messages=[{"type": "http.disconnect"}])
         await wait_for_end(tracker)
-        await run_request(sink, tracker, messages=body_messages(b"abc"))
+        await run_request(read_and_respond, tracker, messages=body_messages(b"abc"))
         await wait_until(lambda: tracker.statistics().live_uploads == 0)
         progress = await tracker.get(UPLOAD_ID, owner=ALICE)
 
@@ -490,8 +514,8 @@ async def test_the_same_id_again_is_the_next_attempt(lifespan: bool) -> None:
     assert progress.bytes_transferred == 3
 
 
-async def test_an_encoded_body_is_counted_as_it_travels() -> None:
-    """H24: wire bytes; nothing is decoded."""
+async def test_encoded_body_is_counted_undecoded() -> None:
+    """H24: bytes on the wire; nothing is decoded."""
     tracker = ProgressTracker()
     packed = b"\x1f\x8b\x08 this is not even valid gzip"
     seen: list[Message] = []
@@ -511,10 +535,10 @@ async def test_an_encoded_body_is_counted_as_it_travels() -> None:
 
 
 async def test_receive_does_not_wait_for_the_store() -> None:
-    """H26: while a call of the store hangs, a disconnect is passed on in the same instant."""
+    """H26: a disconnect is passed on immediately while a store call hangs."""
     store = FailingStore(anyio.sleep_forever)
     tracker = ProgressTracker(store=store)
-    laps = []
+    failures_meanwhile = []
 
     async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
         await receive()
@@ -522,17 +546,17 @@ async def test_receive_does_not_wait_for_the_store() -> None:
         begun = tracker.statistics().store_failures
         with pytest.raises(ConnectionError):
             await read_body(receive)
-        laps.append(tracker.statistics().store_failures - begun)
+        failures_meanwhile.append(tracker.statistics().store_failures - begun)
 
     script = [*body_messages(b"a", b"b")[:2], {"type": "http.disconnect"}]
     async with tracker_lifespan(tracker, lifespan=True):
         await run_request(app, tracker, messages=script)
 
-    assert laps == [0]
+    assert failures_meanwhile == [0]
 
 
 @pytest.mark.parametrize(
-    "ending",
+    "body_message",
     [
         {"type": "http.response.body"},
         {"type": "http.response.pathsend", "path": "/a"},
@@ -540,8 +564,8 @@ async def test_receive_does_not_wait_for_the_store() -> None:
     ],
     ids=lambda message: message["type"],
 )
-async def test_an_answer_without_bytes_in_python_ends_the_upload(ending: Message) -> None:
-    """H27: sent by the server from a file, between early hints and trailers."""
+async def test_response_sent_by_the_server_ends_the_upload(body_message: Message) -> None:
+    """H27: sent from a file, between early hints and trailers."""
     tracker = ProgressTracker()
     states = []
     hint = {"type": "http.response.early_hint", "links": []}
@@ -551,35 +575,39 @@ async def test_an_answer_without_bytes_in_python_ends_the_upload(ending: Message
         await read_body(receive)
         await send(hint)
         await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": True})
-        await send(ending)
+        await send(body_message)
         states.append((await tracker.get(UPLOAD_ID, owner=ALICE)).state)
         await send(trailers)
 
     server = await run_request(app, tracker, messages=body_messages(b"abc"))
 
     assert states == [UploadState.COMPLETED]
-    assert (server.sent[0], server.sent[2], server.sent[3]) == (hint, ending, trailers)
+    assert (server.sent[0], server.sent[2], server.sent[3]) == (hint, body_message, trailers)
 
 
-@lifespans
-async def test_no_chunk_is_kept(lifespan: bool) -> None:
-    """R09: once the application has dropped a chunk, nobody holds it."""
+@with_and_without_lifespan
+async def test_chunks_are_not_retained(lifespan: bool) -> None:
+    """R09: the middleware holds no reference to a chunk."""
     tracker = ProgressTracker()
-    counts: list[list[str]] = []
+    referrers_of_chunks: list[list[str]] = []
 
     async def receive() -> Message:
         await checkpoint()
-        # Made here, so that no script holds them.
-        return {"type": "http.request", "body": Chunk(LARGE_BYTES), "more_body": len(counts) < 5}
+        # Created here, so that no script refers to it.
+        return {
+            "type": "http.request",
+            "body": Chunk(LARGE_BYTES),
+            "more_body": len(referrers_of_chunks) < 5,
+        }
 
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:
         more = True
         while more:
             message = await receive()
             chunk, more = message["body"], message["more_body"]
-            holders = [thing for thing in gc.get_referrers(chunk) if thing is not message]
-            counts.append([type(thing).__name__ for thing in holders])
-            del message, chunk, holders
+            referrers = [obj for obj in gc.get_referrers(chunk) if obj is not message]
+            referrers_of_chunks.append([type(obj).__name__ for obj in referrers])
+            del message, chunk, referrers
         await send_response(send)
 
     form = (b"content-type", b"multipart/form-data; boundary=x")
@@ -589,16 +617,16 @@ async def test_no_chunk_is_kept(lifespan: bool) -> None:
         await middleware(upload_scope(None, headers=[form]), receive, server.send)
         gc.collect()
 
-    assert counts == [[]] * 6
-    assert [thing for thing in gc.get_objects() if type(thing) is Chunk] == []
+    assert referrers_of_chunks == [[]] * 6
+    assert [obj for obj in gc.get_objects() if type(obj) is Chunk] == []
 
 
 class Chunk(bytearray):
-    """Bytes that the collector can find."""
+    """Bytes that the garbage collector tracks."""
 
 
-async def test_a_form_is_counted_with_its_envelope_and_named_by_its_file() -> None:
-    """The contract's section 3: one bounded look at the first part's header."""
+async def test_form_is_counted_whole_and_named_after_its_file() -> None:
+    """Only the header of the first part is searched."""
     tracker = ProgressTracker()
     form = (
         b"--x\r\nContent-Disposition: form-data; name=f; filename=cat.png\r\n\r\n"
@@ -608,7 +636,7 @@ async def test_a_form_is_counted_with_its_envelope_and_named_by_its_file() -> No
     kind = (b"content-type", b"multipart/form-data; boundary=x")
     scope = upload_scope(length=len(form), headers=[kind], method="POST")
 
-    await run_request(sink, tracker, scope=scope, messages=body_messages(form))
+    await run_request(read_and_respond, tracker, scope=scope, messages=body_messages(form))
 
     progress = await wait_for_end(tracker)
     assert (progress.filename, progress.content_type) == ("cat.png", "multipart/form-data")

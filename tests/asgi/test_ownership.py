@@ -1,4 +1,4 @@
-"""Whose an upload is, and under which id: nobody gets another's, and no id stops an upload."""
+"""Owners and ids of uploads: owners are separate, and no id prevents an upload."""
 
 from __future__ import annotations
 
@@ -55,84 +55,94 @@ pytestmark = pytest.mark.anyio
 BOB = Identity("bob")
 SECRET_ID = new_upload_id()
 
-lifespans = pytest.mark.parametrize("lifespan", [True, False], ids=["lifespan", "lazy"])
+with_and_without_lifespan = pytest.mark.parametrize(
+    "lifespan", [True, False], ids=["lifespan", "lazy"]
+)
 
 
-async def sink(_scope: Scope, receive: Receive, send: Send) -> None:
+async def read_and_respond(_scope: Scope, receive: Receive, send: Send) -> None:
     await read_body(receive)
     await send_response(send)
 
 
-def by_header(connection: Connection) -> Identity | None:
-    """Believe the header: it is a test."""
+def authenticate_by_header(connection: Connection) -> Identity | None:
+    """Return the user named in the header ``X-User``."""
     name = connection.header("x-user")
     return None if name is None else Identity(name)
 
 
-def anybody(_connection: Connection) -> Identity:
+def authenticate_by_capability(_connection: Connection) -> Identity:
     return CapabilityIdentity()
 
 
-def of_user(name: str, upload_id: str = UPLOAD_ID) -> Scope:
+def scope_of_user(name: str, upload_id: str = UPLOAD_ID) -> Scope:
     return upload_scope(upload_id, headers=[(b"x-user", name.encode())])
 
 
-@lifespans
-async def test_an_id_belongs_to_its_owner_alone(lifespan: bool) -> None:
-    """A07, I5: Bob uploads under the id that Alice is uploading under; neither sees the other."""
+@with_and_without_lifespan
+async def test_same_id_of_two_owners_is_separate(lifespan: bool) -> None:
+    """A07, I5: Bob uploads with the id that Alice is using; neither sees the other's upload."""
     tracker = ProgressTracker()
     servers = [ScriptedServer(body_messages(b"abc")[:1]), ScriptedServer(body_messages(b"of bob"))]
 
     async with tracker_lifespan(tracker, lifespan), anyio.create_task_group() as tasks:
 
-        async def of_alice() -> None:
+        async def upload_as_alice() -> None:
             with pytest.raises(ConnectionError):
                 await run_request(
-                    sink,
+                    read_and_respond,
                     tracker,
-                    scope=of_user("alice"),
+                    scope=scope_of_user("alice"),
                     server=servers[0],
-                    authenticate=by_header,
+                    authenticate=authenticate_by_header,
                 )
 
-        tasks.start_soon(of_alice)
+        tasks.start_soon(upload_as_alice)
         await servers[0].script_ended.wait()
         before = await tracker.get(UPLOAD_ID, owner=ALICE)
         await run_request(
-            sink, tracker, scope=of_user("bob"), server=servers[1], authenticate=by_header
+            read_and_respond,
+            tracker,
+            scope=scope_of_user("bob"),
+            server=servers[1],
+            authenticate=authenticate_by_header,
         )
-        mine = await wait_for_end(tracker, UPLOAD_ID, BOB)
+        bobs = await wait_for_end(tracker, UPLOAD_ID, BOB)
         after = await tracker.get(UPLOAD_ID, owner=ALICE)
         servers[0].client_leaves.set()
 
     assert (servers[1].status, servers[1].headers["upload-id"]) == (200, UPLOAD_ID)
-    assert (mine.state, mine.bytes_transferred) == (UploadState.COMPLETED, 6)
+    assert (bobs.state, bobs.bytes_transferred) == (UploadState.COMPLETED, 6)
     assert after.state == before.state == UploadState.RECEIVING
     assert after.bytes_transferred == before.bytes_transferred == 3
 
 
-@lifespans
-async def test_who_uploads_under_a_capability_in_use_gets_another(lifespan: bool) -> None:
-    """A07, I5: where the id is the key, the later upload gets a key of its own."""
+@with_and_without_lifespan
+async def test_capability_in_use_is_replaced(lifespan: bool) -> None:
+    """A07, I5: if the id grants access, the later upload gets another id."""
     tracker = ProgressTracker()
     servers = [ScriptedServer(body_messages(b"abc")[:1]), ScriptedServer(body_messages(b"later"))]
 
     async with tracker_lifespan(tracker, lifespan), anyio.create_task_group() as tasks:
 
-        async def earlier() -> None:
+        async def first_upload() -> None:
             with pytest.raises(ConnectionError):
                 await run_request(
-                    sink,
+                    read_and_respond,
                     tracker,
                     scope=upload_scope(SECRET_ID),
                     server=servers[0],
-                    authenticate=anybody,
+                    authenticate=authenticate_by_capability,
                 )
 
-        tasks.start_soon(earlier)
+        tasks.start_soon(first_upload)
         await servers[0].script_ended.wait()
         await run_request(
-            sink, tracker, scope=upload_scope(SECRET_ID), server=servers[1], authenticate=anybody
+            read_and_respond,
+            tracker,
+            scope=upload_scope(SECRET_ID),
+            server=servers[1],
+            authenticate=authenticate_by_capability,
         )
         first = await tracker.get(SECRET_ID, owner=CapabilityIdentity())
         servers[0].client_leaves.set()
@@ -143,16 +153,16 @@ async def test_who_uploads_under_a_capability_in_use_gets_another(lifespan: bool
 
 
 @pytest.mark.parametrize("upload_id", ["1", "short", "00000000-0000-0000-0000-000000000000"])
-async def test_a_guessable_id_is_no_capability(upload_id: str) -> None:
-    """The contract's section 5: only what can hold 120 random bits; else a fresh id."""
+async def test_guessable_id_is_not_a_capability(upload_id: str) -> None:
+    """Only an id that may contain 120 random bits is used; else a new one is generated."""
     tracker = ProgressTracker()
 
     server = await run_request(
-        sink,
+        read_and_respond,
         tracker,
         scope=upload_scope(upload_id),
         messages=body_messages(b"x"),
-        authenticate=anybody,
+        authenticate=authenticate_by_capability,
     )
 
     given_id = server.headers["upload-id"]
@@ -162,41 +172,41 @@ async def test_a_guessable_id_is_no_capability(upload_id: str) -> None:
         await tracker.get(upload_id, owner=CapabilityIdentity())
 
 
-@lifespans
-async def test_an_ended_id_shows_nobody_else_its_past(lifespan: bool) -> None:
-    """A08: Bob takes the id of an upload of Alice that has ended; he sees his own, she hers."""
+@with_and_without_lifespan
+async def test_ended_upload_is_not_visible_to_another_owner(lifespan: bool) -> None:
+    """A08: Bob reuses the id of an ended upload of Alice; each sees their own."""
     tracker = ProgressTracker()
 
     async with tracker_lifespan(tracker, lifespan):
         for name, content in (("alice", b"of alice"), ("bob", b"bob")):
             await run_request(
-                sink,
+                read_and_respond,
                 tracker,
-                scope=of_user(name),
+                scope=scope_of_user(name),
                 messages=body_messages(content),
-                authenticate=by_header,
+                authenticate=authenticate_by_header,
             )
-        hers, his = (
+        alices, bobs = (
             await wait_for_end(tracker, UPLOAD_ID, ALICE),
             await wait_for_end(tracker, UPLOAD_ID, BOB),
         )
 
-    assert (hers.attempt, hers.bytes_transferred) == (1, 8)
-    assert (his.attempt, his.bytes_transferred) == (1, 3)
+    assert (alices.attempt, alices.bytes_transferred) == (1, 8)
+    assert (bobs.attempt, bobs.bytes_transferred) == (1, 3)
 
 
-@lifespans
-async def test_of_100_claims_at_once_one_holds(lifespan: bool) -> None:
-    """A08, I5: one owner, whatever the order; all others are told no and see nothing."""
+@with_and_without_lifespan
+async def test_one_of_100_concurrent_claims_succeeds(lifespan: bool) -> None:
+    """A08, I5: the others get False and cannot see the upload."""
     tracker = ProgressTracker()
-    won: list[str] = []
+    successful: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
 
         async def claim(name: str) -> None:
             if current_upload(scope).claim(name):
-                won.append(name)
+                successful.append(name)
 
         async with anyio.create_task_group() as tasks:
             for number in range(100):
@@ -208,20 +218,20 @@ async def test_of_100_claims_at_once_one_holds(lifespan: bool) -> None:
         server = await run_request(
             app, tracker, messages=body_messages(b"a", b"b"), authenticate=lambda _: None
         )
-        progress = await wait_for_end(tracker, UPLOAD_ID, won[0])
+        progress = await wait_for_end(tracker, UPLOAD_ID, successful[0])
         for number in range(100):
-            if f"user-{number}" not in won:
+            if f"user-{number}" not in successful:
                 with pytest.raises(UploadNotFound):
                     await tracker.get(UPLOAD_ID, owner=f"user-{number}")
 
-    assert (len(won), server.headers["upload-id"]) == (1, UPLOAD_ID)
+    assert (len(successful), server.headers["upload-id"]) == (1, UPLOAD_ID)
     assert progress.bytes_transferred == 2
 
 
-@lifespans
+@with_and_without_lifespan
 @pytest.mark.parametrize("size", [1, LARGE_BYTES])
-async def test_a_claim_of_a_small_upload_leaves_nothing_behind(lifespan: bool, size: int) -> None:
-    """R02: an endpoint that claims whatever comes does not fill the registry."""
+async def test_claimed_small_upload_is_removed(lifespan: bool, size: int) -> None:
+    """R02: an endpoint that claims all uploads does not fill the registry."""
     tracker = ProgressTracker()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -246,7 +256,7 @@ async def test_a_claim_of_a_small_upload_leaves_nothing_behind(lifespan: bool, s
     assert all(upload.metadata == {"a": 1} for upload in page.uploads)
 
 
-BAD_IDS = [
+INVALID_IDS = [
     "x" * 10_000,
     "",
     "../../etc/passwd",
@@ -265,14 +275,14 @@ BAD_IDS = [
 ]
 
 
-@pytest.mark.parametrize("bad", BAD_IDS, ids=ascii)
+@pytest.mark.parametrize("invalid_id", INVALID_IDS, ids=ascii)
 @pytest.mark.parametrize("place", ["upload-id", "x-progress-id", "upload_id", "X-Progress-ID"])
-async def test_no_id_stops_an_upload(
-    bad: str, place: str, caplog: pytest.LogCaptureFixture
+async def test_invalid_id_is_replaced(
+    invalid_id: str, place: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A10, I13: it is received under a fresh id, and no log line is broken."""
+    """A10, I13: the upload gets a new id, and log messages contain no line breaks."""
     tracker = ProgressTracker()
-    raw = bad.encode("utf-8", "surrogatepass")
+    raw = invalid_id.encode("utf-8", "surrogatepass")
     if place.islower() and "-" in place:
         scope = upload_scope(None, headers=[(place.encode(), raw)])
     else:
@@ -280,20 +290,20 @@ async def test_no_id_stops_an_upload(
 
     with caplog.at_level(logging.DEBUG):
         server = await run_request(
-            sink, tracker, scope=scope, messages=body_messages(bytes(LARGE_BYTES))
+            read_and_respond, tracker, scope=scope, messages=body_messages(bytes(LARGE_BYTES))
         )
 
     given_id = server.headers["upload-id"]
     assert server.status == 200
     assert is_upload_id(given_id)
-    assert given_id != bad
+    assert given_id != invalid_id
     assert (await wait_for_end(tracker, given_id)).bytes_transferred == LARGE_BYTES
     assert all("\n" not in message and "\r" not in message for message in caplog.messages)
 
 
 @settings(max_examples=1000)
 @given(raw=st.binary(max_size=200), query=st.binary(max_size=200))
-async def test_any_bytes_in_a_head_are_received(raw: bytes, query: bytes) -> None:
+async def test_any_bytes_in_a_head_are_accepted(raw: bytes, query: bytes) -> None:
     """A10, I13: random bytes in every header that is read, and in the query."""
     tracker = ProgressTracker()
     names = (
@@ -308,7 +318,7 @@ async def test_any_bytes_in_a_head_are_received(raw: bytes, query: bytes) -> Non
     scope = upload_scope(None, headers=[(name, raw) for name in names], query_string=query)
 
     server = await run_request(
-        sink, tracker, scope=scope, messages=body_messages(bytes(LARGE_BYTES))
+        read_and_respond, tracker, scope=scope, messages=body_messages(bytes(LARGE_BYTES))
     )
 
     assert (server.status, server.content) == (200, b"done")
@@ -325,14 +335,14 @@ async def test_any_bytes_in_a_head_are_received(raw: bytes, query: bytes) -> Non
         ([(b"upload-id", b"not/one"), (b"x-progress-id", b"two")], b"upload_id=three", None),
     ],
 )
-async def test_the_first_id_speaks_and_nobody_after_it(
+async def test_only_the_first_id_is_used(
     headers: list[tuple[bytes, bytes]], query: bytes, expected: str | None
 ) -> None:
-    """A12: twice, and differing: one wins by a rule, never two; a bad one is not replaced."""
+    """A12: of several ids the first is used; if it is invalid, none of the others."""
     tracker = ProgressTracker()
 
     scope = upload_scope(None, headers=headers, query_string=query)
-    server = await run_request(sink, tracker, scope=scope, messages=body_messages(b"x"))
+    server = await run_request(read_and_respond, tracker, scope=scope, messages=body_messages(b"x"))
     page = await tracker.list(owner=ALICE)
 
     found = server.headers["upload-id"]
@@ -340,13 +350,13 @@ async def test_the_first_id_speaks_and_nobody_after_it(
     assert found == expected or (expected is None and found not in {"not/one", "two", "three"})
 
 
-async def test_ids_made_here_are_random() -> None:
-    """A13: at least 128 bits, each of which varies: no counter and no time."""
+async def test_generated_ids_are_random() -> None:
+    """A13: at least 128 bits vary: neither a counter nor a timestamp."""
     tracker = ProgressTracker()
     numbers = []
     for _ in range(64):
         server = await run_request(
-            sink,
+            read_and_respond,
             tracker,
             scope=upload_scope(None, length=LARGE_BYTES),
             messages=body_messages(bytes(LARGE_BYTES)),
@@ -379,65 +389,65 @@ def raises(_connection: Connection) -> Identity:
 
 
 def wrong_type(_connection: Connection) -> Identity:
-    return "alice"  # type: ignore[return-value]  # that is what is tried
+    return "alice"  # type: ignore[return-value]  # the invalid value under test
 
 
 async def wrong_type_later(_connection: Connection) -> Identity:
-    return {"sub": "alice"}  # type: ignore[return-value]  # that is what is tried
+    return {"sub": "alice"}  # type: ignore[return-value]  # the invalid value under test
 
 
-def nobody(_connection: Connection) -> None:
-    """Nobody is nobody."""
+def returns_none(_connection: Connection) -> None:
+    """Return None for any connection."""
 
 
-class Odd(Identity):
-    """An identity whose own code fails."""
+class FailingIdentity(Identity):
+    """An identity whose methods raise."""
 
     def owner_of(self, upload_id: str) -> str:
         raise RuntimeError(upload_id)
 
 
-def odd(_connection: Connection) -> Identity:
-    return Odd("odd")
+def failing_identity(_connection: Connection) -> Identity:
+    return FailingIdentity("odd")
 
 
-async def odd_later(_connection: Connection) -> Identity:
-    return Odd("odd")
+async def failing_identity_later(_connection: Connection) -> Identity:
+    return FailingIdentity("odd")
 
 
-FAILING: list[tuple[Authenticate, str]] = [
+FAILING_HOOKS: list[tuple[Authenticate, str]] = [
     (hangs, ""),
     (raises_later, "LookupError"),
     (raises_at_once, "LookupError"),
     (raises, "LookupError"),
     (wrong_type, "no Identity"),
     (wrong_type_later, "no Identity"),
-    (nobody, ""),
-    (odd, "RuntimeError"),
-    (odd_later, "RuntimeError"),
+    (returns_none, ""),
+    (failing_identity, "RuntimeError"),
+    (failing_identity_later, "RuntimeError"),
 ]
 
 
-@lifespans
+@with_and_without_lifespan
 @pytest.mark.parametrize("chunked", [True, False], ids=["chunked", "announced"])
 @pytest.mark.parametrize(
-    ("authenticate", "complaint"), FAILING, ids=lambda value: getattr(value, "__name__", None)
+    ("authenticate", "warning"), FAILING_HOOKS, ids=lambda value: getattr(value, "__name__", None)
 )
-async def test_a_hook_that_fails_fails_no_upload(
+async def test_failing_hook_does_not_fail_the_upload(
     lifespan: bool,
     chunked: bool,
     authenticate: Authenticate,
-    complaint: str,
+    warning: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A14, R07, I2: raises, hangs, is wrong: received untracked, and one line says it."""
+    """A14, R07, I2: it raises, hangs or returns a wrong type; one warning is logged."""
     tracker = ProgressTracker()
 
     with anyio.fail_after(2):
         async with tracker_lifespan(tracker, lifespan):
             scope = upload_scope(None, length=None if chunked else 2 * LARGE_BYTES)
             server = await run_request(
-                sink,
+                read_and_respond,
                 tracker,
                 scope=scope,
                 messages=body_messages(bytes(LARGE_BYTES), bytes(LARGE_BYTES)),
@@ -447,63 +457,67 @@ async def test_a_hook_that_fails_fails_no_upload(
     assert (server.status, server.content) == (200, b"done")
     assert server.headers == {"content-type": "text/plain"}
     assert tracker.statistics().live_uploads == 0
-    assert [complaint in message for message in caplog.messages] == [True] * bool(complaint)
+    assert [warning in message for message in caplog.messages] == [True] * bool(warning)
 
 
-@lifespans
-async def test_a_hook_that_hangs_is_not_asked_twice_at_a_time(lifespan: bool) -> None:
-    """A14, I9: one question for each upload, as long as it is not answered."""
+@with_and_without_lifespan
+async def test_pending_hook_is_not_called_again(lifespan: bool) -> None:
+    """A14, I9: at most one pending call for each upload."""
     tracker = ProgressTracker()
-    asked = []
+    calls = []
 
     async def hook(connection: Connection) -> None:
-        asked.append(connection)
+        calls.append(connection)
         await hangs(connection)
 
     with anyio.fail_after(2):
         async with tracker_lifespan(tracker, lifespan):
-            await run_request(sink, tracker, messages=body_messages(b"a", b"b"), authenticate=hook)
+            await run_request(
+                read_and_respond, tracker, messages=body_messages(b"a", b"b"), authenticate=hook
+            )
 
-    assert len(asked) == 1
+    assert len(calls) == 1
 
 
-async def slow(connection: Connection) -> Identity:
-    """Take a few turns of the loop, as a look into a cache does."""
+async def authenticate_slowly(connection: Connection) -> Identity:
+    """Return Alice after a few iterations of the event loop."""
     for _ in range(3):
         await checkpoint()
     return authenticate_alice(connection)
 
 
-@lifespans
-@pytest.mark.parametrize("read", [True, False], ids=["reads", "answers at once"])
-async def test_a_hook_that_takes_its_time_is_waited_for_beside(
-    lifespan: bool, read: bool, monkeypatch: pytest.MonkeyPatch
+@with_and_without_lifespan
+@pytest.mark.parametrize("reads_body", [True, False], ids=["reads", "responds at once"])
+async def test_slow_hook_is_awaited_in_the_background(
+    lifespan: bool, reads_body: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A14, P06: async, with or without lifespan: tracked while it comes, and named."""
-    # A busy machine takes its time for a few turns of the loop.
+    """A14, P06: the upload is tracked and named in the response, with and without lifespan."""
+    # On a slow machine, a few iterations may take longer than the default.
     monkeypatch.setattr(authentication, "RESPONSE_WAIT_SECONDS", 10.0)
     tracker = ProgressTracker()
     seen = []
 
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:
-        if read:
+        if reads_body:
             await receive()
             await wait_until(lambda: tracker.statistics().live_uploads)
             seen.append((await tracker.get(UPLOAD_ID, owner=ALICE)).bytes_transferred)
         await send_response(send)
 
     async with tracker_lifespan(tracker, lifespan):
-        server = await run_request(app, tracker, messages=body_messages(b"abc"), authenticate=slow)
+        server = await run_request(
+            app, tracker, messages=body_messages(b"abc"), authenticate=authenticate_slowly
+        )
         await wait_for_end(tracker)
 
-    assert seen == [3] * read
+    assert seen == [3] * reads_body
     assert server.headers["upload-id"] == UPLOAD_ID
     assert server.headers["link"] == f'</uploads/{UPLOAD_ID}/progress>; rel="status"'
 
 
-@lifespans
-async def test_a_claim_goes_before_an_identity_that_comes_later(lifespan: bool) -> None:
-    """I5: the first owner keeps the upload, whoever the hook takes it for a moment later."""
+@with_and_without_lifespan
+async def test_claim_precedes_a_later_identity(lifespan: bool) -> None:
+    """I5: the first owner keeps the upload, also if the hook returns another one later."""
     tracker = ProgressTracker()
     go = anyio.Event()
     answered = anyio.Event()
@@ -519,7 +533,7 @@ async def test_a_claim_goes_before_an_identity_that_comes_later(lifespan: bool) 
         await answered.wait()
         await checkpoint()
         assert not current_upload(scope).claim(BOB)
-        await sink(scope, receive, send)
+        await read_and_respond(scope, receive, send)
 
     async with tracker_lifespan(tracker, lifespan):
         await run_request(app, tracker, messages=body_messages(b"abc"), authenticate=hook)
@@ -530,8 +544,8 @@ async def test_a_claim_goes_before_an_identity_that_comes_later(lifespan: bool) 
     assert progress.bytes_transferred == 3
 
 
-async def test_an_identity_that_comes_late_still_owns_the_end() -> None:
-    """A14: the answer was quicker than the hook; the upload appears, ended."""
+async def test_identity_after_the_response_owns_the_ended_upload() -> None:
+    """A14: the response was sent before the hook returned; the ended upload appears."""
     tracker = ProgressTracker()
     go = anyio.Event()
 
@@ -540,7 +554,9 @@ async def test_an_identity_that_comes_late_still_owns_the_end() -> None:
         return authenticate_alice(connection)
 
     async with tracker_lifespan(tracker, lifespan=True):
-        server = await run_request(sink, tracker, messages=body_messages(b"abc"), authenticate=hook)
+        server = await run_request(
+            read_and_respond, tracker, messages=body_messages(b"abc"), authenticate=hook
+        )
         go.set()
         progress = await wait_for_end(tracker)
 
@@ -548,12 +564,12 @@ async def test_an_identity_that_comes_late_still_owns_the_end() -> None:
     assert (progress.state, progress.bytes_transferred) == (UploadState.COMPLETED, 3)
 
 
-async def test_beyond_the_limit_an_upload_is_received_untracked() -> None:
-    """R01: a quota refuses no upload, and counts it once, however often it is asked for."""
+async def test_upload_beyond_the_limit_is_received_untracked() -> None:
+    """R01: a quota does not refuse the upload; it is counted once as untracked."""
     tracker = ProgressTracker(limits=Limits(tracked_per_owner=1))
 
     async with tracker_lifespan(tracker, lifespan=True), tracker.track(owner=ALICE):
-        server = await run_request(sink, tracker, messages=body_messages(b"abc"))
+        server = await run_request(read_and_respond, tracker, messages=body_messages(b"abc"))
 
     assert server.status == 200
     assert "upload-id" not in server.headers
@@ -561,10 +577,10 @@ async def test_beyond_the_limit_an_upload_is_received_untracked() -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_hook_that_waited_for_a_cancelled_task_ends_alone(
+async def test_cancelled_task_in_a_hook_does_not_stop_the_tracker(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A14, R07: a stray CancelledError must not take the tracker's background down."""
+    """A14, R07: a stray CancelledError does not end the tracker's background tasks."""
     tracker = ProgressTracker()
 
     async def hook(_connection: Connection) -> None:
@@ -573,8 +589,10 @@ async def test_a_hook_that_waited_for_a_cancelled_task_ends_alone(
         await task
 
     async with tracker_lifespan(tracker, lifespan=True):
-        server = await run_request(sink, tracker, messages=body_messages(b"abc"), authenticate=hook)
-        await run_request(sink, tracker, messages=body_messages(b"next"))
+        server = await run_request(
+            read_and_respond, tracker, messages=body_messages(b"abc"), authenticate=hook
+        )
+        await run_request(read_and_respond, tracker, messages=body_messages(b"next"))
         progress = await wait_for_end(tracker)
 
     assert server.status == 200
@@ -584,13 +602,13 @@ async def test_a_hook_that_waited_for_a_cancelled_task_ends_alone(
     ]
 
 
-async def test_whoever_is_known_further_in_is_asked_for_again() -> None:
-    """The hook reads what middleware inside ours has put into the scope by the first message."""
+async def test_hook_is_called_again_with_the_first_message() -> None:
+    """Inner middleware has put the user into the scope by then."""
     tracker = ProgressTracker()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         scope["user"] = "alice"
-        await sink(scope, receive, send)
+        await read_and_respond(scope, receive, send)
 
     def hook(connection: Connection) -> Identity:
         return Identity(connection.scope["user"])
@@ -601,8 +619,8 @@ async def test_whoever_is_known_further_in_is_asked_for_again() -> None:
     assert (await wait_for_end(tracker)).bytes_transferred == 3
 
 
-async def test_whoever_is_known_at_the_answer_is_asked_for_then() -> None:
-    """The same, for an application that answers without reading."""
+async def test_hook_is_called_again_before_the_response() -> None:
+    """For an application that responds without reading."""
     tracker = ProgressTracker()
 
     async def app(scope: Scope, _receive: Receive, send: Send) -> None:
@@ -622,32 +640,32 @@ async def test_whoever_is_known_at_the_answer_is_asked_for_then() -> None:
 CANARY = "canary-7f3a"
 
 
-async def broken() -> None:
+async def fail_with_secret() -> None:
     raise OSError(f"redis://:{CANARY}@example.org")
 
 
-@lifespans
+@with_and_without_lifespan
 @pytest.mark.parametrize("outcome", ["ok", "raises", "hook raises", "hook raises later", "store"])
-async def test_no_secret_is_said(
+async def test_secrets_are_not_logged(
     lifespan: bool, outcome: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A18, I14: tokens in query, cookie, header and errors are in no log line or repr of ours."""
-    store = FailingStore(broken) if outcome == "store" else MemoryStore()
+    """A18, I14: tokens in query, cookie, header and errors are in no log message or repr."""
+    store = FailingStore(fail_with_secret) if outcome == "store" else MemoryStore()
     tracker = ProgressTracker(store=store)
-    said: list[str] = []
+    texts: list[str] = []
 
     def hook(connection: Connection) -> Identity | Awaitable[Identity]:
-        said.append(repr(connection))
+        texts.append(repr(connection))
         if outcome == "hook raises":
             raise LookupError(connection.header("authorization"))
-        return later(connection) if outcome == "hook raises later" else ALICE
+        return fail_later(connection) if outcome == "hook raises later" else ALICE
 
-    async def later(connection: Connection) -> Identity:
+    async def fail_later(connection: Connection) -> Identity:
         raise LookupError(connection.cookie("session"))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         upload = current_upload(scope)
-        said.extend([repr(scope["upload_progress"]), repr(upload), repr(tracker)])
+        texts.extend([repr(scope["upload_progress"]), repr(upload), repr(tracker)])
         await read_body(receive)
         if outcome == "raises":
             raise RuntimeError(CANARY)
@@ -669,39 +687,39 @@ async def test_no_secret_is_said(
             except RuntimeError:
                 assert outcome == "raises"
             try:
-                said.append(repr(await tracker.list(owner=ALICE)))
+                texts.append(repr(await tracker.list(owner=ALICE)))
             except StoreUnavailable as error:
-                said.append(repr(error))
+                texts.append(repr(error))
 
-    said += [record.getMessage() + (record.exc_text or "") for record in caplog.records]
-    assert len(said) > 3
-    assert [line for line in said if CANARY in line] == []
+    texts += [record.getMessage() + (record.exc_text or "") for record in caplog.records]
+    assert len(texts) > 3
+    assert [line for line in texts if CANARY in line] == []
 
 
 async def test_authenticate_is_required() -> None:
-    """A03: no hook, no middleware."""
+    """A03: the middleware cannot be created without it."""
     with pytest.raises(InvalidValue, match="authenticate"):
         UploadProgressMiddleware(
-            sink,
+            read_and_respond,
             tracker=ProgressTracker(),
-            authenticate=None,  # type: ignore[arg-type]  # that is what is tried
+            authenticate=None,  # type: ignore[arg-type]  # the invalid value under test
         )
 
 
-async def test_without_the_middleware_current_upload_says_what_to_add() -> None:
+async def test_current_upload_without_middleware_names_the_cause() -> None:
     with pytest.raises(MiddlewareMissing, match="UploadProgressMiddleware"):
         current_upload(upload_scope())
 
 
 class Request:
-    """What a framework's request looks like to us."""
+    """A request of a framework, with a scope."""
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
 
 
 @pytest.mark.parametrize("wrap", [Request, lambda scope: scope], ids=["request", "scope"])
-async def test_the_endpoint_finds_its_upload(wrap: Callable[[Scope], Request]) -> None:
+async def test_current_upload_returns_the_upload(wrap: Callable[[Scope], Request]) -> None:
     tracker = ProgressTracker()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -718,7 +736,7 @@ async def test_the_endpoint_finds_its_upload(wrap: Callable[[Scope], Request]) -
     assert (progress.error.message, progress.error.http_status) == ("a virus", 200)
 
 
-async def test_an_unreadable_head_leaves_the_endpoint_its_upload(
+async def test_current_upload_with_an_unreadable_head(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """I2: should reading a head ever fail, then nothing is followed, and nothing else differs."""
@@ -726,9 +744,9 @@ async def test_an_unreadable_head_leaves_the_endpoint_its_upload(
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert not current_upload(scope).is_tracked
-        await sink(scope, receive, send)
+        await read_and_respond(scope, receive, send)
 
-    scope = upload_scope(headers=[(7, b"no header")])  # type: ignore[list-item]  # that is what is tried
+    scope = upload_scope(headers=[(7, b"no header")])  # type: ignore[list-item]  # the invalid value under test
     server = await run_request(app, tracker, scope=scope, messages=body_messages(b"abc"))
 
     assert server.headers == {"content-type": "text/plain"}

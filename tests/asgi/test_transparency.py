@@ -1,4 +1,4 @@
-"""Promise I1: the application and the server see the same with the middleware as without it."""
+"""Promise I1: application and server get the same messages with and without the middleware."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ pytestmark = pytest.mark.anyio
 
 Step = str | BaseException | Message
 
-OURS = {b"upload-id", b"link"}
-outside: ContextVar[str] = ContextVar("outside")
-inside: ContextVar[str] = ContextVar("inside")
+ADDED_HEADERS = {b"upload-id", b"link"}
+set_by_server: ContextVar[str] = ContextVar("set_by_server")
+set_by_application: ContextVar[str] = ContextVar("set_by_application")
 
 
 class Stop(BaseException):
     """Something that no ``except Exception`` catches."""
 
 
-RECEIVED = st.one_of(
+RECEIVED_MESSAGES = st.one_of(
     st.builds(
         lambda size, more: {"type": "http.request", "body": bytes(size), "more_body": more},
         st.sampled_from([0, 1, 1000, LARGE_BYTES]),
@@ -68,7 +68,7 @@ RECEIVED = st.one_of(
     st.builds(OSError),
     st.builds(Stop),
 )
-SENT = st.one_of(
+SENT_MESSAGES = st.one_of(
     st.builds(
         lambda status, headers: {
             "type": "http.response.start",
@@ -100,11 +100,11 @@ SENT = st.one_of(
         ]
     ).map(copy.deepcopy),
 )
-STEPS = st.lists(
+PLANS = st.lists(
     st.one_of(
         st.just("receive"),
         st.just("pause"),
-        SENT,
+        SENT_MESSAGES,
         st.builds(ValueError),
         st.builds(Stop),
     ),
@@ -113,17 +113,23 @@ STEPS = st.lists(
 
 
 @define(eq=False)
-class Scripted:
-    """An application that follows a plan, and records what it sees."""
+class PlannedApp:
+    """An application that runs a plan and records what it receives.
+
+    Attributes:
+        plan: Steps: "receive", "pause", an exception to raise, or a message to send.
+        seen: Received messages and errors.
+        is_receiving: Whether a call of ``receive`` is pending.
+    """
 
     plan: Sequence[Step]
     seen: list[object] = field(factory=list)
     is_receiving: bool = False
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        """Follow the plan."""
-        self.seen.append(outside.get())
-        inside.set("set by the application")
+        """Run the plan."""
+        self.seen.append(set_by_server.get())
+        set_by_application.set("set by the application")
         for step in self.plan:
             try:
                 await self._take(step, receive, send)
@@ -143,67 +149,69 @@ class Scripted:
             await send(step)
 
 
-async def witness(app: App, scope: Scope, server: ScriptedServer) -> tuple[object, str]:
-    """Return what came out of *app*, and the context variable that it has set."""
-    inside.set("not set")
-    outside.set("set by the server")
-    app_raised: object = None
+async def observe(app: App, scope: Scope, server: ScriptedServer) -> tuple[object, str]:
+    """Run *app*; return the exception that it raised, and the context variable that it set."""
+    set_by_application.set("not set")
+    set_by_server.set("set by the server")
+    raised: object = None
     try:
-        # The script ends where the client is silent: there both runs are stopped.
+        # At the end of the script the client is silent; both runs are stopped there.
         with anyio.CancelScope() as scope_of_run:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(stop_when_silent, server, scope_of_run)
+                tasks.start_soon(stop_at_the_end_of_the_script, server, scope_of_run)
                 try:
                     await app(scope, server.receive, server.send)
                 except (ValueError, OSError, Stop) as error:
-                    app_raised = error
+                    raised = error
                 tasks.cancel_scope.cancel()
-        return (app_raised, inside.get())
+        return (raised, set_by_application.get())
     finally:
-        inside.set("not set")
+        set_by_application.set("not set")
 
 
-async def stop_when_silent(server: ScriptedServer, scope_of_run: anyio.CancelScope) -> None:
+async def stop_at_the_end_of_the_script(
+    server: ScriptedServer, scope_of_run: anyio.CancelScope
+) -> None:
     await server.script_ended.wait()
     scope_of_run.cancel()
 
 
-def without_ours(message: Message) -> Message:
-    """Return *message* without the two headers that the middleware adds."""
+def without_added_headers(message: Message) -> Message:
+    """Return *message* without the headers that the middleware adds."""
     if message.get("type") != "http.response.start":
         return message
-    theirs = [pair for pair in message.get("headers", []) if pair[0] not in OURS]
+    theirs = [pair for pair in message.get("headers", []) if pair[0] not in ADDED_HEADERS]
     return {**message, "headers": theirs}
 
 
-def ids(things: Sequence[object]) -> list[object]:
-    return [thing if isinstance(thing, str) else id(thing) for thing in things]
+def identities(objects: Sequence[object]) -> list[object]:
+    return [obj if isinstance(obj, str) else id(obj) for obj in objects]
 
 
-async def asleep(_connection: Connection) -> None:
+async def never_returns(_connection: Connection) -> None:
     await anyio.sleep_forever()
 
 
-async def at_once(_connection: Connection) -> Identity:
+async def returns_immediately(_connection: Connection) -> Identity:
     return ALICE
 
 
-def broken(_connection: Connection) -> Identity:
+def raises(_connection: Connection) -> Identity:
     raise LookupError("no user")
 
 
 @pytest.mark.parametrize("lifespan", [True, False])
 @settings(max_examples=400)
 @given(
-    script=st.lists(RECEIVED, max_size=8),
-    plan=STEPS,
+    script=st.lists(RECEIVED_MESSAGES, max_size=8),
+    plan=PLANS,
     send_fails_at=st.sampled_from([None, None, 0, 1, 2]),
     named=st.sampled_from(
         [(UPLOAD_ID, None), (None, None), (None, 10 * LARGE_BYTES), (UPLOAD_ID, 0)]
     ),
-    authenticate=st.sampled_from([authenticate_alice, at_once, broken]),
+    authenticate=st.sampled_from([authenticate_alice, returns_immediately, raises]),
 )
-async def test_nothing_but_two_headers_is_changed(
+async def test_only_two_headers_are_added(
     *,
     lifespan: bool,
     script: list[Message | BaseException],
@@ -212,51 +220,53 @@ async def test_nothing_but_two_headers_is_changed(
     named: tuple[str | None, int | None],
     authenticate: Authenticate,
 ) -> None:
-    """I1, H06, H27: the same objects, in the same order, from both sides, whatever happens."""
-    bare, tracked = Scripted(plan), Scripted(plan)
-    bare_server, server = (ScriptedServer(script, send_fails_at=send_fails_at) for _ in range(2))
-    server.send_error = bare_server.send_error
+    """I1, H06, H27: the same objects in the same order, in both directions."""
+    untracked, tracked = PlannedApp(plan), PlannedApp(plan)
+    untracked_server, server = (
+        ScriptedServer(script, send_fails_at=send_fails_at) for _ in range(2)
+    )
+    server.send_error = untracked_server.send_error
     tracker = ProgressTracker()
     middleware = UploadProgressMiddleware(tracked, tracker=tracker, authenticate=authenticate)
 
-    expected = await witness(bare, upload_scope(named[0], length=named[1]), bare_server)
+    expected = await observe(untracked, upload_scope(named[0], length=named[1]), untracked_server)
     async with tracker_lifespan(tracker, lifespan):
-        found = await witness(middleware, upload_scope(named[0], length=named[1]), server)
+        found = await observe(middleware, upload_scope(named[0], length=named[1]), server)
 
     assert (id(found[0]), found[1]) == (id(expected[0]), expected[1])
-    assert ids(tracked.seen) == ids(bare.seen)
-    assert server.receive_calls == bare_server.receive_calls
-    told = [without_ours(message) for message in server.sent]
-    assert told == [without_ours(message) for message in bare_server.sent]
+    assert identities(tracked.seen) == identities(untracked.seen)
+    assert server.receive_calls == untracked_server.receive_calls
+    sent = [without_added_headers(message) for message in server.sent]
+    assert sent == [without_added_headers(message) for message in untracked_server.sent]
     same = [
-        mine is theirs
-        for mine, theirs in zip(server.sent, bare_server.sent, strict=True)
+        ours is theirs
+        for ours, theirs in zip(server.sent, untracked_server.sent, strict=True)
         if theirs.get("type") != "http.response.start"
     ]
     assert all(same)
 
 
 @pytest.mark.parametrize("lifespan", [True, False])
-async def test_the_server_is_asked_only_while_the_application_asks(lifespan: bool) -> None:
+async def test_server_receive_is_called_only_inside_receive(lifespan: bool) -> None:
     """I1: reading ahead would send ``100 Continue`` for the application."""
-    app = Scripted(["pause", "receive", "pause", "receive"])
+    app = PlannedApp(["pause", "receive", "pause", "receive"])
     server = ScriptedServer(body_messages(b"a", b"b"))
-    asked = []
+    is_receiving_at_call = []
 
     async def receive() -> Message:
-        asked.append(app.is_receiving)
+        is_receiving_at_call.append(app.is_receiving)
         return await server.receive()
 
     tracker = ProgressTracker()
-    outside.set("")
+    set_by_server.set("")
     middleware = UploadProgressMiddleware(app, tracker=tracker, authenticate=authenticate_alice)
     async with tracker_lifespan(tracker, lifespan):
         await middleware(upload_scope(), receive, server.send)
 
-    assert asked == [True, True]
+    assert is_receiving_at_call == [True, True]
 
 
-NOT_OURS: list[Scope] = [
+UNTRACKED_SCOPES: list[Scope] = [
     {"type": "websocket", "path": "/files", "headers": [(b"upload-id", b"x")]},
     {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}},
     {"type": "stranger"},
@@ -271,9 +281,9 @@ NOT_OURS: list[Scope] = [
 ]
 
 
-@pytest.mark.parametrize("scope", NOT_OURS, ids=lambda scope: f"{scope.get('method')}")
-async def test_what_is_not_ours_is_not_touched(scope: Scope) -> None:
-    """H16, I1: other scopes, methods and the progress API get the very objects of the server."""
+@pytest.mark.parametrize("scope", UNTRACKED_SCOPES, ids=lambda scope: f"{scope.get('method')}")
+async def test_other_scopes_are_passed_on_unchanged(scope: Scope) -> None:
+    """H16, I1: other scopes and methods, and the progress API, get the objects of the server."""
     tracker = ProgressTracker()
     before, server = copy.deepcopy(scope), ScriptedServer()
     calls: list[tuple[object, ...]] = []
@@ -281,7 +291,7 @@ async def test_what_is_not_ours_is_not_touched(scope: Scope) -> None:
     async def app(*arguments: object) -> None:
         calls.append(arguments)
 
-    middleware = UploadProgressMiddleware(app, tracker=tracker, authenticate=broken)
+    middleware = UploadProgressMiddleware(app, tracker=tracker, authenticate=raises)
     receive, send = server.receive, server.send
     await middleware(scope, receive, send)
 
@@ -292,8 +302,8 @@ async def test_what_is_not_ours_is_not_touched(scope: Scope) -> None:
 
 
 @pytest.mark.parametrize("has_routes", [True, False])
-async def test_only_the_api_itself_gets_its_slash(has_routes: bool) -> None:
-    """H16: a Mount would redirect ``POST /uploads``; without routes of ours it is somebody's."""
+async def test_slash_is_added_only_for_mounted_routes(has_routes: bool) -> None:
+    """H16: a Mount would redirect ``POST /uploads``; without our routes, the path is unchanged."""
     tracker = ProgressTracker()
     internals_of(tracker).has_routes = has_routes
     scope, server = upload_scope(path="/uploads", method="POST"), ScriptedServer()
@@ -302,15 +312,15 @@ async def test_only_the_api_itself_gets_its_slash(has_routes: bool) -> None:
     async def app(scope: Scope, _receive: Receive, _send: Send) -> None:
         seen.append(scope["path"])
 
-    middleware = UploadProgressMiddleware(app, tracker=tracker, authenticate=broken)
+    middleware = UploadProgressMiddleware(app, tracker=tracker, authenticate=raises)
     await middleware(scope, server.receive, server.send)
 
     assert seen == ["/uploads/" if has_routes else "/uploads"]
     assert scope["path"] == "/uploads"
 
 
-async def test_a_small_request_is_passed_on_as_it_is() -> None:
-    """H16: what is announced to be small, and names no id, costs nothing."""
+async def test_small_request_is_passed_on_unchanged() -> None:
+    """H16: a small announced size, and no id."""
     tracker = ProgressTracker()
     scope, server = upload_scope(None, length=LARGE_BYTES - 1), ScriptedServer()
     before = dict(scope)
@@ -320,7 +330,7 @@ async def test_a_small_request_is_passed_on_as_it_is() -> None:
         calls.append(arguments)
 
     receive, send = server.receive, server.send
-    middleware = UploadProgressMiddleware(app, tracker=tracker, authenticate=broken)
+    middleware = UploadProgressMiddleware(app, tracker=tracker, authenticate=raises)
     await middleware(scope, receive, send)
 
     assert calls[0][1:] == (receive, send)
@@ -328,8 +338,8 @@ async def test_a_small_request_is_passed_on_as_it_is() -> None:
     assert tracker.statistics().live_uploads == 0
 
 
-async def test_the_scope_keeps_its_identity_and_its_values() -> None:
-    """I1: what outer middleware put there is there, and what the application puts stays."""
+async def test_scope_keeps_its_identity_and_values() -> None:
+    """I1: values of outer middleware and of the application are kept."""
     scope = upload_scope(state={"pool": object()})
     before = dict(scope)
     seen: list[Scope] = []
@@ -345,14 +355,14 @@ async def test_the_scope_keeps_its_identity_and_its_values() -> None:
     assert scope["endpoint"] is app
 
 
-async def test_every_waiting_hook_is_harmless_at_the_end() -> None:
-    """I1, A14: an answer that never comes leaves no task and no warning behind."""
+async def test_pending_hook_leaves_no_task() -> None:
+    """I1, A14: a pending ``authenticate`` leaves no task and no warning."""
 
     async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
         await receive()
 
     server = await run_request(
-        app, ProgressTracker(), messages=body_messages(b"x"), authenticate=asleep
+        app, ProgressTracker(), messages=body_messages(b"x"), authenticate=never_returns
     )
 
     assert server.receive_calls == 1

@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from tests._support.asgi_servers import run_app
 from tests._support.demo_process import COMMAND, DEADLINE_SECONDS
-from tests.asgi.test_behind_nginx import LOCATIONS, nginx, proxied
+from tests.asgi.test_behind_nginx import LOCATIONS, nginx, run_behind_nginx
 from upload_progress import ProgressTracker
 from upload_progress.asgi import UploadProgressMiddleware
 from upload_progress.cli import doctor
@@ -49,11 +49,11 @@ def test_buffering_nginx_is_found_and_fixed_by_the_printed_line(
     nginx: str,  # the fixture, by its name
     tmp_path: Path,
 ) -> None:
-    with proxied(nginx, tmp_path, BUFFERING) as url:
+    with run_behind_nginx(nginx, tmp_path, BUFFERING) as url:
         code, found = diagnosis(url)
     hint = re.search(r"^  nginx +(.*)$", found, re.MULTILINE)
     assert hint
-    with proxied(nginx, tmp_path, _fixed(hint[1])) as url:
+    with run_behind_nginx(nginx, tmp_path, _fixed(hint[1])) as url:
         fixed_code, fixed = diagnosis(url)
 
     assert (code, fixed_code) == (1, 0)

@@ -1,4 +1,4 @@
-"""What the tests with real clients share: the example servers, artifacts, tus-js-client."""
+"""Fixtures of the tests with real clients: example servers, files, tus-js-client."""
 
 from __future__ import annotations
 
@@ -85,22 +85,22 @@ class Certificate:
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     folder, authority = tmp_path_factory.mktemp("certificate"), trustme.CA()
-    found = Certificate(folder / "server.pem", folder / "trusted.pem")
-    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(found.server)
-    authority.cert_pem.write_to_path(found.trusted)
-    return found
+    created = Certificate(folder / "server.pem", folder / "trusted.pem")
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(created.server)
+    authority.cert_pem.write_to_path(created.trusted)
+    return created
 
 
 @pytest.fixture(scope="session")
-def s3_by_tls(certificate: Certificate) -> Iterator[ExampleServer]:
+def s3_over_tls(certificate: Certificate) -> Iterator[ExampleServer]:
     """By TLS, boto3 signs no body, but sends it in chunks with a checksum behind them."""
-    trust = ssl.create_default_context(cafile=certificate.trusted)
+    context = ssl.create_default_context(cafile=certificate.trusted)
     # TLS 1.3 sends tickets after the handshake: websockets' thread then waits in a read for what
     # is no data yet, while another writes, and neither comes back.
-    trust.maximum_version = ssl.TLSVersion.TLSv1_2
-    certified = ("--certificate", str(certificate.server))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    options = ("--certificate", str(certificate.server))
     with run_example(
-        "s3_gateway.py", *certified, bytes_per_second=BYTES_PER_SECOND, tls=trust
+        "s3_gateway.py", *options, bytes_per_second=BYTES_PER_SECOND, tls=context
     ) as server:
         yield server
 
@@ -118,8 +118,8 @@ def node_path(require_program: RequireProgram) -> str:
     )
     NPM.mkdir(parents=True, exist_ok=True)
     # Nothing is fetched if it is there.
-    quick = ["--prefer-offline", "--no-audit", "--no-fund", "--prefix", str(NPM)]
-    subprocess.run([npm, "install", *quick, TUS_JS_CLIENT], check=True, timeout=NPM_SECONDS)
+    options = ["--prefer-offline", "--no-audit", "--no-fund", "--prefix", str(NPM)]
+    subprocess.run([npm, "install", *options, TUS_JS_CLIENT], check=True, timeout=NPM_SECONDS)
     return str(NPM / "node_modules")
 
 

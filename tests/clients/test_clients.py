@@ -1,7 +1,7 @@
-"""Clients that nobody here wrote, against the example servers: one request carries the artifact.
+"""Real clients against the example servers: uploads in one request.
 
-Of each artifact the owner sees one upload, bytes that grow while it arrives, and its end; and it
-comes back. What is seen is the table in the documentation: see ``report.py``.
+The owner receives one upload for each file, growing byte counts, and the end; the downloaded file
+is the same. The results are a table in the documentation, see ``client_report``.
 """
 
 from __future__ import annotations
@@ -28,51 +28,63 @@ from tests.clients.conftest import SIZE
 def test_curl(
     curl: list[str], files: ExampleServer, artifact: Path, tmp_path: Path, report: ClientReport
 ) -> None:
-    back = tmp_path / "back"
+    download = tmp_path / "back"
     with watch_uploads(files) as watch:
         watch.run([*curl, "-T", artifact, f"{files.url}/files/curl.bin"])
-        watch.run([*curl, "-o", back, f"{files.url}/files/curl.bin"])
+        watch.run([*curl, "-o", download, f"{files.url}/files/curl.bin"])
 
     watch.assert_progress()
-    same = sha256_of(back) == sha256_of(artifact)
-    report.add(watch, client=version_of(curl[0]), sends="one PUT", same_content=same)
+    is_same = sha256_of(download) == sha256_of(artifact)
+    report.add(watch, client=version_of(curl[0]), sends="one PUT", same_content=is_same)
 
 
 @pytest.mark.parametrize("name", PUBLISH_COMMANDS)
-def test_a_wheel_is_published(
+def test_wheel_is_published(
     name: str, index: ExampleServer, tmp_path: Path, report: ClientReport
 ) -> None:
-    project, group, back = f"by_{name}", f"release-of-{name}", tmp_path / "back"
+    project, group, download = f"by_{name}", f"release-of-{name}", tmp_path / "back"
     wheel = make_wheel(tmp_path, project, SIZE)
-    publish = PUBLISH_COMMANDS[name](f"{index.url}/legacy/?upload_group={group}")
-    fetch = ["-m", "pip", "download", "--no-deps", "--no-cache-dir", "--dest", str(back)]
+    publish_command = PUBLISH_COMMANDS[name](f"{index.url}/legacy/?upload_group={group}")
+    pip_arguments = [
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--no-cache-dir",
+        "--dest",
+        str(download),
+    ]
     with watch_uploads(index) as watch:
-        watch.run([*publish, wheel])
-        watch.run([sys.executable, *fetch, "--index-url", f"{index.url}/simple/", project])
+        watch.run([*publish_command, wheel])
+        watch.run([sys.executable, *pip_arguments, "--index-url", f"{index.url}/simple/", project])
 
     watch.assert_progress()
     [shown] = index.uploads(group)
     assert (shown["filename"], shown["upload_id"]) == (wheel.name, *watch.seen)
     assert int(str(shown["total_bytes"])) > wheel.stat().st_size
-    same = sha256_of(back / wheel.name) == sha256_of(wheel)
+    is_same = sha256_of(download / wheel.name) == sha256_of(wheel)
     report.add(
-        watch, client=version_of(name), sends="a form (legacy upload API)", same_content=same
+        watch, client=version_of(name), sends="a form (legacy upload API)", same_content=is_same
     )
 
 
 def test_skopeo(registry: ExampleServer, skopeo: str, tmp_path: Path, report: ClientReport) -> None:
-    image, back = tmp_path / "image", tmp_path / "back"
+    image, download = tmp_path / "image", tmp_path / "back"
     digest = make_image(image, 3 * SIZE)
-    there = f"docker://127.0.0.1:{registry.port}/alice/by-skopeo:1"
+    target = f"docker://127.0.0.1:{registry.port}/alice/by-skopeo:1"
     with watch_uploads(registry) as watch:
-        watch.run(skopeo_copy(skopeo, "dest", f"oci:{image}:1", there))
-        watch.run(skopeo_copy(skopeo, "src", there, f"oci:{back}:1"))
+        watch.run(skopeo_copy(skopeo, "dest", f"oci:{image}:1", target))
+        watch.run(skopeo_copy(skopeo, "src", target, f"oci:{download}:1"))
 
     watch.assert_progress()
-    [described] = json.loads((back / "index.json").read_text())["manifests"]
-    names = [{path.name for path in (each / "blobs/sha256").iterdir()} for each in (image, back)]
-    same = described["digest"] == digest and names[0] == names[1]
-    report.add(watch, client=version_of(skopeo), sends="POST, PATCH, PUT (OCI)", same_content=same)
+    [manifest] = json.loads((download / "index.json").read_text())["manifests"]
+    names = [
+        {path.name for path in (each / "blobs/sha256").iterdir()} for each in (image, download)
+    ]
+    is_same = manifest["digest"] == digest and names[0] == names[1]
+    report.add(
+        watch, client=version_of(skopeo), sends="POST, PATCH, PUT (OCI)", same_content=is_same
+    )
 
 
 def test_oras(
@@ -85,8 +97,8 @@ def test_oras(
         watch.run([*driver_command("oras_push.py"), "pull", target, tmp_path / artifact.name])
 
     watch.assert_progress()
-    same = sha256_of(tmp_path / artifact.name) == sha256_of(artifact)
-    report.add(watch, client=version_of("oras"), sends="POST, PUT (OCI)", same_content=same)
+    is_same = sha256_of(tmp_path / artifact.name) == sha256_of(artifact)
+    report.add(watch, client=version_of("oras"), sends="POST, PUT (OCI)", same_content=is_same)
 
 
 def test_tus_js_client(
@@ -94,8 +106,8 @@ def test_tus_js_client(
 ) -> None:
     command = tus_command(tus, artifact, 1, tmp_path)
     with watch_uploads(tus) as watch:
-        address = watch.run(command, NODE_PATH=node_path).strip()
+        url = watch.run(command, NODE_PATH=node_path).strip()
 
     watch.assert_progress()
-    same = tus.http.get(address).content == artifact.read_bytes()
-    report.add(watch, client=tus_version(node_path), sends="POST, PATCH", same_content=same)
+    is_same = tus.http.get(url).content == artifact.read_bytes()
+    report.add(watch, client=tus_version(node_path), sends="POST, PATCH", same_content=is_same)

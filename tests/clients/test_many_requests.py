@@ -1,7 +1,8 @@
-"""Clients whose artifact comes in many requests: still one upload, also where one is killed.
+"""Real clients against the example servers: uploads in many requests, also of killed clients.
 
-What it had sent is on its way after its end: so each waits until nothing arrives any more before
-the client is started again. What is seen is the table in the documentation: see ``report.py``.
+Bytes of a killed client may still be arriving. The tests therefore wait until no upload is in
+progress before they restart it. The results are a table in the documentation, see
+``client_report``.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ def test_curl_resumes(
     tmp_path: Path,
     report: ClientReport,
 ) -> None:
-    address, back = f"{files.url}/files/resumed.bin", tmp_path / "back"
-    named = [*curl, "-H", "Upload-Id: resumed-by-curl-0001"]
+    url, download = f"{files.url}/files/resumed.bin", tmp_path / "back"
+    curl_with_id = [*curl, "-H", "Upload-Id: resumed-by-curl-0001"]
     with watch_uploads(files) as watch:
-        watch.kill_midway([*named, "-T", large_artifact, address])
+        watch.kill_midway([*curl_with_id, "-T", large_artifact, url])
         watch.read_until_idle()
         offset = files.http.head("/files/resumed.bin").headers["upload-offset"]
-        watch.run([*named, "-T", large_artifact, "-C", offset, address])
-        watch.run([*curl, "-o", back, address])
+        watch.run([*curl_with_id, "-T", large_artifact, "-C", offset, url])
+        watch.run([*curl, "-o", download, url])
 
     assert 0 < int(offset) < large_artifact.stat().st_size
     watch.assert_progress()
@@ -40,7 +41,7 @@ def test_curl_resumes(
         watch,
         client=version_of(curl[0]),
         sends="a PUT with Content-Range (`-C`), and `Upload-Id`",
-        same_content=sha256_of(back) == sha256_of(large_artifact),
+        same_content=sha256_of(download) == sha256_of(large_artifact),
         restarted="resumed the same upload",
     )
 
@@ -48,22 +49,22 @@ def test_curl_resumes(
 def test_skopeo_starts_over(
     registry: ExampleServer, skopeo: str, tmp_path: Path, report: ClientReport
 ) -> None:
-    image, back = tmp_path / "image", tmp_path / "back"
+    image, download = tmp_path / "image", tmp_path / "back"
     digest = make_image(image, 3 * SIZE)
-    there = f"docker://127.0.0.1:{registry.port}/alice/again:1"
+    target = f"docker://127.0.0.1:{registry.port}/alice/again:1"
     with watch_uploads(registry) as watch:
-        watch.kill_midway(skopeo_copy(skopeo, "dest", f"oci:{image}:1", there))
+        watch.kill_midway(skopeo_copy(skopeo, "dest", f"oci:{image}:1", target))
         watch.read_until_idle()
-        watch.run(skopeo_copy(skopeo, "dest", f"oci:{image}:1", there))
-        watch.run(skopeo_copy(skopeo, "src", there, f"oci:{back}:1"))
+        watch.run(skopeo_copy(skopeo, "dest", f"oci:{image}:1", target))
+        watch.run(skopeo_copy(skopeo, "src", target, f"oci:{download}:1"))
 
     watch.assert_progress("paused")
-    [described] = json.loads((back / "index.json").read_text())["manifests"]
+    [manifest] = json.loads((download / "index.json").read_text())["manifests"]
     report.add(
         watch,
         client=version_of(skopeo),
         sends="a second push",
-        same_content=described["digest"] == digest,
+        same_content=manifest["digest"] == digest,
         restarted="started a new upload, as it does not resume; the old one stays paused",
     )
 
@@ -78,9 +79,9 @@ def test_oras_in_chunks(
         watch.run([*driver_command("oras_push.py"), "pull", target, tmp_path / artifact.name])
 
     watch.assert_progress()
-    same = sha256_of(tmp_path / artifact.name) == sha256_of(artifact)
+    is_same = sha256_of(tmp_path / artifact.name) == sha256_of(artifact)
     report.add(
-        watch, client=version_of("oras"), sends="POST, PATCH …, PUT (OCI)", same_content=same
+        watch, client=version_of("oras"), sends="POST, PATCH …, PUT (OCI)", same_content=is_same
     )
 
 
@@ -90,15 +91,15 @@ def test_tus_js_client_in_parallel(
     artifact = large_artifact
     command = tus_command(tus, artifact, 3, tmp_path)
     with watch_uploads(tus) as watch:
-        address = watch.run(command, NODE_PATH=node_path).strip()
+        url = watch.run(command, NODE_PATH=node_path).strip()
 
     watch.assert_progress()
-    same = tus.http.get(address).content == artifact.read_bytes()
+    is_same = tus.http.get(url).content == artifact.read_bytes()
     report.add(
         watch,
         client=tus_version(node_path),
         sends="three parallel PATCH, then one POST",
-        same_content=same,
+        same_content=is_same,
     )
 
 
@@ -119,14 +120,14 @@ def test_tus_js_client_resumes(
     with watch_uploads(tus) as watch:
         watch.kill_midway(command, NODE_PATH=node_path)
         watch.read_until_idle()
-        address = watch.run(command, NODE_PATH=node_path).strip()
+        url = watch.run(command, NODE_PATH=node_path).strip()
 
     watch.assert_progress()
     report.add(
         watch,
         client=tus_version(node_path),
         sends=sends,
-        same_content=tus.http.get(address).content == large_artifact.read_bytes(),
+        same_content=tus.http.get(url).content == large_artifact.read_bytes(),
         restarted="resumed the same upload",
     )
 
@@ -134,42 +135,46 @@ def test_tus_js_client_resumes(
 def test_boto3(
     s3: ExampleServer, large_artifact: Path, tmp_path: Path, report: ClientReport
 ) -> None:
-    back = tmp_path / "back"
+    download = tmp_path / "back"
     with watch_uploads(s3) as watch:
         watch.run([*driver_command("boto3_upload.py"), "upload", s3.url, large_artifact, "a/b.bin"])
-        watch.run([*driver_command("boto3_upload.py"), "download", s3.url, back, "a/b.bin"])
+        watch.run([*driver_command("boto3_upload.py"), "download", s3.url, download, "a/b.bin"])
 
     watch.assert_progress()
-    same = sha256_of(back) == sha256_of(large_artifact)
-    report.add(watch, client=version_of("boto3"), sends="parts, in parallel", same_content=same)
+    is_same = sha256_of(download) == sha256_of(large_artifact)
+    report.add(watch, client=version_of("boto3"), sends="parts, in parallel", same_content=is_same)
 
 
-def test_boto3_by_tls(
-    s3_by_tls: ExampleServer,
+def test_boto3_over_tls(
+    s3_over_tls: ExampleServer,
     certificate: Certificate,
     large_artifact: Path,
     tmp_path: Path,
     report: ClientReport,
 ) -> None:
-    back, url, trust = tmp_path / "back", s3_by_tls.url, str(certificate.trusted)
-    with watch_uploads(s3_by_tls) as watch:
-        for what, file in (("upload", large_artifact), ("download", back)):
+    download, url, certificate_path = tmp_path / "back", s3_over_tls.url, str(certificate.trusted)
+    with watch_uploads(s3_over_tls) as watch:
+        for action, file in (("upload", large_artifact), ("download", download)):
             watch.run(
-                [*driver_command("boto3_upload.py"), what, url, file, "d.bin"], CERTIFICATE=trust
+                [*driver_command("boto3_upload.py"), action, url, file, "d.bin"],
+                CERTIFICATE=certificate_path,
             )
 
     watch.assert_progress()
     assert watch.latest()[0]["bytes_transferred"] == large_artifact.stat().st_size
-    same = sha256_of(back) == sha256_of(large_artifact)
+    is_same = sha256_of(download) == sha256_of(large_artifact)
     report.add(
-        watch, client=version_of("boto3"), sends="parts, `aws-chunked`, over TLS", same_content=same
+        watch,
+        client=version_of("boto3"),
+        sends="parts, `aws-chunked`, over TLS",
+        same_content=is_same,
     )
 
 
 def test_boto3_resumes(
     s3: ExampleServer, large_artifact: Path, tmp_path: Path, report: ClientReport
 ) -> None:
-    back = tmp_path / "back"
+    download = tmp_path / "back"
     with watch_uploads(s3) as watch:
         upload: Command = [
             *driver_command("boto3_upload.py"),
@@ -181,13 +186,13 @@ def test_boto3_resumes(
         watch.kill_midway(upload)
         watch.read_until_idle()
         watch.run([*driver_command("boto3_upload.py"), "resume", s3.url, large_artifact, "c.bin"])
-        watch.run([*driver_command("boto3_upload.py"), "download", s3.url, back, "c.bin"])
+        watch.run([*driver_command("boto3_upload.py"), "download", s3.url, download, "c.bin"])
 
     watch.assert_progress()
     report.add(
         watch,
         client=version_of("boto3"),
         sends="the missing parts, to resume",
-        same_content=sha256_of(back) == sha256_of(large_artifact),
+        same_content=sha256_of(download) == sha256_of(large_artifact),
         restarted="resumed the same upload",
     )

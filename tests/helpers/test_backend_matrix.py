@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from docs import backends
-from docs.backends import CAPABILITIES, SEEN, backends_table, seen_in, shown_by, text_of
+from docs.backends import (
+    CAPABILITIES,
+    DOCUMENTED,
+    backends_table,
+    capabilities_shown_by,
+    read_results,
+    to_json,
+)
 from tests._support import backend_matrix as matrix
 from upload_progress.testing import MessageTransportContract, PublisherContract, StoreContract
 
@@ -60,17 +67,17 @@ def test_every_test_of_a_capability_exists() -> None:
 def test_every_backend_of_the_table_is_tested() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in TESTS.rglob("test_*.py"))
 
-    assert {"Memory", "Redis", "Postgres", "Rabbit"} <= set(seen_in(SEEN))
-    assert [name for name in seen_in(SEEN) if f"\nclass Test{name}P" not in text] == []
+    assert {"Memory", "Redis", "Postgres", "Rabbit"} <= set(read_results(DOCUMENTED))
+    assert [name for name in read_results(DOCUMENTED) if f"\nclass Test{name}P" not in text] == []
 
 
 def test_the_table_has_a_column_for_each_and_a_row_for_everything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backends, "SEEN", tmp_path / "seen.json")
-    everything = shown_by(matrix.TESTS)
+    monkeypatch.setattr(backends, "DOCUMENTED", tmp_path / "seen.json")
+    everything = capabilities_shown_by(matrix.TESTS)
     (tmp_path / "seen.json").write_text(
-        text_of({"Owl": list(MESSAGES), "Redis": everything}), encoding="utf-8"
+        to_json({"Owl": list(MESSAGES), "Redis": everything}), encoding="utf-8"
     )
 
     header, _, *rows = [line.strip("| ").split(" | ") for line in backends_table().splitlines()]
@@ -84,8 +91,8 @@ def test_the_table_has_a_column_for_each_and_a_row_for_everything(
 def kept(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let accounts be kept in a folder of the test; return what would be taken over."""
     folder = pytester.path / "build"
-    monkeypatch.setattr(matrix, "SEEN", pytester.path / "seen.json")
-    monkeypatch.setattr(matrix, "RUN", folder / "run.json")
+    monkeypatch.setattr(matrix, "DOCUMENTED", pytester.path / "seen.json")
+    monkeypatch.setattr(matrix, "LAST_RUN", folder / "run.json")
     return folder / "run.json"
 
 
@@ -95,11 +102,11 @@ def test_what_is_new_is_written_and_said(pytester: pytest.Pytester, kept: Path) 
 
     result.assert_outcomes(passed=7, errors=1)
     result.stdout.fnmatch_lines(["*Owl can do more than is documented: python -m docs.backends"])
-    assert seen_in(kept) == {"Owl": list(MESSAGES)}
+    assert read_results(kept) == {"Owl": list(MESSAGES)}
 
 
 def test_what_is_known_is_not_said_again(pytester: pytest.Pytester, kept: Path) -> None:
-    (pytester.path / "seen.json").write_text(text_of({"Owl": list(MESSAGES)}), encoding="utf-8")
+    (pytester.path / "seen.json").write_text(to_json({"Owl": list(MESSAGES)}), encoding="utf-8")
     pytester.makepyfile(MODULE.replace("LIMIT", "9"))
     result = pytester.runpytest_inprocess("-p", "tests._support.backend_matrix")
 

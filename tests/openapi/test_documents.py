@@ -10,12 +10,14 @@ import jsonschema_rs
 import pytest
 from attrs import fields
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from starlette.routing import Route
 
 from docs import diagram
 from docs.generate import generated
 from tests._support.asgi_client import build_app, open_socket
 from tests._support.paths import ROOT
 from tests._support.records import record
+from upload_progress import ProgressTracker
 from upload_progress._fanout.update import Update
 from upload_progress._model.api_types import CLIENT_MESSAGES, SERVER_MESSAGES, ProgressMessage
 from upload_progress._model.codec import encode_json
@@ -24,6 +26,8 @@ from upload_progress._model.models import RESERVED_IDS, UploadProgress, UploadSt
 from upload_progress._model.state import TRANSITIONS
 from upload_progress.openapi import asyncapi_document, openapi_document, parameters, schemas
 from upload_progress.openapi.descriptions import FIELD_DESCRIPTIONS
+from upload_progress.starlette import capability, progress_routes
+from upload_progress.starlette.context import Resource
 
 DOCS = ROOT / "docs"
 Json = dict[str, Any]
@@ -61,6 +65,28 @@ def test_openapi_document_contains_every_call() -> None:
         "GET /uploads/openapi.json",
         "GET /uploads/asyncapi.json",
     }
+
+
+def test_openapi_document_contains_every_route() -> None:
+    tracker = ProgressTracker()
+    routes = [
+        (route.path.removesuffix("/"), route.endpoint.handlers)
+        for route in progress_routes(tracker, authenticate=capability())
+        if isinstance(route, Route) and isinstance(route.endpoint, Resource)
+    ]
+    served = {
+        (f"{tracker.config.mount_path}{path}", method.lower())
+        for path, handlers in routes
+        for method in handlers
+        if not (method == "HEAD" and "GET" in handlers)
+    }
+
+    described = {
+        (path, method)
+        for path, item in openapi()["paths"].items()
+        for method in item.keys() - {"parameters"}
+    }
+    assert described == served
 
 
 def test_every_error_response_is_a_problem_document() -> None:
@@ -224,18 +250,18 @@ def test_json_documents_can_be_parsed() -> None:
 
 
 def test_diagram_contains_every_state_and_transition() -> None:
-    picture = diagram.states_svg()
+    picture, transitions = diagram.states_svg(), diagram.transitions()
 
     assert all(f">{state}</text>" in picture for state in UploadState)
-    assert picture.count('class="line"') == len(diagram.moves())
+    assert picture.count('class="line"') == len(transitions)
     assert {
-        (state, signal) for (state, _), signals in diagram.moves().items() for signal in signals
+        (state, signal) for (state, _), signals in transitions.items() for signal in signals
     } == set(TRANSITIONS)
 
 
 def test_path_without_a_transition_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    move = (UploadState.COMPLETED, UploadState.PENDING)
-    monkeypatch.setitem(diagram.ROUTES, move, ("M0,0 L1,1", 0, 0))
+    pair = (UploadState.COMPLETED, UploadState.PENDING)
+    monkeypatch.setitem(diagram.PATHS, pair, ("M0,0 L1,1", 0, 0))
 
     with pytest.raises(LookupError, match="completed"):
         diagram.states_svg()

@@ -1,15 +1,11 @@
-"""Which protocol is this? Any head has an answer, and none raises; numbers stay countable."""
+"""The protocols: any head is read without error, and numbers are within the limits."""
 
 from __future__ import annotations
-
-import random
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from upload_progress._model.byte_ranges import covered, end_of, merged, whole_parts
-from upload_progress._model.models import ByteRange
 from upload_progress.connection import Connection
 from upload_progress.protocols import (
     DEFAULT_PROTOCOLS,
@@ -28,7 +24,7 @@ from upload_progress.protocols import (
 from upload_progress.protocols.base import MAX_OFFSET, resolve_path
 from upload_progress.protocols.content_range import end_of_range, read_range
 
-NAMES = [
+HEADER_NAMES = [
     b"tus-resumable",
     b"upload-offset",
     b"upload-length",
@@ -43,7 +39,7 @@ NAMES = [
     b"x-http-method-override",
 ]
 PATHS = ["/files/1", "/v2/a/blobs/uploads/", "/v2/a/blobs/uploads/1", "/bucket/key", "/", ""]
-VALUES = [
+HEADER_VALUES = [
     *(b"0", b"10", b"-1", b"*", b"", b"9007199254740991", b"9007199254740992"),
     *(b"9223372036854775808", b"?0", b"?1", b"1.0.0", b"bytes 0-9/10", b"bytes 5-3/10"),
     *(b"0-1999999", b"bytes */10", b"bytes 0-9/*", b"bytes 0-9/5", b"filename d29ybGQ=", b"name"),
@@ -53,8 +49,10 @@ QUERIES = [b"", b"uploads", b"uploadId=a&partNumber=1", b"partNumber=0&uploadId=
 QUERIES += [b"partNumber=10001&uploadId=a", b"digest=sha256:1", b"mount=a&from=b", b"uploadId=%ff"]
 
 
-def head(method: str, path: str, *headers: tuple[bytes, bytes], query: bytes = b"") -> Connection:
-    """Return the head of a request."""
+def request(
+    method: str, path: str, *headers: tuple[bytes, bytes], query: bytes = b""
+) -> Connection:
+    """Return a request with this head."""
     return Connection(
         {
             "type": "http",
@@ -66,8 +64,8 @@ def head(method: str, path: str, *headers: tuple[bytes, bytes], query: bytes = b
     )
 
 
-def assert_countable(transfer_head: TransferHead | TransferOutcome) -> None:
-    """No number is negative, or larger than every JSON reader understands."""
+def assert_valid_numbers(transfer_head: TransferHead | TransferOutcome) -> None:
+    """Check that no number is negative or above ``MAX_OFFSET``."""
     numbers = [
         transfer_head.offset,
         transfer_head.total_bytes,
@@ -84,35 +82,37 @@ def assert_countable(transfer_head: TransferHead | TransferOutcome) -> None:
     st.sampled_from(QUERIES) | st.binary(max_size=60),
     st.lists(
         st.tuples(
-            st.sampled_from(NAMES) | st.binary(max_size=9),
-            st.sampled_from(VALUES) | st.binary(max_size=60),
+            st.sampled_from(HEADER_NAMES) | st.binary(max_size=9),
+            st.sampled_from(HEADER_VALUES) | st.binary(max_size=60),
         )
     ),
     st.integers(100, 599),
     st.dictionaries(
         st.sampled_from(["location", "range", "upload-offset", "upload-complete"]),
-        st.sampled_from([value.decode() for value in VALUES])
+        st.sampled_from([value.decode() for value in HEADER_VALUES])
         | st.sampled_from(["/a", "a", "http://[", "http://example.org", "https://a/b?c"])
         | st.text(st.characters(codec=None), max_size=40),
     ),
 )
 @example(("POST", "/files"), b"", [(b"tus-resumable", b"1.0.0")], 201, {"location": "/files/1"})
-def test_any_head_can_be_read(
+def test_any_head_is_read_without_error(
     target: tuple[str, str],
     query: bytes,
     headers: list[tuple[bytes, bytes]],
     status: int,
-    answered: dict[str, str],
+    response_headers: dict[str, str],
 ) -> None:
-    request = head(*target, *headers, query=query)
-    read = {protocol: protocol.read_request(request) for protocol in DEFAULT_PROTOCOLS}
+    connection = request(*target, *headers, query=query)
+    transfer_heads = {protocol: protocol.read_request(connection) for protocol in DEFAULT_PROTOCOLS}
     for protocol, transfer_head in [
-        (each, transfer_head) for each, transfer_head in read.items() if transfer_head is not None
+        (each, transfer_head)
+        for each, transfer_head in transfer_heads.items()
+        if transfer_head is not None
     ]:
         assert transfer_head.protocol == protocol.name
-        assert_countable(transfer_head)
-        outcome = protocol.read_response(transfer_head, status, answered)
-        assert_countable(outcome)
+        assert_valid_numbers(transfer_head)
+        outcome = protocol.read_response(transfer_head, status, response_headers)
+        assert_valid_numbers(outcome)
         assert outcome.result is not TransferResult.CREATED or outcome.resource
         for resource in (transfer_head.resource, outcome.resource):
             assert resource is None or upload_id_for(transfer_head, resource).startswith(
@@ -121,36 +121,36 @@ def test_any_head_can_be_read(
 
 
 @pytest.mark.parametrize(
-    ("protocol", "request_head"),
+    ("protocol", "connection"),
     [
-        (Tus(), head("GET", "/files/1", (b"tus-resumable", b"1.0.0"))),
-        (Tus(), head("POST", "/f", (b"tus-resumable", b"1.0.0"), (b"upload-concat", b"final;"))),
-        (Tus(), head("PATCH", "/files/1")),
-        (IetfResumable(), head("DELETE", "/files/1")),
-        (IetfResumable(), head("POST", "/files", (b"upload-complete", b"yes"))),
-        (Oci(), head("PATCH", "/v2/a/blobs/uploads/1/2")),
-        (Oci(), head("GET", "/v2/a/blobs/uploads/1")),
-        (Oci(), head("POST", "/v2/a/blobs/uploads/1")),
-        (Oci(), head("PUT", "/v2/a/blobs/uploads/")),
-        (S3Multipart(), head("PUT", "/b/k", query=b"uploadId=&partNumber=1")),
-        (S3Multipart(), head("PUT", "/b/k", query=b"uploadId=a&partNumber=0")),
-        (S3Multipart(), head("PUT", "/b/k", query=b"uploadId=a&partNumber=10001")),
-        (S3Multipart(), head("PUT", "/b/k", query=b"uploadId=a")),
-        (S3Multipart(), head("GET", "/b/k", query=b"uploadId=a")),
-        (ContentRange(), head("PUT", "/f", (b"content-range", b"bytes */30"))),
-        (ContentRange(), head("PUT", "/f", (b"content-range", b"bytes 5-3/30"))),
-        (ContentRange(), head("PUT", "/f", (b"content-range", b"bytes 0-30/30"))),
-        (ContentRange(), head("PUT", "/f", (b"content-range", b"items 0-3/30"))),
+        (Tus(), request("GET", "/files/1", (b"tus-resumable", b"1.0.0"))),
+        (Tus(), request("POST", "/f", (b"tus-resumable", b"1.0.0"), (b"upload-concat", b"final;"))),
+        (Tus(), request("PATCH", "/files/1")),
+        (IetfResumable(), request("DELETE", "/files/1")),
+        (IetfResumable(), request("POST", "/files", (b"upload-complete", b"yes"))),
+        (Oci(), request("PATCH", "/v2/a/blobs/uploads/1/2")),
+        (Oci(), request("GET", "/v2/a/blobs/uploads/1")),
+        (Oci(), request("POST", "/v2/a/blobs/uploads/1")),
+        (Oci(), request("PUT", "/v2/a/blobs/uploads/")),
+        (S3Multipart(), request("PUT", "/b/k", query=b"uploadId=&partNumber=1")),
+        (S3Multipart(), request("PUT", "/b/k", query=b"uploadId=a&partNumber=0")),
+        (S3Multipart(), request("PUT", "/b/k", query=b"uploadId=a&partNumber=10001")),
+        (S3Multipart(), request("PUT", "/b/k", query=b"uploadId=a")),
+        (S3Multipart(), request("GET", "/b/k", query=b"uploadId=a")),
+        (ContentRange(), request("PUT", "/f", (b"content-range", b"bytes */30"))),
+        (ContentRange(), request("PUT", "/f", (b"content-range", b"bytes 5-3/30"))),
+        (ContentRange(), request("PUT", "/f", (b"content-range", b"bytes 0-30/30"))),
+        (ContentRange(), request("PUT", "/f", (b"content-range", b"items 0-3/30"))),
     ],
 )
-def test_what_is_not_of_the_protocol_is_left_to_others(
-    protocol: TransferProtocol, request_head: Connection
+def test_requests_of_other_protocols_are_not_read(
+    protocol: TransferProtocol, connection: Connection
 ) -> None:
     assert protocol.specification.startswith("https://")
-    assert protocol.read_request(request_head) is None
+    assert protocol.read_request(connection) is None
 
 
-def test_tus_reads_the_name_that_clients_give() -> None:
+def test_tus_filename() -> None:
     for metadata, name in [
         (b"filetype YQ==,filename d29ybGQudHh0", "world.txt"),
         (b"name YS9iXGM=", "c"),
@@ -159,42 +159,44 @@ def test_tus_reads_the_name_that_clients_give() -> None:
         (b"relativePath YQ==", None),
     ]:
         transfer_head = Tus().read_request(
-            head("POST", "/f", (b"tus-resumable", b"1.0.0"), (b"upload-metadata", metadata))
+            request("POST", "/f", (b"tus-resumable", b"1.0.0"), (b"upload-metadata", metadata))
         )
         assert transfer_head is not None
         assert transfer_head.filename == name
 
 
-def test_the_draft_is_whole_where_the_server_says_so() -> None:
+def test_ietf_outcomes() -> None:
     draft = IetfResumable()
     first = draft.read_request(
-        head("POST", "/f", (b"upload-complete", b"?1"), (b"content-length", b"10"))
+        request("POST", "/f", (b"upload-complete", b"?1"), (b"content-length", b"10"))
     )
     assert first is not None
     assert (first.kind, first.total_bytes, first.is_last) == (TransferKind.CREATE, 10, True)
     assert draft.read_response(first, 200, {}).result is TransferResult.COMPLETED
-    open_still = draft.read_response(first, 200, {"upload-complete": "?0", "location": "/f/1"})
-    assert open_still == TransferOutcome(TransferResult.CREATED, "/f/1")
+    incomplete = draft.read_response(first, 200, {"upload-complete": "?0", "location": "/f/1"})
+    assert incomplete == TransferOutcome(TransferResult.CREATED, "/f/1")
     assert (
         draft.read_response(first, 200, {"upload-complete": "?0"}).result is TransferResult.NOTHING
     )
     assert draft.read_response(first, 409, {}).result is TransferResult.REFUSED
-    more = draft.read_request(
-        head("PATCH", "/f/1", (b"upload-complete", b"?0"), (b"upload-offset", b"7"))
+    append = draft.read_request(
+        request("PATCH", "/f/1", (b"upload-complete", b"?0"), (b"upload-offset", b"7"))
     )
-    assert more is not None
-    assert (more.offset, more.is_last) == (7, False)
-    assert draft.read_response(more, 204, {"upload-offset": "17"}) == TransferOutcome(
+    assert append is not None
+    assert (append.offset, append.is_last) == (7, False)
+    assert draft.read_response(append, 204, {"upload-offset": "17"}) == TransferOutcome(
         TransferResult.ACCEPTED, offset=17
     )
-    gone = draft.read_request(head("DELETE", "/f/1", (b"upload-draft-interop-version", b"8")))
-    assert gone is not None
-    assert draft.read_response(gone, 204, {}).result is TransferResult.ABORTED
+    deletion = draft.read_request(
+        request("DELETE", "/f/1", (b"upload-draft-interop-version", b"8"))
+    )
+    assert deletion is not None
+    assert draft.read_response(deletion, 204, {}).result is TransferResult.ABORTED
 
 
-def test_s3_tells_each_answer_from_the_others() -> None:
+def test_s3_outcomes() -> None:
     s3 = S3Multipart()
-    part = s3.read_request(head("PUT", "/b/k", query=b"uploadId=a&partNumber=7"))
+    part = s3.read_request(request("PUT", "/b/k", query=b"uploadId=a&partNumber=7"))
     assert part is not None
     assert (part.part, part.filename) == ("7", "k")
     assert s3.read_response(part, 200, {}).result is TransferResult.ACCEPTED
@@ -202,7 +204,7 @@ def test_s3_tells_each_answer_from_the_others() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         ("bytes 0-9/10", (0, 10, 10)),
         ("bytes 5-9/*", (5, 10, None)),
@@ -217,47 +219,17 @@ def test_s3_tells_each_answer_from_the_others() -> None:
         (None, None),
     ],
 )
-def test_ranges(text: str | None, found: tuple[int, int, int | None] | None) -> None:
-    assert read_range(text) == found
+def test_content_range(text: str | None, expected: tuple[int, int, int | None] | None) -> None:
+    assert read_range(text) == expected
 
 
-def test_ranges_of_answers() -> None:
+def test_range_of_responses() -> None:
     assert end_of_range("bytes=0-9") == end_of_range("0-9") == 10
     assert end_of_range("bytes=5-9") is end_of_range(None) is end_of_range("bytes=0-x") is None
 
 
-def test_locations() -> None:
+def test_location() -> None:
     assert resolve_path("http://example.org/files/1?x=y", "/") == "/files/1"
     assert resolve_path("/files/1", "/") == "/files/1"
     assert resolve_path("1", "/files/") == "/files/1"
     assert resolve_path("http://[", "/") is resolve_path("", "/") is None
-
-
-SPANS = st.lists(
-    st.builds(
-        lambda part, start, size, is_whole: (part, start, start + size, is_whole),
-        st.sampled_from(["", "1", "2"]),
-        st.integers(0, 30),
-        st.integers(1, 12),
-        st.booleans(),
-    ),
-    max_size=12,
-)
-
-
-@given(SPANS, st.randoms(use_true_random=False))
-def test_order_and_duplicates_change_nothing(spans: list[ByteRange], chance: random.Random) -> None:
-    """Whatever comes first, twice, or in pieces: the same bytes are here."""
-    shuffled = [*spans, *chance.sample(spans, len(spans) // 2)]
-    chance.shuffle(shuffled)
-    cut = chance.randrange(len(shuffled) + 1)
-    bytes_of = {(part, at) for part, start, stop, _ in spans for at in range(start, stop)}
-
-    assert merged(shuffled) == merged([*merged(shuffled[:cut]), *merged(shuffled[cut:])])
-    assert merged(shuffled) == merged(spans)
-    assert covered(shuffled) == len(bytes_of)
-    for part in ("", "1", "2"):
-        reach = end_of(shuffled, part)
-        assert all((part, at) in bytes_of for at in range(reach))
-        assert (part, reach) not in bytes_of
-    assert whole_parts(spans) == len({part for part, _, _, taken in spans if part and taken})

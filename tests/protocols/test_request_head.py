@@ -1,4 +1,4 @@
-"""Who is this request? Any head has an answer, and none raises."""
+"""The reader of request heads: any head is read without error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from upload_progress.protocols import (
 )
 from upload_progress.protocols.request_head import MAX_GROUP_CHARACTERS, MAX_NAME_CHARACTERS
 
-NAMES = [
+HEADER_NAMES = [
     b"upload-id",
     b"x-progress-id",
     b"upload-group",
@@ -44,12 +44,14 @@ def head(
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(NAMES) | st.binary(max_size=9), st.binary(max_size=80))),
+    st.lists(
+        st.tuples(st.sampled_from(HEADER_NAMES) | st.binary(max_size=9), st.binary(max_size=80))
+    ),
     st.binary(max_size=80),
     st.text(st.characters(codec=None), max_size=40),
     st.sampled_from(["PUT", "POST", "PATCH"]),
 )
-def test_any_head_can_be_read(
+def test_any_head_is_read_without_error(
     headers: list[tuple[bytes, bytes]], query: bytes, path: str, method: str
 ) -> None:
     scope = {
@@ -59,25 +61,27 @@ def test_any_head_can_be_read(
         "query_string": query,
         "headers": headers,
     }
-    incoming = read_request_head(Connection(scope))
+    request_head = read_request_head(Connection(scope))
 
-    for text in (incoming.filename, incoming.content_type):
+    for text in (request_head.filename, request_head.content_type):
         assert text is None or 0 < len(text.encode("utf-8").decode("utf-8")) <= MAX_NAME_CHARACTERS
-    assert incoming.group is None or 0 < len(incoming.group) <= MAX_GROUP_CHARACTERS
-    assert incoming.group is None or incoming.group.isprintable()
-    assert incoming.total_bytes is None or 0 <= incoming.total_bytes < 10**18
+    assert request_head.group is None or 0 < len(request_head.group) <= MAX_GROUP_CHARACTERS
+    assert request_head.group is None or request_head.group.isprintable()
+    assert request_head.total_bytes is None or 0 <= request_head.total_bytes < 10**18
 
 
-PIECES = [
+DISPOSITION_PARTS = [
     *(b"form-data", b"attachment", b";", b" ", b"filename", b"filename*", b"=", b'"', b"\\"),
     *(b"UTF-8''", b"x''", b"''", b"%ED%A0%80", b"%", b"*0*", b"*1", b"\r\n ", b"\0", b"a.b"),
     *(b"=?utf-8?q?=41?=", b"..", b"/", b"\xff", "ä".encode()),
 ]
-dispositions = st.lists(st.sampled_from(PIECES) | st.binary(max_size=5), max_size=14).map(b"".join)
+dispositions = st.lists(
+    st.sampled_from(DISPOSITION_PARTS) | st.binary(max_size=5), max_size=14
+).map(b"".join)
 
 
 @given(dispositions)
-def test_any_disposition_can_be_read(value: bytes) -> None:
+def test_any_disposition_is_read_without_error(value: bytes) -> None:
     scope = {"type": "http", "method": "POST", "headers": [(b"content-disposition", value)]}
     form = b'--x\r\nContent-Disposition: form-data; name="f"; ' + value + b"\r\n\r\nbody"
 
@@ -89,7 +93,7 @@ def test_any_disposition_can_be_read(value: bytes) -> None:
 
 
 @given(st.binary(max_size=3000))
-def test_any_body_can_be_looked_into(start: bytes) -> None:
+def test_any_form_is_searched_without_error(start: bytes) -> None:
     name = form_filename(start)
 
     assert name is None or len(name) <= MAX_NAME_CHARACTERS
@@ -110,10 +114,10 @@ def test_any_body_can_be_looked_into(start: bytes) -> None:
         ([("upload-id", "../x")], "upload_id=c", "../x"),
     ],
 )
-def test_one_place_speaks_for_the_id(
+def test_only_the_first_id_is_used(
     headers: list[tuple[str, str]], query: str, expected: str | None
 ) -> None:
-    """A12: the first that is there, even if it is bad: never the next best."""
+    """A12: the first one present is used, even if it is invalid."""
     assert head(*headers, query=query).client_id == expected
 
 
@@ -134,12 +138,12 @@ def test_one_place_speaks_for_the_id(
         ("5, 5", None),
     ],
 )
-def test_the_announced_length(text: str, expected: int | None) -> None:
+def test_content_length(text: str, expected: int | None) -> None:
     assert head(("content-length", text)).total_bytes == expected
 
 
-def test_a_chunked_body_has_no_length() -> None:
-    """Also with both headers, the smuggler's favourite: nothing is believed."""
+def test_chunked_body_has_no_length() -> None:
+    """Also with both headers, as in request smuggling: no length is used."""
     chunked = ("transfer-encoding", "chunked")
 
     assert head(chunked).total_bytes is None
@@ -162,12 +166,12 @@ def test_a_chunked_body_has_no_length() -> None:
         ('attachment; filename="dir/"', None),
     ],
 )
-def test_the_file_name_of_a_disposition(disposition: str, expected: str | None) -> None:
-    """RFC 6266 and RFC 8187; a path is none of our business."""
+def test_filename_of_a_disposition(disposition: str, expected: str | None) -> None:
+    """RFC 6266 and RFC 8187; the path is removed."""
     assert head(("content-disposition", disposition)).filename == expected
 
 
-def test_the_file_name_of_a_path() -> None:
+def test_filename_of_a_path() -> None:
     assert head(method="PUT", path="/files/a.bin").filename == "a.bin"
     assert head(method="PUT", path="/files/a.bin/").filename == "a.bin"
     assert head(method="PUT", path="/").filename is None
@@ -177,14 +181,14 @@ def test_the_file_name_of_a_path() -> None:
     assert head(method="PUT", path="/\ud800" + "x" * 999).filename == "?" + "x" * 254
 
 
-def test_groups() -> None:
+def test_group() -> None:
     assert head(("upload-group", "g"), query="upload_group=h").group == "g"
     assert head(query="upload_group=h").group == "h"
     for bad in ("", "a\r\nb", "x" * 129, "a\0"):
         assert head(("upload-group", bad)).group is None
 
 
-def test_content_types_and_proxies() -> None:
+def test_content_type_and_proxy() -> None:
     form = head(("content-type", "Multipart/Form-Data; boundary=x"), ("via", "1.1 p"))
 
     assert (form.content_type, form.is_form, form.is_proxied) == ("multipart/form-data", True, True)
@@ -192,7 +196,7 @@ def test_content_types_and_proxies() -> None:
     assert (plain.content_type, plain.is_form, plain.is_proxied) == (None, False, False)
 
 
-def test_the_first_file_of_a_form() -> None:
+def test_filename_of_a_form() -> None:
     start = (
         b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nfilename=no\r\n'
         b'--x\r\ncontent-disposition: form-data; name="f"; filename="\xc3\xa4.bin"\r\n\r\n'
@@ -204,20 +208,20 @@ def test_the_first_file_of_a_form() -> None:
     assert form_filename(b"") is None
 
 
-def test_no_form_takes_long_to_look_into() -> None:
-    """A20: the worst that fits into the look costs no more than a few milliseconds."""
-    evil = b"content-disposition: form-data;" + b"filename" * 400 + b"\0" * 800
-    begun = time.process_time()
+def test_search_of_a_form_is_fast() -> None:
+    """A20: the worst input takes a few milliseconds."""
+    worst_case = b"content-disposition: form-data;" + b"filename" * 400 + b"\0" * 800
+    start_seconds = time.process_time()
     for _ in range(10):
-        form_filename(evil)
+        form_filename(worst_case)
         form_filename(b"content-disposition:" * 200)
         form_filename(b"content-disposition: form-data; filename\n" * 100)
 
-    assert time.process_time() - begun < 2
+    assert time.process_time() - start_seconds < 2
 
 
 @pytest.mark.parametrize("error", [LookupError, ValueError, TypeError])
-def test_whatever_the_email_package_raises_is_no_name(
+def test_errors_of_the_email_package_are_ignored(
     monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     def fail(_message: Message) -> None:

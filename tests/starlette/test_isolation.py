@@ -24,7 +24,7 @@ from upload_progress.starlette import capability
 
 pytestmark = pytest.mark.anyio
 
-UNKNOWN = "an-id-that-nobody-ever-had"
+UNKNOWN = "an-id-that-does-not-exist"
 STREAM = {"accept": "text/event-stream"}
 
 

@@ -64,9 +64,9 @@ async def test_unknown_path_gives_a_problem_document(path: str) -> None:
 
 async def test_every_response_forbids_caching() -> None:
     paths = ["", "/", "/progress", "/x", "/x/progress", "/nowhere/at/all", "/tickets"]
-    async with client(build_app()) as http, client(build_app(), user=None) as nobody:
+    async with client(build_app()) as http, client(build_app(), user=None) as anonymous:
         for path in paths:
-            for each in (http, nobody):
+            for each in (http, anonymous):
                 for method in ("GET", "POST", "DELETE", "PUT"):
                     answer = await each.request(method, f"/uploads{path}")
                     assert answer.headers["cache-control"] == "no-store"

@@ -116,7 +116,7 @@ async def test_foreign_socket_is_not_found_on_another_worker() -> None:
             assert await unsubscribe(other, "bob", client_id) == 404
             assert await unsubscribe(other, "alice", f"{worker}.guess") == 404
             # A worker that does not exist does not reply.
-            assert await unsubscribe(other, "alice", "nobody.guess") == 404
+            assert await unsubscribe(other, "alice", "unknown.guess") == 404
             assert await subscribe(one, "alice", pending.upload_id, client_id) == 404
 
 
@@ -174,7 +174,7 @@ async def test_ticket_is_valid_once_on_any_worker() -> None:
         assert await open_socket_with(one, ticket) == 101
         assert await open_socket_with(other, ticket) == 401
         assert await open_socket_with(other, await issue(one), "bob") == 401
-        assert await open_socket_with(other, "nobody.guess") == 401
+        assert await open_socket_with(other, "unknown.guess") == 401
 
 
 async def test_ticket_of_a_custom_identity_is_valid_on_its_own_worker_only() -> None:
@@ -224,11 +224,11 @@ async def test_number_of_kept_redeemed_tickets_is_bounded(
     async with workers() as [one, other]:
         for _ in range(4):
             assert await open_socket_with(other, await issue(one)) == 101
-        [office] = {
+        [service] = {
             handler.__self__  # type: ignore[attr-defined]  # a bound method
             for handler in internals_of(one.tracker).rpc._handlers["redeem_ticket"]
         }
-        assert len(office._redeemed) == 2
+        assert len(service._redeemed) == 2
 
 
 async def test_stream_is_opened_by_a_ticket_of_another_worker() -> None:

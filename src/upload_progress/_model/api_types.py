@@ -5,7 +5,7 @@ encoded from them. The OpenAPI and AsyncAPI documents are generated from the sam
 state exactly what is accepted and sent.
 """
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -166,12 +166,5 @@ class Cancel(Struct, frozen=True, tag="cancel"):
 
 ServerMessage = Welcome | ProgressMessage | Subscribed | Unsubscribed | Heartbeat | ErrorMessage
 ClientMessage = Subscribe | Unsubscribe | Cancel
-SERVER_MESSAGES: Final = (
-    Welcome,
-    ProgressMessage,
-    Subscribed,
-    Unsubscribed,
-    Heartbeat,
-    ErrorMessage,
-)
-CLIENT_MESSAGES: Final = (Subscribe, Unsubscribe, Cancel)
+SERVER_MESSAGES: Final[tuple[type[ServerMessage], ...]] = get_args(ServerMessage)
+CLIENT_MESSAGES: Final[tuple[type[ClientMessage], ...]] = get_args(ClientMessage)

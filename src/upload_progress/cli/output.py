@@ -26,19 +26,27 @@ __all__ = [
     "Output",
     "PlainOutput",
     "open_output",
+    "write_line",
 ]
 
 STEP_PERCENT: Final = 10
 LINE_SECONDS: Final = 10.0
 
 
+@define(eq=False, repr=False)
 class Output(AbstractContextManager["Output", None]):
-    """Shows uploads while they change; enter it with ``with``."""
+    """Shows uploads while they change; enter it with ``with``.
 
-    __slots__ = ()
+    Attributes:
+        out: Where results go.
+        log: Where progress and messages go.
+    """
+
+    out: TextIO = field(factory=lambda: sys.stdout, kw_only=True)
+    log: TextIO = field(factory=lambda: sys.stderr, kw_only=True)
 
     def __exit__(self, *_exc_info: object) -> None:
-        """Remove what is drawn, if anything is."""
+        """Remove what is drawn."""
 
     @abstractmethod
     def update(self, row: UploadRow) -> None:
@@ -48,13 +56,12 @@ class Output(AbstractContextManager["Output", None]):
     def finish(self, row: UploadRow) -> None:
         """Show the result of an upload, and remove its progress."""
 
-    @abstractmethod
     def remove(self, row: UploadRow) -> None:
         """Remove the progress of an upload, without a result."""
 
-    @abstractmethod
     def message(self, line: str) -> None:
-        """Write a line to standard error."""
+        """Write a line to the log."""
+        write_line(self.log, line)
 
 
 @define(eq=False, repr=False)
@@ -63,14 +70,10 @@ class PlainOutput(Output):
 
     Attributes:
         is_quiet: Whether to write results only.
-        out: Where results go.
-        log: Where progress and messages go.
         clock: Returns the time in seconds.
     """
 
     is_quiet: bool = False
-    out: TextIO = field(factory=lambda: sys.stdout, kw_only=True)
-    log: TextIO = field(factory=lambda: sys.stderr, kw_only=True)
     clock: Callable[[], float] = field(default=monotonic, kw_only=True)
     _last_lines: dict[int, tuple[int, float]] = field(factory=dict, init=False)
 
@@ -90,45 +93,27 @@ class PlainOutput(Output):
     def finish(self, row: UploadRow) -> None:
         """Write the result."""
         self.remove(row)
-        _write_line(self.out, format_result(row))
+        write_line(self.out, format_result(row))
 
     def remove(self, row: UploadRow) -> None:
         """Forget when the last line was written."""
         self._last_lines.pop(id(row), None)
 
-    def message(self, line: str) -> None:
-        """Write a line to standard error."""
-        _write_line(self.log, line)
-
 
 @define(eq=False, repr=False)
 class JsonOutput(Output):
-    """Writes each snapshot as one line of JSON to standard output, and nothing else there.
+    """Writes each snapshot as one line of JSON to standard output, and nothing else there."""
 
-    Attributes:
-        out: Where snapshots go.
-        log: Where messages go.
-    """
-
-    out: TextIO = field(factory=lambda: sys.stdout, kw_only=True)
-    log: TextIO = field(factory=lambda: sys.stderr, kw_only=True)
     _last: object = field(default=None, init=False)
 
     def update(self, row: UploadRow) -> None:
         """Write the snapshot, unless it was written before."""
         if row.progress is not None and row.progress is not self._last:
             self._last = row.progress
-            _write_line(self.out, encode_json(row.progress).decode())
+            write_line(self.out, encode_json(row.progress).decode())
 
     def finish(self, row: UploadRow) -> None:
         """Write nothing: the last snapshot is the result."""
-
-    def remove(self, row: UploadRow) -> None:
-        """Write nothing."""
-
-    def message(self, line: str) -> None:
-        """Write a line to standard error."""
-        _write_line(self.log, line)
 
 
 def open_output(mode: OutputMode, environment: Mapping[str, str] = os.environ) -> Output:
@@ -151,6 +136,7 @@ def _resolve(mode: OutputMode, environment: Mapping[str, str]) -> OutputMode:
     return OutputMode.TTY if sys.stderr.isatty() and can_draw else OutputMode.PLAIN
 
 
-def _write_line(stream: TextIO, line: str) -> None:
+def write_line(stream: TextIO, line: str) -> None:
+    """Write a line at once, so that a pipe receives it without delay."""
     stream.write(f"{line}\n")
     stream.flush()

@@ -1,6 +1,5 @@
 """Progress bars on a terminal: one for each running upload, and one for their total."""
 
-import sys
 from functools import reduce
 from typing import Final, Self
 
@@ -12,7 +11,7 @@ from rich.text import Text
 
 from upload_progress._runtime.sizes import format_size
 from upload_progress.cli.formatting import UploadRow, format_progress, format_result, printable
-from upload_progress.cli.output import Output
+from upload_progress.cli.output import Output, write_line
 
 __all__ = [
     "LABEL_CHARACTERS",
@@ -96,12 +95,11 @@ class TerminalOutput(Output):
     def finish(self, row: UploadRow) -> None:
         """Replace the bar by the result."""
         self.remove(row)
-        if sys.stdout.isatty():
-            # Both are on the same screen: print above the bars.
+        if self.out.isatty():
+            # Results and bars are on the same screen: print above the bars.
             self._console.print(format_result(row))
         else:
-            sys.stdout.write(f"{format_result(row)}\n")
-            sys.stdout.flush()
+            write_line(self.out, format_result(row))
 
     def remove(self, row: UploadRow) -> None:
         """Remove the bar."""

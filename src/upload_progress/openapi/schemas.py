@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from inspect import cleandoc
 from typing import Final
 
 import msgspec
@@ -68,7 +69,7 @@ def schemas_of(types: Iterable[type]) -> JsonObject:
     _, components = msgspec.json.schema_components(
         types, schema_hook=_any_value, ref_template="#/components/schemas/{name}"
     )
-    return {name: _as_encoded(schema) for name, schema in sorted(components.items())}
+    return {name: _as_encoded(_described(schema)) for name, schema in sorted(components.items())}
 
 
 def schema_reference(kind: type) -> JsonObject:
@@ -85,6 +86,12 @@ def _any_value(kind: type) -> JsonObject:
     if kind is not object:
         raise TypeError(f"{kind} has no JSON Schema")
     return {"description": "Any JSON value."}
+
+
+def _described(schema: JsonObject) -> JsonObject:
+    """Return a schema whose description is the docstring of its type, without sections."""
+    text = cleandoc(str(schema.get("description", "")))
+    return {**schema, "description": text.partition("\n\nAttributes:")[0]}
 
 
 def _as_encoded(schema: JsonObject) -> JsonObject:

@@ -1,11 +1,13 @@
 """HTTP endpoints: announce, get, list, cancel, offset, subscribe, unsubscribe and tickets."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Final
 
 import anyio
 from attrs import frozen
 from starlette.responses import Response
+from starlette.types import Receive
 
 from upload_progress._fanout.subscription import Subscription
 from upload_progress._model.api_types import Announcement, SubscribeRequest, Ticket
@@ -80,17 +82,45 @@ class RestEndpoints:
         condition = Condition.parse(connection)
         may_change = wait_seconds and not is_final(progress.state) and not request.is_head
         if may_change and condition.matches_version(progress):
-            poll = _LongPoll(
-                tracker=self.tracker,
-                authenticator=self.authenticator,
-                connections=self.connections,
-                request=request,
-                grant=grant,
-                condition=condition.resolved(progress),
-                wait_seconds=wait_seconds,
+            return await self._long_poll(
+                request, grant, upload_id, condition.resolved(progress), wait_seconds
             )
-            return await poll.response(upload_id)
         return _snapshot_response(progress, is_known=condition.matches(progress))
+
+    async def _long_poll(
+        self,
+        request: RequestContext,
+        grant: AccessGrant,
+        upload_id: str,
+        condition: Condition,
+        wait_seconds: int,
+    ) -> Response | None:
+        """Return the next version of a snapshot, a 304 after *wait_seconds*, or None.
+
+        None means that the client has disconnected. The poll waits for a new version, not for
+        bytes: the live byte count of a running upload would answer every poll at once.
+        """
+        identity, connection = grant.identity, request.connection
+        with self.connections.subscription(identity, connection, upload_id) as subscription:
+            subscription.add_upload(identity.owner_of(upload_id), upload_id)
+            progress = await self.tracker.get(upload_id, owner=identity)
+            if condition.matches_version(progress):
+                wait = partial(self._wait_for_newer, subscription, condition)
+                if not await _is_connected_after(request.receive, wait, wait_seconds):
+                    return None
+            await self.authenticator.authenticate(connection)
+            progress = await self.tracker.get(upload_id, owner=identity)
+        return _snapshot_response(
+            progress,
+            is_known=condition.matches_version(progress),
+            extra={"preference-applied": f"wait={wait_seconds}"},
+        )
+
+    async def _wait_for_newer(self, subscription: Subscription, condition: Condition) -> None:
+        while not subscription.is_closed:
+            for update in await internals_of(self.tracker).wait(subscription):
+                if not condition.matches_version(update.progress):
+                    return
 
     async def list(self, request: RequestContext) -> Response | None:
         """``GET /uploads/progress``: the uploads of the user and their sum, or a stream."""
@@ -169,52 +199,15 @@ def _snapshot_response(
     return json_response(progress, headers=headers)
 
 
-@frozen(eq=False, repr=False, kw_only=True)
-class _LongPoll:
-    """A request that waits for a newer version of a snapshot.
-
-    It waits for a version, not for bytes: the live byte count of a running upload would answer
-    every poll at once.
-    """
-
-    tracker: ProgressTracker
-    authenticator: RequestAuthenticator
-    connections: ConnectionRegistry
-    request: RequestContext
-    grant: AccessGrant
-    condition: Condition
-    wait_seconds: int
-
-    async def response(self, upload_id: str) -> Response | None:
-        """Return the newer snapshot, a 304 after the timeout, or None if the client has gone."""
-        identity, connection = self.grant.identity, self.request.connection
-        with self.connections.subscription(identity, connection, upload_id) as subscription:
-            subscription.add_upload(identity.owner_of(upload_id), upload_id)
-            progress = await self.tracker.get(upload_id, owner=identity)
-            is_known = self.condition.matches_version(progress)
-            if is_known and not await self._wait(subscription):
-                return None
-            await self.authenticator.authenticate(connection)
-            progress = await self.tracker.get(upload_id, owner=identity)
-        return _snapshot_response(
-            progress,
-            is_known=self.condition.matches_version(progress),
-            extra={"preference-applied": f"wait={self.wait_seconds}"},
-        )
-
-    async def _wait(self, subscription: Subscription) -> bool:
-        """Wait for a newer version or the timeout; return whether the client is still there."""
-        connected = anyio.CancelScope()
-        async with anyio.create_task_group() as tasks:
-            with connected:
-                tasks.start_soon(cancel_on_disconnect, self.request.receive, connected)
-                with anyio.move_on_after(self.wait_seconds):
-                    await self._wait_for_newer(subscription)
-            tasks.cancel_scope.cancel()
-        return not connected.cancelled_caught
-
-    async def _wait_for_newer(self, subscription: Subscription) -> None:
-        while not subscription.is_closed:
-            for update in await internals_of(self.tracker).wait(subscription):
-                if not self.condition.matches_version(update.progress):
-                    return
+async def _is_connected_after(
+    receive: Receive, wait: Callable[[], Awaitable[None]], timeout_seconds: float
+) -> bool:
+    """Call *wait* until it returns or the timeout; return whether the client is still connected."""
+    connected = anyio.CancelScope()
+    async with anyio.create_task_group() as tasks:
+        with connected:
+            tasks.start_soon(cancel_on_disconnect, receive, connected)
+            with anyio.move_on_after(timeout_seconds):
+                await wait()
+        tasks.cancel_scope.cancel()
+    return not connected.cancelled_caught

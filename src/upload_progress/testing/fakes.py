@@ -80,7 +80,7 @@ class RecordingPublisher:
 
 async def _apply(fault: Fault | None) -> None:
     if fault == "raise":
-        raise OSError
+        raise OSError("injected fault")  # nothing else raises it
     if fault == "hang":
         await anyio.sleep_forever()
 

@@ -122,8 +122,8 @@ class LeaseContract:
         self, store: SessionStore, record: TransferRecord, clock: Clock, elapse: Elapse
     ) -> None:
         """An upload in several requests can be paused, and then expires like other waiting ones."""
-        several = evolve(record, protocol="tus", stage=None, error=None, stalled=False)
-        await store.save([several])
+        resumable = evolve(record, protocol="tus", stage=None, error=None, stalled=False)
+        await store.save([resumable])
         await store.renew("w1", seconds=0.5)
         await elapse(1.0)
         [lost] = await store.overdue(limit=9)
@@ -132,7 +132,7 @@ class LeaseContract:
         )
         await store.save([paused])
 
-        assert comparable([lost]) == [several]
+        assert comparable([lost]) == [resumable]
         assert list(await store.overdue(limit=9)) == []
         [loaded] = await store.load(record.key)
         assert loaded.expires_at == paused.updated_at + self.RETENTION.waiting_seconds

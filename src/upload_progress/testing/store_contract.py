@@ -32,11 +32,11 @@ class StoreContract(LeaseContract):
         self, store: SessionStore, record: TransferRecord
     ) -> None:
         """An upload in several requests keeps its byte ranges and its protocol."""
-        spans = (("", 0, 400, False), ("17", 5, 2**40, True))
-        several = evolve(record, protocol="s3", spans=spans, confirmed_bytes=300)
-        await store.save([several])
+        ranges = (("", 0, 400, False), ("17", 5, 2**40, True))
+        resumable = evolve(record, protocol="s3", spans=ranges, confirmed_bytes=300)
+        await store.save([resumable])
 
-        assert comparable(await store.load(record.key)) == [several]
+        assert comparable(await store.load(record.key)) == [resumable]
 
     async def test_unknown_upload_adds_nothing(
         self, store: SessionStore, record: TransferRecord
@@ -187,16 +187,16 @@ class StoreContract(LeaseContract):
             )
             await store.save([each, evolve(each, owner="bob")])
 
-        seen: list[str] = []
+        listed: list[str] = []
         page = await store.list("ann", limit=3)
         sizes = [len(page.uploads)]
-        seen += [upload[0].upload_id for upload in page.uploads]
+        listed += [upload[0].upload_id for upload in page.uploads]
         while page.next is not None:
             page = await store.list("ann", limit=3, cursor=page.next)
             sizes.append(len(page.uploads))
-            seen += [upload[0].upload_id for upload in page.uploads]
+            listed += [upload[0].upload_id for upload in page.uploads]
 
-        assert seen == [f"u{number}" for number in reversed(range(7))]
+        assert listed == [f"u{number}" for number in reversed(range(7))]
         assert [size for size in sizes if size] == [3, 3, 1]
 
     async def test_unknown_cursor_starts_with_first_page(
@@ -205,7 +205,7 @@ class StoreContract(LeaseContract):
         """The upload of a cursor may have been deleted."""
         await store.save([record])
 
-        assert len((await store.list("ann", cursor="gone")).uploads) == 1
+        assert len((await store.list("ann", cursor="unknown")).uploads) == 1
 
     async def test_list_is_filtered_by_group(
         self, store: SessionStore, record: TransferRecord
@@ -244,14 +244,14 @@ class StoreContract(LeaseContract):
         now = clock.time()
         running = evolve(record, protocol="tus", stage=None, error=None)
         paused = evolve(running, transfer_id="t3", state=UploadState.PAUSED, worker=None)
-        whole = evolve(
+        completed = evolve(
             running,
             transfer_id="t2",
             state=UploadState.COMPLETED,
             worker=None,
             finished_at=now - 1.0,
         )
-        await store.save([running, paused, whole])
+        await store.save([running, paused, completed])
 
         assert (await store.list("ann", ended_since=now - 0.5)).uploads == ()
         [upload] = (await store.list("ann", ended_since=now - 1.5)).uploads

@@ -82,9 +82,9 @@ async def _admin_client(access: KafkaAccess) -> AsyncIterator[AIOKafkaAdminClien
 async def _read_settings(
     admin: AIOKafkaAdminClient, topics: list[str]
 ) -> dict[str, Mapping[str, str] | None]:
-    wanted = dict.fromkeys(_SETTINGS)
+    configs = dict.fromkeys(_SETTINGS)
     responses = await admin.describe_configs(
-        [ConfigResource(ConfigResourceType.TOPIC, topic, configs=wanted) for topic in topics]
+        [ConfigResource(ConfigResourceType.TOPIC, topic, configs=configs) for topic in topics]
     )
     return {
         resource["resource_name"]: _parse_entries(resource)
@@ -103,14 +103,14 @@ def _parse_entries(resource: Mapping[str, object]) -> Mapping[str, str] | None:
 
 
 async def _create(admin: AIOKafkaAdminClient, topics: Mapping[str, NewTopicSettings]) -> None:
-    wanted = [
+    new_topics = [
         NewTopic(name, new.partitions, 1, topic_configs=dict(new.settings))
         for name, new in topics.items()
     ]
-    for new in wanted:
+    for new in new_topics:
         # The default of the brokers, which the constructor does not accept.
         new.replication_factor = -1
-    response = await admin.create_topics(wanted)
+    response = await admin.create_topics(new_topics)
     # Another worker may have created it meanwhile.
     for code in {error[1] for error in response.topic_errors} - {_ALREADY_EXISTS}:
         _raise_for(code)

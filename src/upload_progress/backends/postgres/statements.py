@@ -121,7 +121,7 @@ COLUMNS: Final = """
 
 LOAD: Final = """
 SELECT {columns}, 0::double precision
-FROM unnest(%b::bytea[], %b::text[]) AS wanted (owner, upload_id)
+FROM unnest(%b::bytea[], %b::text[]) AS batch (owner, upload_id)
 JOIN {schema}.transfers AS known USING (owner, upload_id)
 LEFT JOIN {schema}.leases AS lease USING (worker)
 """
@@ -176,10 +176,10 @@ RETURNING known.owner, known.upload_id, known.transfer_id
 DROP: Final = """
 DELETE FROM {schema}.transfers AS known
 USING unnest(%b::bytea[], %b::text[], %b::text[], %b::bigint[], %b::bigint[])
-    AS seen (owner, upload_id, transfer_id, attempt, sequence)
-WHERE known.owner = seen.owner AND known.upload_id = seen.upload_id
-    AND known.transfer_id = seen.transfer_id
-    AND known.attempt = seen.attempt AND known.sequence = seen.sequence
+    AS batch (owner, upload_id, transfer_id, attempt, sequence)
+WHERE known.owner = batch.owner AND known.upload_id = batch.upload_id
+    AND known.transfer_id = batch.transfer_id
+    AND known.attempt = batch.attempt AND known.sequence = batch.sequence
 """
 
 CLAIM_LOST: Final = """
@@ -202,9 +202,9 @@ RETURNING known.owner, known.upload_id, known.transfer_id
 RELEASE: Final = """
 UPDATE {schema}.transfers AS known SET worker = NULL
 FROM unnest(%b::bytea[], %b::text[], %b::text[], %b::bigint[], %b::bigint[])
-    AS seen (owner, upload_id, transfer_id, attempt, sequence)
-WHERE known.owner = seen.owner AND known.upload_id = seen.upload_id
-    AND known.transfer_id = seen.transfer_id
-    AND known.attempt = seen.attempt AND known.sequence = seen.sequence
+    AS batch (owner, upload_id, transfer_id, attempt, sequence)
+WHERE known.owner = batch.owner AND known.upload_id = batch.upload_id
+    AND known.transfer_id = batch.transfer_id
+    AND known.attempt = batch.attempt AND known.sequence = batch.sequence
 """
 """Forgets the worker of rows whose upload ended otherwise, so that they are not claimed again."""

@@ -38,7 +38,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from struct import Struct
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Final, Literal, Self, cast
 from zlib import crc32
 
 from attrs import Factory, define, field
@@ -90,6 +90,8 @@ _VERSION: Final = b"1\t"
 
 _Operation = Literal["save", "load", "list", "renew", "overdue"]
 _Uploads = Sequence[tuple[bytes, Sequence[bytes]]]
+_Answer = tuple[bytes, Sequence[bytes], _Uploads]
+_Page = tuple[bytes, Sequence[bytes], _Uploads, bytes]
 
 _length: Final = Struct(">I").pack
 
@@ -187,7 +189,7 @@ class RedisStore:
         kept = self.retention.waiting_seconds + self.retention.ended_seconds + EXPIRY_GRACE_SECONDS
         return round(kept * 1000)
 
-    async def _run(self, operation: _Operation, shard: int, *args: str | bytes | float) -> Any:  # noqa: ANN401  # what the script returns
+    async def _run(self, operation: _Operation, shard: int, *args: str | bytes | float) -> object:
         return await self._scripts[operation](keys=[f"{self.prefix}:{{{shard}}}"], args=args)
 
     async def save(self, records: Sequence[TransferRecord]) -> None:
@@ -218,7 +220,8 @@ class RedisStore:
         for shard, members in shards.items():
             for start in range(0, len(members), BATCH_SIZE):
                 packed = _pack_strings(*members[start : start + BATCH_SIZE])
-                for upload in self._decode(*await self._run("load", shard, packed)):
+                answer = cast("_Answer", await self._run("load", shard, packed))
+                for upload in self._decode(*answer):
                     records += upload
         return records
 
@@ -236,7 +239,7 @@ class RedisStore:
         A page may hold fewer than *limit* uploads although more follow.
         """
         hashed_owner = key_of(owner)
-        now, leases, page, next_cursor = await self._run(
+        page = await self._run(
             "list",
             self._shard(hashed_owner),
             hashed_owner,
@@ -246,7 +249,8 @@ class RedisStore:
             "" if ended_since is None else f"{ended_since:.6f}",
             LIST_SCAN_LIMIT,
         )
-        uploads = tuple(tuple(upload) for upload in self._decode(now, leases, page))
+        now, leases, found, next_cursor = cast("_Page", page)
+        uploads = tuple(tuple(upload) for upload in self._decode(now, leases, found))
         return RecordPage(uploads, next_cursor.decode() or None)
 
     async def overdue(self, *, limit: int) -> Sequence[TransferRecord]:
@@ -255,7 +259,7 @@ class RedisStore:
         for shard in range(self.shards):
             missing = limit - len(overdue)
             if missing > 0:
-                answer = await self._run("overdue", shard, missing, RETRY_SECONDS)
+                answer = cast("_Answer", await self._run("overdue", shard, missing, RETRY_SECONDS))
                 for upload in self._decode(*answer):
                     overdue += overdue_records(upload, time.time())
         return overdue[:limit]

@@ -1,0 +1,44 @@
+"""Byte ranges of an upload: merging does not depend on order and duplicates."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from upload_progress._model.byte_ranges import covered, end_of, merged, whole_parts
+from upload_progress._model.models import ByteRange
+
+BYTE_RANGES = st.lists(
+    st.builds(
+        lambda part, start, size, is_accepted: (part, start, start + size, is_accepted),
+        st.sampled_from(["", "1", "2"]),
+        st.integers(0, 30),
+        st.integers(1, 12),
+        st.booleans(),
+    ),
+    max_size=12,
+)
+
+
+@given(BYTE_RANGES, st.randoms(use_true_random=False))
+def test_byte_ranges_do_not_depend_on_order_and_duplicates(
+    ranges: list[ByteRange], generator: random.Random
+) -> None:
+    """In any order, repeated, or merged in two steps: the result is the same."""
+    shuffled = [*ranges, *generator.sample(ranges, len(ranges) // 2)]
+    generator.shuffle(shuffled)
+    middle = generator.randrange(len(shuffled) + 1)
+    bytes_of = {(part, at) for part, start, stop, _ in ranges for at in range(start, stop)}
+
+    assert merged(shuffled) == merged([*merged(shuffled[:middle]), *merged(shuffled[middle:])])
+    assert merged(shuffled) == merged(ranges)
+    assert covered(shuffled) == len(bytes_of)
+    for part in ("", "1", "2"):
+        end = end_of(shuffled, part)
+        assert all((part, at) in bytes_of for at in range(end))
+        assert (part, end) not in bytes_of
+    assert whole_parts(ranges) == len(
+        {part for part, _, _, accepted in ranges if part and accepted}
+    )
