@@ -49,6 +49,7 @@ from upload_progress.exceptions import InvalidValue
 __all__ = [
     "MAX_PAYLOAD_BYTES",
     "MAX_PREFIX_CHARACTERS",
+    "PostgresConnection",
     "PostgresPublisher",
 ]
 
