@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
-import shlex
-import subprocess
-import sys
 import tomllib
-from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
-from attrs import define, field, fields
+from attrs import fields
 
 import upload_progress
-from tests._support.child_process import run_python_server
 from tests._support.paths import ROOT
-from tests.conftest import RequireProgram
 from upload_progress import Limits, ProgressTracker, Retention, asgi, client, openapi, starlette
 from upload_progress import exceptions as errors
 from upload_progress import throttling as throttle
@@ -33,110 +26,6 @@ PAGES = {
 }
 GUIDE = PAGES["docs/server-guide.md"]
 REFERENCE = PAGES["docs/reference/python.md"]
-BLOCK = re.compile(r'^```(\w+)(?: title="([\w.]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
-COMMAND_SECONDS = 60
-
-# --- the tutorial, from top to bottom -------------------------------------------------------------
-
-# What a reader waits for with "sleep 1": that the upload in the background has begun. And on a
-# terminal each answer begins on a line of its own.
-SHELL = f"""
-python() {{ {shlex.quote(sys.executable)} "$@"; }}
-curl() {{ command curl "$@"; echo; }}
-sleep() {{
-    until command curl -sf -u alice:wonderland http://127.0.0.1:8000/uploads/progress |
-        grep -q '"state":"receiving"'
-    do command sleep 0.05; done
-}}
-"""
-END = "kill $(jobs -p) 2> /dev/null; wait"
-
-
-@define
-class Reader:
-    """Does what the tutorial says, in a folder of its own."""
-
-    folder: Path
-    bash: str
-    servers: ExitStack
-    url: str = field(default="")
-
-    def do(self, language: str, title: str, text: str) -> None:
-        """Write a block of Python to its file; run a console session."""
-        if language == "python":
-            with (self.folder / title).open("a", encoding="utf-8") as file:
-                file.write(self.here(text))
-        elif text.startswith("$ uvicorn "):
-            self.start(*text.split()[1:])
-        else:
-            self.converse(text)
-
-    def here(self, text: str) -> str:
-        """Return *text* with the address of the running server."""
-        return text.replace("http://127.0.0.1:8000", self.url)
-
-    def start(self, *command: str) -> None:
-        """Start the server, instead of the one before."""
-        self.servers.close()
-        module = ("-m", *command, "--port", "0")
-        self.url = self.servers.enter_context(run_python_server(*module, cwd=self.folder))
-
-    def converse(self, text: str) -> None:
-        """Run the commands of a console session, and compare what they say."""
-        lines = text.splitlines()
-        commands = [line[2:] for line in lines if line.startswith("$ ")]
-        expected = [line for line in lines if not line.startswith("$ ")]
-        ran = subprocess.run(
-            [self.bash, "-c", self.here("\n".join([SHELL, *commands, END]))],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_SECONDS,
-            check=False,
-        )
-        assert matches("\n".join(expected), ran.stdout), f"{ran.stdout}\n---\n{ran.stderr}"
-
-
-def matches(expected: str, said: str) -> bool:
-    """Return whether *said* is *expected*, whose ``…`` stands for anything."""
-    parts = [re.escape(part) for part in without_empty_lines(expected).split("…")]
-    return re.fullmatch(".*".join(parts), without_empty_lines(said), re.DOTALL) is not None
-
-
-def without_empty_lines(text: str) -> str:
-    """Return the lines of *text* that hold something."""
-    return "\n".join(line for line in text.splitlines() if line.strip())
-
-
-def test_the_tutorial_is_true(tmp_path: Path, require_program: RequireProgram) -> None:
-    require_program("curl", install="install curl with your system's package manager")
-    bash = require_program("bash", install="install bash with your system's package manager")
-    blocks = [
-        block
-        for block in BLOCK.findall(PAGES["docs/tutorial.md"])
-        if block[0] in {"python", "console"}
-    ]
-
-    with ExitStack() as servers:
-        reader = Reader(tmp_path, bash, servers)
-        for block in blocks:
-            reader.do(*block)
-
-    assert {language for language, _, _ in blocks} == {"python", "console"}
-
-
-@pytest.mark.parametrize(
-    ("expected", "said", "same"),
-    [
-        ("a…c", "abc\n", True),
-        ("a…c", "ab", False),
-        ("a.c", "abc", False),
-        ("a\n…\nb", "a\n1\nb", True),
-    ],
-)
-def test_expectations_bite(expected: str, said: str, same: bool) -> None:
-    assert matches(expected, said) is same
-
 
 # --- nothing is left out --------------------------------------------------------------------------
 
