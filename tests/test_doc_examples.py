@@ -207,7 +207,6 @@ async def context_of(url: str) -> AsyncIterator[Mapping[str, object]]:
             "upload_id": SENT,
             "token": "secret",
             "password": "secret",
-            "pytest": pytest,
             "url": url,
         }
 

@@ -7,7 +7,7 @@ import doctest
 import inspect
 import pkgutil
 import re
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from textwrap import dedent
 from types import ModuleType
@@ -70,11 +70,11 @@ def doctest_failures(globs: Mapping[str, object]) -> list[str]:
 
 async def run_example(example: Example, context: Mapping[str, object]) -> None:
     """Run a block; it may use ``await``, the names of *context* and those of its module."""
-    names: MutableMapping[str, object] = {"__name__": "example", **context}
-    names |= {} if example.module is None else vars(example.module)
+    module = {} if example.module is None else vars(example.module)
+    names = {**context, **module, "__name__": "example"}
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     compiled = compile(example.code, example.name, "exec", flags=flags, dont_inherit=True)
-    result = eval(compiled, dict(names))  # noqa: S307  # the project's own documentation
+    result = eval(compiled, names)  # noqa: S307  # the project's own documentation
     if inspect.isawaitable(result):
         await result
 
