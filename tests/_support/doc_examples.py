@@ -68,13 +68,15 @@ def doctest_failures(globs: Mapping[str, object]) -> list[str]:
     return report
 
 
-async def run_example(example: Example, context: Mapping[str, object]) -> None:
+async def run_example(
+    example: Example, context: Mapping[str, object], *, compile_only: bool = False
+) -> None:
     """Run a block; it may use ``await``, the names of *context* and those of its module."""
     module = {} if example.module is None else vars(example.module)
     names = {**context, **module, "__name__": "example"}
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     compiled = compile(example.code, example.name, "exec", flags=flags, dont_inherit=True)
-    result = eval(compiled, names)  # noqa: S307  # the project's own documentation
+    result = None if compile_only else eval(compiled, names)  # noqa: S307  # the project's own documentation
     if inspect.isawaitable(result):
         await result
 
