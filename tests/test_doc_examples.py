@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 
+import anyio
 import httpx2
 import pytest
 from attrs import define, evolve, field
 from psycopg_pool import AsyncConnectionPool
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
 
-import upload_progress
 from tests._support.child_process import run_python_server
 from tests._support.doc_examples import (
     Example,
@@ -26,17 +34,22 @@ from tests._support.doc_examples import (
 )
 from tests._support.paths import ROOT
 from tests.conftest import RequireProgram
+from upload_progress import ProgressTracker
 
 pytestmark = pytest.mark.anyio
 
-TUTORIAL = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-EXAMPLES = [
-    example
-    for path in PAGES
-    if path.name != "tutorial.md"
-    for example in fenced_examples(str(path.relative_to(ROOT)), path.read_text(encoding="utf-8"))
-]
+TUTORIAL = ROOT / "docs/tutorial.md"
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in [ROOT / "README.md", *sorted({*(ROOT / "docs").rglob("*.md")} - {TUTORIAL})]
+}
+PUBLIC = ["", ".asgi", ".client", ".interfaces", ".openapi", ".protocols", ".starlette"]
+NAMES = {
+    name: value
+    for package in PUBLIC
+    for name, value in vars(import_module(f"upload_progress{package}")).items()
+    if not name.startswith("_")
+}
 
 # --- the tutorial, from top to bottom -------------------------------------------------------------
 
@@ -118,7 +131,7 @@ def without_empty_lines(text: str) -> str:
 def test_tutorial_runs_from_top_to_bottom(tmp_path: Path, require_program: RequireProgram) -> None:
     require_program("curl", install="install curl with your system's package manager")
     bash = require_program("bash", install="install bash with your system's package manager")
-    blocks = BLOCK.findall(TUTORIAL)
+    blocks = BLOCK.findall(TUTORIAL.read_text(encoding="utf-8"))
 
     with ExitStack() as servers:
         tutorial = Tutorial(tmp_path, bash, servers)
@@ -186,24 +199,34 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def context_of(url: str) -> AsyncIterator[Mapping[str, object]]:
+async def context_of(url: str) -> AsyncIterator[dict[str, object]]:
     """Yield the names that examples use without defining them."""
 
     async def scan(_part: bytes) -> None:
         """Do the work of an application."""
 
     async with AsyncExitStack() as stack:
-        tracker = upload_progress.ProgressTracker()
+        tracker = ProgressTracker()
         await stack.enter_async_context(tracker.lifespan())
         upload = await stack.enter_async_context(tracker.track(owner="ann", upload_id=SENT))
         yield {
-            **vars(upload_progress),
+            **NAMES,
+            "Middleware": Middleware,
+            "Mount": Mount,
+            "Path": Path,
+            "Request": Request,
+            "Response": Response,
+            "Route": Route,
+            "Starlette": Starlette,
             "asynccontextmanager": asynccontextmanager,
             "current_upload": lambda _request: upload,
             "request": None,
+            "anyio": anyio,
+            "json": json,
             "parts": [b"one", b"two"],
             "scan": scan,
             "AsyncConnectionPool": AsyncConnectionPool,
+            "context": ssl.create_default_context(),
             "tracker": tracker,
             "upload": upload,
             "upload_id": SENT,
@@ -213,13 +236,23 @@ async def context_of(url: str) -> AsyncIterator[Mapping[str, object]]:
         }
 
 
-@pytest.mark.parametrize("example", [*EXAMPLES, *docstring_examples()], ids=str)
-async def test_example_runs(
-    example: Example, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run the examples in a folder that contains the file that they send."""
     (tmp_path / "app.tar.gz").write_bytes(b"abc")
     monkeypatch.chdir(tmp_path)
+    return tmp_path
 
+
+@pytest.mark.parametrize("page", PAGES)
+async def test_page_runs_from_top_to_bottom(page: str, server: str) -> None:
+    async with context_of(server) as context:
+        for example in fenced_examples(page, with_server(PAGES[page], server)):
+            await run_example(example, context)
+
+
+@pytest.mark.parametrize("example", docstring_examples(), ids=str)
+async def test_docstring_example_runs(example: Example, server: str) -> None:
     example = evolve(example, code=with_server(example.code, server))
     # Those that connect to a database or broker are only compiled.
     connects = re.search(r"await.*\"(postgresql|redis|amqp|kafka)://", example.code)
@@ -228,14 +261,13 @@ async def test_example_runs(
         await run_example(example, context, compile_only=connects is not None)
 
 
-def with_server(code: str, url: str) -> str:
-    """Return *code* with the address of the running server in place of the example's."""
-    return re.sub(r"https://(host|server\.example|uploads\.example)\b", url, code)
+def with_server(text: str, url: str) -> str:
+    """Return *text* with the address of the running server in place of that of the examples."""
+    return re.sub(r"https://(host|server\.example|uploads\.example)\b", url, text)
 
 
-async def test_doctests_pass(server: str) -> None:
-    async with context_of(server) as context:
-        assert doctest_failures(context) == []
+def test_doctests_pass() -> None:
+    assert doctest_failures(NAMES) == []
 
 
 async def test_failing_example_fails(server: str) -> None:

@@ -20,7 +20,7 @@ __all__ = ["Example", "docstring_examples", "doctest_failures", "fenced_examples
 
 FENCE = re.compile(r"^( *)```python\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 # A line that ends with "::", then an indented block (reStructuredText).
-LITERAL = re.compile(r"^( *)\S[^\n]*::\n\n((?:\1 +\S[^\n]*\n|\n)+)", re.MULTILINE)
+LITERAL = re.compile(r"^( *)[^\n]*::\n\n((?:\1 +\S[^\n]*\n|\n)+)", re.MULTILINE)
 
 
 @frozen
@@ -69,16 +69,25 @@ def doctest_failures(globs: Mapping[str, object]) -> list[str]:
 
 
 async def run_example(
-    example: Example, context: Mapping[str, object], *, compile_only: bool = False
+    example: Example, context: dict[str, object], *, compile_only: bool = False
 ) -> None:
-    """Run a block; it may use ``await``, the names of *context* and those of its module."""
+    """Run a block, which may use ``await``, and keep the names that it defines in *context*.
+
+    Args:
+        example: The block; the names of its module are defined as well.
+        context: Names that it may use.
+        compile_only: Whether only its syntax is checked.
+    """
     module = {} if example.module is None else vars(example.module)
-    names = {**context, **module, "__name__": "example"}
+    for name, value in module.items():
+        context.setdefault(name, value)
+    context["__name__"] = "example"
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     compiled = compile(example.code, example.name, "exec", flags=flags, dont_inherit=True)
-    result = None if compile_only else eval(compiled, names)  # noqa: S307  # the project's own documentation
-    if inspect.isawaitable(result):
-        await result
+    if not compile_only:
+        result = eval(compiled, context)  # noqa: S307  # our own documentation
+        if inspect.isawaitable(result):
+            await result
 
 
 def _blocks(text: str) -> Iterator[str]:
