@@ -34,7 +34,8 @@ from tests._support.doc_examples import (
 )
 from tests._support.paths import ROOT
 from tests.conftest import RequireProgram
-from upload_progress import ProgressTracker
+from upload_progress import MemoryStore, ProgressTracker
+from upload_progress.backends import MemoryPublisher
 
 pytestmark = pytest.mark.anyio
 
@@ -162,7 +163,8 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from upload_progress import ProgressTracker
+from upload_progress import MemoryStore, ProgressTracker
+from upload_progress.backends import MemoryPublisher
 from upload_progress.asgi import UploadProgressMiddleware
 from upload_progress.starlette import basic, bearer, first_of, progress_mount
 
@@ -185,6 +187,7 @@ app = Starlette(
 )
 """
 SENT = "0123456789abcdef"
+EXAMPLE_SECONDS, ENDLESS_SECONDS = 10, 0.2
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +228,9 @@ async def context_of(url: str) -> AsyncIterator[dict[str, object]]:
             "json": json,
             "parts": [b"one", b"two"],
             "scan": scan,
+            "store": MemoryStore(),
+            "subscriber": MemoryPublisher(),
+            "MyPublisher": MemoryPublisher,
             "AsyncConnectionPool": AsyncConnectionPool,
             "context": ssl.create_default_context(),
             "tracker": tracker,
@@ -257,8 +263,14 @@ async def test_docstring_example_runs(example: Example, server: str) -> None:
     # Those that connect to a database or broker are only compiled.
     connects = re.search(r"await.*\"(postgresql|redis|amqp|kafka)://", example.code)
 
-    async with context_of(server) as context:
-        await run_example(example, context, compile_only=connects is not None)
+    # Those that receive events do not end by themselves.
+    is_endless = "async for event in" in example.code
+
+    with anyio.move_on_after(ENDLESS_SECONDS if is_endless else EXAMPLE_SECONDS) as scope:
+        async with context_of(server) as context:
+            await run_example(example, context, compile_only=connects is not None)
+
+    assert scope.cancelled_caught is is_endless
 
 
 def with_server(text: str, url: str) -> str:
