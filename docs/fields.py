@@ -1,14 +1,35 @@
-"""A griffe extension that shows attrs classes with the ``__init__`` that attrs generates."""
+"""A griffe extension: shows the ``__init__`` that attrs generates, and code blocks after ``::``."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from griffe import Attribute, Class, Expr, Extension, Function, Parameter, ParameterKind, Parameters
+from griffe import (
+    Attribute,
+    Class,
+    Expr,
+    Extension,
+    Function,
+    Object,
+    Parameter,
+    ParameterKind,
+    Parameters,
+)
 
 
 class AttrsFields(Extension):
-    """Adds ``__init__`` to each class that is decorated with ``define`` or ``frozen``."""
+    """Adds ``__init__`` to each class that is decorated with ``define`` or ``frozen``.
+
+    In docstrings, ``::`` introduces a code block. In Markdown, the paragraph ends with a colon, or
+    is omitted if it consists of ``::`` only.
+    """
+
+    def on_object(self, *, obj: Object, **_kwargs: Any) -> None:  # noqa: ANN401  # griffe's signature
+        """Replace ``::`` in a docstring."""
+        if obj.docstring is not None:
+            text = re.sub(r"^ *::$", "", obj.docstring.value, flags=re.MULTILINE)
+            obj.docstring.value = re.sub(r"::$", ":", text, flags=re.MULTILINE)
 
     def on_class(self, *, cls: Class, **_kwargs: Any) -> None:  # noqa: ANN401  # griffe's signature
         """Add ``__init__`` to an attrs class."""

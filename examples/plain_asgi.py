@@ -18,8 +18,7 @@ from typing import Any
 
 import uvicorn
 
-from upload_progress import Connection, Identity, ProgressTracker, UploadNotFound
-from upload_progress._model.codec import encode_json
+from upload_progress import Connection, Identity, ProgressTracker, UploadNotFound, encode_json
 from upload_progress.asgi import UploadProgressMiddleware
 from upload_progress.identity import CapabilityIdentity
 

@@ -8,8 +8,7 @@ Run:
 import anyio
 from anyio.abc import TaskStatus
 
-from upload_progress import CloudEvent, ProgressTracker, UploadState
-from upload_progress._model.codec import encode_json
+from upload_progress import CloudEvent, ProgressTracker, UploadState, encode_json
 from upload_progress.backends.memory import MemoryPublisher
 from upload_progress.interfaces import ALL_OWNERS
 

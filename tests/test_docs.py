@@ -1,30 +1,22 @@
-"""The documentation says what is so: its code runs, and nothing public is left out."""
+"""The documentation is complete: every option, error and public name, and its links work."""
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
-import shlex
-import subprocess
-import sys
 import tomllib
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Iterator
+from importlib import import_module
 
 import pytest
-from attrs import define, field, fields
+from attrs import fields
 
-import upload_progress
-from tests._support.child_process import run_python_server
 from tests._support.paths import ROOT
-from tests.conftest import RequireProgram
-from upload_progress import Limits, ProgressTracker, Retention, asgi, client, openapi, starlette
-from upload_progress import exceptions as errors
-from upload_progress import throttling as throttle
+from upload_progress import Limits, ProgressTracker, Retention, exceptions, throttling
 from upload_progress._model.models import ErrorCode, UploadState
 from upload_progress.asgi import UploadProgressMiddleware
-from upload_progress.cli import commands
-from upload_progress.cli import exit_codes as exits
+from upload_progress.cli import commands, exit_codes
 from upload_progress.starlette import progress_mount, progress_routes
 
 PAGES = {
@@ -33,116 +25,26 @@ PAGES = {
 }
 GUIDE = PAGES["docs/server-guide.md"]
 REFERENCE = PAGES["docs/reference/python.md"]
-BLOCK = re.compile(r'^```(\w+)(?: title="([\w.]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
-COMMAND_SECONDS = 60
 
-# --- the tutorial, from top to bottom -------------------------------------------------------------
+PUBLIC_PACKAGES = [
+    "",
+    ".asgi",
+    ".backends.kafka",
+    ".backends.postgres",
+    ".backends.redis",
+    ".client",
+    ".interfaces",
+    ".openapi",
+    ".protocols",
+    ".starlette",
+    ".testing",
+]
 
-# What a reader waits for with "sleep 1": that the upload in the background has begun. And on a
-# terminal each answer begins on a line of its own.
-SHELL = f"""
-python() {{ {shlex.quote(sys.executable)} "$@"; }}
-curl() {{ command curl "$@"; echo; }}
-sleep() {{
-    until command curl -sf -u alice:wonderland http://127.0.0.1:8000/uploads/progress |
-        grep -q '"state":"receiving"'
-    do command sleep 0.05; done
-}}
-"""
-END = "kill $(jobs -p) 2> /dev/null; wait"
-
-
-@define
-class Reader:
-    """Does what the tutorial says, in a folder of its own."""
-
-    folder: Path
-    bash: str
-    servers: ExitStack
-    url: str = field(default="")
-
-    def do(self, language: str, title: str, text: str) -> None:
-        """Write a block of Python to its file; run a console session."""
-        if language == "python":
-            with (self.folder / title).open("a", encoding="utf-8") as file:
-                file.write(self.here(text))
-        elif text.startswith("$ uvicorn "):
-            self.start(*text.split()[1:])
-        else:
-            self.converse(text)
-
-    def here(self, text: str) -> str:
-        """Return *text* with the address of the running server."""
-        return text.replace("http://127.0.0.1:8000", self.url)
-
-    def start(self, *command: str) -> None:
-        """Start the server, instead of the one before."""
-        self.servers.close()
-        module = ("-m", *command, "--port", "0")
-        self.url = self.servers.enter_context(run_python_server(*module, cwd=self.folder))
-
-    def converse(self, text: str) -> None:
-        """Run the commands of a console session, and compare what they say."""
-        lines = text.splitlines()
-        commands = [line[2:] for line in lines if line.startswith("$ ")]
-        expected = [line for line in lines if not line.startswith("$ ")]
-        ran = subprocess.run(
-            [self.bash, "-c", self.here("\n".join([SHELL, *commands, END]))],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_SECONDS,
-            check=False,
-        )
-        assert matches("\n".join(expected), ran.stdout), f"{ran.stdout}\n---\n{ran.stderr}"
-
-
-def matches(expected: str, said: str) -> bool:
-    """Return whether *said* is *expected*, whose ``…`` stands for anything."""
-    parts = [re.escape(part) for part in without_empty_lines(expected).split("…")]
-    return re.fullmatch(".*".join(parts), without_empty_lines(said), re.DOTALL) is not None
-
-
-def without_empty_lines(text: str) -> str:
-    """Return the lines of *text* that hold something."""
-    return "\n".join(line for line in text.splitlines() if line.strip())
-
-
-def test_the_tutorial_is_true(tmp_path: Path, require_program: RequireProgram) -> None:
-    require_program("curl", install="install curl with your system's package manager")
-    bash = require_program("bash", install="install bash with your system's package manager")
-    blocks = [
-        block
-        for block in BLOCK.findall(PAGES["docs/tutorial.md"])
-        if block[0] in {"python", "console"}
-    ]
-
-    with ExitStack() as servers:
-        reader = Reader(tmp_path, bash, servers)
-        for block in blocks:
-            reader.do(*block)
-
-    assert {language for language, _, _ in blocks} == {"python", "console"}
-
-
-@pytest.mark.parametrize(
-    ("expected", "said", "same"),
-    [
-        ("a…c", "abc\n", True),
-        ("a…c", "ab", False),
-        ("a.c", "abc", False),
-        ("a\n…\nb", "a\n1\nb", True),
-    ],
-)
-def test_expectations_bite(expected: str, said: str, same: bool) -> None:
-    assert matches(expected, said) is same
-
-
-# --- nothing is left out --------------------------------------------------------------------------
+# --- options, errors and public names -------------------------------------------------------------
 
 
 def parameters(call: object) -> list[str]:
-    """Return what may be given to *call* by name."""
+    """Return the parameters of *call* that are documented in its table."""
     assert callable(call)
     return [name for name in inspect.signature(call).parameters if name not in {"self", "app"}]
 
@@ -176,7 +78,7 @@ def test_every_command_and_option_is_documented() -> None:
 
 
 def test_every_exit_code_is_documented() -> None:
-    codes = {str(value) for name, value in vars(exits).items() if name in CODES}
+    codes = {str(value) for name, value in vars(exit_codes).items() if name in CODES}
 
     assert codes == set(
         re.findall(r"^\| (\d+) \|", PAGES["docs/guides/command-line.md"], re.MULTILINE)
@@ -205,7 +107,7 @@ def test_every_retention_is_documented() -> None:
 
 
 def test_every_policy_is_documented() -> None:
-    policies = [name for name in throttle.__all__ if name.startswith(("Every", "By"))]
+    policies = [name for name in throttling.__all__ if name.startswith(("Every", "By"))]
 
     assert policies
     assert all(f"`{name}" in GUIDE for name in [*policies, "ThrottlePolicy", "Gate"])
@@ -218,7 +120,7 @@ def test_every_extra_is_documented() -> None:
         assert f"upload-progress[{extra}]" in GUIDE
 
 
-@pytest.mark.parametrize("name", errors.__all__)
+@pytest.mark.parametrize("name", exceptions.__all__)
 def test_every_error_is_documented(name: str) -> None:
     assert f"| `{name}` |" in REFERENCE
 
@@ -228,23 +130,117 @@ def test_every_state_and_reason_is_documented(word: str) -> None:
     assert f"`{word}`" in PAGES["docs/states.md"]
 
 
-def test_the_reference_shows_all_that_is_public() -> None:
+@pytest.mark.parametrize("package", PUBLIC_PACKAGES)
+def test_reference_contains_every_public_name(package: str) -> None:
+    module = import_module(f"upload_progress{package}")
     shown = re.findall(r"^::: upload_progress\.([\w.]+)", REFERENCE, re.MULTILINE)
-    public = {
-        *(name for name in upload_progress.__all__ if name not in {"__version__", *errors.__all__}),
-        *(f"asgi.{name}" for name in asgi.__all__),
-        *(f"starlette.{name}" for name in starlette.__all__ if name not in asgi.__all__),
-        *(f"client.{name}" for name in client.__all__),
-        *(f"openapi.{name}" for name in openapi.__all__),
+    names = {name.rpartition(".")[2] for name in shown}
+
+    assert set(module.__all__) - names - {"__version__", *exceptions.__all__} == set()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ProgressTracker.from_url",
+        "backends.MemoryPublisher",
+        "backends.rabbitmq.RabbitPublisher",
+        "backends.redis.RedisPublisher",
+        "backends.redis.RedisStore",
+    ],
+)
+def test_reference_contains_what_the_guides_use(name: str) -> None:
+    owner, _, member = name.rpartition(".")
+
+    assert f"::: upload_progress.{name}\n" in REFERENCE or re.search(
+        rf"^::: upload_progress\.{owner}\n.*\n?.*members: \[.*\b{member}\b", REFERENCE, re.MULTILINE
+    )
+
+
+# --- the pages for contributors -------------------------------------------------------------------
+
+SOURCES = sorted((ROOT / "src" / "upload_progress").rglob("*.py"))
+# In code type, and no names that the package defines.
+OTHER_NAMES = {"None", "__init__.py", "await", "http.disconnect", "pyproject.toml", "static"}
+
+
+def class_members() -> dict[str, set[str]]:
+    """Return the methods, attributes and base classes of each class."""
+    return {
+        node.name: {name for item in node.body for name in defined_names(item)}
+        | {ast.unparse(base).partition("[")[0] for base in node.bases}
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
     }
 
-    assert public - set(shown) == set()
+
+def defined_names(node: ast.stmt) -> Iterator[str]:
+    """Yield the names that a statement defines."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield node.name
+    elif isinstance(node, ast.Assign | ast.AnnAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+def has_member(members: dict[str, set[str]], name: str, member: str) -> bool:
+    """Return whether the class, or one of its base classes, defines *member*."""
+    found = members.get(name, set())
+    bases = found & members.keys()
+    return member in found or any(has_member(members, base, member) for base in bases)
+
+
+def unknown_names(text: str) -> list[str]:
+    """Return the names in code type that the package does not define."""
+    members = class_members()
+    modules = {part for path in SOURCES for part in path.with_suffix("").parts}
+    functions = {
+        name
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.stmt)
+        for name in defined_names(node)
+    }
+    known = {*members, *modules, *functions, *OTHER_NAMES, *UploadState}
+    return [
+        name
+        for name in re.findall(r"`([\w.]+)(?:\(.*?\))?`", text)
+        for first, _, last in [name.rpartition(".")]
+        if name not in known
+        if not (first in members and has_member(members, first, last))
+        if not (first and set(name.split(".")) <= known and first not in members)
+    ]
+
+
+@pytest.mark.parametrize("page", ["architecture", "extending"])
+def test_names_in_contributing_pages_exist(page: str) -> None:
+    assert unknown_names(PAGES[f"docs/contributing/{page}.md"]) == []
+
+
+def test_unknown_names_are_found() -> None:
+    text = "`Flusher.flush`, `flush()`, `_model.fold`, `Gone`, `Flusher.gone`, `_model.gone`"
+
+    assert unknown_names(text) == ["Gone", "Flusher.gone", "_model.gone"]
 
 
 # --- links ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_between_files_lead_somewhere(page: str) -> None:
+def test_links_to_files_work(page: str) -> None:
     for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", PAGES[page]):
         assert ((ROOT / page).parent / link).exists(), link
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    included = {"docs/figures.md"}
+
+    for page in PAGES.keys() - included:
+        if page.startswith("docs/") and not page.startswith("docs/generated/"):
+            assert f": {page.removeprefix('docs/')}\n" in navigation, page
+
+
+def test_readme_has_at_most_110_lines() -> None:
+    assert PAGES["README.md"].count("\n") <= 110

@@ -6,6 +6,7 @@ Each line that a type checker must refuse carries an ignore; mypy fails on those
 from __future__ import annotations
 
 from upload_progress import (
+    CloudEvent,
     Connection,
     EveryBytes,
     EveryInterval,
@@ -23,10 +24,13 @@ from upload_progress import (
 from upload_progress._model.models import TransferRecord
 from upload_progress.backends import MemoryPublisher
 from upload_progress.interfaces import (
+    ALL_OWNERS,
     Authenticate,
     Clock,
     EventPublisher,
+    EventStream,
     EventSubscriber,
+    MessageTransport,
     SessionStore,
 )
 from upload_progress.testing import FakeClock, FaultyPublisher, FaultyStore, RecordingPublisher
@@ -47,7 +51,8 @@ store: SessionStore = MemoryStore(clock=clock, retention=Retention(ended_seconds
 faulty: SessionStore = FaultyStore(store, fault="hang")
 publisher: EventPublisher = MemoryPublisher()
 recorder: list[EventPublisher] = [RecordingPublisher(), FaultyPublisher(fault="raise")]
-feed: EventSubscriber = MemoryPublisher()
+subscriber: EventSubscriber = MemoryPublisher()
+transport: MessageTransport = MemoryPublisher()
 policy: ThrottlePolicy = EveryPercent(5) & EveryInterval(0.5) | EveryBytes(1024)
 tracker = ProgressTracker(store=store, publisher=publisher, policy=policy, clock=clock)
 positional = ProgressTracker(store)  # type: ignore[call-arg]  # keyword-only
@@ -55,6 +60,14 @@ nobody = Identity(None)  # type: ignore[arg-type]  # no owner is nobody
 
 
 async def use() -> None:
+    async with subscriber.events() as events:
+        stream: EventStream = events
+        await stream.subscribe("ann", ALL_OWNERS)
+        await stream.subscribe(1)  # type: ignore[arg-type]  # an owner is a string
+        async for item in stream:
+            latest: UploadProgress | None = item.data if isinstance(item, CloudEvent) else None
+            seen: list[UploadProgress | None] = [latest]
+            seen.clear()
     async with tracker.lifespan():
         pending: UploadProgress = await tracker.announce(owner="ann", total_bytes=5)
         page: UploadPage = await tracker.list(owner=Identity("ann"), limit=5)

@@ -1,12 +1,18 @@
-"""How far is that upload? The server's word, at once, to whoever sent it.
+"""Upload progress for ASGI applications, measured at the server.
 
-See ``ProgressTracker`` for where to begin; ``upload_progress.asgi`` for the middleware and
-``upload_progress.starlette`` for the routes.
+``ProgressTracker`` tracks uploads; ``upload_progress.asgi`` contains the middleware that counts
+bytes, and ``upload_progress.starlette`` the routes that report them::
+
+    tracker = ProgressTracker()
+    async with tracker.track(owner="alice", total_bytes=3, filename="abc") as upload:
+        upload.advance(3)
+    snapshot = await tracker.get(upload.upload_id, owner="alice")
 """
 
 from importlib.metadata import version
 
 from upload_progress._model.cloudevents import CloudEvent
+from upload_progress._model.codec import encode_json
 from upload_progress._model.models import (
     Arrival,
     ErrorCode,
@@ -21,6 +27,7 @@ from upload_progress._model.models import (
     UploadState,
     UploadTotal,
 )
+from upload_progress._tracking.stage import StageHandle
 from upload_progress.backends.memory import MemoryStore
 from upload_progress.config import Limits, Retention, TrackerConfig
 from upload_progress.connection import Connection
@@ -29,6 +36,7 @@ from upload_progress.exceptions import (
     MiddlewareMissing,
     MissingExtra,
     NotAllowed,
+    NotEntered,
     QuotaExceeded,
     SchemaMissing,
     ServerBusy,
@@ -74,6 +82,7 @@ __all__ = [
     "MiddlewareMissing",
     "MissingExtra",
     "NotAllowed",
+    "NotEntered",
     "Parts",
     "ProgressTracker",
     "QuotaExceeded",
@@ -82,6 +91,7 @@ __all__ = [
     "ServerBusy",
     "ServerUnreachable",
     "Stage",
+    "StageHandle",
     "Statistics",
     "StoreUnavailable",
     "ThrottlePolicy",
@@ -102,4 +112,5 @@ __all__ = [
     "UploadState",
     "UploadTotal",
     "__version__",
+    "encode_json",
 ]

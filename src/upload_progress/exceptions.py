@@ -126,7 +126,7 @@ class TrackerInUse(UploadProgressError):
 
 
 class NotEntered(UploadProgressError):
-    """A feed was asked to listen, and nothing keeps its line up."""
+    """A broker adapter was asked to subscribe outside of its ``async with`` block."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{name} is not entered: use it inside `async with`, or by a tracker.")

@@ -1,4 +1,4 @@
-"""What the core asks of the world: a store, a publisher, a feed, a post, a clock, who is asking."""
+"""The interfaces between the core and its environment: store, publisher, clock, authentication."""
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -28,23 +28,24 @@ __all__ = [
 ]
 
 Authenticate = Callable[[Connection], Identity | Awaitable[Identity | None] | None]
-"""Says who is asking; None for nobody. May be plain or async, and must not block."""
+"""Returns the identity of the user of a request; None if there is none. It may be a coroutine
+function, and must not block."""
 
 
 @runtime_checkable
 class Clock(Protocol):
-    """Tells the time, in seconds."""
+    """The current time, in seconds."""
 
     def monotonic(self) -> float:
-        """Never goes back: for intervals."""
+        """Return a time that never goes back, for intervals."""
 
     def time(self) -> float:
-        """Seconds since the epoch: for what people and other machines see."""
+        """Return seconds since the epoch, for timestamps."""
 
 
 @frozen
 class SystemClock:
-    """The clocks of this machine."""
+    """The system clocks."""
 
     def monotonic(self) -> float:
         """Return the monotonic clock."""
@@ -57,7 +58,12 @@ class SystemClock:
 
 @frozen
 class RecordPage:
-    """One page of a store's list: the records of each upload, and where to go on."""
+    """A page of uploads from a store.
+
+    Attributes:
+        uploads: The records of each upload, newest upload first.
+        next: The cursor of the next page; None on the last page.
+    """
 
     uploads: tuple[tuple[TransferRecord, ...], ...]
     next: str | None = None
@@ -65,22 +71,23 @@ class RecordPage:
 
 @runtime_checkable
 class SessionStore(Protocol):
-    """Keeps records until their time is over.
+    """Stores transfer records until they expire.
 
-    A store raises whatever its driver raises; the core treats any exception, and any
-    answer that takes too long, as *not available now*. ``StoreContract`` in
-    ``upload_progress.testing`` holds what each method promises.
+    A store may raise any exception of its driver. The core treats an exception, and a call that
+    takes more than a second, as *not available*. ``StoreContract`` in ``upload_progress.testing``
+    tests what each method must do.
     """
 
     async def save(self, records: Sequence[TransferRecord]) -> None:
-        """Keep *records* in one round trip; one that was overtaken changes nothing.
+        """Store *records* in one round trip; a version that is not newer changes nothing.
 
-        Of two versions of a record the higher ``(attempt, sequence)`` stays, whichever
-        comes last. A record of a newer attempt drops those of older attempts.
+        Of two versions of a record the one with the higher ``(attempt, sequence)`` stays, in
+        whichever order they are saved. A record of a newer attempt replaces all records of older
+        attempts.
         """
 
     async def load(self, *keys: UploadKey) -> list[TransferRecord]:
-        """Return all records of those uploads, in one round trip; unknown ones add nothing."""
+        """Return all records of these uploads, in one round trip; an unknown key adds nothing."""
 
     async def list(
         self,
@@ -94,18 +101,18 @@ class SessionStore(Protocol):
         """Return the uploads of *owner*, newest first.
 
         Args:
-            owner: Whose.
-            group: Only those whose records carry this group.
-            ended_since: Leave out what had ended before, in seconds since the epoch.
-            cursor: ``next`` of the page before; an unknown one starts anew.
-            limit: How many uploads at most.
+            owner: The owner of the uploads.
+            group: Return only uploads of this group.
+            ended_since: Omit uploads that ended before, in seconds since the epoch.
+            cursor: ``next`` of the previous page; an unknown one starts with the first page.
+            limit: The maximum number of uploads.
         """
 
     async def renew(self, worker: str, *, seconds: float) -> None:
-        """Prolong the lease of *worker*: its open records are alive for that long."""
+        """Extend the lease of *worker*: its open records are alive for *seconds* from now."""
 
     async def overdue(self, *, limit: int) -> Sequence[TransferRecord]:
-        """Return up to *limit* open records whose lease ran out, or that waited too long."""
+        """Return up to *limit* open records whose lease has run out, or that waited too long."""
 
 
 @runtime_checkable

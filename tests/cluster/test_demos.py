@@ -68,10 +68,10 @@ async def test_upload_is_polled_and_streamed_at_the_other_worker(
     with curl_upload(curl, one.url, large_file, "followed") as upload:
         async with (
             progress_client(other.url) as client,
-            progress_client(other.url, "bob") as stranger,
+            progress_client(other.url, "bob") as other_user,
         ):
             await client.wait_for("followed")
-            assert await stranger.poll("followed") is None
+            assert await other_user.poll("followed") is None
             seen = [snapshot async for snapshot in client.stream("followed")]
             last = await client.poll("followed")
         assert curl_status(upload) == "201"

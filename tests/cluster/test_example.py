@@ -143,10 +143,10 @@ async def test_upload_is_followed_through_nginx_and_by_the_consumer(
     with curl_upload(curl, cluster.url, large_file, "followed") as upload:
         async with (
             progress_client(cluster.url) as client,
-            progress_client(cluster.url, "bob") as stranger,
+            progress_client(cluster.url, "bob") as other_user,
         ):
             await client.wait_for("followed")
-            assert await stranger.poll("followed") is None
+            assert await other_user.poll("followed") is None
             async with anyio.create_task_group() as tasks:
 
                 async def stream() -> None:

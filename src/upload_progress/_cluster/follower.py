@@ -175,9 +175,8 @@ class Follower:
         expired = []
         for owner in self._owners.keys() - watched:
             state = self._owners[owner]
-            if state.unwatched_since is None:
-                state.unwatched_since = now
-            elif now - state.unwatched_since >= LINGER_SECONDS:
+            state.unwatched_since = state.unwatched_since or now
+            if now - state.unwatched_since >= LINGER_SECONDS:
                 expired.append(owner)
         if expired:
             await stream.unsubscribe(*expired)

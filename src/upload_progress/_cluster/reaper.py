@@ -133,7 +133,7 @@ class Reaper:
         return len(overdue)
 
     async def _publish_ends(self) -> None:
-        """Publish the ends that the store has taken, if anything listens to them."""
+        """Publish the ends that the store has taken, if anything subscribes to them."""
         keys = sorted(
             {end.key for end in self._unpublished if self.flusher.has_receivers(end.owner)}
         )

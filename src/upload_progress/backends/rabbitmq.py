@@ -54,6 +54,7 @@ __all__ = [
     "MAX_QUEUE_BYTES",
     "MAX_QUEUE_MESSAGES",
     "Connector",
+    "RabbitConnection",
     "RabbitPublisher",
 ]
 

@@ -1,6 +1,6 @@
 """Routes for Starlette and FastAPI: HTTP, event streams and WebSockets.
 
-``progress_mount(tracker, authenticate=…)`` returns a mount at ``tracker.mount_path``;
+``progress_mount(tracker, authenticate=…)`` returns a mount at ``tracker.config.mount_path``;
 ``progress_routes`` returns its routes, for a mount of your own. ``authenticate`` decides which
 user sees which uploads; it has no default.
 """

@@ -3,6 +3,12 @@
 Subclass a contract in a test module, override its fixtures, and run pytest with anyio's plugin. A
 store that passes works with ``ProgressTracker``::
 
+    import pytest
+
+    from upload_progress.interfaces import SessionStore
+    from upload_progress.testing import StoreContract
+
+
     class TestMyStore(StoreContract):
         @pytest.fixture
         def store(self) -> SessionStore:

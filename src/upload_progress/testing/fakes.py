@@ -61,7 +61,8 @@ class RecordingPublisher:
 
         publisher = RecordingPublisher()
         tracker = ProgressTracker(publisher=publisher)
-        ...  # run an upload
+        async with tracker.lifespan(), tracker.track(owner="alice") as upload:
+            upload.advance(3)
         assert publisher.events[-1].data.state is UploadState.COMPLETED
 
     Attributes:

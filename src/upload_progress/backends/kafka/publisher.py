@@ -46,6 +46,7 @@ __all__ = [
     "ATTRIBUTE_PREFIX",
     "RETENTION_MS",
     "KafkaAccess",
+    "KafkaConnection",
     "KafkaPublisher",
 ]
 

@@ -6,7 +6,7 @@ base64. Channels have no wildcards: each event is also sent to ``upload_progress
 those who listen to all owners.
 
 A notification carries less than 8000 bytes. A larger event is sent without its data, as a *stub*,
-and its subscribers are told to read the store.
+and its subscribers receive ``EventsMissed``.
 
 One connection listens for the whole process, and does nothing else. A half-open connection would be
 silent for ever, so after a silence the server is queried. A pooler in transaction mode passes
@@ -49,6 +49,7 @@ from upload_progress.exceptions import InvalidValue
 __all__ = [
     "MAX_PAYLOAD_BYTES",
     "MAX_PREFIX_CHARACTERS",
+    "PostgresConnection",
     "PostgresPublisher",
 ]
 
@@ -243,7 +244,7 @@ class PostgresConnection:
                 await self._run_commands()
 
     async def _listen(self) -> None:
-        """Handle notifications, until there is a command to run, or a silence."""
+        """Handle notifications until there is a command to run, or none has come for a while."""
         with anyio.CancelScope() as self._listening:
             async with aclosing(self._connection.notifies()) as notifications:
                 while True:

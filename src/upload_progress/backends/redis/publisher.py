@@ -27,7 +27,7 @@ from upload_progress.backends.subscriptions import (
     check_message_size,
 )
 
-__all__ = ["RedisPublisher"]
+__all__ = ["RedisConnection", "RedisPublisher"]
 
 _CONFIRMATIONS: Final = frozenset({"subscribe", "psubscribe"})
 
