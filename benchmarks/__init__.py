@@ -1,1 +1,1 @@
-"""One file per claim about speed or memory: ``python -m benchmarks`` runs them all."""
+"""One module per performance budget; ``python -m benchmarks`` runs all of them."""

@@ -1,4 +1,4 @@
-"""The other side: raw sockets, in a process of its own, that look at bytes and not into them."""
+"""Load client: raw sockets that count received bytes and do not parse them."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from pathlib import Path
 
 from attrs import define, field, frozen
 
-from benchmarks.common import ROOT, CannotRun, child_environment, own_cpu
+from benchmarks.harness import ROOT, BenchmarkUnavailable, child_environment, pin_to_processor
 
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 QUIET_SECONDS = 0.3
-PIECE = bytes(1024 * 1024)
+CHUNK = bytes(1024 * 1024)
 HEAD = "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n"
 
 
 @contextmanager
-def serving(url: str = "memory:", *, processor: int = 0) -> Iterator[Server]:
-    """Run the server under test while the block runs, on one processor, and stay on another.
+def running_server(url: str = "memory:", *, processor: int = 0) -> Iterator[Server]:
+    """Run the server under test on one processor and this process on another.
 
     Args:
-        url: Of its store, which is its publisher as well.
-        processor: The server's; this process has the last.
+        url: The URL of the store and publisher.
+        processor: The processor of the server; this process uses the last one.
     """
     with closing(socket.create_server(("127.0.0.1", 0), backlog=2048)) as listener:
         process = subprocess.Popen(
@@ -42,114 +42,116 @@ def serving(url: str = "memory:", *, processor: int = 0) -> Iterator[Server]:
             pass_fds=[listener.fileno()],
         )
         server = Server(listener.getsockname()[1], process.pid)
-    own_cpu(-1)
+    pin_to_processor(-1)
     try:
         server.get("/plain")
         yield server
     finally:
         process.terminate()
         try:
-            process.wait(PATIENCE_SECONDS)
+            process.wait(TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
 
-def head(method: str, path: str, **headers: object) -> bytes:
-    """Return the head of a request."""
+def request_head(method: str, path: str, **headers: object) -> bytes:
+    """Return a serialized HTTP request head."""
     lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
     return HEAD.format(method=method, path=path, headers=lines).encode()
 
 
 @frozen
 class Server:
-    """Where the server under test listens."""
+    """The running server under test."""
 
     port: int
     pid: int
 
     def connect(self) -> socket.socket:
         """Open a connection."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_SECONDS)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT_SECONDS)
 
     def request(self, method: str, path: str) -> bytes:
-        """Return the body of a small answer."""
+        """Send a request; return the response body."""
         with closing(self.connect()) as connection:
-            connection.sendall(head(method, path, connection="close"))
-            answer = b"".join(iter(lambda: connection.recv(65536), b""))
-        first, _, rest = answer.partition(b"\r\n")
+            connection.sendall(request_head(method, path, connection="close"))
+            response = b"".join(iter(lambda: connection.recv(65536), b""))
+        first, _, rest = response.partition(b"\r\n")
         if b" 200 " not in first:
-            raise CannotRun(f"{method} {path}: {first.decode()}")
+            raise BenchmarkUnavailable(f"{method} {path}: {first.decode()}")
         return rest.partition(b"\r\n\r\n")[2]
 
     def get(self, path: str) -> bytes:
-        """Return what is at *path*."""
+        """Return the body of a GET."""
         return self.request("GET", path)
 
     def cpu_seconds(self) -> float:
-        """Return how much processor time the server has used."""
+        """Return the processor time that the server has used."""
         return float(self.get("/cpu"))
 
     def resident_bytes(self) -> int:
-        """Return how much memory the server has."""
+        """Return the resident memory of the server."""
         pages = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1]
         return int(pages) * resource.getpagesize()
 
     def statistics(self) -> dict[str, int]:
-        """Return what the server's tracker has done."""
-        found: dict[str, int] = json.loads(self.get("/statistics"))
-        return found
+        """Return the statistics of the tracker."""
+        statistics: dict[str, int] = json.loads(self.get("/statistics"))
+        return statistics
 
     def put(self, path: str, size_bytes: int) -> float:
-        """Upload that much; return the seconds it took until it was answered."""
+        """Upload *size_bytes*; return the seconds until the response."""
         with closing(self.connect()) as connection:
-            begun = time.perf_counter()
-            connection.sendall(head("PUT", path, content_length=size_bytes))
-            for _ in range(size_bytes // len(PIECE)):
-                connection.sendall(PIECE)
+            started = time.perf_counter()
+            connection.sendall(request_head("PUT", path, content_length=size_bytes))
+            for _ in range(size_bytes // len(CHUNK)):
+                connection.sendall(CHUNK)
             if b" 200 " not in connection.recv(65536):
-                raise CannotRun(f"PUT {path} failed")
-            return time.perf_counter() - begun
+                raise BenchmarkUnavailable(f"PUT {path} failed")
+            return time.perf_counter() - started
 
-    def fan(self, kind: str, *, passes: int, batch: int) -> Fanned:
-        """Let the server send events to everybody of *kind*."""
-        answer = json.loads(self.request("POST", f"/fan?kind={kind}&passes={passes}&batch={batch}"))
-        return Fanned(answer["sizes"], answer["cpu_seconds"])
+    def fan_out(self, kind: str, *, passes: int, batch: int) -> FanOutResult:
+        """Let the server send events to all clients of *kind*."""
+        response = json.loads(
+            self.request("POST", f"/fan?kind={kind}&passes={passes}&batch={batch}")
+        )
+        return FanOutResult(response["sizes"], response["cpu_seconds"])
 
 
 @frozen
-class Fanned:
-    """What the server sent to each client: the JSON sizes of each pass, and what it took."""
+class FanOutResult:
+    """The JSON sizes that the server sent to each client in each pass, and its CPU time."""
 
     sizes: list[list[int]]
     cpu_seconds: float
 
     def socket_bytes(self) -> int:
-        """Return how many bytes each WebSocket got: frame, envelope, snapshot."""
+        """Return the bytes sent to each WebSocket: frame header, envelope, snapshot."""
         envelope = len('{"type":"progress","upload":}')
         return sum(4 + envelope + size for sizes in self.sizes for size in sizes)
 
     def stream_bytes(self) -> int:
-        """Return how many bytes each event stream got, at the least: field names and snapshot."""
+        """Return the minimum of bytes sent to each event stream: field names and snapshot."""
         return sum(len("id: 1001\ndata: \n\n") + size for sizes in self.sizes for size in sizes)
 
 
 @define(eq=False)
-class Crowd:
-    """Many connections that are read, and of which only the bytes are counted."""
+class ConnectionGroup:
+    """Many connections, whose received bytes are counted."""
 
     connections: list[socket.socket] = field(factory=list)
     received_bytes: int = 0
     _selector: selectors.BaseSelector = field(factory=selectors.DefaultSelector)
 
-    def join(self, connection: socket.socket) -> None:
-        """Read from *connection* as well."""
+    def add(self, connection: socket.socket) -> None:
+        """Add a connection."""
         connection.setblocking(False)
         self.connections.append(connection)
         self._selector.register(connection, selectors.EVENT_READ)
 
     def read(self, timeout_seconds: float) -> bool:
-        """Read what there is; return False when nothing came in time."""
+        """Read what is available; return False if nothing arrives in time."""
         ready = self._selector.select(timeout_seconds)
         for key, _ in ready:
             connection = key.fileobj
@@ -157,24 +159,24 @@ class Crowd:
             self.received_bytes += len(connection.recv(1024 * 1024))
         return bool(ready)
 
-    def load_prior_state(self) -> None:
-        """Read until nothing comes any more, and begin to count anew."""
+    def discard_pending(self) -> None:
+        """Read until the connections are idle, and reset the count."""
         while self.read(QUIET_SECONDS):
             pass
         self.received_bytes = 0
 
     def close(self) -> None:
-        """Hang up."""
+        """Close all connections."""
         for connection in self.connections:
             connection.close()
         self._selector.close()
 
 
 def open_socket(server: Server, path: str, *, subscribe: bool) -> socket.socket:
-    """Open a WebSocket; the upgrade is asked for, and its answer is not looked at."""
+    """Open a WebSocket; the accept key of the server is not verified."""
     connection = server.connect()
     connection.sendall(
-        head(
+        request_head(
             "GET",
             path,
             connection="Upgrade",
@@ -184,10 +186,10 @@ def open_socket(server: Server, path: str, *, subscribe: bool) -> socket.socket:
         )
     )
     if b" 101 " not in connection.recv(65536, socket.MSG_PEEK):
-        raise CannotRun(f"no WebSocket at {path}")
+        raise BenchmarkUnavailable(f"no WebSocket at {path}")
     if subscribe:
         text = b'{"type":"subscribe","all":true}'
-        # A masked frame, as a client's must be; the mask is zero.
+        # Client frames are masked; the mask is zero.
         connection.sendall(bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)
     return connection
 
@@ -195,15 +197,15 @@ def open_socket(server: Server, path: str, *, subscribe: bool) -> socket.socket:
 def open_stream(server: Server, path: str) -> socket.socket:
     """Open an event stream."""
     connection = server.connect()
-    connection.sendall(head("GET", path, accept="text/event-stream"))
+    connection.sendall(request_head("GET", path, accept="text/event-stream"))
     if b" 200 " not in connection.recv(65536, socket.MSG_PEEK):
-        raise CannotRun(f"no event stream at {path}")
+        raise BenchmarkUnavailable(f"no event stream at {path}")
     return connection
 
 
-def most_connections(wanted: int) -> int:
-    """Return how many clients the limit on open files allows, after raising it."""
+def max_connections(wanted: int) -> int:
+    """Return how many of *wanted* clients the limit on open files allows, after raising it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = hard if hard != resource.RLIM_INFINITY else 1 << 20
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return wanted if most >= 2 * wanted + 200 else wanted // 2
+    limit = hard if hard != resource.RLIM_INFINITY else 1 << 20
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return wanted if limit >= 2 * wanted + 200 else wanted // 2

@@ -1,4 +1,4 @@
-"""Sends events to a crowd: in a bare loop and through the library, on one server, in turns."""
+"""Fan-out of events to many clients: in a plain loop and through the library, interleaved."""
 
 from __future__ import annotations
 
@@ -7,69 +7,83 @@ import time
 from contextlib import closing
 from enum import StrEnum
 
-from benchmarks.client import Crowd, Server, most_connections, open_socket, open_stream, serving
-from benchmarks.common import CannotRun, Figure, Samples, turned
+from benchmarks.client import (
+    ConnectionGroup,
+    Server,
+    max_connections,
+    open_socket,
+    open_stream,
+    running_server,
+)
+from benchmarks.harness import BenchmarkUnavailable, Figure, Samples, rotate
 
 CLIENTS = 1000
 PASSES = 20
 ROUNDS = 8
 BUDGET = 0.90
-PATIENCE_SECONDS = 10.0
+TIMEOUT_SECONDS = 10.0
 
 
-class Way(StrEnum):
-    """How the clients are connected."""
+class Transport(StrEnum):
+    """The transport of the clients."""
 
-    SOCKET = "ws"
-    STREAM = "sse"
+    WEBSOCKET = "ws"
+    EVENT_STREAM = "sse"
 
 
-def connect(server: Server, way: Way, *, bare: bool) -> socket.socket:
-    """Open one client's connection."""
-    path = "/bare" if bare else "/uploads/progress"
-    if way is Way.STREAM:
+def connect(server: Server, transport: Transport, *, untracked: bool) -> socket.socket:
+    """Open a connection of a client."""
+    path = "/untracked" if untracked else "/uploads/progress"
+    if transport is Transport.EVENT_STREAM:
         return open_stream(server, path)
-    return open_socket(server, path, subscribe=not bare)
+    return open_socket(server, path, subscribe=not untracked)
 
 
-def deliver(server: Server, crowd: Crowd, way: Way, *, kind: str, batch: int) -> float:
-    """Send to everybody; return the seconds until all have all of it."""
-    crowd.load_prior_state()
-    begun = time.perf_counter()
-    fanned = server.fan(kind, passes=PASSES, batch=batch)
-    each = fanned.socket_bytes() if way is Way.SOCKET else fanned.stream_bytes()
-    while crowd.received_bytes < each * len(crowd.connections):
-        if not crowd.read(PATIENCE_SECONDS):
-            raise CannotRun(f"{kind}: {crowd.received_bytes} of {each} bytes each came")
-    return time.perf_counter() - begun
+def deliver(
+    server: Server, group: ConnectionGroup, transport: Transport, *, kind: str, batch: int
+) -> float:
+    """Send to all clients; return the seconds until all have received everything."""
+    group.discard_pending()
+    started = time.perf_counter()
+    result = server.fan_out(kind, passes=PASSES, batch=batch)
+    each = result.socket_bytes() if transport is Transport.WEBSOCKET else result.stream_bytes()
+    while group.received_bytes < each * len(group.connections):
+        if not group.read(TIMEOUT_SECONDS):
+            raise BenchmarkUnavailable(
+                f"{kind}: {group.received_bytes} of {each} bytes arrived at each client"
+            )
+    return time.perf_counter() - started
 
 
-def compare(way: Way, *, batch: int) -> Figure:
-    """Let the two take turns with *batch* events at once.
+def compare(transport: Transport, *, batch: int) -> Figure:
+    """Compare both, with *batch* events per pass.
 
-    One at a time is what a single upload causes; ten are what a pass of the flusher makes of ten
-    uploads.
+    One event is the case of a single upload, ten are a pass of the flusher with ten uploads.
     """
-    clients = most_connections(CLIENTS)
-    with serving() as server, closing(Crowd()) as bare, closing(Crowd()) as ours:
+    clients = max_connections(CLIENTS)
+    with (
+        running_server() as server,
+        closing(ConnectionGroup()) as untracked,
+        closing(ConnectionGroup()) as library,
+    ):
         for _ in range(clients):
-            bare.join(connect(server, way, bare=True))
-            ours.join(connect(server, way, bare=False))
-        crowds = {str(way): bare, "ours": ours}
-        samples = {kind: Samples() for kind in crowds}
+            untracked.add(connect(server, transport, untracked=True))
+            library.add(connect(server, transport, untracked=False))
+        groups = {str(transport): untracked, "library": library}
+        samples = {kind: Samples() for kind in groups}
         for number in range(ROUNDS):
-            for kind in turned(list(crowds), number):
-                seconds = deliver(server, crowds[kind], way, kind=kind, batch=batch)
-                samples[kind].taken.append(seconds)
+            for kind in rotate(list(groups), number):
+                seconds = deliver(server, groups[kind], transport, kind=kind, batch=batch)
+                samples[kind].durations.append(seconds)
     messages = clients * PASSES * batch
-    ratio = samples[way].least / samples["ours"].least
+    ratio = samples[transport].minimum / samples["library"].minimum
     return Figure(
-        what=f"{clients} clients, {batch} event{'s' * (batch > 1)} at once",
-        value=messages / samples["ours"].least,
+        name=f"{clients} clients, {batch} event{'s' * (batch > 1)} per batch",
+        value=messages / samples["library"].minimum,
         unit="messages/s",
-        baseline=messages / samples[way].least,
+        baseline=messages / samples[transport].minimum,
         ratio=ratio,
-        control=samples[way].control,
+        control=samples[transport].control,
         budget=f"ratio >= {BUDGET}",
-        holds=ratio >= BUDGET,
+        is_met=ratio >= BUDGET,
     )

@@ -1,6 +1,7 @@
-"""What a hundred parallel parts of an upload cost the store, against one at each of two workers.
+"""Budget 21: store round trips of an upload in a hundred parallel parts on two workers.
 
-All parts run at once in virtual time, as long as the single ones, and as many bytes.
+The baseline is the same upload with one part on each worker. All parts run in virtual time, with
+the same duration and the same number of bytes in total.
 """
 
 from __future__ import annotations
@@ -11,39 +12,39 @@ import anyio
 import trio.testing
 from attrs import define, field, frozen
 
-from benchmarks.common import Figure, run
-from benchmarks.requests import BODY, OWNER, application, swallow
+from benchmarks.harness import Figure, run
 from benchmarks.store_writes import VirtualClock
+from benchmarks.synthetic_requests import BODY, OWNER, application, discard
 from upload_progress import MemoryStore, ProgressTracker, TransferRecord, UploadKey
 from upload_progress.asgi import UploadProgressMiddleware
 from upload_progress.asgi.receive import Message, Scope
 
-CLAIM = "store round trips of an upload in parallel parts"
+TITLE = "store round trips of an upload in parallel parts"
 SECONDS = 10.0
 PARTS = 100
 MESSAGES = 5000
 
 
 @define(eq=False)
-class CountedStore(MemoryStore):
-    """Counts what would be round trips."""
+class RoundTripStore(MemoryStore):
+    """Counts the round trips that a remote store would need."""
 
-    trips: int = field(default=0, init=False)
+    round_trips: int = field(default=0, init=False)
 
     async def save(self, records: Sequence[TransferRecord]) -> None:
-        self.trips += 1
+        self.round_trips += 1
         await super().save(records)
 
     async def load(self, *keys: UploadKey) -> list[TransferRecord]:
-        self.trips += 1
+        self.round_trips += 1
         return await super().load(*keys)
 
 
 @frozen
-class Trips:
-    """What an upload cost, and what was seen of it in the end."""
+class UploadResult:
+    """The round trips of an upload, and its final snapshot."""
 
-    count: int
+    round_trips: int
     bytes_transferred: int
     parts: int
 
@@ -59,21 +60,21 @@ def scope_of(number: int, messages: int) -> Scope:
 
 
 async def put(app: UploadProgressMiddleware, number: int, messages: int) -> None:
-    """Send one part, evenly."""
-    left = messages
+    """Send one part evenly."""
+    remaining = messages
 
     async def receive() -> Message:
-        nonlocal left
-        left -= 1
+        nonlocal remaining
+        remaining -= 1
         await anyio.sleep(SECONDS / messages)
-        return {"type": "http.request", "body": BODY, "more_body": left > 0}
+        return {"type": "http.request", "body": BODY, "more_body": remaining > 0}
 
-    await app(scope_of(number, messages), receive, swallow)
+    await app(scope_of(number, messages), receive, discard)
 
 
-async def upload(parts: int) -> Trips:
-    """Receive an upload in so many parallel parts, half of them at each worker."""
-    store = CountedStore(clock=VirtualClock())
+async def upload(parts: int) -> UploadResult:
+    """Receive an upload in *parts* parallel parts, half of them on each worker."""
+    store = RoundTripStore(clock=VirtualClock())
     trackers = [ProgressTracker(store=store, clock=store.clock) for _ in range(2)]
     apps = [
         UploadProgressMiddleware(application, tracker=tracker, authenticate=lambda _: OWNER)
@@ -84,32 +85,34 @@ async def upload(parts: int) -> Trips:
             for number in range(1, parts + 1):
                 tasks.start_soon(put, apps[number % 2], number, MESSAGES // parts)
         await anyio.sleep(1)
-        trips = store.trips
-        [shown] = (await trackers[0].list(owner=OWNER)).uploads
-    return Trips(trips, shown.bytes_transferred, shown.parts.received if shown.parts else 0)
+        round_trips = store.round_trips
+        [snapshot] = (await trackers[0].list(owner=OWNER)).uploads
+    return UploadResult(
+        round_trips, snapshot.bytes_transferred, snapshot.parts.received if snapshot.parts else 0
+    )
 
 
-def count(parts: int) -> Trips:
-    """Receive it in virtual time."""
+def count(parts: int) -> UploadResult:
+    """Receive the upload in virtual time."""
     clock = trio.testing.MockClock(autojump_threshold=0)
     return anyio.run(upload, parts, backend="trio", backend_options={"clock": clock})
 
 
 def measure() -> list[Figure]:
-    """Count for a part at each worker, and for a hundred."""
+    """Compare one part per worker with a hundred parts."""
     few, many = count(2), count(PARTS)
     return [
         Figure(
-            what=f"{PARTS} parts at once in {SECONDS:g} s, at two workers",
-            value=many.count,
+            name=f"{PARTS} parallel parts in {SECONDS:g} s, on two workers",
+            value=many.round_trips,
             unit="round trips",
-            baseline=few.count,
-            ratio=many.count / few.count,
-            budget="no more than one part at each",
-            holds=many.count <= few.count,
+            baseline=few.round_trips,
+            ratio=many.round_trips / few.round_trips,
+            budget="no more than one part per worker",
+            is_met=many.round_trips <= few.round_trips,
         )
     ]
 
 
 if __name__ == "__main__":
-    run(CLAIM, measure)
+    run(TITLE, measure)

@@ -1,16 +1,16 @@
-"""The server under test: bare and followed variants of the same thing in one process, by path.
+"""The server under test: tracked and untracked variants of each endpoint in one process.
 
-    PUT  /bare, /followed       read a body: without, and through the middleware
-    GET  /plain                 a small JSON answer, for the poll to be compared with
-    GET  /cpu                   how much processor time this process has used, in seconds
-    GET  /statistics            what the tracker has done
-    WS   /bare                  a socket in the bare fan-out
-    GET  /bare                  an event stream in the bare fan-out
-    POST /fan                   send events to everybody, and say what that took
-    /uploads/...                the library's own routes
+    PUT  /untracked, /tracked   read a body, without and with the middleware
+    GET  /plain                 a small JSON document, for comparison with a poll
+    GET  /cpu                   the processor time of this process, in seconds
+    GET  /statistics            the statistics of the tracker
+    WS   /untracked             a WebSocket of the fan-out without the library
+    GET  /untracked             an event stream of the fan-out without the library
+    POST /fan                   send events to all clients, and return sizes and CPU time
+    /uploads/...                the progress routes
 
-It listens on the socket whose number is its first argument, on the processor whose number is its
-second, and keeps its sessions, and sends its events, where the URL in its third says.
+Arguments: the file descriptor of the listening socket, the number of the processor, and the URL of
+the store and publisher.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from anyio.lowlevel import checkpoint
 from attrs import asdict, define, evolve, field
 from starlette.applications import Starlette
 
-from benchmarks.common import own_cpu
-from benchmarks.snapshots import snapshot
+from benchmarks.harness import pin_to_processor
+from benchmarks.sample_snapshot import sample_snapshot
 from upload_progress import Identity, Limits, ProgressTracker, UploadProgress
 from upload_progress._fanout.update import Update
 from upload_progress._model.codec import encode_json
@@ -39,55 +39,55 @@ from upload_progress.connection import Connection
 from upload_progress.starlette import progress_mount
 from upload_progress.tracker import internals_of
 
-MOST = 20_000
+MAX_UPLOADS = 20_000
 
 
 def authenticate(connection: Connection) -> Identity:
-    """Take anybody's word for who they are."""
+    """Return the user that the request names, without verification."""
     return Identity(connection.header("x-user") or "benchmark")
 
 
-async def answer(send: Send, body: bytes) -> None:
+async def respond(send: Send, body: bytes) -> None:
     """Send a small JSON document."""
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-async def take(_scope: Scope, receive: Receive, send: Send) -> None:
-    """Read a body to its end."""
+async def read_body(_scope: Scope, receive: Receive, send: Send) -> None:
+    """Read the body."""
     while (await receive()).get("more_body"):
         pass
-    await answer(send, b"{}")
+    await respond(send, b"{}")
 
 
 @define(eq=False)
-class Fan:
-    """Sends events to everybody: in a bare loop, or through the hub."""
+class FanOut:
+    """Sends events to all clients: in a plain loop, or through the hub."""
 
     tracker: ProgressTracker
-    snapshot: UploadProgress = field(factory=snapshot)
+    snapshot: UploadProgress = field(factory=sample_snapshot)
     sockets: list[Send] = field(factory=list)
     streams: list[Send] = field(factory=list)
     sequence: int = 1000
 
     async def run(self, kind: str, *, passes: int, batch: int) -> bytes:
-        """Send *batch* events at once, *passes* times; return how long they were and what it took.
+        """Send *batch* events, *passes* times; return their JSON sizes and the CPU time.
 
-        Each pass gives everybody the time to send, as the flusher's pauses do.
+        Each pass lets all client tasks run, as the pauses of the flusher do.
         """
-        ways = {"ws": self._sockets, "sse": self._streams, "ours": self._hub}
+        senders = {"ws": self._sockets, "sse": self._streams, "library": self._hub}
         sizes = []
-        begun = time.process_time()
+        started = time.process_time()
         for _ in range(passes):
             updates = self._updates(batch)
-            await ways[kind](updates)
+            await senders[kind](updates)
             await checkpoint()
             while internals_of(self.tracker).hub._broadcaster.is_busy:
                 await checkpoint()
             await checkpoint()
             sizes.append([len(update.json) for update in updates])
-        used = time.process_time() - begun
+        used = time.process_time() - started
         return encode_json({"sizes": sizes, "cpu_seconds": used})
 
     def _updates(self, batch: int) -> list[Update]:
@@ -117,79 +117,83 @@ class Fan:
                 await send(message)
 
     async def keep_socket(self, receive: Receive, send: Send) -> None:
-        """Hold a bare socket open."""
+        """Keep a WebSocket of the plain loop open."""
         await receive()
         await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
-        await self._keep(self.sockets, receive, send)
+        await self._keep_open(self.sockets, receive, send)
 
     async def keep_stream(self, receive: Receive, send: Send) -> None:
-        """Hold a bare event stream open."""
+        """Keep an event stream of the plain loop open."""
         headers = [(b"content-type", b"text/event-stream")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b": hello\n\n", "more_body": True})
-        await self._keep(self.streams, receive, send)
+        await self._keep_open(self.streams, receive, send)
 
-    async def _keep(self, room: list[Send], receive: Receive, send: Send) -> None:
-        room.append(send)
+    async def _keep_open(self, connections: list[Send], receive: Receive, send: Send) -> None:
+        connections.append(send)
         try:
             while not (await receive())["type"].endswith("disconnect"):
                 pass
         finally:
-            room.remove(send)
+            connections.remove(send)
 
 
 @define(eq=False)
-class Variants:
-    """The application: each variant under its path."""
+class BenchmarkApplication:
+    """The ASGI application: each variant under its path."""
 
     api: App
-    followed: App
-    fan: Fan
+    tracked: App
+    fan_out: FanOut
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         match (scope["type"], scope.get("method"), scope.get("path")):
-            case ("websocket", _, "/bare"):
-                await self.fan.keep_socket(receive, send)
-            case ("http", "GET", "/bare"):
-                await self.fan.keep_stream(receive, send)
-            case ("http", "PUT", "/bare"):
-                await take(scope, receive, send)
-            case ("http", "PUT", "/followed"):
-                await self.followed(scope, receive, send)
+            case ("websocket", _, "/untracked"):
+                await self.fan_out.keep_socket(receive, send)
+            case ("http", "GET", "/untracked"):
+                await self.fan_out.keep_stream(receive, send)
+            case ("http", "PUT", "/untracked"):
+                await read_body(scope, receive, send)
+            case ("http", "PUT", "/tracked"):
+                await self.tracked(scope, receive, send)
             case ("http", "GET", "/plain"):
-                await answer(send, encode_json(self.fan.snapshot))
+                await respond(send, encode_json(self.fan_out.snapshot))
             case ("http", "GET", "/cpu"):
-                await answer(send, b"%.9f" % time.process_time())
+                await respond(send, b"%.9f" % time.process_time())
             case ("http", "GET", "/statistics"):
-                await answer(send, encode_json(asdict(self.fan.tracker.statistics())))
+                await respond(send, encode_json(asdict(self.fan_out.tracker.statistics())))
             case ("http", "POST", "/fan"):
                 query = dict(parse_qsl(scope["query_string"].decode()))
                 passes, batch = int(query["passes"]), int(query["batch"])
-                await answer(send, await self.fan.run(query["kind"], passes=passes, batch=batch))
+                await respond(
+                    send, await self.fan_out.run(query["kind"], passes=passes, batch=batch)
+                )
             case _:
                 await self.api(scope, receive, send)
 
 
-def variants(url: str) -> Variants:
-    """Put the application together."""
-    limits = Limits(sockets_per_owner=MOST, tracked_per_owner=MOST, tracked_total=MOST)
+def create_application(url: str) -> BenchmarkApplication:
+    """Create the application."""
+    limits = Limits(
+        sockets_per_owner=MAX_UPLOADS, tracked_per_owner=MAX_UPLOADS, tracked_total=MAX_UPLOADS
+    )
     tracker = ProgressTracker.from_url(url, limits=limits)
     mount = progress_mount(tracker, authenticate=authenticate)
-    return Variants(
+    return BenchmarkApplication(
         Starlette(routes=[mount], lifespan=tracker.lifespan),
-        UploadProgressMiddleware(take, tracker=tracker, authenticate=authenticate),
-        Fan(tracker),
+        UploadProgressMiddleware(read_body, tracker=tracker, authenticate=authenticate),
+        FanOut(tracker),
     )
 
 
 def main() -> None:
-    """Serve on one processor, until told to stop."""
+    """Serve on one processor until terminated."""
     number, processor, url = sys.argv[1:]
-    own_cpu(int(processor))
+    pin_to_processor(int(processor))
     gc.freeze()
     listener = socket.socket(fileno=int(number))
-    config = uvicorn.Config(variants(url), log_level="warning", ws_ping_interval=None)
+    config = uvicorn.Config(create_application(url), log_level="warning", ws_ping_interval=None)
     uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -1,7 +1,7 @@
-"""Budget 5: how long an upload takes while its store is slow, hangs, or is gone.
+"""Budget 5: duration of an upload while the store is slow, hangs or is unreachable.
 
-A proxy stands between the server and Redis, which is its store and its broker. In each state of
-it, bare and followed uploads take turns on that server, and the client waits for their answers.
+A proxy connects the server with Redis, which is its store and broker. In each state of the proxy,
+tracked and untracked uploads are interleaved on the server, and the client waits for the responses.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from urllib.parse import urlsplit
 
 from attrs import frozen
 
-from benchmarks.client import Server, serving
-from benchmarks.common import Figure, Samples, run, turned
-from benchmarks.updates import served
+from benchmarks.client import Server, running_server
+from benchmarks.harness import Figure, Samples, rotate, run
+from benchmarks.store_throughput import running_backend
 from tests._support.server_factories import redis
 from tests._support.tcp_proxy import TcpProxy
 
-CLAIM = "an upload while the store is slow"
+TITLE = "upload with a slow store"
 SIZE_BYTES = 64 << 20
 ROUNDS = 60
-SETTLE_SECONDS = 1.0
+PAUSE_SECONDS = 1.0
 BUDGET = 1.05
 
 
 @frozen
-class State:
-    """What is wrong with the line to the store."""
+class ConnectionState:
+    """A state of the connection to the store."""
 
     name: str
     set: Callable[[TcpProxy], None]
 
 
-def delayed(seconds: float) -> Callable[[TcpProxy], None]:
-    """Hold back all that goes over the line."""
+def delay(seconds: float) -> Callable[[TcpProxy], None]:
+    """Delay all data in both directions."""
 
     def set_delay(proxy: TcpProxy) -> None:
         proxy.delay_seconds = seconds
@@ -44,63 +44,64 @@ def delayed(seconds: float) -> Callable[[TcpProxy], None]:
 
 
 def hang(proxy: TcpProxy) -> None:
-    """Swallow what is sent."""
+    """Drop all data."""
     proxy.delay_seconds = 0.0
     proxy.drops_data = True
 
 
-def go(proxy: TcpProxy) -> None:
-    """Break the line, and let nobody in again."""
+def disconnect(proxy: TcpProxy) -> None:
+    """Close the connections and refuse new ones."""
     proxy.drops_data = False
     proxy.refuses_connections = True
     proxy.close_connections()
 
 
 STATES = (
-    State("near", delayed(0)),
-    State("20 ms away", delayed(0.02)),
-    State("1 s away", delayed(1)),
-    State("5 s away", delayed(5)),
-    State("hung", hang),
-    State("gone", go),
+    ConnectionState("without delay", delay(0)),
+    ConnectionState("with 20 ms delay", delay(0.02)),
+    ConnectionState("with 1 s delay", delay(1)),
+    ConnectionState("with 5 s delay", delay(5)),
+    ConnectionState("that hangs", hang),
+    ConnectionState("unreachable", disconnect),
 )
 
 
 def compare(server: Server) -> dict[str, Samples]:
-    """Let bare and followed uploads take turns; return the milliseconds that each took."""
-    samples = {"/bare": Samples(), "/followed": Samples()}
+    """Interleave both variants; return the milliseconds of each upload."""
+    samples = {"/untracked": Samples(), "/tracked": Samples()}
     for number in range(ROUNDS):
-        for path in turned(list(samples), number):
-            samples[path].taken.append(server.put(path, SIZE_BYTES) * 1000)
+        for path in rotate(list(samples), number):
+            samples[path].durations.append(server.put(path, SIZE_BYTES) * 1000)
     return samples
 
 
 def measure() -> list[Figure]:
-    """Compare in each state, one after the other."""
+    """Compare both variants in each state."""
     figures = []
-    with served(redis) as url, TcpProxy(urlsplit(url).port or 0) as proxy:
-        address = f"redis://127.0.0.1:{proxy.port}/0"
-        with serving(address) as server:
+    with running_backend(redis) as url, TcpProxy(urlsplit(url).port or 0) as proxy:
+        proxy_url = f"redis://127.0.0.1:{proxy.port}/0"
+        with running_server(proxy_url) as server:
             for state in STATES:
                 state.set(proxy)
-                time.sleep(SETTLE_SECONDS)
-                taken = compare(server)
-                bare, followed = taken["/bare"], taken["/followed"]
-                ratio = median(followed.taken) / median(bare.taken)
+                time.sleep(PAUSE_SECONDS)
+                durations = compare(server)
+                untracked, tracked = durations["/untracked"], durations["/tracked"]
+                ratio = median(tracked.durations) / median(untracked.durations)
                 figures.append(
                     Figure(
-                        what=f"store {state.name}: 64 MiB, its client, medians",
-                        value=median(followed.taken),
+                        name=f"store {state.name}: 64 MiB, time of the client, median",
+                        value=median(tracked.durations),
                         unit="ms",
-                        baseline=median(bare.taken),
+                        baseline=median(untracked.durations),
                         ratio=ratio,
-                        control=median(bare.taken[::2]) / median(bare.taken[1::2]),
+                        control=median(untracked.durations[::2])
+                        / median(untracked.durations[1::2]),
                         budget=f"ratio <= {BUDGET}",
-                        holds=ratio <= BUDGET,
+                        is_met=ratio <= BUDGET,
                     )
                 )
     return figures
 
 
 if __name__ == "__main__":
-    run(CLAIM, measure)
+    run(TITLE, measure)

@@ -1,16 +1,21 @@
-"""Budget 13: how fast events reach a thousand event streams.
+"""Budget 13: throughput of events to a thousand event streams.
 
-As with the WebSockets: a bare loop that encodes once and sends to one after the other, and the
-library's streams, on one server, in turns.
+The baseline is the same as in ``websocket_fanout``.
 """
 
 from __future__ import annotations
 
-from benchmarks.common import run
-from benchmarks.fanout import Way, compare
+from benchmarks.fanout import Transport, compare
+from benchmarks.harness import run
 
-CLAIM = "SSE fan-out"
+TITLE = "SSE fan-out"
 
 
 if __name__ == "__main__":
-    run(CLAIM, lambda: [compare(Way.STREAM, batch=1), compare(Way.STREAM, batch=10)])
+    run(
+        TITLE,
+        lambda: [
+            compare(Transport.EVENT_STREAM, batch=1),
+            compare(Transport.EVENT_STREAM, batch=10),
+        ],
+    )

@@ -1,7 +1,7 @@
-"""Budget 6: how often the store is written to, per upload.
+"""Budget 6: number of writes to the store per upload.
 
-Whole requests go through the middleware in virtual time: trio's mock clock jumps to the next
-moment at which somebody wakes up, so a minute takes no time, and each run counts the same.
+Complete requests run through the middleware in virtual time: the mock clock of trio jumps to the
+next deadline, so the results are deterministic and a minute takes no time.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import trio
 import trio.testing
 from attrs import define, field, frozen
 
-from benchmarks.common import Figure, run
-from benchmarks.requests import BODY, OWNER, application, scope_of, swallow
+from benchmarks.harness import Figure, run
+from benchmarks.synthetic_requests import BODY, OWNER, application, discard, scope_of
 from upload_progress import MemoryStore, ProgressTracker, TransferRecord
 from upload_progress._fanout.subscription import Subscription
 from upload_progress.asgi import UploadProgressMiddleware
 from upload_progress.asgi.receive import Message
 from upload_progress.tracker import internals_of
 
-CLAIM = "store writes per upload"
+TITLE = "store writes per upload"
 LONG_SECONDS = 10
 GAP_SECONDS = 0.1
 
 
 class VirtualClock:
-    """Reads trio's clock, which is a mock."""
+    """Clock of trio, which is a mock clock here."""
 
     def monotonic(self) -> float:
         return trio.current_time()
@@ -39,8 +39,8 @@ class VirtualClock:
 
 
 @define(eq=False)
-class CountedStore(MemoryStore):
-    """Notes when each upload was written."""
+class RecordingStore(MemoryStore):
+    """Records the time of each write."""
 
     written: dict[str, list[float]] = field(factory=lambda: defaultdict(list), init=False)
     batches: int = field(default=0, init=False)
@@ -54,33 +54,35 @@ class CountedStore(MemoryStore):
 
 @frozen
 class Writes:
-    """What one upload cost the store."""
+    """The writes of one upload, and the shortest time between two of them."""
 
     count: int
-    least_gap_seconds: float
+    min_gap_seconds: float
 
 
-async def upload(store: CountedStore, *, seconds: float, messages: int, watched: bool) -> Writes:
-    """Receive an upload whose messages come evenly over *seconds*."""
+async def upload(
+    store: RecordingStore, *, seconds: float, messages: int, is_watched: bool
+) -> Writes:
+    """Receive an upload whose messages arrive evenly over *seconds*."""
     tracker = ProgressTracker(store=store, clock=store.clock)
     middleware = UploadProgressMiddleware(
         application, tracker=tracker, authenticate=lambda _connection: OWNER
     )
-    left = messages
+    remaining = messages
 
     async def receive() -> Message:
-        nonlocal left
-        left -= 1
+        nonlocal remaining
+        remaining -= 1
         await anyio.sleep(seconds / messages)
-        return {"type": "http.request", "body": BODY, "more_body": left > 0}
+        return {"type": "http.request", "body": BODY, "more_body": remaining > 0}
 
     async with tracker.lifespan(), anyio.create_task_group() as tasks:
-        if watched:
+        if is_watched:
             subscription = internals_of(tracker).subscribe()
             subscription.add_owner(OWNER.id)
             tasks.start_soon(_read, tracker, subscription)
-        await middleware(scope_of(messages, "counted"), receive, swallow)
-        while tracker.statistics().live_uploads:  # noqa: ASYNC110  # nothing tells of the end
+        await middleware(scope_of(messages, "counted"), receive, discard)
+        while tracker.statistics().live_uploads:  # noqa: ASYNC110  # there is no event to wait for
             await anyio.sleep(0.01)
         tasks.cancel_scope.cancel()
     return writes_of(store)
@@ -91,54 +93,56 @@ async def _read(tracker: ProgressTracker, subscription: Subscription) -> None:
         await internals_of(tracker).wait(subscription)
 
 
-def writes_of(store: CountedStore) -> Writes:
-    """Count the writes of the only upload in *store*."""
-    [moments] = store.written.values()
-    gaps = [after - before for before, after in pairwise(moments)]
-    return Writes(len(moments), min(gaps, default=float("inf")))
+def writes_of(store: RecordingStore) -> Writes:
+    """Return the writes of the only upload in *store*."""
+    [write_times] = store.written.values()
+    gaps = [after - before for before, after in pairwise(write_times)]
+    return Writes(len(write_times), min(gaps, default=float("inf")))
 
 
-def count(*, seconds: float, messages: int = 1000, watched: bool = True) -> Writes:
-    """Receive an upload in virtual time, and return what it cost the store."""
+def count(*, seconds: float, messages: int = 1000, is_watched: bool = True) -> Writes:
+    """Receive an upload in virtual time; return its writes."""
 
     async def main() -> Writes:
-        store = CountedStore(clock=VirtualClock())
-        return await upload(store, seconds=seconds, messages=messages, watched=watched)
+        store = RecordingStore(clock=VirtualClock())
+        return await upload(store, seconds=seconds, messages=messages, is_watched=is_watched)
 
     clock = trio.testing.MockClock(autojump_threshold=0)
     return anyio.run(main, backend="trio", backend_options={"clock": clock})
 
 
-def first_waits(begin: Sequence[float]) -> list[float]:
-    """Return how long it took until uploads were written first that began at these moments."""
+def first_write_delays(start_times: Sequence[float]) -> list[float]:
+    """Return the delay of the first write of each upload, given the start times of the uploads."""
 
     async def main() -> list[float]:
-        store = CountedStore(clock=VirtualClock())
+        store = RecordingStore(clock=VirtualClock())
         tracker = ProgressTracker(store=store, clock=store.clock)
         async with tracker.lifespan(), anyio.create_task_group() as tasks:
-            began = trio.current_time()
-            for number, seconds in enumerate(begin):
-                tasks.start_soon(_one_of_many, tracker, f"upload-{number}", seconds)
-        firsts = [store.written[f"upload-{number}"][0] for number in range(len(begin))]
-        return [first - began - seconds for first, seconds in zip(firsts, begin, strict=True)]
+            started = trio.current_time()
+            for number, seconds in enumerate(start_times):
+                tasks.start_soon(_upload_later, tracker, f"upload-{number}", seconds)
+        firsts = [store.written[f"upload-{number}"][0] for number in range(len(start_times))]
+        return [
+            first - started - seconds for first, seconds in zip(firsts, start_times, strict=True)
+        ]
 
     clock = trio.testing.MockClock(autojump_threshold=0)
     return anyio.run(main, backend="trio", backend_options={"clock": clock})
 
 
-async def _one_of_many(tracker: ProgressTracker, upload_id: str, begin: float) -> None:
-    await anyio.sleep(begin)
+async def _upload_later(tracker: ProgressTracker, upload_id: str, start_times: float) -> None:
+    await anyio.sleep(start_times)
     async with tracker.track(owner=OWNER, upload_id=upload_id, total_bytes=10) as upload:
         for _ in range(10):
             await anyio.sleep(0.037)
             upload.advance(1)
 
 
-def allowed(seconds: float) -> int:
-    """Return how many writes an upload of that length may cost.
+def max_writes(seconds: float) -> int:
+    """Return the maximum number of writes of an upload of *seconds*.
 
-    Beyond ten seconds its tenths are further apart than the second for which it may not be
-    silent, so there each second may cost one more.
+    Beyond ten seconds, each tenth takes longer than the maximum interval of one second, so that
+    each second allows one more write.
     """
     if seconds < GAP_SECONDS:
         return 3
@@ -146,24 +150,24 @@ def allowed(seconds: float) -> int:
 
 
 def measure() -> list[Figure]:
-    """Count for short and long uploads, watched and not."""
+    """Count the writes of short and long uploads, watched and unwatched."""
     cases = [(0.03, False), (0.09, True), (1, False), (5, True), (LONG_SECONDS, True), (60, True)]
     figures = []
-    for seconds, watched in cases:
-        writes = count(seconds=seconds, watched=watched)
-        followed = "watched" if watched else "unwatched"
+    for seconds, is_watched in cases:
+        writes = count(seconds=seconds, is_watched=is_watched)
+        label = "watched" if is_watched else "unwatched"
         figures.append(
             Figure(
-                what=f"upload of {seconds} s, {followed}",
+                name=f"upload of {seconds} s, {label}",
                 value=writes.count,
                 unit="writes",
-                budget=f"<= {allowed(seconds)}, no two within {GAP_SECONDS} s",
-                holds=writes.count <= allowed(seconds)
-                and writes.least_gap_seconds >= GAP_SECONDS - 1e-9,
+                budget=f"<= {max_writes(seconds)}, at least {GAP_SECONDS} s apart",
+                is_met=writes.count <= max_writes(seconds)
+                and writes.min_gap_seconds >= GAP_SECONDS - 1e-9,
             )
         )
     return figures
 
 
 if __name__ == "__main__":
-    run(CLAIM, measure)
+    run(TITLE, measure)

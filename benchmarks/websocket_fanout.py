@@ -1,16 +1,19 @@
-"""Budget 12: how fast events reach a thousand WebSockets.
+"""Budget 12: throughput of events to a thousand WebSockets.
 
-The bare loop encodes once and sends to one socket after the other, in one task: it would be held
-up by the first client that does not read, and is as fast as the server can be driven from Python.
+The baseline encodes an event once and sends it to one socket after the other, in one task. This is
+the fastest way in Python, but a client that does not read would block it.
 """
 
 from __future__ import annotations
 
-from benchmarks.common import run
-from benchmarks.fanout import Way, compare
+from benchmarks.fanout import Transport, compare
+from benchmarks.harness import run
 
-CLAIM = "WebSocket fan-out"
+TITLE = "WebSocket fan-out"
 
 
 if __name__ == "__main__":
-    run(CLAIM, lambda: [compare(Way.SOCKET, batch=1), compare(Way.SOCKET, batch=10)])
+    run(
+        TITLE,
+        lambda: [compare(Transport.WEBSOCKET, batch=1), compare(Transport.WEBSOCKET, batch=10)],
+    )

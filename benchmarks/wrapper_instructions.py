@@ -1,9 +1,9 @@
-"""Budget 1: what the middleware adds to each message of a body, in processor instructions.
+"""Budget 1: processor instructions that the middleware adds to each message of a body.
 
-Valgrind counts instructions exactly, so the figure does not depend on the machine's load. Each
-variant receives N and then 2N messages, and the difference of the two is divided by N: what comes
-once per request or once per process cancels out. ``getppid`` marks the borders: valgrind writes
-its count and starts anew at each call, and nobody else calls it.
+Valgrind counts instructions exactly, independent of the load of the machine. Each variant receives
+N and then 2N messages, and the difference is divided by N, so that costs per request and per
+process cancel out. ``getppid`` separates the counts: valgrind writes and resets its count at each
+call, and nothing else calls it.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from tempfile import TemporaryDirectory
 
 import anyio
 
-from benchmarks.common import CannotRun, Figure, child, run
-from benchmarks.requests import bare, through_middleware, trivial, wrapped
+from benchmarks.harness import BenchmarkUnavailable, Figure, run, run_child
+from benchmarks.synthetic_requests import minimal, through_middleware, untracked, wrapped
 from upload_progress import ProgressTracker
 
-CLAIM = "wrapper: instructions per message"
+TITLE = "receive wrapper: instructions per message"
 MESSAGES = 1000
 BUDGET = 3000
-VARIANTS = ("bare", "trivial", "wrapper", "middleware")
+VARIANTS = ("untracked", "minimal wrapper", "receive wrapper", "middleware")
 
 
 def count() -> dict[str, float]:
-    """Return the instructions that each variant takes per message."""
+    """Return the instructions per message of each variant."""
     if not shutil.which("valgrind"):
-        raise CannotRun("valgrind is not installed")
+        raise BenchmarkUnavailable("valgrind is not installed")
     with TemporaryDirectory() as folder:
         valgrind = [
             *("valgrind", "--tool=callgrind", "--quiet", "--dump-before=getppid"),
             f"--callgrind-out-file={folder}/out",
         ]
-        child("benchmarks.wrapper_instructions", "--child", prefix=valgrind)
+        run_child("benchmarks.wrapper_instructions", "--child", prefix=valgrind)
         totals = [
             int(
                 re.findall(
@@ -46,33 +46,33 @@ def count() -> dict[str, float]:
             for part in range(1, 3 * len(VARIANTS) + 1)
         ]
     return {
-        name: (totals[3 * place + 2] - totals[3 * place + 1]) / MESSAGES
-        for place, name in enumerate(VARIANTS)
+        name: (totals[3 * position + 2] - totals[3 * position + 1]) / MESSAGES
+        for position, name in enumerate(VARIANTS)
     }
 
 
 def measure() -> list[Figure]:
-    """Count, and hold against bare."""
+    """Count, and compare with the untracked application."""
     counts = count()
     return [
         Figure(
-            what=f"{name} over bare",
-            value=counts[name] - counts["bare"],
+            name=f"{name}: added to the untracked application",
+            value=counts[name] - counts["untracked"],
             unit="instructions",
-            baseline=counts["bare"],
-            ratio=counts[name] / counts["bare"],
+            baseline=counts["untracked"],
+            ratio=counts[name] / counts["untracked"],
             budget=f"<= {BUDGET}" if name in VARIANTS[2:] else "",
-            holds=counts[name] - counts["bare"] <= BUDGET if name in VARIANTS[2:] else None,
+            is_met=counts[name] - counts["untracked"] <= BUDGET if name in VARIANTS[2:] else None,
         )
         for name in VARIANTS[1:]
     ]
 
 
-async def be_counted() -> None:
-    """Run each variant between marks; the middleware asks which event loop it is on."""
+async def run_counted() -> None:
+    """Run each variant between marks, in an event loop because the middleware detects its type."""
     tracker = ProgressTracker()
     async with tracker.lifespan():
-        for variant in (bare, trivial, wrapped, through_middleware(tracker)):
+        for variant in (untracked, minimal, wrapped, through_middleware(tracker)):
             for messages in (50, 50):
                 variant(messages)
             for messages in (MESSAGES, 2 * MESSAGES):
@@ -83,6 +83,6 @@ async def be_counted() -> None:
 
 if __name__ == "__main__":
     if "--child" in sys.argv:
-        anyio.run(be_counted)
+        anyio.run(run_counted)
     else:
-        run(CLAIM, measure)
+        run(TITLE, measure)

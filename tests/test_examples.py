@@ -19,7 +19,7 @@ import msgspec
 import pytest
 from attrs import evolve
 
-from benchmarks.snapshots import snapshot
+from benchmarks.sample_snapshot import sample_snapshot
 from tests._support.child_process import run_python_server
 from tests._support.paths import ROOT
 from upload_progress import CloudEvent, UploadState
@@ -224,7 +224,7 @@ def test_events_are_consumed_without_upload_progress(
     request: pytest.FixtureRequest,
 ) -> None:
     url = request.getfixturevalue(service)
-    completed = evolve(snapshot(), state=UploadState.COMPLETED)
+    completed = evolve(sample_snapshot(), state=UploadState.COMPLETED)
     command = [sys.executable, str(EXAMPLES / name), url.removeprefix("kafka://")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as consumer:
 

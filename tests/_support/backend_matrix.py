@@ -1,8 +1,9 @@
-"""Keeps account of which backend passed which of the tests that are the same for all of them.
+"""Pytest plugin that compares the passed contract tests of backends with the documentation.
 
-Loaded by ``tests/conftest.py``. When a class such as ``TestRedisStore`` has run, what it has shown
-is compared with the table in the documentation, and written to ``build/backends.json`` for
-``python -m docs.backends``. Of a class that did not run as a whole nothing is said.
+Loaded by ``tests/conftest.py``. After a class such as ``TestRedisStore``, the capabilities shown by
+its tests are compared with the table in the documentation. If there are more, the class fails, and
+they are written to ``build/backends.json`` for ``python -m docs.backends``. A class of which some
+tests did not run, or failed, is ignored.
 """
 
 from __future__ import annotations
@@ -24,75 +25,80 @@ from docs.backends import (
     to_json,
 )
 
-__all__ = ["Account", "contract_run", "pytest_runtest_makereport"]
+__all__ = ["ClassResults", "compare_with_documentation", "pytest_runtest_makereport"]
 
-NAME: Final = re.compile(r"Test([A-Z][a-z]+)(Store|Publisher|Post|Faults)$")
-TESTS: Final = {
-    test for about in CAPABILITIES.values() for tests in about.values() for test in tests
+CLASS_NAME: Final = re.compile(r"Test([A-Z][a-z]+)(Store|Publisher|Transport|Faults)$")
+CAPABILITY_TESTS: Final = {
+    test for topic in CAPABILITIES.values() for tests in topic.values() for test in tests
 }
 
 
 @define
-class Account:
-    """What became of the tests of one class."""
+class ClassResults:
+    """Results of the tests of one class.
+
+    Attributes:
+        passed: Names of the tests that passed.
+        failed: Names of the tests that failed or were skipped, with any parameters.
+    """
 
     passed: set[str] = field(factory=set)
     failed: set[str] = field(factory=set)
 
-    def note(self, test: str, outcome: str) -> None:
-        """Take note of one run of a test, which may have several, with other parameters."""
+    def add(self, test: str, outcome: str) -> None:
+        """Add the outcome of one run of a test."""
         (self.passed if outcome == "passed" else self.failed).add(test)
 
-    def is_whole(self, cls: type) -> bool:
-        """Whether each test of the class that counts was run, and none was skipped."""
-        return TESTS & set(dir(cls)) <= self.passed | self.failed
+    def is_complete(self, cls: type) -> bool:
+        """Return whether all tests of capabilities in the class have run."""
+        return CAPABILITY_TESTS & set(dir(cls)) <= self.passed | self.failed
 
-    def seen(self) -> list[str]:
-        """Return what the class has shown."""
+    def capabilities(self) -> list[str]:
+        """Return the capabilities that the class has shown."""
         return capabilities_shown_by(self.passed - self.failed)
 
 
-KEY: Final = pytest.StashKey[dict[type, Account]]()
-TOLD: Final = pytest.StashKey[Results]()
+RESULTS_KEY: Final = pytest.StashKey[dict[type, ClassResults]]()
+DOCUMENTED_KEY: Final = pytest.StashKey[Results]()
 
 
-def account_of(config: pytest.Config, cls: type) -> Account:
-    return config.stash.setdefault(KEY, {}).setdefault(cls, Account())
+def results_of(config: pytest.Config, cls: type) -> ClassResults:
+    return config.stash.setdefault(RESULTS_KEY, {}).setdefault(cls, ClassResults())
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Take note of what became of a test."""
+    """Record the outcome of a test of a class."""
     report = yield
     if isinstance(item, pytest.Function) and item.cls is not None and report.when == "call":
-        account_of(item.config, item.cls).note(item.originalname, report.outcome)
+        results_of(item.config, item.cls).add(item.originalname, report.outcome)
     return report
 
 
 @pytest.fixture(scope="class", autouse=True)
-def contract_run(request: pytest.FixtureRequest) -> Iterator[None]:
-    """When a class has run, compare what it has shown with what the documentation says."""
+def compare_with_documentation(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After a class, compare its capabilities with the documentation."""
     yield
-    name = NAME.match(request.cls.__name__) if request.cls else None
+    name = CLASS_NAME.match(request.cls.__name__) if request.cls else None
     if name is None:
         return
-    account = account_of(request.config, request.cls)
-    if account.is_whole(request.cls) and not account.failed:
-        compare(request.config, name[1], account.seen())
+    results = results_of(request.config, request.cls)
+    if results.is_complete(request.cls) and not results.failed:
+        compare(request.config, name[1], results.capabilities())
 
 
 def compare(config: pytest.Config, backend: str, shown: list[str]) -> None:
-    """Write what was shown, in addition to what is known, and demand that it is nothing new."""
-    seen = config.stash.setdefault(TOLD, read_results(DOCUMENTED))
-    known = seen.get(backend, [])
+    """Fail if *shown* contains undocumented capabilities; write them to ``LAST_RUN``."""
+    documented = config.stash.setdefault(DOCUMENTED_KEY, read_results(DOCUMENTED))
+    known = documented.get(backend, [])
     if not set(shown) <= set(known):
-        seen[backend] = shown_in_order({*known, *shown})
+        documented[backend] = in_order({*known, *shown})
         LAST_RUN.parent.mkdir(exist_ok=True)
-        LAST_RUN.write_text(to_json(seen), encoding="utf-8")
-        pytest.fail(f"{backend} can do more than is documented: python -m docs.backends")
+        LAST_RUN.write_text(to_json(documented), encoding="utf-8")
+        pytest.fail(f"{backend} has undocumented capabilities; run: python -m docs.backends")
 
 
-def shown_in_order(shown: set[str]) -> list[str]:
-    return [each for about in CAPABILITIES.values() for each in about if each in shown]
+def in_order(shown: set[str]) -> list[str]:
+    return [each for topic in CAPABILITIES.values() for each in topic if each in shown]

@@ -243,10 +243,10 @@ async def test_owner_that_is_not_watched_any_more_is_unsubscribed_after_a_while(
     async with world.running():
         await world.subscribed()
         subscription.close()
-        await until(lambda: world.follower._owners["ann"].unwatched_since)
+        await until(lambda: "ann" in world.follower._unwatched_since)
         assert world.subscriber.is_subscribed_to("ann")
         again = world.subscription("up")
-        await until(lambda: not world.follower._owners["ann"].unwatched_since)
+        await until(lambda: "ann" not in world.follower._unwatched_since)
         again.close()
         monkeypatch.setattr("upload_progress._cluster.follower.LINGER_SECONDS", 0.0)
         await until(lambda: not world.subscriber.is_subscribed_to("ann"))

@@ -1,4 +1,4 @@
-"""What tests use to run servers says what went wrong."""
+"""The helper that runs a server process reports why it did not start."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from tests._support.child_process import run_python_server
 
 
-def test_a_server_that_does_not_start_is_heard() -> None:
+def test_failed_start_contains_the_output() -> None:
     server = run_python_server("-c", "import sys; sys.exit('no such app')")
 
     with pytest.raises(AssertionError, match="no such app"):

@@ -1,4 +1,4 @@
-"""The tests' own servers: started where asked for, put right after a fault, never left behind."""
+"""Server processes and proxy of the tests: they start, recover and stop."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ from tests._support.server_processes import (
 from tests._support.services import GetServer, ProxyTo, service_url
 from tests.conftest import RequireProgram, program_path
 
-QUESTION = b"PING\r\n"
-PATIENCE_SECONDS = 20.0
+PING = b"PING\r\n"
+TIMEOUT_SECONDS = 20.0
 
-# What stands in for a server: says that it is there, and minds no signal when told so.
-STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True)"
+# A process that replaces a server; prints "up" when it is ready.
+IGNORES_SIGTERM = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True)"
 
 
-def stand_in(code: str, **options: float) -> ServerProcess:
-    folder = new_folder("stand-in")
-    daemon = ServerProcess(
-        name="stand-in",
+def python_process(code: str, **options: float) -> ServerProcess:
+    folder = new_folder("python")
+    server = ServerProcess(
+        name="python",
         url="",
         port=0,
         folder=folder,
         command=[sys.executable, "-c", code],
-        is_ready=lambda: "up" in daemon.log.read_text(encoding="utf-8"),
-        **options,  # type: ignore[arg-type]  # all of them are seconds
+        is_ready=lambda: "up" in server.log.read_text(encoding="utf-8"),
+        **options,  # type: ignore[arg-type]  # all options are numbers of seconds
     )
-    return daemon
+    return server
 
 
-def test_an_address_of_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_url_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UPLOAD_PROGRESS_TEST_REDIS_URL", "redis://elsewhere")
 
-    def nothing(name: str) -> ServerProcess:
+    def fail(name: str) -> ServerProcess:
         raise AssertionError(name)
 
-    assert service_url("redis", nothing) == "redis://elsewhere"
+    assert service_url("redis", fail) == "redis://elsewhere"
     with pytest.raises(AssertionError, match="kafka"):
-        service_url("kafka", nothing)
+        service_url("kafka", fail)
 
 
 @pytest.mark.parametrize("name", SERVER_FACTORIES)
-def test_without_its_program_it_says_how_to_get_it(
+def test_missing_program_is_reported_with_its_installation(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.conftest.shutil.which", lambda _name: None)
@@ -65,45 +65,45 @@ def test_without_its_program_it_says_how_to_get_it(
         SERVER_FACTORIES[name](partial(program_path, required=True))
 
 
-def test_the_newest_of_several_versions_is_found(tmp_path: Path) -> None:
+def test_newest_version_is_found(tmp_path: Path) -> None:
     for version in ("14", "15"):
         (tmp_path / version).touch()
 
     assert newest_paths(f"{tmp_path}/1?", "b") == (f"{tmp_path}/15", f"{tmp_path}/1?", "b")
 
 
-def runs(daemon: ServerProcess) -> bool:
-    """Look again: to a type checker, what was so stays so."""
-    return daemon.is_running
+def is_running(server: ServerProcess) -> bool:
+    """Read the property again; a type checker assumes that it is unchanged."""
+    return server.is_running
 
 
 @pytest.mark.parametrize("name", ["redis", "postgres"])
-def test_a_server_that_was_killed_or_paused_is_put_right(name: str, get_server: GetServer) -> None:
-    daemon = get_server(name)
-    daemon.kill()
-    assert not runs(daemon)
-    assert not responds_to(daemon.port, QUESTION)
-    daemon.kill()
+def test_killed_or_paused_server_is_restored(name: str, get_server: GetServer) -> None:
+    server = get_server(name)
+    server.kill()
+    assert not is_running(server)
+    assert not responds_to(server.port, PING)
+    server.kill()
 
-    assert get_server(name) is daemon
-    assert runs(daemon)
-    daemon.pause()
-    assert not responds_to(daemon.port, QUESTION)
+    assert get_server(name) is server
+    assert is_running(server)
+    server.pause()
+    assert not responds_to(server.port, PING)
     get_server(name)
-    assert daemon.is_ready()
+    assert server.is_ready()
 
 
-def test_all_services_are_there(
+def test_all_servers_start(
     redis_server: ServerProcess,
     postgres_server: ServerProcess,
     rabbitmq_server: ServerProcess,
     kafka_server: ServerProcess,
 ) -> None:
-    for daemon in (redis_server, postgres_server, rabbitmq_server, kafka_server):
-        assert daemon.is_ready()
+    for server in (redis_server, postgres_server, rabbitmq_server, kafka_server):
+        assert server.is_ready()
 
 
-def test_all_services_have_addresses(
+def test_all_servers_have_urls(
     redis_url: str, postgres_url: str, amqp_url: str, kafka_url: str
 ) -> None:
     schemes = [url.split(":")[0] for url in (redis_url, postgres_url, amqp_url, kafka_url)]
@@ -111,63 +111,63 @@ def test_all_services_have_addresses(
     assert schemes == ["redis", "postgresql", "amqp", "kafka"]
 
 
-def test_a_pooler_stands_before_the_database(
-    postgres_server: ServerProcess, require_program: RequireProgram
-) -> None:
-    pooler = pgbouncer(require_program, postgres_server).start()
+def test_pgbouncer_starts(postgres_server: ServerProcess, require_program: RequireProgram) -> None:
+    pgbouncer_server = pgbouncer(require_program, postgres_server).start()
     try:
-        assert pooler.is_running
+        assert pgbouncer_server.is_running
     finally:
-        pooler.stop()
-    assert not pooler.is_running
+        pgbouncer_server.stop()
+    assert not pgbouncer_server.is_running
 
 
-def test_one_that_ends_at_once_shows_what_it_said() -> None:
-    daemon = stand_in("print('no such luck')")
+def test_output_is_reported_if_the_process_exits() -> None:
+    server = python_process("print('no such luck')")
 
     with pytest.raises(AssertionError, match="no such luck"):
-        daemon.start()
-    daemon.stop()
+        server.start()
+    server.stop()
 
 
-def test_one_that_never_gets_ready_shows_what_it_said() -> None:
-    daemon = stand_in("import time; print('wait', flush=True); time.sleep(60)", start_seconds=0.5)
+def test_output_is_reported_if_the_server_is_never_ready() -> None:
+    server = python_process(
+        "import time; print('wait', flush=True); time.sleep(60)", start_seconds=0.5
+    )
 
     with pytest.raises(AssertionError, match="is not ready"):
-        daemon.start()
-    daemon.stop()
-    assert not daemon.folder.exists()
+        server.start()
+    server.stop()
+    assert not server.folder.exists()
 
 
-def test_one_that_does_not_stop_is_killed() -> None:
-    daemon = stand_in(STUBBORN + "; time.sleep(60)", stop_seconds=0.2).start()
+def test_process_that_ignores_sigterm_is_killed() -> None:
+    server = python_process(IGNORES_SIGTERM + "; time.sleep(60)", stop_seconds=0.2).start()
 
-    daemon.stop()
+    server.stop()
 
-    assert not daemon.is_running
-
-
-def test_one_that_was_never_started_is_stopped() -> None:
-    daemon = stand_in("")
-
-    daemon.stop()
-
-    assert not daemon.folder.exists()
+    assert not server.is_running
 
 
-def test_a_family_is_those_that_descend() -> None:
+def test_stop_without_start_removes_the_folder() -> None:
+    server = python_process("")
+
+    server.stop()
+
+    assert not server.folder.exists()
+
+
+def test_process_tree() -> None:
     assert process_tree(os.getpid())[0] == os.getpid()
     assert process_tree(2**22 + 1) == [2**22 + 1]
 
 
-def test_the_jars_are_fetched_once(tmp_path: Path) -> None:
+def test_kafka_jars_are_downloaded_once(tmp_path: Path) -> None:
     maven = tmp_path / "mvn"
     maven.write_text('#!/bin/sh\nfor last; do :; done\nmkdir -p "${last#*=}"\n', encoding="utf-8")
     maven.chmod(0o755)
-    asked: list[str] = []
+    calls: list[str] = []
 
     def find(name: str, *, install: str) -> str:
-        asked.append(f"{name}: {install}")
+        calls.append(f"{name}: {install}")
         return str(maven)
 
     first = kafka_jars(find, tmp_path / "cache")
@@ -175,60 +175,60 @@ def test_the_jars_are_fetched_once(tmp_path: Path) -> None:
 
     assert first == second
     assert first.is_dir()
-    assert len(asked) == 1
+    assert len(calls) == 1
 
 
 # --- the proxy ------------------------------------------------------------------------------------
 
 
 def connect(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS)
+    return socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_SECONDS)
 
 
-def test_the_proxy_forwards_and_cuts(redis_server: ServerProcess, proxy_to: ProxyTo) -> None:
+def test_proxy_forwards_and_closes(redis_server: ServerProcess, proxy_to: ProxyTo) -> None:
     proxy = proxy_to(redis_server.port)
-    with connect(proxy.port) as line:
-        line.sendall(QUESTION)
-        assert line.recv(100) == b"+PONG\r\n"
+    with connect(proxy.port) as connection:
+        connection.sendall(PING)
+        assert connection.recv(100) == b"+PONG\r\n"
         proxy.close_connections()
-        assert line.recv(100) == b""
+        assert connection.recv(100) == b""
     assert proxy.connections == 1
 
 
-def test_the_proxy_resets(redis_server: ServerProcess, proxy_to: ProxyTo) -> None:
+def test_proxy_resets(redis_server: ServerProcess, proxy_to: ProxyTo) -> None:
     proxy = proxy_to(redis_server.port)
-    with connect(proxy.port) as line:
-        line.sendall(QUESTION)
-        line.recv(100)
+    with connect(proxy.port) as connection:
+        connection.sendall(PING)
+        connection.recv(100)
         proxy.reset_connections()
         with pytest.raises(ConnectionResetError):
-            line.recv(100)
+            connection.recv(100)
 
 
-def test_the_proxy_swallows_and_delays(redis_server: ServerProcess, proxy_to: ProxyTo) -> None:
+def test_proxy_drops_and_delays_data(redis_server: ServerProcess, proxy_to: ProxyTo) -> None:
     proxy = proxy_to(redis_server.port)
     proxy.drops_data = True
-    with connect(proxy.port) as line:
-        line.sendall(QUESTION)
-        line.settimeout(0.1)
+    with connect(proxy.port) as connection:
+        connection.sendall(PING)
+        connection.settimeout(0.1)
         with pytest.raises(TimeoutError):
-            line.recv(100)
+            connection.recv(100)
     proxy.drops_data = False
     proxy.delay_seconds = 0.2
-    with connect(proxy.port) as line:
-        line.sendall(QUESTION)
-        line.settimeout(0.1)
+    with connect(proxy.port) as connection:
+        connection.sendall(PING)
+        connection.settimeout(0.1)
         with pytest.raises(TimeoutError):
-            line.recv(100)
-        line.settimeout(PATIENCE_SECONDS)
-        assert line.recv(100) == b"+PONG\r\n"
+            connection.recv(100)
+        connection.settimeout(TIMEOUT_SECONDS)
+        assert connection.recv(100) == b"+PONG\r\n"
 
 
-def test_the_proxy_refuses(redis_server: ServerProcess, proxy_to: ProxyTo) -> None:
+def test_proxy_refuses_connections(redis_server: ServerProcess, proxy_to: ProxyTo) -> None:
     refusing = proxy_to(redis_server.port)
     refusing.refuses_connections = True
-    nobody_there = proxy_to(free_port())
+    without_server = proxy_to(free_port())
 
-    for proxy in (refusing, nobody_there):
-        with connect(proxy.port) as line:
-            assert line.recv(100) == b""
+    for proxy in (refusing, without_server):
+        with connect(proxy.port) as connection:
+            assert connection.recv(100) == b""

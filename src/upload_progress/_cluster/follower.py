@@ -9,7 +9,7 @@ elsewhere: after each ``EventsMissed``, after some seconds without an event of a
 second while there is no connection to the broker. All of it is one batch per round.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import anyio
@@ -61,12 +61,10 @@ class _OwnerState:
     Attributes:
         is_subscribed: Whether the broker has confirmed the subscription.
         is_stale: Whether events may have been missed since the store was read.
-        unwatched_since: Since when the owner has no subscription in this process.
     """
 
     is_subscribed: bool = False
     is_stale: bool = True
-    unwatched_since: float | None = None
 
 
 @define(eq=False, repr=False, kw_only=True)
@@ -101,6 +99,7 @@ class Follower:
     received: int = field(default=0, init=False)
     rejected: int = field(default=0, init=False)
     _owners: dict[str, _OwnerState] = field(factory=dict, init=False)
+    _unwatched_since: dict[str, float] = field(factory=dict, init=False)
     _is_connected: bool = field(default=False, init=False)
     _read_at: dict[Topic, float] = field(factory=dict, init=False)
     _ended: set[Topic] = field(factory=set, init=False)
@@ -151,37 +150,35 @@ class Follower:
     async def _update_subscriptions(self, stream: EventStream) -> None:
         """Keep the subscribed owners equal to the owners that are watched in this process."""
         while True:
-            watched = self.hub.owners()
-            for owner in watched:
-                self._owners.setdefault(owner, _OwnerState()).unwatched_since = None
-            await self._subscribe(stream)
-            await self._unsubscribe_unwatched(stream, set(watched))
+            await self._subscribe(stream, set(self.hub.owners()) - self._owners.keys())
+            await self._unsubscribe(stream, self._expired_owners())
             with anyio.move_on_after(POLL_SECONDS):
                 await self.hub.owners_changed()
 
-    async def _subscribe(self, stream: EventStream) -> None:
-        added = {owner: each for owner, each in self._owners.items() if not each.is_subscribed}
-        if added:
-            await stream.subscribe(*added)
+    async def _subscribe(self, stream: EventStream, owners: Collection[str]) -> None:
+        if owners:
+            states = {owner: _OwnerState() for owner in owners}
+            self._owners |= states
+            await stream.subscribe(*owners)
             self.subscriber_breaker.record_success()
             self._is_connected = True
-            for state in added.values():
+            for state in states.values():
                 state.is_subscribed = True
             self._poll_now.set()
 
-    async def _unsubscribe_unwatched(self, stream: EventStream, watched: set[str]) -> None:
-        """Unsubscribe owners that nobody has watched here for ``LINGER_SECONDS``."""
-        now = self.clock.monotonic()
-        expired = []
-        for owner in self._owners.keys() - watched:
-            state = self._owners[owner]
-            state.unwatched_since = state.unwatched_since or now
-            if now - state.unwatched_since >= LINGER_SECONDS:
-                expired.append(owner)
-        if expired:
-            await stream.unsubscribe(*expired)
-            for owner in expired:
+    async def _unsubscribe(self, stream: EventStream, owners: Collection[str]) -> None:
+        if owners:
+            await stream.unsubscribe(*owners)
+            for owner in owners:
                 del self._owners[owner]
+
+    def _expired_owners(self) -> Collection[str]:
+        """Return the owners that have not been watched here for ``LINGER_SECONDS``."""
+        now, known = self.clock.monotonic(), self._unwatched_since
+        unwatched = self._owners.keys() - set(self.hub.owners())
+        self._unwatched_since = {owner: known.get(owner, now) for owner in unwatched}
+        since = self._unwatched_since.items()
+        return [owner for owner, moment in since if now - moment >= LINGER_SECONDS]
 
     async def _handle(self, event: CloudEvent) -> None:
         progress = event.data

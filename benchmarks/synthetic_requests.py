@@ -1,6 +1,6 @@
-"""Synthetic requests: a ``receive`` that hands out prepared messages, and applications to read it.
+"""Synthetic requests: a ``receive`` that returns prepared messages, and applications that read it.
 
-Nothing here awaits anything that is not ready, so a request can be driven without an event loop.
+No ``await`` here ever suspends, so requests run without an event loop.
 """
 
 from __future__ import annotations
@@ -14,39 +14,39 @@ from upload_progress.asgi.receive import Message, Receive, Scope, Send, counting
 from upload_progress.throttling import DEFAULT_POLICY, Meter
 
 BODY = bytes(256 * 1024)
-"""What uvicorn hands over at once."""
+"""The largest body part that uvicorn passes in one message."""
 
 OWNER = Identity("benchmark")
 
 
-def server(messages: int) -> Receive:
-    """Return a ``receive`` with that many messages of 256 KiB, and an empty last one."""
+def make_receive(messages: int) -> Receive:
+    """Return a ``receive`` of *messages* messages of 256 KiB and an empty last one."""
     message: Message = {"type": "http.request", "body": BODY, "more_body": True}
     last: Message = {"type": "http.request", "body": b"", "more_body": False}
-    left = messages
+    remaining = messages
 
     async def receive() -> Message:
-        nonlocal left
-        left -= 1
-        return message if left >= 0 else last
+        nonlocal remaining
+        remaining -= 1
+        return message if remaining >= 0 else last
 
     return receive
 
 
 async def application(_scope: Scope, receive: Receive, send: Send) -> None:
-    """Read the body to its end, and answer."""
+    """Read the body and respond."""
     while (await receive())["more_body"]:
         pass
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b""})
 
 
-async def swallow(_message: Message) -> None:
-    """Stand for a server's ``send``."""
+async def discard(_message: Message) -> None:
+    """Replace the ``send`` of a server."""
 
 
-def drive(request: Coroutine[Any, Any, None]) -> None:
-    """Run a request that never has to wait."""
+def run_without_loop(request: Coroutine[Any, Any, None]) -> None:
+    """Run a request that never suspends."""
     try:
         request.send(None)
     except StopIteration:
@@ -55,20 +55,20 @@ def drive(request: Coroutine[Any, Any, None]) -> None:
 
 
 def scope_of(messages: int, upload_id: str) -> Scope:
-    """Return the head of a PUT of that many messages."""
+    """Return the scope of a PUT of *messages* messages."""
     length = b"%d" % (messages * len(BODY))
     headers = [(b"content-length", length), (b"upload-id", upload_id.encode())]
     return {"type": "http", "method": "PUT", "path": "/file", "headers": headers}
 
 
-def bare(messages: int) -> None:
-    """Receive without anything around it."""
-    drive(application({}, server(messages), swallow))
+def untracked(messages: int) -> None:
+    """Receive without a wrapper."""
+    run_without_loop(application({}, make_receive(messages), discard))
 
 
-def trivial(messages: int) -> None:
-    """Receive through the least that counts: one addition, one comparison."""
-    receive, received, gate = server(messages), 0, 1 << 62
+def minimal(messages: int) -> None:
+    """Receive through a minimal counting wrapper: one addition, one comparison."""
+    receive, received, gate = make_receive(messages), 0, 1 << 62
 
     async def counted() -> Message:
         nonlocal received
@@ -78,11 +78,11 @@ def trivial(messages: int) -> None:
             raise AssertionError
         return message
 
-    drive(application({}, counted, swallow))
+    run_without_loop(application({}, counted, discard))
 
 
 def wrapped(messages: int) -> None:
-    """Receive through ``counting``, between two marks of the default policy."""
+    """Receive through ``counting``, without reaching a gate of the default policy."""
     meter = Meter(DEFAULT_POLICY, 20 * messages * len(BODY))
     meter.rearm()
 
@@ -92,9 +92,9 @@ def wrapped(messages: int) -> None:
     def keep(message: Message) -> Message:
         return message
 
-    receive = server(messages)
+    receive = make_receive(messages)
     counted = counting(receive, meter, on_first=first, on_gate=keep, on_last=keep, on_error=_fail)
-    drive(application({}, counted, swallow))
+    run_without_loop(application({}, counted, discard))
 
 
 def _fail(error: Exception) -> None:
@@ -102,16 +102,16 @@ def _fail(error: Exception) -> None:
 
 
 def through_middleware(tracker: ProgressTracker) -> Callable[[int], None]:
-    """Return a variant that receives through the whole middleware."""
+    """Return a variant that receives through the middleware."""
     middleware = UploadProgressMiddleware(
         application, tracker=tracker, authenticate=lambda _connection: OWNER
     )
     requests = 0
 
-    def middle(messages: int) -> None:
+    def variant(messages: int) -> None:
         nonlocal requests
         requests += 1
         scope = scope_of(messages, f"upload-{requests}")
-        drive(middleware(scope, server(messages), swallow))
+        run_without_loop(middleware(scope, make_receive(messages), discard))
 
-    return middle
+    return variant

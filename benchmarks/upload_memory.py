@@ -1,7 +1,7 @@
-"""Budget 7: what an idle session costs, of a hundred thousand.
+"""Budget 7: memory of an idle upload, measured with a hundred thousand.
 
-Each kind is measured in a fresh process: by the growth of its resident memory, and by what
-``tracemalloc`` says was allocated. The second does not depend on the machine.
+Each kind is measured in a new process: the growth of the resident memory, and the memory allocated
+according to ``tracemalloc``, which does not depend on the machine.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from pathlib import Path
 
 import anyio
 
-from benchmarks.common import CannotRun, Figure, child, run
+from benchmarks.harness import BenchmarkUnavailable, Figure, run, run_child
 from upload_progress import Identity, MemoryStore, ProgressTracker
 from upload_progress._model.models import Arrival, TransferRecord, UploadState, new_upload_id
 from upload_progress.tracker import internals_of
 
-CLAIM = "memory per session"
-SESSIONS = 100_000
+TITLE = "memory per upload"
+UPLOADS = 100_000
 BUDGET_BYTES = 420
 NOW = 1_700_000_000.0
 IDLE = ("pending", "ended")
-TOLD = ("capability", "live")
+UNBUDGETED = ("capability", "live")
 
 
-class StandingClock:
-    """A moment that lasts."""
+class FixedClock:
+    """A clock that stands still."""
 
     def monotonic(self) -> float:
         return NOW
@@ -38,16 +38,16 @@ class StandingClock:
 
 
 def resident_bytes() -> int:
-    """Return what of this process is in memory."""
+    """Return the resident memory of this process."""
     try:
         lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     except OSError as error:
-        raise CannotRun("/proc/self/smaps_rollup is needed") from error
+        raise BenchmarkUnavailable("/proc/self/smaps_rollup is needed") from error
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Rss:"))
 
 
-def session(number: int, kind: str) -> TransferRecord:
-    """Return the last record of an upload, with all that one usually has; 100 to an owner."""
+def upload_record(number: int, kind: str) -> TransferRecord:
+    """Return a record with all usual fields; 100 uploads per owner."""
     upload_id, at = new_upload_id(), NOW + number / 1000
     is_ended = kind == "ended"
     return TransferRecord(
@@ -71,19 +71,19 @@ def session(number: int, kind: str) -> TransferRecord:
     )
 
 
-async def fill_store(kind: str, sessions: int) -> MemoryStore:
-    """Return a store with that many idle sessions."""
-    store = MemoryStore(clock=StandingClock())
-    for number in range(sessions):
-        await store.save([session(number, kind)])
+async def fill_store(kind: str, uploads: int) -> MemoryStore:
+    """Return a store with that many idle uploads."""
+    store = MemoryStore(clock=FixedClock())
+    for number in range(uploads):
+        await store.save([upload_record(number, kind)])
     return store
 
 
-def open_uploads(sessions: int) -> tuple[object, ...]:
-    """Return a tracker that receives that many uploads, a hundred of each owner."""
-    tracker = ProgressTracker(clock=StandingClock())
+def open_uploads(count: int) -> tuple[object, ...]:
+    """Return a tracker that is receiving *count* uploads, a hundred per owner."""
+    tracker = ProgressTracker(clock=FixedClock())
     uploads = []
-    for number in range(sessions):
+    for number in range(count):
         upload = internals_of(tracker).admission.open(
             total_bytes=1_000_000, filename=f"archive-{number:06}.tar.gz"
         )
@@ -93,56 +93,56 @@ def open_uploads(sessions: int) -> tuple[object, ...]:
     return tracker, uploads
 
 
-def fill(kind: str, sessions: int) -> object:
-    """Return whatever holds that many sessions of a kind."""
+def fill(kind: str, uploads: int) -> object:
+    """Return an object that holds that many uploads of a kind."""
     if kind == "live":
-        return open_uploads(sessions)
-    return anyio.run(fill_store, kind, sessions)
+        return open_uploads(uploads)
+    return anyio.run(fill_store, kind, uploads)
 
 
 def resident(kind: str) -> float:
-    """Return resident bytes per session; for a fresh process."""
+    """Return resident bytes per upload, for a new process."""
     fill(kind, 100)
     gc.collect()
     before = resident_bytes()
-    held = fill(kind, SESSIONS)
+    content = fill(kind, UPLOADS)
     gc.collect()
-    grown = resident_bytes() - before
-    del held
-    return grown / SESSIONS
+    growth = resident_bytes() - before
+    del content
+    return growth / UPLOADS
 
 
-def allocated(kind: str, sessions: int) -> float:
-    """Return allocated bytes per session."""
+def allocated(kind: str, uploads: int) -> float:
+    """Return allocated bytes per upload."""
     fill(kind, 100)
     gc.collect()
     tracemalloc.start()
-    held = fill(kind, sessions)
+    content = fill(kind, uploads)
     gc.collect()
-    grown = tracemalloc.get_traced_memory()[0]
+    growth = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    del held
-    return grown / sessions
+    del content
+    return growth / uploads
 
 
 def measure() -> list[Figure]:
-    """Measure each kind in a process of its own."""
+    """Measure each kind in a new process."""
     names = {
         "pending": "announced, with a file name",
         "ended": "completed, with a file name",
-        "capability": "announced, each an owner of its own (capability)",
-        "live": "being received: the handle, not idle",
+        "capability": "announced, one upload per owner (capability)",
+        "live": "being received",
     }
     figures = []
-    for kind in IDLE + TOLD:
-        bytes_each = float(child("benchmarks.session_memory", "--child", kind))
+    for kind in IDLE + UNBUDGETED:
+        bytes_each = float(run_child("benchmarks.upload_memory", "--child", kind))
         figures.append(
             Figure(
-                what=names[kind],
+                name=names[kind],
                 value=bytes_each,
                 unit="B resident",
                 budget=f"<= {BUDGET_BYTES} B" if kind in IDLE else "",
-                holds=bytes_each <= BUDGET_BYTES if kind in IDLE else None,
+                is_met=bytes_each <= BUDGET_BYTES if kind in IDLE else None,
             )
         )
     return figures
@@ -152,4 +152,4 @@ if __name__ == "__main__":
     if "--child" in sys.argv:
         print(resident(sys.argv[2]))
     else:
-        run(CLAIM, measure)
+        run(TITLE, measure)

@@ -1,4 +1,4 @@
-"""What the benchmarks of stores share: servers of their own, and uploads that go on."""
+"""Throughput of stores: temporary servers, batches of records, interleaved writers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from time import perf_counter_ns
 import pytest
 from attrs import evolve
 
-from benchmarks.common import CannotRun, Figure, Samples, turned
+from benchmarks.harness import BenchmarkUnavailable, Figure, Samples, rotate
 from tests._support.server_processes import ServerProcess
 from tests.conftest import program_path
 from upload_progress._model.models import TransferRecord, UploadState
@@ -21,17 +21,17 @@ ROUNDS = 60
 NOW = 1_800_000_000.0
 
 Batch = Sequence[TransferRecord]
-Way = Callable[[Batch], Awaitable[object]]
-"""Writes a batch."""
+Writer = Callable[[Batch], Awaitable[object]]
+"""Writes a batch to a store."""
 
 
 @contextmanager
-def served(recipe: Callable[..., ServerProcess]) -> Iterator[str]:
-    """Run a server, and yield its URL."""
+def running_backend(recipe: Callable[..., ServerProcess]) -> Iterator[str]:
+    """Run a backend server; yield its URL."""
     try:
         daemon = recipe(partial(program_path, required=True))
     except pytest.fail.Exception as reason:
-        raise CannotRun(str(reason)) from None
+        raise BenchmarkUnavailable(str(reason)) from None
     try:
         yield daemon.start().url
     finally:
@@ -39,7 +39,7 @@ def served(recipe: Callable[..., ServerProcess]) -> Iterator[str]:
 
 
 def batches(owner: str, size: int) -> Iterator[Batch]:
-    """Tell of *size* uploads that are being received, of more bytes each time."""
+    """Yield batches of *size* records of the same uploads, each with more bytes."""
     records = [
         TransferRecord(
             owner=owner,
@@ -75,54 +75,54 @@ def batches(owner: str, size: int) -> Iterator[Batch]:
         ]
 
 
-async def _in_turns(ways: Mapping[str, Way], size: int) -> dict[str, Samples]:
-    samples = {name: Samples() for name in ways}
-    coming = {name: batches(name, size) for name in ways}
-    names = list(ways)
+async def _interleave(writers: Mapping[str, Writer], size: int) -> dict[str, Samples]:
+    samples = {name: Samples() for name in writers}
+    remaining = {name: batches(name, size) for name in writers}
+    names = list(writers)
     for name in names:
-        await ways[name](next(coming[name]))
+        await writers[name](next(remaining[name]))
     gc.collect()
     gc.disable()
     try:
         for number in range(ROUNDS):
-            for name in turned(names, number):
-                batch = next(coming[name])
-                begun = perf_counter_ns()
-                await ways[name](batch)
-                samples[name].taken.append(perf_counter_ns() - begun)
+            for name in rotate(names, number):
+                batch = next(remaining[name])
+                started = perf_counter_ns()
+                await writers[name](batch)
+                samples[name].durations.append(perf_counter_ns() - started)
     finally:
         gc.enable()
     return samples
 
 
-def in_turns(
-    ways: Callable[[], AbstractAsyncContextManager[Mapping[str, Way]]], size: int
+def interleave(
+    writers: Callable[[], AbstractAsyncContextManager[Mapping[str, Writer]]], size: int
 ) -> dict[str, Samples]:
-    """Time each way of writing once per round, in an order that turns, in nanoseconds."""
+    """Time each writer once per round, in rotating order, in nanoseconds."""
 
     async def main() -> dict[str, Samples]:
-        async with ways() as made:
-            return await _in_turns(made, size)
+        async with writers() as writers_by_name:
+            return await _interleave(writers_by_name, size)
 
     return asyncio.run(main())
 
 
-def compared(
-    taken: Mapping[str, Samples], size: int, baseline: str, *, least: float | None = None
+def compare_with(
+    durations: Mapping[str, Samples], size: int, baseline: str, *, minimum: float | None = None
 ) -> Figure:
-    """Hold the store's updates a second against those of *baseline*: the least disturbed runs."""
-    ours, theirs = taken["store"], taken[baseline]
-    ratio = theirs.least / ours.least
+    """Compare the updates per second of the store and of *baseline*, in their fastest runs."""
+    store, other = durations["store"], durations[baseline]
+    ratio = other.minimum / store.minimum
     return Figure(
-        what=f"batches of {size}: the store, against {baseline}",
-        value=size / ours.least * 1e9,
+        name=f"batches of {size}: store, against {baseline}",
+        value=size / store.minimum * 1e9,
         unit="updates/s",
-        baseline=size / theirs.least * 1e9,
+        baseline=size / other.minimum * 1e9,
         ratio=ratio,
-        control=theirs.control,
-        budget="" if least is None else f"ratio >= {least}",
-        holds=None if least is None else ratio >= least,
+        control=other.control,
+        budget="" if minimum is None else f"ratio >= {minimum}",
+        is_met=None if minimum is None else ratio >= minimum,
     )
 
 
-Ways = AsyncIterator[Mapping[str, Way]]
+Writers = AsyncIterator[Mapping[str, Writer]]

@@ -1,4 +1,4 @@
-"""What an upload on its way looks like."""
+"""A snapshot of an upload that is being received, as sample data."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from upload_progress._model.fold import fold
 from upload_progress._model.models import TransferRecord
 
 
-def snapshot() -> UploadProgress:
-    """Return what an upload on its way looks like."""
+def sample_snapshot() -> UploadProgress:
+    """Return a snapshot of an upload that is being received."""
     record = TransferRecord(
         owner="benchmark",
         upload_id="upload-0000",
