@@ -16,7 +16,7 @@ import pytest
 from anyio import to_thread
 from attrs import evolve
 
-from benchmarks.snapshots import snapshot
+from benchmarks.sample_snapshot import sample_snapshot
 from tests._support.server_processes import ServerProcess, free_port
 from tests._support.services import ProxyTo
 from tests._support.tcp_proxy import TcpProxy
@@ -50,7 +50,7 @@ SECRET: Final = "canary-of-a-password"
 
 def event(sequence: int, owner: str = "ann", text: str | None = None) -> CloudEvent:
     metadata = None if text is None else {"text": text}
-    progress = evolve(snapshot(), upload_id="video", sequence=sequence, metadata=metadata)
+    progress = evolve(sample_snapshot(), upload_id="video", sequence=sequence, metadata=metadata)
     return event_of(owner, progress, "/tests")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 from attrs import define, evolve, field
 
-from benchmarks.snapshots import snapshot
+from benchmarks.sample_snapshot import sample_snapshot
 from upload_progress import UploadProgress, UploadState
 from upload_progress._model.codec import encode_json
 from upload_progress.client import AsyncProgressClient
@@ -20,7 +20,7 @@ STREAM = {"content-type": "text/event-stream"}
 
 def make_snapshot(state: UploadState = UploadState.RECEIVING, **changes: Any) -> UploadProgress:  # noqa: ANN401  # any field
     """Return a snapshot of the upload ``u``."""
-    return evolve(snapshot(), **{"upload_id": "u", "state": state, **changes})
+    return evolve(sample_snapshot(), **{"upload_id": "u", "state": state, **changes})
 
 
 def status_reply(status: int, content: bytes = b"", **headers: str) -> Reply:

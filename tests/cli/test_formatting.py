@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from attrs import evolve
 
-from benchmarks.snapshots import snapshot
+from benchmarks.sample_snapshot import sample_snapshot
 from upload_progress._model.models import Arrival, Stage, UploadState
 from upload_progress.cli.formatting import (
     UploadRow,
@@ -16,7 +16,7 @@ from upload_progress.cli.formatting import (
     printable,
 )
 
-HALF = evolve(snapshot(), bytes_transferred=5000, total_bytes=10_000, eta_seconds=70.4)
+HALF = evolve(sample_snapshot(), bytes_transferred=5000, total_bytes=10_000, eta_seconds=70.4)
 
 
 @pytest.mark.parametrize(

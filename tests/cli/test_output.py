@@ -7,7 +7,7 @@ import sys
 import pytest
 from attrs import evolve
 
-from benchmarks.snapshots import snapshot
+from benchmarks.sample_snapshot import sample_snapshot
 from upload_progress.cli.formatting import UploadRow
 from upload_progress.cli.options import OutputMode, OutputOptions
 from upload_progress.cli.output import JsonOutput, PlainOutput, open_output
@@ -35,7 +35,7 @@ def test_plain_output_has_a_line_for_every_10_percent() -> None:
     row = UploadRow("a")
     with output:
         for percent in range(0, 101, 3):
-            row.progress = evolve(snapshot(), percent=float(percent))
+            row.progress = evolve(sample_snapshot(), percent=float(percent))
             output.update(row)
         row.result = "completed"
         output.finish(row)
@@ -69,7 +69,7 @@ def test_json_output_has_each_snapshot_once() -> None:
     row = UploadRow("a")
     with JsonOutput(out=out, log=log) as output:
         output.update(row)
-        row.progress = snapshot()
+        row.progress = sample_snapshot()
         output.update(row)
         output.update(row)
         output.finish(row)
@@ -124,13 +124,13 @@ def test_terminal_output_shows_bars_and_results(
     with TerminalOutput() as bars:
         for row in rows:
             bars.update(row)
-        rows[0].progress = evolve(snapshot(), percent=12.5)
+        rows[0].progress = evolve(sample_snapshot(), percent=12.5)
         bars.update(rows[0])
         bars.message("a message")
         bars.finish(rows[0])
         bars.remove(rows[1])
         bars.remove(rows[1])
-        rows[2].progress = evolve(snapshot(), bytes_transferred=3, total_bytes=5)
+        rows[2].progress = evolve(sample_snapshot(), bytes_transferred=3, total_bytes=5)
         bars.update(rows[2])
 
     shown = screen.getvalue()

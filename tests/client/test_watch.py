@@ -95,15 +95,10 @@ async def test_end_that_is_reported_before_it_is_stored_is_yielded_once() -> Non
         api_replies=[json_reply(each) for each in (processing, processing, early, stored, again)]
     )
 
-    received = []
+    watch = watch_loop(server, is_endless=True, use_stream=False)
     with anyio.fail_after(DEADLINE_SECONDS):
-        async with aclosing(
-            watch_loop(server, is_endless=True, use_stream=False).snapshots()
-        ) as snapshots:
-            async for each in snapshots:
-                received.append(each)
-                if each == again:
-                    break
+        async with aclosing(watch.snapshots()) as snapshots:
+            received = [await anext(snapshots) for _ in range(3)]
 
     assert received == [processing, early, again]
 

@@ -10,7 +10,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 from attrs import define, evolve, field
 
-from benchmarks.snapshots import snapshot
+from benchmarks.sample_snapshot import sample_snapshot
 from upload_progress import ProgressTracker
 from upload_progress._fanout.subscription import Subscription
 from upload_progress._fanout.update import Update
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 
 def update(sequence: int, upload_id: str = "u", owner: str = "ann") -> Update:
-    return Update(owner, evolve(snapshot(), upload_id=upload_id, sequence=sequence))
+    return Update(owner, evolve(sample_snapshot(), upload_id=upload_id, sequence=sequence))
 
 
 @define(eq=False)

@@ -9,7 +9,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.snapshots import snapshot
+from benchmarks.sample_snapshot import sample_snapshot
 from upload_progress._model.cloudevents import (
     MAX_EVENT_BYTES,
     CloudEvent,
@@ -27,7 +27,7 @@ from upload_progress.exceptions import InvalidValue
 WORDS = st.text(st.characters(codec="utf-8"), max_size=20)
 EVENTS = st.builds(
     lambda owner, sequence, filename: event_of(
-        owner, evolve(snapshot(), sequence=sequence, filename=filename), "/tests"
+        owner, evolve(sample_snapshot(), sequence=sequence, filename=filename), "/tests"
     ),
     WORDS,
     st.integers(1, 2**53),
@@ -69,7 +69,7 @@ def test_whatever_comes_is_an_event_or_refused(data: bytes) -> None:
     [("specversion", "2.0"), ("type", "other"), ("subject", "another"), ("time", "yesterday")],
 )
 def test_an_event_of_another_kind_is_refused(field: str, value: str) -> None:
-    event = event_of("ann", snapshot(), "/tests")
+    event = event_of("ann", sample_snapshot(), "/tests")
 
     with pytest.raises(InvalidValue):
         decode_structured(json.dumps(json.loads(encode_structured(event)) | {field: value}))

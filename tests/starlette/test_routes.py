@@ -53,7 +53,7 @@ async def test_unsupported_method_gives_405_with_allow(path: str, allow: str) ->
             assert answer.json()["code"] == "method_not_allowed"
 
 
-@pytest.mark.parametrize("path", ["/a/b/c", "//", "/x/", "/x/progress/"])
+@pytest.mark.parametrize("path", ["/a/b/c", "//", "/x/", "/x/progress/", "/a\n/b", "/\n/"])
 async def test_unknown_path_gives_a_problem_document(path: str) -> None:
     async with open_connection(build_app(), http_scope(f"/uploads{path}")) as connection:
         status, headers, body = await connection.receive_response()

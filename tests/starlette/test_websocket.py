@@ -91,6 +91,7 @@ REFUSALS = [
     (as_user("alice"), "/uploads/unknown/progress", 404, 4404),
     (as_user("alice"), "/uploads/not%20an%20id/progress", 404, 4404),
     (as_user("alice"), "/uploads/elsewhere", 404, 4404),
+    (as_user("alice"), "/uploads/else\nwhere/x", 404, 4404),
     ({**as_user("alice"), "origin": "https://evil.example"}, "/uploads/progress", 403, 4403),
     ({**as_user("alice"), "origin": "null"}, "/uploads/progress", 403, 4403),
     ({"cookie": "a=b"}, "/uploads/progress", 403, 4403),

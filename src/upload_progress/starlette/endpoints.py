@@ -104,10 +104,11 @@ class RestEndpoints:
         with self.connections.subscription(identity, connection, upload_id) as subscription:
             subscription.add_upload(identity.owner_of(upload_id), upload_id)
             progress = await self.tracker.get(upload_id, owner=identity)
-            if condition.matches_version(progress):
-                wait = partial(self._wait_for_newer, subscription, condition)
-                if not await _is_connected_after(request.receive, wait, wait_seconds):
-                    return None
+            wait = partial(self._wait_for_newer, subscription, condition)
+            if condition.matches_version(progress) and not await _is_connected_after(
+                request.receive, wait, wait_seconds
+            ):
+                return None
             await self.authenticator.authenticate(connection)
             progress = await self.tracker.get(upload_id, owner=identity)
         return _snapshot_response(

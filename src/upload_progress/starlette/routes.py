@@ -1,7 +1,8 @@
 """The routes under one mount, and how their parts are put together."""
 
+import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, TypeVar
 
 from starlette.routing import BaseRoute, Match, Mount, Route, WebSocketRoute
 from starlette.types import Scope
@@ -26,6 +27,8 @@ __all__ = ["REVALIDATE_SECONDS", "STREAM_LIFE_SECONDS", "progress_mount", "progr
 
 REVALIDATE_SECONDS: Final = 60.0
 STREAM_LIFE_SECONDS: Final = 600.0
+
+_PathRoute = TypeVar("_PathRoute", Route, WebSocketRoute, Mount)
 
 
 def progress_routes(
@@ -112,11 +115,17 @@ def _routes(
         route("/{upload_id}/subscribe", POST=endpoints.subscribe),
         route("/{client_id}/unsubscribe", DELETE=endpoints.unsubscribe),
         route("/{upload_id}", DELETE=endpoints.cancel, HEAD=endpoints.offset),
-        route("/{rest:path}"),
+        _matching_line_breaks(route("/{rest:path}")),
         WebSocketRoute("/progress", socket),
         WebSocketRoute("/{upload_id}/progress", socket),
-        WebSocketRoute("/{rest:path}", UnknownWebSocketPath()),
+        _matching_line_breaks(WebSocketRoute("/{rest:path}", UnknownWebSocketPath())),
     ]
+
+
+def _matching_line_breaks(route: _PathRoute) -> _PathRoute:
+    """Have a route for any path match line breaks, too; Starlette compiles it without DOTALL."""
+    route.path_regex = re.compile(route.path_regex.pattern, re.DOTALL)
+    return route
 
 
 class _ExactMount(Mount):
@@ -175,4 +184,4 @@ def progress_mount(
         revalidate_seconds=revalidate_seconds,
         stream_life_seconds=stream_life_seconds,
     )
-    return _ExactMount(tracker.config.mount_path, routes=routes)
+    return _matching_line_breaks(_ExactMount(tracker.config.mount_path, routes=routes))
