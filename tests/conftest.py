@@ -23,6 +23,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 pytest_plugins = ["tests.matrix", "tests.services"]
 
 RequireProgram = Callable[..., str]
+# Fixtures that start or need a program that is not a Python package.
+SERVICES = {"daemons", "require_program"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,6 +34,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="fail, instead of skipping, where a program or service that a test needs is missing",
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start a service or another program; `nox -s quick` leaves them out."""
+    for item in items:
+        if isinstance(item, pytest.Function) and SERVICES & set(item.fixturenames):
+            item.add_marker("services")
 
 
 @pytest.fixture(scope="module", params=["asyncio", "trio"])

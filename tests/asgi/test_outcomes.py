@@ -566,7 +566,7 @@ async def test_no_chunk_is_kept(lifespan: bool) -> None:
         gc.collect()
 
     assert counts == [[]] * 6
-    assert [thing for thing in gc.get_objects() if isinstance(thing, Chunk)] == []
+    assert [thing for thing in gc.get_objects() if type(thing) is Chunk] == []
 
 
 class Chunk(bytearray):
