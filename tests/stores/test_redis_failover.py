@@ -61,6 +61,8 @@ async def nodes(require_program: RequireProgram) -> AsyncIterator[tuple[Daemon, 
             await until_says(second, name.decode(), "CLUSTER", "NODES")
             await ask(second, "CLUSTER", "REPLICATE", name.decode())
             await until_says(second, "'master_link_status': 'up'", "INFO", "replication")
+            for node in (first, second):
+                await until_says(node, "cluster_state:ok", "CLUSTER", "INFO")
         yield first, second
     finally:
         first.stop()
