@@ -15,9 +15,14 @@ import nox
 REQUIRE_SERVICES = "--require-services"
 # Each process starts its own servers: more processes would need more memory than they save time.
 PARALLEL = ("--numprocesses=2", "--dist=loadfile")
-# Tests that start other programs and wait for them.
-SLOW = ("clients", "cluster", "demo", "test_docs.py", "test_examples.py")
-# Tests that do not depend on the versions of the dependencies.
+# Patterns of files and folders in tests/: what tests whole programs, ...
+PROGRAMS = ("browser", "clients", "cluster", "demo", "test_docs.py", "test_examples.py")
+# ... what starts programs and servers, ...
+SLOW = (
+    *("*/test_asking.py", "*/test_demo.py", "*/test_doctor.py", "*/test_frameworks.py"),
+    *("*/test_servers.py", "*/test_transparency.py", "*/test_workers.py", "test_schemathesis.py"),
+)
+# ... and what does not depend on the versions of dependencies.
 ABOUT_THE_PROJECT = ("test_budgets.py", "test_matrix.py", "test_project.py")
 OLDEST_PYTHON = "3.11"
 
@@ -53,8 +58,8 @@ def pytest(session: nox.Session, *arguments: str, runner: tuple[str, ...] = ("py
 
 
 def ignored(*names: str) -> list[str]:
-    """Return the options that leave out these files and folders of tests."""
-    return [f"--ignore=tests/{name}" for name in names]
+    """Return the options that leave out these files and folders in tests/."""
+    return [f"--ignore-glob=tests/{name}" for name in names]
 
 
 def selects_no_tests(session: nox.Session) -> bool:
@@ -94,9 +99,10 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def quick(session: nox.Session) -> None:
-    """Run the unit tests: no services, no other programs, no coverage."""
+    """Run the unit tests: on asyncio only, without services, other programs and coverage."""
     sync(session, *groups("test", "clients"))
-    pytest(session, "-m", "not services", *ignored("browser", *SLOW))
+    fast = ("-m", "not services", "-k", "not trio")
+    pytest(session, *fast, *ignored(*PROGRAMS, *SLOW, *ABOUT_THE_PROJECT))
 
 
 @nox.session
@@ -129,7 +135,7 @@ def lowest(session: nox.Session) -> None:
     session.run_install("uv", "pip", "compile", *compiled, "--output-file", str(pins))
     tools = [line for name in ("test", "clients") for line in dependency_group(name)]
     session.install("--editable", ".[all]", *tools, "--constraint", str(pins))
-    pytest(session, *ignored("browser", *SLOW, *ABOUT_THE_PROJECT))
+    pytest(session, *ignored(*PROGRAMS, *ABOUT_THE_PROJECT))
 
 
 @nox.session
