@@ -33,20 +33,13 @@ REQUIRE_SERVICES = "--require-services"
 STAGES = (("browser", "lint", "docs", "types"), ("lowest",), ("tests",))
 # pytest's last line, with or without its frame: "== 3 passed, 1 skipped in 0.12s ==".
 CLOSING_LINE = re.compile(r"(=+ )?(\d+ \w+.*|no tests ran) in [\d.]+s( \([\d:]+\))?( =+)?$")
-# What tests need of the system: Debian packages, and programs of which one shows they are there.
-PROGRAMS = {
+# Debian packages that the tests need, each with programs one of which shows that it is there.
+SAME_NAME = "curl nginx npm pgbouncer rabbitmq-server redis-server skopeo valgrind"
+PROGRAMS = {name: name for name in SAME_NAME.split()} | {
     "chromium fonts-dejavu-core": "chromium chromium-browser google-chrome chrome",
-    "curl": "curl",
     "default-jre-headless": "java",
     "maven": "mvn",
-    "nginx": "nginx",
-    "nodejs npm": "npm",
-    "pgbouncer": "pgbouncer",
     "postgresql": "postgres",
-    "rabbitmq-server": "rabbitmq-server",
-    "redis-server": "redis-server",
-    "skopeo": "skopeo",
-    "valgrind": "valgrind",
 }
 # While policy-rc.d exits with 101, no package starts its server.
 APT_INSTALL = """
@@ -100,41 +93,34 @@ def test(arguments: list[str]) -> int:
 def run_stages(stages: tuple[tuple[str, ...], ...], for_pytest: list[str]) -> int:
     """Run the sessions of each stage; print their results, and the last lines of pytest."""
     results = list[tuple[bool, str]]()
-    for stage in stages:
-        with ThreadPoolExecutor(2) as lanes:
-            run_one = partial(run_session, for_pytest=for_pytest, live=len(stage) == 1)
-            results += lanes.map(run_one, stage)
+    with ThreadPoolExecutor(2) as lanes:
+        for stage in stages:
+            results += lanes.map(partial(run_session, for_pytest=for_pytest), stage)
     print("\n==> results", *(text for _, text in results), sep="\n", flush=True)
     return int(not all(ok for ok, _ in results))
 
 
-def run_session(session: str, *, for_pytest: list[str], live: bool) -> tuple[bool, str]:
-    """Run a session; return whether it passed, and its result in words.
-
-    Its output is printed line by line if *live*, else when the session has ended.
-    """
-    started, lines = time.monotonic(), [f"\n==> {session}\n"]
-    if live:
-        print(*lines, end="", flush=True)
+def run_session(session: str, *, for_pytest: list[str]) -> tuple[bool, str]:
+    """Run a session and print its output; return whether it passed, and its result in words."""
+    started = time.monotonic()
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         [*NOX, session, "--", *for_pytest],
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         errors="replace",
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
     ) as process:
-        for line in process.stdout or ():
-            lines.append(line)
-            if live:
-                print(line, end="", flush=True)
-    if not live:
-        print("".join(lines), end="", flush=True)
+        result = [""]
+        for line in map(str.rstrip, process.stdout or ()):
+            print(f"{session:>7} | {line}", flush=True)
+            if CLOSING_LINE.match(line):
+                result.append(line)
     word = "FAILED" if process.returncode else "ok"
-    closing_lines = [line.rstrip() for line in lines if CLOSING_LINE.match(line.rstrip())]
-    result = f"{session:<10}{word:<8}{time.monotonic() - started:5.0f} s"
-    return process.returncode == 0, "\n".join([result, *closing_lines])
+    result[0] = f"{session:<10}{word:<8}{time.monotonic() - started:5.0f} s"
+    return process.returncode == 0, "\n".join(result)
 
 
 def install(name: str, *requirements: str) -> None:
@@ -176,8 +162,7 @@ def missing_programs() -> list[str]:
     """Return the keys of `PROGRAMS` of which no program is found."""
     # Debian keeps the programs of some servers out of the PATH of users.
     folders = map(str, Path("/usr/lib/postgresql").glob("*/bin"))
-    path = os.pathsep.join([os.environ["PATH"], "/usr/sbin", *folders])
-    found = partial(shutil.which, path=path)
+    found = partial(shutil.which, path=os.pathsep.join([os.environ["PATH"], "/usr/sbin", *folders]))
     return [key for key, names in PROGRAMS.items() if not any(map(found, names.split()))]
 
 
