@@ -103,10 +103,9 @@ def run_stages(stages: tuple[tuple[str, ...], ...], for_pytest: list[str]) -> in
 def run_session(session: str, *, for_pytest: list[str]) -> tuple[bool, str]:
     """Run a session and print its output; return whether it passed, and its result in words."""
     started = time.monotonic()
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         [*NOX, session, "--", *for_pytest],
-        env=environment,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
