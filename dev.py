@@ -1,388 +1,187 @@
-"""One command for each thing a contributor does, from a clone and a bare Python.
+"""Set up the development environment and run one of its commands.
 
-    python3 dev.py demo [ARGUMENTS]        start the demo server
-    python3 dev.py test [--require-services] [ARGUMENTS OF NOX]
-                                           run every check
-    python3 dev.py bench [NAMES]           run the benchmarks
-
-Only the standard library is needed. What is installed goes to .venv beside this file, and is used
-again until pyproject.toml changes.
+python3 dev.py demo [ARGUMENTS]        start the demo server
+python3 dev.py test [--require-services] [--quick] [ARGUMENTS OF NOX]
+                                       run every check; --quick: the unit tests only
+python3 dev.py bench [NAMES]           run the benchmarks
 """
 
 import sys
 
 if sys.version_info < (3, 11):
-    sys.exit(
-        "upload-progress needs Python 3.11 or newer; this is {}.{}, from {}.\n"
-        "Run this file with a newer one, e.g.: python3.12 dev.py demo".format(
-            sys.version_info[0], sys.version_info[1], sys.executable
-        )
-    )
+    sys.exit("Python 3.11 or newer is required; this is {}.{}.".format(*sys.version_info))
 
 import hashlib
 import os
 import re
 import shutil
 import subprocess
-import threading
 import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, NoReturn
 
 ROOT = Path(__file__).resolve().parent
+PROJECT = ROOT / "pyproject.toml"
 VENV = ROOT / ".venv"
 SCRIPTS = VENV / ("Scripts" if os.name == "nt" else "bin")
-# More than an import: without the wheel of pip that it unpacks, ensurepip is of no use.
-CAN_MAKE_ENVIRONMENTS = "import ensurepip, venv; ensurepip.version()"
-# What an environment is bound to: its programs name its place, its packages fit one Python.
-HERE = f"{ROOT}\n{sys.version}"
-# Tests mostly wait: two lanes, side by side, take little longer than the longer one.
-LANES = (("tests",), ("lint", "types", "docs", "lowest", "browser"))
+NOX = (str(SCRIPTS / "nox"), "--noxfile", str(ROOT / "noxfile.py"), "--session")
 REQUIRE_SERVICES = "--require-services"
-CHROMIUM = (
-    "chromium",
-    "chromium-browser",
-    "google-chrome",
-    "google-chrome-stable",
-    "chrome",
-    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-)
-# Of a server's programs, Debian puts only those for its administrator on everybody's path.
-POSTGRES = (*map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))), "postgres")
-PGBOUNCER = ("pgbouncer", "/usr/sbin/pgbouncer")
-RABBITMQ = ("rabbitmq-server", "/usr/sbin/rabbitmq-server")
+# Made for two cores: the sessions of a stage run in two lanes; a session that is alone in its
+# stage runs its tests in two processes.
+STAGES = (("browser", "lint", "docs", "types"), ("lowest",), ("tests",))
 # pytest's last line, with or without its frame: "== 3 passed, 1 skipped in 0.12s ==".
 CLOSING_LINE = re.compile(r"(=+ )?(\d+ \w+.*|no tests ran) in [\d.]+s( \([\d:]+\))?( =+)?$")
-COLOUR = re.compile(r"\x1b\[[\d;]*m")
+# Debian packages that the tests need, each with programs one of which shows that it is there.
+SAME_NAME = "curl nginx npm pgbouncer rabbitmq-server redis-server skopeo valgrind"
+PROGRAMS = {name: name for name in SAME_NAME.split()} | {
+    "chromium fonts-dejavu-core": "chromium chromium-browser google-chrome chrome",
+    "default-jre-headless": "java",
+    "maven": "mvn",
+    "postgresql": "postgres",
+}
+# While policy-rc.d exits with 101, no package starts its server.
+APT_INSTALL = """
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+    trap 'rm -f $policy' EXIT
+    printf '#!/bin/sh\\nexit 101\\n' > $policy && chmod +x $policy
+fi
+apt-get update -qq
+DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends "$@" > /dev/null
+"""
 
 
-class Program(NamedTuple):
-    """A program that tests need."""
-
-    names: tuple[str, ...]
-    packages: tuple[str, ...]
-    purpose: str
-    starts_a_daemon: bool = False
-
-
-PROGRAMS = (
-    Program(CHROMIUM, ("chromium", "fonts-dejavu-core"), "the browser tests"),
-    Program(("curl",), ("curl",), "the tests with a real client"),
-    Program(("skopeo",), ("skopeo",), "the tests with a real client"),
-    Program(("npm",), ("nodejs", "npm"), "the tests with tus-js-client"),
-    Program(("valgrind",), ("valgrind",), "the tests that count instructions"),
-    Program(("nginx",), ("nginx",), "the tests behind a real proxy", starts_a_daemon=True),
-    Program(("redis-server",), ("redis-server",), "the tests with Redis", starts_a_daemon=True),
-    Program(POSTGRES, ("postgresql",), "the tests with PostgreSQL", starts_a_daemon=True),
-    Program(PGBOUNCER, ("pgbouncer",), "the tests with PgBouncer", starts_a_daemon=True),
-    Program(RABBITMQ, ("rabbitmq-server",), "the tests with RabbitMQ", starts_a_daemon=True),
-    # Kafka itself comes as jars: tests/_support/server_factories.py fetches them.
-    Program(("java",), ("default-jre-headless",), "the tests with Kafka"),
-    Program(("mvn",), ("maven",), "the tests with Kafka"),
-)
+def main(command: str = "", *arguments: str) -> int:
+    """Run a command; return the exit code."""
+    if command == "demo":
+        install("demo", "--editable", f"{ROOT}[demo]")
+        return run(str(SCRIPTS / "upload-progress"), "demo", *arguments)
+    if command in ("test", "bench"):
+        groups = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["dependency-groups"]
+        install("dev", *groups["dev"])
+        bench = (*NOX, "benchmarks", "--", *arguments)
+        return test(list(arguments)) if command == "test" else run(*bench)
+    asked_for_help = command in ("-h", "--help")
+    print(__doc__, file=sys.stdout if asked_for_help else sys.stderr)
+    return 0 if asked_for_help else 2
 
 
-def main() -> NoReturn:
-    """Do what the command line says."""
-    commands = {"demo": demo, "test": test, "bench": bench}
-    arguments = sys.argv[1:]
-    if not arguments or arguments[0] not in commands:
-        asked_for_help = arguments[:1] in (["-h"], ["--help"])
-        print(__doc__, file=sys.stdout if asked_for_help else sys.stderr)
-        sys.exit(0 if asked_for_help else 2)
-    commands[arguments[0]](arguments[1:])
-    sys.exit(0)
+def run(*command: str) -> int:
+    """Replace this process by a program, so that signals reach it and the exit code is its own."""
+    sys.stdout.flush()
+    os.execv(command[0], command)
 
 
-def demo(arguments: list[str]) -> None:
-    """Become the demo server."""
-    prepare("demo", ["--editable", f"{ROOT}[demo]"])
-    become([str(script("upload-progress")), "demo", *arguments])
+def test(arguments: list[str]) -> int:
+    """Run all sessions, or what the arguments of nox select; return 1 if one failed."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options, for_pytest = arguments[:end], arguments[end + 1 :]
+    if REQUIRE_SERVICES in options:
+        for_pytest.append(REQUIRE_SERVICES)
+    for_nox = [each for each in options if each not in (REQUIRE_SERVICES, "--quick")]
+    if for_nox:
+        return run(*NOX[:-1], *for_nox, "--", *for_pytest)
+    if "--quick" in options:
+        return run_stages((("quick",),), for_pytest)
+    if install_programs() and REQUIRE_SERVICES in options:
+        return 1
+    return run_stages(STAGES, for_pytest)
 
 
-def bench(arguments: list[str]) -> None:
-    """Become the benchmarks."""
-    prepare("dev", development_requirements())
-    become([*nox(), "--session", "benchmarks", "--", *arguments])
+def run_stages(stages: tuple[tuple[str, ...], ...], for_pytest: list[str]) -> int:
+    """Run the sessions of each stage; print their results, and the last lines of pytest."""
+    results = list[tuple[bool, str]]()
+    with ThreadPoolExecutor(2) as lanes:
+        for stage in stages:
+            results += lanes.map(partial(run_session, for_pytest=for_pytest), stage)
+    print("\n==> results", *(text for _, text in results), sep="\n", flush=True)
+    return int(not all(ok for ok, _ in results))
 
 
-def test(arguments: list[str]) -> None:
-    """Run all sessions, or those that nox is told to run; exit with 1 if one failed."""
-    required = REQUIRE_SERVICES in arguments
-    rest = [argument for argument in arguments if argument != REQUIRE_SERVICES]
-    prepare("dev", development_requirements())
-    to_nox, to_pytest = split(rest, at="--")
-    if required:
-        to_pytest = [*to_pytest, REQUIRE_SERVICES]
-    if to_nox:
-        become([*nox(), *to_nox, "--", *to_pytest])
-    missing = provide_programs()
-    if missing and required:
-        stop("These programs are required, and missing:", *missing)
-    sys.exit(run_sessions(to_pytest))
-
-
-def split(arguments: list[str], *, at: str) -> tuple[list[str], list[str]]:
-    """Split *arguments* at the first *at*, which goes to neither side."""
-    place = arguments.index(at) if at in arguments else len(arguments)
-    return arguments[:place], arguments[place + 1 :]
-
-
-# --- the sessions ---------------------------------------------------------------------------
-
-
-class Outcome(NamedTuple):
-    """What came of a session."""
-
-    session: str
-    word: str
-    seconds: float
-    closing_lines: list[str]
-
-
-def nox() -> list[str]:
-    """Return the command that starts nox on this project."""
-    return [str(script("nox")), "--noxfile", str(ROOT / "noxfile.py")]
-
-
-def run_sessions(to_pytest: list[str]) -> int:
-    """Run the sessions of each lane, one after the other, and sum them up.
-
-    Returns:
-        The exit code: 1 if one failed.
-    """
-    printer, started = Printer(), time.monotonic()
-    with ThreadPoolExecutor(len(LANES)) as lanes:
-        running = [
-            lanes.submit(run_lane, lane, to_pytest, printer, lives=number == 0)
-            for number, lane in enumerate(LANES)
-        ]
-        outcomes = [outcome for lane in running for outcome in lane.result()]
-    return sum_up(outcomes, time.monotonic() - started)
-
-
-class Printer:
-    """Keeps the words of two lanes apart: one is printed as it comes, the other by session."""
-
-    def __init__(self) -> None:
-        """Let one lane speak at a time."""
-        self.lock = threading.Lock()
-
-    def print(self, *lines: str) -> None:
-        """Print *lines* without a word of another lane between them."""
-        with self.lock:
-            for line in lines:
-                print(line, end="", flush=True)
-
-
-def run_lane(
-    sessions: tuple[str, ...], to_pytest: list[str], printer: Printer, *, lives: bool
-) -> list[Outcome]:
-    """Run *sessions*; print what they say as it comes if the lane *lives*, else at each end."""
-    outcomes = []
-    for session in sessions:
-        if session == "browser" and not find(CHROMIUM):
-            printer.print("\n==> browser\nskipped: no Chromium or Chrome was found\n")
-            outcomes.append(Outcome(session, "skipped", 0.0, []))
-        else:
-            printer.print(f"\n==> {session} begins\n")
-            outcomes.append(run_session(session, to_pytest, printer, lives=lives))
-    return outcomes
-
-
-def run_session(session: str, to_pytest: list[str], printer: Printer, *, lives: bool) -> Outcome:
-    """Run one session; pass its output on, and keep pytest's closing lines."""
+def run_session(session: str, *, for_pytest: list[str]) -> tuple[bool, str]:
+    """Run a session and print its output; return whether it passed, and its result in words."""
     started = time.monotonic()
-    colour = ["--force-color"] if sys.stdout.isatty() else []
-    closing_lines, held = [], [f"\n==> {session}\n"]
     with subprocess.Popen(
-        [*nox(), *colour, "--session", session, "--", *to_pytest],
+        [*NOX, session, "--", *for_pytest],
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         errors="replace",
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
     ) as process:
-        for line in process.stdout or ():
-            if lives:
-                printer.print(line)
-            else:
-                held.append(line)
-            plain = COLOUR.sub("", line).strip()
-            if CLOSING_LINE.match(plain):
-                closing_lines.append(plain)
-    if not lives:
-        printer.print(*held)
+        result = [""]
+        for line in map(str.rstrip, process.stdout or ()):
+            print(f"{session:>7} | {line}", flush=True)
+            if CLOSING_LINE.match(line):
+                result.append(line)
     word = "FAILED" if process.returncode else "ok"
-    return Outcome(session, word, time.monotonic() - started, closing_lines)
+    result[0] = f"{session:<10}{word:<8}{time.monotonic() - started:5.0f} s"
+    return process.returncode == 0, "\n".join(result)
 
 
-def sum_up(outcomes: list[Outcome], seconds: float) -> int:
-    """Print a line for each session, then the closing lines of pytest as they were."""
-    say("summary")
-    for outcome in outcomes:
-        print(f"{outcome.session:<10}{outcome.word:<9}{outcome.seconds:6.0f} s")
-    print(f"{'in all':<19}{seconds:6.0f} s")
-    for outcome in outcomes:
-        for line in outcome.closing_lines:
-            print(f"{outcome.session}:\n{line}")
-    sys.stdout.flush()
-    return int(any(outcome.word == "FAILED" for outcome in outcomes))
-
-
-# --- the environment ------------------------------------------------------------------------
-
-
-def development_requirements() -> list[str]:
-    """Return the dependency group "dev"; the pip that comes with Python cannot read groups."""
-    with (ROOT / "pyproject.toml").open("rb") as file:
-        return [str(line) for line in tomllib.load(file)["dependency-groups"]["dev"]]
-
-
-def prepare(purpose: str, requirements: list[str]) -> None:
-    """Make .venv hold *requirements*, unless a stamp says that it does."""
-    place, stamp = VENV / "stamp-place", VENV / f"stamp-{purpose}"
-    if read(place) != HERE or not runs(script("python"), "import pip"):
-        make_environment()
-        place.write_text(HERE, encoding="utf-8")
-    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
-    if read(stamp) == wanted:
+def install(name: str, *requirements: str) -> None:
+    """Install *requirements* into .venv, unless that was done since pyproject.toml changed."""
+    # An environment contains its own path, and packages for one version of Python.
+    place, stamp = f"{ROOT} {sys.version}", VENV / f"{name}.stamp"
+    wanted = f"{place} {hashlib.sha256(PROJECT.read_bytes()).hexdigest()}"
+    stamps = {path: path.read_text(encoding="utf-8") for path in VENV.glob("*.stamp")}
+    if stamps.get(stamp) == wanted:
         return
-    say(f"installing {' '.join(requirements)}")
-    started = time.monotonic()
-    pip = [str(script("python")), "-m", "pip", "install", "--upgrade"]
-    if subprocess.call([*pip, "--quiet", "--disable-pip-version-check", *requirements]):
-        stop("pip could not install that; its own words stand above.")
+    if not any(text.startswith(place) for text in stamps.values()):
+        make_environment()
+    print(f"==> installing {' '.join(requirements)}", flush=True)
+    pip = (str(SCRIPTS / "python"), "-m", "pip", "install", "--upgrade", "--quiet")
+    if subprocess.call([*pip, "--disable-pip-version-check", *requirements]):
+        sys.exit("pip failed; its error is above.")
     stamp.write_text(wanted, encoding="utf-8")
-    print(f"ready after {time.monotonic() - started:.0f} s", flush=True)
-
-
-def read(path: Path) -> str:
-    """Return the text of a file, or nothing where there is none."""
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def make_environment() -> None:
-    """Create .venv with the interpreter that runs this."""
-    if not runs(sys.executable, CAN_MAKE_ENVIRONMENTS):
-        provide_venv()
-    say(f"making {VENV}")
-    if subprocess.call([sys.executable, "-m", "venv", "--clear", str(VENV)]):
-        stop(f"{sys.executable} could not make an environment; its own words stand above.")
+    """Create .venv. Debian has what that needs in a package of its own."""
+    command = [sys.executable, "-m", "venv", "--clear", str(VENV)]
+    package = f"python3.{sys.version_info.minor}-venv"
+    if subprocess.call(command) and not (apt_install(package) and subprocess.call(command) == 0):
+        sys.exit(f"{VENV} could not be created. On Debian and Ubuntu: apt-get install {package}")
 
 
-def provide_venv() -> None:
-    """Install the part of Python that makes environments, which Debian packages separately."""
-    package = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
-    if may_use_apt():
-        apt_install(package)
-    if not runs(sys.executable, CAN_MAKE_ENVIRONMENTS):
-        stop(
-            f"{sys.executable} cannot make virtual environments: its modules ensurepip and venv",
-            "are not installed. On Debian and Ubuntu they come with:",
-            f"    {apt_line(package)}",
-            "Elsewhere, use a Python from python.org, or your system's full Python package.",
-        )
+def install_programs() -> list[str]:
+    """Install the missing programs that tests need, if possible; return what is still missing."""
+    missing = missing_programs()
+    if missing and apt_install(*" ".join(missing).split()):
+        missing = missing_programs()
+    if missing:
+        print(f"missing: apt-get install --no-install-recommends {' '.join(missing)}", flush=True)
+    return missing
 
 
-def script(name: str) -> Path:
-    """Return where the environment has the program *name*."""
-    return SCRIPTS / (f"{name}.exe" if os.name == "nt" else name)
+def missing_programs() -> list[str]:
+    """Return the keys of `PROGRAMS` of which no program is found."""
+    # Debian keeps the programs of some servers out of the PATH of users.
+    folders = map(str, Path("/usr/lib/postgresql").glob("*/bin"))
+    found = partial(shutil.which, path=os.pathsep.join([os.environ["PATH"], "/usr/sbin", *folders]))
+    return [key for key, names in PROGRAMS.items() if not any(map(found, names.split()))]
 
 
-def runs(python: str | Path, code: str) -> bool:
-    """Return whether *python* exists and runs *code* without an error."""
-    try:
-        finished = subprocess.run([python, "-c", code], capture_output=True, check=False)
-    except OSError:
+def apt_install(*packages: str) -> bool:
+    """Install Debian packages where that is safe; return whether it worked.
+
+    It is safe for root where no init system starts servers at the next boot, and in continuous
+    integration, there also through sudo.
+    """
+    in_ci, is_root = bool(os.environ.get("CI")), hasattr(os, "geteuid") and os.geteuid() == 0
+    allowed = in_ci or (is_root and not Path("/run/systemd/system").exists())
+    if not allowed or not shutil.which("apt-get"):
         return False
-    return finished.returncode == 0
-
-
-# --- programs of the system -----------------------------------------------------------------
-
-
-def provide_programs() -> list[str]:
-    """Install the programs that tests need and that are not there, where that is possible.
-
-    Returns:
-        A line about each that is still missing.
-    """
-    wanted = [program for program in PROGRAMS if not find(program.names)]
-    packages = [name for program in wanted if installable(program) for name in program.packages]
-    if packages:
-        apt_install(*packages)
-    lines = [describe(program) for program in wanted if not find(program.names)]
-    for line in lines:
-        print(line, flush=True)
-    return lines
-
-
-def find(names: tuple[str, ...]) -> str | None:
-    """Return the path of the first of these programs that is there."""
-    return next(filter(None, map(shutil.which, names)), None)
-
-
-def installable(program: Program) -> bool:
-    """Return whether *program* can be installed without asking anybody.
-
-    Not what would start serving at once, on a machine with an init system to start it.
-    """
-    return may_use_apt() and not (program.starts_a_daemon and Path("/run/systemd/system").exists())
-
-
-def describe(program: Program) -> str:
-    """Say what is missing, for what, and how to mend it."""
-    return f"missing: {program.names[0]}, for {program.purpose}; {apt_line(*program.packages)}"
-
-
-def may_use_apt() -> bool:
-    """Return whether this is Debian or one of its children, and we are its administrator."""
-    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
-    return is_root and Path("/etc/debian_version").exists() and bool(shutil.which("apt-get"))
-
-
-def apt_install(*packages: str) -> None:
-    """Install Debian *packages*; whether that worked is for the caller to see."""
-    say(f"installing {' '.join(packages)} with apt-get")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    install = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
-    for command in (["apt-get", "update", "--quiet"], install):
-        # Its progress is of no interest; its errors come on the other stream.
-        subprocess.call(command, env=environment, stdout=subprocess.DEVNULL)
-
-
-def apt_line(*packages: str) -> str:
-    """Return the line that installs *packages*, for a person to type."""
-    return f"sudo apt-get install --no-install-recommends {' '.join(packages)}"
-
-
-# --- words ----------------------------------------------------------------------------------
-
-
-def say(title: str) -> None:
-    """Print a heading."""
-    print(f"\n==> {title}", flush=True)
-
-
-def stop(*lines: str) -> NoReturn:
-    """End with a message for a person."""
-    sys.exit("\n".join(lines))
-
-
-def become(command: list[str]) -> NoReturn:
-    """Replace this process by *command*, so that signals and exit codes are its own."""
-    sys.stdout.flush()
-    if os.name == "nt":
-        sys.exit(subprocess.call(command))
-    os.execv(command[0], command)
+    print(f"==> installing {' '.join(packages)} with apt-get", flush=True)
+    sudo = [] if is_root else ["sudo", "--non-interactive"]
+    return subprocess.call([*sudo, "sh", "-c", APT_INSTALL, "sh", *packages]) == 0
 
 
 if __name__ == "__main__":
     try:
-        main()
+        sys.exit(main(*sys.argv[1:]))
     except KeyboardInterrupt:
         sys.exit(130)

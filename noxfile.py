@@ -1,141 +1,174 @@
-"""The sessions that prove a change; CONTRIBUTING.md says what each of them shows.
+"""The sessions that check a change; CONTRIBUTING.md says what each of them shows.
 
-They run under the Python that runs nox. Arguments behind ``--`` go to pytest.
+Sessions run under the Python that runs nox, with the versions in ``uv.lock``. Arguments after
+``--`` are passed to pytest.
 """
 
 from __future__ import annotations
 
-import shutil
+import os
 from pathlib import Path
 
 import nox
 
-ROOT = Path(__file__).parent
-BUILD = ROOT / "build"
-PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
-# An option of tests/conftest.py: it narrows nothing, so coverage is still judged.
+# An option of tests/conftest.py that selects no tests: coverage is still required.
 REQUIRE_SERVICES = "--require-services"
+# Each process starts its own servers: more processes would need more memory than they save time.
+PARALLEL = ("--numprocesses=2", "--dist=loadfile")
+# Patterns of files and folders in tests/: what tests whole programs, ...
+PROGRAMS = ("browser", "clients", "cluster", "demo", "test_doc*.py", "test_examples.py")
+# ... what starts programs and servers, ...
+SLOW = (
+    *("cli/test_commands.py", "*/test_demo.py", "*/test_doctor.py", "*/test_frameworks.py"),
+    *(
+        "*/test_servers.py",
+        "*/test_transparency.py",
+        "*/test_workers.py",
+        "openapi/test_schemathesis.py",
+    ),
+)
+# ... and what does not depend on the versions of dependencies.
+ABOUT_THE_PROJECT = ("test_budgets.py", "helpers", "test_project.py")
+OLDEST_PYTHON = "3.11"
 
 nox.needs_version = ">=2026.10"
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_venv = "yes"
-# An interpreter that is not there is an error to read, not a download to wait for.
+# A missing Python is an error: uv must not download one.
 nox.options.download_python = "never"
-nox.options.sessions = ["lint", "types", "docs", "tests", "lowest", "browser"]
+nox.options.sessions = ["lint", "types", "docs", "lowest", "browser", "tests"]
 
 
-def group(name: str) -> list[str]:
-    """Return the requirements of the dependency group *name*."""
-    return list(nox.project.dependency_groups(PROJECT, name))
+def sync(session: nox.Session, *options: str) -> None:
+    """Install what ``uv.lock`` has for these options of ``uv sync``, and remove the rest."""
+    environment = {"UV_PROJECT_ENVIRONMENT": session.virtualenv.location}
+    command = ("uv", "sync", "--frozen", "--quiet", "--no-default-groups", *options)
+    session.run_install(*command, env=environment)
 
 
-def install_tree(session: nox.Session, *groups: str) -> None:
-    """Install the source tree, editable and with every extra, and the dependency *groups*."""
-    requirements = [line for name in groups for line in group(name)]
-    session.install("--editable", ".[all]", *requirements)
+def groups(*names: str) -> list[str]:
+    """Return the options that select these dependency groups and every extra."""
+    return ["--all-extras", *(f"--group={name}" for name in names)]
 
 
-def install_wheel(session: nox.Session, *groups: str) -> None:
-    """Build the wheel, and install that with every extra: it may lack what the tree has."""
-    out = BUILD / "wheel" / session.name
-    shutil.rmtree(out, ignore_errors=True)
-    session.run("uv", "build", "--wheel", "--quiet", "--out-dir", str(out))
-    [built] = out.glob("*.whl")
-    requirements = [line for name in groups for line in group(name)]
-    # A reused environment holds an older build of the same version.
-    fresh = ("--reinstall-package", "upload-progress")
-    session.install(*fresh, f"upload-progress[all] @ {built.as_uri()}", *requirements)
-    where = "import upload_progress as package; assert 'site-packages' in package.__file__"
-    session.run("python", "-c", where)
+def dependency_group(name: str) -> tuple[str, ...]:
+    """Return the requirements of a dependency group in ``pyproject.toml``."""
+    return nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), name)
+
+
+def pytest(session: nox.Session, *arguments: str, runner: tuple[str, ...] = ("python",)) -> None:
+    """Run pytest: in two processes, unless the command line selects tests."""
+    parallel = PARALLEL if selects_no_tests(session) and not has_shared_services() else ()
+    session.run(*runner, "-m", "pytest", *parallel, *arguments, *session.posargs)
+
+
+def ignored(*names: str) -> list[str]:
+    """Return the options that leave out these files and folders in tests/."""
+    return [f"--ignore-glob=tests/{name}" for name in names]
+
+
+def selects_no_tests(session: nox.Session) -> bool:
+    """Return whether all tests of the session run."""
+    return all(argument == REQUIRE_SERVICES for argument in session.posargs)
+
+
+def has_shared_services() -> bool:
+    """Return whether the environment names a service, which two processes would have to share."""
+    return any(name.startswith("UPLOAD_PROGRESS_TEST_") for name in os.environ)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check ruff's rules and formatting."""
-    session.install(*group("lint"))
+    """Check ruff's rules and formatting, the direction of imports, and the lock file."""
+    sync(session, "--only-group=lint")
+    session.run("uv", "lock", "--check", "--quiet")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
+    session.run("lint-imports", "--no-logo", "--no-cache", env={"PYTHONPATH": "src"})
 
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check the types of all code, and that the public API leaves none out."""
-    install_tree(session, "types", "test", "clients", "browser", "docs", "dev")
+    """Check the types of all code with mypy, and that the public API is fully typed."""
+    sync(session, *groups("types", "test", "clients", "browser", "docs", "dev"))
     session.run("mypy")
     session.run("pyright", "--verifytypes", "upload_progress", "--ignoreexternal")
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation; each warning is an error."""
-    session.install(*group("docs"))
-    # Material prints a banner about mkdocs 2 unless told that it has been read.
-    session.run("mkdocs", "build", "--strict", "--clean", env={"NO_MKDOCS_2_WARNING": "1"})
+    """Build the documentation; a broken link or reference is an error."""
+    sync(session, "--only-group=docs")
+    session.run("zensical", "build", "--strict", "--clean")
+
+
+@nox.session
+def quick(session: nox.Session) -> None:
+    """Run the unit tests: on asyncio only, without services, other programs and coverage."""
+    sync(session, *groups("test", "clients"))
+    fast = ("-m", "not services", "-k", "not trio")
+    pytest(session, *fast, *ignored(*PROGRAMS, *SLOW, *ABOUT_THE_PROJECT))
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests against the built wheel; demand full coverage of it and of them."""
-    install_wheel(session, "test", "clients")
+    """Run all tests but the browser's against the built wheel, and require full coverage."""
+    # Not editable: the wheel may lack files that the source tree has.
+    wheel = ("--no-editable", "--reinstall-package=upload-progress")
+    sync(session, *groups("test", "clients"), *wheel)
+    where = "import upload_progress as package; assert 'site-packages' in package.__file__"
+    session.run("python", "-c", where)
     session.run("coverage", "erase")
-    session.run(
-        *("coverage", "run", "-m", "pytest", "--ignore=tests/browser"),
-        *session.posargs,
-    )
+    pytest(session, *ignored("browser"), runner=("coverage", "run"))
     session.run("coverage", "combine", "--quiet")
-    whole = all(argument == REQUIRE_SERVICES for argument in session.posargs)
-    session.run("coverage", "report", *([] if whole else ["--fail-under=0"]))
+    all_tests = selects_no_tests(session)
+    session.run("coverage", "report", *([] if all_tests else ["--fail-under=0"]))
 
 
 @nox.session
 def lowest(session: nox.Session) -> None:
-    """Run the library's tests with the oldest dependencies that it allows.
+    """Run the library's tests with the oldest Python and the oldest dependencies allowed.
 
-    Not those that look at the project, its documents and its demo: they say nothing about them.
+    The old versions of drivers have no packages for newer Pythons.
     """
+    version = str(session.run("python", "-c", "import sys; print(sys.version)", silent=True))
+    if not version.startswith(OLDEST_PYTHON):
+        session.skip(f"needs Python {OLDEST_PYTHON}")
     pins = Path(session.create_tmp()) / "lowest.txt"
-    compiled = ("--extra", "starlette", "--resolution", "lowest-direct", "--no-header", "--quiet")
-    python = session.run("python", "-c", "import sys; print(sys.executable)", silent=True)
-    session.run(
-        *("uv", "pip", "compile", "pyproject.toml", "--output-file", str(pins)),
-        *("--python", str(python).strip(), *compiled),
-    )
-    groups = (*group("test"), *group("clients"))
-    session.install("--editable", ".[all]", *groups, "--constraint", str(pins))
-    session.run(
-        *("python", "-m", "pytest", "tests/asgi", "tests/backends", "tests/starlette"),
-        *("tests/protocols", *map(str, sorted(Path("tests").glob("test_tracker*.py")))),
-        *("tests/model/test_codec.py", "tests/fanout/test_hub.py"),
-        *session.posargs,
-    )
+    lowest_versions = ("--all-extras", "--resolution=lowest-direct", "--python", OLDEST_PYTHON)
+    compiled = ("pyproject.toml", *lowest_versions, "--no-header", "--quiet")
+    session.run_install("uv", "pip", "compile", *compiled, "--output-file", str(pins))
+    tools = [line for name in ("test", "clients") for line in dependency_group(name)]
+    session.install("--editable", ".[all]", *tools, "--constraint", str(pins))
+    pytest(session, *ignored(*PROGRAMS, *ABOUT_THE_PROJECT))
 
 
 @nox.session
 def browser(session: nox.Session) -> None:
-    """Drive the web page with a real Chromium.
+    """Run the tests of the web page in Chromium.
 
-    Playwright's synchronous API cannot run in a process that has an event loop running, which the
-    other tests do: hence a session of its own.
+    Playwright's synchronous API cannot share a process with a running event loop, which the other
+    tests have.
     """
-    install_tree(session, "browser")
+    sync(session, *groups("browser"))
     session.run("python", "-m", "pytest", "tests/browser", *session.posargs)
 
 
 @nox.session
 def benchmarks(session: nox.Session) -> None:
-    """Run each benchmark, or those that are named; ``--markdown`` prints a table."""
-    install_tree(session, "test", "browser")
+    """Run all benchmarks, or those that are named; ``--markdown`` prints a table."""
+    sync(session, *groups("test", "browser"))
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
 @nox.session
 def audit(session: nox.Session) -> None:
-    """Look for known vulnerabilities in what users install.
+    """Look for known vulnerabilities in the newest dependencies that users install.
 
-    Strict: a dependency that the database does not answer for is a failure, not a pass.
+    Strict: a dependency that the database does not know is a failure.
     """
-    session.install(*group("audit"))
+    sync(session, "--only-group=audit")
     pins = Path(session.create_tmp()) / "installed.txt"
-    export = ("--all-extras", "--no-header", "--no-annotate", "--quiet")
-    session.run("uv", "pip", "compile", "pyproject.toml", "--output-file", str(pins), *export)
+    options = ("--all-extras", "--no-header", "--no-annotate", "--quiet")
+    session.run("uv", "pip", "compile", "pyproject.toml", "--output-file", str(pins), *options)
     session.run("pip-audit", "--strict", "--no-deps", "--disable-pip", "--requirement", str(pins))

@@ -63,7 +63,7 @@ async def run_background_work(
     tracker: ProgressTracker, store: MemoryStore, is_done: Callable[[], bool]
 ) -> None:
     """Run the background work of the tracker until *is_done*."""
-    parts = internals_of(tracker)  # noqa: SLF001  # its pauses are of no interest here
+    parts = internals_of(tracker)  # its pauses are of no interest here
     while not is_done():
         await parts.reaper.run_once()
         await parts.flusher.flush()

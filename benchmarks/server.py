@@ -83,7 +83,7 @@ class FanOut:
             updates = self._updates(batch)
             await senders[kind](updates)
             await checkpoint()
-            while internals_of(self.tracker).hub._broadcaster.is_busy:
+            while internals_of(self.tracker).hub.is_broadcasting:
                 await checkpoint()
             await checkpoint()
             sizes.append([len(update.json) for update in updates])

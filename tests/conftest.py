@@ -23,6 +23,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 pytest_plugins = ["tests._support.backend_matrix", "tests._support.services"]
 
 RequireProgram = Callable[..., str]
+# Fixtures that start or need a program that is not a Python package.
+SERVICES = {"get_server", "require_program"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,6 +34,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="fail tests, instead of skipping them, if a program or service is missing",
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start a service or another program; `nox -s quick` leaves them out."""
+    for item in items:
+        if isinstance(item, pytest.Function) and SERVICES & set(item.fixturenames):
+            item.add_marker("services")
 
 
 @pytest.fixture(scope="module", params=["asyncio", "trio"])

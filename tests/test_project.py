@@ -1,7 +1,7 @@
-"""The project as a whole: its floor plan, its house rules, its import, its package, its commands.
+"""The project as a whole: rules for code, the import, the wheel, the documentation, the commands.
 
-The rules are functions from source text to complaints, so that each is also tried on a text that
-breaks it.
+Each rule is a function from source text to messages, and is also tested on a text that breaks it.
+The direction of imports is checked by import-linter, in the nox session "lint".
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ import sys
 import tokenize
 import tomllib
 import zipfile
+from collections.abc import Iterator
 from email.parser import Parser
 from pathlib import Path
 
 import pytest
+import yaml
 
 import upload_progress
 from tests._support.paths import ROOT
@@ -43,10 +45,10 @@ def module_name(path: Path) -> str:
 
 MODULES = {module_name(path): path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
 
-# --- house rules ----------------------------------------------------------------------------------
+# --- rules for code -------------------------------------------------------------------------------
 
 LONGEST_FUNCTION_LINES = 40
-# The code, and behind it a word about why.
+# The rule, followed by the reason.
 EXPLAINED = re.compile(
     r"#\s*(noqa: ?[A-Z]+\d+(, ?[A-Z]+\d+)*|(type|pyright): ?ignore\[[\w, -]+\])\s+[#-]? ?\w"
 )
@@ -54,7 +56,7 @@ IGNORE = re.compile(r"#\s*(flake8|ruff):? ?noqa|#\s*noqa|#\s*(type|pyright|mypy)
 
 
 def length_faults(name: str, text: str) -> list[str]:
-    """Return which functions, docstrings aside, are too long."""
+    """Return a message for each function that is too long, docstring aside."""
     functions = [
         (node.name, node.end_lineno - node.lineno + 1 - docstring_lines(node))
         for node in ast.walk(ast.parse(text))
@@ -68,13 +70,13 @@ def length_faults(name: str, text: str) -> list[str]:
 
 
 def docstring_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Return how many lines the docstring of *function* takes."""
+    """Return the number of lines of the docstring of *function*."""
     text = ast.get_docstring(function, clean=False)
     return 0 if text is None else text.count("\n") + 1
 
 
 def ignore_faults(name: str, text: str) -> list[str]:
-    """Say which comments silence a tool without naming the rule and the reason."""
+    """Return each comment that silences a tool without the rule and the reason."""
     return [
         f"{name}:{token.start[0]}: {token.string}"
         for token in tokenize.generate_tokens(io.StringIO(text).readline)
@@ -84,7 +86,7 @@ def ignore_faults(name: str, text: str) -> list[str]:
 
 
 def export_faults(name: str, text: str) -> list[str]:
-    """Say how ``__all__`` differs from the public names that the module defines."""
+    """Return the differences between ``__all__`` and the public names of the module."""
     body = ast.parse(text).body
     defined = {found for node in body for found in defined_names(node)}
     imported = {
@@ -96,13 +98,13 @@ def export_faults(name: str, text: str) -> list[str]:
     listed = {entry for node in body for entry in exports(node)}
     public = {found for found in defined if not found.startswith("_")}
     absent, forgotten = listed - defined - imported, public - listed
-    return [f"{name}: {entry} is listed, and not there" for entry in sorted(absent)] + [
-        f"{name}: {entry} is public, and not listed" for entry in sorted(forgotten)
+    return [f"{name}: {entry} is listed, but not defined" for entry in sorted(absent)] + [
+        f"{name}: {entry} is public, but not listed" for entry in sorted(forgotten)
     ]
 
 
 def defined_names(node: ast.stmt) -> list[str]:
-    """Return the names that a statement defines; a module's own tools are none of its exports."""
+    """Return the names that a statement defines, without loggers and type variables."""
     if re.match(r"\w+(: [\w.\[\]]+)? = (\w+\.)?(TypeVar|ParamSpec|getLogger)\(", ast.unparse(node)):
         return []
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -118,7 +120,7 @@ def exports(node: ast.stmt) -> list[str]:
     return []
 
 
-def test_functions_stay_short() -> None:
+def test_functions_are_short() -> None:
     faults = [fault for item in MODULES.items() for fault in length_faults(*item)]
 
     assert not faults, "\n".join(faults)
@@ -136,7 +138,7 @@ def test_every_export_list_is_complete() -> None:
     assert not faults, "\n".join(faults)
 
 
-def test_the_rules_bite() -> None:
+def test_each_rule_finds_a_violation() -> None:
     long_function = 'def f():\n    """Do.\n\n    It.\n    """\n' + "    g()\n" * 40
     ignored = "f()  # noqa{}\ng()  # type: ignore{}\n"
     exporter = "import a\nT = TypeVar('T')\n__all__ = ['a', 'B', 'c']\nclass B: ...\nd: int = 1\n"
@@ -146,8 +148,8 @@ def test_the_rules_bite() -> None:
     assert len(ignore_faults("m", ignored.format(": E501", "[arg-type]"))) == 2
     assert ignore_faults("m", ignored.format(": E501  # why", "[arg-type]  # why")) == []
     assert export_faults("m", exporter) == [
-        "m: c is listed, and not there",
-        "m: d is public, and not listed",
+        "m: c is listed, but not defined",
+        "m: d is public, but not listed",
     ]
 
 
@@ -167,8 +169,8 @@ print(json.dumps({
 CORE = {"anyio", "attr", "attrs", "idna", "msgspec", "sniffio", "typing_extensions"}
 
 
-def test_the_import_is_quiet_and_loads_no_driver() -> None:
-    """No warning, socket, process or thread; of other people's code, the core's own only."""
+def test_the_import_has_no_side_effects_and_loads_only_the_core_dependencies() -> None:
+    """The import gives no warning, and opens no socket, process or thread."""
     run = [sys.executable, "-W", "error", "-c", IMPORT]
     finished = subprocess.run(run, capture_output=True, text=True, check=True)
     report = json.loads(finished.stdout)
@@ -178,7 +180,7 @@ def test_the_import_is_quiet_and_loads_no_driver() -> None:
     assert set(report["loaded"]) - CORE - set(sys.stdlib_module_names) == {"upload_progress"}
 
 
-# --- the package ----------------------------------------------------------------------------------
+# --- the wheel ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +222,30 @@ def test_versions_agree(wheels: list[Path]) -> None:
     assert versions == {importlib.metadata.version("upload-progress")}
 
 
+# --- the documentation ----------------------------------------------------------------------------
+
+
+def pages_in(navigation: object) -> Iterator[str]:
+    """Yield the files of a part of the navigation of ``mkdocs.yml``."""
+    if isinstance(navigation, str):
+        yield navigation
+    elif isinstance(navigation, list | dict):
+        parts = navigation.values() if isinstance(navigation, dict) else navigation
+        for part in parts:
+            yield from pages_in(part)
+
+
+def test_the_navigation_contains_every_page_once() -> None:
+    """Zensical reports broken links, but neither pages that are missing here nor extra pages."""
+    config = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    excluded = config["exclude_docs"].split()
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")}
+
+    assert sorted(pages_in(config["nav"])) == sorted(
+        page for page in pages if not any(page.startswith(prefix) for prefix in excluded)
+    )
+
+
 # --- the commands ---------------------------------------------------------------------------------
 
 
@@ -235,7 +261,7 @@ def test_the_readme_is_short_and_its_two_commands_are_the_ones_that_run() -> Non
     assert script.splitlines()[-1] == "exec python3 dev.py test --require-services"
 
 
-# --- the rule for missing programs ----------------------------------------------------------------
+# --- missing programs -----------------------------------------------------------------------------
 
 
 def test_a_program_that_is_there_is_found(require_program: RequireProgram) -> None:

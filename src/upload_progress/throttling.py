@@ -20,16 +20,16 @@ from attrs import define, field, frozen
 from upload_progress.exceptions import InvalidValue
 
 __all__ = [
-    "ByTotal",
     "DEFAULT_POLICY",
+    "MEBIBYTE",
+    "NEVER",
+    "STAGE_POLICY",
+    "ByTotal",
     "EveryBytes",
     "EveryInterval",
     "EveryPercent",
     "Gate",
-    "MEBIBYTE",
     "Meter",
-    "NEVER",
-    "STAGE_POLICY",
     "ThrottlePolicy",
 ]
 

@@ -201,7 +201,9 @@ def _assemble(config: TrackerConfig, backends: _Backends) -> TrackerInternals:
         timers=timers,
         log_limiter=log_limiter,
     )
-    cluster = _Cluster.assemble(config, backends, worker, breakers, flusher, loader)
+    cluster = _Cluster.assemble(
+        config, backends, worker=worker, breakers=breakers, flusher=flusher, loader=loader
+    )
     return TrackerInternals(
         config=config,
         worker=worker,
@@ -251,11 +253,13 @@ class _Cluster:
         cls,
         config: TrackerConfig,
         backends: _Backends,
+        *,
         worker: Worker,
         breakers: CircuitBreakers,
         flusher: Flusher,
         loader: RecordLoader,
     ) -> "_Cluster":
+        """Create the parts; nothing connects yet."""
         registry, log_limiter = flusher.registry, flusher.log_limiter
         # Without a subscriber, a store in memory belongs to this tracker alone.
         is_single_worker = backends.subscriber is None and isinstance(backends.store, MemoryStore)

@@ -79,7 +79,7 @@ async def test_it_sends_without_waking_anybody() -> None:
         for sequence in (1, 2, 3):
             internals_of(tracker).hub.deliver(update(sequence))
             internals_of(tracker).hub.deliver(update(sequence, "v"))
-            await until(lambda: not internals_of(tracker).hub._broadcaster.is_busy)
+            await until(lambda: not internals_of(tracker).hub.is_broadcasting)
 
         assert {tuple(reader.sent) for reader in readers} == {
             (("u", 1), ("v", 1), ("u", 2), ("v", 2), ("u", 3), ("v", 3))
@@ -91,9 +91,9 @@ async def test_of_one_upload_it_brings_the_newest_and_nothing_twice() -> None:
     async with reading(1) as (tracker, [reader]):
         for sequence in (2, 3, 1):
             internals_of(tracker).hub.deliver(update(sequence))
-        await until(lambda: not internals_of(tracker).hub._broadcaster.is_busy)
+        await until(lambda: not internals_of(tracker).hub.is_broadcasting)
         internals_of(tracker).hub.deliver(update(3))
-        await until(lambda: not internals_of(tracker).hub._broadcaster.is_busy)
+        await until(lambda: not internals_of(tracker).hub.is_broadcasting)
 
         assert reader.sent == [("u", 3)]
 

@@ -31,8 +31,8 @@ def test_each_kind_is_said_once_in_half_a_minute(caplog: pytest.LogCaptureFixtur
     log_limiter = LogLimiter(clock)
 
     for clock.now in (0.0, 1.0, LOG_EVERY_SECONDS - 0.1, LOG_EVERY_SECONDS):
-        log_limiter.warn("this failed", ValueError("secret"))
-        log_limiter.warn("that failed")
+        log_limiter.log_warning("this failed", ValueError("secret"))
+        log_limiter.log_warning("that failed")
 
     assert log_limiter.count == 8
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 4

@@ -184,7 +184,9 @@ class Follower:
         progress = event.data
         if event.owner not in self._owners or event.subject != progress.upload_id:
             self.rejected += 1
-            self.log_limiter.warn("an event was rejected: it belongs to another owner or upload")
+            self.log_limiter.log_warning(
+                "an event was rejected: it belongs to another owner or upload"
+            )
             return
         self.received += 1
         live = self.registry.find(event.owner, progress.upload_id)
@@ -212,7 +214,7 @@ class Follower:
         except StoreUnavailable:
             return
         except Exception as error:  # noqa: BLE001  # it is logged, and the next poll may succeed
-            self.log_limiter.warn("following the uploads of other workers failed", error)
+            self.log_limiter.log_warning("following the uploads of other workers failed", error)
 
     async def _read_doubtful(self) -> None:
         keys = self._doubtful()

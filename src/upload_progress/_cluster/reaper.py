@@ -100,7 +100,7 @@ class Reaper:
         except StoreUnavailable:
             return
         except Exception as error:  # noqa: BLE001  # it is logged, and the next run may succeed
-            self.log_limiter.warn("ending lost uploads failed", error)
+            self.log_limiter.log_warning("ending lost uploads failed", error)
 
     async def _renew(self) -> None:
         now = self.clock.monotonic()

@@ -147,7 +147,7 @@ class RpcEndpoint:
             message = unpack(data, RpcMessage)
         except InvalidValue as error:
             self.rejected += 1
-            self.log_limiter.warn("a message to this worker could not be decoded", error)
+            self.log_limiter.log_warning("a message to this worker could not be decoded", error)
             return
         if message.kind != REPLY:
             self._handling += 1
@@ -173,4 +173,4 @@ class RpcEndpoint:
         except StoreUnavailable:
             return
         except Exception as error:  # noqa: BLE001  # it is logged
-            self.log_limiter.warn("replying to another worker failed", error)
+            self.log_limiter.log_warning("replying to another worker failed", error)

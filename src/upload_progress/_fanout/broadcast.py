@@ -2,7 +2,7 @@
 
 Waking a task for each of a thousand sockets takes three times as long as sending to them. So one
 task, a *round*, sends for all subscriptions that only wait in order to send. No socket may wait for
-another: as soon as one ``send`` does not return at once, the round is stopped, and the subscriptions
+another: as soon as one ``send`` does not return at once, the round is stopped, and subscriptions
 that have received nothing yet are woken to send themselves. The socket that does not read blocks
 this round only; the next update starts a new round, which finds that socket busy and leaves the
 newest update in its slot.

@@ -92,6 +92,11 @@ class Hub:
         """Wake up to *limit* subscriptions whose heartbeat is due; return whether more may be."""
         return self._index.wake_for_heartbeats(now, limit)
 
+    @property
+    def is_broadcasting(self) -> bool:
+        """Whether some subscription has not received everything yet."""
+        return self._broadcaster.is_busy
+
     def close(self) -> None:
         """Close every subscription, because the server stops."""
         self._broadcaster.stop_round()

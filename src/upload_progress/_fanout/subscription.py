@@ -327,7 +327,7 @@ class Subscription:
             del self._delivered[next(iter(self._delivered))]
 
     def close(self) -> None:
-        """Unsubscribe from everything; updates in slots can still be taken, and ``wait`` returns."""
+        """Unsubscribe from everything; ``wait`` returns, and updates in slots can be taken."""
         pending = dict(self._slots)
         self.remove_all()
         self._slots = pending

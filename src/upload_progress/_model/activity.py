@@ -16,9 +16,9 @@ __all__ = [
     "GULP_BYTES",
     "GULP_BYTES_PER_SECOND",
     "LOOK_SECONDS",
-    "Activity",
     "STREAM_SECONDS",
     "WAITED_SECONDS",
+    "Activity",
     "judge_arrival",
 ]
 

@@ -22,10 +22,10 @@ from upload_progress._model.models import UploadProgress
 from upload_progress.exceptions import InvalidValue
 
 __all__ = [
-    "CloudEvent",
     "EVENT_TYPE",
-    "EventStub",
     "MAX_EVENT_BYTES",
+    "CloudEvent",
+    "EventStub",
     "attributes_of",
     "decode_binary",
     "decode_structured",

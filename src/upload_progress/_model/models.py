@@ -16,13 +16,13 @@ from typing import Final
 from attrs import frozen
 
 __all__ = [
+    "RESERVED_IDS",
     "Arrival",
+    "ByteRange",
     "ErrorCode",
     "Links",
     "Metadata",
     "Parts",
-    "RESERVED_IDS",
-    "ByteRange",
     "Stage",
     "TransferRecord",
     "UploadError",

@@ -11,9 +11,9 @@ from typing import Final
 from attrs import frozen
 
 __all__ = [
-    "RateEstimate",
     "HALF_LIFE_SECONDS",
     "MINIMUM_SECONDS",
+    "RateEstimate",
     "eta_seconds",
 ]
 

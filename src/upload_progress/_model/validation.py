@@ -23,10 +23,10 @@ from upload_progress.exceptions import InvalidValue
 
 __all__ = [
     "DEEPEST_METADATA",
-    "Described",
     "MAX_COUNT",
     "MAX_GROUP_CHARACTERS",
     "MAX_TEXT_CHARACTERS",
+    "Described",
     "bounded_metadata",
     "checked_count",
     "described",

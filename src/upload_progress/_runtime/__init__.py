@@ -1,1 +1,1 @@
-"""Tools that know nothing about uploads: circuit breaker, backoff, rate-limited log, timing wheel."""
+"""Tools that know nothing about uploads: circuit breaker, backoff, log limiter, timing wheel."""

@@ -102,7 +102,7 @@ class CircuitBreaker:
             max(self._open_seconds * 2, FIRST_OPEN_SECONDS), LONGEST_OPEN_SECONDS
         )
         self._open_until = self.clock.monotonic() + self._open_seconds
-        self.log_limiter.warn(
+        self.log_limiter.log_warning(
             f"{self.name} is not available",
             error,
             effect="uploads continue, but their progress may be late",

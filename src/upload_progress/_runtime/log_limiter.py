@@ -43,7 +43,7 @@ class LogLimiter:
     count: int = field(default=0, init=False)
     _logged_at: dict[str, float] = field(factory=dict, init=False)
 
-    def warn(
+    def log_warning(
         self,
         message: str,
         error: BaseException | None = None,

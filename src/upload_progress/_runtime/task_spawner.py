@@ -57,4 +57,4 @@ class TaskSpawner:
         try:
             await work()
         except Exception as error:  # noqa: BLE001  # it is logged, and ends no other task
-            self.log_limiter.warn("a background task failed", error)
+            self.log_limiter.log_warning("a background task failed", error)

@@ -40,9 +40,9 @@ PORTION: Final = 1000
 class DueUploads:
     """The uploads that have something to report: a set, so that each is reported once.
 
-    No upload is reported twice within the flush interval. A new upload without subscribers waits for
-    one interval, because most uploads have ended by then, and need one report instead of several; a
-    pass that is made anyway takes it along. Threads of an application may add uploads: hence the
+    No upload is reported twice within the flush interval. A new upload without subscribers waits
+    for one interval, because most uploads have ended by then and need one report instead of
+    several; a pass that is made anyway takes it along. Threads of an application may add uploads: hence the
     copies to lists.
     """
 
@@ -196,7 +196,7 @@ class Flusher:
         try:
             await self._pass(ends=ends, everything=everything)
         except Exception as error:  # noqa: BLE001  # it is logged, and ends nothing else
-            self.log_limiter.warn("a pass of the flusher failed", error)
+            self.log_limiter.log_warning("a pass of the flusher failed", error)
 
     async def finish(self) -> None:
         """Make passes until nothing is left, or nothing more succeeds; never raises."""
@@ -215,7 +215,7 @@ class Flusher:
             try:
                 self._commit(upload, updates)
             except Exception as error:  # noqa: BLE001  # one upload's error is not another's
-                self.log_limiter.warn("making a report failed", error)
+                self.log_limiter.log_warning("making a report failed", error)
         for update in updates.values():
             self.hub.deliver(update)
         async with anyio.create_task_group() as tasks:

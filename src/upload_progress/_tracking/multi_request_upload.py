@@ -80,6 +80,7 @@ class MultiRequestUpload(LiveUpload):
         repeated_bytes: How many bytes arrived that had arrived before, or were refused.
         resource_id: The id of its resource, if the upload is known by another id.
         has_client_id: Whether the client has named the upload.
+        finished_bytes: How many body bytes of finished requests this worker has received.
         ended_elsewhere: Whether it has ended according to another worker's record.
     """
 
@@ -91,7 +92,7 @@ class MultiRequestUpload(LiveUpload):
     resource_id: str | None = None
     has_client_id: bool = False
     ended_elsewhere: bool = False
-    _finished_bytes: int = 0
+    finished_bytes: int = 0
     _exists: bool = False
     _last_was_refused: bool = False
     _was_assembled: bool = False
@@ -125,7 +126,7 @@ class MultiRequestUpload(LiveUpload):
     @property
     def _wire_bytes(self) -> int:
         """All body bytes that this worker has received, useful or not."""
-        return self._finished_bytes + sum(each.meter.received_bytes for each in self.transfers)
+        return self.finished_bytes + sum(each.meter.received_bytes for each in self.transfers)
 
     @property
     def is_divided(self) -> bool:
@@ -196,7 +197,7 @@ class MultiRequestUpload(LiveUpload):
         self.transfers.update(other.transfers)
         for transfer in other.transfers:
             transfer.upload = self
-        self._finished_bytes += other._finished_bytes
+        self.finished_bytes += other.finished_bytes
         self.ranges = merged([*self.ranges, *other.ranges])
         for name in ("filename", "content_type", "metadata", "group"):
             if getattr(self, name) is None:
@@ -213,7 +214,7 @@ class MultiRequestUpload(LiveUpload):
         """Record the outcome of *transfer*; None if it broke off without an answer."""
         if self.transfers.pop(transfer, transfer) is transfer or self.is_ended:
             return
-        self._finished_bytes += transfer.meter.received_bytes
+        self.finished_bytes += transfer.meter.received_bytes
         self._idle_since = self.context.config.clock.monotonic()
         self._add_outcome(transfer, outcome)
         self._change_state(transfer.head.kind, outcome)
@@ -268,9 +269,7 @@ class MultiRequestUpload(LiveUpload):
         is_unused = self.has_prior_state and not self.transfers and not self.is_ended
         if (self._last_was_refused or self._was_assembled) and is_unused and not self._exists:
             self.is_superseded = self.is_superseded or not self._is_committed
-        elif self._was_assembled and is_unused and not self.ended_elsewhere:
-            self._complete()
-        elif self._is_whole():
+        elif (self._was_assembled and is_unused and not self.ended_elsewhere) or self._is_whole():
             self._complete()
 
     def _is_whole(self) -> bool:

@@ -43,7 +43,7 @@ class Ticker:
             while self._tick_portion():
                 await checkpoint()
         except Exception as error:  # noqa: BLE001  # it is logged, and ends nothing else
-            self.log_limiter.warn("a tick failed", error)
+            self.log_limiter.log_warning("a tick failed", error)
 
     def _tick_portion(self) -> bool:
         now = self.clock.monotonic()

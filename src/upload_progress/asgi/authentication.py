@@ -69,7 +69,7 @@ class UploadAuthentication:
             else:
                 self._admit(result)
         except Exception as error:  # noqa: BLE001  # the hook's failure must not affect the upload
-            self.log_limiter.warn("authenticate raised an error", error)
+            self.log_limiter.log_warning("authenticate raised an error", error)
 
     async def wait_briefly(self) -> None:
         """Wait up to ``RESPONSE_WAIT_SECONDS`` for a pending result."""
@@ -93,9 +93,9 @@ class UploadAuthentication:
             # Either this task was cancelled, or one that the hook awaited: the checkpoint raises
             # again in the first case only.
             await checkpoint_if_cancelled()
-            self.log_limiter.warn("authenticate was cancelled", error)
+            self.log_limiter.log_warning("authenticate was cancelled", error)
         except Exception as error:  # noqa: BLE001  # the hook's failure must not affect the upload
-            self.log_limiter.warn("authenticate failed or took too long", error)
+            self.log_limiter.log_warning("authenticate failed or took too long", error)
         finally:
             self._pending = None
             done.set()
@@ -106,4 +106,4 @@ class UploadAuthentication:
             if not self.live.is_tracked and self.live.merged_into is None:
                 self.internals.admission.admit(self.live, identity)
         elif identity is not None:
-            self.log_limiter.warn("authenticate returned something that is no Identity")
+            self.log_limiter.log_warning("authenticate returned something that is no Identity")

@@ -139,7 +139,7 @@ class UploadProgressMiddleware:
                 request = self._track_upload(scope, head)
             scope[SCOPE_KEY] = request
         except Exception as error:  # noqa: BLE001  # our failure must not affect the upload
-            self._log_limiter.warn("reading a request head failed", error)
+            self._log_limiter.log_warning("reading a request head failed", error)
             scope[SCOPE_KEY] = _UntrackedRequest(self._internals)
             return None
         else:

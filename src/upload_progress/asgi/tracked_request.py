@@ -191,7 +191,7 @@ class TrackedRequest:
             self._log_failure(error)
 
     def _log_failure(self, error: Exception) -> None:
-        self.log_limiter.warn("tracking an upload failed", error)
+        self.log_limiter.log_warning("tracking an upload failed", error)
 
     # Messages from the server
 

@@ -259,7 +259,7 @@ class BrokerSubscriber(ABC):
         self._progressed = anyio.Event()
 
     def _log(self, error: Exception, delay_seconds: float) -> None:
-        self.log_limiter.warn(
+        self.log_limiter.log_warning(
             f"{type(self).__name__}: connection lost",
             first_cause(error),
             effect=f"reconnecting in {delay_seconds:.1f} s",

@@ -6,11 +6,9 @@ only, and a log receives complete lines.
 
 import os
 import sys
-from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from time import monotonic
-from typing import Final, TextIO
+from typing import Final
 
 from attrs import define, field
 
@@ -18,50 +16,18 @@ from upload_progress._model.codec import encode_json
 from upload_progress._model.state import is_final
 from upload_progress.cli.formatting import UploadRow, format_progress, format_result
 from upload_progress.cli.options import OutputMode
+from upload_progress.cli.output_base import Output, write_line
 
 __all__ = [
     "LINE_SECONDS",
     "STEP_PERCENT",
     "JsonOutput",
-    "Output",
     "PlainOutput",
     "open_output",
-    "write_line",
 ]
 
 STEP_PERCENT: Final = 10
 LINE_SECONDS: Final = 10.0
-
-
-@define(eq=False, repr=False)
-class Output(AbstractContextManager["Output", None]):
-    """Shows uploads while they change; enter it with ``with``.
-
-    Attributes:
-        out: Where results go.
-        log: Where progress and messages go.
-    """
-
-    out: TextIO = field(factory=lambda: sys.stdout, kw_only=True)
-    log: TextIO = field(factory=lambda: sys.stderr, kw_only=True)
-
-    def __exit__(self, *_exc_info: object) -> None:
-        """Remove what is drawn."""
-
-    @abstractmethod
-    def update(self, row: UploadRow) -> None:
-        """Show the progress of an upload after it has changed."""
-
-    @abstractmethod
-    def finish(self, row: UploadRow) -> None:
-        """Show the result of an upload, and remove its progress."""
-
-    def remove(self, row: UploadRow) -> None:
-        """Remove the progress of an upload, without a result."""
-
-    def message(self, line: str) -> None:
-        """Write a line to the log."""
-        write_line(self.log, line)
 
 
 @define(eq=False, repr=False)
@@ -134,9 +100,3 @@ def _resolve(mode: OutputMode, environment: Mapping[str, str]) -> OutputMode:
         return mode
     can_draw = environment.get("TERM") != "dumb" and not environment.get("CI")
     return OutputMode.TTY if sys.stderr.isatty() and can_draw else OutputMode.PLAIN
-
-
-def write_line(stream: TextIO, line: str) -> None:
-    """Write a line at once, so that a pipe receives it without delay."""
-    stream.write(f"{line}\n")
-    stream.flush()

@@ -11,7 +11,8 @@ from upload_progress.cli.connection import open_client
 from upload_progress.cli.exit_codes import SUCCESS, combined_exit_code, error_text, exit_code
 from upload_progress.cli.formatting import UploadRow, printable
 from upload_progress.cli.options import ConnectionOptions, OutputMode
-from upload_progress.cli.output import Output, open_output
+from upload_progress.cli.output import open_output
+from upload_progress.cli.output_base import Output
 from upload_progress.client import AsyncProgressClient
 from upload_progress.client.urls import DEFAULT_MOUNT, parse_url, target_url
 from upload_progress.exceptions import InvalidValue, UploadProgressError

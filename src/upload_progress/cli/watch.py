@@ -12,7 +12,8 @@ from upload_progress.cli.connection import open_client
 from upload_progress.cli.exit_codes import FAILED, SUCCESS
 from upload_progress.cli.formatting import UploadRow, format_progress, printable
 from upload_progress.cli.options import ConnectionOptions, OutputMode
-from upload_progress.cli.output import Output, open_output
+from upload_progress.cli.output import open_output
+from upload_progress.cli.output_base import Output
 from upload_progress.client.urls import parse_url, upload_id_in
 
 __all__ = [

@@ -59,7 +59,7 @@ async def cluster_server(require_program: RequireProgram) -> AsyncIterator[Serve
             is_up = False
             while not is_up:
                 await anyio.sleep(0.02)
-                is_up = "ok" in str(await ask(node, "CLUSTER", "INFO"))
+                is_up = "cluster_state:ok" in str(await ask(node, "CLUSTER", "INFO"))
         yield daemon
     finally:
         daemon.stop()

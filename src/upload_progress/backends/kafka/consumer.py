@@ -185,4 +185,4 @@ class TopicConsumer:
     def _log_error(self, error: Exception) -> None:
         # The text of InvalidValue says what to do. The text of a driver may contain anything.
         reason = str(error) if isinstance(error, InvalidValue) else type(error).__name__
-        self._log.warn(f"the store in Kafka is not available ({reason}); reconnecting")
+        self._log.log_warning(f"the store in Kafka is not available ({reason}); reconnecting")

@@ -53,7 +53,7 @@ class IdentityResolver:
                     answer = await answer
             return self._current(answer)
         except Exception as error:  # noqa: BLE001  # a failure of the hook must admit no request
-            self.log_limiter.warn(
+            self.log_limiter.log_warning(
                 "authenticate failed or timed out, so requests are refused with 503", error
             )
             raise RequestRefused(AUTHENTICATION_UNAVAILABLE) from None
