@@ -18,6 +18,7 @@ from typing import Final, Literal, TypeVar
 from attrs import define, field, frozen
 
 from upload_progress._model.cloudevents import CloudEvent, EventStub
+from upload_progress._model.version import version_of
 from upload_progress._runtime.auto_reset_event import AutoResetEvent
 from upload_progress._runtime.conflating_queue import ConflatingQueue
 from upload_progress.exceptions import InvalidValue
@@ -135,7 +136,7 @@ class EventQueue(ConflatingQueue[tuple[str, str], CloudEvent | Notice]):
             return
         key = (event.owner, event.subject)
         waiting = self.peek(key)
-        if isinstance(waiting, CloudEvent) and _version(waiting) > _version(event):
+        if isinstance(waiting, CloudEvent) and version_of(waiting.data) > version_of(event.data):
             return
         if not self.put(key, event):
             self.put_urgent(EventsMissed())
@@ -146,10 +147,6 @@ class EventQueue(ConflatingQueue[tuple[str, str], CloudEvent | Notice]):
             item = await super().__anext__()
             if not isinstance(item, CloudEvent) or self._is_subscribed_to(item.owner):
                 return item
-
-
-def _version(event: CloudEvent) -> tuple[int, int]:
-    return event.data.attempt, event.data.sequence
 
 
 @define(eq=False, repr=False)
