@@ -45,7 +45,7 @@ class TestMemoryPublisher(PublisherContract):
                 one = evolve(record, upload_id=f"u{number}")
                 await publisher.publish(self._events(one, 1))
 
-            assert len(stream._queue) == MAX_WAITING_EVENTS
+            assert len(stream) == MAX_WAITING_EVENTS
             assert await anext(stream) == EventsMissed()
             received = await anext(stream)
             assert isinstance(received, CloudEvent)

@@ -64,7 +64,7 @@ def test_message_size_is_limited() -> None:
 async def waiting(stream: EventQueue) -> list[CloudEvent | EventsMissed | ConnectionLost]:
     """Return all that waits."""
     items = []
-    while stream._queue._urgent or stream._queue:
+    while stream._urgent or len(stream):
         items.append(await anext(stream))
     return items
 

@@ -17,7 +17,7 @@ async def test_newest_item_of_each_key_is_taken_in_order_of_keys() -> None:
 
     assert len(queue) == 2
     assert (queue.peek("a"), queue.peek("c")) == (3, None)
-    assert [await queue.get(), await queue.get()] == [3, 2]
+    assert [await anext(queue), await anext(queue)] == [3, 2]
 
 
 async def test_oldest_item_is_dropped_beyond_the_capacity() -> None:
@@ -25,7 +25,7 @@ async def test_oldest_item_is_dropped_beyond_the_capacity() -> None:
 
     assert [queue.put(key, item) for item, key in enumerate("aba")] == [True] * 3
     assert not queue.put("c", 3)
-    assert [await queue.get(), await queue.get()] == [1, 3]
+    assert [await anext(queue), await anext(queue)] == [1, 3]
 
 
 async def test_urgent_item_is_taken_first_and_only_the_newest() -> None:
@@ -34,7 +34,7 @@ async def test_urgent_item_is_taken_first_and_only_the_newest() -> None:
     queue.put_urgent(8)
     queue.put_urgent(9)
 
-    assert [await queue.get(), await queue.get()] == [9, 1]
+    assert [await anext(queue), await anext(queue)] == [9, 1]
 
 
 @pytest.mark.parametrize("is_urgent", [False, True])
@@ -42,7 +42,7 @@ async def test_task_that_waits_is_woken(is_urgent: bool) -> None:
     queue, taken = ConflatingQueue[str, int](1), list[int]()
 
     async def take() -> None:
-        taken.append(await queue.get())
+        taken.append(await anext(queue))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(take)

@@ -1,6 +1,6 @@
 """A bounded queue that keeps only the newest item of each key."""
 
-from collections.abc import Hashable
+from collections.abc import AsyncIterator, Hashable
 from typing import Generic, TypeVar
 
 import anyio
@@ -13,8 +13,8 @@ T = TypeVar("T")
 
 
 @define(eq=False, repr=False)
-class ConflatingQueue(Generic[K, T]):
-    """Holds the newest item of each key for one task that takes them.
+class ConflatingQueue(AsyncIterator[T], Generic[K, T]):
+    """Yields the newest item of each key to one task.
 
     A consumer that is slow misses versions, never the newest one, and the memory that it costs is
     bounded. Items are taken in the order in which their keys came.
@@ -54,7 +54,7 @@ class ConflatingQueue(Generic[K, T]):
         """Return the item of *key* without taking it."""
         return self._items.get(key)
 
-    async def get(self) -> T:
+    async def __anext__(self) -> T:
         """Wait for an item, and take the oldest."""
         while self._urgent is None and not self._items:
             self._has_items = anyio.Event()

@@ -97,7 +97,7 @@ class BrokerSubscriber(ABC):
             Without an answer within the same time the connection counts as lost.
 
     Attributes:
-        log_limiter: Limits the log lines about this broker; whoever else logs about it shares it.
+        log_limiter: Limits the log lines about this broker; its circuit breaker shares it.
     """
 
     heartbeat_seconds: float = 4.0
@@ -279,5 +279,5 @@ class BrokerEventStream(EventQueue):
         Raises:
             NotEntered: The adapter was left meanwhile.
         """
-        await EventQueue.subscribe(self, *owners)
+        await super().subscribe(*owners)
         await self._subscriber.wait_until_confirmed(list(map(Channel.of_owner, owners)))

@@ -8,7 +8,7 @@ This module does no I/O.
 """
 
 from base64 import urlsafe_b64encode
-from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from hashlib import sha256
@@ -18,6 +18,7 @@ from typing import Final, Literal, TypeVar
 from attrs import define, field, frozen
 
 from upload_progress._model.cloudevents import CloudEvent, EventStub
+from upload_progress._model.version import version_of
 from upload_progress._runtime.auto_reset_event import AutoResetEvent
 from upload_progress._runtime.conflating_queue import ConflatingQueue
 from upload_progress.exceptions import InvalidValue
@@ -102,14 +103,12 @@ Decode = Callable[[], CloudEvent | EventStub]
 
 
 @define(eq=False, repr=False)
-class EventQueue(AsyncIterator[CloudEvent | Notice]):
+class EventQueue(ConflatingQueue[tuple[str, str], CloudEvent | Notice]):
     """An ``EventStream`` of events that arrive at a ``SubscriptionTable``."""
 
+    capacity: int = field(default=MAX_WAITING_EVENTS, init=False)
     _table: "SubscriptionTable"
     _owners: set[str | None] = field(factory=set, init=False)
-    _queue: ConflatingQueue[tuple[str, str], CloudEvent | Notice] = field(
-        factory=lambda: ConflatingQueue(MAX_WAITING_EVENTS), init=False
-    )
 
     async def subscribe(self, *owners: str | None) -> None:
         """Receive the events of *owners*."""
@@ -133,52 +132,34 @@ class EventQueue(AsyncIterator[CloudEvent | Notice]):
         if not self._is_subscribed_to(event.owner):
             return
         if isinstance(event, EventStub):
-            self.notify(EventsMissed())
+            self.put_urgent(EventsMissed())
             return
         key = (event.owner, event.subject)
-        waiting = self._queue.peek(key)
-        if isinstance(waiting, CloudEvent) and _version(waiting) > _version(event):
+        waiting = self.peek(key)
+        if isinstance(waiting, CloudEvent) and version_of(waiting.data) > version_of(event.data):
             return
-        if not self._queue.put(key, event):
-            self.notify(EventsMissed())
-
-    def notify(self, notice: Notice) -> None:
-        """Let the stream yield *notice* next."""
-        self._queue.put_urgent(notice)
+        if not self.put(key, event):
+            self.put_urgent(EventsMissed())
 
     async def __anext__(self) -> CloudEvent | Notice:
         """Wait for the next event or notice."""
         while True:
-            item = await self._queue.get()
+            item = await super().__anext__()
             if not isinstance(item, CloudEvent) or self._is_subscribed_to(item.owner):
                 return item
 
 
-def _version(event: CloudEvent) -> tuple[int, int]:
-    return event.data.attempt, event.data.sequence
-
-
 @define(eq=False, repr=False)
-class Inbox(AsyncIterator[bytes | Notice]):
+class Inbox(ConflatingQueue[int, bytes | Notice]):
     """Holds the messages to one worker, oldest first."""
 
+    capacity: int = field(default=MAX_MESSAGES, init=False)
     _numbers: Iterator[int] = field(factory=count, init=False)
-    _queue: ConflatingQueue[int, bytes | Notice] = field(
-        factory=lambda: ConflatingQueue(MAX_MESSAGES), init=False
-    )
 
     def offer(self, message: bytes) -> None:
         """Keep *message*."""
-        if not self._queue.put(next(self._numbers), message):
-            self.notify(EventsMissed())
-
-    def notify(self, notice: Notice) -> None:
-        """Let the inbox yield *notice* next."""
-        self._queue.put_urgent(notice)
-
-    async def __anext__(self) -> bytes | Notice:
-        """Wait for the next message or notice."""
-        return await self._queue.get()
+        if not self.put(next(self._numbers), message):
+            self.put_urgent(EventsMissed())
 
 
 @define(eq=False, repr=False)
@@ -271,10 +252,10 @@ class SubscriptionTable:
         """Let all streams and inboxes yield *notice*."""
         for streams in self._streams.values():
             for stream in streams:
-                stream.notify(notice)
+                stream.put_urgent(notice)
         for inboxes in self._inboxes.values():
             for inbox in inboxes:
-                inbox.notify(notice)
+                inbox.put_urgent(notice)
 
 
 def _remove(receivers: dict[Channel, dict[R, None]], channel: Channel, receiver: R) -> None:

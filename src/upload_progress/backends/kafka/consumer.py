@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -20,7 +20,6 @@ from upload_progress.backends.kafka.clients import (
 )
 from upload_progress.backends.kafka.reconciler import TopicReconciler
 from upload_progress.backends.kafka.topics import prepare_topic
-from upload_progress.exceptions import InvalidValue
 
 __all__ = [
     "TopicConsumer",
@@ -100,15 +99,16 @@ class TopicConsumer:
             try:
                 await self._read_until_error()
             except Exception as error:  # noqa: BLE001  # whatever it is, the consumer reconnects
-                self._log_error(error)
-            if self.is_current:
-                backoff.reset()
-            self.disconnects += 1
-            await self.close()
-            self._notify()
-            await anyio.sleep(backoff.next_delay_seconds())
+                if self.is_current:
+                    backoff.reset()
+                delay_seconds = backoff.next_delay_seconds()
+                self._log_error(error, delay_seconds)
+                self.disconnects += 1
+                await self.close()
+                self._notify()
+                await anyio.sleep(delay_seconds)
 
-    async def _read_until_error(self) -> None:
+    async def _read_until_error(self) -> NoReturn:
         with anyio.fail_after(2 * CONNECT_SECONDS):
             await prepare_topic(
                 self.access,
@@ -182,7 +182,10 @@ class TopicConsumer:
         self._changed.set()
         self._changed = anyio.Event()
 
-    def _log_error(self, error: Exception) -> None:
-        # The text of InvalidValue says what to do. The text of a driver may contain anything.
-        reason = str(error) if isinstance(error, InvalidValue) else type(error).__name__
-        self._log.log_warning(f"the store in Kafka is not available ({reason}); reconnecting")
+    def _log_error(self, error: Exception, delay_seconds: float) -> None:
+        self._log.log_warning(
+            "KafkaStore: connection lost",
+            error,
+            effect=f"reconnecting in {delay_seconds:.1f} s",
+            topic="connection",
+        )
