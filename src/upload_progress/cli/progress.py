@@ -3,7 +3,7 @@
 from functools import reduce
 from typing import Final, Self
 
-from attrs import define, field
+from attrs import Factory, define, field
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID
 from rich.table import Column
@@ -53,16 +53,14 @@ class TerminalOutput(Output):
     """Draws progress bars on standard error, and removes them at the end."""
 
     _console: Console = field(factory=lambda: Console(stderr=True, highlight=False, markup=False))
-    _progress: Progress = field(init=False)
+    _progress: Progress = field(
+        default=Factory(lambda self: _create_progress(self._console), takes_self=True), init=False
+    )
     _tasks: dict[int, TaskID] = field(factory=dict, init=False)
     _rows: dict[int, UploadRow] = field(factory=dict, init=False)
     _removed: tuple[int, int] = field(default=(0, 0), init=False)
     _count: int = field(default=0, init=False)
     _total_task: TaskID | None = field(default=None, init=False)
-
-    @_progress.default
-    def _default_progress(self) -> Progress:
-        return _create_progress(self._console)
 
     def __enter__(self) -> Self:
         """Start drawing."""
