@@ -26,7 +26,7 @@ from upload_progress._model.models import (
     UploadState,
     is_upload_id,
 )
-from upload_progress._model.validation import Described
+from upload_progress._model.validation import Description
 from upload_progress._resources import CircuitBreakers, ManagedResources
 from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._runtime.task_spawner import TaskSpawner
@@ -490,7 +490,7 @@ class ProgressTracker:
             raise UploadCancelled
 
     async def announce(
-        self, *, owner: str | Identity, **description: Unpack[Described]
+        self, *, owner: str | Identity, **description: Unpack[Description]
     ) -> UploadProgress:
         """Create a pending upload with a new id; a request may carry it within a day.
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from attrs import define
 
 from upload_progress._model.models import Metadata, UploadProgress, UploadState
-from upload_progress._model.validation import Described, checked_count, described
+from upload_progress._model.validation import Description, validate_count, validate_description
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.stage import StageHandle
 from upload_progress.identity import Identity, as_identity
@@ -80,7 +80,7 @@ class Upload:
         Raises:
             InvalidValue: *size_bytes* is not a whole number from 0 up.
         """
-        if self._live.meter.add(checked_count("advance.size_bytes", size_bytes)):
+        if self._live.meter.add(validate_count("advance.size_bytes", size_bytes)):
             self._live.mark_due()
 
     @asynccontextmanager
@@ -124,14 +124,14 @@ class Upload:
             InvalidValue: The metadata is not JSON or too large, or another value is not valid.
         """
         live = self._live
-        description = Described(
+        description = Description(
             filename=filename,
             content_type=content_type,
             metadata=metadata,
             group=group,
             total_bytes=total_bytes,
         )
-        valid = described("set", live.context.config.limits.metadata_bytes, description)
+        valid = validate_description("set", live.context.config.limits.metadata_bytes, description)
         if live.is_ended:
             return
         if valid["total_bytes"] is not None:

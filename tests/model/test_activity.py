@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from upload_progress._model.activity import LOOK_SECONDS, Activity
+from upload_progress._model.activity import OBSERVE_SECONDS, Activity
 
 STALL = 30.0
 
@@ -34,13 +34,13 @@ def test_the_time_of_a_stall_is_no_slow_speed() -> None:
 def test_when_to_look_again() -> None:
     activity = Activity(0.0)
 
-    assert activity.next_look(0.5, [9.0], STALL) == 0.5 + LOOK_SECONDS
-    assert activity.next_look(2.0, [9.0], STALL) == 9.0
-    assert activity.next_look(2.0, [], STALL) == STALL
-    assert activity.next_look(35.0, [], STALL) == 35.0
+    assert activity.next_observation(0.5, [9.0], STALL) == 0.5 + OBSERVE_SECONDS
+    assert activity.next_observation(2.0, [9.0], STALL) == 9.0
+    assert activity.next_observation(2.0, [], STALL) == STALL
+    assert activity.next_observation(35.0, [], STALL) == 35.0
     activity.observe(35.0, 35.0, 0, STALL)
-    assert activity.next_look(35.0, [], STALL) is None
-    assert activity.next_look(35.0, [40.0], STALL) == 40.0
+    assert activity.next_observation(35.0, [], STALL) is None
+    assert activity.next_observation(35.0, [40.0], STALL) == 40.0
 
 
 def test_who_leads_is_seen_by_who_waits() -> None:

@@ -5,28 +5,28 @@ from __future__ import annotations
 import pytest
 
 from upload_progress._model.activity import (
-    GULP_BYTES,
-    GULP_BYTES_PER_SECOND,
+    BUFFERED_BYTES,
+    BUFFERED_BYTES_PER_SECOND,
     STREAM_SECONDS,
     WAITED_SECONDS,
     judge_arrival,
 )
 from upload_progress._model.models import Arrival
 
-GULP_SECONDS = GULP_BYTES / GULP_BYTES_PER_SECOND
+GULP_SECONDS = BUFFERED_BYTES / BUFFERED_BYTES_PER_SECOND
 
 
 @pytest.mark.parametrize(
     ("size", "seconds", "waited", "proxied", "led", "expected"),
     [
         (1, STREAM_SECONDS, 0.0, False, True, Arrival.STREAMED),
-        (GULP_BYTES, STREAM_SECONDS, 9.0, True, True, Arrival.STREAMED),
-        (GULP_BYTES, STREAM_SECONDS, 9.0, True, False, None),
-        (GULP_BYTES, GULP_SECONDS, 0.0, True, False, Arrival.BUFFERED),
-        (GULP_BYTES, GULP_SECONDS, WAITED_SECONDS, False, True, Arrival.BUFFERED),
-        (GULP_BYTES, GULP_SECONDS, 0.0, False, True, None),
-        (GULP_BYTES - 1, 0.0, 9.0, True, True, None),
-        (GULP_BYTES, GULP_SECONDS + 0.001, 9.0, True, True, None),
+        (BUFFERED_BYTES, STREAM_SECONDS, 9.0, True, True, Arrival.STREAMED),
+        (BUFFERED_BYTES, STREAM_SECONDS, 9.0, True, False, None),
+        (BUFFERED_BYTES, GULP_SECONDS, 0.0, True, False, Arrival.BUFFERED),
+        (BUFFERED_BYTES, GULP_SECONDS, WAITED_SECONDS, False, True, Arrival.BUFFERED),
+        (BUFFERED_BYTES, GULP_SECONDS, 0.0, False, True, None),
+        (BUFFERED_BYTES - 1, 0.0, 9.0, True, True, None),
+        (BUFFERED_BYTES, GULP_SECONDS + 0.001, 9.0, True, True, None),
     ],
 )
 def test_what_is_claimed(

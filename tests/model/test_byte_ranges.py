@@ -7,7 +7,12 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upload_progress._model.byte_ranges import covered, end_of, merged, whole_parts
+from upload_progress._model.byte_ranges import (
+    count_bytes,
+    contiguous_end,
+    merge,
+    count_accepted_parts,
+)
 from upload_progress._model.models import ByteRange
 
 BYTE_RANGES = st.lists(
@@ -32,13 +37,13 @@ def test_byte_ranges_do_not_depend_on_order_and_duplicates(
     middle = generator.randrange(len(shuffled) + 1)
     bytes_of = {(part, at) for part, start, stop, _ in ranges for at in range(start, stop)}
 
-    assert merged(shuffled) == merged([*merged(shuffled[:middle]), *merged(shuffled[middle:])])
-    assert merged(shuffled) == merged(ranges)
-    assert covered(shuffled) == len(bytes_of)
+    assert merge(shuffled) == merge([*merge(shuffled[:middle]), *merge(shuffled[middle:])])
+    assert merge(shuffled) == merge(ranges)
+    assert count_bytes(shuffled) == len(bytes_of)
     for part in ("", "1", "2"):
-        end = end_of(shuffled, part)
+        end = contiguous_end(shuffled, part)
         assert all((part, at) in bytes_of for at in range(end))
         assert (part, end) not in bytes_of
-    assert whole_parts(ranges) == len(
+    assert count_accepted_parts(ranges) == len(
         {part for part, _, _, accepted in ranges if part and accepted}
     )

@@ -31,7 +31,7 @@ from upload_progress._model.models import (
     UploadProgress,
     UploadState,
 )
-from upload_progress._model.validation import DEEPEST_METADATA, bounded_metadata
+from upload_progress._model.validation import MAX_METADATA_DEPTH, validate_metadata
 from upload_progress.exceptions import InvalidValue
 
 texts = st.text(max_size=20)
@@ -85,7 +85,7 @@ def test_a_packed_record_comes_back(record: TransferRecord) -> None:
 @given(records, st.integers(0, 40))
 def test_records_of_other_releases_are_read(record: TransferRecord, count: int) -> None:
     """An older release knew fewer fields, a newer one appends its own."""
-    several = evolve(record, protocol="s3", spans=(("1", 0, 9, True),), confirmed_bytes=9)
+    several = evolve(record, protocol="s3", byte_ranges=(("1", 0, 9, True),), confirmed_bytes=9)
     values = [*msgspec.msgpack.decode(pack_record(several)), *[["new"]] * 20]
     least = len(msgspec.msgpack.decode(pack_record(evolve(record, metadata=None)))) - 5
 
@@ -188,7 +188,7 @@ def test_what_is_no_object(data: bytes) -> None:
 
 @given(st.dictionaries(texts, json_values, max_size=4))
 def test_metadata_is_kept_as_json(metadata: dict[str, object]) -> None:
-    kept = bounded_metadata(metadata, "set.metadata", 10**6)
+    kept = validate_metadata(metadata, "set.metadata", 10**6)
 
     assert kept == metadata
     record = TransferRecord("a", "u", "t", 1, 1, UploadState.PENDING, metadata=kept)
@@ -210,7 +210,7 @@ def nested(levels: int) -> dict[str, object]:
         {"a": "\ud800"},
         {"\ud800": 1},
         {"a": "x" * 4096},
-        nested(DEEPEST_METADATA),
+        nested(MAX_METADATA_DEPTH),
         nested(100_000),
         {"a": {1, 2}.__iter__()},
         ["a"],
@@ -219,4 +219,4 @@ def nested(levels: int) -> dict[str, object]:
 )
 def test_what_could_not_be_kept_is_refused(metadata: dict[str, object]) -> None:
     with pytest.raises(InvalidValue, match=r"set\.metadata"):
-        bounded_metadata(metadata, "set.metadata", 4096)
+        validate_metadata(metadata, "set.metadata", 4096)

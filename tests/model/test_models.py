@@ -14,10 +14,10 @@ from upload_progress._model.models import (
     TransferRecord,
     UploadKey,
     UploadState,
-    bounded_text,
     is_upload_id,
     new_transfer_id,
     new_upload_id,
+    truncate_text,
 )
 
 UNRESERVED = string.ascii_letters + string.digits + "._~-"
@@ -73,7 +73,7 @@ def test_fresh_ids_hold_128_random_bits() -> None:
 
 @given(st.text(st.characters(codec=None), max_size=50), st.integers(0, 60))
 def test_bounded_text_is_short_and_can_be_said(text: str, characters: int) -> None:
-    bounded = bounded_text(text, characters)
+    bounded = truncate_text(text, characters)
 
     assert len(bounded) == min(len(text), characters)
     assert bounded.encode("utf-8").decode("utf-8") == bounded

@@ -81,12 +81,12 @@ def test_openapi_document_contains_every_route() -> None:
         if not (method == "HEAD" and "GET" in handlers)
     }
 
-    described = {
+    validate_description = {
         (path, method)
         for path, item in openapi()["paths"].items()
         for method in item.keys() - {"parameters"}
     }
-    assert described == served
+    assert validate_description == served
 
 
 def test_every_error_response_is_a_problem_document() -> None:

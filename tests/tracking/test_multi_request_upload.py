@@ -399,7 +399,7 @@ class Told:
     """What some workers wrote of one upload."""
 
     records: list[TransferRecord]
-    spans: set[tuple[str, int]]
+    byte_ranges: set[tuple[str, int]]
 
 
 @st.composite
@@ -407,11 +407,11 @@ def tellings(draw: st.DrawFn) -> Told:
     """Return the versions that up to three writers stored, each a prefix of the next."""
     records, covered = list[TransferRecord](), set[tuple[str, int]]()
     for worker in range(draw(st.integers(1, 3))):
-        spans = tuple[ByteRange, ...]()
+        byte_ranges = tuple[ByteRange, ...]()
         for sequence in range(1, draw(st.integers(1, 4)) + 1):
             named, start = draw(st.sampled_from(["", "1", "2"])), draw(st.integers(0, 20))
             stop = start + draw(st.integers(1, 9))
-            spans = (*spans, (named, start, stop, draw(st.booleans())))
+            byte_ranges = (*byte_ranges, (named, start, stop, draw(st.booleans())))
             records.append(
                 TransferRecord(
                     owner="ann",
@@ -421,12 +421,12 @@ def tellings(draw: st.DrawFn) -> Told:
                     sequence=sequence,
                     state=S.RECEIVING,
                     protocol="s3",
-                    spans=spans,
+                    byte_ranges=byte_ranges,
                     created_at=1.0,
                     updated_at=2.0,
                 )
             )
-        covered |= {(name, at) for name, start, stop, _ in spans for at in range(start, stop)}
+        covered |= {(name, at) for name, start, stop, _ in byte_ranges for at in range(start, stop)}
     return Told(records, covered)
 
 
@@ -439,7 +439,7 @@ def test_any_order_and_any_duplicate_fold_to_the_same(told: Told, chance: random
 
     assert folded == fold(told.records, now=3.0)
     assert folded is not None
-    assert folded.bytes_transferred == len(told.spans)
+    assert folded.bytes_transferred == len(told.byte_ranges)
     assert folded.retransmitted_bytes >= 0
 
 

@@ -8,7 +8,7 @@ from anyio.lowlevel import checkpoint
 
 from tests._support.simulation import Simulation
 from upload_progress import UploadState
-from upload_progress._model.activity import LOOK_SECONDS
+from upload_progress._model.activity import OBSERVE_SECONDS
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.ticker import PORTION
 from upload_progress.exceptions import MiddlewareMissing, MissingExtra
@@ -64,7 +64,7 @@ async def test_others_run_between_two_portions_of_a_tick() -> None:
             seen.append(sum((live.timer_at or 0) > sim.clock.monotonic() for live in lives))
             await checkpoint()
 
-    sim.clock.advance(LOOK_SECONDS + 1)
+    sim.clock.advance(OBSERVE_SECONDS + 1)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(look)
         await checkpoint()

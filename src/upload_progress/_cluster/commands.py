@@ -24,7 +24,7 @@ from upload_progress._model.models import (
     new_upload_id,
 )
 from upload_progress._model.state import CANCELLED, Signal, is_final, next_state
-from upload_progress._model.validation import Described, described
+from upload_progress._model.validation import Description, validate_description
 from upload_progress._runtime.worker import Worker
 from upload_progress._tracking.flusher import Flusher
 from upload_progress._tracking.record_loader import RecordLoader
@@ -65,7 +65,9 @@ class UploadCommands:
         """Handle the requests of other workers."""
         self.rpc.register(CANCEL, self._handle_cancel)
 
-    async def announce(self, identity: Identity, **announced: Unpack[Described]) -> UploadProgress:
+    async def announce(
+        self, identity: Identity, **announced: Unpack[Description]
+    ) -> UploadProgress:
         """Store a pending upload under a new id, and publish it.
 
         Args:
@@ -77,7 +79,7 @@ class UploadCommands:
             QuotaExceeded: The owner has announced the most uploads that may wait at once.
             StoreUnavailable: The store does not answer.
         """
-        description = described("body", self.limits.metadata_bytes, announced)
+        description = validate_description("body", self.limits.metadata_bytes, announced)
         upload_id = new_upload_id()
         owner = identity.owner_of(upload_id)
         await self._check_quota(owner)

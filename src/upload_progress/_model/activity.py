@@ -1,7 +1,7 @@
-"""What only time shows about an upload: how fast bytes come, and since when none came.
+"""What depends on time about an upload: its rate, a stall, and how its body arrived.
 
-Nothing here reads a clock. It is looked at now and then, not per chunk, so the moment of
-the last byte is as exact as the looks are frequent.
+No function reads a clock. An upload is observed once in a while, not per chunk, so the time of its
+last byte is as exact as the observations are frequent.
 """
 
 from collections.abc import Sequence
@@ -13,47 +13,47 @@ from upload_progress._model.models import Arrival
 from upload_progress._model.rate import RateEstimate
 
 __all__ = [
-    "GULP_BYTES",
-    "GULP_BYTES_PER_SECOND",
-    "LOOK_SECONDS",
+    "BUFFERED_BYTES",
+    "BUFFERED_BYTES_PER_SECOND",
+    "OBSERVE_SECONDS",
     "STREAM_SECONDS",
     "WAITED_SECONDS",
     "Activity",
     "judge_arrival",
 ]
 
-LOOK_SECONDS: Final = 1.0
-"""How often an upload whose bytes come is looked at: how exact ``last_byte_at`` is."""
+OBSERVE_SECONDS: Final = 1.0
+"""How often an upload is observed while bytes arrive: how exact ``last_byte_at`` is."""
 
 
 @define
 class Activity:
-    """Follows one transfer while its bytes come.
+    """The activity of an upload while it is receiving.
 
     Attributes:
-        began_at: When the first byte could come, on the monotonic clock.
-        seen_bytes: How many had come at the last look.
-        changed_at: The last look at which there were more than before.
-        last_byte_at: The same moment on the wall clock; None before the first byte.
-        is_stalled: Whether no byte has come for too long.
-        looks: How often bytes had come since the look before.
-        waits: How often of those the application was waiting for more.
+        began_at: When the first byte could arrive, in monotonic seconds.
+        received_bytes: The number of bytes at the last observation.
+        changed_at: The last observation at which there were new bytes, in monotonic seconds.
+        last_byte_at: The same in seconds since the epoch; None before the first byte.
+        is_stalled: Whether no byte has arrived for too long.
+        changes: How many observations found new bytes.
+        waits: At how many of these the application was waiting for more bytes.
         estimate: The smoothed rate.
     """
 
     began_at: float
-    seen_bytes: int = 0
+    received_bytes: int = 0
     changed_at: float = field(init=False)
     last_byte_at: float | None = None
     is_stalled: bool = False
-    looks: int = 0
+    changes: int = 0
     waits: int = 0
     estimate: RateEstimate = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Start the clockwork at the beginning."""
+        """Start the rate and the time of the last change at the beginning."""
         self.changed_at = self.began_at
-        self.estimate = RateEstimate(self.began_at, self.seen_bytes)
+        self.estimate = RateEstimate(self.began_at, self.received_bytes)
 
     def observe(
         self,
@@ -64,12 +64,20 @@ class Activity:
         *,
         is_waiting: bool = False,
     ) -> bool:
-        """Take note of *received_bytes*; return whether a stall has begun or ended."""
+        """Observe the number of bytes; return whether a stall has begun or ended.
+
+        Args:
+            now: Monotonic seconds.
+            wall: Seconds since the epoch.
+            received_bytes: The number of bytes received so far.
+            stall_after_seconds: How long without a byte is a stall.
+            is_waiting: Whether the application waits for more bytes.
+        """
         was_stalled = self.is_stalled
-        if received_bytes != self.seen_bytes:
-            self.seen_bytes, self.changed_at, self.last_byte_at = received_bytes, now, wall
+        if received_bytes != self.received_bytes:
+            self.received_bytes, self.changed_at, self.last_byte_at = received_bytes, now, wall
             self.is_stalled = False
-            self.looks += 1
+            self.changes += 1
             self.waits += is_waiting
         else:
             self.is_stalled = now - self.changed_at >= stall_after_seconds
@@ -81,39 +89,36 @@ class Activity:
     @property
     def is_led_by_client(self) -> bool:
         """Whether the application mostly waited for bytes, and not the bytes for it."""
-        return self.waits > 0 and self.waits * 2 >= self.looks
+        return self.waits > 0 and self.waits * 2 >= self.changes
 
-    def next_look(
+    def next_observation(
         self, now: float, gates: Sequence[float], stall_after_seconds: float
     ) -> float | None:
-        """Return when to look again; None when there is nothing to see until a byte comes.
+        """Return when to observe again; None if nothing can change until a byte arrives.
 
         Args:
-            now: The time of this look.
-            gates: When a report may fall due, if a byte comes by then.
+            now: The time of this observation, in monotonic seconds.
+            gates: When a report may become due, in monotonic seconds.
             stall_after_seconds: How long without a byte is a stall.
         """
-        if now - self.changed_at < LOOK_SECONDS:
-            return now + LOOK_SECONDS
-        waits = list(gates) if self.is_stalled else [*gates, self.changed_at + stall_after_seconds]
-        return max(min(waits), now) if waits else None
+        if now - self.changed_at < OBSERVE_SECONDS:
+            return now + OBSERVE_SECONDS
+        times = list(gates) if self.is_stalled else [*gates, self.changed_at + stall_after_seconds]
+        return max(min(times), now) if times else None
 
 
-# FROM arrival: Did the bytes come as the client sent them, or in one gulp from a buffering proxy?
+# How a body arrived. A server cannot prove either way, so two signs are required for each.
 #
-# Nothing that a server sees proves either, so both need two witnesses, or nothing is claimed.
+# Buffered: the body came faster than over a network, as from the disk of a proxy, and there was a
+# proxy (by the request head), or a delay between announcement and first byte. nginx buffers
+# request bodies by default (``proxy_request_buffering``).
 #
-# ``buffered``: the body came faster than networks bring one, as it does from a proxy's disk,
-# and there was a proxy (its mark is in the head), or a wait between announcement and first byte.
-# nginx buffers so unless told not to (``proxy_request_buffering``).
-#
-# ``streamed``: the body took its time, and it was the application that waited for bytes. An
-# application that reads slowly would make the contents of any buffer last.
-#
+# Streamed: the body took its time, and the application waited for bytes. An application that reads
+# slowly would make even a buffered body last.
 
 STREAM_SECONDS: Final = 1.0
-GULP_BYTES_PER_SECOND: Final = 64 * 1024 * 1024
-GULP_BYTES: Final = 1024 * 1024
+BUFFERED_BYTES_PER_SECOND: Final = 64 * 1024 * 1024
+BUFFERED_BYTES: Final = 1024 * 1024
 WAITED_SECONDS: Final = 0.5
 
 
@@ -125,18 +130,18 @@ def judge_arrival(
     is_proxied: bool,
     is_led_by_client: bool,
 ) -> Arrival | None:
-    """Return how a body came.
+    """Return how a body arrived; None if that is not certain.
 
     Args:
-        received_bytes: Its size.
-        body_seconds: From its first byte to its last.
+        received_bytes: The size of the body.
+        body_seconds: From the first byte to the last.
         waited_seconds: From the announcement of the upload to its first byte; 0 without one.
-        is_proxied: Whether a proxy left its mark in the head.
+        is_proxied: Whether the request head shows a proxy.
         is_led_by_client: Whether the application waited for bytes, and not the bytes for it.
     """
     if body_seconds >= STREAM_SECONDS:
         return Arrival.STREAMED if is_led_by_client else None
-    is_gulp = received_bytes >= max(GULP_BYTES, GULP_BYTES_PER_SECOND * body_seconds)
-    if is_gulp and (is_proxied or waited_seconds >= WAITED_SECONDS):
+    is_fast = received_bytes >= max(BUFFERED_BYTES, BUFFERED_BYTES_PER_SECOND * body_seconds)
+    if is_fast and (is_proxied or waited_seconds >= WAITED_SECONDS):
         return Arrival.BUFFERED
     return None

@@ -1,8 +1,11 @@
-"""Which bytes of an upload are here: intervals, added up so that none counts twice.
+"""Byte ranges of an upload, merged so that no byte is counted twice.
 
-A span is ``(part, start, stop, is_whole)``: bytes *start* to *stop* of that part, and whether
-the server has taken the part. Bytes sent again fall into the span that is there already, so
-that order, duplicates, overlaps and the number of writers change nothing in their union.
+A range is ``(part, start, stop, is_accepted)``: the bytes from *start* up to *stop* of a part, and
+whether the application has accepted them. The union of ranges does not depend on order, duplicates,
+overlaps or the number of writers.
+
+Two prefixes of part names mark entries that are not ranges of received bytes: ``~`` the announced
+size of a part, ``=`` how much of it the application has confirmed.
 """
 
 from collections.abc import Iterable
@@ -10,76 +13,76 @@ from collections.abc import Iterable
 from upload_progress._model.models import ByteRange
 
 __all__ = [
-    "covered",
-    "declared",
-    "end_mark",
-    "end_of",
-    "known",
-    "merged",
-    "numbered",
-    "received",
-    "told",
-    "whole_parts",
+    "confirmed",
+    "contiguous_end",
+    "count_accepted_parts",
+    "count_bytes",
+    "merge",
+    "of_numbered_parts",
+    "part_size",
+    "sum_of_part_sizes",
+    "with_confirmed",
+    "without_confirmed",
 ]
 
-_MARK = "~"
-_TOLD = "="
-_UNNUMBERED = (".", _MARK, _TOLD)
+_SIZE = "~"
+_CONFIRMED = "="
+_UNNUMBERED = (".", _SIZE, _CONFIRMED)
 
 
-def merged(spans: Iterable[ByteRange]) -> tuple[ByteRange, ...]:
-    """Return the union of *spans*, in order, with those joined that touch."""
+def merge(ranges: Iterable[ByteRange]) -> tuple[ByteRange, ...]:
+    """Return the union of *ranges*, sorted; ranges that overlap or touch are joined."""
     union: list[ByteRange] = []
-    for part, start, stop, is_whole in sorted(spans):
+    for part, start, stop, is_accepted in sorted(ranges):
         if union and union[-1][0] == part and start <= union[-1][2]:
-            _, first, last, was_whole = union[-1]
-            union[-1] = (part, first, max(last, stop), was_whole or is_whole)
+            _, first, last, was_accepted = union[-1]
+            union[-1] = (part, first, max(last, stop), was_accepted or is_accepted)
         else:
-            union.append((part, start, stop, is_whole))
+            union.append((part, start, stop, is_accepted))
     return tuple(union)
 
 
-def covered(spans: Iterable[ByteRange]) -> int:
-    """Return how many bytes *spans* cover together."""
-    return sum(stop - start for _, start, stop, _ in merged(spans))
+def count_bytes(ranges: Iterable[ByteRange]) -> int:
+    """Return the number of bytes in the union of *ranges*."""
+    return sum(stop - start for _, start, stop, _ in merge(ranges))
 
 
-def end_of(spans: Iterable[ByteRange], part: str = "") -> int:
-    """Return how far *part* reaches from its start without a gap."""
-    return next((span[2] for span in merged(spans) if span[:2] == (part, 0)), 0)
+def contiguous_end(ranges: Iterable[ByteRange], part: str = "") -> int:
+    """Return up to which byte *part* is contained in *ranges* without a gap."""
+    return next((each[2] for each in merge(ranges) if each[:2] == (part, 0)), 0)
 
 
-def whole_parts(spans: Iterable[ByteRange]) -> int:
-    """Return how many numbered parts the server has taken."""
-    return len({part for part, _, _, is_whole in numbered(spans) if is_whole})
+def count_accepted_parts(ranges: Iterable[ByteRange]) -> int:
+    """Return the number of numbered parts that the application has accepted."""
+    return len({part for part, _, _, is_accepted in of_numbered_parts(ranges) if is_accepted})
 
 
-def numbered(spans: Iterable[ByteRange]) -> list[ByteRange]:
-    """Return those of *spans* that are of parts which their protocol numbers."""
-    return [span for span in spans if span[0] and not span[0].startswith(_UNNUMBERED)]
+def of_numbered_parts(ranges: Iterable[ByteRange]) -> list[ByteRange]:
+    """Return the ranges of numbered parts."""
+    return [each for each in ranges if each[0] and not each[0].startswith(_UNNUMBERED)]
 
 
-def end_mark(part: str, length: int) -> ByteRange:
-    """Return what tells how long *part* will be: a span without bytes, at its end."""
-    return (_MARK + part, length, length, False)
+def part_size(part: str, length: int) -> ByteRange:
+    """Return an empty range at the end of *part*, which stores its announced size."""
+    return (_SIZE + part, length, length, False)
 
 
-def told(part: str, stop: int) -> ByteRange:
-    """Return what tells that the server has *part* up to *stop*, whoever received that."""
-    return (_TOLD + part, 0, stop, True)
+def confirmed(part: str, stop: int) -> ByteRange:
+    """Return the range that the application said it has, whichever worker received it."""
+    return (_CONFIRMED + part, 0, stop, True)
 
 
-def known(spans: Iterable[ByteRange]) -> list[ByteRange]:
-    """Return what is there by *spans*, received or told."""
-    return [(span[0].removeprefix(_TOLD), *span[1:]) for span in spans]
+def with_confirmed(ranges: Iterable[ByteRange]) -> list[ByteRange]:
+    """Return *ranges* with confirmed ones as ranges of their parts."""
+    return [(each[0].removeprefix(_CONFIRMED), *each[1:]) for each in ranges]
 
 
-def received(spans: Iterable[ByteRange]) -> list[ByteRange]:
-    """Return those of *spans* that were received."""
-    return [span for span in spans if not span[0].startswith(_TOLD)]
+def without_confirmed(ranges: Iterable[ByteRange]) -> list[ByteRange]:
+    """Return the ranges that arrived, without confirmed ones."""
+    return [each for each in ranges if not each[0].startswith(_CONFIRMED)]
 
 
-def declared(spans: Iterable[ByteRange]) -> int | None:
-    """Return how long the parts will be together whose ends are marked; None without any."""
-    ends = [stop for part, _, stop, _ in merged(spans) if part.startswith(_MARK)]
+def sum_of_part_sizes(ranges: Iterable[ByteRange]) -> int | None:
+    """Return the sum of the announced sizes of parts; None if no part announces one."""
+    ends = [stop for part, _, stop, _ in merge(ranges) if part.startswith(_SIZE)]
     return sum(ends) if ends else None

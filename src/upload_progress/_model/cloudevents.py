@@ -1,10 +1,14 @@
-"""The words on the wire: JSON snapshots, CloudEvents, frames, and packed records.
+"""``UploadProgressUpdated`` as CloudEvents 1.0: encoding and decoding for all brokers.
 
-A reader ignores fields that it does not know, so that an older process understands a newer
-one. What is sent to many watchers is encoded once: see ``Update``.
+*Structured* mode: one JSON object, whose ``data`` is the snapshot; on channels that only this
+library uses. *Binary* mode: the attributes as headers of the broker, the snapshot as JSON body; on
+channels that other programs read. An event that is too large for its broker is sent as a *stub*:
+all attributes and no data, so that the receiver reads the upload from the store.
 
-Sources: RFC 8259 (JSON), RFC 3339 (times), CloudEvents 1.0 JSON format, the HTML standard's
-event stream format (section 9.2).
+Events are validated when they are decoded, because anyone with access to the broker can write to
+it. Unknown attributes and fields are ignored.
+
+Sources: CloudEvents 1.0.2, its JSON format, and its bindings for AMQP and Kafka.
 """
 
 from collections.abc import Mapping
@@ -59,7 +63,7 @@ class CloudEvent:
 
 
 def event_of(owner: str, progress: UploadProgress, source: str) -> CloudEvent:
-    """Return the event that tells of *progress*."""
+    """Return the event for a snapshot."""
     return CloudEvent(
         id=f"{progress.upload_id}/{progress.attempt}/{progress.sequence}",
         source=source,
@@ -70,28 +74,15 @@ def event_of(owner: str, progress: UploadProgress, source: str) -> CloudEvent:
     )
 
 
-# FROM cloudevents: Events as other programs read them: CloudEvents 1.0, in one piece or in two.
-#
-# *Structured*: one JSON object, its ``data`` the snapshot; where the channel is ours. *Binary*: the
-# attributes as the broker's own headers, the body the snapshot as JSON; where others read along. An
-# event that its broker would refuse for its size goes as a *stub*: all attributes and no data, which
-# says "read it where it is stored".
-#
-# What comes back is checked: whoever may write to the broker may write anything. A reader ignores
-# attributes and fields that it does not know.
-#
-# Sources: CloudEvents 1.0.2, its JSON format, and its bindings for AMQP and Kafka.
-#
-
 MAX_EVENT_BYTES: Final = 1_048_576
-"""What is larger is not looked at."""
+"""Larger messages are refused without decoding."""
 
 _ATTRIBUTES: Final = ("specversion", "id", "source", "type", "subject", "time", "owner")
 
 
 @frozen(slots=False)
 class EventStub:
-    """The attributes of an event that was too large for its broker."""
+    """The attributes of an event whose data was too large for its broker."""
 
     id: str
     source: str

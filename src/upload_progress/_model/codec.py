@@ -1,10 +1,8 @@
-"""The words on the wire: JSON snapshots, CloudEvents, frames, and packed records.
+"""Encodings: snapshots and lists as JSON, records as MessagePack.
 
-A reader ignores fields that it does not know, so that an older process understands a newer
-one. What is sent to many watchers is encoded once: see ``Update``.
+A reader ignores fields that it does not know, so that an older process understands a newer one.
 
-Sources: RFC 8259 (JSON), RFC 3339 (times), CloudEvents 1.0 JSON format, the HTML standard's
-event stream format (section 9.2).
+Sources: RFC 8259 (JSON), RFC 3339 (times), the MessagePack specification.
 """
 
 from collections.abc import Mapping
@@ -31,10 +29,10 @@ _encoder: Final = msgspec.json.Encoder()
 _packer: Final = msgspec.msgpack.Encoder()
 _record_fields: Final = tuple(attribute.name for attribute in fields(TransferRecord))[2:]
 _hints: Final = get_type_hints(TransferRecord)
-_PLAIN: Final = _record_fields.index("protocol")
-"""How many fields a record has of an upload that is one request; what follows is of many."""
-_LEAST: Final = sum(each.default is NOTHING for each in fields(TransferRecord)) - 2
-_plain_values: Final = attrgetter(*_record_fields[:_PLAIN])
+_SINGLE_REQUEST_FIELDS: Final = _record_fields.index("protocol")
+"""The number of fields of an upload in one request; the others are for several requests."""
+_MIN_FIELDS: Final = sum(each.default is NOTHING for each in fields(TransferRecord)) - 2
+_single_request_values: Final = attrgetter(*_record_fields[:_SINGLE_REQUEST_FIELDS])
 _record_values: Final = attrgetter(*_record_fields)
 
 
@@ -43,12 +41,17 @@ def _types_of(count: int) -> GenericAlias:
 
 
 _unpackers: Final = {
-    count: msgspec.msgpack.Decoder(_types_of(count)) for count in (_PLAIN, len(_record_fields))
+    count: msgspec.msgpack.Decoder(_types_of(count))
+    for count in (_SINGLE_REQUEST_FIELDS, len(_record_fields))
 }
 
 
 def encode_json(value: object) -> bytes:
-    """Encode one of this library's values, or plain JSON data, as UTF-8 JSON."""
+    """Encode a value of this library, or plain JSON data, as UTF-8 JSON.
+
+    >>> encode_json({"received": 3})
+    b'{"received":3}'
+    """
     return _encoder.encode(value)
 
 
@@ -56,19 +59,19 @@ def decode_json(data: bytes | str, where: str) -> Mapping[str, object]:
     """Decode a JSON object.
 
     Raises:
-        InvalidValue: It is no JSON object (also when it nests too deeply).
+        InvalidValue: It is not a JSON object, or nested too deeply.
     """
     try:
         return msgspec.json.decode(data, type=dict[str, object])
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        raise InvalidValue(where, f"is no JSON object: {error}") from None
+        raise InvalidValue(where, f"is not a JSON object: {error}") from None
 
 
 def decode_progress(data: bytes | str) -> UploadProgress:
-    """Decode a snapshot; fields it does not know are ignored.
+    """Decode a snapshot; unknown fields are ignored.
 
     Raises:
-        InvalidValue: It is no snapshot.
+        InvalidValue: It is not a snapshot.
     """
     try:
         return msgspec.json.decode(data, type=UploadProgress)
@@ -77,10 +80,10 @@ def decode_progress(data: bytes | str) -> UploadProgress:
 
 
 def decode_page(data: bytes | str) -> UploadPage:
-    """Decode a page of a list; fields it does not know are ignored.
+    """Decode a page of a list; unknown fields are ignored.
 
     Raises:
-        InvalidValue: It is none.
+        InvalidValue: It is not a page.
     """
     try:
         return msgspec.json.decode(data, type=UploadPage)
@@ -89,22 +92,22 @@ def decode_page(data: bytes | str) -> UploadPage:
 
 
 def pack_record(record: TransferRecord) -> bytes:
-    """Encode *record* as compactly as it goes: MessagePack, values only, without its key."""
-    values = _plain_values if record.protocol is None else _record_values
+    """Encode a record compactly: the values in MessagePack, without names and without the key."""
+    values = _single_request_values if record.protocol is None else _record_values
     return _packer.encode(values(record))
 
 
 def unpack_record(owner: str, upload_id: str, data: bytes) -> TransferRecord:
-    """Decode what ``pack_record`` made of a record of that upload, here or in another version.
+    """Decode the result of ``pack_record``, also of an older or newer version of this library.
 
     Raises:
-        msgspec.MsgspecError: It is nothing of that kind.
+        msgspec.MsgspecError: It is not a packed record.
     """
     unpacker = _unpackers.get(int.from_bytes(data[1:3], "big"))
     if unpacker is not None:
         return TransferRecord(owner, upload_id, *unpacker.decode(data))
     known = msgspec.msgpack.decode(data, type=list)[: len(_record_fields)]
-    if len(known) < _LEAST:
+    if len(known) < _MIN_FIELDS:
         raise msgspec.ValidationError("a record lacks fields")
     values = msgspec.convert(known, _types_of(len(known)))
     return TransferRecord(owner, upload_id, *values)

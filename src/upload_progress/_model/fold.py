@@ -1,12 +1,11 @@
-"""Records in, one truth out: an upload is a pure fold over the records of its writers.
+"""The fold: from the records of an upload to its snapshot.
 
-Every record has one writer, so the newest version of each is simply the highest
-``(attempt, sequence)``. Bytes, waste, speed and sequence are sums. What is a choice rather
-than a sum is made by a rule that looks at values, never at the order of arrival: records
-may come twice, late, or in any order, and the answer is the same.
+Each record has one writer, so the newest version of a record is the highest ``Version``. Numbers
+of bytes, rates and sequences are sums. Everything else is chosen by a rule that looks at values,
+never at the order of arrival: records may arrive twice, late, or in any order.
 
-Time is an argument. An open record whose worker's lease ran out is ``worker_lost``, and one
-that waited too long is ``expired``, whether or not anybody has swept it up.
+Time is an argument. An open record whose worker's lease has run out is ``worker_lost``, and one
+that waited too long is ``expired``, whether or not a worker has stored that end yet.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,12 +15,12 @@ from typing import Final, TypeVar
 from attrs import evolve
 
 from upload_progress._model.byte_ranges import (
-    covered,
-    declared,
-    known,
-    numbered,
-    received,
-    whole_parts,
+    count_accepted_parts,
+    count_bytes,
+    of_numbered_parts,
+    sum_of_part_sizes,
+    with_confirmed,
+    without_confirmed,
 )
 from upload_progress._model.models import (
     Arrival,
@@ -36,6 +35,7 @@ from upload_progress._model.models import (
 )
 from upload_progress._model.rate import eta_seconds
 from upload_progress._model.state import LOST, Signal, is_final, is_waiting, next_state
+from upload_progress._model.version import version_of
 
 __all__ = [
     "as_of",
@@ -51,17 +51,17 @@ T = TypeVar("T")
 
 _OPEN_RANK: Final = (UploadState.RECEIVING, UploadState.PROCESSING, UploadState.PAUSED)
 _STOPPED: Final = frozenset({UploadState.FAILED, UploadState.CANCELLED})
-_EXPIRED: Final = UploadError(ErrorCode.EXPIRED, "No byte came for too long.")
+_EXPIRED: Final = UploadError(ErrorCode.EXPIRED, "No byte arrived for too long.")
 
 
 def as_of(record: TransferRecord, now: float) -> TransferRecord:
-    """Return *record* as it is at *now*: lost or expired, where its time ran out."""
+    """Return *record* as it is at *now*: lost or expired, if its time has run out."""
     if is_final(record.state):
         return record
     if is_waiting(record.state):
         ended_at, signal, error = record.expires_at, Signal.EXPIRE, _EXPIRED
     elif record.protocol is not None:
-        return _left_alone(record, now)
+        return _paused_if_lost(record, now)
     else:
         ended_at, signal, error = record.lease_until, Signal.LOSE, LOST
     state = next_state(record.state, signal)
@@ -70,8 +70,8 @@ def as_of(record: TransferRecord, now: float) -> TransferRecord:
     return evolve(record, state=state, error=error, stage=None, finished_at=ended_at)
 
 
-def _left_alone(record: TransferRecord, now: float) -> TransferRecord:
-    """Return *record* of an upload in many requests: without its worker it waits for the next."""
+def _paused_if_lost(record: TransferRecord, now: float) -> TransferRecord:
+    """Return a record of an upload in several requests: without its worker it is paused."""
     state = next_state(record.state, Signal.PAUSE)
     if record.lease_until is None or record.lease_until > now or state is None:
         return record
@@ -79,47 +79,42 @@ def _left_alone(record: TransferRecord, now: float) -> TransferRecord:
 
 
 def newest(records: Iterable[TransferRecord]) -> list[TransferRecord]:
-    """Return the newest version of each record of the newest attempt, in a settled order."""
+    """Return the newest version of each record of the newest attempt, in a defined order."""
     latest: dict[str, TransferRecord] = {}
     for record in records:
         known = latest.get(record.transfer_id)
-        if known is None or _version(known) < _version(record):
+        if known is None or version_of(known) < version_of(record):
             latest[record.transfer_id] = record
     attempt = max((record.attempt for record in latest.values()), default=0)
     current = [record for record in latest.values() if record.attempt == attempt]
     return sorted(current, key=lambda record: (record.created_at, record.transfer_id))
 
 
-def _version(record: TransferRecord) -> tuple[int, bool, int]:
-    """Order the versions of one record: what has ended stays ended within its attempt."""
-    return (record.attempt, is_final(record.state), record.sequence)
-
-
 def fold(
     records: Iterable[TransferRecord], *, now: float, mount_path: str = "/uploads"
 ) -> UploadProgress | None:
-    """Return the snapshot that *records* of one upload amount to at *now*.
+    """Return the snapshot of an upload at *now*, from its records.
 
     Args:
         records: Any versions of the upload's records, in any order.
-        now: Seconds since the epoch, on the clock that stamped the leases.
+        now: Seconds since the epoch, on the clock by which leases end.
         mount_path: Where the progress API is mounted, for the links.
 
     Returns:
-        The snapshot; None when there is no record.
+        The snapshot; None without records.
     """
     current = _current(records, now)
     if not current:
         return None
     decided = as_of(deciding(current), now)
-    # What a transfer says of itself goes before what was announced of it.
-    speaking = sorted(current, key=lambda record: record.started_at is None)
-    received, repeated, total = _counted(speaking, decided)
+    # The description by a transfer takes precedence over the announcement.
+    by_precedence = sorted(current, key=lambda record: record.started_at is None)
+    received, repeated, total = _count_bytes(by_precedence, decided)
     stalled = decided.state is UploadState.RECEIVING and decided.stalled
     rate = _rate(current) if decided.state is UploadState.RECEIVING and not stalled else None
     return UploadProgress(
         upload_id=decided.upload_id,
-        group=_first(record.group for record in speaking),
+        group=_first(record.group for record in by_precedence),
         sequence=sum(record.sequence for record in current),
         attempt=decided.attempt,
         state=decided.state,
@@ -133,9 +128,9 @@ def fold(
         parts=_parts(current, decided),
         stalled=stalled,
         arrival=_arrival(current),
-        filename=_first(record.filename for record in speaking),
-        content_type=_first(record.content_type for record in speaking),
-        metadata=_first(record.metadata for record in speaking),
+        filename=_first(record.filename for record in by_precedence),
+        content_type=_first(record.content_type for record in by_precedence),
+        metadata=_first(record.metadata for record in by_precedence),
         created_at=_moment(current[0].created_at),
         started_at=_at(min, [record.started_at for record in current]),
         updated_at=_moment(max(record.updated_at for record in current)),
@@ -147,67 +142,75 @@ def fold(
 
 
 def _current(records: Iterable[TransferRecord], now: float) -> list[TransferRecord]:
-    """Return the newest records, with those lost whose worker is; what waits decides later."""
+    """Return the newest records at *now*; waiting ones expire later, if they decide the state."""
     return [
         record if is_waiting(record.state) else as_of(record, now) for record in newest(records)
     ]
 
 
-def _counted(
+def _count_bytes(
     records: Sequence[TransferRecord], decided: TransferRecord
 ) -> tuple[int, int, int | None]:
-    """Return how many bytes are here, how many came again, and how many there are to come."""
+    """Return the received, the retransmitted and the announced number of bytes."""
     received, repeated = _received(records)
     total = _total(records, received)
     if decided.protocol is not None and decided.state is UploadState.COMPLETED:
-        # The server has it all, whatever part of that came to the writers known here.
+        # The application has all bytes, even those that no known record lists.
         received = total = received if total is None else total
     return received, repeated, total
 
 
 def _received(records: Sequence[TransferRecord]) -> tuple[int, int]:
-    """Return how many bytes are here, and how many of those that came did so again."""
+    """Return the number of received and of retransmitted bytes."""
     plain = sum(record.received_bytes for record in records if record.protocol is None)
     repeated = sum(record.retransmitted_bytes for record in records)
     several = [record for record in records if record.protocol is not None]
     if not several:
         return plain, repeated
-    spans = [span for record in several for span in record.spans]
-    sent = covered(received(spans))
-    repeated += sum(covered(received(record.spans)) for record in several) - sent
+    byte_ranges = [byte_range for record in several for byte_range in record.byte_ranges]
+    sent = count_bytes(without_confirmed(byte_ranges))
+    repeated += sum(count_bytes(without_confirmed(record.byte_ranges)) for record in several) - sent
     held = max(record.confirmed_bytes for record in several)
-    here = covered(known([*spans, ("", 0, held, True)]))
+    here = count_bytes(with_confirmed([*byte_ranges, ("", 0, held, True)]))
     total = _announced(records)
     return plain + (here if total is None else min(here, total)), repeated
 
 
 def _parts(records: Sequence[TransferRecord], decided: TransferRecord) -> Parts | None:
-    spans = numbered(span for record in records for span in record.spans)
-    if not spans:
+    byte_ranges = of_numbered_parts(
+        byte_range for record in records for byte_range in record.byte_ranges
+    )
+    if not byte_ranges:
         return None
-    received = whole_parts(spans)
+    received = count_accepted_parts(byte_ranges)
     return Parts(received, received if decided.state is UploadState.COMPLETED else None)
 
 
 def _total(records: Sequence[TransferRecord], received: int) -> int | None:
-    """Return the announced size; one that more bytes than that have proved wrong is unknown."""
+    """Return the announced size; None if more bytes than that have arrived."""
     total = _announced(records)
     return None if total is None or received > total else total
 
 
 def _announced(records: Sequence[TransferRecord]) -> int | None:
-    """Return the announced size: of all parts together, where each of them announces its own."""
-    in_parts = declared(span for record in records for span in record.spans)
+    """Return the announced size: the sum over all parts, if each part announces its own."""
+    in_parts = sum_of_part_sizes(
+        byte_range for record in records for byte_range in record.byte_ranges
+    )
     return in_parts or _first(record.total_bytes for record in records)
 
 
 def deciding(records: Sequence[TransferRecord]) -> TransferRecord:
-    """Return the record whose state is the upload's, of those that ``newest`` left.
+    """Return the record whose state is the state of the upload.
 
-    The first failure or cancellation ends the upload, unless it had been completed before.
-    Else any open transfer keeps it open; else the last completion ends it; else it is as
-    it was announced. Of an upload in many requests the completion ends it at once: it is the
-    server's word on the whole, and not on one request.
+    1. The first failure or cancellation ends the upload, unless it was completed before.
+    2. Else an open transfer keeps it open. In an upload in several requests, a completion ends it
+       nevertheless, because it concerns the whole upload and not one request.
+    3. Else the last completion ends it.
+    4. Else it is in the state in which it was announced.
+
+    Args:
+        records: The result of ``newest``, not empty.
     """
     if len(records) == 1:
         return records[0]
@@ -234,10 +237,9 @@ def _ended(record: TransferRecord) -> tuple[float, str]:
 
 
 def percent_of(received: int, total: int | None, state: UploadState) -> float | None:
-    """Return the share that is here: 0 to 100, one decimal, rounded down.
+    """Return the received share: 0 to 100, one decimal, rounded down.
 
-    Nothing is all of nothing only once the body has ended: an empty upload has no percent
-    while it waits, and 100.0 when it is here.
+    An empty upload has no percentage before the end of its body, and 100.0 after it.
     """
     if total is None:
         return None
@@ -247,17 +249,19 @@ def percent_of(received: int, total: int | None, state: UploadState) -> float | 
 
 
 def sum_of(uploads: Sequence[UploadProgress]) -> UploadTotal:
-    """Add up *uploads*: a total with an unknown part is unknown, and so is its percent."""
+    """Return the sum over *uploads*; a total with an unknown part is unknown."""
     received = sum(upload.bytes_transferred for upload in uploads)
     total = _sum_known([upload.total_bytes for upload in uploads])
     rates = [upload.bytes_per_second for upload in uploads if upload.bytes_per_second]
     rate = round(sum(rates), 1) if rates else None
-    here = all(upload.bytes_transferred == upload.total_bytes for upload in uploads)
+    is_whole = all(upload.bytes_transferred == upload.total_bytes for upload in uploads)
     return UploadTotal(
         uploads=len(uploads),
         bytes_transferred=received,
         total_bytes=total,
-        percent=None if not total else (100.0 if here else min(received * 1000 // total, 999) / 10),
+        percent=None
+        if not total
+        else (100.0 if is_whole else min(received * 1000 // total, 999) / 10),
         bytes_per_second=rate,
         eta_seconds=eta_seconds(None if total is None else total - received, rate),
     )
@@ -296,7 +300,7 @@ def _at(choose: Callable[[list[float]], float], moments: Sequence[float | None])
 
 
 def links_of(upload_id: str, mount_path: str) -> Links:
-    """Return where *upload_id* is read, followed and cancelled under *mount_path*."""
+    """Return the paths under *mount_path* that read, watch and cancel an upload."""
     upload = f"{mount_path}/{upload_id}"
     progress = f"{upload}/progress"
     return Links(progress=progress, events=progress, websocket=progress, cancel=upload)

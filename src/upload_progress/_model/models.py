@@ -1,9 +1,9 @@
-"""The nouns: immutable values that travel between the floors.
+"""Values: states, records, snapshots and pages; all immutable.
 
-Sizes are in bytes, rates in bytes per second. A record holds seconds since the Unix
-epoch; a snapshot holds aware UTC datetimes, which become RFC 3339 on the wire.
+Sizes are in bytes, rates in bytes per second. A record contains seconds since the Unix epoch; a
+snapshot contains aware UTC datetimes, which are RFC 3339 in JSON.
 
-What goes onto the wire has no slots: msgspec then writes its fields in their order, and faster.
+Classes that are encoded have no slots: msgspec then encodes their fields in order, and faster.
 """
 
 import re
@@ -31,16 +31,16 @@ __all__ = [
     "UploadProgress",
     "UploadState",
     "UploadTotal",
-    "bounded_text",
     "is_upload_id",
     "new_transfer_id",
     "new_upload_id",
+    "truncate_text",
 ]
 
 Metadata = Mapping[str, object]
 
 ByteRange = tuple[str, int, int, bool]
-"""Of an upload in many requests: a part's name, first byte, end, and whether it was taken."""
+"""Part name, first byte, end, and whether the application has accepted the bytes."""
 
 RESERVED_IDS: Final = frozenset(
     {
@@ -53,13 +53,13 @@ RESERVED_IDS: Final = frozenset(
         "asyncapi.json",
     }
 )
-"""Words of the API's own paths, which therefore name no upload."""
+"""Words in the paths of the progress API, which cannot be upload ids."""
 
 _UPLOAD_ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}", re.ASCII)
 
 
 def is_upload_id(text: str) -> bool:
-    """Tell whether *text* may name an upload: RFC 3986 unreserved characters, 1 to 128."""
+    """Return whether *text* is a valid upload id: 1 to 128 unreserved characters (RFC 3986)."""
     return (
         _UPLOAD_ID.fullmatch(text) is not None
         and text not in RESERVED_IDS
@@ -68,28 +68,28 @@ def is_upload_id(text: str) -> bool:
 
 
 def new_upload_id() -> str:
-    """Return a fresh id: 128 bits from the system's random source, URL-safe.
+    """Return a new upload id: 128 random bits of the operating system, URL-safe.
 
-    The last of its 22 characters holds two bits, and is one of ``AQgw``. Put first, it keeps a
-    hyphen from standing there, where a command line would take the id for an option.
+    The last of the 22 characters holds two bits, and is one of ``AQgw``. It is moved to the front,
+    so that no id starts with a hyphen, which a command line would take for an option.
     """
     token = secrets.token_urlsafe(16)
     return token[-1] + token[:-1]
 
 
 def new_transfer_id() -> str:
-    """Return a name for a record, unique within its upload."""
+    """Return a new transfer id, unique within its upload."""
     return secrets.token_urlsafe(8)
 
 
-def bounded_text(text: str, characters: int) -> str:
-    """Return *text* cut to that many characters, and without what UTF-8 cannot say."""
+def truncate_text(text: str, characters: int) -> str:
+    """Return the first *characters* of *text*; a ``?`` replaces what UTF-8 cannot encode."""
     return text[:characters].encode("utf-8", "replace").decode("utf-8")
 
 
 @unique
 class UploadState(StrEnum):
-    """Where an upload stands; ``lifecycle`` holds the table of the moves between them."""
+    """The state of an upload; see ``TRANSITIONS`` in ``upload_progress._model.state``."""
 
     PENDING = "pending"
     RECEIVING = "receiving"
@@ -114,7 +114,7 @@ class ErrorCode(StrEnum):
 
 @unique
 class Arrival(StrEnum):
-    """How the bytes came: as the client sent them, or in one gulp from a buffering proxy."""
+    """How the body arrived: while the client sent it, or at once from a buffering proxy."""
 
     STREAMED = "streamed"
     BUFFERED = "buffered"
@@ -122,7 +122,7 @@ class Arrival(StrEnum):
 
 @frozen(slots=False)
 class Stage:
-    """What the application is doing with an upload; ``total`` None is indeterminate."""
+    """What the application does with an upload; *total* None means indeterminate."""
 
     name: str
     done: int = 0
@@ -140,7 +140,7 @@ class UploadError:
 
 @frozen(slots=False)
 class Parts:
-    """How many parts of an upload in several parts are here; ``total`` None is unknown."""
+    """How many numbered parts of an upload were received; *total* None means unknown."""
 
     received: int
     total: int | None = None
@@ -148,7 +148,7 @@ class Parts:
 
 @frozen(slots=False)
 class Links:
-    """Absolute paths under the mount point."""
+    """Absolute paths of an upload under the mount path."""
 
     progress: str
     events: str
@@ -158,7 +158,7 @@ class Links:
 
 @frozen(order=True)
 class UploadKey:
-    """An upload id in its owner's namespace: the same id of two owners is two uploads."""
+    """An owner and an upload id: the same id of two owners means two uploads."""
 
     owner: str
     upload_id: str
@@ -166,21 +166,21 @@ class UploadKey:
 
 @frozen
 class TransferRecord:
-    """What one writer knows about an upload; an upload is the fold over its records.
+    """The state of one transfer, as its worker stores it; an upload is the fold over its records.
 
-    A record is written by exactly one worker. The announcement made by ``POST /uploads``
-    is a record that carries no bytes. Times are seconds since the epoch.
+    A record is written by exactly one worker. The announcement by ``POST /uploads`` is a record
+    without bytes. Times are in seconds since the epoch.
 
     Attributes:
-        attempt: Which try of the upload this belongs to, from 1.
-        sequence: Grows with every stored change of this record.
-        total_bytes: The size of the upload, as far as this writer knows.
-        worker: Whose lease keeps the record alive.
-        lease_until: Set by the store when it loads an open record of a worker.
-        expires_at: When an upload that waits is given up; None while bytes come.
-        protocol: By which protocol it comes in many requests; None where it is one request.
-        spans: Which of its bytes came to this writer; those of one request are just counted.
-        confirmed_bytes: How many bytes from the start the server said it had.
+        attempt: The attempt of the upload, from 1.
+        sequence: Grows with each stored change of the record.
+        total_bytes: The size of the upload, if this worker knows it.
+        worker: The worker whose lease keeps the record alive.
+        lease_until: When that lease ends; set by the store on loading.
+        expires_at: When a waiting upload expires; set by the store on loading.
+        protocol: The protocol of an upload in several requests; None for a single request.
+        byte_ranges: The byte ranges received by this worker; empty for a single request.
+        confirmed_bytes: How many bytes from the start the application said it has.
     """
 
     owner: str
@@ -210,18 +210,18 @@ class TransferRecord:
     worker: str | None = None
     lease_until: float | None = None
     protocol: str | None = None
-    spans: tuple[ByteRange, ...] = ()
+    byte_ranges: tuple[ByteRange, ...] = ()
     confirmed_bytes: int = 0
 
     @property
     def key(self) -> UploadKey:
-        """The upload this belongs to."""
+        """The key of the upload."""
         return UploadKey(self.owner, self.upload_id)
 
 
 @frozen(slots=False)
 class UploadProgress:
-    """A snapshot: everything known about an upload at one moment, never a delta."""
+    """A snapshot: everything known about an upload at one moment; cumulative, never a delta."""
 
     upload_id: str
     group: str | None
@@ -252,7 +252,7 @@ class UploadProgress:
 
 @frozen(slots=False)
 class UploadTotal:
-    """Several uploads added up; a sum that has an unknown part is None."""
+    """The sum over several uploads; None for a sum with an unknown part."""
 
     uploads: int
     bytes_transferred: int

@@ -1,9 +1,9 @@
-"""How fast, and how long still: an exponential moving average that is told the time.
+"""Smoothed rate and remaining time: an exponential moving average without a clock.
 
-Each observation weighs by how long it lasted: after one half-life its share has halved.
-The average starts from nothing, so its early value is divided by the weight gathered so
-far, which removes the pull towards zero. Nothing is claimed before ``MINIMUM_SECONDS``
-of data: one gulp of a buffer says nothing about a line.
+Each observation weighs by its duration: after one half-life its share has halved. The average
+starts from zero, so its early value is divided by the weight so far, which removes the bias
+towards zero. There is no rate before ``MINIMUM_SECONDS`` of data: the contents of one buffer say
+nothing about the rate of a connection.
 """
 
 from typing import Final
@@ -23,13 +23,13 @@ MINIMUM_SECONDS: Final = 2.0
 
 @frozen
 class RateEstimate:
-    """A smoothed rate. Immutable: looking ahead with ``observe`` changes nothing.
+    """A smoothed rate. Immutable: ``observe`` returns a new estimate.
 
     Attributes:
         at_seconds: When it was last observed, on the clock of the caller.
-        at_bytes: How many bytes had come by then. What was there at the start is no speed.
-        weighted_rate: The average before its early pull towards zero is removed.
-        span_seconds: How long it has been observed.
+        at_bytes: The bytes at that time. Bytes that were there at the start do not count.
+        weighted_rate: The average before the early bias towards zero is removed.
+        span_seconds: The duration of all observations.
     """
 
     at_seconds: float
@@ -38,7 +38,7 @@ class RateEstimate:
     span_seconds: float = 0.0
 
     def observe(self, now_seconds: float, total_bytes: int) -> "RateEstimate":
-        """Return the estimate after *total_bytes* have come by *now_seconds*."""
+        """Return the estimate after *total_bytes* have arrived by *now_seconds*."""
         elapsed = now_seconds - self.at_seconds
         if elapsed <= 0:
             return self
@@ -53,15 +53,15 @@ class RateEstimate:
 
     @property
     def bytes_per_second(self) -> float | None:
-        """The smoothed rate; None until there are two seconds of data."""
+        """The smoothed rate; None until there are 2 s of data."""
         if self.span_seconds < MINIMUM_SECONDS:
             return None
-        gathered: float = 1 - 0.5 ** (self.span_seconds / HALF_LIFE_SECONDS)
-        return round(self.weighted_rate / gathered, 1)
+        weight: float = 1 - 0.5 ** (self.span_seconds / HALF_LIFE_SECONDS)
+        return round(self.weighted_rate / weight, 1)
 
 
 def eta_seconds(remaining_bytes: int | None, bytes_per_second: float | None) -> float | None:
-    """Return how long *remaining_bytes* take at that rate; None when either is unknown or zero."""
+    """Return the time for *remaining_bytes* at a rate; None if either is unknown, or no rate."""
     if remaining_bytes is None or not bytes_per_second:
         return None
     return round(max(remaining_bytes, 0) / bytes_per_second, 1)

@@ -1,15 +1,14 @@
-"""The life of an upload: the only place where states are compared.
+"""The states of an upload, the transitions between them, and how an upload ends.
 
-An upload is announced (``pending``), its bytes come (``receiving``), may rest between two
-requests of a resumable protocol (``paused``), are all here but not yet answered for
-(``processing``), and end in exactly one of three ways. *Received is not processed*: the
-client hears of success only when the application has answered, so the last byte leads to
-``processing`` and only the answer to ``completed``.
+An upload is announced (``pending``), its bytes arrive (``receiving``), it may wait between two
+requests of a resumable protocol (``paused``), all bytes have arrived but the application has not
+responded (``processing``), and it ends in one of three final states. *Received is not processed*:
+a client learns of success only by the response, so the last byte leads to ``processing``, and only
+the response to ``completed``.
 
-A signal that has no row is ignored. That makes final states absorbing: whatever comes
-late (a disconnect after the answer, an exception of a background task, a second cancel)
-changes nothing. A disconnect while ``processing`` is ignored too: every byte is here, and
-what becomes of them is the application's word, not the client's.
+A signal without a row in the table is ignored. So final states are final: late signals (a
+disconnect after the response, an exception of a background task, a second cancel) change nothing.
+A disconnect while ``processing`` is ignored as well, because every byte has arrived.
 """
 
 from collections.abc import Mapping
@@ -41,28 +40,28 @@ __all__ = [
 
 @unique
 class Signal(StrEnum):
-    """What can happen to an upload."""
+    """An event that may change the state of an upload."""
 
     BEGIN = "begin"
-    """A request that carries its bytes has arrived."""
+    """A request that carries bytes of the upload has begun."""
     PAUSE = "pause"
-    """The request ended early, or was not taken, and its protocol can resume."""
+    """The request ended early or was refused, and its protocol can resume."""
     BODY_END = "body_end"
-    """The last byte is here."""
+    """The last byte has arrived."""
     ACCEPT = "accept"
-    """The application answered with a status below 400."""
+    """The application responded with a status below 400."""
     REJECT = "reject"
-    """The application answered with a status of 400 or more, or called ``fail()``."""
+    """The application responded with a status of 400 or more, or called ``fail()``."""
     RAISE = "raise"
     """The application raised an exception."""
     DISCONNECT = "disconnect"
-    """The client went away before the last byte."""
+    """The client disconnected before the last byte."""
     CANCEL = "cancel"
     """The owner cancelled, or the server cancelled the application's task."""
     LOSE = "lose"
-    """The lease of the worker that received it ran out."""
+    """The lease of the worker that received the upload ran out."""
     EXPIRE = "expire"
-    """It waited too long without a byte."""
+    """The upload waited too long without a byte."""
 
 
 OPEN_STATES: Final = frozenset(
@@ -70,7 +69,7 @@ OPEN_STATES: Final = frozenset(
 )
 FINAL_STATES: Final = frozenset(UploadState) - OPEN_STATES
 WAITING_STATES: Final = frozenset({UploadState.PENDING, UploadState.PAUSED})
-"""Open, but no worker is receiving: these expire, and hold no lease."""
+"""Open states in which no worker receives the upload: it expires, and has no lease."""
 
 _ENDINGS: Final = {
     Signal.ACCEPT: UploadState.COMPLETED,
@@ -101,30 +100,28 @@ TRANSITIONS: Final[Mapping[tuple[UploadState, Signal], UploadState]] = MappingPr
         },
     }
 )
-"""State × signal → next state. The documentation draws its diagram from this table."""
+"""State × signal → next state. The diagram in the documentation is drawn from this table."""
 
 
 def next_state(state: UploadState, signal: Signal) -> UploadState | None:
-    """Return where *signal* leads from *state*; None when it changes nothing."""
+    """Return the state after *signal*; None if the signal changes nothing."""
     return TRANSITIONS.get((state, signal))
 
 
 def is_final(state: UploadState) -> bool:
-    """Tell whether nothing follows *state* within its attempt."""
+    """Return whether nothing follows *state* within its attempt."""
     return state in FINAL_STATES
 
 
 def is_receiving(state: UploadState) -> bool:
-    """Tell whether bytes may come right now."""
+    """Return whether bytes may arrive in *state*."""
     return state is UploadState.RECEIVING
 
 
 def is_waiting(state: UploadState) -> bool:
-    """Tell whether *state* is open without a worker that receives."""
+    """Return whether *state* is open, and no worker receives the upload."""
     return state in WAITING_STATES
 
-
-# FROM endings: How an upload ends: the signal for the table, and the error that is shown.
 
 LOWEST_ERROR_STATUS: Final = 400
 
@@ -141,14 +138,14 @@ LOST: Final = UploadError(
 )
 
 
-def ending_of(status: int | None, verdict: str | None) -> tuple[Signal, UploadError | None]:
-    """Return what an answer means for the upload it answers.
+def ending_of(status: int | None, failure_message: str | None) -> tuple[Signal, UploadError | None]:
+    """Return the signal and the error that the end of a request means for its upload.
 
     Args:
         status: The status of the response; None for an upload without HTTP.
-        verdict: Why the application condemned it, whatever the status.
+        failure_message: Why the application failed the upload, whatever the status.
     """
-    if verdict is None and (status is None or status < LOWEST_ERROR_STATUS):
+    if failure_message is None and (status is None or status < LOWEST_ERROR_STATUS):
         return Signal.ACCEPT, None
-    message = verdict or f"The server answered with status {status}."
+    message = failure_message or f"The server answered with status {status}."
     return Signal.REJECT, UploadError(ErrorCode.REJECTED, message, status)

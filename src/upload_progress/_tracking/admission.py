@@ -6,7 +6,7 @@ from typing import Unpack
 from attrs import Factory, define, field
 
 from upload_progress._model.models import UploadKey, is_upload_id, new_transfer_id, new_upload_id
-from upload_progress._model.validation import Described, described
+from upload_progress._model.validation import Description, validate_description
 from upload_progress._runtime.worker import Worker
 from upload_progress._tracking.live_upload import LiveUpload, UploadContext
 from upload_progress._tracking.multi_request_upload import MultiRequestUpload
@@ -60,7 +60,7 @@ class Admission:
         client_id: str | None = None,
         is_proxied: bool = False,
         where: str = "open",
-        **description: Unpack[Described],
+        **description: Unpack[Description],
     ) -> LiveUpload:
         """Return a live upload that is not tracked yet; ``admit`` tracks it.
 
@@ -73,7 +73,7 @@ class Admission:
         Raises:
             InvalidValue: The description is not valid.
         """
-        valid = described(where, self.config.limits.metadata_bytes, description)
+        valid = validate_description(where, self.config.limits.metadata_bytes, description)
         upload_id = client_id if client_id is not None and is_upload_id(client_id) else None
         return LiveUpload(
             upload_id=upload_id or new_upload_id(),
@@ -96,14 +96,14 @@ class Admission:
         *,
         client_id: str | None,
         is_proxied: bool,
-        **description: Unpack[Described],
+        **description: Unpack[Description],
     ) -> MultiRequestUpload:
         """Return the upload of which a request carries a part; ``admit`` may merge it.
 
         Raises:
             InvalidValue: The description is not valid.
         """
-        valid = described("open", self.config.limits.metadata_bytes, description)
+        valid = validate_description("open", self.config.limits.metadata_bytes, description)
         has_client_id = client_id is not None and is_upload_id(client_id)
         resource_id = None if head.resource is None else upload_id_for(head, head.resource)
         upload_id = client_id if has_client_id else resource_id

@@ -42,8 +42,8 @@ class DueUploads:
 
     No upload is reported twice within the flush interval. A new upload without subscribers waits
     for one interval, because most uploads have ended by then and need one report instead of
-    several; a pass that is made anyway takes it along. Threads of an application may add uploads: hence the
-    copies to lists.
+    several; a pass that is made anyway takes it along. Threads of an application may add uploads:
+    hence the copies to lists.
     """
 
     clock: Clock

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from attrs import define, evolve, field, frozen
 
-from upload_progress._model.activity import LOOK_SECONDS, Activity, judge_arrival
+from upload_progress._model.activity import OBSERVE_SECONDS, Activity, judge_arrival
 from upload_progress._model.fold import fold, newest
 from upload_progress._model.models import (
     Arrival,
@@ -19,7 +19,7 @@ from upload_progress._model.models import (
     UploadKey,
     UploadProgress,
     UploadState,
-    bounded_text,
+    truncate_text,
 )
 from upload_progress._model.state import (
     ABORTED,
@@ -161,7 +161,7 @@ class LiveUpload:
 
     def mark_failed(self, message: str) -> None:
         """Let the upload end as rejected, whatever the status of the response."""
-        self._failure_message = bounded_text(message, FAILURE_MESSAGE_CHARACTERS)
+        self._failure_message = truncate_text(message, FAILURE_MESSAGE_CHARACTERS)
 
     def show_stage(self, stage: StageHandle | None) -> None:
         """Show *stage*, or none, from now on."""
@@ -296,9 +296,9 @@ class LiveUpload:
         if not self.is_due and meter.elapse(silent_seconds):
             self.mark_due()
         if self.activity is None or not is_receiving(self.state):
-            return now + LOOK_SECONDS
+            return now + OBSERVE_SECONDS
         gates = [self._reported_at + seconds for seconds in self.meter.later_than(silent_seconds)]
-        return self.activity.next_look(now, gates, self.context.config.stall_after_seconds)
+        return self.activity.next_observation(now, gates, self.context.config.stall_after_seconds)
 
     # Records and snapshots
 

@@ -21,13 +21,13 @@ from attrs import define, evolve, field
 
 from upload_progress._model.activity import Activity
 from upload_progress._model.byte_ranges import (
-    covered,
-    declared,
-    end_mark,
-    end_of,
-    known,
-    merged,
-    told,
+    confirmed,
+    contiguous_end,
+    count_bytes,
+    merge,
+    part_size,
+    sum_of_part_sizes,
+    with_confirmed,
 )
 from upload_progress._model.fold import fold, newest
 from upload_progress._model.models import (
@@ -106,12 +106,12 @@ class MultiRequestUpload(LiveUpload):
         """What has arrived at all workers, without the transfers in progress here."""
         confirmed = [record.confirmed_bytes for record in self.prior_records]
         held = max([*confirmed, self.confirmed_bytes])
-        others = (each for record in self.prior_records for each in record.spans)
-        return known([*others, *self.ranges, *([("", 0, held, True)] if held else [])])
+        others = (each for record in self.prior_records for each in record.byte_ranges)
+        return with_confirmed([*others, *self.ranges, *([("", 0, held, True)] if held else [])])
 
     def end_of(self, part: str) -> int:
         """Return up to which byte *part* has arrived at all workers without a gap."""
-        return end_of(self._all_ranges, part)
+        return contiguous_end(self._all_ranges, part)
 
     def _arriving(self) -> list[ByteRange]:
         ranges = (transfer.byte_range() for transfer in self.transfers)
@@ -119,8 +119,8 @@ class MultiRequestUpload(LiveUpload):
 
     def _count_received(self) -> int:
         ranges = self._all_ranges
-        received = covered([*ranges, *self._arriving()])
-        total = self.meter.total_bytes = declared(ranges) or self.meter.total_bytes
+        received = count_bytes([*ranges, *self._arriving()])
+        total = self.meter.total_bytes = sum_of_part_sizes(ranges) or self.meter.total_bytes
         return received if total is None else min(received, total)
 
     @property
@@ -131,7 +131,7 @@ class MultiRequestUpload(LiveUpload):
     @property
     def is_divided(self) -> bool:
         """Whether each part announces its own size: then a final request completes the upload."""
-        return declared(self._all_ranges) is not None
+        return sum_of_part_sizes(self._all_ranges) is not None
 
     def set_total(self, total_bytes: int) -> None:
         """Set the size of the upload, unless it is known."""
@@ -140,7 +140,7 @@ class MultiRequestUpload(LiveUpload):
 
     def add_part_size(self, part: str, size_bytes: int) -> None:
         """Add the announced size of one of several parts."""
-        self.ranges = merged([*self.ranges, end_mark(part, size_bytes)])
+        self.ranges = merge([*self.ranges, part_size(part, size_bytes)])
         self.mark_due()
 
     def observe(self, now: Moment) -> None:
@@ -198,7 +198,7 @@ class MultiRequestUpload(LiveUpload):
         for transfer in other.transfers:
             transfer.upload = self
         self.finished_bytes += other.finished_bytes
-        self.ranges = merged([*self.ranges, *other.ranges])
+        self.ranges = merge([*self.ranges, *other.ranges])
         for name in ("filename", "content_type", "metadata", "group"):
             if getattr(self, name) is None:
                 setattr(self, name, getattr(other, name))
@@ -246,10 +246,10 @@ class MultiRequestUpload(LiveUpload):
         """Add the bytes of *transfer* to the ranges, and those of no use to the repeated bytes."""
         is_accepted = outcome is not None and outcome.result in _ACCEPTED
         byte_range = transfer.byte_range(outcome)
-        before = covered(self.ranges)
+        before = count_bytes(self.ranges)
         if byte_range is not None:
-            self.ranges = merged([*self.ranges, (*byte_range[:3], is_accepted)])
-        gained = covered(self.ranges) - before
+            self.ranges = merge([*self.ranges, (*byte_range[:3], is_accepted)])
+        gained = count_bytes(self.ranges) - before
         self.repeated_bytes += max(0, transfer.content_bytes - gained)
         if outcome is not None:
             self._confirm(transfer.part, outcome.offset or 0)
@@ -262,7 +262,7 @@ class MultiRequestUpload(LiveUpload):
         if not part:
             self.confirmed_bytes = max(self.confirmed_bytes, offset)
         elif offset:
-            self.ranges = merged([*self.ranges, told(part, offset)])
+            self.ranges = merge([*self.ranges, confirmed(part, offset)])
 
     def _check_end(self) -> None:
         """Complete an upload that is whole; drop one of which only a refused request is known."""
@@ -279,7 +279,7 @@ class MultiRequestUpload(LiveUpload):
             return False
         if not self.head.completes_at_total or self.is_divided:
             return False
-        return covered(each for each in self._all_ranges if each[3]) >= total
+        return count_bytes(each for each in self._all_ranges if each[3]) >= total
 
     def _complete(self) -> None:
         self.begin()
@@ -290,7 +290,7 @@ class MultiRequestUpload(LiveUpload):
         has_ended = super()._end(signal, error)
         if has_ended:
             # Transfers in progress count as far as they have come.
-            self.ranges = merged([*self.ranges, *arriving])
+            self.ranges = merge([*self.ranges, *arriving])
         return has_ended
 
     def pause(self) -> None:
@@ -380,7 +380,7 @@ class MultiRequestUpload(LiveUpload):
 
     def _continue_record(self, record: TransferRecord) -> None:
         self.sequence += record.sequence
-        self.ranges = merged([*self.ranges, *record.spans])
+        self.ranges = merge([*self.ranges, *record.byte_ranges])
         self.confirmed_bytes = max(self.confirmed_bytes, record.confirmed_bytes)
         self.repeated_bytes += record.retransmitted_bytes
         self.created_at = min(self.created_at, record.created_at)
@@ -445,7 +445,7 @@ class MultiRequestUpload(LiveUpload):
         return evolve(
             super().record(now),
             protocol=self.head.protocol,
-            spans=self.ranges if self.is_ended else merged([*self.ranges, *self._arriving()]),
+            byte_ranges=self.ranges if self.is_ended else merge([*self.ranges, *self._arriving()]),
             confirmed_bytes=self.confirmed_bytes,
             retransmitted_bytes=self.repeated_bytes,
             stalled=not self.is_idle and activity is not None and activity.is_stalled,

@@ -5,8 +5,8 @@ from typing import Final
 
 from attrs import define
 
-from upload_progress._model.models import Stage, bounded_text
-from upload_progress._model.validation import MAX_COUNT, checked_count
+from upload_progress._model.models import Stage, truncate_text
+from upload_progress._model.validation import MAX_COUNT, validate_count
 from upload_progress.throttling import NEVER, STAGE_POLICY, Meter
 
 __all__ = ["STAGE_NAME_CHARACTERS", "StageHandle"]
@@ -35,10 +35,10 @@ class StageHandle:
             InvalidValue: The total is not a whole number from 0 up.
         """
         if total is not None:
-            total = checked_count("stage.total", total)
+            total = validate_count("stage.total", total)
         meter = Meter(STAGE_POLICY, total)
         meter.rearm()
-        return cls(bounded_text(name, STAGE_NAME_CHARACTERS), mark_due, meter)
+        return cls(truncate_text(name, STAGE_NAME_CHARACTERS), mark_due, meter)
 
     def advance(self, steps: int = 1) -> None:
         """Count *steps* more; between two reports this costs little more than an addition.
@@ -46,7 +46,7 @@ class StageHandle:
         Raises:
             InvalidValue: *steps* is not a whole number from 0 up.
         """
-        if self.meter.add(checked_count("stage.steps", steps)):
+        if self.meter.add(validate_count("stage.steps", steps)):
             self.meter.gate_bytes = NEVER
             self._mark_due()
 

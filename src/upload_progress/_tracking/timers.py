@@ -5,7 +5,7 @@ from typing import Final
 
 from attrs import define, field
 
-from upload_progress._model.activity import LOOK_SECONDS
+from upload_progress._model.activity import OBSERVE_SECONDS
 from upload_progress._runtime.timing_wheel import TimingWheel
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.interfaces import Clock
@@ -24,7 +24,7 @@ class UploadTimers:
 
     def watch(self, upload: LiveUpload) -> None:
         """Look at *upload* within a second, and from then on until its end."""
-        at = self.clock.monotonic() + LOOK_SECONDS
+        at = self.clock.monotonic() + OBSERVE_SECONDS
         if not upload.is_ended and (upload.timer_at is None or upload.timer_at > at):
             self.schedule(upload, at)
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from attrs import frozen
 
-from upload_progress._model.models import bounded_text
+from upload_progress._model.models import truncate_text
 from upload_progress.connection import Connection
 
 __all__ = [
@@ -81,7 +81,7 @@ def read_request_head(connection: Connection) -> RequestHead:
         group=_group(_first_of(connection.header("upload-group"), query.get("upload_group"))),
         total_bytes=_content_length(connection),
         filename=_filename(connection),
-        content_type=bounded_text(content_type, MAX_NAME_CHARACTERS) or None,
+        content_type=truncate_text(content_type, MAX_NAME_CHARACTERS) or None,
         is_form=content_type == "multipart/form-data",
         is_proxied=any(connection.header(name) is not None for name in _PROXY_HEADERS),
     )
@@ -135,4 +135,4 @@ def _disposition_filename(value: str) -> str | None:
 
 
 def _basename(path: str) -> str | None:
-    return bounded_text(re.split(r"[/\\]", path)[-1], MAX_NAME_CHARACTERS) or None
+    return truncate_text(re.split(r"[/\\]", path)[-1], MAX_NAME_CHARACTERS) or None

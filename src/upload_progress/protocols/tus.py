@@ -14,7 +14,7 @@ from base64 import b64decode
 from binascii import Error as InvalidBase64
 from typing import Final
 
-from upload_progress._model.models import bounded_text
+from upload_progress._model.models import truncate_text
 from upload_progress.connection import Connection
 from upload_progress.protocols.base import (
     Headers,
@@ -126,4 +126,4 @@ def _decoded(value: str) -> str | None:
         text = b64decode(value, validate=True).decode("utf-8", "replace")
     except (InvalidBase64, ValueError):
         return None
-    return bounded_text(text.replace("\\", "/").rpartition("/")[2], _MAX_NAME_CHARACTERS) or None
+    return truncate_text(text.replace("\\", "/").rpartition("/")[2], _MAX_NAME_CHARACTERS) or None

@@ -33,7 +33,7 @@ class StoreContract(LeaseContract):
     ) -> None:
         """An upload in several requests keeps its byte ranges and its protocol."""
         ranges = (("", 0, 400, False), ("17", 5, 2**40, True))
-        resumable = evolve(record, protocol="s3", spans=ranges, confirmed_bytes=300)
+        resumable = evolve(record, protocol="s3", byte_ranges=ranges, confirmed_bytes=300)
         await store.save([resumable])
 
         assert comparable(await store.load(record.key)) == [resumable]
