@@ -21,21 +21,28 @@ from griffe import (
 class AttrsFields(Extension):
     """Adds ``__init__`` to each class that is decorated with ``define`` or ``frozen``.
 
-    In docstrings, ``::`` introduces a code block. In Markdown, the paragraph ends with a colon, or
-    is omitted if it consists of ``::`` only.
+    Docstrings become Markdown: ``::``, which introduces a code block, becomes a colon, or is
+    omitted if the paragraph consists of ``::`` only. A doctest becomes a fenced block.
     """
 
     def on_object(self, *, obj: Object, **_kwargs: Any) -> None:  # noqa: ANN401  # griffe's signature
-        """Replace ``::`` in a docstring."""
+        """Convert a docstring to Markdown."""
         if obj.docstring is not None:
-            text = re.sub(r"^ *::$", "", obj.docstring.value, flags=re.MULTILINE)
-            obj.docstring.value = re.sub(r"::$", ":", text, flags=re.MULTILINE)
+            obj.docstring.value = _markdown(obj.docstring.value)
 
     def on_class(self, *, cls: Class, **_kwargs: Any) -> None:  # noqa: ANN401  # griffe's signature
         """Add ``__init__`` to an attrs class."""
         decorators = [str(decorator.value).partition("(")[0] for decorator in cls.decorators]
         if not {"define", "frozen"}.isdisjoint(decorators) and "__init__" not in cls.members:
             cls.set_member("__init__", _initialiser(cls))
+
+
+def _markdown(text: str) -> str:
+    text = re.sub(r"^ *::$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"::$", ":", text, flags=re.MULTILINE)
+    # From the first prompt to the next line that is empty or less indented.
+    doctest = r"^( *)(>>> .*(?:\n\1.+)*)"
+    return re.sub(doctest, r"\1```pycon\n\1\2\n\1```", text, flags=re.MULTILINE)
 
 
 def _initialiser(cls: Class) -> Function:

@@ -1,33 +1,24 @@
-"""The diagram of the packages: one row for each layer, as SVG.
-
-Imports point downwards only. The rows are those of the import-linter contract in
-``pyproject.toml``, except for ``client``, which stands beside the server's packages.
-"""
+"""The diagram of the packages, as SVG: one row for each layer of the import-linter contract."""
 
 from __future__ import annotations
 
+import re
+import tomllib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
-LAYERS: Final[Sequence[tuple[str, Sequence[str]]]] = (
-    ("programs", ("cli", "testing")),
-    ("", ("demo",)),
-    ("web", ("starlette", "client")),
-    ("", ("openapi",)),
-    ("", ("asgi",)),
-    ("tracker", ("tracker",)),
-    ("", ("_background", "_resources")),
-    ("backends", ("memory", "redis", "postgres", "kafka", "rabbitmq")),
-    ("other workers", ("_cluster",)),
-    ("this process", ("upload", "_tracking")),
-    ("", ("_fanout",)),
-    ("", ("protocols",)),
-    ("", ("_runtime",)),
-    ("vocabulary", ("interfaces",)),
-    ("", ("throttling", "config")),
-    ("", ("_model",)),
-    ("", ("exceptions", "connection", "identity")),
-)
+PROJECT: Final = Path(__file__).parents[1] / "pyproject.toml"
+# The first package of a layer, and the label of the row.
+LABELS: Final = {
+    "cli": "programs",
+    "starlette": "web",
+    "tracker": "tracker",
+    "backends": "stores, brokers",
+    "_cluster": "other workers",
+    "upload": "this process",
+    "config": "vocabulary",
+}
 WIDTH, LEFT, ROW, BOX = 720, 120, 38, 28
 STYLE = """
 .paper { fill: #ffffff }
@@ -38,10 +29,18 @@ text { font: 13px system-ui, sans-serif; text-anchor: middle; fill: #111827 }
 """
 
 
+def layers() -> list[list[str]]:
+    """Return the packages of each layer, highest first."""
+    project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))
+    contracts = project["tool"]["importlinter"]["contracts"]
+    [contract] = [each for each in contracts if each["type"] == "layers"]
+    return [re.findall(r"\w+", layer) for layer in contract["layers"]]
+
+
 def layers_svg() -> str:
     """Return the diagram; public packages are coloured, private ones are grey."""
-    height = ROW * len(LAYERS) + 16
-    rows = [_row(number, *layer) for number, layer in enumerate(LAYERS)]
+    rows = [_row(number, names) for number, names in enumerate(layers())]
+    height = ROW * len(rows) + 16
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
         'aria-label="The packages of upload-progress, in layers">\n'
@@ -50,9 +49,10 @@ def layers_svg() -> str:
     return "\n".join([head, *rows, "</svg>\n"])
 
 
-def _row(number: int, label: str, names: Sequence[str]) -> str:
+def _row(number: int, names: Sequence[str]) -> str:
     top = 8 + ROW * number
     width = (WIDTH - LEFT - 16) / len(names)
+    label = LABELS.get(names[0], "")
     texts = [f'<text class="label" x="14" y="{top + 22}">{label}</text>'] if label else []
     for place, name in enumerate(names):
         x = LEFT + place * width

@@ -12,6 +12,7 @@ from importlib import import_module
 import pytest
 from attrs import fields
 
+from docs.layers import layers
 from tests._support.paths import ROOT
 from upload_progress import Limits, ProgressTracker, Retention, exceptions, throttling
 from upload_progress._model.models import ErrorCode, UploadState
@@ -216,6 +217,17 @@ def unknown_names(text: str) -> list[str]:
 @pytest.mark.parametrize("page", ["architecture", "extending"])
 def test_names_in_contributing_pages_exist(page: str) -> None:
     assert unknown_names(PAGES[f"docs/contributing/{page}.md"]) == []
+
+
+def test_every_package_has_a_paragraph() -> None:
+    page = PAGES["docs/contributing/architecture.md"].partition("## Packages\n")[2]
+    described = {
+        name
+        for term in re.findall(r"^(`.*`)\n:   ", page, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", term)
+    }
+
+    assert {name for layer in layers() for name in layer} - described == set()
 
 
 def test_unknown_names_are_found() -> None:

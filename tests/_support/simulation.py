@@ -1,7 +1,6 @@
-"""A tracker under a clock that stands still: what happens in hours is tried in milliseconds.
+"""A tracker with a fake clock: hours pass in milliseconds.
 
-Nothing sleeps: the parts that a server's background tasks would run are called by hand, in the
-rhythm of those tasks.
+Nothing sleeps: `Simulation.run` runs the work of the tracker's background tasks when it is due.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from upload_progress.throttling import DEFAULT_POLICY, ThrottlePolicy
 from upload_progress.tracker import TrackerInternals, internals_of
 
 ANN = Identity("ann")
-PASS_SECONDS = 0.1
+STEP_SECONDS = 0.1
 
 
 @define(eq=False, repr=False)
 class Simulation:
-    """One tracker, its clock, its store and its publisher, all of which can be made to fail."""
+    """A tracker with a fake clock, and a store and a publisher that can be made to fail."""
 
     policy: ThrottlePolicy = DEFAULT_POLICY
     limits: Limits = field(factory=Limits)
@@ -39,7 +38,7 @@ class Simulation:
     store: FaultyStore = field(init=False)
     publisher: FaultyPublisher = field(factory=FaultyPublisher)
     tracker: ProgressTracker = field(init=False)
-    _passes: int = 0
+    _steps: int = 0
 
     def __attrs_post_init__(self) -> None:
         self.memory = MemoryStore(clock=self.clock, retention=self.retention)
@@ -57,29 +56,29 @@ class Simulation:
         return internals_of(self.tracker)
 
     def begin(self, upload_id: str | None = None, total: int | None = None) -> LiveUpload:
-        """Admit and begin an upload of Ann's."""
+        """Admit and begin an upload of the owner Ann."""
         live = internals_of(self.tracker).admission.open(client_id=upload_id, total_bytes=total)
         assert internals_of(self.tracker).admission.admit(live, ANN)
         live.begin()
         return live
 
     def add(self, live: LiveUpload, size: int) -> None:
-        """Let bytes come, as the middleware counts them."""
+        """Count received bytes, as the middleware does."""
         if live.meter.add(size):
             live.mark_due()
 
-    async def run(self, seconds: float = PASS_SECONDS) -> None:
-        """Let time go by, in passes of a tenth of a second."""
-        for _ in range(max(1, round(seconds / PASS_SECONDS))):
-            self.clock.advance(PASS_SECONDS)
-            self._passes += 1
+    async def run(self, seconds: float = STEP_SECONDS) -> None:
+        """Advance the clock in steps of a tenth of a second, with the background work of each."""
+        for _ in range(max(1, round(seconds / STEP_SECONDS))):
+            self.clock.advance(STEP_SECONDS)
+            self._steps += 1
             await self.parts.background.ticker.tick()
             await self.parts.flusher.flush()
-            if self._passes % 10 == 0:
+            if self._steps % 10 == 0:
                 await self.parts.reaper.run_once()
 
     def subscription(self, *upload_ids: str) -> Subscription:
-        """Watch these uploads of Ann's, or all of them."""
+        """Subscribe to these uploads of Ann, or to all of hers."""
         subscription = internals_of(self.tracker).subscribe()
         for upload_id in upload_ids:
             subscription.add_upload("ann", upload_id)
@@ -88,11 +87,11 @@ class Simulation:
         return subscription
 
     def events(self, upload_id: str) -> list[UploadProgress]:
-        """Return what was published of that upload, in order."""
+        """Return the published snapshots of an upload, in order."""
         return [event.data for event in self.publisher.events if event.subject == upload_id]
 
     def writes(self, upload_id: str) -> list[TransferRecord]:
-        """Return every record of that upload that was stored, in order."""
+        """Return the stored records of an upload, in order."""
         return [
             record
             for batch in self.store.saved
@@ -101,7 +100,7 @@ class Simulation:
         ]
 
     def is_at_baseline(self) -> bool:
-        """Tell whether nothing is held for any upload or watcher, the store's entries aside."""
+        """Return whether no state of an upload or subscription is left, except in the store."""
         flusher = self.parts.flusher
         return (
             not (
@@ -119,7 +118,7 @@ class Simulation:
 
 
 def assert_monotonic(snapshots: Sequence[UploadProgress]) -> None:
-    """Sequences rise, bytes and percent never fall, and nothing follows an end."""
+    """Check that sequences rise, bytes and percent never fall, and no snapshot follows an end."""
     for before, after in pairwise(snapshots):
         assert after.sequence > before.sequence
         assert after.bytes_transferred >= before.bytes_transferred
@@ -130,6 +129,6 @@ def assert_monotonic(snapshots: Sequence[UploadProgress]) -> None:
 
 @contextmanager
 def deadline(seconds: float = 10.0) -> Iterator[None]:
-    """Fail, rather than hang."""
+    """Fail the test if the block takes longer than *seconds*."""
     with anyio.fail_after(seconds):
         yield

@@ -133,7 +133,7 @@ async def test_routes_work_under_fastapi(build: object, caplog: pytest.LogCaptur
         ("/uploads", "", False),
     ],
 )
-async def test_wrong_mount_path_is_logged_once(
+async def test_wrong_mount_path_is_logged(
     mount_path: str, mounted: str, is_right: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     tracker = ProgressTracker(mount_path=mount_path)

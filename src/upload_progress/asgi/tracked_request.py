@@ -78,9 +78,9 @@ class TrackedRequest:
     _tasks: TaskGroup | None = field(default=None, init=False)
     _cancel_scope: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
 
-    def __attrs_post_init__(self) -> None:
-        """Prepare the authentication."""
-        self._authentication = UploadAuthentication(
+    @_authentication.default
+    def _make_authentication(self) -> UploadAuthentication:
+        return UploadAuthentication(
             self.internals, self.opened, self.authenticate, self.log_limiter, self._spawn
         )
 

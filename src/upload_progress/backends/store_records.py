@@ -16,6 +16,7 @@ from upload_progress._model.codec import unpack_record
 from upload_progress._model.fold import deciding
 from upload_progress._model.models import TransferRecord, UploadState
 from upload_progress._model.state import is_final, is_waiting
+from upload_progress._model.version import version_of
 from upload_progress.config import Retention
 
 __all__ = [
@@ -48,12 +49,11 @@ def supersedes(record: TransferRecord, known: Sequence[TransferRecord]) -> bool:
     A record of an older attempt is rejected. Of one transfer and attempt the higher sequence
     is kept, and nothing replaces a final record.
     """
-    if any(other.attempt > record.attempt for other in known):
-        return False
-    return not any(
-        other.transfer_id == record.transfer_id
-        and other.attempt == record.attempt
-        and (is_final(other.state) or other.sequence >= record.sequence)
+    version = version_of(record)
+    return all(
+        version.supersedes(version_of(other))
+        if other.transfer_id == record.transfer_id
+        else version.attempt >= other.attempt
         for other in known
     )
 

@@ -13,11 +13,13 @@ from typing import Final
 
 import anyio
 import httpx2
-from attrs import define, field
+from attrs import Factory, define, field
 
 from upload_progress._model.codec import decode_progress
 from upload_progress._model.models import UploadProgress
 from upload_progress._model.state import is_final
+from upload_progress._model.version import Version, version_of
+from upload_progress._runtime.backoff import Backoff
 from upload_progress.client.api import ProgressApi
 from upload_progress.client.retry import RetryPolicy
 from upload_progress.exceptions import (
@@ -42,9 +44,13 @@ FIRST_NOT_FOUND_SECONDS: Final = 0.02
 """First delay after a 404, if the upload may still begin; it doubles up to ``POLL_SECONDS``."""
 POLL_SECONDS: Final = 1.0
 
-_Version = tuple[int, int, int, str]
-_NO_VERSION: Final[_Version] = (0, 0, 0, "")
+_SeenVersion = tuple[Version, int]
 _Events = AsyncIterator[httpx2.ServerSentEvent]
+
+
+def _not_found_backoff(poll_seconds: float) -> Backoff:
+    """Return delays that are short at first: most uploads begin within milliseconds."""
+    return Backoff(first_seconds=FIRST_NOT_FOUND_SECONDS, maximum_seconds=poll_seconds)
 
 
 @define(eq=False, repr=False)
@@ -71,8 +77,11 @@ class WatchLoop:
     is_endless: bool = field(default=False, kw_only=True)
     first_event_seconds: float = field(default=FIRST_EVENT_SECONDS, kw_only=True)
     poll_seconds: float = field(default=POLL_SECONDS, kw_only=True)
-    _versions: dict[str, _Version] = field(factory=dict, init=False)
-    _not_found_count: int = field(default=0, init=False)
+    _seen: dict[str, _SeenVersion] = field(factory=dict, init=False)
+    _not_found_backoff: Backoff = field(
+        default=Factory(lambda self: _not_found_backoff(self.poll_seconds), takes_self=True),
+        init=False,
+    )
     _last_event_id: str = field(default="", init=False)
     _has_ended: bool = field(default=False, init=False)
 
@@ -91,31 +100,25 @@ class WatchLoop:
                 async with aclosing(self._stream() if self.use_stream else self._poll()) as found:
                     async for progress in found:
                         self.retry.reset()
-                        if self._is_news(progress):
+                        if self._is_newer(progress):
                             yield progress
             except (ServerUnreachable, ServerBusy) as error:
                 await self.retry.wait(error)
             except UploadNotFound:
                 if not self.is_endless:
                     raise
-                await anyio.sleep(self._not_found_delay())
+                await anyio.sleep(self._not_found_backoff.next_delay_seconds())
                 continue
             if not self._has_ended:
                 await anyio.sleep(self.poll_seconds)
 
-    def _not_found_delay(self) -> float:
-        """Return a delay that is short at first: most uploads begin within milliseconds."""
-        delay = min(FIRST_NOT_FOUND_SECONDS * float(2**self._not_found_count), self.poll_seconds)
-        self._not_found_count = min(self._not_found_count + 1, 10)
-        return delay
-
-    def _is_news(self, progress: UploadProgress) -> bool:
+    def _is_newer(self, progress: UploadProgress) -> bool:
         if self.upload_id is not None and is_final(progress.state) and not self.is_endless:
             self._has_ended = True
-        version = _version_of(progress)
-        if not _is_after(version, self._versions.get(progress.upload_id, _NO_VERSION)):
+        version, seen = _version_of(progress), self._seen.get(progress.upload_id)
+        if seen is not None and not _is_after(version, seen):
             return False
-        self._versions[progress.upload_id] = version
+        self._seen[progress.upload_id] = version
         return True
 
     @property
@@ -179,24 +182,21 @@ class WatchLoop:
             raise UnexpectedAnswer(self.api.address, problem) from None
 
 
-def is_newer(progress: UploadProgress, than: UploadProgress) -> bool:
-    """Return whether the first of two snapshots of an upload is newer than the second."""
-    return _is_after(_version_of(progress), _version_of(than))
+def is_newer(progress: UploadProgress, known: UploadProgress) -> bool:
+    """Return whether *progress* is newer than *known*, a snapshot of the same upload."""
+    return _is_after(_version_of(progress), _version_of(known))
 
 
-def _version_of(progress: UploadProgress) -> _Version:
-    """Return a version that grows with every change.
-
-    The end is part of it, because a worker reports it before it is stored.
-    """
-    end = str(progress.state) if is_final(progress.state) else ""
-    return (progress.attempt, progress.sequence, progress.bytes_transferred, end)
+def _version_of(progress: UploadProgress) -> _SeenVersion:
+    # The worker that receives an upload answers with bytes that are not stored yet, so that
+    # snapshots with the same sequence may differ in them.
+    return version_of(progress), progress.bytes_transferred
 
 
-def _is_after(version: _Version, known: _Version) -> bool:
-    # Storing an end increases its sequence, but an end is reported once.
-    is_known_end = version[3] != "" and (version[0], version[3]) == (known[0], known[3])
-    return version > known and not is_known_end
+def _is_after(version: _SeenVersion, known: _SeenVersion) -> bool:
+    # An end may be reported before it is stored, and again with the next sequence.
+    is_after_end = known[0].is_final and version[0].attempt == known[0].attempt
+    return version > known and not is_after_end
 
 
 @asynccontextmanager

@@ -6,8 +6,9 @@ for a request of its own. If no reply comes, the socket does not exist.
 """
 
 import secrets
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 from attrs import define, field
@@ -40,16 +41,10 @@ __all__ = [
     "ConnectionRegistry",
     "OpenSocket",
     "SocketSubscriptions",
-    "is_same_user",
 ]
 
 MAX_UNSENT_FOR_SUBSCRIBE: Final = 2000
 """A socket with this many unsent messages accepts no more subscriptions."""
-
-
-def is_same_user(one: Identity, other: Identity) -> bool:
-    """Tell whether two identities are of the same user; their expiry may differ."""
-    return type(one) is type(other) and one.id == other.id
 
 
 @define(eq=False, repr=False)
@@ -192,6 +187,7 @@ def _counting_key(identity: Identity, connection: Connection, upload_id: str | N
 
 _SUBSCRIBE: Final = "subscribe"
 _UNSUBSCRIBE: Final = "unsubscribe"
+_Handler = Callable[[SocketRequest], Awaitable[SocketReply | None]]
 _DONE: Final = SocketReply()
 _NOT_FOUND: Final = SocketReply("not_found")
 _UNAVAILABLE: Final = SocketReply("unavailable")
@@ -206,8 +202,8 @@ class SocketSubscriptions:
 
     def __attrs_post_init__(self) -> None:
         """Register the handlers of requests from other workers."""
-        internals_of(self.tracker).rpc.register(_SUBSCRIBE, self._handle_subscribe)
-        internals_of(self.tracker).rpc.register(_UNSUBSCRIBE, self._handle_unsubscribe)
+        for method, handle in self._handlers.items():
+            internals_of(self.tracker).rpc.register(method, partial(_handle_rpc, handle))
 
     async def subscribe(self, client_id: str, identity: Identity, upload_id: str) -> None:
         """Subscribe a socket to an upload.
@@ -218,10 +214,7 @@ class SocketSubscriptions:
                 does not read.
             StoreUnavailable: The store does not answer.
         """
-        if self._is_local(client_id):
-            await self._subscribe(self._find(client_id, identity), upload_id)
-        else:
-            await self._call(_SUBSCRIBE, client_id, identity, upload_id)
+        await self._call(_SUBSCRIBE, client_id, identity, upload_id)
 
     async def unsubscribe(self, client_id: str, identity: Identity, upload_id: str | None) -> None:
         """End the subscription of a socket to an upload; None ends all its subscriptions.
@@ -229,61 +222,57 @@ class SocketSubscriptions:
         Raises:
             UploadNotFound: The user has no such socket.
         """
-        if self._is_local(client_id):
-            self._find(client_id, identity).unsubscribe(upload_id)
-        else:
-            await self._call(_UNSUBSCRIBE, client_id, identity, upload_id)
+        await self._call(_UNSUBSCRIBE, client_id, identity, upload_id)
 
-    def _is_local(self, client_id: str) -> bool:
-        return worker_of(client_id) in {None, self.tracker.worker}
-
-    def _find(self, client_id: str, identity: Identity) -> OpenSocket:
-        socket = self.connections.get(client_id)
-        if socket is None or not is_same_user(socket.identity, identity):
-            raise UploadNotFound
-        return socket
-
-    async def _subscribe(self, socket: OpenSocket, upload_id: str) -> None:
-        socket.subscribe(await self.tracker.get(upload_id, owner=socket.identity))
+    @property
+    def _handlers(self) -> Mapping[str, _Handler]:
+        return {_SUBSCRIBE: self._subscribe, _UNSUBSCRIBE: self._unsubscribe}
 
     async def _call(
         self, method: str, client_id: str, identity: Identity, upload_id: str | None
     ) -> None:
+        """Handle a request here, or send it to the worker that holds the socket."""
         request = SocketRequest(client_id, IdentityReference.of(identity), upload_id)
-        worker = worker_of(client_id) or ""
-        answer = await internals_of(self.tracker).rpc.call(worker, method, request)
-        reply = _NOT_FOUND if answer is None else unpack(answer, SocketReply)
-        if reply.limit:
-            raise QuotaExceeded(reply.limit, reply.allowed)
+        worker = worker_of(client_id)
+        if worker in {None, self.tracker.worker}:
+            reply = await self._handlers[method](request)
+        else:
+            answer = await internals_of(self.tracker).rpc.call(worker, method, request)
+            reply = None if answer is None else unpack(answer, SocketReply)
+        if reply is None or reply == _NOT_FOUND:
+            raise UploadNotFound
         if reply == _UNAVAILABLE:
             raise StoreUnavailable
-        if reply != _DONE:
-            raise UploadNotFound
+        if reply.limit:
+            raise QuotaExceeded(reply.limit, reply.allowed)
 
-    async def _handle_subscribe(self, body: bytes) -> bytes | None:
-        request = unpack(body, SocketRequest)
-        socket = self._requested_socket(request)
+    async def _subscribe(self, request: SocketRequest) -> SocketReply | None:
+        socket = self._socket(request)
         if socket is None or request.upload_id is None:
             return None
         try:
-            await self._subscribe(socket, request.upload_id)
+            socket.subscribe(await self.tracker.get(request.upload_id, owner=socket.identity))
         except UploadProgressError as error:
-            return pack(_reply_for(error))
-        return pack(_DONE)
+            return _reply_for(error)
+        return _DONE
 
-    async def _handle_unsubscribe(self, body: bytes) -> bytes | None:
-        request = unpack(body, SocketRequest)
-        socket = self._requested_socket(request)
+    async def _unsubscribe(self, request: SocketRequest) -> SocketReply | None:
+        socket = self._socket(request)
         if socket is None:
             return None
         socket.unsubscribe(request.upload_id)
-        return pack(_DONE)
+        return _DONE
 
-    def _requested_socket(self, request: SocketRequest) -> OpenSocket | None:
+    def _socket(self, request: SocketRequest) -> OpenSocket | None:
         """Return the socket that *request* names, if it is of the user that *request* names."""
         socket = self.connections.get(request.client_id)
         is_theirs = socket is not None and request.who.is_the_same(socket.identity)
         return socket if is_theirs else None
+
+
+async def _handle_rpc(handle: _Handler, body: bytes) -> bytes | None:
+    reply = await handle(unpack(body, SocketRequest))
+    return None if reply is None else pack(reply)
 
 
 def _reply_for(error: UploadProgressError) -> SocketReply:

@@ -1,14 +1,13 @@
 """One request, and the ASGI application that handles the requests of one path."""
 
-import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
 
 import anyio
-from attrs import define, field, frozen
+from attrs import frozen
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress.connection import Connection
 from upload_progress.exceptions import UploadProgressError
 from upload_progress.starlette.http import NOT_FOUND, ErrorResponse, RequestRefused
@@ -21,33 +20,29 @@ __all__ = [
     "cancel_on_disconnect",
 ]
 
-logger: Final[logging.Logger] = logging.getLogger("upload_progress")
 
-
-@define(eq=False, repr=False)
+@frozen(eq=False, repr=False)
 class MountCheck:
-    """Warns once if the links in snapshots do not lead to the routes.
+    """Logs a warning if the links in snapshots do not lead to the routes.
 
     Attributes:
         mount_path: The ``mount_path`` of the tracker, with which links begin.
+        log_limiter: Logs the warning.
     """
 
     mount_path: str
-    _is_done: bool = field(default=False, init=False)
+    log_limiter: LogLimiter
 
     def check(self, scope: Scope) -> None:
         """Compare the mount path with the path under which *scope* reached the routes."""
-        if self._is_done:
-            return
-        self._is_done = True
         root_path = scope.get("root_path", "")
         # A proxy may have removed a prefix of the path.
         if not root_path or not self.mount_path.endswith(root_path):
-            logger.warning(
-                "progress_routes are mounted at %r, but links begin with %r: set "
-                "ProgressTracker(mount_path=…) to the path of the mount",
-                root_path or "/",
-                self.mount_path,
+            self.log_limiter.log_warning(
+                f"progress_routes are mounted at {root_path or '/'!r}, but links begin with "
+                f"{self.mount_path!r}: set ProgressTracker(mount_path=…) to the path of the mount",
+                effect="links in snapshots lead nowhere",
+                topic="mount path",
             )
 
 

@@ -75,8 +75,7 @@ class RestEndpoints:
         connection = request.connection
         if prefers_event_stream(connection):
             return await self.streams.stream_upload(request)
-        grant = await self.authenticator.authenticate(connection)
-        upload_id = check_upload_id(grant.identity, request.path_parameter("upload_id"))
+        grant, upload_id = await self._authenticate_for_upload(request)
         wait_seconds = parse_wait_seconds(connection)
         progress = await self.tracker.get(upload_id, owner=grant.identity)
         condition = Condition.parse(connection)
@@ -123,6 +122,10 @@ class RestEndpoints:
                 if not condition.matches_version(update.progress):
                     return
 
+    async def _authenticate_for_upload(self, request: RequestContext) -> tuple[AccessGrant, str]:
+        grant = await self.authenticator.authenticate(request.connection)
+        return grant, check_upload_id(grant.identity, request.path_parameter("upload_id"))
+
     async def list(self, request: RequestContext) -> Response | None:
         """``GET /uploads/progress``: the uploads of the user and their sum, or a stream."""
         if prefers_event_stream(request.connection):
@@ -142,15 +145,13 @@ class RestEndpoints:
 
     async def cancel(self, request: RequestContext) -> Response:
         """``DELETE /uploads/{upload_id}``: cancel an upload."""
-        grant = await self.authenticator.authenticate(request.connection)
-        upload_id = check_upload_id(grant.identity, request.path_parameter("upload_id"))
+        grant, upload_id = await self._authenticate_for_upload(request)
         progress = await self.tracker.cancel(upload_id, owner=grant.identity)
         return json_response(progress, status=202)
 
     async def offset(self, request: RequestContext) -> Response:
         """``HEAD /uploads/{upload_id}``: the offset, in the headers of tus and the IETF draft."""
-        grant = await self.authenticator.authenticate(request.connection)
-        upload_id = check_upload_id(grant.identity, request.path_parameter("upload_id"))
+        grant, upload_id = await self._authenticate_for_upload(request)
         progress = await self.tracker.get(upload_id, owner=grant.identity)
         headers = {
             **COMMON_HEADERS,

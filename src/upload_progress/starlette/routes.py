@@ -7,7 +7,6 @@ from typing import Final, TypeVar
 from starlette.routing import BaseRoute, Match, Mount, Route, WebSocketRoute
 from starlette.types import Scope
 
-from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress.exceptions import InvalidValue
 from upload_progress.interfaces import Authenticate
 from upload_progress.starlette.auth.authentication import RequestAuthenticator
@@ -76,9 +75,10 @@ def progress_routes(
     ]:
         if not seconds > 0:
             raise InvalidValue(name, "must be greater than 0")
-    internals_of(tracker).has_routes = True
-    clock = tracker.config.clock
-    identities = IdentityResolver(authenticate, clock, LogLimiter(clock))
+    internals = internals_of(tracker)
+    internals.has_routes = True
+    clock, mount_path = tracker.config.clock, tracker.config.mount_path
+    identities = IdentityResolver(authenticate, clock, internals.log_limiter)
     tickets = TicketService(tracker, Tickets(clock), identities, 3 * revalidate_seconds)
     authenticator = RequestAuthenticator(
         identities, Origins.parse(allowed_origins), tickets, clock, revalidate_seconds
@@ -87,9 +87,9 @@ def progress_routes(
     streams = EventStreams(tracker, authenticator, connections, stream_life_seconds)
     sockets = SocketSubscriptions(tracker, connections)
     endpoints = RestEndpoints(tracker, authenticator, connections, streams, sockets)
-    mount_check = MountCheck(tracker.config.mount_path)
+    mount_check = MountCheck(mount_path, internals.log_limiter)
     socket = WebSocketEndpoint(tracker, authenticator, connections, mount_check)
-    documents = ApiDocuments(tracker.config.mount_path)
+    documents = ApiDocuments(mount_path)
     return _routes(endpoints, documents, socket, mount_check)
 
 

@@ -11,7 +11,6 @@ from upload_progress.interfaces import Clock
 from upload_progress.starlette.auth.identity_resolver import IdentityResolver
 from upload_progress.starlette.auth.origins import Origins
 from upload_progress.starlette.auth.tickets import AccessGrant, TicketReference, TicketService
-from upload_progress.starlette.connections import is_same_user
 from upload_progress.starlette.http import (
     AUTHENTICATION_UNAVAILABLE,
     FOREIGN_ORIGIN,
@@ -35,6 +34,11 @@ def check_upload_id(identity: Identity, upload_id: str) -> str:
     if not is_upload_id(upload_id) or not identity.accepts(upload_id):
         raise UploadNotFound
     return upload_id
+
+
+def _is_same_user(one: Identity, other: Identity) -> bool:
+    """Tell whether two identities are of the same user; their expiry may differ."""
+    return type(one) is type(other) and one.id == other.id
 
 
 @frozen(eq=False, repr=False)
@@ -98,7 +102,7 @@ class RequestAuthenticator:
         # Credentials of another user contradict the ticket. An identity that is not listable
         # names no user.
         other = await self.identities.resolve(connection)
-        if other is not None and other.listable and not is_same_user(other, grant.identity):
+        if other is not None and other.listable and not _is_same_user(other, grant.identity):
             raise self.identities.unauthenticated(connection)
         return grant
 
@@ -123,7 +127,7 @@ class RequestAuthenticator:
                 identity = await self._revalidated(grant)
             except RequestRefused as refused:
                 return refused.response
-            if identity is None or not is_same_user(identity, grant.identity):
+            if identity is None or not _is_same_user(identity, grant.identity):
                 return UNAUTHENTICATED
             expires_at = identity.expires_at
 

@@ -54,7 +54,7 @@ class IdentityResolver:
             return self._current(answer)
         except Exception as error:  # noqa: BLE001  # a failure of the hook must admit no request
             self.log_limiter.log_warning(
-                "authenticate failed or timed out, so requests are refused with 503", error
+                "authenticate failed or timed out", error, effect="the request is refused with 503"
             )
             raise RequestRefused(AUTHENTICATION_UNAVAILABLE) from None
 
