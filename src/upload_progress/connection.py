@@ -1,7 +1,7 @@
-"""A request head, as any ASGI server hands it over: read once, never changed.
+"""The head of a request, as any ASGI server provides it: read once, never changed.
 
-No URL is rebuilt and no body is touched: what is needed is looked up in the raw headers
-and the raw query, as they came (ASGI 3.0 specification, HTTP connection scope).
+No URL is built and no body is read: values are looked up in the raw headers and the raw query
+(ASGI 3.0 specification, HTTP connection scope).
 """
 
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -16,24 +16,28 @@ __all__ = ["Connection"]
 
 @lru_cache(maxsize=256)
 def _field(name: str) -> bytes:
-    """Return *name* as servers hand it over."""
+    """Return *name* as servers encode it."""
     return name.lower().encode("latin-1")
 
 
 @frozen(eq=False, repr=False)
 class Connection:
-    """Who is asking for what, over HTTP or WebSocket; given to ``authenticate``.
+    """The head of an HTTP or WebSocket request, as passed to ``authenticate``.
 
-    Its repr shows neither headers nor query: both may hold secrets.
+    >>> connection = Connection({"type": "http", "headers": [(b"x-user", b"alice")]})
+    >>> connection.header("X-User")
+    'alice'
+
+    The repr shows neither headers nor query, because both may contain secrets.
 
     Attributes:
-        scope: The ASGI scope itself.
+        scope: The ASGI scope.
     """
 
     scope: MutableMapping[str, Any]
 
     def __repr__(self) -> str:
-        """Name the kind, and nothing that could be secret."""
+        """Show the type only."""
         return f"<Connection {self.scope.get('type')}>"
 
     @property
@@ -47,12 +51,12 @@ class Connection:
         return str(self.scope.get("path", ""))
 
     def header(self, name: str) -> str | None:
-        """Return the first header of that name, in Latin-1; None where there is none."""
+        """Return the first header of that name, decoded as Latin-1; None if there is none."""
         values = self._fields.get(_field(name))
         return values[0].decode("latin-1") if values else None
 
     def headers(self, name: str) -> list[str]:
-        """Return every header of that name, in their order."""
+        """Return all headers of that name, in order, decoded as Latin-1."""
         return [value.decode("latin-1") for value in self._fields.get(_field(name), ())]
 
     @cached_property
@@ -64,13 +68,13 @@ class Connection:
 
     @property
     def query(self) -> Mapping[str, str]:
-        """The query parameters; of one that comes twice, the first."""
+        """The query parameters; of a repeated parameter the first value."""
         raw = bytes(self.scope.get("query_string", b"")).decode("latin-1")
         pairs = parse_qsl(raw, keep_blank_values=True)
         return dict(reversed(pairs))
 
     def cookie(self, name: str) -> str | None:
-        """Return the cookie of that name; None where there is none."""
+        """Return the cookie of that name; None if there is none."""
         for pair in ";".join(self.headers("cookie")).split(";"):
             key, _, value = pair.partition("=")
             if key.strip() == name:

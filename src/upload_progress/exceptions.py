@@ -1,28 +1,28 @@
-"""Everything this library raises on purpose.
+"""The errors that this library raises.
 
 ::
 
     UploadProgressError
-    ├── InvalidValue            (also ValueError)   mend the value named in ``where``
-    ├── UploadNotFound          (also LookupError)  not there, or not yours: the same
+    ├── InvalidValue            (also ValueError)   correct the value named in ``where``
+    ├── UploadNotFound          (also LookupError)  no such upload, or of another owner
     ├── UploadEnded                                 it has ended; start another attempt
     ├── UploadCancelled                             its owner has cancelled it: stop
-    ├── QuotaExceeded                               wait ``retry_after_seconds``, or end something
+    ├── QuotaExceeded                               wait ``retry_after_seconds``, or end an upload
     ├── StoreUnavailable                            the session store did not answer in time
     ├── SchemaMissing                               run ``upload-progress migrate``
-    ├── TrackerInUse                                a tracker is entered once at a time
-    ├── NotEntered                                  enter it first: ``async with``
+    ├── TrackerInUse                                enter a tracker's lifespan once at a time
+    ├── NotEntered                                  enter the backend first: ``async with``
     ├── MiddlewareMissing                           add ``UploadProgressMiddleware``
-    ├── ServerUnreachable                           client: check address and network; come later
+    ├── ServerUnreachable                           client: check address and network; retry later
     ├── ServerBusy                                  client: wait ``retry_after_seconds``
-    ├── NotAllowed                                  client: show who you are, or that you may
-    ├── UploadRejected                              client: the server takes no such upload
-    ├── UnexpectedAnswer                            client: that address answers something else
-    └── MissingExtra            (also ImportError)  run the ``pip install`` line in the message
+    ├── NotAllowed                                  client: check credentials and permissions
+    ├── UploadRejected                              client: the server rejects this upload
+    ├── UnexpectedAnswer                            client: the address serves something else
+    └── MissingExtra            (also ImportError)  run the ``pip install`` command in the message
 
-Nothing here is ever raised into the code that handles an upload, except by the
-functions which that code calls itself (``current_upload``, ``track``). What is marked "client"
-comes out of ``upload_progress.client`` only, which also raises those that its server tells of.
+No error is raised into the code that handles an upload, except by the functions which that code
+calls itself (``current_upload``, ``track``). Errors marked "client" are raised by
+``upload_progress.client`` only, which also raises those that its server reports.
 """
 
 __all__ = [
@@ -47,15 +47,15 @@ __all__ = [
 
 
 class UploadProgressError(Exception):
-    """The root of all errors raised by this library."""
+    """The base class of all errors of this library."""
 
 
 class InvalidValue(UploadProgressError, ValueError):
-    """A value from outside is malformed.
+    """A value from a caller or a client is not valid.
 
     Attributes:
-        where: Which value it was, as a path such as ``body.total_bytes``.
-        problem: What is wrong with it, in one sentence.
+        where: The path of the value, such as ``body.total_bytes``.
+        problem: What is wrong with the value, in one sentence.
     """
 
     def __init__(self, where: str, problem: str) -> None:
@@ -65,14 +65,14 @@ class InvalidValue(UploadProgressError, ValueError):
 
 
 class UploadNotFound(UploadProgressError, LookupError):
-    """There is no such upload, or it is somebody else's; nothing tells which."""
+    """There is no such upload, or it belongs to another owner; the error does not tell which."""
 
     def __init__(self) -> None:
         super().__init__("There is no such upload.")
 
 
 class UploadEnded(UploadProgressError):
-    """The upload has already ended, so it cannot be cancelled any more."""
+    """The upload has already ended, so it cannot be cancelled."""
 
     def __init__(self, state: str) -> None:
         super().__init__(f"The upload has already ended: it is {state}.")
@@ -80,19 +80,19 @@ class UploadEnded(UploadProgressError):
 
 
 class UploadCancelled(UploadProgressError):
-    """The owner cancelled the upload while ``track()`` ran its body, or a client sent it."""
+    """The owner cancelled the upload during a ``track()`` block, or while a client sent it."""
 
     def __init__(self) -> None:
         super().__init__("The upload was cancelled by its owner.")
 
 
 class QuotaExceeded(UploadProgressError):
-    """A limit is reached (see ``Limits``).
+    """A limit is reached; see ``Limits``.
 
     Attributes:
         limit: The name of the limit, a field of ``Limits``.
-        allowed: How many it allows.
-        retry_after_seconds: When it may be worth trying again.
+        allowed: The value of the limit.
+        retry_after_seconds: After how many seconds to try again.
     """
 
     def __init__(self, limit: str, allowed: int, retry_after_seconds: int = 5) -> None:
@@ -103,14 +103,14 @@ class QuotaExceeded(UploadProgressError):
 
 
 class StoreUnavailable(UploadProgressError):
-    """The session store failed, or did not answer within its time limit."""
+    """The session store failed, or did not answer within 1 s."""
 
     def __init__(self) -> None:
         super().__init__("The session store is not available; try again in a moment.")
 
 
 class SchemaMissing(UploadProgressError):
-    """The database has no tables for sessions, or older ones than this release needs."""
+    """The database has no tables for sessions, or tables of an older release."""
 
     def __init__(self, schema: str) -> None:
         super().__init__(
@@ -119,10 +119,12 @@ class SchemaMissing(UploadProgressError):
 
 
 class TrackerInUse(UploadProgressError):
-    """The tracker is already running; ``lifespan`` is entered once at a time."""
+    """The tracker is running already; ``lifespan`` can be entered once at a time."""
 
     def __init__(self) -> None:
-        super().__init__("This ProgressTracker is already entered; enter it once, at start-up.")
+        super().__init__(
+            "This ProgressTracker is running already: enter its lifespan once, at start-up."
+        )
 
 
 class NotEntered(UploadProgressError):
@@ -143,11 +145,11 @@ class MiddlewareMissing(UploadProgressError):
 
 
 class ServerUnreachable(UploadProgressError):
-    """No answer came from the server: not there, gone in the middle, or behind a broken proxy.
+    """The server did not respond, or the connection was lost.
 
     Attributes:
-        address: Where it was sought, without credentials.
-        problem: What the network said.
+        address: The address, without credentials.
+        problem: The error of the network.
     """
 
     def __init__(self, address: str, problem: str) -> None:
@@ -157,10 +159,10 @@ class ServerUnreachable(UploadProgressError):
 
 
 class ServerBusy(UploadProgressError):
-    """The server asks to come back later (429 or 503), and went on asking.
+    """The server responded with 429 or 503, also after retries.
 
     Attributes:
-        retry_after_seconds: When it may be worth trying again.
+        retry_after_seconds: After how many seconds to try again.
     """
 
     def __init__(self, problem: str, retry_after_seconds: float) -> None:
@@ -169,23 +171,23 @@ class ServerBusy(UploadProgressError):
 
 
 class NotAllowed(UploadProgressError):
-    """The server does not know who asks (401), or does not let them (403).
+    """The server responded with 401 (not authenticated) or 403 (not permitted).
 
     Attributes:
         status: The HTTP status.
     """
 
     def __init__(self, status: int, problem: str) -> None:
-        super().__init__(f"The server refuses ({status}): {problem}")
+        super().__init__(f"The server refused the request ({status}): {problem}")
         self.status = status
 
 
 class UploadRejected(UploadProgressError):
-    """The server, or its application, did not take the upload; sending it again changes nothing.
+    """The server or its application rejected the upload; sending it again does not help.
 
     Attributes:
-        status: The HTTP status; None where it is not known.
-        problem: Its reason, in its own words.
+        status: The HTTP status; None if it is unknown.
+        problem: The reason given by the server.
     """
 
     def __init__(self, status: int | None, problem: str) -> None:
@@ -196,11 +198,11 @@ class UploadRejected(UploadProgressError):
 
 
 class UnexpectedAnswer(UploadProgressError):
-    """What answers at an address is something else than was sought there.
+    """The response is not that of a progress API or upload server.
 
     Attributes:
-        address: Which address, without credentials.
-        problem: What it answered.
+        address: The address, without credentials.
+        problem: What is wrong with the response.
     """
 
     def __init__(self, address: str, problem: str) -> None:
@@ -210,7 +212,7 @@ class UnexpectedAnswer(UploadProgressError):
 
 
 class MissingExtra(UploadProgressError, ImportError):
-    """An optional dependency is not installed; the message holds the line that mends it."""
+    """An optional dependency is not installed; the message contains the install command."""
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed: pip install 'upload-progress[{extra}]'")

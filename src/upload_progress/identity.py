@@ -1,9 +1,8 @@
-"""Who is asking, and in whose namespace an upload lives.
+"""Identities: who is authenticated, and which owner an upload has.
 
-An owner is a string. ``Identity`` owns under its own id. A capability owns each upload under
-that upload's id: to know the id is to hold the upload. The two cannot meet, because no
-identity may start with the prefix that marks a capability. Nobody owns nothing: there is no
-value for "no owner" that could equal itself.
+An owner is a string. An ``Identity`` owns its uploads under its id. A capability owns each upload
+under the id of that upload: knowledge of the id gives access. The two cannot be confused, because
+no identity may start with the prefix of capabilities. There is no owner that stands for "no owner".
 """
 
 import re
@@ -33,14 +32,14 @@ _ALPHABETS: Final = (
 
 
 def alphabet_bits(upload_id: str) -> float:
-    """Return how many random bits *upload_id* can hold at most, judged by its alphabet.
+    """Return an upper bound of the random bits in *upload_id*, by its alphabet.
 
-    An upper bound: it turns away short or numeric ids, and cannot know how the others
-    were made. An id in which few characters recur is taken for what it is: not random.
+    Short or numeric ids have few bits; how the other ids were created cannot be known. An id in
+    which few different characters recur counts as not random.
     """
     bits = next((bits for alphabet, bits in _ALPHABETS if alphabet.fullmatch(upload_id)), None)
     if bits is None:
-        bits, symbols = 5.95, len(upload_id)  # base64url: hyphens and underscores count, too
+        bits, symbols = 5.95, len(upload_id)  # base64url: hyphens and underscores count as well
     else:
         symbols = sum(character.isalnum() for character in upload_id)
     return bits * min(symbols, len(set(upload_id)) * 4)
@@ -61,50 +60,57 @@ def _check_identity(_instance: object, _attribute: object, text: str) -> None:
 
 @frozen
 class Identity:
-    """Who is asking, as the application's ``authenticate`` says.
+    """An authenticated user, as returned by the application's ``authenticate``.
+
+    >>> Identity("alice").owner_of("some-upload")
+    'alice'
 
     Attributes:
-        id: The name under which uploads are owned. Case and type matter.
-        expires_at: When this stops being true, in seconds since the epoch; None for never.
+        id: The owner of the user's uploads: 1 to 512 characters, compared exactly.
+        expires_at: When the authentication expires, in seconds since the epoch; None (the
+            default) for never.
+
+    Raises:
+        InvalidValue: The id is not valid.
     """
 
     id: str = field(validator=_check_identity)
     expires_at: float | None = None
 
     def owner_of(self, upload_id: str) -> str:
-        """Return the namespace in which this identity's *upload_id* lives."""
+        """Return the owner of this identity's upload *upload_id*."""
         return self.id
 
     def accepts(self, upload_id: str) -> bool:
-        """Tell whether a client with this identity may choose *upload_id*."""
+        """Return whether a client with this identity may choose *upload_id*."""
         return True
 
     @property
     def listable(self) -> bool:
-        """Whether this identity has a list of uploads, or just the ids it holds."""
+        """Whether the uploads of this identity can be listed."""
         return True
 
 
 @frozen
 class CapabilityIdentity(Identity):
-    """Nobody in particular: each unguessable id is a namespace of its own."""
+    """An anonymous user: whoever knows an unguessable upload id has access to that upload."""
 
     id: str = field(default="anonymous", validator=_check_identity)
 
     def owner_of(self, upload_id: str) -> str:
-        """Return the namespace that this id alone opens."""
+        """Return an owner that consists of the upload id."""
         return _CAPABILITY + upload_id
 
     def accepts(self, upload_id: str) -> bool:
-        """Accept only what can hold 120 random bits."""
+        """Return whether *upload_id* may contain 120 random bits."""
         return alphabet_bits(upload_id) >= CAPABILITY_BITS
 
     @property
     def listable(self) -> bool:
-        """Never: a list would hand out the ids."""
+        """False: a list would disclose the ids."""
         return False
 
 
 def as_identity(owner: str | Identity) -> Identity:
-    """Return *owner* as an identity: a string names one."""
+    """Return *owner* as an identity; a string is the id of one."""
     return owner if isinstance(owner, Identity) else Identity(owner)

@@ -1,12 +1,12 @@
-"""When a report is due: policies, the gates they set, and the meter that passes them.
+"""When a report is due: policies, the gates that they return, and the meter that counts bytes.
 
-A policy is asked once after each report and answers with *gates*: "when this many bytes
-are here, and this many seconds have gone by". The next report is due as soon as any one
-gate is passed. So ``|`` puts two lists of gates together, and ``&`` pairs every gate of one
-with every gate of the other, taking the later of both conditions.
+A policy is called once after each report and returns *gates*: "when that many bytes are received,
+and that many seconds have passed". The next report is due when any one gate is reached. So ``|``
+joins two lists of gates, and ``&`` pairs each gate of one list with each of the other, with the
+later of both conditions.
 
-Counting a chunk is then one addition and one comparison with the lowest gate that needs no
-more time. Gates that wait for time are looked at by the ticker, not per chunk.
+Counting a chunk is one addition and one comparison with the lowest gate that needs no more time.
+Gates that need time are checked by the ticker, not per chunk.
 """
 
 import logging
@@ -43,7 +43,12 @@ logger: Final[logging.Logger] = logging.getLogger("upload_progress")
 
 @frozen
 class Gate:
-    """A report is due at *at_bytes*, but not before *after_seconds* since the last one."""
+    """A report is due at *at_bytes*, but not before *after_seconds* since the last report.
+
+    Attributes:
+        at_bytes: The number of received bytes.
+        after_seconds: Seconds since the last report; 0 by default.
+    """
 
     at_bytes: int
     after_seconds: float = 0.0
@@ -51,18 +56,30 @@ class Gate:
 
 @runtime_checkable
 class ThrottlePolicy(Protocol):
-    """Says when the next report is due. Pure: asked again after every report."""
+    """Decides when the next report is due. Combine policies with ``|`` and ``&``.
+
+    >>> policy = EveryPercent(25) | EveryInterval(2.0)
+    >>> policy.gates(received_bytes=0, total_bytes=1000)
+    (Gate(at_bytes=250, after_seconds=0.0), Gate(at_bytes=1, after_seconds=2.0))
+    """
 
     @abstractmethod
     def gates(self, received_bytes: int, total_bytes: int | None) -> tuple[Gate, ...]:
-        """Return the gates that follow a report at *received_bytes*; none means never."""
+        """Return the gates after a report at *received_bytes*; without gates, none is due again.
+
+        The method must be pure: it is called after each report.
+
+        Args:
+            received_bytes: The bytes received at the time of the report.
+            total_bytes: The size of the upload; None if it is unknown.
+        """
 
     def __or__(self, other: "ThrottlePolicy") -> "ThrottlePolicy":
-        """Report when either is due."""
+        """Return a policy that reports when either policy is due."""
         return _Either(self, other)
 
     def __and__(self, other: "ThrottlePolicy") -> "ThrottlePolicy":
-        """Report when both are due."""
+        """Return a policy that reports when both policies are due."""
         return _Both(self, other)
 
 
@@ -93,20 +110,29 @@ class _Both(ThrottlePolicy):
 def _positive(instance: object, _attribute: object, number: N) -> None:
     value: object = number  # callers without a type checker pass anything
     if not isinstance(value, int | float) or not 0 < value < inf:
-        raise InvalidValue(type(instance).__name__, f"needs a number above 0, not {value!r}")
+        raise InvalidValue(
+            type(instance).__name__, f"must be a number greater than 0, not {value!r}"
+        )
 
 
 @frozen
 class EveryPercent(ThrottlePolicy):
-    """At every multiple of *percent* of a known total; never while the total is unknown."""
+    """Report at every multiple of *percent* of a known total; never while it is unknown.
+
+    >>> EveryPercent(10).gates(received_bytes=150, total_bytes=1000)
+    (Gate(at_bytes=200, after_seconds=0.0),)
+
+    Args:
+        percent: The step, greater than 0.
+    """
 
     percent: float = field(validator=_positive)
 
     def gates(self, received_bytes: int, total_bytes: int | None) -> tuple[Gate, ...]:
-        """Return the next multiple."""
+        """Return the gate at the next multiple."""
         if not total_bytes or received_bytes >= total_bytes:
             return ()
-        # In whole numbers where they are whole: a tenth is reported at its very byte.
+        # Integer arithmetic, so that a tenth is reported at its exact byte.
         step = total_bytes * self.percent
         mark = ceil(-(-(received_bytes * 100 // step + 1) * step // 100))
         return (Gate(min(max(mark, received_bytes + 1), total_bytes)),)
@@ -114,35 +140,58 @@ class EveryPercent(ThrottlePolicy):
 
 @frozen
 class EveryBytes(ThrottlePolicy):
-    """After each *size_bytes*."""
+    """Report after each *size_bytes*.
+
+    >>> EveryBytes(1024).gates(received_bytes=100, total_bytes=None)
+    (Gate(at_bytes=1124, after_seconds=0.0),)
+
+    Args:
+        size_bytes: The number of bytes, greater than 0.
+    """
 
     size_bytes: int = field(validator=_positive)
 
     def gates(self, received_bytes: int, total_bytes: int | None) -> tuple[Gate, ...]:
-        """Return the size reached after that many more."""
+        """Return the gate after that many more bytes."""
         return (Gate(received_bytes + self.size_bytes),)
 
 
 @frozen
 class EveryInterval(ThrottlePolicy):
-    """After each *seconds* in which a byte came."""
+    """Report after each *seconds* in which a byte arrived.
+
+    >>> EveryInterval(1.0).gates(received_bytes=100, total_bytes=None)
+    (Gate(at_bytes=101, after_seconds=1.0),)
+
+    Args:
+        seconds: The interval, greater than 0.
+    """
 
     seconds: float = field(validator=_positive)
 
     def gates(self, received_bytes: int, total_bytes: int | None) -> tuple[Gate, ...]:
-        """Return the next byte, after the interval."""
+        """Return the gate at the next byte after the interval."""
         return (Gate(received_bytes + 1, self.seconds),)
 
 
 @frozen
 class ByTotal(ThrottlePolicy):
-    """One policy while the total is *known*, another while it is *unknown*."""
+    """Use one policy while the total is *known*, and another one while it is *unknown*.
+
+    >>> policy = ByTotal(known=EveryPercent(10), unknown=EveryInterval(5.0))
+    >>> policy.gates(received_bytes=0, total_bytes=None)
+    (Gate(at_bytes=1, after_seconds=5.0),)
+
+    Args:
+        known: The policy if the total is known.
+        unknown: The policy if it is not.
+    """
 
     known: ThrottlePolicy
     unknown: ThrottlePolicy
 
     def gates(self, received_bytes: int, total_bytes: int | None) -> tuple[Gate, ...]:
-        """Return the gates of the policy that applies."""
+        """Return the gates of the applicable policy."""
         policy = self.unknown if total_bytes is None else self.known
         return policy.gates(received_bytes, total_bytes)
 
@@ -151,23 +200,23 @@ DEFAULT_POLICY: Final[ThrottlePolicy] = ByTotal(
     known=EveryPercent(10) | EveryInterval(1.0),
     unknown=(EveryInterval(1.0) & EveryBytes(8 * MEBIBYTE)) | EveryInterval(5.0),
 )
-"""Each 10 %, never silent for longer than 1 s while bytes come; of an unknown total each
-second or each 8 MiB, whichever is later, and never silent for longer than 5 s."""
+"""Known total: at each 10 %, and at least every second while bytes arrive. Unknown total: every
+second or every 8 MiB, whichever is later, and at least every 5 s."""
 
 
 STAGE_POLICY: Final[ThrottlePolicy] = EveryPercent(10) | EveryInterval(1.0)
-"""A stage counts steps of any size, so bytes are no measure for it."""
+"""The policy of stages, whose steps may have any size: at each 10 %, and every second."""
 
 
 @define
 class Meter:
-    """Counts body bytes. Holds no clock, does no I/O, never awaits.
+    """A counter of body bytes, without clock, I/O and ``await``.
 
     Attributes:
-        received_bytes: What has come so far.
+        received_bytes: The bytes received so far.
         total_bytes: The announced size, or None.
-        gate_bytes: A report is due when this many bytes are here.
-        is_waiting: Whether the application waits for the next bytes right now.
+        gate_bytes: A report is due when that many bytes are received.
+        is_waiting: Whether the application is waiting for the next bytes.
     """
 
     policy: ThrottlePolicy
@@ -178,29 +227,29 @@ class Meter:
     _gates: tuple[Gate, ...] = ()
 
     def add(self, size_bytes: int) -> bool:
-        """Count that many more bytes; return whether a report is due."""
+        """Count *size_bytes* more; return whether a report is due."""
         self.received_bytes += size_bytes
         return self.received_bytes >= self.gate_bytes
 
     def rearm(self) -> None:
-        """Acknowledge the report; stay quiet until the policy's next gate."""
+        """Set the next gates, after a report."""
         try:
             self._gates = tuple(self.policy.gates(self.received_bytes, self.total_bytes))
-        except Exception as error:  # noqa: BLE001  # a policy's failure is never the upload's
+        except Exception as error:  # noqa: BLE001  # the error of a policy must not affect the upload
             logger.warning(
-                "a throttle policy failed (%s); the default goes on", type(error).__name__
+                "a throttle policy failed (%s); the default policy is used", type(error).__name__
             )
             self.policy = DEFAULT_POLICY
             self._gates = self.policy.gates(self.received_bytes, self.total_bytes)
         self.gate_bytes = _lowest(gate for gate in self._gates if gate.after_seconds <= 0)
 
     def elapse(self, seconds: float) -> bool:
-        """Open the gates whose time has come by *seconds* after the report; return whether due."""
+        """Open the gates of *seconds* after the report; return whether a report is due."""
         self.gate_bytes = _lowest(gate for gate in self._gates if gate.after_seconds <= seconds)
         return self.received_bytes >= self.gate_bytes
 
     def later_than(self, seconds: float) -> list[float]:
-        """Return the moments after the report, later than *seconds*, at which a gate may open."""
+        """Return the times of gates later than *seconds*, in seconds after the report."""
         return [gate.after_seconds for gate in self._gates if gate.after_seconds > seconds]
 
 

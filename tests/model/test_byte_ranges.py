@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upload_progress._model.byte_ranges import (
-    count_bytes,
     contiguous_end,
-    merge,
     count_accepted_parts,
+    count_bytes,
+    merge,
 )
 from upload_progress._model.models import ByteRange
 

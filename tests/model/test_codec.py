@@ -182,7 +182,7 @@ def test_any_bytes_are_refused_politely(data: bytes | str) -> None:
 
 @pytest.mark.parametrize("data", [b"[" * 100_000, b'{"a":' * 100_000, b"[]", b"5", b"", b"\xff"])
 def test_what_is_no_object(data: bytes) -> None:
-    with pytest.raises(InvalidValue, match="is no JSON object"):
+    with pytest.raises(InvalidValue, match="is not a JSON object"):
         decode_json(data, "body")
 
 

@@ -1,8 +1,8 @@
-"""A timing wheel: things to look at later, found without looking at all of them.
+"""A timing wheel: finds due items without looking at the others.
 
-Items are put into buckets by the tick in which they fall due. Taking what is due touches
-the due buckets and nothing else. There is no cancelling: whoever takes an item out asks it
-whether it still matters, which is cheaper than keeping a way back to it.
+Items are put into buckets by the tick in which they are due; taking due items touches their buckets
+only. Items cannot be removed before they are due: the caller checks whether an item still matters,
+which is cheaper than an index for removal.
 """
 
 from collections.abc import Iterator
@@ -19,14 +19,14 @@ T = TypeVar("T")
 
 @define(repr=False)
 class TimingWheel(Generic[T]):
-    """Holds items until their time, *tick_seconds* apart. Time is passed in."""
+    """Items and their due times, with a resolution of *tick_seconds*; time is an argument."""
 
     tick_seconds: float
     _buckets: dict[int, list[T]] = field(factory=dict, init=False)
     _next_tick: int | None = field(default=None, init=False)
 
     def add(self, item: T, at_seconds: float) -> int:
-        """Keep *item* until *at_seconds*; return the tick it falls into."""
+        """Add *item*, due at *at_seconds*; return its tick."""
         tick = int(at_seconds / self.tick_seconds) + 1
         self._buckets.setdefault(tick, []).append(item)
         if self._next_tick is None or tick < self._next_tick:
@@ -34,7 +34,7 @@ class TimingWheel(Generic[T]):
         return tick
 
     def take(self, now_seconds: float, limit: int) -> Iterator[T]:
-        """Yield and forget up to *limit* items that are due; call again for more."""
+        """Remove and yield up to *limit* due items; call again for more."""
         now_tick = int(now_seconds / self.tick_seconds)
         while limit > 0 and self._next_tick is not None and self._next_tick <= now_tick:
             tick = self._next_tick
@@ -47,5 +47,5 @@ class TimingWheel(Generic[T]):
                 self._next_tick = min(self._buckets, default=None)
 
     def __len__(self) -> int:
-        """How many items are kept."""
+        """Return the number of items."""
         return sum(map(len, self._buckets.values()))

@@ -1,4 +1,4 @@
-"""Work on many things gives way now and then, so that the event loop does not stand still."""
+"""Iterate over many items without blocking the event loop."""
 
 from collections.abc import AsyncIterator, Iterable
 from typing import Final, TypeVar
@@ -13,11 +13,11 @@ __all__ = [
 T = TypeVar("T")
 
 YIELD_EVERY: Final = 16
-"""How many things are done in a row: at 50 µs each, less than a millisecond."""
+"""The number of items between two checkpoints: at 50 µs each, less than a millisecond."""
 
 
 async def yielding(items: Iterable[T]) -> AsyncIterator[T]:
-    """Go through *items*, and let others run after every few of them."""
+    """Iterate over *items*, with a checkpoint of the event loop after every 16."""
     for number, item in enumerate(items, start=1):
         yield item
         if number % YIELD_EVERY == 0:
