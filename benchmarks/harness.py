@@ -93,7 +93,7 @@ def run(title: str, measure: Callable[[], Sequence[Figure]]) -> None:
     except BenchmarkUnavailable as reason:
         sys.exit(f"{title}: unavailable: {reason}")
     if arguments.json:
-        print(json.dumps({"claim": title, "figures": [asdict(each) for each in figures]}))
+        print(json.dumps({"title": title, "figures": [asdict(each) for each in figures]}))
         return
     print(title)
     for each in figures:
