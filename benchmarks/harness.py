@@ -110,7 +110,8 @@ def restart_with_pinned_allocator() -> None:
 def child_environment() -> dict[str, str]:
     """Return the environment of a measured process: pinned allocator, no coverage."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
-    return kept | PINNED_MALLOC | {"PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return kept | PINNED_MALLOC | {"PYTHONPATH": path}
 
 
 def run_child(module: str, *arguments: str, prefix: Sequence[str] = ()) -> str:
