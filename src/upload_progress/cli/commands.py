@@ -69,7 +69,7 @@ app.register_install_completion_command(help="Install shell completion for this 
 
 
 def _run(command: Callable[[], Awaitable[int]]) -> int:
-    import anyio  # noqa: PLC0415  # --help does not need it
+    import anyio  # noqa: PLC0415  # not for --help
 
     return anyio.run(command)
 
