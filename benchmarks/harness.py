@@ -93,7 +93,7 @@ def run(title: str, measure: Callable[[], Sequence[Figure]]) -> None:
     except BenchmarkUnavailable as reason:
         sys.exit(f"{title}: unavailable: {reason}")
     if arguments.json:
-        print(json.dumps({"claim": title, "figures": [asdict(each) for each in figures]}))
+        print(json.dumps({"title": title, "figures": [asdict(each) for each in figures]}))
         return
     print(title)
     for each in figures:
@@ -110,7 +110,8 @@ def restart_with_pinned_allocator() -> None:
 def child_environment() -> dict[str, str]:
     """Return the environment of a measured process: pinned allocator, no coverage."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
-    return kept | PINNED_MALLOC | {"PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return kept | PINNED_MALLOC | {"PYTHONPATH": path}
 
 
 def run_child(module: str, *arguments: str, prefix: Sequence[str] = ()) -> str:

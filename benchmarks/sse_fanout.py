@@ -6,16 +6,15 @@ The baseline is the same as in ``websocket_fanout``.
 from __future__ import annotations
 
 from benchmarks.fanout import Transport, compare
-from benchmarks.harness import run
+from benchmarks.harness import Figure, run
 
 TITLE = "SSE fan-out"
 
 
+def measure() -> list[Figure]:
+    """Compare one and ten events per batch."""
+    return [compare(Transport.EVENT_STREAM, batch=batch) for batch in (1, 10)]
+
+
 if __name__ == "__main__":
-    run(
-        TITLE,
-        lambda: [
-            compare(Transport.EVENT_STREAM, batch=1),
-            compare(Transport.EVENT_STREAM, batch=10),
-        ],
-    )
+    run(TITLE, measure)

@@ -7,13 +7,15 @@ the fastest way in Python, but a client that does not read would block it.
 from __future__ import annotations
 
 from benchmarks.fanout import Transport, compare
-from benchmarks.harness import run
+from benchmarks.harness import Figure, run
 
 TITLE = "WebSocket fan-out"
 
 
+def measure() -> list[Figure]:
+    """Compare one and ten events per batch."""
+    return [compare(Transport.WEBSOCKET, batch=batch) for batch in (1, 10)]
+
+
 if __name__ == "__main__":
-    run(
-        TITLE,
-        lambda: [compare(Transport.WEBSOCKET, batch=1), compare(Transport.WEBSOCKET, batch=10)],
-    )
+    run(TITLE, measure)

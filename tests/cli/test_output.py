@@ -8,9 +8,10 @@ import pytest
 from attrs import evolve
 
 from benchmarks.sample_snapshot import sample_snapshot
+from upload_progress.cli.commands import open_output
 from upload_progress.cli.formatting import UploadRow
 from upload_progress.cli.options import OutputMode, OutputOptions
-from upload_progress.cli.output import JsonOutput, PlainOutput, open_output
+from upload_progress.cli.output import JsonOutput, PlainOutput
 from upload_progress.cli.progress import TerminalOutput
 
 

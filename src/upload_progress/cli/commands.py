@@ -4,18 +4,23 @@ Each function imports its implementation when it runs, so that ``--help`` is fas
 the packages that only the commands need.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import App, Parameter, Token, validators
 
 from upload_progress._model.models import UploadState
 from upload_progress._runtime.optional import require
 from upload_progress._runtime.sizes import parse_size
-from upload_progress.cli.options import ConnectionOptions, OutputOptions
+from upload_progress.cli.options import ConnectionOptions, OutputMode, OutputOptions
 from upload_progress.exceptions import InvalidValue
+
+if TYPE_CHECKING:
+    from upload_progress.cli.output import Output
 
 __all__ = [
     "Size",
@@ -26,6 +31,7 @@ __all__ = [
     "doctor",
     "list_uploads",
     "migrate",
+    "open_output",
     "put",
     "run",
     "watch",
@@ -63,9 +69,23 @@ app.register_install_completion_command(help="Install shell completion for this 
 
 
 def _run(command: Callable[[], Awaitable[int]]) -> int:
-    import anyio  # noqa: PLC0415  # --help does not need it
+    import anyio  # noqa: PLC0415  # not for --help
 
     return anyio.run(command)
+
+
+def open_output(mode: OutputMode, environment: Mapping[str, str] = os.environ) -> "Output":
+    """Return the output for *mode*; ``auto`` depends on standard error and the environment."""
+    from upload_progress.cli.output import JsonOutput, PlainOutput  # noqa: PLC0415  # not for --help
+
+    if mode is OutputMode.AUTO:
+        can_draw = environment.get("TERM") != "dumb" and not environment.get("CI")
+        mode = OutputMode.TTY if sys.stderr.isatty() and can_draw else OutputMode.PLAIN
+    if mode is OutputMode.TTY:
+        from upload_progress.cli.progress import TerminalOutput  # noqa: PLC0415  # imports rich
+
+        return TerminalOutput()
+    return JsonOutput() if mode is OutputMode.JSON else PlainOutput(mode is OutputMode.NONE)
 
 
 @app.command
@@ -99,7 +119,7 @@ def put(
     if len(items) <= 1:
         raise InvalidValue("put", "needs at least one file, and the URL as the last argument")
     options = PutOptions(id, group, content_type, chunk_size, parallel)
-    return _run(lambda: put(items[:-1], items[-1], connection, options, output.mode))
+    return _run(lambda: put(items[:-1], items[-1], connection, options, open_output(output.mode)))
 
 
 @app.command
@@ -124,7 +144,7 @@ def watch(
     require("httpx2", "rich", extra="cli")
     from upload_progress.cli.watch import watch  # noqa: PLC0415  # imports httpx2
 
-    return _run(lambda: watch(url, upload_id, group, connection, output.mode))
+    return _run(lambda: watch(url, upload_id, group, connection, open_output(output.mode)))
 
 
 @app.command(name="list")

@@ -1,33 +1,64 @@
-"""Output of progress: plain lines for a log, JSON for a program, or bars on a terminal.
+"""Output of progress: plain lines for a log, or JSON for a program; see ``progress`` for bars.
 
 Results go to standard output, progress and messages to standard error. So a pipe receives results
 only, and a log receives complete lines.
 """
 
-import os
 import sys
-from collections.abc import Callable, Mapping
+from abc import abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from time import monotonic
-from typing import Final
+from typing import Final, TextIO
 
 from attrs import define, field
 
 from upload_progress._model.codec import encode_json
 from upload_progress._model.state import is_final
 from upload_progress.cli.formatting import UploadRow, format_progress, format_result
-from upload_progress.cli.options import OutputMode
-from upload_progress.cli.output_base import Output, write_line
 
 __all__ = [
     "LINE_SECONDS",
     "STEP_PERCENT",
     "JsonOutput",
+    "Output",
     "PlainOutput",
-    "open_output",
+    "write_line",
 ]
 
 STEP_PERCENT: Final = 10
 LINE_SECONDS: Final = 10.0
+
+
+@define(eq=False, repr=False)
+class Output(AbstractContextManager["Output", None]):
+    """Shows uploads while they change; enter it with ``with``.
+
+    Attributes:
+        out: Where results go.
+        log: Where progress and messages go.
+    """
+
+    out: TextIO = field(factory=lambda: sys.stdout, kw_only=True)
+    log: TextIO = field(factory=lambda: sys.stderr, kw_only=True)
+
+    def __exit__(self, *_exc_info: object) -> None:
+        """Remove what is drawn."""
+
+    @abstractmethod
+    def update(self, row: UploadRow) -> None:
+        """Show the progress of an upload after it has changed."""
+
+    @abstractmethod
+    def finish(self, row: UploadRow) -> None:
+        """Show the result of an upload, and remove its progress."""
+
+    def remove(self, row: UploadRow) -> None:
+        """Remove the progress of an upload, without a result."""
+
+    def message(self, line: str) -> None:
+        """Write a line to the log."""
+        write_line(self.log, line)
 
 
 @define(eq=False, repr=False)
@@ -82,21 +113,7 @@ class JsonOutput(Output):
         """Write nothing: the last snapshot is the result."""
 
 
-def open_output(mode: OutputMode, environment: Mapping[str, str] = os.environ) -> Output:
-    """Return the output for *mode*; ``auto`` depends on standard error and the environment."""
-    match _resolve(mode, environment):
-        case OutputMode.JSON:
-            return JsonOutput()
-        case OutputMode.TTY:
-            from upload_progress.cli.progress import TerminalOutput  # noqa: PLC0415  # rich is slow
-
-            return TerminalOutput()
-        case resolved:
-            return PlainOutput(is_quiet=resolved is OutputMode.NONE)
-
-
-def _resolve(mode: OutputMode, environment: Mapping[str, str]) -> OutputMode:
-    if mode is not OutputMode.AUTO:
-        return mode
-    can_draw = environment.get("TERM") != "dumb" and not environment.get("CI")
-    return OutputMode.TTY if sys.stderr.isatty() and can_draw else OutputMode.PLAIN
+def write_line(stream: TextIO, line: str) -> None:
+    """Write a line at once, so that a pipe receives it without delay."""
+    stream.write(f"{line}\n")
+    stream.flush()

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from upload_progress._runtime.sizes import format_size
 from upload_progress.cli.formatting import UploadRow, format_progress, format_result, printable
-from upload_progress.cli.output_base import Output, write_line
+from upload_progress.cli.output import Output, write_line
 
 __all__ = [
     "LABEL_CHARACTERS",

@@ -10,9 +10,8 @@ from upload_progress._model.models import UploadProgress
 from upload_progress.cli.connection import open_client
 from upload_progress.cli.exit_codes import SUCCESS, combined_exit_code, error_text, exit_code
 from upload_progress.cli.formatting import UploadRow, printable
-from upload_progress.cli.options import ConnectionOptions, OutputMode
-from upload_progress.cli.output import open_output
-from upload_progress.cli.output_base import Output
+from upload_progress.cli.options import ConnectionOptions
+from upload_progress.cli.output import Output
 from upload_progress.client import AsyncProgressClient
 from upload_progress.client.urls import DEFAULT_MOUNT, parse_url, target_url
 from upload_progress.exceptions import InvalidValue, UploadProgressError
@@ -107,15 +106,15 @@ async def put(
     url: str,
     connection: ConnectionOptions,
     options: PutOptions,
-    mode: OutputMode,
+    output: Output,
 ) -> int:
     """Send the files, and return the exit code."""
     files = find_files(paths, url)
     if options.upload_id is not None and len(files) > 1:
         raise InvalidValue("--id", "is the id of one upload, but there are several files")
     async with open_client(url, connection, default_mount=DEFAULT_MOUNT) as client:
-        with open_output(mode) as output:
-            uploader = _Uploader(client, options, output)
+        uploader = _Uploader(client, options, output)
+        with output:
             await uploader.send_all(files)
     return combined_exit_code(uploader.codes)
 

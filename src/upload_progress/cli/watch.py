@@ -11,9 +11,8 @@ from upload_progress._runtime.sizes import format_size
 from upload_progress.cli.connection import open_client
 from upload_progress.cli.exit_codes import FAILED, SUCCESS
 from upload_progress.cli.formatting import UploadRow, format_progress, printable
-from upload_progress.cli.options import ConnectionOptions, OutputMode
-from upload_progress.cli.output import open_output
-from upload_progress.cli.output_base import Output
+from upload_progress.cli.options import ConnectionOptions
+from upload_progress.cli.output import Output
 from upload_progress.client.urls import parse_url, upload_id_in
 
 __all__ = [
@@ -28,13 +27,13 @@ async def watch(
     upload_id: str | None,
     group: str | None,
     connection: ConnectionOptions,
-    mode: OutputMode,
+    output: Output,
 ) -> int:
     """Watch one upload until it ends, or all until interrupted, and return the exit code."""
     upload_id = upload_id or upload_id_in(parse_url(url, "URL").url)
     state: UploadState | None = None
     async with open_client(url, connection) as client:
-        with open_output(mode) as output:
+        with output:
             rows = dict[str, UploadRow]()
             async with aclosing(client.watch(upload_id, group=group)) as snapshots:
                 async for progress in snapshots:

@@ -34,7 +34,7 @@ from upload_progress.exceptions import (
     UploadProgressError,
 )
 from upload_progress.identity import Identity
-from upload_progress.tracker import ProgressTracker, internals_of
+from upload_progress.tracker import ProgressTracker, TrackerInternals, internals_of
 
 __all__ = [
     "MAX_UNSENT_FOR_SUBSCRIBE",
@@ -115,10 +115,10 @@ class ConnectionRegistry:
     """The open streams, long polls and WebSockets of one mount in this process.
 
     Attributes:
-        tracker: Provides the subscriptions, and ``Limits.sockets_per_owner``.
+        internals: The parts of the tracker, which opens the subscriptions.
     """
 
-    tracker: ProgressTracker
+    internals: TrackerInternals
     _counts: dict[str, int] = field(factory=dict, init=False)
     _sockets: dict[str, OpenSocket] = field(factory=dict, init=False)
 
@@ -137,7 +137,7 @@ class ConnectionRegistry:
             QuotaExceeded: The user has ``Limits.sockets_per_owner`` open connections.
         """
         with self._counted(_counting_key(identity, connection, upload_id)):
-            subscription = internals_of(self.tracker).subscribe()
+            subscription = self.internals.subscribe()
             try:
                 yield subscription
             finally:
@@ -145,7 +145,7 @@ class ConnectionRegistry:
 
     @contextmanager
     def _counted(self, key: str) -> Generator[None]:
-        limit = self.tracker.config.limits.sockets_per_owner
+        limit = self.internals.config.limits.sockets_per_owner
         count = self._counts.get(key, 0)
         if count >= limit:
             raise QuotaExceeded("sockets_per_owner", limit)

@@ -79,11 +79,11 @@ def progress_routes(
     internals.has_routes = True
     clock, mount_path = tracker.config.clock, tracker.config.mount_path
     identities = IdentityResolver(authenticate, clock, internals.log_limiter)
-    tickets = TicketService(tracker, Tickets(clock), identities, 3 * revalidate_seconds)
+    tickets = TicketService(internals, Tickets(clock), identities, 3 * revalidate_seconds)
     authenticator = RequestAuthenticator(
         identities, Origins.parse(allowed_origins), tickets, clock, revalidate_seconds
     )
-    connections = ConnectionRegistry(tracker)
+    connections = ConnectionRegistry(internals)
     streams = EventStreams(tracker, authenticator, connections, stream_life_seconds)
     sockets = SocketSubscriptions(tracker, connections)
     endpoints = RestEndpoints(tracker, authenticator, connections, streams, sockets)

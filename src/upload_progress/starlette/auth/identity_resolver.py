@@ -11,6 +11,7 @@ import anyio
 from attrs import frozen
 
 from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress.asgi.authentication import AUTHENTICATE_TIMEOUT_SECONDS
 from upload_progress.connection import Connection
 from upload_progress.identity import Identity
 from upload_progress.interfaces import Authenticate, Clock
@@ -22,11 +23,8 @@ from upload_progress.starlette.http import (
 )
 
 __all__ = [
-    "AUTHENTICATE_TIMEOUT_SECONDS",
     "IdentityResolver",
 ]
-
-AUTHENTICATE_TIMEOUT_SECONDS: Final = 5.0
 
 # Browsers open a dialog for these schemes, on top of a page that may have its own sign-in.
 _DIALOG_SCHEMES: Final = ("basic", "digest", "negotiate")

@@ -29,7 +29,7 @@ from upload_progress.exceptions import StoreUnavailable
 from upload_progress.identity import Identity
 from upload_progress.interfaces import Clock
 from upload_progress.starlette.auth.identity_resolver import IdentityResolver
-from upload_progress.tracker import ProgressTracker, internals_of
+from upload_progress.tracker import TrackerInternals
 
 __all__ = [
     "MAX_TICKETS",
@@ -166,13 +166,13 @@ class TicketService:
     """Issues tickets, and redeems those of any worker. Only the issuer can redeem one, once.
 
     Attributes:
-        tracker: Provides the RPC between workers.
+        internals: The parts of the tracker, such as the RPC between workers.
         tickets: The tickets of this worker.
         identities: Authenticates again the request with which a ticket was bought.
         kept_seconds: How long that request is kept after the last question of a worker.
     """
 
-    tracker: ProgressTracker
+    internals: TrackerInternals
     tickets: Tickets
     identities: IdentityResolver
     kept_seconds: float
@@ -180,21 +180,21 @@ class TicketService:
 
     def __attrs_post_init__(self) -> None:
         """Register the handlers of requests from other workers."""
-        internals_of(self.tracker).rpc.register(_REDEEM, self._handle_redeem)
-        internals_of(self.tracker).rpc.register(_REVALIDATE, self._handle_revalidate)
+        self.internals.rpc.register(_REDEEM, self._handle_redeem)
+        self.internals.rpc.register(_REVALIDATE, self._handle_revalidate)
 
     def issue(self, grant: AccessGrant) -> str:
         """Return a new ticket for the user of *grant*."""
-        return self.tickets.issue(grant, prefix=self.tracker.worker + SEPARATOR)
+        return self.tickets.issue(grant, prefix=self.internals.worker.name + SEPARATOR)
 
     async def redeem(self, ticket: str) -> AccessGrant | None:
         """Redeem *ticket*; None if it is not valid, or not any more."""
         worker = worker_of(ticket)
-        if worker is None or worker == self.tracker.worker:
+        if worker is None or worker == self.internals.worker.name:
             return self.tickets.redeem(ticket)
         reference = TicketReference(worker, digest_of(ticket))
         request = TicketRequest(reference.digest)
-        answer = await internals_of(self.tracker).rpc.call(worker, _REDEEM, request)
+        answer = await self.internals.rpc.call(worker, _REDEEM, request)
         identity = None if answer is None else _identity_in(answer)
         return None if identity is None else AccessGrant(identity, reference)
 
@@ -206,9 +206,7 @@ class TicketService:
         """
         request = TicketRequest(reference.digest)
         for _ in range(REVALIDATE_ATTEMPTS):
-            answer = await internals_of(self.tracker).rpc.call(
-                reference.worker, _REVALIDATE, request
-            )
+            answer = await self.internals.rpc.call(reference.worker, _REVALIDATE, request)
             if answer is not None:
                 return _identity_in(answer)
         raise StoreUnavailable
@@ -233,7 +231,7 @@ class TicketService:
 
     def _keep(self, digest: bytes, grant: AccessGrant) -> None:
         """Keep *grant* for later questions; remove those that no worker asks about any more."""
-        now = self.tracker.config.clock.monotonic()
+        now = self.internals.config.clock.monotonic()
         self._redeemed.pop(digest, None)
         while self._redeemed:
             first, oldest = next(iter(self._redeemed.items()))
