@@ -7,16 +7,8 @@ from typing import Self, Unpack
 import anyio
 from attrs import define, field, frozen
 
-from upload_progress._background import Background
-from upload_progress._cluster.commands import UploadCommands
-from upload_progress._cluster.follower import Follower
-from upload_progress._cluster.reaper import Reaper
-from upload_progress._cluster.reconciler import Reconciler
-from upload_progress._cluster.rpc import RpcEndpoint
-from upload_progress._fanout.hub import Hub
-from upload_progress._fanout.subscription import DirectSender, Subscription
-from upload_progress._fanout.update import Update
 from upload_progress._fanout.watch import Watch
+from upload_progress._internals import Backends, TrackerInternals, assemble
 from upload_progress._model.fold import sum_of
 from upload_progress._model.models import (
     Metadata,
@@ -27,19 +19,6 @@ from upload_progress._model.models import (
     is_upload_id,
 )
 from upload_progress._model.validation import Description
-from upload_progress._resources import CircuitBreakers, ManagedResources
-from upload_progress._runtime.log_limiter import LogLimiter
-from upload_progress._runtime.task_spawner import TaskSpawner
-from upload_progress._runtime.worker import Worker
-from upload_progress._tracking.admission import Admission
-from upload_progress._tracking.flusher import Flusher
-from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress._tracking.outbox import Outbox
-from upload_progress._tracking.reader import Reader
-from upload_progress._tracking.record_loader import RecordLoader
-from upload_progress._tracking.registry import Registry
-from upload_progress._tracking.ticker import Ticker
-from upload_progress._tracking.timers import UploadTimers
 from upload_progress.backends import publisher_from_url, store_from_url
 from upload_progress.backends.memory import MemoryStore
 from upload_progress.config import Limits, Retention, TrackerConfig
@@ -56,7 +35,7 @@ from upload_progress.interfaces import (
 from upload_progress.throttling import DEFAULT_POLICY, ThrottlePolicy
 from upload_progress.upload import Upload
 
-__all__ = ["ProgressTracker", "Statistics", "TrackerInternals", "internals_of"]
+__all__ = ["ProgressTracker", "Statistics", "internals_of"]
 
 
 @frozen
@@ -94,213 +73,6 @@ class Statistics:
     ends_dropped: int
     reaped: int
     untracked: int
-
-
-@define(eq=False, repr=False, kw_only=True)
-class TrackerInternals:
-    """The parts of a tracker; for the ASGI and Starlette layers, not for applications.
-
-    Attributes:
-        has_routes: Whether ``progress_routes`` were created: then the mount path is theirs.
-    """
-
-    config: TrackerConfig
-    worker: Worker
-    log_limiter: LogLimiter
-    tasks: TaskSpawner
-    hub: Hub
-    registry: Registry
-    admission: Admission
-    flusher: Flusher
-    reader: Reader
-    rpc: RpcEndpoint
-    follower: Follower
-    reaper: Reaper
-    commands: UploadCommands
-    background: Background
-    has_routes: bool = field(default=False, init=False)
-
-    def subscribe(self) -> Subscription:
-        """Open a subscription for a socket or stream, within the limits; close it after use."""
-        limits = self.config.limits
-        return self.hub.subscribe(
-            now=self.config.clock.monotonic(),
-            capacity=limits.subscriptions_per_socket,
-            max_pending=2 * (limits.subscriptions_per_socket + limits.tracked_per_owner),
-        )
-
-    async def wait(
-        self, subscription: Subscription, direct_sender: DirectSender | None = None
-    ) -> list[Update]:
-        """Wait for the updates of *subscription*; see ``Background.wait``."""
-        return await self.background.wait(subscription, direct_sender)
-
-    @asynccontextmanager
-    async def receiving(self, live: LiveUpload) -> AsyncIterator[None]:
-        """Receive *live* while the block runs, which completes, fails or cancels it."""
-        live.begin()
-        try:
-            yield
-        except anyio.get_cancelled_exc_class():
-            live.app_cancelled()
-            raise
-        except BaseException:
-            live.app_raised()
-            raise
-        else:
-            live.end_body()
-            live.finish(None)
-        finally:
-            live.on_cancel = None
-            await self.background.run_once()
-
-    def statistics(self) -> Statistics:
-        """Return the current counters."""
-        flusher = self.flusher
-        return Statistics(
-            live_uploads=len(self.registry),
-            subscriptions=len(self.hub),
-            store_writes=flusher.writes,
-            records_written=flusher.records,
-            events_published=flusher.outbox.published,
-            updates_delivered=self.hub.delivered,
-            store_failures=flusher.loader.breaker.failures,
-            publisher_failures=flusher.outbox.breaker.failures,
-            events_received=self.follower.received,
-            events_rejected=self.follower.rejected,
-            messages_rejected=self.rpc.rejected,
-            ends_dropped=flusher.dropped,
-            reaped=self.reaper.reaped,
-            untracked=self.admission.untracked,
-        )
-
-
-@frozen(eq=False, repr=False, kw_only=True)
-class _Backends:
-    store: SessionStore
-    publisher: EventPublisher | None
-    subscriber: EventSubscriber | None
-    transport: MessageTransport | None
-
-
-def _assemble(config: TrackerConfig, backends: _Backends) -> TrackerInternals:
-    """Create the parts of a tracker, each from those before it; nothing connects yet."""
-    clock, worker, log_limiter = config.clock, Worker(), LogLimiter(config.clock)
-    tasks = TaskSpawner(log_limiter)
-    breakers = CircuitBreakers(clock)
-    store_breaker = breakers.of(backends.store, "the session store")
-    hub, registry, timers = Hub(tasks), Registry(config.limits), UploadTimers(clock)
-    loader = RecordLoader(backends.store, store_breaker, clock, config.mount_path)
-    publisher_breaker = breakers.of(backends.publisher, "the event publisher")
-    flusher = Flusher(
-        hub=hub,
-        clock=clock,
-        loader=loader,
-        outbox=Outbox(backends.publisher, publisher_breaker, config.source),
-        registry=registry,
-        timers=timers,
-        log_limiter=log_limiter,
-    )
-    cluster = _Cluster.assemble(
-        config, backends, worker=worker, breakers=breakers, flusher=flusher, loader=loader
-    )
-    return TrackerInternals(
-        config=config,
-        worker=worker,
-        log_limiter=log_limiter,
-        tasks=tasks,
-        hub=hub,
-        registry=registry,
-        flusher=flusher,
-        reader=Reader(registry, loader),
-        rpc=cluster.rpc,
-        follower=cluster.follower,
-        reaper=cluster.reaper,
-        commands=cluster.commands,
-        admission=Admission(
-            config=config,
-            worker=worker,
-            registry=registry,
-            timers=timers,
-            on_due=flusher.add,
-        ),
-        background=Background(
-            hub=hub,
-            flusher=flusher,
-            ticker=Ticker(timers, hub, flusher, clock, log_limiter),
-            reaper=cluster.reaper,
-            follower=cluster.follower,
-            reconciler=cluster.reconciler,
-            rpc=cluster.rpc,
-            resources=ManagedResources(breakers.resources),
-            tasks=tasks,
-        ),
-    )
-
-
-@frozen(eq=False, repr=False, kw_only=True)
-class _Cluster:
-    """The parts of a tracker that deal with other workers."""
-
-    reconciler: Reconciler
-    reaper: Reaper
-    rpc: RpcEndpoint
-    follower: Follower
-    commands: UploadCommands
-
-    @classmethod
-    def assemble(
-        cls,
-        config: TrackerConfig,
-        backends: _Backends,
-        *,
-        worker: Worker,
-        breakers: CircuitBreakers,
-        flusher: Flusher,
-        loader: RecordLoader,
-    ) -> "_Cluster":
-        """Create the parts; nothing connects yet."""
-        registry, log_limiter = flusher.registry, flusher.log_limiter
-        # Without a subscriber, a store in memory belongs to this tracker alone.
-        is_single_worker = backends.subscriber is None and isinstance(backends.store, MemoryStore)
-        reconciler = Reconciler(loader=loader, registry=registry, is_single_worker=is_single_worker)
-        rpc = RpcEndpoint(
-            transport=backends.transport,
-            breaker=breakers.of(backends.transport, "the message transport"),
-            worker=worker,
-            log_limiter=log_limiter,
-            on_missed=reconciler.check_all,
-        )
-        reaper = Reaper(
-            clock=config.clock,
-            loader=loader,
-            flusher=flusher,
-            worker=worker,
-            log_limiter=log_limiter,
-            on_lease_lost=reconciler.check_all,
-        )
-        follower = Follower(
-            subscriber=backends.subscriber,
-            subscriber_breaker=breakers.of(backends.subscriber, "the event subscriber"),
-            loader=loader,
-            hub=flusher.hub,
-            registry=registry,
-            reconciler=reconciler,
-            clock=config.clock,
-            log_limiter=log_limiter,
-            is_single_worker=is_single_worker,
-        )
-        commands = UploadCommands(
-            loader=loader,
-            flusher=flusher,
-            registry=registry,
-            rpc=rpc,
-            worker=worker,
-            limits=config.limits,
-        )
-        return cls(
-            reconciler=reconciler, reaper=reaper, rpc=rpc, follower=follower, commands=commands
-        )
 
 
 @define(eq=False, repr=False, init=False)
@@ -356,13 +128,13 @@ class ProgressTracker:
             clock=clock or SystemClock(),
         )
         other: object = publisher
-        backends = _Backends(
+        backends = Backends(
             store=MemoryStore() if store is None else store,
             publisher=publisher,
             subscriber=subscriber or (other if isinstance(other, EventSubscriber) else None),
             transport=transport or (other if isinstance(other, MessageTransport) else None),
         )
-        self._internals = _assemble(self.config, backends)
+        self._internals = assemble(self.config, backends)
 
     @classmethod
     def from_url(
@@ -435,7 +207,24 @@ class ProgressTracker:
 
     def statistics(self) -> Statistics:
         """Return the current counters."""
-        return self._internals.statistics()
+        internals = self._internals
+        flusher = internals.flusher
+        return Statistics(
+            live_uploads=len(internals.registry),
+            subscriptions=len(internals.hub),
+            store_writes=flusher.writes,
+            records_written=flusher.records,
+            events_published=flusher.outbox.published,
+            updates_delivered=internals.hub.delivered,
+            store_failures=flusher.loader.breaker.failures,
+            publisher_failures=flusher.outbox.breaker.failures,
+            events_received=internals.follower.received,
+            events_rejected=internals.follower.rejected,
+            messages_rejected=internals.rpc.rejected,
+            ends_dropped=flusher.dropped,
+            reaped=internals.reaper.reaped,
+            untracked=internals.admission.untracked,
+        )
 
     @asynccontextmanager
     async def track(

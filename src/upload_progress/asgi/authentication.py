@@ -14,12 +14,12 @@ import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, field
 
+from upload_progress._internals import TrackerInternals
 from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.connection import Connection
 from upload_progress.identity import Identity
 from upload_progress.interfaces import Authenticate
-from upload_progress.tracker import TrackerInternals
 
 __all__ = [
     "AUTHENTICATE_TIMEOUT_SECONDS",

@@ -13,6 +13,7 @@ import anyio
 from anyio.abc import TaskGroup
 from attrs import define, field
 
+from upload_progress._internals import TrackerInternals
 from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.multi_request_upload import Transfer
@@ -28,7 +29,6 @@ from upload_progress.protocols import (
     form_filename,
 )
 from upload_progress.throttling import NEVER
-from upload_progress.tracker import TrackerInternals
 from upload_progress.upload import Upload
 
 __all__ = [

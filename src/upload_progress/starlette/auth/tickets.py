@@ -23,13 +23,13 @@ from upload_progress._cluster.messages import (
     pack,
     unpack,
 )
+from upload_progress._internals import TrackerInternals
 from upload_progress._runtime.worker import SEPARATOR, worker_of
 from upload_progress.connection import Connection
 from upload_progress.exceptions import StoreUnavailable
 from upload_progress.identity import Identity
 from upload_progress.interfaces import Clock
 from upload_progress.starlette.auth.identity_resolver import IdentityResolver
-from upload_progress.tracker import TrackerInternals
 
 __all__ = [
     "MAX_TICKETS",

@@ -1,0 +1,255 @@
+"""The parts of a tracker, and how they are created: each from those before it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+from attrs import define, field, frozen
+
+from upload_progress._background import Background
+from upload_progress._cluster.commands import UploadCommands
+from upload_progress._cluster.follower import Follower
+from upload_progress._cluster.reaper import Reaper
+from upload_progress._cluster.reconciler import Reconciler
+from upload_progress._cluster.rpc import RpcEndpoint
+from upload_progress._fanout.hub import Hub
+from upload_progress._fanout.subscription import DirectSender, Subscription
+from upload_progress._fanout.update import Update
+from upload_progress._resources import CircuitBreakers, ManagedResources
+from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress._runtime.task_spawner import TaskSpawner
+from upload_progress._runtime.worker import Worker
+from upload_progress._tracking.admission import Admission
+from upload_progress._tracking.flusher import Flusher
+from upload_progress._tracking.live_upload import LiveUpload
+from upload_progress._tracking.outbox import Outbox
+from upload_progress._tracking.reader import Reader
+from upload_progress._tracking.record_loader import RecordLoader
+from upload_progress._tracking.registry import Registry
+from upload_progress._tracking.ticker import Ticker
+from upload_progress._tracking.timers import UploadTimers
+from upload_progress.backends.memory import MemoryStore
+from upload_progress.config import TrackerConfig
+from upload_progress.interfaces import (
+    EventPublisher,
+    EventSubscriber,
+    MessageTransport,
+    SessionStore,
+)
+
+__all__ = ["Backends", "TrackerInternals", "assemble"]
+
+
+@frozen(eq=False, repr=False, kw_only=True)
+class Backends:
+    """The store and the brokers of a tracker."""
+
+    store: SessionStore
+    publisher: EventPublisher | None
+    subscriber: EventSubscriber | None
+    transport: MessageTransport | None
+
+    @property
+    def is_single_worker(self) -> bool:
+        """Whether no other worker can write into the store: it is in the memory of this one."""
+        return self.subscriber is None and isinstance(self.store, MemoryStore)
+
+
+@define(eq=False, repr=False, kw_only=True)
+class TrackerInternals:
+    """The parts of a tracker; for the ASGI and Starlette layers, not for applications.
+
+    Attributes:
+        has_routes: Whether ``progress_routes`` were created: then the mount path is theirs.
+    """
+
+    config: TrackerConfig
+    worker: Worker
+    log_limiter: LogLimiter
+    tasks: TaskSpawner
+    hub: Hub
+    registry: Registry
+    admission: Admission
+    flusher: Flusher
+    reader: Reader
+    rpc: RpcEndpoint
+    follower: Follower
+    reaper: Reaper
+    commands: UploadCommands
+    background: Background
+    has_routes: bool = field(default=False, init=False)
+
+    def subscribe(self) -> Subscription:
+        """Open a subscription for a socket or stream, within the limits; close it after use."""
+        limits = self.config.limits
+        return self.hub.subscribe(
+            now=self.config.clock.monotonic(),
+            capacity=limits.subscriptions_per_socket,
+            max_pending=2 * (limits.subscriptions_per_socket + limits.tracked_per_owner),
+        )
+
+    async def wait(
+        self, subscription: Subscription, direct_sender: DirectSender | None = None
+    ) -> list[Update]:
+        """Wait for the updates of *subscription*; see ``Background.wait``."""
+        return await self.background.wait(subscription, direct_sender)
+
+    @asynccontextmanager
+    async def receiving(self, live: LiveUpload) -> AsyncIterator[None]:
+        """Receive *live* while the block runs, which completes, fails or cancels it."""
+        live.begin()
+        try:
+            yield
+        except anyio.get_cancelled_exc_class():
+            live.app_cancelled()
+            raise
+        except BaseException:
+            live.app_raised()
+            raise
+        else:
+            live.end_body()
+            live.finish(None)
+        finally:
+            live.on_cancel = None
+            await self.background.run_once()
+
+
+@frozen(eq=False, repr=False, kw_only=True)
+class _Core:
+    """The parts that track the uploads of this process."""
+
+    config: TrackerConfig
+    worker: Worker
+    log_limiter: LogLimiter
+    tasks: TaskSpawner
+    breakers: CircuitBreakers
+    loader: RecordLoader
+    flusher: Flusher
+
+    @classmethod
+    def create(cls, config: TrackerConfig, backends: Backends) -> "_Core":
+        """Create the parts; nothing connects yet."""
+        clock, log_limiter = config.clock, LogLimiter(config.clock)
+        tasks, breakers = TaskSpawner(log_limiter), CircuitBreakers(clock)
+        store_breaker = breakers.of(backends.store, "the session store")
+        loader = RecordLoader(backends.store, store_breaker, clock, config.mount_path)
+        publisher_breaker = breakers.of(backends.publisher, "the event publisher")
+        flusher = Flusher(
+            hub=Hub(tasks),
+            clock=clock,
+            loader=loader,
+            outbox=Outbox(backends.publisher, publisher_breaker, config.source),
+            registry=Registry(config.limits),
+            timers=UploadTimers(clock),
+            log_limiter=log_limiter,
+        )
+        return cls(
+            config=config,
+            worker=Worker(),
+            log_limiter=log_limiter,
+            tasks=tasks,
+            breakers=breakers,
+            loader=loader,
+            flusher=flusher,
+        )
+
+
+@frozen(eq=False, repr=False, kw_only=True)
+class _Cluster:
+    """The parts that deal with other workers."""
+
+    reconciler: Reconciler
+    rpc: RpcEndpoint
+    reaper: Reaper
+    follower: Follower
+
+    @classmethod
+    def create(cls, core: _Core, backends: Backends) -> "_Cluster":
+        """Create the parts; nothing connects yet."""
+        reconciler = Reconciler(
+            loader=core.loader,
+            registry=core.flusher.registry,
+            is_single_worker=backends.is_single_worker,
+        )
+        rpc = RpcEndpoint(
+            transport=backends.transport,
+            breaker=core.breakers.of(backends.transport, "the message transport"),
+            worker=core.worker,
+            log_limiter=core.log_limiter,
+            on_missed=reconciler.check_all,
+        )
+        reaper = Reaper(
+            clock=core.config.clock,
+            loader=core.loader,
+            flusher=core.flusher,
+            worker=core.worker,
+            log_limiter=core.log_limiter,
+            on_lease_lost=reconciler.check_all,
+        )
+        follower = _follower(core, backends, reconciler)
+        return cls(reconciler=reconciler, rpc=rpc, reaper=reaper, follower=follower)
+
+
+def _follower(core: _Core, backends: Backends, reconciler: Reconciler) -> Follower:
+    return Follower(
+        subscriber=backends.subscriber,
+        subscriber_breaker=core.breakers.of(backends.subscriber, "the event subscriber"),
+        loader=core.loader,
+        hub=core.flusher.hub,
+        registry=core.flusher.registry,
+        reconciler=reconciler,
+        clock=core.config.clock,
+        log_limiter=core.log_limiter,
+        is_single_worker=backends.is_single_worker,
+    )
+
+
+def _background(core: _Core, cluster: _Cluster) -> Background:
+    flusher = core.flusher
+    return Background(
+        hub=flusher.hub,
+        flusher=flusher,
+        ticker=Ticker(flusher.timers, flusher.hub, flusher, flusher.clock, core.log_limiter),
+        reaper=cluster.reaper,
+        follower=cluster.follower,
+        reconciler=cluster.reconciler,
+        rpc=cluster.rpc,
+        resources=ManagedResources(core.breakers.resources),
+        tasks=core.tasks,
+    )
+
+
+def assemble(config: TrackerConfig, backends: Backends) -> TrackerInternals:
+    """Create the parts of a tracker; nothing runs and nothing connects yet."""
+    core = _Core.create(config, backends)
+    cluster = _Cluster.create(core, backends)
+    flusher = core.flusher
+    return TrackerInternals(
+        config=config,
+        worker=core.worker,
+        log_limiter=core.log_limiter,
+        tasks=core.tasks,
+        hub=flusher.hub,
+        registry=flusher.registry,
+        flusher=flusher,
+        reader=Reader(flusher.registry, core.loader),
+        rpc=cluster.rpc,
+        follower=cluster.follower,
+        reaper=cluster.reaper,
+        commands=UploadCommands(
+            loader=core.loader,
+            flusher=flusher,
+            registry=flusher.registry,
+            rpc=cluster.rpc,
+            worker=core.worker,
+            limits=config.limits,
+        ),
+        admission=Admission(
+            config=config,
+            worker=core.worker,
+            registry=flusher.registry,
+            timers=flusher.timers,
+            on_due=flusher.add,
+        ),
+        background=_background(core, cluster),
+    )
