@@ -83,6 +83,9 @@ def basic(
     Example:
         ::
 
+            import hmac
+
+
             def check(name: str, password: str) -> bool:
                 return name == "alice" and hmac.compare_digest(password, "wonderland")
 
