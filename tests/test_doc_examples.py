@@ -237,6 +237,8 @@ async def context_of(url: str) -> AsyncIterator[dict[str, object]]:
             "upload": upload,
             "upload_id": SENT,
             "token": "secret",
+            "tokens": {"secret": "ann"},
+            "check_password": lambda _name, password: password == "secret",
             "password": "secret",
             "url": url,
         }

@@ -143,7 +143,8 @@ class WebSocketSession:
 
     async def _write_updates(self, updates: Sequence[Update]) -> None:
         for update in updates:
-            await self._write_text(update.websocket_text)
+            # Not by _write_text: this is called for each update of each socket.
+            await self.send({"type": "websocket.send", "text": update.websocket_text})
             if self.only is not None and update.is_end:
                 self._close(_NORMAL)
 

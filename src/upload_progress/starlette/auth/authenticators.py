@@ -42,7 +42,9 @@ def user_identity(connection: Connection) -> Identity | None:
     out stays open until it is reopened.
 
     Example:
-        ``progress_mount(tracker, authenticate=user_identity)``
+        ::
+
+            mount = progress_mount(tracker, authenticate=user_identity)
     """
     user = connection.scope.get("user")
     if user is None or not user.is_authenticated:
@@ -54,7 +56,10 @@ def bearer(verify: Callable[[str], VerifierResult | Awaitable[VerifierResult]]) 
     """Return an authenticator for the token of ``Authorization: Bearer``.
 
     Example:
-        ``progress_mount(tracker, authenticate=bearer(tokens.get))``
+        ::
+
+            authenticate = bearer({"secret-token": "alice"}.get)
+            mount = progress_mount(tracker, authenticate=authenticate)
 
     Args:
         verify: Returns the user of a token, or None if the token is not valid; plain or async.
@@ -76,7 +81,16 @@ def basic(
     """Return an authenticator for the user name and password of ``Authorization: Basic``.
 
     Example:
-        ``progress_mount(tracker, authenticate=basic(check_password))``
+        ::
+
+            import hmac
+
+
+            def check(name: str, password: str) -> bool:
+                return name == "alice" and hmac.compare_digest(password, "wonderland")
+
+
+            mount = progress_mount(tracker, authenticate=basic(check))
 
     Args:
         verify: Returns the user, True for the user of that name, or None or False if the
@@ -105,7 +119,9 @@ def capability() -> Authenticate:
     Only ids that can hold 120 random bits are accepted, and uploads cannot be listed.
 
     Example:
-        ``progress_mount(tracker, authenticate=capability())``
+        ::
+
+            mount = progress_mount(tracker, authenticate=capability())
 
     Returns:
         A callable for ``authenticate=``.
@@ -117,7 +133,10 @@ def first_of(*authenticators: Authenticate) -> Authenticate:
     """Return an authenticator that tries several; the first identity found is the result.
 
     Example:
-        ``first_of(bearer(tokens.get), basic(check_password))``
+        ::
+
+            by_token = bearer({"secret-token": "alice"}.get)
+            mount = progress_mount(tracker, authenticate=first_of(by_token, capability()))
 
     Args:
         authenticators: The authenticators, in the order in which they are tried.
