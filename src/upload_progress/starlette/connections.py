@@ -42,10 +42,16 @@ __all__ = [
     "ConnectionRegistry",
     "OpenSocket",
     "SocketSubscriptions",
+    "new_client_id",
 ]
 
 MAX_UNSENT_FOR_SUBSCRIBE: Final = 2000
 """A socket with this many unsent messages accepts no more subscriptions."""
+
+
+def new_client_id(worker: str) -> str:
+    """Return a new ``client_id``: the name of the worker, and 128 random bits."""
+    return worker + SEPARATOR + secrets.token_urlsafe(16)
 
 
 @define(eq=False, repr=False)
@@ -53,21 +59,16 @@ class OpenSocket:
     """The state of an open WebSocket that other requests may change.
 
     Attributes:
+        client_id: The id of the socket. A request of the same user that names it may add uploads
+            to the socket.
         identity: The user.
         subscription: The uploads that the socket shows.
-        client_id: The name of the worker and 128 random bits. A request of the same user that
-            names it may add uploads to the socket.
     """
 
-    worker: str
+    client_id: str
     identity: Identity
     subscription: Subscription
-    client_id: str = field(init=False)
     _unsent: list[str] = field(factory=list, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        """Choose the ``client_id``."""
-        self.client_id = self.worker + SEPARATOR + secrets.token_urlsafe(16)
 
     def subscribe(self, progress: UploadProgress) -> None:
         """Subscribe to an upload and show *progress*, its current snapshot.

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import partial
 from typing import Final, TypeVar
 
 from starlette.routing import BaseRoute, Match, Mount, Route, WebSocketRoute
@@ -9,6 +10,7 @@ from starlette.types import Scope
 
 from upload_progress.exceptions import InvalidValue
 from upload_progress.interfaces import Authenticate
+from upload_progress.openapi import asyncapi_document, openapi_document
 from upload_progress.starlette.auth.authentication import RequestAuthenticator
 from upload_progress.starlette.auth.identity_resolver import IdentityResolver
 from upload_progress.starlette.auth.origins import Origins
@@ -16,7 +18,7 @@ from upload_progress.starlette.auth.tickets import Tickets, TicketService
 from upload_progress.starlette.component import ComponentScript
 from upload_progress.starlette.connections import ConnectionRegistry, SocketSubscriptions
 from upload_progress.starlette.context import Handler, MountCheck, Resource
-from upload_progress.starlette.documents import ApiDocuments
+from upload_progress.starlette.documents import ApiDocument
 from upload_progress.starlette.endpoints import RestEndpoints
 from upload_progress.starlette.sse import EventStreams
 from upload_progress.starlette.websocket import UnknownWebSocketPath, WebSocketEndpoint
@@ -77,7 +79,7 @@ def progress_routes(
             raise InvalidValue(name, "must be greater than 0")
     internals = internals_of(tracker)
     internals.has_routes = True
-    clock, mount_path = tracker.config.clock, tracker.config.mount_path
+    clock = tracker.config.clock
     identities = IdentityResolver(authenticate, clock, internals.log_limiter)
     tickets = TicketService(internals, Tickets(clock), identities, 3 * revalidate_seconds)
     authenticator = RequestAuthenticator(
@@ -87,15 +89,13 @@ def progress_routes(
     streams = EventStreams(tracker, authenticator, connections, stream_life_seconds)
     sockets = SocketSubscriptions(tracker, connections)
     endpoints = RestEndpoints(tracker, authenticator, connections, streams, sockets)
-    mount_check = MountCheck(mount_path, internals.log_limiter)
+    mount_check = MountCheck(tracker.config.mount_path, internals.log_limiter)
     socket = WebSocketEndpoint(tracker, authenticator, connections, mount_check)
-    documents = ApiDocuments(mount_path)
-    return _routes(endpoints, documents, socket, mount_check)
+    return _routes(endpoints, socket, mount_check)
 
 
 def _routes(
     endpoints: RestEndpoints,
-    documents: ApiDocuments,
     socket: WebSocketEndpoint,
     mount_check: MountCheck,
 ) -> list[BaseRoute]:
@@ -104,13 +104,15 @@ def _routes(
             handlers["HEAD"] = handlers["GET"]
         return Route(path, Resource(mount_check, handlers), include_in_schema=False)
 
+    openapi = partial(openapi_document, mount_path=mount_check.mount_path)
+    asyncapi = partial(asyncapi_document, mount_path=mount_check.mount_path)
     return [
         route("/", POST=endpoints.announce),
         route("/progress", GET=endpoints.list),
         route("/tickets", POST=endpoints.ticket),
         route("/upload-progress.js", GET=ComponentScript().get),
-        route("/openapi.json", GET=documents.openapi),
-        route("/asyncapi.json", GET=documents.asyncapi),
+        route("/openapi.json", GET=ApiDocument(openapi).get),
+        route("/asyncapi.json", GET=ApiDocument(asyncapi).get),
         route("/{upload_id}/progress", GET=endpoints.progress),
         route("/{upload_id}/subscribe", POST=endpoints.subscribe),
         route("/{client_id}/unsubscribe", DELETE=endpoints.unsubscribe),

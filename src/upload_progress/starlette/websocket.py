@@ -35,7 +35,7 @@ from upload_progress.connection import Connection
 from upload_progress.exceptions import InvalidValue, UploadNotFound, UploadProgressError
 from upload_progress.starlette.auth.authentication import RequestAuthenticator, check_upload_id
 from upload_progress.starlette.auth.tickets import AccessGrant
-from upload_progress.starlette.connections import ConnectionRegistry, OpenSocket
+from upload_progress.starlette.connections import ConnectionRegistry, OpenSocket, new_client_id
 from upload_progress.starlette.context import MountCheck
 from upload_progress.starlette.http import MAX_PAGE_SIZE, NOT_FOUND, ErrorResponse
 from upload_progress.starlette.messages import parse_client_message
@@ -288,7 +288,7 @@ class WebSocketEndpoint:
         subscription = stack.enter_context(
             self.connections.subscription(identity, Connection(scope), upload_id)
         )
-        socket = OpenSocket(self.tracker.worker, identity, subscription)
+        socket = OpenSocket(new_client_id(self.tracker.worker), identity, subscription)
         socket.send(Welcome(socket.client_id, HEARTBEAT_SECONDS))
         if upload_id is None:
             stack.enter_context(self.connections.registered(socket))
