@@ -95,7 +95,7 @@ class MultiRequestUpload(LiveUpload):
     finished_bytes: int = 0
     _exists: bool = False
     _last_was_refused: bool = False
-    _was_assembled: bool = False
+    _was_joined: bool = False
     _is_committed: bool = False
     _idle_since: float = 0.0
 
@@ -231,7 +231,7 @@ class MultiRequestUpload(LiveUpload):
             self._end(*ending_of(None, self._failure_message))
         elif result is TransferResult.COMPLETED:
             if kind is TransferKind.COMPLETE and not self._exists:
-                self._was_assembled = True
+                self._was_joined = True
             else:
                 self._complete()
         elif result is TransferResult.ABORTED:
@@ -267,9 +267,9 @@ class MultiRequestUpload(LiveUpload):
     def _check_end(self) -> None:
         """Complete an upload that is whole; drop one of which only a refused request is known."""
         is_unused = self.has_prior_state and not self.transfers and not self.is_ended
-        if (self._last_was_refused or self._was_assembled) and is_unused and not self._exists:
+        if (self._last_was_refused or self._was_joined) and is_unused and not self._exists:
             self.is_superseded = self.is_superseded or not self._is_committed
-        elif (self._was_assembled and is_unused and not self.ended_elsewhere) or self._is_whole():
+        elif (self._was_joined and is_unused and not self.ended_elsewhere) or self._is_whole():
             self._complete()
 
     def _is_whole(self) -> bool:
