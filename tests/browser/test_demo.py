@@ -85,12 +85,12 @@ def test_upload_from_a_terminal_appears_on_the_page(
     expect(in_state(page, "terminal.bin", "receiving")).to_be_visible()
     upload_id = row(page, "terminal.bin").get_attribute("data-upload-id")
     paths = [f"{own_demo.url}/uploads/{name}/progress" for name in (upload_id, "unknown")]
-    answers = [other.request.get(path) for path in paths]
+    responses = [other.request.get(path) for path in paths]
     expect(in_state(page, "terminal.bin", "completed")).to_be_visible()
     expect(page.get_by_role("link", name="terminal.bin")).to_be_visible()
     assert sent.wait(30) == 0
-    assert [answer.status for answer in answers] == [404, 404]
-    assert answers[0].body() == answers[1].body()
+    assert [response.status for response in responses] == [404, 404]
+    assert responses[0].body() == responses[1].body()
     expect(other.get_by_text("No uploads.")).to_be_visible()
     expect(other.get_by_text("No files yet.")).to_be_visible()
 

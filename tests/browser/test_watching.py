@@ -85,11 +85,11 @@ def test_other_users_do_not_see_an_upload(users: Users, user: str) -> None:
     by_id = f'<upload-progress src="/uploads" upload-id="{upload_id}"></upload-progress>'
     other = users.open(ALL.replace("all", 'all id="all"') + by_id, user=f"{user}-other")
     wait_for_connection(other, "websocket")
-    answer = other.request.get(f"{users.site}/uploads/{upload_id}/progress")
+    response = other.request.get(f"{users.site}/uploads/{upload_id}/progress")
     release(owner, "secret.bin")
     expect(in_state(owner, "secret.bin", "completed")).to_be_visible()
 
-    assert answer.status == 404
+    assert response.status == 404
     expect(other.locator("upload-progress li")).to_have_count(0)
     assert events(other, "progress") == []
 
@@ -205,10 +205,10 @@ def test_end_is_received_after_sleep(users: Users, user: str) -> None:
 def wait_until_completed(page: Page, url: str) -> None:
     """Long-poll until the server reports the upload as completed."""
     prefer = {"Prefer": "wait=25"}
-    answer = page.request.get(url)
-    while answer.json()["state"] != "completed":
-        tag = answer.headers["etag"]
-        answer = page.request.get(url, headers={**prefer, "If-None-Match": tag})
+    response = page.request.get(url)
+    while response.json()["state"] != "completed":
+        tag = response.headers["etag"]
+        response = page.request.get(url, headers={**prefer, "If-None-Match": tag})
 
 
 def test_reloaded_page_shows_the_upload(users: Users, user: str) -> None:

@@ -306,10 +306,10 @@ async def test_cancel_while_hashing_keeps_no_file(
 
 async def test_rate_limit_slows_reading(tmp_path: Path) -> None:
     async with running(tmp_path, bytes_per_second=1_000_000) as demo:
-        began = anyio.current_time()
+        started_at = anyio.current_time()
         await demo.client.put("/files/a.bin", content=CONTENT, auth=ALICE)
 
-    assert anyio.current_time() - began >= len(CONTENT) / 1_000_000
+    assert anyio.current_time() - started_at >= len(CONTENT) / 1_000_000
 
 
 # --- authentication ---------------------------------------------------------------------------

@@ -7,7 +7,8 @@ keeps the session in a signed cookie (RFC 6265), so the server stores nothing.
 import hmac
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
@@ -56,13 +57,15 @@ class DemoSessionMiddleware:
     """
 
     def __init__(self, app: ASGIApp, *, secret_key: str) -> None:
-        options: dict[str, Any] = {
-            "secret_key": secret_key,
-            "session_cookie": SESSION_COOKIE,
-            "max_age": SESSION_SECONDS,
-        }
-        self._http = SessionMiddleware(app, **options)
-        self._https = SessionMiddleware(app, **options, https_only=True)
+        create = partial(
+            SessionMiddleware,
+            app,
+            secret_key=secret_key,
+            session_cookie=SESSION_COOKIE,
+            max_age=SESSION_SECONDS,
+        )
+        self._http = create()
+        self._https = create(https_only=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application with ``scope["session"]``."""

@@ -18,7 +18,7 @@ class RateLimit:
     _due: float = field(default=0.0, init=False)
 
     async def wait(self, size_bytes: int) -> None:
-        """Sleep as long as *size_bytes* take at this rate; lost time is not made up for."""
+        """Sleep as long as *size_bytes* take at this rate; unused time is not credited."""
         if self.bytes_per_second is None:
             return
         self._due = max(self._due, anyio.current_time()) + size_bytes / self.bytes_per_second
