@@ -72,7 +72,7 @@ FAULTS = {
 
 
 @define
-class Watcher:
+class Client:
     """Follows uploads to their ends at another worker."""
 
     tracker: ProgressTracker
@@ -152,28 +152,28 @@ async def test_end_during_a_fault_arrives_after_recovery(
     here, there = (
         ProgressTracker.from_url(redis_server.url, events=rabbitmq_server.url) for _ in range(2)
     )
-    watcher = Watcher(there)
+    client = Client(there)
     with deadline(SECONDS):
         async with here.lifespan(), there.lifespan():
             async with anyio.create_task_group() as tasks, receiving(here, AFTER):
                 async with receiving(here, BEFORE):
                     for each in (*BEFORE, *AFTER):
-                        await watcher.wait_for(each, UploadState.RECEIVING)
-                        tasks.start_soon(watcher.add_upload, each)
-                    await watcher.wait_for_all([*BEFORE, *AFTER])
+                        await client.wait_for(each, UploadState.RECEIVING)
+                        tasks.start_soon(client.add_upload, each)
+                    await client.wait_for_all([*BEFORE, *AFTER])
                     await break_server()
                 async with receiving(here, DURING):
                     pass
                 await wait_for_failure(here)
                 await restore_server()
                 restored_at = anyio.current_time()
-            ends = [await watcher.wait_for(each, UploadState.COMPLETED) for each in DURING]
+            ends = [await client.wait_for(each, UploadState.COMPLETED) for each in DURING]
             recovery_seconds = anyio.current_time() - restored_at
 
     assert recovery_seconds <= RECOVERY_SECONDS
     for each in (*BEFORE, *AFTER):
-        assert_monotonic(watcher.seen[each])
-    ends += [seen[-1] for seen in watcher.seen.values()]
+        assert_monotonic(client.seen[each])
+    ends += [seen[-1] for seen in client.seen.values()]
     assert {(each.state, each.bytes_transferred) for each in ends} == {("completed", CHUNKS)}
     [(server_name, times)] = warnings(caplog).items()
     assert server_name == affected

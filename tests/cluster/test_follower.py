@@ -152,7 +152,7 @@ async def test_store_is_polled_while_the_connection_is_lost(world: World) -> Non
         await until(lambda: world.follower.is_current("ann"))
 
 
-async def test_owner_is_subscribed_to_as_soon_as_it_is_watched(
+async def test_owner_of_a_new_subscription_is_subscribed_to_at_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("upload_progress._cluster.follower.POLL_SECONDS", 60.0)
@@ -197,13 +197,13 @@ async def test_newer_snapshot_of_an_upload_that_is_received_here_wins(world: Wor
     assert live.snapshot().state is S.RECEIVING
 
 
-@pytest.mark.parametrize("watched", ["one", "all"])
+@pytest.mark.parametrize("followed", ["one", "all"])
 async def test_store_that_is_away_for_a_while_is_read_afterwards(
-    world: World, watched: str
+    world: World, followed: str
 ) -> None:
     world.subscriber.open_errors = [OSError()] * 1000
     world.store.fault = "raise"
-    subscription = world.subscription(*(["up"] if watched == "one" else []))
+    subscription = world.subscription(*(["up"] if followed == "one" else []))
     async with world.running():
         await until(lambda: world.follower.loader.breaker.failures)
         async with world.receiving.track(owner="ann", upload_id="up"):
@@ -236,17 +236,17 @@ async def test_store_that_returns_nonsense_does_not_end_the_follower(world: Worl
         await until(lambda: world.follower.is_current("ann"))
 
 
-async def test_owner_that_is_not_watched_any_more_is_unsubscribed_after_a_while(
+async def test_owner_without_subscriptions_is_unsubscribed_after_a_while(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subscription = world.subscription("up")
     async with world.running():
         await world.subscribed()
         subscription.close()
-        await until(lambda: "ann" in world.follower._unwatched_since)
+        await until(lambda: "ann" in world.follower._unused_since)
         assert world.subscriber.is_subscribed_to("ann")
         again = world.subscription("up")
-        await until(lambda: "ann" not in world.follower._unwatched_since)
+        await until(lambda: "ann" not in world.follower._unused_since)
         again.close()
         monkeypatch.setattr("upload_progress._cluster.follower.LINGER_SECONDS", 0.0)
         await until(lambda: not world.subscriber.is_subscribed_to("ann"))

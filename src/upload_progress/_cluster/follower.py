@@ -4,9 +4,9 @@ The follower subscribes at the broker to each owner that has a subscription in t
 no other. What arrives is delivered by the hub, as if it had been received here.
 
 Events may be lost: before the subscription was confirmed, while the connection was lost, or because
-it is dead without an error. So the store is read for all that is watched here and received
-elsewhere: after each ``EventsMissed``, after some seconds without an event of an upload, and every
-second while there is no connection to the broker. All of it is one batch per round.
+it is dead without an error. So the store is read for all uploads that have subscriptions here and
+are received elsewhere: after each ``EventsMissed``, after some seconds without an event of an
+upload, and every second while there is no connection to the broker. Each time it is one batch.
 """
 
 from collections.abc import Collection, Sequence
@@ -99,7 +99,7 @@ class Follower:
     received: int = field(default=0, init=False)
     rejected: int = field(default=0, init=False)
     _owners: dict[str, _OwnerState] = field(factory=dict, init=False)
-    _unwatched_since: dict[str, float] = field(factory=dict, init=False)
+    _unused_since: dict[str, float] = field(factory=dict, init=False)
     _is_connected: bool = field(default=False, init=False)
     _read_at: dict[Topic, float] = field(factory=dict, init=False)
     _ended: set[Topic] = field(factory=set, init=False)
@@ -148,7 +148,7 @@ class Follower:
         self._poll_now.set()
 
     async def _update_subscriptions(self, stream: EventStream) -> None:
-        """Keep the subscribed owners equal to the owners that are watched in this process."""
+        """Keep the owners at the broker equal to those with subscriptions in this process."""
         while True:
             await self._subscribe(stream, set(self.hub.owners()) - self._owners.keys())
             await self._unsubscribe(stream, self._expired_owners())
@@ -173,11 +173,11 @@ class Follower:
                 del self._owners[owner]
 
     def _expired_owners(self) -> Collection[str]:
-        """Return the owners that have not been watched here for ``LINGER_SECONDS``."""
-        now, known = self.clock.monotonic(), self._unwatched_since
-        unwatched = self._owners.keys() - set(self.hub.owners())
-        self._unwatched_since = {owner: known.get(owner, now) for owner in unwatched}
-        since = self._unwatched_since.items()
+        """Return the owners without a subscription here for ``LINGER_SECONDS``."""
+        now, known = self.clock.monotonic(), self._unused_since
+        unused = self._owners.keys() - set(self.hub.owners())
+        self._unused_since = {owner: known.get(owner, now) for owner in unused}
+        since = self._unused_since.items()
         return [owner for owner, moment in since if now - moment >= LINGER_SECONDS]
 
     async def _handle(self, event: CloudEvent) -> None:
@@ -244,12 +244,12 @@ class Follower:
         )
 
     def _doubtful(self) -> Sequence[UploadKey]:
-        """Return the watched uploads of other workers whose newest snapshot may be unknown here."""
-        now, watched = self.clock.monotonic(), self.hub.topics()
-        self._read_at = {topic: self._read_at.get(topic, now) for topic in watched}
-        self._ended &= watched
+        """Return followed uploads of other workers whose newest snapshot may be unknown here."""
+        now, topics = self.clock.monotonic(), self.hub.topics()
+        self._read_at = {topic: self._read_at.get(topic, now) for topic in topics}
+        self._ended &= topics
         doubtful = []
-        for topic in watched:
+        for topic in topics:
             owner, upload_id = topic
             if self.registry.is_receiving(owner, upload_id):
                 continue
