@@ -324,9 +324,6 @@ class MemoryStore:
         return expired
 
 
-# FROM publishers.memory: Events inside this process: a publisher, a feed and a post in one.
-
-
 @define(eq=False, repr=False)
 class MemoryPublisher:
     """An ``EventPublisher``, ``EventSubscriber`` and ``MessageTransport`` in this process.

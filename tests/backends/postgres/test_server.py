@@ -222,13 +222,13 @@ async def test_standby_is_read_and_written_after_promotion(
                 [stored] = await leading.load(UploadKey("ann", "during"))
     finally:
         standby.stop()
-    said = [each.getMessage().partition(" (")[0] for each in caplog.records]
+    logged = {each.getMessage().partition(" (")[0] for each in caplog.records}
 
     assert stored.state is UploadState.COMPLETED
-    assert sorted(said) == [
-        "the event publisher is not available",
-        "the session store is not available",
-    ]
+    assert len(caplog.records) == len(logged) == 2
+    # The broker adapter or the circuit breaker logs the loss, whichever notices it first.
+    assert "the session store is not available" in logged
+    assert logged & {"PostgresPublisher: connection lost", "the event publisher is not available"}
 
 
 async def until_waiting(admin: AsyncConnection[TupleRow], sessions: int) -> None:
