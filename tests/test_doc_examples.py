@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import inspect
 import json
 import re
 import shlex
@@ -12,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import anyio
 import httpx2
@@ -28,8 +31,8 @@ from tests._support.child_process import run_python_server
 from tests._support.doc_examples import (
     Example,
     docstring_examples,
-    doctest_failures,
     fenced_examples,
+    modules,
     run_example,
 )
 from tests._support.paths import ROOT
@@ -51,6 +54,8 @@ NAMES = {
     for name, value in vars(import_module(f"upload_progress{package}")).items()
     if not name.startswith("_")
 }
+
+MODULES = [module for module in modules() if ">>> " in inspect.getsource(module)]
 
 # --- the tutorial, from top to bottom -------------------------------------------------------------
 
@@ -280,8 +285,12 @@ def with_server(text: str, url: str) -> str:
     return re.sub(r"https://(host|server\.example|uploads\.example)\b", url, text)
 
 
-def test_doctests_pass() -> None:
-    assert doctest_failures(NAMES) == []
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
+def test_doctests_pass(module: ModuleType) -> None:
+    results = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
+
+    assert results.attempted > 0
+    assert results.failed == 0
 
 
 async def test_failing_example_fails(server: str) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ast
-import doctest
 import inspect
 import pkgutil
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib import import_module
 from textwrap import dedent
 from types import ModuleType
@@ -16,7 +15,7 @@ from attrs import frozen
 
 import upload_progress
 
-__all__ = ["Example", "docstring_examples", "doctest_failures", "fenced_examples", "run_example"]
+__all__ = ["Example", "docstring_examples", "fenced_examples", "modules", "run_example"]
 
 FENCE = re.compile(r"^( *)```python\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 # A line that ends with "::", then an indented block (reStructuredText).
@@ -55,17 +54,6 @@ def docstring_examples() -> list[Example]:
         for module, name, text in _public_docstrings()
         for number, code in enumerate(_blocks(text), 1)
     ]
-
-
-def doctest_failures(globs: Mapping[str, object]) -> list[str]:
-    """Run the doctests (``>>>``) in the docstrings of all public objects."""
-    report: list[str] = []
-    parser, runner = doctest.DocTestParser(), doctest.DocTestRunner(verbose=False)
-    for module, name, text in _public_docstrings():
-        namespace = {**globs, **vars(module)}
-        test = parser.get_doctest(text, namespace, name, module.__file__, 0)
-        runner.run(test, out=report.append)
-    return report
 
 
 async def run_example(
@@ -110,7 +98,7 @@ def _is_code(text: str) -> bool:
 
 def _public_docstrings() -> Iterator[tuple[ModuleType, str, str]]:
     """Yield the docstrings of public modules, of their classes and functions, and of methods."""
-    for module in _public_modules():
+    for module in modules():
         yield module, module.__name__, module.__doc__ or ""
         for name, found in vars(module).items():
             if name.startswith("_") or getattr(found, "__module__", None) != module.__name__:
@@ -124,7 +112,8 @@ def _public_docstrings() -> Iterator[tuple[ModuleType, str, str]]:
                     yield module, where, function.__doc__ or ""
 
 
-def _public_modules() -> Iterator[ModuleType]:
+def modules() -> Iterator[ModuleType]:
+    """Yield all modules of the package, except for programs."""
     yield upload_progress
     prefix = f"{upload_progress.__name__}."
     for found in pkgutil.walk_packages(upload_progress.__path__, prefix):
