@@ -139,7 +139,7 @@ async def test_a_stop_tells_the_last_and_ends_every_watch() -> None:
     tracker, seen = ProgressTracker(), list[UploadProgress]()
     with deadline():
         async with anyio.create_task_group() as tasks, tracker.lifespan():
-            live = internals_of(tracker).admission.open(client_id="up")
+            live = internals_of(tracker).admission.open(requested_id="up")
             internals_of(tracker).admission.admit(live, ANN)
             live.begin()
             tasks.start_soon(collect_snapshots, tracker, seen, "up")
@@ -319,7 +319,7 @@ async def test_a_stage_of_unknown_length_is_shown_each_second(sim: Simulation) -
 async def test_claims(sim: Simulation) -> None:
     """I5: the first owner keeps it; nobody is not somebody."""
 
-    live = internals_of(sim.tracker).admission.open(client_id="up")
+    live = internals_of(sim.tracker).admission.open(requested_id="up")
     upload = Upload(live)
     assert [upload.is_tracked] == [False]
     assert upload.claim("ann")
@@ -346,13 +346,13 @@ async def test_claims(sim: Simulation) -> None:
 async def test_a_capability_is_held_by_its_id(sim: Simulation) -> None:
     anybody = CapabilityIdentity()
     guessable, good = (
-        internals_of(sim.tracker).admission.open(client_id="me"),
-        internals_of(sim.tracker).admission.open(client_id="A1" * 64),
+        internals_of(sim.tracker).admission.open(requested_id="me"),
+        internals_of(sim.tracker).admission.open(requested_id="A1" * 64),
     )
-    named = internals_of(sim.tracker).admission.open(client_id="me")
+    named = internals_of(sim.tracker).admission.open(requested_id="me")
     named.id_is_sent = True
     strong = new_upload_id()
-    held = internals_of(sim.tracker).admission.open(client_id=strong)
+    held = internals_of(sim.tracker).admission.open(requested_id=strong)
 
     assert internals_of(sim.tracker).admission.admit(guessable, anybody)
     assert guessable.upload_id != "me"

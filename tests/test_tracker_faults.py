@@ -394,7 +394,7 @@ def test_room_is_for_those_that_have_not_ended(steps: list[tuple[str, int]]) -> 
     known: list[LiveUpload] = []
     for step, number in steps:
         if step == "begin":
-            live = internals_of(sim.tracker).admission.open(client_id=f"upload-{number}")
+            live = internals_of(sim.tracker).admission.open(requested_id=f"upload-{number}")
             was_room = sum(not each.is_ended for each in registry.of_owner("ann")) < 3
             assert internals_of(sim.tracker).admission.admit(live, ANN) is was_room
             known.append(live)

@@ -261,7 +261,7 @@ class ProgressTracker:
             raise InvalidValue("track.upload_id", "must be 1 to 128 of A-Z a-z 0-9 . _ ~ -")
         internals = self._internals
         live = internals.admission.open(
-            client_id=upload_id,
+            requested_id=upload_id,
             where="track",
             total_bytes=total_bytes,
             filename=filename,

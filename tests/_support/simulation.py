@@ -58,7 +58,7 @@ class Simulation:
 
     def begin(self, upload_id: str | None = None, total: int | None = None) -> LiveUpload:
         """Admit and begin an upload of the owner Ann."""
-        live = internals_of(self.tracker).admission.open(client_id=upload_id, total_bytes=total)
+        live = internals_of(self.tracker).admission.open(requested_id=upload_id, total_bytes=total)
         assert internals_of(self.tracker).admission.admit(live, ANN)
         live.begin()
         return live

@@ -179,7 +179,7 @@ async def test_event_of_an_owner_that_is_not_subscribed_is_rejected(world: World
 
 async def test_newer_snapshot_of_an_upload_that_is_received_here_wins(world: World) -> None:
     world.subscription("up")
-    live = internals_of(world.following).admission.open(client_id="up", total_bytes=100)
+    live = internals_of(world.following).admission.open(requested_id="up", total_bytes=100)
     assert internals_of(world.following).admission.admit(live, ANN)
     live.begin()
     own = live.snapshot()
@@ -261,7 +261,7 @@ async def test_all_uploads_of_an_owner_are_read_page_by_page(
         async with world.receiving.track(owner="ann", upload_id=f"up{number}"):
             pass
     subscription = world.subscription()
-    live = internals_of(world.following).admission.open(client_id="up129")
+    live = internals_of(world.following).admission.open(requested_id="up129")
     assert internals_of(world.following).admission.admit(live, ANN)
 
     await world.follower.poll()

@@ -118,7 +118,7 @@ def test_only_the_first_id_is_used(
     headers: list[tuple[str, str]], query: str, expected: str | None
 ) -> None:
     """A12: the first one present is used, even if it is invalid."""
-    assert head(*headers, query=query).client_id == expected
+    assert head(*headers, query=query).requested_id == expected
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def sim() -> Simulation:
 
 
 def test_what_was_cancelled_before_its_first_byte_does_not_begin(sim: Simulation) -> None:
-    live = internals_of(sim.tracker).admission.open(client_id="up")
+    live = internals_of(sim.tracker).admission.open(requested_id="up")
     assert internals_of(sim.tracker).admission.admit(live, ANN)
     live.cancel()
     live.begin()

@@ -67,12 +67,12 @@ async def patch(sim: Simulation, shop: TusApp, offset: int, content: bytes) -> i
 
 
 def transfer(
-    sim: Simulation, transfer_head: TransferHead, client_id: str | None = None
+    sim: Simulation, transfer_head: TransferHead, requested_id: str | None = None
 ) -> Transfer:
     """Return one request, before anything of it has come."""
     opened = internals_of(sim.tracker).admission.open_transfer(
         transfer_head,
-        client_id=client_id,
+        requested_id=requested_id,
         is_proxied=False,
         total_bytes=transfer_head.total_bytes,
     )

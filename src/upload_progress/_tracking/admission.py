@@ -57,7 +57,7 @@ class Admission:
     def open(
         self,
         *,
-        client_id: str | None = None,
+        requested_id: str | None = None,
         is_proxied: bool = False,
         where: str = "open",
         **description: Unpack[Description],
@@ -65,7 +65,7 @@ class Admission:
         """Return a live upload that is not tracked yet; ``admit`` tracks it.
 
         Args:
-            client_id: The upload id that the client chose; one that is not valid is replaced.
+            requested_id: The upload id that the client chose; one that is not valid is replaced.
             is_proxied: Whether the request came through a proxy.
             where: The name of the call, for the error.
             description: What is announced about the upload.
@@ -74,7 +74,9 @@ class Admission:
             InvalidValue: The description is not valid.
         """
         valid = validate_description(where, self.config.limits.metadata_bytes, description)
-        upload_id = client_id if client_id is not None and is_upload_id(client_id) else None
+        upload_id = (
+            requested_id if requested_id is not None and is_upload_id(requested_id) else None
+        )
         return LiveUpload(
             upload_id=upload_id or new_upload_id(),
             transfer_id=new_transfer_id(),
@@ -94,7 +96,7 @@ class Admission:
         self,
         head: TransferHead,
         *,
-        client_id: str | None,
+        requested_id: str | None,
         is_proxied: bool,
         **description: Unpack[Description],
     ) -> MultiRequestUpload:
@@ -104,10 +106,10 @@ class Admission:
             InvalidValue: The description is not valid.
         """
         valid = validate_description("open", self.config.limits.metadata_bytes, description)
-        has_client_id = client_id is not None and is_upload_id(client_id)
+        has_requested_id = requested_id is not None and is_upload_id(requested_id)
         resource_id = None if head.resource is None else upload_id_for(head, head.resource)
-        upload_id = client_id if has_client_id else resource_id
-        is_part = has_client_id and head.part_total_bytes is not None
+        upload_id = requested_id if has_requested_id else resource_id
+        is_part = has_requested_id and head.part_total_bytes is not None
         worker = self.worker.name
         return MultiRequestUpload(
             upload_id=upload_id or new_upload_id(),
@@ -123,7 +125,7 @@ class Admission:
             created_at=self.config.clock.time(),
             head=head,
             resource_id=resource_id,
-            has_client_id=has_client_id,
+            has_requested_id=has_requested_id,
         )
 
     def admit(self, upload: LiveUpload, identity: Identity) -> bool:
@@ -156,7 +158,7 @@ class Admission:
     def _merge(self, upload: MultiRequestUpload, identity: Identity) -> bool:
         """Merge *upload* into the live upload that it belongs to, if this process has it."""
         owner = identity.owner_of(upload.upload_id)
-        if upload.resource_id is not None and not upload.has_client_id:
+        if upload.resource_id is not None and not upload.has_requested_id:
             found = self.resources.find(owner, upload.resource_id)
             upload.upload_id = found or upload.upload_id
         elif upload.resource_id is not None:

@@ -79,7 +79,7 @@ class MultiRequestUpload(LiveUpload):
         confirmed_bytes: How many bytes from the start the application said it has.
         repeated_bytes: How many bytes arrived that had arrived before, or were refused.
         resource_id: The id of its resource, if the upload is known by another id.
-        has_client_id: Whether the client has named the upload.
+        has_requested_id: Whether the client has named the upload.
         finished_bytes: How many body bytes of finished requests this worker has received.
         ended_elsewhere: Whether it has ended according to another worker's record.
     """
@@ -90,7 +90,7 @@ class MultiRequestUpload(LiveUpload):
     confirmed_bytes: int = 0
     repeated_bytes: int = 0
     resource_id: str | None = None
-    has_client_id: bool = False
+    has_requested_id: bool = False
     ended_elsewhere: bool = False
     finished_bytes: int = 0
     _exists: bool = False
@@ -183,7 +183,7 @@ class MultiRequestUpload(LiveUpload):
         self.resource_id = resource_id
         if self.is_tracked and self.owner is not None:
             self.context.remember_resource(self.owner, resource_id, self.upload_id)
-        elif not self.has_client_id:
+        elif not self.has_requested_id:
             self.upload_id = resource_id
             self.has_prior_state = False
 
@@ -401,7 +401,7 @@ class MultiRequestUpload(LiveUpload):
         A client that continues at the end of the bytes that arrived has them at the server, and
         sends the rest.
         """
-        is_new_attempt = self.has_client_id and self.head.kind is TransferKind.CREATE
+        is_new_attempt = self.has_requested_id and self.head.kind is TransferKind.CREATE
         if self.head.resource_is_unique and not is_new_attempt:
             self.ended_elsewhere = True
             self.attempt = before.attempt
@@ -500,7 +500,7 @@ class Transfer:
     @property
     def part(self) -> str:
         """The part its bytes belong to; a resource without an address yet is a part of its own."""
-        if not (self.head.resource_may_be_part and self.upload.has_client_id):
+        if not (self.head.resource_may_be_part and self.upload.has_requested_id):
             return self.head.part
         return part_name(self._resource or f"{id(self)}")
 
@@ -565,7 +565,7 @@ class Transfer:
             return False
         self._resource = resource
         self.upload.bind_resource(upload_id_for(self.head, resource))
-        if self.upload.has_client_id and self.head.part_total_bytes is not None:
+        if self.upload.has_requested_id and self.head.part_total_bytes is not None:
             self.upload.add_part_size(self.part, self.head.part_total_bytes)
         return True
 

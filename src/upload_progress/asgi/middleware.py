@@ -166,7 +166,7 @@ class UploadProgressMiddleware:
         """Track a request that carries an upload, or a part of it, by a protocol."""
         opened = self._internals.admission.open_transfer(
             transfer_head,
-            client_id=head.client_id,
+            requested_id=head.requested_id,
             is_proxied=head.is_proxied,
             total_bytes=transfer_head.total_bytes,
             filename=transfer_head.filename,
@@ -178,21 +178,21 @@ class UploadProgressMiddleware:
 
     def _is_small(self, head: RequestHead) -> bool:
         """Return whether the request names no id, and announces a small body."""
-        if head.client_id is not None:
+        if head.requested_id is not None:
             return False
         return head.total_bytes is not None and head.total_bytes <= self._min_size_bytes
 
     def _track_upload(self, scope: Scope, head: RequestHead) -> TrackedRequest:
         """Track a request that is an upload of its own."""
         live = self._internals.admission.open(
-            client_id=head.client_id,
+            requested_id=head.requested_id,
             total_bytes=head.total_bytes,
             filename=head.filename,
             content_type=head.content_type,
             group=head.group,
             is_proxied=head.is_proxied,
         )
-        if head.client_id is None and head.total_bytes is None:
+        if head.requested_id is None and head.total_bytes is None:
             live.meter.gate_bytes = self._min_size_bytes + 1
         return self._request(scope, head, live)
 

@@ -179,7 +179,7 @@ class TrackedRequest:
         if self.transfer is not None:
             transfer_head = self.transfer.head
             return transfer_head.carries_bytes or transfer_head.kind is not TransferKind.CREATE
-        return self.head.client_id is not None or self._is_large(self.head.total_bytes or 0)
+        return self.head.requested_id is not None or self._is_large(self.head.total_bytes or 0)
 
     def _is_large(self, size_bytes: int) -> bool:
         return size_bytes > self.min_size_bytes

@@ -44,7 +44,7 @@ class RequestHead:
     """What the head of a request announces about its upload.
 
     Attributes:
-        client_id: Id that the client asks for, not validated. None if it asks for none.
+        requested_id: Id that the client asks for, not validated. None if it asks for none.
         group: Name of a group. None if missing or invalid.
         total_bytes: Size of the body, in bytes. None if not announced.
         filename: File name from ``Content-Disposition``, or the last segment of the path of a
@@ -54,7 +54,7 @@ class RequestHead:
         is_proxied: Whether the request has passed a proxy that adds headers.
     """
 
-    client_id: str | None
+    requested_id: str | None
     group: str | None
     total_bytes: int | None
     filename: str | None
@@ -72,7 +72,7 @@ def read_request_head(connection: Connection) -> RequestHead:
     query = connection.query if connection.scope.get("query_string") else {}
     content_type = (connection.header("content-type") or "").partition(";")[0].strip().lower()
     return RequestHead(
-        client_id=_first_of(
+        requested_id=_first_of(
             connection.header("upload-id"),
             query.get("upload_id"),
             connection.header("x-progress-id"),
