@@ -213,6 +213,9 @@ class TransferProtocol(Protocol):
 def upload_id_for(transfer_head: TransferHead, resource: str) -> str:
     """Return the id of the upload at *resource*.
 
+    >>> upload_id_for(TransferHead("tus", TransferKind.BYTES), "/files/1")
+    'tus-0ccd5e1afbc92129e06e5cb8aba3c11e9a65'
+
     The digest is no secret. An address that is not unique to its upload can be guessed; its id is
     kept too short to be taken for a capability, which grants access to those who know it.
     """
@@ -222,12 +225,19 @@ def upload_id_for(transfer_head: TransferHead, resource: str) -> str:
 
 
 def part_name(resource: str) -> str:
-    """Return the name of the part at *resource*, for an upload that has several resources."""
+    """Return the name of the part at *resource*, for an upload that has several resources.
+
+    >>> part_name("/files/1") == part_name("/files/2")
+    False
+    """
     return "." + blake2b(resource.encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 
 def resolve_path(location: str | None, request_path: str) -> str | None:
     """Return the path of a ``Location`` header (RFC 9110, section 10.2.2).
+
+    >>> resolve_path("1?token=x", "/files/")
+    '/files/1'
 
     Args:
         location: The header's value. None if it is missing.
@@ -246,7 +256,11 @@ def resolve_path(location: str | None, request_path: str) -> str | None:
 
 
 def parse_count(text: str | None) -> int | None:
-    """Return the number of bytes in a header; None if it is missing, invalid or above the limit."""
+    """Return the number of bytes in a header; None if it is missing, invalid or above the limit.
+
+    >>> (parse_count("12"), parse_count("-1"))
+    (12, None)
+    """
     if text is None or not _COUNT.fullmatch(text.strip()):
         return None
     count = int(text)

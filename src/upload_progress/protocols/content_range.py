@@ -58,7 +58,13 @@ def end_of_range(text: str | None) -> int | None:
 
 
 class ContentRange:
-    """Protocol of requests with ``Content-Range`` (RFC 9110, section 14.5)."""
+    """Protocol of requests with ``Content-Range`` (RFC 9110, section 14.5).
+
+    >>> headers = [(b"content-range", b"bytes 0-4/10")]
+    >>> scope = {"type": "http", "method": "PUT", "path": "/files/1", "headers": headers}
+    >>> ContentRange().read_request(Connection(scope)).total_bytes
+    10
+    """
 
     name = "range"
     specification = "https://www.rfc-editor.org/rfc/rfc9110#section-14.5"

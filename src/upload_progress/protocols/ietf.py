@@ -27,7 +27,13 @@ __all__ = [
 
 
 class IetfResumable:
-    """Protocol of the IETF draft "Resumable Uploads for HTTP"."""
+    """Protocol of the IETF draft "Resumable Uploads for HTTP".
+
+    >>> headers = [(b"upload-complete", b"?1"), (b"content-length", b"3")]
+    >>> scope = {"type": "http", "method": "POST", "path": "/files", "headers": headers}
+    >>> IetfResumable().read_request(Connection(scope)).total_bytes
+    3
+    """
 
     name = "ietf"
     specification = "https://datatracker.ietf.org/doc/draft-ietf-httpbis-resumable-upload/"

@@ -35,7 +35,12 @@ _SESSION: Final = re.compile(r".*/v2/.+/blobs/uploads/([^/]*)")
 
 
 class Oci:
-    """Protocol of the OCI Distribution Specification for pushing blobs."""
+    """Protocol of the OCI Distribution Specification for pushing blobs.
+
+    >>> scope = {"type": "http", "method": "PATCH", "path": "/v2/shop/blobs/uploads/1"}
+    >>> Oci().read_request(Connection(scope)).resource
+    '/v2/shop/blobs/uploads/1'
+    """
 
     name = "oci"
     specification = "https://github.com/opencontainers/distribution-spec/blob/main/spec.md"

@@ -66,6 +66,12 @@ class RequestHead:
 def read_request_head(connection: Connection) -> RequestHead:
     """Read the head of a request.
 
+    >>> headers = [(b"upload-id", b"one"), (b"content-length", b"3")]
+    >>> scope = {"type": "http", "method": "PUT", "path": "/files/a.txt", "headers": headers}
+    >>> head = read_request_head(Connection(scope))
+    >>> (head.client_id, head.total_bytes, head.filename)
+    ('one', 3, 'a.txt')
+
     Args:
         connection: Head of the request.
     """
@@ -89,6 +95,9 @@ def read_request_head(connection: Connection) -> RequestHead:
 
 def form_filename(start: bytes) -> str | None:
     """Return the file name from the header of a form's first file; None if it is not in *start*.
+
+    >>> form_filename(b'Content-Disposition: form-data; name="file"; filename="a.txt"')
+    'a.txt'
 
     Args:
         start: First bytes of the body; at most ``FORM_PREFIX_BYTES`` are searched.

@@ -34,7 +34,13 @@ _MAX_NAME_CHARACTERS: Final = 255
 
 
 class S3Multipart:
-    """Protocol of Amazon S3 multipart uploads."""
+    """Protocol of Amazon S3 multipart uploads.
+
+    >>> query = b"partNumber=2&uploadId=abc"
+    >>> scope = {"type": "http", "method": "PUT", "path": "/bucket/key", "query_string": query}
+    >>> S3Multipart().read_request(Connection(scope)).part
+    '2'
+    """
 
     name = "s3"
     specification = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html"

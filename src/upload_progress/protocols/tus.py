@@ -35,7 +35,13 @@ _MAX_NAME_CHARACTERS: Final = 255
 
 
 class Tus:
-    """Protocol of tus 1.0.0."""
+    """Protocol of tus 1.0.0.
+
+    >>> headers = [(b"tus-resumable", b"1.0.0"), (b"upload-offset", b"5")]
+    >>> scope = {"type": "http", "method": "PATCH", "path": "/files/1", "headers": headers}
+    >>> Tus().read_request(Connection(scope)).offset
+    5
+    """
 
     name = "tus"
     specification = "https://tus.io/protocols/resumable-upload"
