@@ -69,7 +69,7 @@ def read_request_head(connection: Connection) -> RequestHead:
     >>> headers = [(b"upload-id", b"one"), (b"content-length", b"3")]
     >>> scope = {"type": "http", "method": "PUT", "path": "/files/a.txt", "headers": headers}
     >>> head = read_request_head(Connection(scope))
-    >>> (head.client_id, head.total_bytes, head.filename)
+    >>> (head.requested_id, head.total_bytes, head.filename)
     ('one', 3, 'a.txt')
 
     Args:
