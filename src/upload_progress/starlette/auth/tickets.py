@@ -242,5 +242,5 @@ class TicketService:
 
 
 def _identity_in(answer: bytes) -> Identity | None:
-    who = unpack(answer, IdentityReply).who
-    return None if who is None else who.identity()
+    reference = unpack(answer, IdentityReply).who
+    return None if reference is None else reference.identity()
