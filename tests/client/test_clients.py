@@ -5,27 +5,68 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 
 import anyio
 import httpx2
 import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
+from tests._support.asgi_servers import run_app
 from upload_progress import (
     InvalidValue,
     NotAllowed,
+    ProgressTracker,
     UploadEnded,
     UploadNotFound,
     UploadProgress,
     UploadRejected,
     UploadState,
 )
+from upload_progress.asgi import UploadProgressMiddleware, current_upload
 from upload_progress.client import AsyncProgressClient, ProgressClient
+from upload_progress.starlette import basic, bearer, first_of, progress_mount
 
 DEADLINE_SECONDS = 30
 BIG = 3_000_000
 ANN = ("ann", "ann")
+
+
+async def receive(request: Request) -> Response:
+    size = sum([len(chunk) async for chunk in request.stream()])
+    if request.path_params["name"] == "virus":
+        current_upload(request).fail("It is a virus.")
+    return PlainTextResponse(f"{size}")
+
+
+async def reject(_request: Request) -> Response:
+    return PlainTextResponse("No room.", 507)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    tracker = ProgressTracker()
+    tokens = {"t0ken": "ann"}
+    authenticate = first_of(basic(lambda user, password: user == password), bearer(tokens.get))
+    app = Starlette(
+        routes=[
+            Route("/files/{name}", receive, methods=["PUT"]),
+            Route("/full/{name}", reject, methods=["PUT"]),
+            progress_mount(tracker, authenticate=authenticate),
+        ],
+        middleware=[
+            Middleware(UploadProgressMiddleware, tracker=tracker, authenticate=authenticate)
+        ],
+        lifespan=tracker.lifespan,
+    )
+    with run_app(app) as url:
+        yield url
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def parse(response: httpx2.Response) -> FailedResponse:
         (
             problem_response(401, "unauthenticated"),
             NotAllowed,
-            "refuses (401): It is unauthenticated.",
+            "refused the request (401): It is unauthenticated.",
         ),
         (problem_response(403, "foreign_origin"), NotAllowed, "403"),
         (problem_response(404, "not_found"), UploadNotFound, "no such upload"),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import anyio
 import pytest
 
@@ -20,7 +22,8 @@ def delays(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def record(seconds: float) -> None:
         recorded.append(seconds)
 
-    monkeypatch.setattr("anyio.sleep", record)
+    # Only the module under test: a server in another thread sleeps as well.
+    monkeypatch.setattr("upload_progress.client.retry.anyio", SimpleNamespace(sleep=record))
     return recorded
 
 
