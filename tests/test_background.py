@@ -1,4 +1,4 @@
-"""Who does the background work: a lifespan, or one of those who wait for news."""
+"""Background work: done by ``lifespan``, or by one of the tasks that wait for updates."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ from upload_progress.tracker import internals_of
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_lifespan_takes_over_from_those_who_wait() -> None:
-    """I16: what began without lifespan goes on when it is entered."""
+async def test_lifespan_takes_over_from_waiting_tasks() -> None:
     tracker = ProgressTracker()
     background = internals_of(tracker).background
-    news: list[list[Update]] = []
+    received: list[list[Update]] = []
 
-    def sits() -> bool:
+    def is_inline() -> bool:
         return background._inline_scope is not None
 
     async def wait(subscription: Subscription) -> None:
-        news.append(await internals_of(tracker).wait(subscription))
+        received.append(await internals_of(tracker).wait(subscription))
 
     with deadline():
         async with anyio.create_task_group() as tasks:
@@ -33,13 +32,13 @@ async def test_a_lifespan_takes_over_from_those_who_wait() -> None:
             for subscription in subscriptions:
                 subscription.add_upload("ann", "up")
                 tasks.start_soon(wait, subscription)
-            while not (sits() and background._work_lock.statistics().tasks_waiting):
+            while not (is_inline() and background._work_lock.statistics().tasks_waiting):
                 await checkpoint()
             async with tracker.lifespan():
-                while sits():
+                while is_inline():
                     await checkpoint()
                 async with tracker.track(owner="ann", upload_id="up"):
-                    while len(news) < len(subscriptions):
+                    while len(received) < len(subscriptions):
                         await checkpoint()
 
-    assert [[update.progress.upload_id for update in each] for each in news] == [["up"], ["up"]]
+    assert [[update.progress.upload_id for update in each] for each in received] == [["up"], ["up"]]

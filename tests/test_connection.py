@@ -1,4 +1,4 @@
-"""A request head, as it came."""
+"""``Connection``: the request head that authenticators read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from upload_progress.connection import Connection
 
 
-def test_what_a_head_says() -> None:
+def test_head_is_parsed() -> None:
     connection = Connection(
         {
             "type": "http",
@@ -34,20 +34,20 @@ def test_what_a_head_says() -> None:
     assert connection.cookie("none") is None
 
 
-def test_a_socket_without_anything() -> None:
+def test_websocket_without_headers() -> None:
     connection = Connection({"type": "websocket"})
 
     assert (connection.method, connection.path, connection.query) == ("GET", "", {})
 
 
-def test_nothing_secret_is_in_its_repr() -> None:
+def test_repr_shows_no_secrets() -> None:
     scope = {"type": "http", "headers": [(b"a", b"canary")], "query_string": b"t=canary"}
 
     assert repr(Connection(scope)) == "<Connection http>"
 
 
 @given(st.binary(max_size=200), st.lists(st.tuples(st.binary(), st.binary()), max_size=4))
-def test_any_bytes_can_be_read(query: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+def test_arbitrary_bytes_are_decoded(query: bytes, headers: list[tuple[bytes, bytes]]) -> None:
     scope = {
         "type": "http",
         "query_string": query,

@@ -1,4 +1,4 @@
-"""Whose an upload is, and that nobody is nobody."""
+"""Identities: which owner an upload gets, and which ids a capability accepts."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from upload_progress.identity import CAPABILITY_BITS, CapabilityIdentity, Identi
 
 
 @pytest.mark.parametrize("value", ["", "x" * 513, None, 5, b"ann", "capability:abc"])
-def test_who_is_no_identity(value: object) -> None:
+def test_invalid_identity_is_rejected(value: object) -> None:
     with pytest.raises(InvalidValue, match=r"identity\.id"):
-        Identity(value)  # type: ignore[arg-type]  # what is to be refused
+        Identity(value)  # type: ignore[arg-type]  # invalid
     with pytest.raises(InvalidValue, match=r"identity\.id"):
-        CapabilityIdentity(id=value)  # type: ignore[arg-type]  # what is to be refused
+        CapabilityIdentity(id=value)  # type: ignore[arg-type]  # invalid
 
 
-def test_an_identity_owns_under_its_name() -> None:
+def test_identity_owns_all_uploads_under_its_id() -> None:
     ann = Identity("ann")
 
     assert ann.owner_of("a") == ann.owner_of("b") == "ann"
@@ -28,7 +28,7 @@ def test_an_identity_owns_under_its_name() -> None:
 
 
 @given(st.text(min_size=1, max_size=50), st.text(min_size=1, max_size=50))
-def test_a_capability_is_a_namespace_that_nobody_else_can_have(name: str, upload_id: str) -> None:
+def test_capability_owns_each_upload_separately(name: str, upload_id: str) -> None:
     owner = CapabilityIdentity().owner_of(upload_id)
 
     assert owner != CapabilityIdentity().owner_of(upload_id + "x")
@@ -36,7 +36,7 @@ def test_a_capability_is_a_namespace_that_nobody_else_can_have(name: str, upload
     assert not CapabilityIdentity().listable
 
 
-def test_only_what_cannot_be_guessed_is_a_capability() -> None:
+def test_capability_accepts_only_ids_that_are_hard_to_guess() -> None:
     accepts = CapabilityIdentity().accepts
 
     assert all(accepts(new_upload_id()) for _ in range(500))
@@ -47,6 +47,6 @@ def test_only_what_cannot_be_guessed_is_a_capability() -> None:
 
 
 @given(st.text(max_size=128))
-def test_bits_are_an_upper_bound(text: str) -> None:
+def test_alphabet_bits_are_bounded(text: str) -> None:
     assert 0 <= alphabet_bits(text) <= 5.95 * len(text)
     assert CAPABILITY_BITS == 120

@@ -1,8 +1,7 @@
-"""What a tracker holds while it runs: stores and brokers that may not be there yet."""
+"""Stores and brokers of a tracker: opened at the start, retried, closed at the stop."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -10,7 +9,7 @@ import anyio
 import pytest
 from attrs import define, field
 
-from tests._support.simulation import deadline
+from tests._support.simulation import deadline, until
 from upload_progress import ProgressTracker
 from upload_progress.backends import MemoryPublisher
 from upload_progress.backends.redis.publisher import RedisPublisher
@@ -19,22 +18,22 @@ pytestmark = pytest.mark.anyio
 
 
 @define(eq=False, slots=False)
-class Broker(MemoryPublisher):
-    """A publisher that has to be entered, which may fail or take for ever."""
+class ScriptedBroker(MemoryPublisher):
+    """A publisher whose opening fails or hangs, as *problems* say: an error, or None to hang."""
 
-    troubles: list[Exception | None] = field(factory=list)
+    problems: list[Exception | None] = field(factory=list)
     log: list[str] = field(factory=list)
 
     async def __aenter__(self) -> Self:
-        """Connect, fail, or hang."""
-        if self.troubles:
-            trouble = self.troubles.pop(0)
-            self.log.append("trouble")
-            if trouble is None:
+        """Open, fail or hang."""
+        if self.problems:
+            problem = self.problems.pop(0)
+            self.log.append("problem")
+            if problem is None:
                 await anyio.sleep_forever()
             else:
-                raise trouble
-        self.log.append("entered")
+                raise problem
+        self.log.append("opened")
         return self
 
     async def __aexit__(
@@ -44,65 +43,56 @@ class Broker(MemoryPublisher):
         _traceback: TracebackType | None,
     ) -> None:
         """Close."""
-        self.log.append("left")
+        self.log.append("closed")
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Wait until *condition* holds."""
-    is_so = False
-    while not is_so:
-        await anyio.sleep(0.002)
-        is_so = bool(condition())
-
-
-async def test_what_is_publisher_feed_and_post_at_once_is_entered_once() -> None:
-    broker = Broker()
+async def test_backend_with_several_roles_is_opened_once() -> None:
+    broker = ScriptedBroker()
     tracker = ProgressTracker(publisher=broker)
     with deadline():
         async with tracker.lifespan():
-            assert broker.log == ["entered"]
+            assert broker.log == ["opened"]
 
-    assert broker.log == ["entered", "left"]
+    assert broker.log == ["opened", "closed"]
 
 
-async def test_a_broker_that_is_not_there_at_the_start_is_tried_again(
+async def test_opening_is_retried_and_does_not_keep_the_application_from_starting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """S01: the application starts."""
     monkeypatch.setattr("upload_progress._resources.START_SECONDS", 0.01)
     monkeypatch.setattr("upload_progress._resources.RETRY_SECONDS", 0.01)
-    broker = Broker(troubles=[OSError("dead"), OSError("dead")])
+    broker = ScriptedBroker(problems=[OSError("refused"), OSError("refused")])
     tracker = ProgressTracker(publisher=broker)
     with deadline():
         async with tracker.lifespan():
             async with tracker.track(owner="ann", upload_id="up") as upload:
                 upload.advance(5)
-            await until(lambda: "entered" in broker.log)
+            await until(lambda: "opened" in broker.log)
 
-    assert broker.log == ["trouble", "trouble", "entered", "left"]
+    assert broker.log == ["problem", "problem", "opened", "closed"]
     assert tracker.statistics().publisher_failures >= 2
 
 
-@pytest.mark.parametrize("trouble", [OSError("dead"), None], ids=["dead", "hung"])
-async def test_a_broker_that_never_comes_does_not_keep_the_application_from_stopping(
-    monkeypatch: pytest.MonkeyPatch, trouble: Exception | None
+@pytest.mark.parametrize("problem", [OSError("refused"), None], ids=["refuses", "hangs"])
+async def test_unavailable_broker_does_not_keep_the_application_from_stopping(
+    monkeypatch: pytest.MonkeyPatch, problem: Exception | None
 ) -> None:
     monkeypatch.setattr("upload_progress._resources.START_SECONDS", 0.01)
     monkeypatch.setattr("upload_progress._resources.CLOSE_SECONDS", 0.01)
-    broker = Broker(troubles=[trouble])
+    broker = ScriptedBroker(problems=[problem])
     tracker = ProgressTracker(publisher=broker)
     with deadline():
         async with tracker.lifespan():
             await until(lambda: broker.log)
 
-    assert broker.log == ["trouble"]
+    assert broker.log == ["problem"]
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_broker_whose_line_broke_is_said_to_be_away_once(
+async def test_lost_connection_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """I11: by the half that sends or by the half that hears, whichever finds out first."""
+    """Publisher and subscriber notice it independently."""
     broker = RedisPublisher.open("redis://127.0.0.1:1/0")
     tracker = ProgressTracker(publisher=broker)
     with deadline():

@@ -1,4 +1,4 @@
-"""When a report is due: each policy, their algebra, and the meter that passes their gates."""
+"""Throttling: when a report is due by each policy and their combinations, and the meter."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def is_due(gates: tuple[Gate, ...], received: int, seconds: float) -> bool:
 
 
 @given(policies, policies, st.integers(0, 10**6), totals, st.integers(0, 10**7), st.floats(0, 20))
-def test_or_is_or_and_and_is_and(  # noqa: PLR0917  # what hypothesis draws
+def test_combined_policy_is_due_if_any_or_all_are(  # noqa: PLR0917  # drawn by hypothesis
     left: ThrottlePolicy,
     right: ThrottlePolicy,
     at: int,
@@ -56,7 +56,7 @@ def test_or_is_or_and_and_is_and(  # noqa: PLR0917  # what hypothesis draws
 
 
 @given(policies, totals, st.lists(st.tuples(st.integers(0, 10**6), st.floats(0, 3)), max_size=30))
-def test_a_meter_is_due_exactly_when_a_gate_is_passed(
+def test_meter_is_due_exactly_when_a_gate_is_reached(
     policy: ThrottlePolicy, total: int | None, steps: list[tuple[int, float]]
 ) -> None:
     meter = Meter(policy, total)
@@ -77,7 +77,7 @@ def test_a_meter_is_due_exactly_when_a_gate_is_passed(
 
 @given(st.integers(1, 10**12), st.lists(st.integers(1, 10**12), max_size=30))
 def test_every_tenth_is_reported_at_its_first_byte(total: int, sizes: list[int]) -> None:
-    """And one step that passes several tenths is one report."""
+    """A step over several tenths is one report."""
     meter = Meter(EveryPercent(10), total)
     meter.rearm()
     tenth = 0
@@ -92,7 +92,7 @@ def test_every_tenth_is_reported_at_its_first_byte(total: int, sizes: list[int])
 
 
 @pytest.mark.parametrize("total", [1, 3, 7, 10, 999, 1000, 10**17 + 1])
-def test_the_marks_of_a_tenth_are_exact(total: int) -> None:
+def test_tenths_are_computed_without_rounding_errors(total: int) -> None:
     policy, at, marks = EveryPercent(10), 0, []
     while gates := policy.gates(at, total):
         at = gates[0].at_bytes
@@ -101,27 +101,27 @@ def test_the_marks_of_a_tenth_are_exact(total: int) -> None:
     assert marks == sorted({-(-total * tenth // 10) for tenth in range(1, 11)})
 
 
-def test_never_without_a_total() -> None:
+def test_percent_policy_has_no_gate_without_a_total() -> None:
     assert EveryPercent(10).gates(5, None) == ()
     assert EveryPercent(10).gates(0, 0) == ()
     assert EveryPercent(10).gates(11, 10) == ()
 
 
-def test_the_default() -> None:
+def test_default_policy() -> None:
     assert DEFAULT_POLICY.gates(0, 1000) == (Gate(100), Gate(1, 1.0))
     assert DEFAULT_POLICY.gates(0, None) == (Gate(8 * 1024 * 1024, 1.0), Gate(1, 5.0))
 
 
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, "10", None])
 @pytest.mark.parametrize("policy", [EveryPercent, EveryBytes, EveryInterval])
-def test_a_policy_needs_a_number_above_zero(
+def test_policy_needs_a_positive_number(
     policy: type[EveryPercent | EveryBytes | EveryInterval], value: object
 ) -> None:
     with pytest.raises(InvalidValue, match=policy.__name__):
-        policy(value)  # type: ignore[arg-type]  # what is to be refused
+        policy(value)  # type: ignore[arg-type]  # invalid
 
 
-def test_a_policy_of_ones_own_is_combined_like_the_others() -> None:
+def test_custom_policy_can_be_combined() -> None:
     class AtThousand(ThrottlePolicy):
         def gates(self, received_bytes: int, total_bytes: int | None) -> tuple[Gate, ...]:
             return (Gate(1000),) if received_bytes < 1000 else ()

@@ -5,17 +5,25 @@ Nothing sleeps: `Simulation.run` runs the work of the tracker's background tasks
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 
 import anyio
+from anyio.lowlevel import checkpoint
 from attrs import define, field
 
-from upload_progress import Limits, MemoryStore, ProgressTracker, Retention, UploadProgress
+from upload_progress import (
+    Limits,
+    MemoryStore,
+    ProgressTracker,
+    Retention,
+    UploadProgress,
+    UploadState,
+)
 from upload_progress._fanout.subscription import Subscription
 from upload_progress._internals import TrackerInternals
-from upload_progress._model.models import TransferRecord
+from upload_progress._model.models import ErrorCode, TransferRecord
 from upload_progress._model.state import is_final
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.identity import Identity
@@ -53,13 +61,15 @@ class Simulation:
         )
 
     @property
-    def parts(self) -> TrackerInternals:
+    def internals(self) -> TrackerInternals:
+        """The parts of the tracker."""
         return internals_of(self.tracker)
 
     def begin(self, upload_id: str | None = None, total: int | None = None) -> LiveUpload:
         """Admit and begin an upload of the owner Ann."""
-        live = internals_of(self.tracker).admission.open(requested_id=upload_id, total_bytes=total)
-        assert internals_of(self.tracker).admission.admit(live, ANN)
+        admission = self.internals.admission
+        live = admission.open(requested_id=upload_id, total_bytes=total)
+        assert admission.admit(live, ANN)
         live.begin()
         return live
 
@@ -73,14 +83,14 @@ class Simulation:
         for _ in range(max(1, round(seconds / STEP_SECONDS))):
             self.clock.advance(STEP_SECONDS)
             self._steps += 1
-            await self.parts.background.ticker.tick()
-            await self.parts.flusher.flush()
+            await self.internals.background.ticker.tick()
+            await self.internals.flusher.flush()
             if self._steps % 10 == 0:
-                await self.parts.reaper.run_once()
+                await self.internals.reaper.run_once()
 
     def subscription(self, *upload_ids: str) -> Subscription:
         """Subscribe to these uploads of Ann, or to all of hers."""
-        subscription = internals_of(self.tracker).subscribe()
+        subscription = self.internals.subscribe()
         for upload_id in upload_ids:
             subscription.add_upload("ann", upload_id)
         if not upload_ids:
@@ -102,20 +112,51 @@ class Simulation:
 
     def is_at_baseline(self) -> bool:
         """Return whether no state of an upload or subscription is left, except in the store."""
-        flusher = self.parts.flusher
-        return (
-            not (
-                len(self.parts.registry)
-                or self.parts.registry._owners
-                or self.parts.registry._open
-                or flusher._ended
-                or len(self.parts.flusher.timers._wheel)
-                or len(internals_of(self.tracker).hub)
-                or internals_of(self.tracker).hub.owners()
-                or self.memory._running
-            )
-            and flusher.is_idle
+        registry, hub = self.internals.registry, self.internals.hub
+        flusher = self.internals.flusher
+        return flusher.is_idle and not (
+            len(registry)
+            or registry._owners
+            or registry._open
+            or flusher._ended
+            or len(flusher.timers._wheel)
+            or len(hub)
+            or hub.owners()
+            or self.memory._running
         )
+
+
+ENDINGS = {
+    "completed": (UploadState.COMPLETED, None),
+    "rejected": (UploadState.FAILED, ErrorCode.REJECTED),
+    "failed": (UploadState.FAILED, ErrorCode.REJECTED),
+    "raised": (UploadState.FAILED, ErrorCode.APP_ERROR),
+    "aborted": (UploadState.CANCELLED, ErrorCode.APP_ERROR),
+    "disconnected": (UploadState.FAILED, ErrorCode.CLIENT_DISCONNECTED),
+    "cancelled": (UploadState.CANCELLED, ErrorCode.CANCELLED_BY_OWNER),
+    "cancelled-while-processing": (UploadState.CANCELLED, ErrorCode.CANCELLED_BY_OWNER),
+}
+"""The ways in which an upload ends, with its final state and error."""
+
+
+def end_upload(live: LiveUpload, ending: str) -> None:
+    """End an upload in one of the ways of `ENDINGS`."""
+    if ending in {"completed", "rejected", "failed", "cancelled-while-processing"}:
+        live.end_body()
+    if ending == "failed":
+        live.mark_failed("virus")
+    if ending in {"completed", "failed"}:
+        live.finish(200)
+    elif ending == "rejected":
+        live.finish(413)
+    elif ending == "raised":
+        live.app_raised()
+    elif ending == "aborted":
+        live.app_cancelled()
+    elif ending == "disconnected":
+        live.client_disconnected()
+    else:
+        live.cancel()
 
 
 def assert_monotonic(snapshots: Sequence[UploadProgress]) -> None:
@@ -133,3 +174,18 @@ def deadline(seconds: float = 10.0) -> Iterator[None]:
     """Fail the test if the block takes longer than *seconds*."""
     with anyio.fail_after(seconds):
         yield
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let other tasks run until *condition* holds."""
+    with deadline():
+        while not condition():
+            await checkpoint()
+
+
+async def collect_snapshots(
+    tracker: ProgressTracker, snapshots: list[UploadProgress], upload_id: str
+) -> None:
+    """Append all snapshots of an upload of Ann to *snapshots*, as they come."""
+    async for snapshot in tracker.watch(upload_id, owner="ann"):
+        snapshots.append(snapshot)  # noqa: PERF401  # the list is read meanwhile

@@ -252,7 +252,7 @@ async def test_transfer_of_another_owner_is_separate() -> None:
     [alices] = await uploads(sim.tracker, Identity("alice"))
     assert (alices.bytes_transferred, alices.finished_at) == (0, None)
     assert await uploads(sim.tracker, bob) == []
-    assert len(sim.parts.registry) <= 1
+    assert len(sim.internals.registry) <= 1
 
 
 @pytest.mark.parametrize("listed", ["/files/99", "https://elsewhere.example/files/0", ";;", "%ff"])
@@ -266,7 +266,7 @@ async def test_final_post_of_unknown_parts_creates_no_upload(listed: str) -> Non
     await sim.run(5)
 
     assert await uploads(sim.tracker) == []
-    assert len(sim.parts.registry) == 0
+    assert len(sim.internals.registry) == 0
 
 
 async def test_wrong_digest_leaves_the_upload_paused() -> None:

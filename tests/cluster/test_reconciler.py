@@ -25,7 +25,7 @@ def sim() -> Simulation:
 
 
 def reconciler(sim: Simulation) -> Reconciler:
-    return sim.parts.background.reconciler
+    return sim.internals.background.reconciler
 
 
 async def begin(sim: Simulation, upload_id: str = "up") -> LiveUpload:

@@ -1,4 +1,4 @@
-"""The courier: it sends for those who wait, and nobody waits for another's slowness."""
+"""Broadcasting: one task sends for all subscriptions that wait, and a slow one delays no other."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 
 import anyio
 import pytest
-from anyio.lowlevel import checkpoint
 from attrs import define, evolve, field
 
 from benchmarks.sample_snapshot import sample_snapshot
+from tests._support.simulation import until
 from upload_progress import ProgressTracker
 from upload_progress._fanout.subscription import Subscription
 from upload_progress._fanout.update import Update
@@ -24,8 +24,8 @@ def update(sequence: int, upload_id: str = "u", owner: str = "ann") -> Update:
 
 
 @define(eq=False)
-class Reader:
-    """Sends what it gets to a list; a closed gate stands for a client that does not read."""
+class Client:
+    """Appends what is sent to a list; while its gate is closed, it does not read."""
 
     tracker: ProgressTracker
     subscription: Subscription = field(init=False)
@@ -56,114 +56,108 @@ class Reader:
 
 
 @asynccontextmanager
-async def reading(count: int) -> AsyncIterator[tuple[ProgressTracker, list[Reader]]]:
+async def connected(count: int) -> AsyncIterator[tuple[ProgressTracker, list[Client]]]:
+    """Run a tracker with *count* clients whose tasks wait."""
     tracker = ProgressTracker()
     with anyio.fail_after(10):
         async with tracker.lifespan(), anyio.create_task_group() as tasks:
-            readers = [Reader(tracker) for _ in range(count)]
-            for reader in readers:
-                tasks.start_soon(reader.run)
-            await until(lambda: all(reader.subscription.can_send_directly for reader in readers))
-            yield tracker, readers
+            clients = [Client(tracker) for _ in range(count)]
+            for client in clients:
+                tasks.start_soon(client.run)
+            await until(lambda: all(client.subscription.can_send_directly for client in clients))
+            yield tracker, clients
             tasks.cancel_scope.cancel()
 
 
-async def until(is_so: object) -> None:
-    assert callable(is_so)
-    while not is_so():
-        await checkpoint()
-
-
-async def test_it_sends_without_waking_anybody() -> None:
-    async with reading(300) as (tracker, readers):
+async def test_round_sends_without_waking_tasks() -> None:
+    async with connected(300) as (tracker, clients):
         for sequence in (1, 2, 3):
             internals_of(tracker).hub.deliver(update(sequence))
             internals_of(tracker).hub.deliver(update(sequence, "v"))
             await until(lambda: not internals_of(tracker).hub.is_broadcasting)
 
-        assert {tuple(reader.sent) for reader in readers} == {
+        assert {tuple(client.sent) for client in clients} == {
             (("u", 1), ("v", 1), ("u", 2), ("v", 2), ("u", 3), ("v", 3))
         }
-        assert sum(reader.woken for reader in readers) == 0
+        assert sum(client.woken for client in clients) == 0
 
 
-async def test_of_one_upload_it_brings_the_newest_and_nothing_twice() -> None:
-    async with reading(1) as (tracker, [reader]):
+async def test_round_sends_the_newest_snapshot_once() -> None:
+    async with connected(1) as (tracker, [client]):
         for sequence in (2, 3, 1):
             internals_of(tracker).hub.deliver(update(sequence))
         await until(lambda: not internals_of(tracker).hub.is_broadcasting)
         internals_of(tracker).hub.deliver(update(3))
         await until(lambda: not internals_of(tracker).hub.is_broadcasting)
 
-        assert reader.sent == [("u", 3)]
+        assert client.sent == [("u", 3)]
 
 
-async def test_nobody_waits_for_one_who_does_not_read() -> None:
-    async with reading(50) as (tracker, readers):
-        stuck, others = readers[0], readers[1:]
-        stuck.gate = anyio.Event()
+async def test_client_that_does_not_read_delays_no_other() -> None:
+    async with connected(50) as (tracker, clients):
+        blocked, others = clients[0], clients[1:]
+        blocked.gate = anyio.Event()
         for sequence in (1, 2, 3):
             internals_of(tracker).hub.deliver(update(sequence))
-            await until(lambda: all(r.sent[-1:] == [("u", sequence)] for r in others))  # noqa: B023  # awaited here
+            await until(lambda: all(each.sent[-1:] == [("u", sequence)] for each in others))  # noqa: B023  # awaited here
 
-        assert stuck.sent == []
-        stuck.gate.set()
-        await until(lambda: len(stuck.sent) == 2)
-        assert stuck.sent == [("u", 1), ("u", 3)]
+        assert blocked.sent == []
+        blocked.gate.set()
+        await until(lambda: len(blocked.sent) == 2)
+        assert blocked.sent == [("u", 1), ("u", 3)]
 
 
-async def test_one_who_leaves_takes_the_courier_off_its_door() -> None:
-    async with reading(2) as (tracker, [stuck, other]):
-        stuck.gate = anyio.Event()
+async def test_client_that_leaves_cancels_the_send_to_it() -> None:
+    async with connected(2) as (tracker, [blocked, other]):
+        blocked.gate = anyio.Event()
         internals_of(tracker).hub.deliver(update(1))
         await until(lambda: other.sent)
-        stuck.scope.cancel()
-        await until(lambda: stuck.scope.cancelled_caught)
-        assert not stuck.subscription.can_send_directly
-        stuck.gate.set()
+        blocked.scope.cancel()
+        await until(lambda: blocked.scope.cancelled_caught)
+        assert not blocked.subscription.can_send_directly
+        blocked.gate.set()
         internals_of(tracker).hub.deliver(update(2))
         await until(lambda: other.sent[-1] == ("u", 2))
 
-        assert stuck.sent == []
+        assert blocked.sent == []
 
 
-async def test_a_failure_is_raised_where_the_watcher_waits() -> None:
-    async with reading(1) as (tracker, [reader]):
-        reader.scope.cancel()
-        await until(lambda: reader.scope.cancelled_caught)
-        reader.failure = OSError("gone")
+async def test_failed_send_is_raised_in_the_task_that_waits() -> None:
+    async with connected(1) as (tracker, [client]):
+        client.scope.cancel()
+        await until(lambda: client.scope.cancelled_caught)
+        client.failure = OSError("gone")
 
         async def wait_and_fail() -> None:
             with pytest.raises(OSError, match="gone"):
-                await internals_of(tracker).wait(reader.subscription, reader.send)
+                await internals_of(tracker).wait(client.subscription, client.send)
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wait_and_fail)
-            await until(lambda: reader.subscription.can_send_directly)
+            await until(lambda: client.subscription.can_send_directly)
             internals_of(tracker).hub.deliver(update(1))
 
 
-async def test_what_it_had_not_brought_when_the_server_stops_is_not_lost() -> None:
-    async with reading(3) as (tracker, readers):
+async def test_stop_loses_no_update() -> None:
+    async with connected(3) as (tracker, clients):
         internals_of(tracker).hub.deliver(update(7))
         tracker.drain()
-        await until(lambda: all(reader.sent for reader in readers))
+        await until(lambda: all(client.sent for client in clients))
 
-        assert {tuple(reader.sent) for reader in readers} == {(("u", 7),)}
+        assert {tuple(client.sent) for client in clients} == {(("u", 7),)}
 
 
-async def test_without_a_background_everybody_is_woken() -> None:
+async def test_tasks_are_woken_without_lifespan() -> None:
     tracker = ProgressTracker()
-    reader = Reader(tracker)
+    client = Client(tracker)
 
     internals_of(tracker).hub.deliver(update(1))
 
-    assert [each.progress.sequence for each in reader.subscription.take()] == [1]
+    assert [each.progress.sequence for each in client.subscription.take()] == [1]
 
 
-async def test_a_tour_that_fails_is_not_the_last(caplog: pytest.LogCaptureFixture) -> None:
-    """I12: what could stop the courier would keep everybody waiting for ever."""
-    async with reading(1) as (tracker, [reader]):
+async def test_failed_round_is_followed_by_others(caplog: pytest.LogCaptureFixture) -> None:
+    async with connected(1) as (tracker, [client]):
         broadcaster = internals_of(tracker).hub._broadcaster
         recipients = broadcaster._recipients
 
@@ -177,7 +171,7 @@ async def test_a_tour_that_fails_is_not_the_last(caplog: pytest.LogCaptureFixtur
         internals_of(tracker).hub.deliver(update(1))
         await until(lambda: not broadcaster.is_busy)
         internals_of(tracker).hub.deliver(update(2))
-        await until(lambda: reader.sent)
+        await until(lambda: client.sent)
 
-    assert reader.sent == [("u", 2)]
+    assert client.sent == [("u", 2)]
     assert "a background task failed" in caplog.text

@@ -1,13 +1,25 @@
-"""What only time shows: stalls, the moment of the last byte, and when to look again."""
+"""Activity: stalls, the time of the last byte, the next look, and how the body arrived."""
 
 from __future__ import annotations
 
-from upload_progress._model.activity import OBSERVE_SECONDS, Activity
+import pytest
+
+from upload_progress._model.activity import (
+    BUFFERED_BYTES,
+    BUFFERED_BYTES_PER_SECOND,
+    OBSERVE_SECONDS,
+    STREAM_SECONDS,
+    WAITED_SECONDS,
+    Activity,
+    judge_arrival,
+)
+from upload_progress._model.models import Arrival
 
 STALL = 30.0
+BUFFERED_SECONDS = BUFFERED_BYTES / BUFFERED_BYTES_PER_SECOND
 
 
-def test_a_stall_begins_once_and_ends_once() -> None:
+def test_stall_begins_and_ends_once() -> None:
     activity = Activity(0.0)
 
     assert not activity.observe(29.9, 129.9, 0, STALL)
@@ -18,7 +30,7 @@ def test_a_stall_begins_once_and_ends_once() -> None:
     assert (activity.last_byte_at, activity.changed_at) == (140.0, 40.0)
 
 
-def test_the_time_of_a_stall_is_no_slow_speed() -> None:
+def test_stall_does_not_lower_the_rate_after_it() -> None:
     activity = Activity(0.0)
     for second in range(1, 11):
         activity.observe(second, second, second * 100, STALL)
@@ -31,7 +43,7 @@ def test_the_time_of_a_stall_is_no_slow_speed() -> None:
     assert activity.estimate.bytes_per_second == 100
 
 
-def test_when_to_look_again() -> None:
+def test_time_of_the_next_look() -> None:
     activity = Activity(0.0)
 
     assert activity.next_observation(0.5, [9.0], STALL) == 0.5 + OBSERVE_SECONDS
@@ -43,7 +55,7 @@ def test_when_to_look_again() -> None:
     assert activity.next_observation(35.0, [40.0], STALL) == 40.0
 
 
-def test_who_leads_is_seen_by_who_waits() -> None:
+def test_client_determines_the_speed_if_the_application_mostly_waits() -> None:
     activity = Activity(0.0)
     assert [activity.is_led_by_client] == [False]
 
@@ -54,3 +66,28 @@ def test_who_leads_is_seen_by_who_waits() -> None:
     activity.observe(3.0, 3.0, 30, STALL, is_waiting=False)
     activity.observe(4.0, 4.0, 30, STALL, is_waiting=True)
     assert [activity.is_led_by_client] == [False]
+
+
+@pytest.mark.parametrize(
+    ("size", "seconds", "waited", "proxied", "led", "expected"),
+    [
+        (1, STREAM_SECONDS, 0.0, False, True, Arrival.STREAMED),
+        (BUFFERED_BYTES, STREAM_SECONDS, 9.0, True, True, Arrival.STREAMED),
+        (BUFFERED_BYTES, STREAM_SECONDS, 9.0, True, False, None),
+        (BUFFERED_BYTES, BUFFERED_SECONDS, 0.0, True, False, Arrival.BUFFERED),
+        (BUFFERED_BYTES, BUFFERED_SECONDS, WAITED_SECONDS, False, True, Arrival.BUFFERED),
+        (BUFFERED_BYTES, BUFFERED_SECONDS, 0.0, False, True, None),
+        (BUFFERED_BYTES - 1, 0.0, 9.0, True, True, None),
+        (BUFFERED_BYTES, BUFFERED_SECONDS + 0.001, 9.0, True, True, None),
+    ],
+)
+def test_arrival_is_judged_by_two_observations(
+    *, size: int, seconds: float, waited: float, proxied: bool, led: bool, expected: Arrival | None
+) -> None:
+    assert expected == judge_arrival(
+        received_bytes=size,
+        body_seconds=seconds,
+        waited_seconds=waited,
+        is_proxied=proxied,
+        is_led_by_client=led,
+    )

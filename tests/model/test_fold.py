@@ -1,17 +1,19 @@
-"""Records in any order, any number of times, of any attempt: one truth out."""
+"""The fold of records into a snapshot, and the sum over several uploads."""
 
 from __future__ import annotations
 
+import random
 from math import floor
 
 import pytest
-from attrs import evolve
+from attrs import define, evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
 from upload_progress._model.fold import as_of, fold, links_of, newest, percent_of, sum_of
 from upload_progress._model.models import (
     Arrival,
+    ByteRange,
     ErrorCode,
     TransferRecord,
     UploadProgress,
@@ -24,7 +26,7 @@ NOW = 1000.0
 
 
 def version(transfer: int, attempt: int, sequence: int) -> TransferRecord:
-    """Return one version of a record; its content follows from its name, as with one writer."""
+    """Return one version of a record; its content is determined by its arguments."""
     seed = transfer * 31 + attempt * 17 + sequence * 7
     states = [S.PENDING, S.RECEIVING, S.PAUSED, S.PROCESSING, S.COMPLETED, S.FAILED, S.CANCELLED]
     state = states[seed % len(states)] if sequence > 3 else S.RECEIVING
@@ -57,20 +59,20 @@ versions = st.builds(version, st.integers(0, 3), st.integers(1, 3), st.integers(
 
 
 @given(st.lists(versions, min_size=1, max_size=12), st.randoms(use_true_random=False), st.data())
-def test_order_duplicates_and_old_attempts_change_nothing(
-    records: list[TransferRecord], dice: object, data: st.DataObject
+def test_order_duplicates_and_old_attempts_do_not_matter(
+    records: list[TransferRecord], generator: object, data: st.DataObject
 ) -> None:
-    truth = fold(records, now=NOW)
+    expected = fold(records, now=NOW)
     again = data.draw(st.permutations(records + records[: len(records) // 2]))
     old = [evolve(each, attempt=0, sequence=99) for each in records]
 
-    assert fold(again, now=NOW) == truth
-    assert fold([*old, *again], now=NOW) == truth
-    assert fold(newest(records), now=NOW) == truth
+    assert fold(again, now=NOW) == expected
+    assert fold([*old, *again], now=NOW) == expected
+    assert fold(newest(records), now=NOW) == expected
 
 
 @given(st.lists(versions, min_size=1, max_size=12))
-def test_sums_are_sums_and_percent_tells_the_truth(records: list[TransferRecord]) -> None:
+def test_snapshot_agrees_with_the_newest_records(records: list[TransferRecord]) -> None:
     progress = fold(records, now=NOW)
     current = newest(records)
 
@@ -87,9 +89,7 @@ def test_sums_are_sums_and_percent_tells_the_truth(records: list[TransferRecord]
 
 
 @given(st.lists(versions, min_size=1, max_size=6), st.integers(1, 9))
-def test_a_later_version_never_lowers_the_sequence(
-    records: list[TransferRecord], more: int
-) -> None:
+def test_newer_version_raises_the_sequence(records: list[TransferRecord], more: int) -> None:
     before = fold(records, now=NOW)
     last = newest(records)[0]
     after = fold([*records, evolve(last, sequence=last.sequence + more)], now=NOW)
@@ -100,7 +100,7 @@ def test_a_later_version_never_lowers_the_sequence(
 
 
 @given(st.integers(0, 10**15), st.integers(1, 10**15), st.sampled_from(S))
-def test_percent_is_a_floor_with_one_decimal(received: int, total: int, state: S) -> None:
+def test_percent_is_rounded_down_to_one_decimal(received: int, total: int, state: S) -> None:
     percent = percent_of(received, total, state)
 
     assert percent is not None
@@ -128,26 +128,26 @@ def folded(*records: TransferRecord, now: float = NOW) -> UploadProgress:
     return progress
 
 
-def test_nothing_is_nothing() -> None:
+def test_no_records_have_no_snapshot() -> None:
     assert fold([], now=NOW) is None
 
 
-def test_a_size_that_was_exceeded_is_unknown() -> None:
-    """H19: more came than was announced; no percent can be true then."""
+def test_total_that_was_exceeded_is_unknown() -> None:
+    """More bytes arrived than were announced: every percentage would be wrong."""
     progress = folded(one(total_bytes=10, received_bytes=20, bytes_per_second=5.0))
 
     assert (progress.bytes_transferred, progress.total_bytes) == (20, None)
     assert (progress.percent, progress.eta_seconds) == (None, None)
 
 
-def test_eta_counts_what_is_missing() -> None:
+def test_remaining_time_is_that_of_the_missing_bytes() -> None:
     progress = folded(one(total_bytes=110, received_bytes=10, bytes_per_second=5.0))
 
     assert (progress.bytes_per_second, progress.eta_seconds) == (5.0, 20.0)
 
 
 @pytest.mark.parametrize("running", [S.RECEIVING, S.PROCESSING])
-def test_a_lease_that_ran_out_is_a_lost_worker(running: UploadState) -> None:
+def test_expired_lease_is_a_lost_worker(running: UploadState) -> None:
     record = one(running, lease_until=50.0, worker="w")
 
     assert folded(record, now=49.9).state is running
@@ -159,7 +159,7 @@ def test_a_lease_that_ran_out_is_a_lost_worker(running: UploadState) -> None:
 
 
 @pytest.mark.parametrize("waiting", [S.PENDING, S.PAUSED])
-def test_what_waited_too_long_is_expired(waiting: UploadState) -> None:
+def test_upload_that_waits_too_long_is_expired(waiting: UploadState) -> None:
     record = one(waiting, expires_at=50.0)
 
     assert folded(record, now=49.9).state is waiting
@@ -169,7 +169,7 @@ def test_what_waited_too_long_is_expired(waiting: UploadState) -> None:
     assert as_of(as_of(record, 50.0), 99.0) == as_of(record, 50.0)
 
 
-def test_an_announcement_that_expires_does_not_end_what_runs() -> None:
+def test_expired_announcement_does_not_end_a_running_upload() -> None:
     announced = one(S.PENDING, transfer_id="a", expires_at=10.0, filename="announced")
     running = one(lease_until=NOW + 9, received_bytes=5, started_at=5.0, transfer_id="b")
 
@@ -179,7 +179,7 @@ def test_an_announcement_that_expires_does_not_end_what_runs() -> None:
     assert progress.filename == "announced"
 
 
-def test_who_decides() -> None:
+def test_state_of_several_records() -> None:
     done = one(S.COMPLETED, transfer_id="a", finished_at=5.0)
     failed_before = one(S.FAILED, transfer_id="b", finished_at=4.0)
     failed_later = one(S.FAILED, transfer_id="b", finished_at=6.0)
@@ -194,14 +194,14 @@ def test_who_decides() -> None:
     assert folded(paused, done).state is S.PAUSED
 
 
-def test_what_has_ended_stays_ended_whatever_its_sequence() -> None:
+def test_end_is_newer_than_any_sequence_of_its_attempt() -> None:
     ended = one(S.FAILED, sequence=3, finished_at=5.0)
 
     assert newest([ended, one(sequence=4)]) == newest([one(sequence=4), ended]) == [ended]
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.none() | st.integers(0, 10**6)), max_size=8))
-def test_a_total_with_an_unknown_part_is_unknown(sizes: list[tuple[int, int | None]]) -> None:
+def test_sum_with_an_unknown_total_has_no_total(sizes: list[tuple[int, int | None]]) -> None:
     uploads = [
         folded(one(upload_id=f"u{index}", received_bytes=received, total_bytes=total))
         for index, (received, total) in enumerate(sizes)
@@ -218,7 +218,7 @@ def test_a_total_with_an_unknown_part_is_unknown(sizes: list[tuple[int, int | No
         assert (total.percent == 100) == complete
 
 
-def test_a_total_adds_up_rates() -> None:
+def test_sum_adds_up_rates() -> None:
     uploads = [
         folded(one(total_bytes=100, received_bytes=50, bytes_per_second=rate, upload_id=name))
         for name, rate in (("a", 2.0), ("b", 3.0))
@@ -229,8 +229,83 @@ def test_a_total_adds_up_rates() -> None:
     assert (total.bytes_per_second, total.eta_seconds, total.percent) == (5.0, 20.0, 51.2)
 
 
-def test_links_are_under_the_mount_point() -> None:
+def test_links_start_with_the_mount_path() -> None:
     links = links_of("up", "/api/uploads")
 
     assert links.progress == links.events == links.websocket == "/api/uploads/up/progress"
     assert links.cancel == "/api/uploads/up"
+
+
+# --- byte ranges ----------------------------------------------------------------------------------
+
+
+@define
+class StoredVersions:
+    """Versions of the records of one upload, and the bytes that they cover."""
+
+    records: list[TransferRecord]
+    covered: set[tuple[str, int]]
+
+
+@st.composite
+def stored_versions(draw: st.DrawFn) -> StoredVersions:
+    """Return the records of up to three workers; each version has one range more than the last."""
+    records, covered = list[TransferRecord](), set[tuple[str, int]]()
+    for worker in range(draw(st.integers(1, 3))):
+        byte_ranges = tuple[ByteRange, ...]()
+        for sequence in range(1, draw(st.integers(1, 4)) + 1):
+            part, start = draw(st.sampled_from(["", "1", "2"])), draw(st.integers(0, 20))
+            stop = start + draw(st.integers(1, 9))
+            byte_ranges = (*byte_ranges, (part, start, stop, draw(st.booleans())))
+            records.append(
+                TransferRecord(
+                    owner="ann",
+                    upload_id="up",
+                    transfer_id=f"w{worker}",
+                    attempt=1,
+                    sequence=sequence,
+                    state=S.RECEIVING,
+                    protocol="s3",
+                    byte_ranges=byte_ranges,
+                    created_at=1.0,
+                    updated_at=2.0,
+                )
+            )
+        covered |= {(name, at) for name, start, stop, _ in byte_ranges for at in range(start, stop)}
+    return StoredVersions(records, covered)
+
+
+@given(stored_versions(), st.randoms(use_true_random=False))
+def test_byte_ranges_fold_to_the_same_snapshot_in_any_order(
+    versions: StoredVersions, generator: random.Random
+) -> None:
+    shuffled = [*versions.records, *generator.choices(versions.records, k=3)]
+    generator.shuffle(shuffled)
+
+    folded = fold(shuffled, now=3.0)
+
+    assert folded == fold(versions.records, now=3.0)
+    assert folded is not None
+    assert folded.bytes_transferred == len(versions.covered)
+    assert folded.retransmitted_bytes >= 0
+
+
+def test_upload_in_several_requests_is_paused_when_its_worker_is_lost() -> None:
+    record = TransferRecord(
+        owner="ann",
+        upload_id="up",
+        transfer_id="w",
+        attempt=1,
+        sequence=1,
+        state=S.RECEIVING,
+        protocol="tus",
+        stalled=True,
+        created_at=1.0,
+        updated_at=2.0,
+        worker="w",
+        lease_until=5.0,
+    )
+    assert as_of(record, 5.0 - 0.1) == record
+    lost = as_of(record, 5.0)
+    assert (lost.state, lost.stalled, lost.error) == (S.PAUSED, False, None)
+    assert as_of(evolve(record, lease_until=None), 9.0).state is S.RECEIVING

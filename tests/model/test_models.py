@@ -1,4 +1,4 @@
-"""The nouns: which ids there are, and that values cannot be changed."""
+"""Ids, bounded texts, and the immutability of records."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ UNRESERVED = string.ascii_letters + string.digits + "._~-"
 
 
 @given(st.text(UNRESERVED, min_size=1, max_size=128))
-def test_unreserved_characters_name_an_upload(text: str) -> None:
+def test_upload_id_consists_of_unreserved_characters(text: str) -> None:
     assert is_upload_id(text) == (text not in RESERVED_IDS | {".", ".."})
 
 
 @given(st.text(max_size=200))
-def test_nothing_else_does(text: str) -> None:
+def test_other_text_is_not_an_upload_id(text: str) -> None:
     if not text or len(text) > 128 or set(text) - set(UNRESERVED):
         assert not is_upload_id(text)
 
@@ -57,12 +57,12 @@ def test_nothing_else_does(text: str) -> None:
         "a" * 10_000,
     ],
 )
-def test_what_names_no_upload(text: str) -> None:
+def test_invalid_upload_id(text: str) -> None:
     assert not is_upload_id(text)
 
 
-def test_fresh_ids_hold_128_random_bits() -> None:
-    """A13: no counter, no time; URL-safe, and never one that is reserved."""
+def test_new_ids_have_128_random_bits() -> None:
+    """They contain no counter and no time."""
     ids = {new_upload_id() for _ in range(1000)}
 
     assert len(ids) == 1000
@@ -72,16 +72,16 @@ def test_fresh_ids_hold_128_random_bits() -> None:
 
 
 @given(st.text(st.characters(codec=None), max_size=50), st.integers(0, 60))
-def test_bounded_text_is_short_and_can_be_said(text: str, characters: int) -> None:
+def test_bounded_text_is_short_and_encodable(text: str, characters: int) -> None:
     bounded = truncate_text(text, characters)
 
     assert len(bounded) == min(len(text), characters)
     assert bounded.encode("utf-8").decode("utf-8") == bounded
 
 
-def test_records_are_values() -> None:
+def test_records_are_immutable() -> None:
     record = TransferRecord("ann", "up", "t", 1, 1, UploadState.PENDING)
 
     assert record.key == UploadKey("ann", "up") < UploadKey("bob", "a")
     with pytest.raises(FrozenInstanceError):
-        record.sequence = 2  # type: ignore[misc]  # what is to be refused
+        record.sequence = 2  # type: ignore[misc]  # invalid

@@ -1,4 +1,4 @@
-"""Every state × every signal."""
+"""The state machine: every signal in every state."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from upload_progress._model.state import (
 
 S = UploadState
 
-# One row a state, one letter a signal, in the order of ``Signal``: what the contract says.
-# b p e a r x d c l i = begin pause body_end accept reject raise disconnect cancel lose expire
+# A row per state, a column per signal, in the order of ``Signal``: begin, pause, body_end, accept,
+# reject, raise, disconnect, cancel, lose, expire. A dash ignores the signal.
 TABLE = {
     S.PENDING: "receiving - - - failed - - cancelled - failed",
     S.RECEIVING: "- paused processing completed failed failed failed cancelled failed -",
@@ -35,13 +35,13 @@ TABLE = {
 
 
 @pytest.mark.parametrize(("state", "signal"), list(product(UploadState, Signal)))
-def test_where_each_signal_leads(state: UploadState, signal: Signal) -> None:
+def test_transition(state: UploadState, signal: Signal) -> None:
     expected = dict(zip(Signal, TABLE[state].split(), strict=True))[signal]
 
     assert next_state(state, signal) == (None if expected == "-" else expected)
 
 
-def test_every_state_is_of_one_kind() -> None:
+def test_every_state_is_either_open_or_final() -> None:
     assert set(UploadState) == OPEN_STATES | FINAL_STATES
     assert not OPEN_STATES & FINAL_STATES
     assert WAITING_STATES < OPEN_STATES
@@ -51,7 +51,7 @@ def test_every_state_is_of_one_kind() -> None:
         assert is_receiving(state) is (state is S.RECEIVING)
 
 
-def test_every_open_state_can_end_and_every_state_is_reached() -> None:
+def test_every_open_state_can_end_and_every_state_is_reachable() -> None:
     reached = {S.PENDING} | set(TRANSITIONS.values())
     assert reached == set(UploadState)
     for state in OPEN_STATES:

@@ -1,29 +1,258 @@
-"""Passes of the flusher: one that fails is not the last, two that overlap lose nothing."""
+"""Reports: how many there are, and the effect of failing backends and overlapping passes."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from tests._support.simulation import Simulation, deadline
-from upload_progress import UploadState
+from tests._support.simulation import (
+    Simulation,
+    assert_monotonic,
+    deadline,
+)
+from upload_progress import (
+    EveryBytes,
+    StoreUnavailable,
+    UploadState,
+)
 from upload_progress._model.models import UploadKey
+from upload_progress._model.state import is_final
+from upload_progress._tracking import flusher as flusher_module
+from upload_progress._tracking import outbox as outbox_module
 from upload_progress.testing import Fault, FaultyPublisher, FaultyStore
-from upload_progress.tracker import internals_of
+from upload_progress.throttling import Gate, ThrottlePolicy
 
 pytestmark = pytest.mark.anyio
 
+S = UploadState
 
-async def test_a_pass_that_fails_is_not_the_last(
+
+# --- number of reports ----------------------------------------------------------------------------
+
+
+async def test_fast_upload_is_one_event_and_one_write(sim: Simulation) -> None:
+    """It ends within the flush interval."""
+    live = sim.begin("up", total=1000)
+    for _ in range(10):
+        sim.clock.advance(0.003)
+        sim.add(live, 100)
+        await sim.internals.flusher.flush()
+    live.end_body()
+    live.finish(201)
+    await sim.run(1)
+
+    [event], [record] = sim.events("up"), sim.writes("up")
+    assert event.state is S.COMPLETED
+    assert (event.percent, record.sequence) == (100.0, 1)
+
+
+@pytest.mark.parametrize("is_watched", [False, True])
+@pytest.mark.parametrize("milliseconds", [0, 30, 99, 101, 500, 900, 5000])
+async def test_writes_are_few_and_a_flush_interval_apart(
+    sim: Simulation, *, is_watched: bool, milliseconds: int
+) -> None:
+    """An upload without pauses needs 12 writes at most, one shorter than 100 ms needs 3."""
+    subscription = sim.subscription() if is_watched else None
+    started = sim.clock.monotonic()
+    live = sim.begin("up", total=10_000)
+    write_times: list[float] = []
+    for _ in range(1000):
+        sim.add(live, 10)
+        sim.clock.advance(milliseconds / 1_000_000)
+        await sim.internals.background.ticker.tick()
+        before = len(sim.writes("up"))
+        await sim.internals.flusher.flush()
+        write_times += [sim.clock.monotonic()] * (len(sim.writes("up")) - before)
+    live.end_body()
+    live.finish(200)
+    await sim.run(1)
+
+    writes = sim.writes("up")
+    assert len(writes) <= (3 if milliseconds < 100 else 12 + milliseconds // 1000)
+    gaps = [b - a for a, b in zip([started - 1, *write_times], write_times, strict=False)]
+    assert all(gap >= 0.0999 for gap in gaps)
+    assert writes[-1].state is S.COMPLETED
+    assert_monotonic(sim.events("up"))
+    if subscription is not None:
+        assert subscription.take()[-1].progress.state is S.COMPLETED
+
+
+async def test_every_tenth_of_a_slow_upload_is_reported(sim: Simulation) -> None:
+    live = sim.begin("up", total=1000)
+    for _ in range(100):
+        sim.add(live, 10)
+        await sim.run(0.2)
+    live.end_body()
+    live.finish(200)
+    await sim.run(0.3)
+
+    tenths = {int(event.percent or 0) // 10 for event in sim.events("up")}
+    assert tenths == set(range(11))
+    assert_monotonic(sim.events("up"))
+
+
+async def test_large_upload_is_reported_every_second(sim: Simulation) -> None:
+    """A tenth of 50 GB takes minutes."""
+    live = sim.begin("up", total=50_000_000_000)
+    for pause_seconds in (0, 3, 12, 0):
+        await sim.run(pause_seconds)
+        for _ in range(20):
+            sim.add(live, 1000)
+            before = len(sim.events("up"))
+            await sim.run(1.2)
+            assert len(sim.events("up")) > before
+
+
+async def test_upload_of_unknown_size_is_reported_every_eight_mebibytes(
+    sim: Simulation,
+) -> None:
+    live = sim.begin("up")
+    await sim.run(0.5)
+    first = len(sim.events("up"))
+    for _ in range(70):
+        sim.add(live, 1024 * 1024)
+        await sim.run(0.5)
+    events = sim.events("up")[first:]
+
+    assert len(events) == 70 // 8
+    assert all(event.percent is None and event.total_bytes is None for event in events)
+
+
+async def test_small_chunks_are_reported_once_per_gate() -> None:
+    sim = Simulation(policy=EveryBytes(1000))
+    live = sim.begin("up")
+    await sim.run(0.5)
+    before = len(sim.writes("up"))
+    for _ in range(10):
+        for _ in range(1000):
+            sim.add(live, 1)
+        await sim.run(0.2)
+
+    assert len(sim.writes("up")) - before == 10
+
+
+async def test_policy_that_raises_is_replaced(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(ThrottlePolicy):
+        def gates(self, received_bytes: int, total_bytes: int | None) -> tuple[Gate, ...]:
+            raise ZeroDivisionError
+
+    sim = Simulation(policy=Broken())
+    live = sim.begin("up", total=100)
+    for _ in range(10):
+        await sim.run(0.5)
+        sim.add(live, 10)
+    live.end_body()
+    live.finish(200)
+    await sim.run(0.5)
+
+    assert len(sim.events("up")) > 5
+    assert sim.events("up")[-1].state is S.COMPLETED
+    assert len(caplog.records) == 1
+
+
+# --- failing backends -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", ["raise", "hang"])
+@pytest.mark.usefixtures("short_call_timeout")
+async def test_store_outage_delays_writes_only(
+    sim: Simulation, fault: Fault, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Subscriptions receive all ends, all ends are stored afterwards, and the log stays short."""
+    subscription = sim.subscription()
+    snapshots = []
+    steady = sim.begin("steady", total=1_000_000)
+    await sim.run(1)
+    sim.store.fault = fault
+    for number in range(40):
+        live = sim.begin(f"up{number}", total=100)
+        sim.add(live, 100)
+        sim.add(steady, 1000)
+        live.end_body()
+        live.finish(200)
+        await sim.run(1)
+        snapshots += [update.progress for update in subscription.take()]
+    ended = {progress.upload_id for progress in snapshots if is_final(progress.state)}
+    assert ended == {f"up{number}" for number in range(40)}
+    calls = sim.store.calls
+    with pytest.raises(StoreUnavailable):
+        await sim.tracker.get("unknown", owner="ann")
+    assert (await sim.tracker.get("steady", owner="ann")).state is S.RECEIVING
+
+    sim.store.fault = None
+    await sim.run(10)
+    assert sim.store.calls > calls
+    for number in range(40):
+        stored = await sim.memory.load(UploadKey("ann", f"up{number}"))
+        assert [record.state for record in stored] == [S.COMPLETED]
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert 1 <= len(warnings) <= 2
+    assert all("is not available" in record.message for record in warnings)
+    assert len(sim.internals.registry) == 1
+
+    repeated = [
+        update.progress for update in subscription.take() if is_final(update.progress.state)
+    ]
+    assert not [progress for progress in repeated if progress.attempt == 1]
+
+
+async def test_finish_writes_everything_although_the_circuit_is_open(
+    sim: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flusher_module, "PORTION", 3)
+    monkeypatch.setattr(outbox_module, "PORTION", 3)
+    lives = [sim.begin(f"up{number}") for number in range(7)]
+    sim.store.fault = sim.publisher.fault = "raise"
+    await sim.run()
+    for live in lives:
+        live.end_body()
+        live.finish(200)
+    sim.store.fault = sim.publisher.fault = None
+
+    await sim.internals.flusher.finish()
+
+    assert len(sim.memory) == len(lives)
+    assert sim.internals.flusher.is_idle
+    assert {event.data.state for event in sim.publisher.events} == {S.COMPLETED}
+
+
+@pytest.mark.usefixtures("short_call_timeout")
+async def test_backlog_of_failed_backends_is_bounded(
+    sim: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flusher_module, "MAX_UNSAVED", 50)
+    monkeypatch.setattr(outbox_module, "MAX_UNPUBLISHED", 50)
+    sim.store.fault = sim.publisher.fault = "raise"
+    for number in range(300):
+        live = sim.begin(f"named{number}" if number % 2 else None, total=100)
+        live.client_disconnected()
+        await sim.run(0.1)
+
+    flusher = sim.internals.flusher
+    assert len(flusher._unsaved) + len(flusher._without_prior_state) <= 51
+    assert len(flusher.outbox.waiting) == 50
+    assert len(sim.internals.registry) <= 51
+    assert sim.tracker.statistics().ends_dropped >= 249
+
+    sim.store.fault = sim.publisher.fault = None
+    await sim.run(40)
+    assert sim.is_at_baseline()
+
+
+# --- passes ---------------------------------------------------------------------------------------
+
+
+async def test_failed_pass_is_followed_by_others(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     sim = Simulation()
     live = sim.begin("up", total=10)
     with monkeypatch.context() as patch:
-        patch.setattr(type(internals_of(sim.tracker).hub), "deliver", lambda *_: 1 / 0)
+        patch.setattr(type(sim.internals.hub), "deliver", lambda *_: 1 / 0)
         await sim.run(1)
         assert caplog.messages == [
             "a pass of the flusher failed (ZeroDivisionError); uploads are not affected"
@@ -37,51 +266,53 @@ async def test_a_pass_that_fails_is_not_the_last(
     assert sim.is_at_baseline()
 
 
-def first_waits(
-    original: Callable[..., Awaitable[None]], calls: list[object], held: anyio.Event
+def delay_first_call(
+    original: Callable[..., Awaitable[None]], calls: list[object], released: anyio.Event
 ) -> Callable[..., Awaitable[None]]:
-    """Return *original*, whose first call lasts until *held* is set."""
+    """Return *original*, whose first call waits until *released* is set."""
 
     async def call(*arguments: object) -> None:
         calls.append(arguments)
         if len(calls) == 1:
-            await held.wait()
+            await released.wait()
         await original(*arguments)
 
     return call
 
 
 @pytest.mark.parametrize("fault", [None, "raise"])
-async def test_passes_that_overlap_keep_what_is_newest(
+async def test_overlapping_passes_store_the_newest_version(
     fault: Fault | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Without ``lifespan`` the end of each request makes a pass, also while another waits.
+    """Without ``lifespan`` the end of each request makes a pass, also while another one waits.
 
-    What the second could not bring out must not be taken for done when the first is through.
+    A version that the second pass could not store must not be dropped by the first.
     """
-    sim, held = Simulation(), anyio.Event()
+    sim, released = Simulation(), anyio.Event()
     saves: list[object] = []
-    sendings: list[object] = []
-    monkeypatch.setattr(FaultyStore, "save", first_waits(FaultyStore.save, saves, held))
+    publications: list[object] = []
+    monkeypatch.setattr(FaultyStore, "save", delay_first_call(FaultyStore.save, saves, released))
     monkeypatch.setattr(
-        FaultyPublisher, "publish", first_waits(FaultyPublisher.publish, sendings, held)
+        FaultyPublisher,
+        "publish",
+        delay_first_call(FaultyPublisher.publish, publications, released),
     )
     live = sim.begin("up", total=10)
     sim.clock.advance(1)
     with deadline():
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(internals_of(sim.tracker).background.run_once)
-            while not (saves and sendings):
+            tasks.start_soon(sim.internals.background.run_once)
+            while not (saves and publications):
                 await checkpoint()
             live.client_disconnected()
             sim.store.fault = sim.publisher.fault = fault
-            await internals_of(sim.tracker).background.run_once()
+            await sim.internals.background.run_once()
             sim.store.fault = sim.publisher.fault = None
-            assert len(sim.parts.registry) == (0 if fault is None else 1)
-            held.set()
+            assert len(sim.internals.registry) == (0 if fault is None else 1)
+            released.set()
     await sim.run(1)
 
-    assert len(saves) == len(sendings) == (2 if fault is None else 3)
+    assert len(saves) == len(publications) == (2 if fault is None else 3)
     assert sorted(event.sequence for event in sim.events("up")) == [1, 2]
     [stored] = await sim.memory.load(UploadKey("ann", "up"))
     assert stored.state is UploadState.FAILED

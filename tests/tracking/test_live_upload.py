@@ -1,4 +1,4 @@
-"""A live upload by itself: what comes too early or too late changes nothing."""
+"""A live upload: its end, stalls, attempts, and calls at the wrong time."""
 
 from __future__ import annotations
 
@@ -6,23 +6,28 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from tests._support.simulation import ANN, Simulation
-from upload_progress import UploadState
+from tests._support.simulation import (
+    ANN,
+    ENDINGS,
+    Simulation,
+    assert_monotonic,
+    end_upload,
+)
+from upload_progress import (
+    UploadState,
+)
 from upload_progress._model.models import TransferRecord, UploadKey
+from upload_progress._model.state import is_final
 from upload_progress.testing import FaultyStore
-from upload_progress.tracker import internals_of
 
 pytestmark = pytest.mark.anyio
 
-
-@pytest.fixture
-def sim() -> Simulation:
-    return Simulation()
+S = UploadState
 
 
-def test_what_was_cancelled_before_its_first_byte_does_not_begin(sim: Simulation) -> None:
-    live = internals_of(sim.tracker).admission.open(requested_id="up")
-    assert internals_of(sim.tracker).admission.admit(live, ANN)
+def test_upload_cancelled_before_its_first_byte_does_not_begin(sim: Simulation) -> None:
+    live = sim.internals.admission.open(requested_id="up")
+    assert sim.internals.admission.admit(live, ANN)
     live.cancel()
     live.begin()
 
@@ -30,7 +35,7 @@ def test_what_was_cancelled_before_its_first_byte_does_not_begin(sim: Simulation
     assert live.started_at is None
 
 
-def test_nothing_is_chosen_after_the_end(sim: Simulation) -> None:
+def test_attribute_set_after_the_end_is_ignored(sim: Simulation) -> None:
     live = sim.begin("up")
     live.set_attribute("filename", "early")
     live.client_disconnected()
@@ -39,22 +44,160 @@ def test_nothing_is_chosen_after_the_end(sim: Simulation) -> None:
     assert live.filename == "early"
 
 
-def test_an_upload_that_has_not_begun_has_no_arrival(sim: Simulation) -> None:
-    assert internals_of(sim.tracker).admission.open()._judge_arrival(0.0) is None
+def test_upload_that_has_not_begun_has_no_arrival(sim: Simulation) -> None:
+    assert sim.internals.admission.open()._judge_arrival(0.0) is None
 
 
-async def test_two_that_ask_the_store_at_once_settle_it_once(
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_end_is_reported_once_as_the_last_event_and_stored(
+    sim: Simulation, ending: str
+) -> None:
+    live = sim.begin("up", total=100)
+    await sim.run(0.5)
+    sim.add(live, 50)
+    end_upload(live, ending)
+    await sim.run(0.5)
+    for late in ("disconnected", "raised", "cancelled", "completed"):
+        end_upload(live, late)
+        sim.add(live, 5)
+        await sim.run(0.2)
+
+    events = sim.events("up")
+    state, code = ENDINGS[ending]
+    assert_monotonic(events)
+    assert events[-1].state is state
+    assert (events[-1].error and events[-1].error.code) == code
+    assert events[-1].bytes_transferred == 50
+    assert sum(is_final(event.state) for event in events) == 1
+    assert await sim.tracker.get("up", owner="ann") == events[-1]
+    assert len(sim.internals.registry) == 0
+
+
+# --- stalls ---------------------------------------------------------------------------------------
+
+
+async def test_stall_and_its_end_are_reported(sim: Simulation) -> None:
+    live = sim.begin("up", total=1000)
+    sim.add(live, 10)
+    await sim.run(29)
+    assert not sim.events("up")[-1].stalled
+    await sim.run(3)
+    stalled = sim.events("up")[-1]
+    assert (stalled.stalled, stalled.bytes_per_second, stalled.eta_seconds) == (True, None, None)
+
+    await sim.run(100)
+    assert sim.events("up")[-1] == stalled
+    sim.add(live, 10)
+    await sim.run(0.2)
+    assert not sim.events("up")[-1].stalled
+    assert sim.events("up")[-1].bytes_transferred == 20
+
+    await sim.run(33)
+    assert sim.events("up")[-1].stalled
+    live.client_disconnected()
+    await sim.run(0.2)
+    assert sim.events("up")[-1].state is S.FAILED
+    assert_monotonic(sim.events("up"))
+
+
+async def test_one_byte_per_second_never_stalls(sim: Simulation) -> None:
+    """An hour of it keeps the timing wheel small, too."""
+    live = sim.begin("up", total=10_000)
+    for _ in range(3600):
+        sim.add(live, 1)
+        await sim.run(1.0)
+        assert len(sim.internals.flusher.timers._wheel) <= 32
+    assert not any(event.stalled for event in sim.events("up"))
+    assert live.snapshot().bytes_per_second == pytest.approx(1.0, abs=0.2)
+    live.end_body()
+    live.finish(200)
+    await sim.run(40)
+    assert sim.events("up")[-1].state is S.COMPLETED
+    assert sim.is_at_baseline()
+
+
+async def test_jump_of_the_wall_clock_does_not_end_a_live_upload(sim: Simulation) -> None:
+    """The computer was suspended, or its clock was set."""
+    live = sim.begin("up", total=100)
+    await sim.run(2)
+    sim.clock.epoch_seconds += 7200
+
+    await sim.run(10)
+    sim.add(live, 100)
+    live.end_body()
+    live.finish(200)
+    await sim.run(1)
+
+    assert [event.state for event in sim.events("up")][-1] is S.COMPLETED
+    assert not any(event.state is S.FAILED for event in sim.events("up"))
+    assert sim.tracker.statistics().reaped == 0
+
+
+# --- attempts -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pause_seconds", [0.0, 0.2, 100.0])
+async def test_reused_id_starts_the_next_attempt(sim: Simulation, pause_seconds: float) -> None:
+    """Whether the previous end is stored or not, sequences keep rising."""
+    subscription = sim.subscription("up")
+    snapshots = []
+    for number in range(5):
+        live = sim.begin("up", total=10)
+        sim.add(live, number)
+        if number == 2:
+            await sim.run(0.5)
+        live.client_disconnected()
+        if pause_seconds:
+            await sim.run(pause_seconds)
+        snapshots += [update.progress for update in subscription.take()]
+    await sim.run(1)
+    snapshots += [update.progress for update in subscription.take()]
+
+    final = await sim.tracker.get("up", owner="ann")
+    assert (final.attempt, final.bytes_transferred) == (5, 4)
+    assert snapshots[-1].sequence == final.sequence
+    assert [s.sequence for s in snapshots] == sorted({s.sequence for s in snapshots})
+    assert [s.attempt for s in snapshots] == sorted(s.attempt for s in snapshots)
+    assert len(sim.internals.registry) == 0
+
+
+@pytest.mark.usefixtures("short_call_timeout")
+async def test_attempt_that_starts_during_a_store_outage_gets_its_number_afterwards(
+    sim: Simulation,
+) -> None:
+    for _ in range(2):
+        sim.begin("up").client_disconnected()
+        await sim.run(0.5)
+    sim.store.fault = "raise"
+    for size in (5, 7):
+        live = sim.begin("up", total=10)
+        sim.add(live, size)
+        live.end_body()
+        live.finish(200)
+        await sim.run(0.5)
+    sim.store.fault = None
+    await sim.run(10)
+
+    final = await sim.tracker.get("up", owner="ann")
+    assert final.state is S.COMPLETED
+    assert final.bytes_transferred == 7
+    assert final.attempt == 3
+    assert sim.internals.flusher.is_idle
+    assert len(sim.internals.registry) == 0
+
+
+async def test_prior_state_that_two_tasks_load_is_applied_once(
     sim: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else the sequence of the attempt before would be added twice."""
+    """Otherwise the sequence of the previous attempt would be added twice."""
     sim.begin("up").client_disconnected()
     await sim.run(1)
     [before] = await sim.memory.load(UploadKey("ann", "up"))
-    asking: list[UploadKey] = []
+    loaded_keys: list[UploadKey] = []
 
     async def load(_store: FaultyStore, *keys: UploadKey) -> list[TransferRecord]:
-        asking.extend(keys)
-        while len(asking) < 2:
+        loaded_keys.extend(keys)
+        while len(loaded_keys) < 2:
             await checkpoint()
         return await sim.memory.load(*keys)
 
@@ -65,5 +208,5 @@ async def test_two_that_ask_the_store_at_once_settle_it_once(
             for _ in range(2):
                 tasks.start_soon(lambda: sim.tracker.get("up", owner="ann"))
 
-    assert len(asking) == 2
+    assert len(loaded_keys) == 2
     assert (live.attempt, live.sequence) == (2, before.sequence + 1)

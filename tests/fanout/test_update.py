@@ -1,0 +1,78 @@
+"""Updates: their encodings, and which snapshot may follow another."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests._support.record_strategies import RECORDS, snapshot_of
+from upload_progress._fanout.update import SnapshotVersion, Update
+from upload_progress._model.codec import decode_progress
+from upload_progress._model.models import TransferRecord, UploadState
+from upload_progress._model.version import Version
+
+SNAPSHOTS = st.builds(
+    SnapshotVersion,
+    st.builds(Version, st.integers(1, 3), st.booleans(), st.integers(1, 6)),
+    st.integers(0, 3),
+)
+
+
+@given(RECORDS)
+def test_frames_contain_the_snapshot_and_no_line_breaks(record: TransferRecord) -> None:
+    progress = snapshot_of(evolve(record, filename=f"\r\n\ndata: x\u2028{record.filename}"))
+    update = Update(record.owner, progress)
+    sse = update.sse.decode()
+
+    assert sse.endswith("\n\n")
+    assert sse.count("\n") == 3
+    assert "\r" not in sse
+    first, second, *_ = sse.split("\n")
+    assert first == f"id: {progress.sequence}"
+    assert decode_progress(second.removeprefix("data: ")) == progress
+    message = json.loads(update.websocket_text)
+    assert message == {"type": "progress", "upload": json.loads(update.json)}
+
+
+def test_each_encoding_is_computed_once() -> None:
+    record = TransferRecord("ann", "up", "t", 1, 1, UploadState.PENDING)
+    update = Update("ann", snapshot_of(record))
+
+    assert update.topic == ("ann", "up")
+    assert update.json is update.json
+    assert update.sse is update.sse
+    assert update.websocket_text is update.websocket_text
+
+
+@given(SNAPSHOTS, SNAPSHOTS)
+def test_at_most_one_of_two_snapshots_supersedes_the_other(
+    one: SnapshotVersion, other: SnapshotVersion
+) -> None:
+    assert not (one.supersedes(other) and other.supersedes(one))
+    assert not one.supersedes(one)
+    if one.supersedes(other):
+        assert one.version.sequence > other.version.sequence
+        assert one.version.attempt >= other.version.attempt
+
+
+@pytest.mark.parametrize(
+    ("newer", "received_bytes", "expected"),
+    [
+        (Version(1, False, 6), 50, True),
+        (Version(1, False, 6), 49, False),
+        (Version(1, True, 6), 49, True),
+        (Version(1, True, 5), 50, False),
+        (Version(2, False, 6), 0, True),
+        (Version(2, False, 5), 0, False),
+    ],
+    ids=["same bytes", "fewer bytes", "end", "same sequence", "next attempt", "forged attempt"],
+)
+def test_snapshot_follows_another(newer: Version, received_bytes: int, expected: bool) -> None:
+    known = SnapshotVersion(Version(1, False, 5), 50)
+
+    assert SnapshotVersion(newer, received_bytes).supersedes(known) is expected
+    assert SnapshotVersion(newer, received_bytes).is_end is newer.is_final

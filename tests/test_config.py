@@ -1,0 +1,19 @@
+"""Settings of a tracker: invalid values are rejected."""
+
+from __future__ import annotations
+
+import pytest
+
+from upload_progress import InvalidValue, ProgressTracker
+
+
+@pytest.mark.parametrize("path", ["uploads", "/uploads/", "/", ""])
+def test_invalid_mount_path_is_rejected(path: str) -> None:
+    with pytest.raises(InvalidValue, match="mount_path"):
+        ProgressTracker(mount_path=path)
+
+
+@pytest.mark.parametrize("seconds", [0, -1])
+def test_stall_time_must_be_positive(seconds: float) -> None:
+    with pytest.raises(InvalidValue, match="stall_after_seconds"):
+        ProgressTracker(stall_after_seconds=seconds)

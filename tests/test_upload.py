@@ -1,0 +1,83 @@
+"""``Upload``: what an application does with the upload that it receives."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests._support.simulation import Simulation
+from upload_progress import InvalidValue, Upload, UploadNotFound
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def sim() -> Simulation:
+    return Simulation()
+
+
+async def test_attributes_are_stored_shortened_or_rejected(sim: Simulation) -> None:
+    """Nothing that a store cannot keep is accepted."""
+    tracker = sim.tracker
+    async with tracker.track(owner="ann", upload_id="up", filename="a\ud800" + "x" * 999) as upload:
+        upload.set(
+            filename="b\udcff.bin",
+            content_type="y" * 999,
+            metadata={"k": 1},
+            group="g",
+            total_bytes=7,
+        )
+        upload.set()
+        async with upload.stage("s\ud800" * 100, total=3) as stage:
+            stage.advance(2)
+            snapshot = upload.snapshot()
+        for invalid in (
+            {"metadata": {"k": object()}},
+            {"metadata": {"k": "x" * 5000}},
+            {"total_bytes": -1},
+            {"total_bytes": 2**53},
+            {"total_bytes": 1.5},
+            {"filename": 5},
+            {"group": "x" * 129},
+            {"group": ""},
+            {"group": "\ud800"},
+        ):
+            with pytest.raises(InvalidValue, match=r"set\."):
+                upload.set(**invalid)
+        for size in (-1, 1.5, "1", 2**53):
+            with pytest.raises(InvalidValue, match="advance"):
+                upload.advance(size)  # type: ignore[arg-type]  # invalid
+            with pytest.raises(InvalidValue, match="steps"):
+                stage.advance(size)  # type: ignore[arg-type]  # invalid
+        assert "up" in repr(upload)
+        assert (upload.received_bytes, upload.is_tracked) == (0, True)
+
+    assert snapshot.filename == "b?.bin"
+    stored = await tracker.get("up", owner="ann")
+    assert (stored.filename, stored.group, stored.total_bytes) == ("b?.bin", "g", 7)
+    assert stored.metadata == {"k": 1}
+    assert sim.memory._owners
+
+
+async def test_first_claim_sets_the_owner(sim: Simulation) -> None:
+    live = sim.internals.admission.open(requested_id="up")
+    upload = Upload(live)
+    assert [upload.is_tracked] == [False]
+    assert upload.claim("ann")
+    assert not upload.claim("bob")
+    live.begin()
+    assert [upload.is_tracked] == [True]
+    assert upload.claim("ann")
+    assert not upload.claim("bob")
+    late = sim.internals.admission.open()
+    late.begin()
+    assert Upload(late).claim("bob")
+    late.client_disconnected()
+    unowned = sim.internals.admission.open()
+    unowned.begin()
+    unowned.client_disconnected()
+    assert not Upload(unowned).claim("bob")
+    await sim.run(1)
+
+    for wrong in ("bob", "None", "x"):
+        with pytest.raises(UploadNotFound):
+            await sim.tracker.get("up", owner=wrong)
