@@ -25,6 +25,7 @@ from upload_progress.starlette.http import FOREIGN_ORIGIN, ErrorResponse
 __all__ = [
     "SESSION_COOKIE",
     "SESSION_SECONDS",
+    "USERS",
     "DemoSessionMiddleware",
     "Endpoint",
     "authenticate",
