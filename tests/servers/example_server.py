@@ -56,5 +56,4 @@ def main() -> None:
         uvicorn.run(limited, port=options.port, timeout_graceful_shutdown=3, **tls)
 
 
-if __name__ == "__main__":
-    main()
+main()
