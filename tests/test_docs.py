@@ -6,7 +6,7 @@ import ast
 import inspect
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 
 import pytest
@@ -14,9 +14,17 @@ from attrs import fields
 
 from docs.layers import layers
 from tests._support.paths import ROOT
-from upload_progress import Limits, ProgressTracker, Retention, exceptions, throttling
+from upload_progress import (
+    InvalidValue,
+    Limits,
+    ProgressTracker,
+    Retention,
+    exceptions,
+    throttling,
+)
 from upload_progress._model.models import ErrorCode, UploadState
 from upload_progress.asgi import UploadProgressMiddleware
+from upload_progress.backends import publisher_from_url, store_from_url
 from upload_progress.cli import commands, exit_codes
 from upload_progress.starlette import progress_mount, progress_routes
 
@@ -112,6 +120,17 @@ def test_every_policy_is_documented() -> None:
 
     assert policies
     assert all(f"`{name}" in GUIDE for name in [*policies, "ThrottlePolicy", "Gate"])
+
+
+@pytest.mark.parametrize("from_url", [store_from_url, publisher_from_url])
+def test_every_url_scheme_is_documented(from_url: Callable[[str], object]) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        from_url("unknown:")
+
+    schemes = re.findall(r"\b([a-z]+):(?= |,|$)", caught.value.problem)
+    assert "redis" in schemes
+    for scheme in schemes:
+        assert re.search(rf"`{scheme}:(//)?`", PAGES["docs/guides/many-workers.md"]), scheme
 
 
 def test_every_extra_is_documented() -> None:
@@ -252,7 +271,3 @@ def test_every_page_is_in_the_navigation() -> None:
     for page in PAGES.keys() - included:
         if page.startswith("docs/") and not page.startswith("docs/generated/"):
             assert f": {page.removeprefix('docs/')}\n" in navigation, page
-
-
-def test_readme_has_at_most_110_lines() -> None:
-    assert PAGES["README.md"].count("\n") <= 110
