@@ -56,8 +56,8 @@ async def workers(url: str) -> AsyncIterator[list[ProgressTracker]]:
         yield trackers
 
 
-async def test_whoever_comes_first_ends_each_upload_once(url: str) -> None:
-    """P09 and P10: all workers were gone, and ten begin at once."""
+async def test_concurrent_workers_end_each_upload_once(url: str) -> None:
+    """P09 and P10: all workers were killed, and ten start at the same time."""
     await leave_behind(url, "reaped")
 
     def known(name: str) -> int:
@@ -65,7 +65,7 @@ async def test_whoever_comes_first_ends_each_upload_once(url: str) -> None:
 
     async with workers(url) as trackers:
         await until(lambda: known("reaped") >= UPLOADS)
-        # Whoever would tell it a second time has had the time to.
+        # A second publication would have arrived by now.
         await anyio.sleep(1)
         ends = (await trackers[0].list(owner="reaped")).uploads
         counts = known("reaped"), known("events_published")

@@ -26,7 +26,7 @@ def test_each_item_comes_once_and_never_early(items: list[tuple[float, float]], 
     assert len(wheel) == 0
 
 
-def test_what_is_put_back_while_taking_is_not_lost() -> None:
+def test_item_added_while_taking_is_kept() -> None:
     wheel: TimingWheel[str] = TimingWheel(1.0)
     wheel.add("a", 5.0)
     taken = []
