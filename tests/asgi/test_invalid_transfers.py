@@ -1,4 +1,4 @@
-"""Invalid transfers of uploads in many requests.
+"""Invalid transfers of uploads in several requests.
 
 The response of the application is unchanged, the numbers are consistent, and nothing raises.
 """

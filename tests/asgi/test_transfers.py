@@ -1,4 +1,4 @@
-"""Uploads in many requests, through the middleware, are reported as one upload."""
+"""Uploads in several requests, through the middleware, are reported as one upload."""
 
 from __future__ import annotations
 

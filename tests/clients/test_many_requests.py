@@ -1,4 +1,4 @@
-"""Real clients against the example servers: uploads in many requests, also of killed clients.
+"""Real clients against the example servers: uploads in several requests, also of killed clients.
 
 Bytes of a killed client may still be arriving. The tests therefore wait until no upload is in
 progress before they restart it. The results are a table in the documentation, see
