@@ -11,9 +11,7 @@ import sys
 import pytest
 from attrs import evolve
 
-from benchmarks import (
-    __main__ as runner,
-)
+from benchmarks import __main__ as runner
 from benchmarks import (
     parallel_parts,
     stalled_subscriber,

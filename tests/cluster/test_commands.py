@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests._support.simulation import (
-    Simulation,
-)
+from tests._support.simulation import Simulation
 from upload_progress import (
     InvalidValue,
     Limits,

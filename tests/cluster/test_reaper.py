@@ -7,14 +7,8 @@ from collections.abc import Sequence
 import pytest
 from attrs import evolve
 
-from tests._support.simulation import (
-    Simulation,
-)
-from upload_progress import (
-    ProgressTracker,
-    UploadEnded,
-    UploadState,
-)
+from tests._support.simulation import Simulation
+from upload_progress import ProgressTracker, UploadEnded, UploadState
 from upload_progress._model.models import ErrorCode, TransferRecord, UploadKey
 from upload_progress._tracking.live_upload import Moment
 from upload_progress.tracker import internals_of

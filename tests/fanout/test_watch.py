@@ -14,12 +14,7 @@ from tests._support.simulation import (
     deadline,
     until,
 )
-from upload_progress import (
-    UploadEnded,
-    UploadNotFound,
-    UploadProgress,
-    UploadState,
-)
+from upload_progress import UploadEnded, UploadNotFound, UploadProgress, UploadState
 from upload_progress._fanout.subscription import HEARTBEAT_SECONDS
 
 pytestmark = pytest.mark.anyio
@@ -71,7 +66,7 @@ async def test_watch_ignores_heartbeats(sim: Simulation) -> None:
                 assert subscription.is_ready
                 await until(lambda: not subscription.is_ready)
             live.client_disconnected()
-            # A stall may have been told a moment ago: what follows waits for the next interval.
+            # If a stall was reported just now, the next report waits for the flush interval.
             sim.clock.advance(1)
 
     assert_monotonic(snapshots)

@@ -21,10 +21,7 @@ from upload_progress._model.codec import (
     pack_record,
     unpack_record,
 )
-from upload_progress._model.models import (
-    TransferRecord,
-    UploadState,
-)
+from upload_progress._model.models import TransferRecord, UploadState
 from upload_progress.exceptions import InvalidValue
 
 

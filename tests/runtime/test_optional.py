@@ -1,4 +1,4 @@
-"""A driver that is not installed: who needs it says how to get it."""
+"""Optional dependencies: a missing driver raises an error with the command that installs it."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ except ImportError as error:
         ("psycopg", "upload_progress.backends.postgres.store", "postgres"),
     ],
 )
-def test_a_missing_driver_is_named_with_the_line_that_mends_it(
+def test_missing_driver_is_named_with_the_command_that_installs_it(
     missing: str, module: str, extra: str
 ) -> None:
     run = [sys.executable, "-c", WITHOUT, missing, module]
     finished = subprocess.run(run, capture_output=True, text=True, check=True, timeout=60)
 
-    wanted = f"{missing} is not installed: pip install 'upload-progress[{extra}]'"
-    assert finished.stdout == f"MissingExtra {wanted}\n"
+    expected = f"{missing} is not installed: pip install 'upload-progress[{extra}]'"
+    assert finished.stdout == f"MissingExtra {expected}\n"

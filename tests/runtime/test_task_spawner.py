@@ -1,38 +1,69 @@
-"""Background tasks: their failures are logged, and they need a task group."""
+"""Background tasks: started in a task group, and failures are logged."""
 
 from __future__ import annotations
 
 import anyio
 import pytest
 
-from tests._support.simulation import (
-    deadline,
-)
-from upload_progress import (
-    ProgressTracker,
-)
-from upload_progress.tracker import internals_of
+from tests._support.simulation import deadline
+from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress._runtime.task_spawner import TaskSpawner
+from upload_progress.interfaces import SystemClock
 
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture
+def spawner() -> TaskSpawner:
+    return TaskSpawner(LogLimiter(SystemClock()))
+
+
 async def test_failed_task_is_logged_and_ends_no_other(
-    caplog: pytest.LogCaptureFixture,
+    spawner: TaskSpawner, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tracker = ProgressTracker()
-    done = anyio.Event()
+    finished = anyio.Event()
 
     async def fail() -> None:
         raise OSError
 
     async def work() -> None:
-        done.set()
+        finished.set()
 
-    assert not internals_of(tracker).tasks.spawn(work)
     with deadline():
-        async with tracker.lifespan():
+        async with spawner.running():
             for _ in range(5):
-                assert internals_of(tracker).tasks.spawn(fail)
-            assert internals_of(tracker).tasks.spawn(work)
-            await done.wait()
-    assert len(caplog.records) == 1
+                assert spawner.spawn(fail)
+            assert spawner.spawn(work)
+            await finished.wait()
+
+    assert caplog.messages == [
+        "a background task failed (OSError); uploads are not affected",
+    ]
+
+
+async def test_tasks_are_refused_without_a_task_group(spawner: TaskSpawner) -> None:
+    started: list[str] = []
+
+    async def work() -> None:
+        started.append("work")
+
+    is_running = [spawner.is_running]
+    assert not spawner.spawn(work)
+    async with spawner.running():
+        is_running.append(spawner.is_running)
+        assert spawner.spawn(work)
+        spawner.stop()
+        is_running.append(spawner.is_running)
+        assert not spawner.spawn(work)
+
+    assert is_running == [False, True, False]
+    assert started == ["work"]
+
+
+async def test_task_is_cancelled_with_its_group(spawner: TaskSpawner) -> None:
+    with deadline():
+        async with spawner.running() as group:
+            assert spawner.spawn(anyio.sleep_forever)
+            group.cancel_scope.cancel()
+
+    assert not spawner.is_running

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests._support.simulation import (
-    ANN,
-    Simulation,
-)
-from upload_progress import (
-    Limits,
-    UploadNotFound,
-    UploadState,
-)
+from tests._support.simulation import ANN, Simulation
+from upload_progress import Limits, UploadNotFound, UploadState
 from upload_progress._model.models import new_upload_id
 from upload_progress.identity import CapabilityIdentity, Identity
 

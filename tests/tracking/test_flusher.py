@@ -9,16 +9,8 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from tests._support.simulation import (
-    Simulation,
-    assert_monotonic,
-    deadline,
-)
-from upload_progress import (
-    EveryBytes,
-    StoreUnavailable,
-    UploadState,
-)
+from tests._support.simulation import Simulation, assert_monotonic, deadline
+from upload_progress import EveryBytes, StoreUnavailable, UploadState
 from upload_progress._model.models import UploadKey
 from upload_progress._model.state import is_final
 from upload_progress._tracking import flusher as flusher_module

@@ -6,16 +6,8 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from tests._support.simulation import (
-    ANN,
-    ENDINGS,
-    Simulation,
-    assert_monotonic,
-    end_upload,
-)
-from upload_progress import (
-    UploadState,
-)
+from tests._support.simulation import ANN, ENDINGS, Simulation, assert_monotonic, end_upload
+from upload_progress import UploadState
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress._model.state import is_final
 from upload_progress.testing import FaultyStore

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests._support.simulation import (
-    Simulation,
-)
-from upload_progress import (
-    UploadState,
-)
+from tests._support.simulation import Simulation
+from upload_progress import UploadState
 from upload_progress.testing import Fault
 
 pytestmark = pytest.mark.anyio

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests._support.simulation import (
-    Simulation,
-)
-from upload_progress import (
-    InvalidValue,
-    StoreUnavailable,
-    UploadProgress,
-    UploadState,
-)
+from tests._support.simulation import Simulation
+from upload_progress import InvalidValue, StoreUnavailable, UploadProgress, UploadState
 from upload_progress._runtime import circuit_breaker
 from upload_progress._tracking import reader
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests._support.simulation import (
-    ANN,
-    Simulation,
-)
-from upload_progress import (
-    Limits,
-)
+from tests._support.simulation import ANN, Simulation
+from upload_progress import Limits
+from upload_progress._tracking import registry as registry_module
 from upload_progress._tracking.live_upload import LiveUpload
+from upload_progress._tracking.registry import ResourceIndex
 
 
 @given(st.lists(st.tuples(st.sampled_from(["begin", "end", "remove"]), st.integers(0, 4))))
@@ -37,3 +35,53 @@ def test_only_uploads_that_have_not_ended_count_for_the_owner(steps: list[tuple[
         registry.remove(each)
     assert not len(registry)
     assert not registry._open
+
+
+def test_uploads_of_an_owner_are_listed_newest_first(sim: Simulation) -> None:
+    uploads = [sim.begin(f"up{number}") for number in range(3)]
+    registry = sim.internals.registry
+
+    assert registry.of_owner("ann") == uploads[::-1]
+    assert registry.everything() == uploads
+    assert registry.of_owner("bob") == []
+
+
+def test_superseded_upload_is_not_removed_from_its_successor(sim: Simulation) -> None:
+    first = sim.begin("up")
+    first.client_disconnected()
+    second = sim.begin("up")
+    registry = sim.internals.registry
+
+    registry.remove(first)
+
+    assert registry.find("ann", "up") is second
+    assert len(registry) == 1
+
+
+def test_total_number_of_uploads_is_limited() -> None:
+    sim = Simulation(limits=Limits(tracked_total=2))
+    sim.begin()
+    sim.begin()
+
+    assert not sim.internals.registry.has_room("bob")
+
+
+# --- resources ------------------------------------------------------------------------------------
+
+
+def test_oldest_resource_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_module, "MAX_RESOURCES", 2)
+    index = ResourceIndex()
+    for resource_id in ("a", "b", "a", "c"):
+        index.remember("ann", resource_id, f"upload-of-{resource_id}")
+
+    assert index.find("ann", "a") == "upload-of-a"
+    assert index.find("ann", "b") is None
+    assert index.find("ann", "c") == "upload-of-c"
+
+
+def test_resource_belongs_to_its_owner() -> None:
+    index = ResourceIndex()
+    index.remember("ann", "a", "up")
+
+    assert index.find("bob", "a") is None

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests._support.simulation import (
-    ANN,
-    Simulation,
-)
-from upload_progress import (
-    Stage,
-    Upload,
-    UploadState,
-)
+from tests._support.simulation import ANN, Simulation
+from upload_progress import Stage, Upload, UploadState
 
 pytestmark = pytest.mark.anyio
 

@@ -1,0 +1,128 @@
+"""Circuit breakers: calls have a time limit, and stop for a while after a failure."""
+
+from __future__ import annotations
+
+import asyncio
+
+import anyio
+import pytest
+
+from upload_progress._runtime import circuit_breaker
+from upload_progress._runtime.circuit_breaker import (
+    FIRST_OPEN_SECONDS,
+    LONGEST_OPEN_SECONDS,
+    CircuitBreaker,
+)
+from upload_progress.exceptions import StoreUnavailable
+from upload_progress.testing import FakeClock
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def breaker(clock: FakeClock) -> CircuitBreaker:
+    return CircuitBreaker("the store", clock)
+
+
+async def succeed() -> str:
+    return "result"
+
+
+async def fail() -> str:
+    raise OSError
+
+
+async def test_result_is_returned(breaker: CircuitBreaker) -> None:
+    assert await breaker.call(succeed) == "result"
+    assert not breaker.is_failing
+
+
+async def test_circuit_stays_open_longer_after_each_failure(
+    breaker: CircuitBreaker, clock: FakeClock
+) -> None:
+    open_seconds = []
+    for _ in range(7):
+        with pytest.raises(StoreUnavailable):
+            await breaker.call(fail)
+        before = clock.monotonic()
+        while breaker.is_open:
+            with pytest.raises(StoreUnavailable):
+                await breaker.call(succeed)
+            clock.advance(FIRST_OPEN_SECONDS)
+        open_seconds.append(clock.monotonic() - before)
+
+    assert open_seconds == [0.25, 0.5, 1.0, 2.0, 4.0, LONGEST_OPEN_SECONDS, LONGEST_OPEN_SECONDS]
+    assert breaker.failures == 7
+
+
+async def test_success_resets_the_time(breaker: CircuitBreaker, clock: FakeClock) -> None:
+    for _ in range(3):
+        breaker.record_failure(OSError())
+    clock.advance(LONGEST_OPEN_SECONDS)
+    is_failing = [breaker.is_failing]
+
+    await breaker.call(succeed)
+    is_failing.append(breaker.is_failing)
+    breaker.record_failure(OSError())
+
+    assert is_failing == [True, False]
+    clock.advance(FIRST_OPEN_SECONDS)
+    assert not breaker.is_open
+
+
+async def test_reset_allows_the_next_call(breaker: CircuitBreaker) -> None:
+    breaker.record_failure(OSError())
+    assert breaker.is_open
+
+    breaker.reset()
+
+    assert await breaker.call(succeed) == "result"
+
+
+async def test_call_that_takes_too_long_is_a_failure(
+    breaker: CircuitBreaker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(circuit_breaker, "CALL_SECONDS", 0.01)
+
+    with pytest.raises(StoreUnavailable):
+        await breaker.call(anyio.sleep_forever)
+
+    [message] = caplog.messages
+    assert message.startswith("the store is not available (TimeoutError); uploads continue")
+
+
+async def test_cancellation_of_the_caller_is_not_a_failure(breaker: CircuitBreaker) -> None:
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await breaker.call(anyio.sleep_forever)
+
+    assert scope.cancelled_caught
+    assert breaker.failures == 0
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_cancelled_task_of_the_driver_is_a_failure(breaker: CircuitBreaker) -> None:
+    async def call_driver() -> None:
+        task = asyncio.create_task(asyncio.sleep(60))
+        task.cancel()
+        await task
+
+    with pytest.raises(StoreUnavailable):
+        await breaker.call(call_driver)
+
+    assert breaker.failures == 1
+
+
+async def test_failures_are_logged_once_in_half_a_minute(
+    breaker: CircuitBreaker, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(10):
+        breaker.record_failure(OSError())
+        clock.advance(5)
+
+    assert len(caplog.messages) == 2

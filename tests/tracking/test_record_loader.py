@@ -1,0 +1,69 @@
+"""Loading records: grouped by upload, in one call of the store."""
+
+from __future__ import annotations
+
+import pytest
+from attrs import evolve
+
+from tests._support.records import record
+from tests._support.simulation import Simulation
+from upload_progress import StoreUnavailable, UploadState
+from upload_progress._model.models import UploadKey
+from upload_progress._tracking.record_loader import RecordLoader
+
+pytestmark = pytest.mark.anyio
+
+UP, OTHER, MISSING = (UploadKey("ann", upload_id) for upload_id in ("up", "other", "missing"))
+
+
+@pytest.fixture
+async def loader(sim: Simulation) -> RecordLoader:
+    """Return the loader of a tracker whose store has two uploads, one of them by two workers."""
+    up = record("up", received_bytes=5)
+    await sim.memory.save([up, evolve(up, transfer_id="t2", sequence=3), record("other")])
+    return sim.internals.reader.loader
+
+
+async def test_records_are_grouped_by_upload(sim: Simulation, loader: RecordLoader) -> None:
+    calls = sim.store.calls
+
+    known = await loader.load([UP, OTHER, MISSING])
+
+    assert {key: len(records) for key, records in known.items()} == {UP: 2, OTHER: 1}
+    assert sim.store.calls == calls + 1
+
+
+async def test_store_is_not_called_without_keys(sim: Simulation, loader: RecordLoader) -> None:
+    sim.store.fault = "raise"
+
+    assert await loader.load([]) == {}
+    assert await loader.snapshots([]) == {}
+
+
+async def test_records_are_folded_into_snapshots(loader: RecordLoader) -> None:
+    snapshots = await loader.snapshots([UP, MISSING])
+
+    assert set(snapshots) == {UP}
+    assert (snapshots[UP].bytes_transferred, snapshots[UP].sequence) == (10, 4)
+    assert snapshots[UP].links.progress == "/uploads/up/progress"
+
+
+async def test_page_contains_the_uploads_of_an_owner(loader: RecordLoader) -> None:
+    page = await loader.page("ann", ended_since=None, limit=1)
+    rest = await loader.page("ann", ended_since=None, cursor=page.next, limit=1)
+
+    uploads = [*page.uploads, *rest.uploads]
+    assert {records[0].upload_id for records in uploads} == {"up", "other"}
+    assert {loader.fold(records).state for records in uploads} == {UploadState.RECEIVING}
+    last = await loader.page("ann", ended_since=None, cursor=rest.next)
+    assert (last.uploads, last.next) == ((), None)
+
+
+async def test_store_outage_is_raised(sim: Simulation, loader: RecordLoader) -> None:
+    sim.store.fault = "raise"
+
+    with pytest.raises(StoreUnavailable):
+        await loader.load([UP])
+    sim.store.fault = None
+    with pytest.raises(StoreUnavailable):
+        await loader.page("ann", ended_since=None)
