@@ -38,10 +38,12 @@ REFERENCE = PAGES["docs/reference/python.md"]
 PUBLIC_PACKAGES = [
     "",
     ".asgi",
+    ".backends",
     ".backends.kafka",
     ".backends.postgres",
     ".backends.redis",
     ".client",
+    ".config",
     ".interfaces",
     ".openapi",
     ".protocols",
