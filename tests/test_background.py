@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from anyio.lowlevel import checkpoint
 
-from tests._support.simulation import deadline
+from tests._support.simulation import deadline, until
 from upload_progress import ProgressTracker
 from upload_progress._fanout.subscription import Subscription
 from upload_progress._fanout.update import Update
@@ -20,8 +19,9 @@ async def test_lifespan_takes_over_from_waiting_tasks() -> None:
     background = internals_of(tracker).background
     received: list[list[Update]] = []
 
-    def is_inline() -> bool:
-        return background._inline_scope is not None
+    def is_done_by_one_of_them() -> bool:
+        is_inline = background._inline_scope is not None
+        return is_inline and background._work_lock.statistics().tasks_waiting > 0
 
     async def wait(subscription: Subscription) -> None:
         received.append(await internals_of(tracker).wait(subscription))
@@ -32,13 +32,10 @@ async def test_lifespan_takes_over_from_waiting_tasks() -> None:
             for subscription in subscriptions:
                 subscription.add_upload("ann", "up")
                 tasks.start_soon(wait, subscription)
-            while not (is_inline() and background._work_lock.statistics().tasks_waiting):
-                await checkpoint()
+            await until(is_done_by_one_of_them)
             async with tracker.lifespan():
-                while is_inline():
-                    await checkpoint()
+                await until(lambda: background._inline_scope is None)
                 async with tracker.track(owner="ann", upload_id="up"):
-                    while len(received) < len(subscriptions):
-                        await checkpoint()
+                    await until(lambda: len(received) == len(subscriptions))
 
     assert [[update.progress.upload_id for update in each] for each in received] == [["up"], ["up"]]

@@ -61,17 +61,17 @@ def test_meter_is_due_exactly_when_a_gate_is_reached(
 ) -> None:
     meter = Meter(policy, total)
     meter.rearm()
-    gates, silent = policy.gates(0, total), 0.0
+    gates, silent_seconds = policy.gates(0, total), 0.0
     for size, seconds in steps:
-        silent += seconds
-        by_time = meter.elapse(silent)
-        assert by_time == is_due(gates, meter.received_bytes, silent)
+        silent_seconds += seconds
+        by_time = meter.elapse(silent_seconds)
+        assert by_time == is_due(gates, meter.received_bytes, silent_seconds)
         due = meter.add(size)
-        assert due == is_due(gates, meter.received_bytes, silent)
-        assert all(moment > silent for moment in meter.later_than(silent))
+        assert due == is_due(gates, meter.received_bytes, silent_seconds)
+        assert all(moment > silent_seconds for moment in meter.later_than(silent_seconds))
         if due:
             meter.rearm()
-            gates, silent = policy.gates(meter.received_bytes, total), 0.0
+            gates, silent_seconds = policy.gates(meter.received_bytes, total), 0.0
             assert not meter.add(0)
 
 

@@ -1,4 +1,4 @@
-"""``Upload``: what an application does with the upload that it receives."""
+"""``Upload``: attributes and ownership that the application sets."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ async def test_upload_of_a_lost_worker_is_ended_once(sim: Simulation) -> None:
 
 
 async def test_end_is_published_although_the_store_raised(sim: Simulation) -> None:
-    """Of two ends it saved one, and raised."""
+    """It saved one of two ends before it raised."""
     lost = [
         evolve(
             sim.begin(f"up-{number}").commit(Moment(0.0, 0.0)),
@@ -125,13 +125,13 @@ async def test_end_is_published_although_the_store_raised(sim: Simulation) -> No
     assert sorted(ends) == [("lost-up-0", S.FAILED), ("lost-up-1", S.FAILED)]
 
 
-async def test_store_that_returns_nonsense_does_not_end_the_reaper(
+async def test_invalid_result_of_the_store_does_not_end_the_reaper(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sim = Simulation()
 
     async def overdue(*, limit: int) -> Sequence[TransferRecord]:
-        return [object()] * limit  # type: ignore[list-item]  # nonsense
+        return [object()] * limit  # type: ignore[list-item]  # not a record
 
     with monkeypatch.context() as patch:
         patch.setattr(sim.store, "overdue", overdue)

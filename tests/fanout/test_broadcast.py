@@ -12,6 +12,7 @@ from attrs import define, evolve, field
 from benchmarks.sample_snapshot import sample_snapshot
 from tests._support.simulation import until
 from upload_progress import ProgressTracker
+from upload_progress._fanout.hub import Hub
 from upload_progress._fanout.subscription import Subscription
 from upload_progress._fanout.update import Update
 from upload_progress.tracker import internals_of
@@ -56,7 +57,7 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(count: int) -> AsyncIterator[tuple[ProgressTracker, list[Client]]]:
+async def connected(count: int) -> AsyncIterator[tuple[Hub, list[Client]]]:
     """Run a tracker with *count* clients whose tasks wait."""
     tracker = ProgressTracker()
     with anyio.fail_after(10):
@@ -65,16 +66,16 @@ async def connected(count: int) -> AsyncIterator[tuple[ProgressTracker, list[Cli
             for client in clients:
                 tasks.start_soon(client.run)
             await until(lambda: all(client.subscription.can_send_directly for client in clients))
-            yield tracker, clients
+            yield internals_of(tracker).hub, clients
             tasks.cancel_scope.cancel()
 
 
 async def test_round_sends_without_waking_tasks() -> None:
-    async with connected(300) as (tracker, clients):
+    async with connected(300) as (hub, clients):
         for sequence in (1, 2, 3):
-            internals_of(tracker).hub.deliver(update(sequence))
-            internals_of(tracker).hub.deliver(update(sequence, "v"))
-            await until(lambda: not internals_of(tracker).hub.is_broadcasting)
+            hub.deliver(update(sequence))
+            hub.deliver(update(sequence, "v"))
+            await until(lambda: not hub.is_broadcasting)
 
         assert {tuple(client.sent) for client in clients} == {
             (("u", 1), ("v", 1), ("u", 2), ("v", 2), ("u", 3), ("v", 3))
@@ -83,22 +84,22 @@ async def test_round_sends_without_waking_tasks() -> None:
 
 
 async def test_round_sends_the_newest_snapshot_once() -> None:
-    async with connected(1) as (tracker, [client]):
+    async with connected(1) as (hub, [client]):
         for sequence in (2, 3, 1):
-            internals_of(tracker).hub.deliver(update(sequence))
-        await until(lambda: not internals_of(tracker).hub.is_broadcasting)
-        internals_of(tracker).hub.deliver(update(3))
-        await until(lambda: not internals_of(tracker).hub.is_broadcasting)
+            hub.deliver(update(sequence))
+        await until(lambda: not hub.is_broadcasting)
+        hub.deliver(update(3))
+        await until(lambda: not hub.is_broadcasting)
 
         assert client.sent == [("u", 3)]
 
 
 async def test_client_that_does_not_read_delays_no_other() -> None:
-    async with connected(50) as (tracker, clients):
+    async with connected(50) as (hub, clients):
         blocked, others = clients[0], clients[1:]
         blocked.gate = anyio.Event()
         for sequence in (1, 2, 3):
-            internals_of(tracker).hub.deliver(update(sequence))
+            hub.deliver(update(sequence))
             await until(lambda: all(each.sent[-1:] == [("u", sequence)] for each in others))  # noqa: B023  # awaited here
 
         assert blocked.sent == []
@@ -108,40 +109,40 @@ async def test_client_that_does_not_read_delays_no_other() -> None:
 
 
 async def test_client_that_leaves_cancels_the_send_to_it() -> None:
-    async with connected(2) as (tracker, [blocked, other]):
+    async with connected(2) as (hub, [blocked, other]):
         blocked.gate = anyio.Event()
-        internals_of(tracker).hub.deliver(update(1))
+        hub.deliver(update(1))
         await until(lambda: other.sent)
         blocked.scope.cancel()
         await until(lambda: blocked.scope.cancelled_caught)
         assert not blocked.subscription.can_send_directly
         blocked.gate.set()
-        internals_of(tracker).hub.deliver(update(2))
+        hub.deliver(update(2))
         await until(lambda: other.sent[-1] == ("u", 2))
 
         assert blocked.sent == []
 
 
 async def test_failed_send_is_raised_in_the_task_that_waits() -> None:
-    async with connected(1) as (tracker, [client]):
+    async with connected(1) as (hub, [client]):
         client.scope.cancel()
         await until(lambda: client.scope.cancelled_caught)
-        client.failure = OSError("gone")
+        client.failure = OSError("closed")
 
         async def wait_and_fail() -> None:
-            with pytest.raises(OSError, match="gone"):
-                await internals_of(tracker).wait(client.subscription, client.send)
+            with pytest.raises(OSError, match="closed"):
+                await internals_of(client.tracker).wait(client.subscription, client.send)
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wait_and_fail)
             await until(lambda: client.subscription.can_send_directly)
-            internals_of(tracker).hub.deliver(update(1))
+            hub.deliver(update(1))
 
 
 async def test_stop_loses_no_update() -> None:
-    async with connected(3) as (tracker, clients):
-        internals_of(tracker).hub.deliver(update(7))
-        tracker.drain()
+    async with connected(3) as (hub, clients):
+        hub.deliver(update(7))
+        hub.close()
         await until(lambda: all(client.sent for client in clients))
 
         assert {tuple(client.sent) for client in clients} == {(("u", 7),)}
@@ -157,20 +158,20 @@ async def test_tasks_are_woken_without_lifespan() -> None:
 
 
 async def test_failed_round_is_followed_by_others(caplog: pytest.LogCaptureFixture) -> None:
-    async with connected(1) as (tracker, [client]):
-        broadcaster = internals_of(tracker).hub._broadcaster
+    async with connected(1) as (hub, [client]):
+        broadcaster = hub._broadcaster
         recipients = broadcaster._recipients
 
-        def failing(
+        def fail_once(
             _owner: str, _updates: list[Update]
         ) -> Iterator[tuple[Subscription, list[Update]]]:
             broadcaster._recipients = recipients
             raise LookupError
 
-        broadcaster._recipients = failing
-        internals_of(tracker).hub.deliver(update(1))
+        broadcaster._recipients = fail_once
+        hub.deliver(update(1))
         await until(lambda: not broadcaster.is_busy)
-        internals_of(tracker).hub.deliver(update(2))
+        hub.deliver(update(2))
         await until(lambda: client.sent)
 
     assert client.sent == [("u", 2)]

@@ -1,4 +1,4 @@
-"""Activity: stalls, the time of the last byte, the next look, and how the body arrived."""
+"""Activity: stalls, the time of the last byte, the next observation, and how the body arrived."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_stall_does_not_lower_the_rate_after_it() -> None:
     assert activity.estimate.bytes_per_second == 100
 
 
-def test_time_of_the_next_look() -> None:
+def test_time_of_the_next_observation() -> None:
     activity = Activity(0.0)
 
     assert activity.next_observation(0.5, [9.0], STALL) == 0.5 + OBSERVE_SECONDS
