@@ -10,7 +10,7 @@ import pytest
 from attrs import define, evolve, field
 
 from benchmarks.sample_snapshot import sample_snapshot
-from tests._support.simulation import until
+from tests._support.simulation import deadline, until
 from upload_progress import ProgressTracker
 from upload_progress._fanout.hub import Hub
 from upload_progress._fanout.subscription import Subscription
@@ -148,13 +148,17 @@ async def test_stop_loses_no_update() -> None:
         assert {tuple(client.sent) for client in clients} == {(("u", 7),)}
 
 
-async def test_tasks_are_woken_without_lifespan() -> None:
-    tracker = ProgressTracker()
-    client = Client(tracker)
-
-    internals_of(tracker).hub.deliver(update(1))
+async def test_task_is_woken_without_lifespan() -> None:
+    """Without a task group no round can start."""
+    client = Client(ProgressTracker())
+    with deadline():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.subscription.wait, client.send)
+            await until(lambda: client.subscription.can_send_directly)
+            internals_of(client.tracker).hub.deliver(update(1))
 
     assert [each.progress.sequence for each in client.subscription.take()] == [1]
+    assert client.sent == []
 
 
 async def test_failed_round_is_followed_by_others(caplog: pytest.LogCaptureFixture) -> None:

@@ -43,6 +43,8 @@ def test_each_encoding_is_computed_once() -> None:
     update = Update("ann", snapshot_of(record))
 
     assert update.topic == ("ann", "up")
+    assert update.version is update.version
+    assert not update.is_end
     assert update.json is update.json
     assert update.sse is update.sse
     assert update.websocket_text is update.websocket_text

@@ -8,10 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upload_progress._model.byte_ranges import (
+    confirmed,
     contiguous_end,
     count_accepted_parts,
     count_bytes,
     merge,
+    of_numbered_parts,
+    part_size,
+    sum_of_part_sizes,
+    with_confirmed,
+    without_confirmed,
 )
 from upload_progress._model.models import ByteRange
 
@@ -47,3 +53,21 @@ def test_byte_ranges_do_not_depend_on_order_and_duplicates(
     assert count_accepted_parts(ranges) == len(
         {part for part, _, _, accepted in ranges if part and accepted}
     )
+
+
+def test_announced_sizes_of_parts_are_added_up() -> None:
+    sizes = [part_size("1", 10), part_size("2", 20), part_size("1", 10)]
+
+    assert sum_of_part_sizes(sizes) == 30
+    assert sum_of_part_sizes([("1", 0, 5, True)]) is None
+    assert count_bytes(sizes) == 0
+    assert of_numbered_parts(sizes) == []
+
+
+def test_confirmed_range_belongs_to_its_part() -> None:
+    received: ByteRange = ("1", 0, 5, False)
+    ranges = [received, confirmed("1", 8)]
+
+    assert without_confirmed(ranges) == [received]
+    assert count_bytes(with_confirmed(ranges)) == 8
+    assert count_accepted_parts(with_confirmed(ranges)) == 1

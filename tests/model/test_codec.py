@@ -16,12 +16,14 @@ from tests._support.record_strategies import JSON_VALUES, RECORDS, snapshot_of
 from upload_progress._model.cloudevents import EVENT_TYPE, event_of
 from upload_progress._model.codec import (
     decode_json,
+    decode_page,
     decode_progress,
     encode_json,
     pack_record,
     unpack_record,
 )
-from upload_progress._model.models import TransferRecord, UploadState
+from upload_progress._model.fold import sum_of
+from upload_progress._model.models import TransferRecord, UploadPage, UploadState
 from upload_progress.exceptions import InvalidValue
 
 
@@ -70,6 +72,14 @@ def test_unknown_fields_of_newer_versions_are_ignored(
     assert decode_progress(json.dumps(newer)) == progress
 
 
+@given(st.lists(RECORDS, max_size=3))
+def test_page_is_decoded_as_it_was_encoded(records: list[TransferRecord]) -> None:
+    uploads = tuple(snapshot_of(record) for record in records)
+    page = UploadPage(uploads, sum_of(uploads), "cursor")
+
+    assert decode_page(encode_json(page)) == page
+
+
 def test_times_are_in_utc_as_in_rfc_3339() -> None:
     record = TransferRecord("ann", "up", "t", 1, 1, UploadState.PENDING, created_at=0.5)
 
@@ -97,7 +107,7 @@ def test_event_has_the_attributes_of_cloudevents() -> None:
 
 @given(st.binary(max_size=100) | st.text(st.characters(codec=None), max_size=50))
 def test_arbitrary_bytes_raise_no_other_error(data: bytes | str) -> None:
-    for decode in (decode_progress, lambda each: decode_json(each, "body")):
+    for decode in (decode_progress, decode_page, lambda each: decode_json(each, "body")):
         with suppress(InvalidValue):
             assert decode(data) is not None
 

@@ -40,6 +40,13 @@ def test_upload_that_has_not_begun_has_no_arrival(sim: Simulation) -> None:
     assert sim.internals.admission.open()._judge_arrival(0.0) is None
 
 
+def test_repr_shows_no_owner_and_no_file_name(sim: Simulation) -> None:
+    live = sim.begin("up")
+    live.set_attribute("filename", "secret.pdf")
+
+    assert repr(live) == "<Upload up receiving 0 bytes>"
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 async def test_end_is_reported_once_as_the_last_event_and_stored(
     sim: Simulation, ending: str
@@ -126,6 +133,20 @@ async def test_jump_of_the_wall_clock_does_not_end_a_live_upload(sim: Simulation
 
 
 # --- attempts -------------------------------------------------------------------------------------
+
+
+async def test_attributes_of_the_application_take_precedence_over_an_announcement(
+    sim: Simulation,
+) -> None:
+    announced = await sim.tracker.announce(
+        owner="ann", filename="announced", group="g", total_bytes=10
+    )
+    live = sim.begin(announced.upload_id, total=20)
+    live.set_attribute("filename", "chosen")
+    await sim.run(1)
+
+    snapshot = live.snapshot()
+    assert (snapshot.filename, snapshot.group, snapshot.total_bytes) == ("chosen", "g", 20)
 
 
 @pytest.mark.parametrize("pause_seconds", [0.0, 0.2, 100.0])

@@ -14,9 +14,11 @@ from tests._support.protocol_apps import (
     send_request,
     upload_id_of,
 )
+from tests._support.records import record
 from tests._support.scripted_server import ALICE, Receive, Scope, Send, body_messages
 from tests._support.simulation import Simulation
 from upload_progress import Identity, UploadProgress, UploadState
+from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress._tracking import registry as registry_module
 from upload_progress._tracking.multi_request_upload import MultiRequestUpload, Transfer
 from upload_progress.asgi import current_upload
@@ -375,3 +377,118 @@ async def test_request_without_bytes_does_not_begin_the_upload(sim: Simulation) 
     request.begin()
     assert upload_of(request).state is S.PENDING
     assert request.content_bytes == 0
+
+
+async def test_abort_cancels_the_upload(sim: Simulation) -> None:
+    head = TransferHead("s3", TransferKind.ABORT, "/b/k?uploadId=a", carries_bytes=False)
+    request = transfer(sim, head)
+    assert sim.internals.admission.admit(upload_of(request), ALICE)
+    request.begin()
+    request.end_body()
+    upload_of(request).end_transfer(request, TransferOutcome(TransferResult.ABORTED))
+
+    assert (await only_upload(sim)).state is S.CANCELLED
+
+
+# --- other workers --------------------------------------------------------------------------------
+
+
+async def begin_with_record_of_another_worker(
+    sim: Simulation,
+) -> tuple[Transfer, TransferRecord]:
+    """Begin a request of an upload of which another worker has stored the first 10 bytes."""
+    request = transfer(sim, part(2), "up")
+    assert sim.internals.admission.admit(upload_of(request), ALICE)
+    request.begin()
+    stored = record(
+        owner=ALICE.id,
+        protocol="s3",
+        received_bytes=10,
+        byte_ranges=(("1", 0, 10, True),),
+        total_bytes=30,
+        filename="a.bin",
+        group="g",
+    )
+    await sim.memory.save([stored])
+    return request, stored
+
+
+async def test_bytes_of_another_worker_are_added(sim: Simulation) -> None:
+    request, _ = await begin_with_record_of_another_worker(sim)
+    request.meter.add(5)
+    await sim.run(1)
+
+    shown = await only_upload(sim)
+    assert (shown.bytes_transferred, shown.total_bytes) == (15, 30)
+    assert (shown.filename, shown.group) == ("a.bin", "g")
+
+
+async def test_end_at_another_worker_pauses_the_upload(sim: Simulation) -> None:
+    request, stored = await begin_with_record_of_another_worker(sim)
+    await sim.run(1)
+    ended = evolve(stored, sequence=2, state=S.FAILED, finished_at=sim.clock.time(), worker=None)
+    await sim.memory.save([ended])
+    request.app_raised()
+    await sim.run(1)
+
+    assert upload_of(request).ended_elsewhere
+    assert (await only_upload(sim)).state is S.FAILED
+    assert len(sim.internals.registry) == 0
+
+
+async def test_record_of_an_earlier_request_is_continued(sim: Simulation) -> None:
+    app = TusApp()
+    await create(sim, app)
+    await patch(sim, app, 0, b"x" * 10)
+    await sim.run(5)
+    [before] = await sim.memory.load(UploadKey(ALICE.id, (await only_upload(sim)).upload_id))
+
+    await patch(sim, app, 10, b"y" * 5)
+    await sim.run(1)
+
+    [after] = await sim.memory.load(before.key)
+    assert after.sequence > before.sequence
+    assert after.byte_ranges == (("", 0, 15, True),)
+    assert after.created_at == before.created_at
+
+
+@pytest.mark.usefixtures("short_call_timeout")
+async def test_next_attempt_starts_before_the_last_one_is_stored(sim: Simulation) -> None:
+    sim.store.fault = "raise"
+    head = TransferHead("range", TransferKind.BYTES, "/a", resource_is_unique=False)
+    first = transfer(sim, head, "up")
+    assert sim.internals.admission.admit(upload_of(first), ALICE)
+    first.begin()
+    first.meter.add(10)
+    upload_of(first).mark_failed("virus")
+    first.finish(200)
+    await sim.run(1)
+
+    second = transfer(sim, evolve(head, offset=10), "up")
+    assert sim.internals.admission.admit(upload_of(second), ALICE)
+    second.begin()
+    second.meter.add(5)
+
+    assert upload_of(second) is not upload_of(first)
+    shown = upload_of(second).snapshot()
+    assert (shown.attempt, shown.bytes_transferred) == (2, 15)
+
+
+# --- parts with a size of their own ---------------------------------------------------------------
+
+
+async def test_sizes_of_parts_add_up_to_the_total(sim: Simulation) -> None:
+    """Of partial uploads (tus concatenation) each announces its own size."""
+    sizes = {"/files/1": 10, "/files/2": 20}
+    for path, size in sizes.items():
+        head = TransferHead(
+            "tus", TransferKind.CREATE, resource_may_be_part=True, part_total_bytes=size
+        )
+        request = transfer(sim, head, "up")
+        assert sim.internals.admission.admit(upload_of(request), ALICE)
+        request.begin()
+        assert request.read_response(201, {"location": path})
+        request.finish(201)
+
+    assert upload_of(request).is_divided
+    assert (await only_upload(sim)).total_bytes == 30
