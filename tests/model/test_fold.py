@@ -194,6 +194,14 @@ def test_state_of_several_records() -> None:
     assert folded(paused, done).state is S.PAUSED
 
 
+def test_completed_upload_in_several_requests_has_ended_for_all_workers() -> None:
+    """A worker that received one of its parts does not know of the final request."""
+    completed = one(S.COMPLETED, transfer_id="a", finished_at=5.0, protocol="s3")
+    running = one(transfer_id="b", protocol="s3")
+
+    assert folded(completed, running).state is S.COMPLETED
+
+
 def test_end_is_newer_than_any_sequence_of_its_attempt() -> None:
     ended = one(S.FAILED, sequence=3, finished_at=5.0)
 

@@ -32,12 +32,13 @@ async def test_wait_returns_once_for_several_changes() -> None:
 def test_event_is_used_on_several_event_loops() -> None:
     event = AutoResetEvent()
 
-    async def wait() -> None:
-        with anyio.move_on_after(0.01) as scope:
-            await event.wait()
-        assert scope.cancelled_caught
+    async def wait_and_set() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(event.wait)
+            await anyio.wait_all_tasks_blocked()
+            event.set()
 
-    anyio.run(wait)
-    anyio.run(wait)
+    for _ in range(2):
+        anyio.run(wait_and_set)
     event.set()
     anyio.run(event.wait)

@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+from upload_progress._runtime.optional import require
+from upload_progress.exceptions import MissingExtra
+
 WITHOUT = """
 import importlib, sys
 class Finder:
@@ -42,3 +45,10 @@ def test_missing_driver_is_named_with_the_command_that_installs_it(
 
     expected = f"{missing} is not installed: pip install 'upload-progress[{extra}]'"
     assert finished.stdout == f"MissingExtra {expected}\n"
+
+
+def test_first_missing_package_is_named() -> None:
+    require("json", "email", extra="redis")
+
+    with pytest.raises(MissingExtra, match=r"^no_such_package is not installed: .*\[redis\]"):
+        require("json", "no_such_package", "email", extra="redis")

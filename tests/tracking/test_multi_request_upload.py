@@ -436,6 +436,33 @@ async def test_end_at_another_worker_pauses_the_upload(sim: Simulation) -> None:
     assert len(sim.internals.registry) == 0
 
 
+async def test_final_request_completes_the_parts_of_another_worker(sim: Simulation) -> None:
+    """Here their number is not known before the store has been read."""
+    head = TransferHead("s3", TransferKind.COMPLETE, "/b/k?uploadId=a", carries_bytes=False)
+    request = transfer(sim, head, "up")
+    assert sim.internals.admission.admit(upload_of(request), ALICE)
+    parts = (("1", 0, 10, True), ("2", 0, 5, True))
+    await sim.memory.save([record(owner=ALICE.id, protocol="s3", byte_ranges=parts)])
+    request.begin()
+    upload_of(request).end_transfer(request, TransferOutcome(TransferResult.COMPLETED))
+    assert not upload_of(request).is_ended
+    await sim.run(1)
+
+    shown = await only_upload(sim)
+    assert (shown.state, shown.bytes_transferred) == (S.COMPLETED, 15)
+
+
+async def test_bytes_that_the_server_confirms_are_counted(sim: Simulation) -> None:
+    """Whichever worker received the rest of the part."""
+    request = transfer(sim, part(1))
+    assert sim.internals.admission.admit(upload_of(request), ALICE)
+    request.begin()
+    request.meter.add(5)
+    upload_of(request).end_transfer(request, TransferOutcome(TransferResult.ACCEPTED, offset=20))
+
+    assert (await only_upload(sim)).bytes_transferred == 20
+
+
 async def test_record_of_an_earlier_request_is_continued(sim: Simulation) -> None:
     app = TusApp()
     await create(sim, app)
