@@ -22,13 +22,10 @@ from benchmarks import (
 )
 from benchmarks.harness import ROOT, child_environment
 from benchmarks.sample_snapshot import sample_snapshot
+from tests._support.updates import hub_without_tasks
 from tests.conftest import RequireProgram
-from upload_progress._fanout.hub import Hub
 from upload_progress._fanout.update import Update
 from upload_progress._model import codec
-from upload_progress._runtime.log_limiter import LogLimiter
-from upload_progress._runtime.task_spawner import TaskSpawner
-from upload_progress.interfaces import SystemClock
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +117,7 @@ def encoder(monkeypatch: pytest.MonkeyPatch) -> CountingEncoder:
 
 
 def test_event_is_encoded_once_for_all_subscribers(encoder: CountingEncoder) -> None:
-    hub = Hub(TaskSpawner(LogLimiter(SystemClock())))
+    hub = hub_without_tasks()
     subscriptions = [hub.subscribe(now=0) for _ in range(100)]
     for subscription in subscriptions:
         subscription.add_owner("ann")

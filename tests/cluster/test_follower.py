@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
@@ -10,7 +10,7 @@ import pytest
 from attrs import define, evolve, field
 
 from tests._support.fake_connections import FakeSubscriber
-from tests._support.simulation import ANN, deadline
+from tests._support.simulation import ANN, deadline, until
 from upload_progress import MemoryStore, ProgressTracker, UploadProgress, UploadState
 from upload_progress._cluster.follower import Follower
 from upload_progress._fanout.subscription import Subscription
@@ -76,12 +76,6 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr("upload_progress._cluster.follower.RETRY_SECONDS", 0.01)
     monkeypatch.setattr("upload_progress._cluster.follower.POLL_SECONDS", 0.02)
     return World()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait until *condition* holds."""
-    while not condition():  # noqa: ASYNC110  # what is waited for sets no event
-        await anyio.sleep(0.002)
 
 
 async def updates(subscription: Subscription) -> list[UploadProgress]:

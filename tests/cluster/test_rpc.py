@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
@@ -10,7 +10,7 @@ import pytest
 from attrs import define, field
 
 from tests._support.fake_connections import FakeTransport
-from tests._support.simulation import deadline
+from tests._support.simulation import deadline, until
 from upload_progress._cluster.messages import REPLY, RpcMessage, SocketReply, pack, unpack
 from upload_progress._cluster.rpc import RpcEndpoint
 from upload_progress._runtime.circuit_breaker import CircuitBreaker
@@ -69,12 +69,6 @@ async def running(rpc: RpcEndpoint) -> AsyncIterator[None]:
             await until(lambda: rpc._is_open)
             yield
             tasks.cancel_scope.cancel()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait until *condition* holds."""
-    while not condition():  # noqa: ASYNC110  # what is waited for sets no event
-        await anyio.sleep(0.002)
 
 
 async def test_call_returns_the_reply(rpc: RpcEndpoint, transport: FakeTransport) -> None:

@@ -111,7 +111,7 @@ def test_percent_is_rounded_down_to_one_decimal(received: int, total: int, state
         assert percent <= received * 100 / total + 1e-9
 
 
-def test_percent_without_a_size() -> None:
+def test_percent_without_a_total() -> None:
     assert percent_of(5, None, S.COMPLETED) is None
     assert percent_of(0, 0, S.RECEIVING) is None
     assert percent_of(0, 0, S.PROCESSING) == 100.0

@@ -1,4 +1,4 @@
-"""Ids, bounded texts, and the immutability of records."""
+"""Ids, truncated texts, and the immutability of records."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ def test_new_ids_have_128_random_bits() -> None:
 
 
 @given(st.text(st.characters(codec=None), max_size=50), st.integers(0, 60))
-def test_bounded_text_is_short_and_encodable(text: str, characters: int) -> None:
-    bounded = truncate_text(text, characters)
+def test_truncated_text_is_short_and_encodable(text: str, characters: int) -> None:
+    truncated = truncate_text(text, characters)
 
-    assert len(bounded) == min(len(text), characters)
-    assert bounded.encode("utf-8").decode("utf-8") == bounded
+    assert len(truncated) == min(len(text), characters)
+    assert truncated.encode("utf-8").decode("utf-8") == truncated
 
 
 def test_records_are_immutable() -> None:
