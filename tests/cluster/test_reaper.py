@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import pytest
 from attrs import evolve
 
+from tests._support.records import record
 from tests._support.simulation import Simulation
 from upload_progress import ProgressTracker, UploadEnded, UploadState
 from upload_progress._model.models import ErrorCode, TransferRecord, UploadKey
-from upload_progress._tracking.live_upload import Moment
 from upload_progress.tracker import internals_of
 
 pytestmark = pytest.mark.anyio
@@ -53,9 +53,9 @@ async def test_many_uploads_expire_in_portions(
 ) -> None:
     # The test counts portions; on a busy machine one may take longer than a call is allowed to.
     monkeypatch.setattr("upload_progress._runtime.circuit_breaker.CALL_SECONDS", 60.0)
-    template = await sim.tracker.announce(owner="ann")
-    [record] = await sim.memory.load(UploadKey("ann", template.upload_id))
-    await sim.memory.save([evolve(record, upload_id=f"u{number}") for number in range(10_000)])
+    announced = await sim.tracker.announce(owner="ann")
+    [pending] = await sim.memory.load(UploadKey("ann", announced.upload_id))
+    await sim.memory.save([evolve(pending, upload_id=f"u{number}") for number in range(10_000)])
     sim.clock.advance(24 * 3600 + 120)
 
     await sim.run(1)
@@ -92,44 +92,31 @@ async def test_upload_of_a_lost_worker_is_ended_once(sim: Simulation) -> None:
     assert sum(other.statistics().reaped for other in others) == 1
 
 
-async def test_end_is_published_although_the_store_raised(sim: Simulation) -> None:
+async def test_end_is_published_although_the_store_raised(
+    sim: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It saved one of two ends before it raised."""
-    lost = [
-        evolve(
-            sim.begin(f"up-{number}").commit(Moment(0.0, 0.0)),
-            worker="dead",
-            transfer_id="t",
-            sequence=7,
-        )
-        for number in range(2)
-    ]
-    for live in sim.internals.registry.everything():
-        live.cancel()
-    await sim.run(1)
-    published = len(sim.publisher.events)
-    await sim.memory.save([evolve(each, upload_id=f"lost-{each.upload_id}") for each in lost])
-    await sim.memory.renew("dead", seconds=-1)
+    await sim.memory.save([record("first"), record("second")])
+    await sim.memory.renew("w", seconds=-1)
     save = sim.store.save
 
     async def save_one_and_raise(records: Sequence[TransferRecord]) -> None:
         await save(records[:1])
         raise OSError
 
-    with pytest.MonkeyPatch.context() as patch:
+    with monkeypatch.context() as patch:
         patch.setattr(sim.store, "save", save_one_and_raise)
         await sim.internals.reaper.run_once()
-    assert len(sim.publisher.events) == published
+    assert sim.publisher.events == []
     await sim.run(30)
 
-    ends = [(each.subject, each.data.state) for each in sim.publisher.events[published:]]
-    assert sorted(ends) == [("lost-up-0", S.FAILED), ("lost-up-1", S.FAILED)]
+    ends = [(each.subject, each.data.state) for each in sim.publisher.events]
+    assert sorted(ends) == [("first", S.FAILED), ("second", S.FAILED)]
 
 
 async def test_invalid_result_of_the_store_does_not_end_the_reaper(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    sim: Simulation, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sim = Simulation()
-
     async def overdue(*, limit: int) -> Sequence[TransferRecord]:
         return [object()] * limit  # type: ignore[list-item]  # not a record
 
