@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from tests._support.record_strategies import JSON_VALUES, TEXTS
 from upload_progress._model.codec import pack_record, unpack_record
 from upload_progress._model.models import TransferRecord, UploadState
-from upload_progress._model.validation import MAX_METADATA_DEPTH, validate_metadata
+from upload_progress._model.validation import (
+    MAX_COUNT,
+    MAX_METADATA_DEPTH,
+    MAX_TEXT_CHARACTERS,
+    validate_count,
+    validate_description,
+    validate_metadata,
+)
 from upload_progress.exceptions import InvalidValue
 
 
@@ -47,3 +54,39 @@ def nested(levels: int) -> dict[str, object]:
 def test_invalid_metadata_is_rejected(metadata: dict[str, object]) -> None:
     with pytest.raises(InvalidValue, match=r"set\.metadata"):
         validate_metadata(metadata, "set.metadata", 4096)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("total_bytes", -1),
+        ("total_bytes", MAX_COUNT + 1),
+        ("total_bytes", 1.5),
+        ("filename", 5),
+        ("content_type", b"text/plain"),
+        ("group", ""),
+        ("group", "x" * 129),
+        ("group", "\ud800"),
+        ("metadata", {"k": "x" * 5000}),
+    ],
+)
+def test_invalid_description_is_rejected_with_its_place(name: str, value: object) -> None:
+    with pytest.raises(InvalidValue, match=rf"^body\.{name}: "):
+        validate_description("body", 4096, {name: value})  # type: ignore[misc]  # invalid
+
+
+@given(TEXTS)
+def test_names_are_truncated(text: str) -> None:
+    description = validate_description(
+        "body", 4096, {"filename": text * 50, "content_type": text, "group": None}
+    )
+
+    assert description["filename"] == (text * 50)[:MAX_TEXT_CHARACTERS]
+    assert description["content_type"] == text
+    assert (description["group"], description["total_bytes"]) == (None, None)
+
+
+@given(st.integers(0, MAX_COUNT) | st.booleans())
+def test_valid_count_is_a_plain_int(value: int) -> None:
+    assert validate_count("size", value) == value
+    assert type(validate_count("size", value)) is int
