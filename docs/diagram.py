@@ -27,6 +27,8 @@ POSITIONS: dict[UploadState, tuple[int, int]] = {
 # The path of each line (SVG path data), and the centre of its label.
 PATHS: dict[tuple[UploadState, UploadState], tuple[str, int, int]] = {
     (S.PENDING, S.RECEIVING): ("M202,170 C270,170 270,225 338,225", 270, 197),
+    (S.RECEIVING, S.PENDING): ("M370,213 C345,135 290,135 202,155", 318, 140),
+    (S.PROCESSING, S.PENDING): ("M600,213 C530,110 330,95 196,148", 500, 128),
     (S.PAUSED, S.RECEIVING): ("M202,290 C265,290 275,243 338,243", 262, 262),
     (S.RECEIVING, S.PAUSED): ("M375,257 C345,312 290,312 202,312", 300, 312),
     (S.PROCESSING, S.PAUSED): ("M600,257 C520,345 330,345 196,319", 500, 310),

@@ -120,7 +120,7 @@ async def test_empty_upload_completes(version: str) -> None:
 
 
 @with_and_without_lifespan
-@pytest.mark.parametrize(("status", "state"), [(200, "completed"), (303, "completed")])
+@pytest.mark.parametrize(("status", "state"), [(200, "completed"), (303, "failed")])
 async def test_response_without_reading_ends_the_upload(
     lifespan: bool, status: int, state: str
 ) -> None:

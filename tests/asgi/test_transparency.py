@@ -25,9 +25,12 @@ from tests._support.scripted_server import (
     Send,
     authenticate_alice,
     body_messages,
+    read_body,
     run_request,
+    send_response,
     tracker_lifespan,
     upload_scope,
+    wait_for_end,
 )
 from upload_progress import Identity, ProgressTracker
 from upload_progress.asgi import UploadProgressMiddleware
@@ -42,6 +45,26 @@ Step = str | BaseException | Message
 ADDED_HEADERS = {b"upload-id", b"link"}
 set_by_server: ContextVar[str] = ContextVar("set_by_server")
 set_by_application: ContextVar[str] = ContextVar("set_by_application")
+
+PROTOCOL_HEADERS: dict[str, list[tuple[bytes, bytes]]] = {
+    "plain": [],
+    "tus": [(b"tus-resumable", b"1.0.0"), (b"upload-length", b"3")],
+    "ietf": [(b"upload-complete", b"?1"), (b"upload-draft-interop-version", b"8")],
+    "content-range": [(b"content-range", b"bytes 0-2/3")],
+}
+RETURN_SCOPES: list[Scope] = [
+    upload_scope(method="GET"),
+    upload_scope(method="DELETE"),
+    upload_scope(length=3),
+    {"type": "websocket", "path": "/", "headers": []},
+    {"type": "lifespan"},
+]
+
+
+async def read_and_respond(_scope: Scope, receive: Receive, send: Send) -> None:
+    """Read the body and respond."""
+    await read_body(receive)
+    await send_response(send)
 
 
 class Stop(BaseException):
@@ -295,8 +318,7 @@ async def test_other_scopes_are_passed_on_unchanged(scope: Scope) -> None:
     receive, send = server.receive, server.send
     await middleware(scope, receive, send)
 
-    assert calls[0][0] is scope
-    assert calls[0][1:] == (receive, send)
+    assert calls[0] == (scope, receive, send)
     assert scope == before
     assert tracker.statistics().live_uploads == 0
 
@@ -338,8 +360,8 @@ async def test_small_request_is_passed_on_unchanged() -> None:
     assert tracker.statistics().live_uploads == 0
 
 
-async def test_scope_keeps_its_identity_and_values() -> None:
-    """I1: values of outer middleware and of the application are kept."""
+async def test_scope_of_the_server_stays_as_it_is() -> None:
+    """I1: the application gets a copy, with the values of outer middleware."""
     scope = upload_scope(state={"pool": object()})
     before = dict(scope)
     seen: list[Scope] = []
@@ -350,9 +372,93 @@ async def test_scope_keeps_its_identity_and_values() -> None:
 
     await run_request(app, ProgressTracker(), scope=scope)
 
-    assert seen[0] is scope
-    assert {**scope, **before} == scope
-    assert scope["endpoint"] is app
+    assert scope == before
+    assert {**seen[0], **before} == seen[0]
+    assert seen[0]["state"] is scope["state"]
+
+
+async def test_second_call_with_the_same_scope_is_tracked() -> None:
+    """An outer middleware that retries calls the application twice."""
+    tracker, scope = ProgressTracker(), upload_scope(length=3)
+
+    for _ in range(2):
+        server = await run_request(
+            read_and_respond, tracker, scope=scope, messages=body_messages(b"abc")
+        )
+        await wait_for_end(tracker)
+        assert server.headers["upload-id"] == UPLOAD_ID
+
+    assert (await tracker.get(UPLOAD_ID, owner=ALICE)).attempt == 2
+
+
+ODD_SCOPES: dict[str, Scope] = {
+    "no type": {"path": "/files"},
+    "no method": {"type": "http", "path": "/files"},
+    "method is a list": {"type": "http", "method": ["PUT"], "path": "/files", "headers": []},
+    "type is a list": {"type": ["http"], "method": "PUT", "path": "/files", "headers": []},
+    "no path": {"type": "http", "method": "PUT", "headers": []},
+    "no headers": {"type": "http", "method": "PUT", "path": "/files"},
+    "headers are None": {"type": "http", "method": "PUT", "path": "/files", "headers": None},
+    "a header is None": {"type": "http", "method": "PUT", "path": "/files", "headers": [None]},
+    "path is a list": {"type": "http", "method": "POST", "path": ["files"], "headers": []},
+    "query is None": {"type": "http", "method": "POST", "path": "/files", "query_string": None},
+}
+
+
+@pytest.mark.parametrize("scope", ODD_SCOPES.values(), ids=ODD_SCOPES)
+async def test_odd_scope_reaches_the_application(scope: Scope) -> None:
+    before = copy.deepcopy(scope)
+    seen: list[Scope] = []
+
+    async def app(scope: Scope, _receive: Receive, _send: Send) -> None:
+        seen.append({key: value for key, value in scope.items() if key in before})
+
+    await run_request(app, ProgressTracker(), scope=scope)
+
+    assert seen == [before]
+    assert scope == before
+
+
+@pytest.mark.parametrize("headers", PROTOCOL_HEADERS.values(), ids=PROTOCOL_HEADERS)
+async def test_headers_may_be_iterators(headers: list[tuple[bytes, bytes]]) -> None:
+    """ASGI says *iterable*: the application and the server can read them, too."""
+    sent = [(b"location", b"/files/1"), (b"upload-offset", b"3"), (b"etag", b'"1"')]
+    seen: list[object] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.extend(scope["headers"])
+        await receive()
+        await send({"type": "http.response.start", "status": 201, "headers": iter(sent)})
+        await send({"type": "http.response.body"})
+
+    scope = upload_scope(length=3, headers=headers, method="POST")
+    expected = scope["headers"]
+    server = await run_request(
+        app,
+        ProgressTracker(),
+        scope={**scope, "headers": iter(expected)},
+        messages=body_messages(b"abc"),
+    )
+
+    assert seen == expected
+    received = list(server.sent[0]["headers"])
+    assert [header for header in received if header[0] not in ADDED_HEADERS] == sent
+    assert {name for name, _ in received} >= ADDED_HEADERS
+
+
+@pytest.mark.parametrize("lifespan", [True, False])
+@pytest.mark.parametrize("scope", RETURN_SCOPES, ids=lambda scope: f"{scope.get('method')}")
+async def test_return_value_is_that_of_the_application(scope: Scope, lifespan: bool) -> None:
+    """Uvicorn reports an application that returns a value: it must be able to."""
+    result = object()
+    tracker, server = ProgressTracker(), ScriptedServer()
+
+    async def app(_scope: Scope, _receive: Receive, _send: Send) -> object:
+        return result
+
+    middleware = UploadProgressMiddleware(app, tracker=tracker, authenticate=authenticate_alice)
+    async with tracker_lifespan(tracker, lifespan):
+        assert await middleware(scope, server.receive, server.send) is result
 
 
 async def test_pending_hook_leaves_no_task() -> None:

@@ -62,19 +62,23 @@ def test_at_most_one_of_two_snapshots_supersedes_the_other(
 
 
 @pytest.mark.parametrize(
-    ("newer", "received_bytes", "expected"),
+    ("newer", "received_bytes", "waits", "expected"),
     [
-        (Version(1, False, 6), 50, True),
-        (Version(1, False, 6), 49, False),
-        (Version(1, True, 6), 49, True),
-        (Version(1, True, 5), 50, False),
-        (Version(2, False, 6), 0, True),
-        (Version(2, False, 5), 0, False),
+        pytest.param(Version(1, False, 6), 50, False, True, id="same bytes"),
+        pytest.param(Version(1, False, 6), 49, False, False, id="fewer bytes"),
+        pytest.param(Version(1, False, 6), 49, True, True, id="fewer bytes, waiting"),
+        pytest.param(Version(1, False, 5), 50, True, False, id="same sequence, waiting"),
+        pytest.param(Version(1, True, 6), 49, False, True, id="end"),
+        pytest.param(Version(1, True, 5), 50, False, False, id="same sequence"),
+        pytest.param(Version(2, False, 6), 0, False, True, id="next attempt"),
+        pytest.param(Version(2, False, 5), 0, False, False, id="forged attempt"),
     ],
-    ids=["same bytes", "fewer bytes", "end", "same sequence", "next attempt", "forged attempt"],
 )
-def test_snapshot_follows_another(newer: Version, received_bytes: int, expected: bool) -> None:
-    known = SnapshotVersion(Version(1, False, 5), 50)
+def test_snapshot_follows_another(
+    newer: Version, received_bytes: int, waits: bool, expected: bool
+) -> None:
+    known = SnapshotVersion(Version(1, False, 5), 50, is_waiting=False)
+    snapshot = SnapshotVersion(newer, received_bytes, is_waiting=waits)
 
-    assert SnapshotVersion(newer, received_bytes).supersedes(known) is expected
-    assert SnapshotVersion(newer, received_bytes).is_end is newer.is_final
+    assert snapshot.supersedes(known) is expected
+    assert snapshot.is_end is newer.is_final

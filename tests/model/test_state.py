@@ -22,15 +22,15 @@ from upload_progress._model.state import (
 S = UploadState
 
 # A row per state, a column per signal, in the order of ``Signal``: begin, pause, body_end, accept,
-# reject, raise, disconnect, cancel, lose, expire. A dash ignores the signal.
+# redirect, reject, raise, disconnect, cancel, lose, expire. A dash ignores the signal.
 TABLE = {
-    S.PENDING: "receiving - - - failed - - cancelled - failed",
-    S.RECEIVING: "- paused processing completed failed failed failed cancelled failed -",
-    S.PAUSED: "receiving - - - failed - - cancelled - failed",
-    S.PROCESSING: "- paused - completed failed failed - cancelled failed -",
-    S.COMPLETED: "- - - - - - - - - -",
-    S.FAILED: "- - - - - - - - - -",
-    S.CANCELLED: "- - - - - - - - - -",
+    S.PENDING: "receiving - - - - failed - - cancelled - failed",
+    S.RECEIVING: "- paused processing completed pending failed failed failed cancelled failed -",
+    S.PAUSED: "receiving - - - - failed - - cancelled - failed",
+    S.PROCESSING: "- paused - completed pending failed failed - cancelled failed -",
+    S.COMPLETED: "- - - - - - - - - - -",
+    S.FAILED: "- - - - - - - - - - -",
+    S.CANCELLED: "- - - - - - - - - - -",
 }
 
 

@@ -4,6 +4,7 @@ from attrs import define, field, frozen
 
 from upload_progress._model.codec import encode_json
 from upload_progress._model.models import UploadProgress
+from upload_progress._model.state import is_waiting
 from upload_progress._model.version import Version, version_of
 
 __all__ = ["SnapshotVersion", "Topic", "Update"]
@@ -18,6 +19,7 @@ class SnapshotVersion:
 
     version: Version
     received_bytes: int
+    is_waiting: bool
 
     @property
     def is_end(self) -> bool:
@@ -28,14 +30,16 @@ class SnapshotVersion:
         """Return whether this snapshot may follow *known*.
 
         Events may arrive twice, late, or forged. The sequence grows over attempts, nothing follows
-        an end but the next attempt, and bytes never fall within an attempt, unless it ends.
+        an end but the next attempt. Bytes fall within an attempt only if it ends, or if the
+        response of the application shows that it does not have them: then the upload waits.
         """
         if self.version.sequence <= known.version.sequence:
             return False
         if not self.version.supersedes(known.version):
             return False
         is_next = self.version.attempt > known.version.attempt
-        return is_next or self.is_end or self.received_bytes >= known.received_bytes
+        may_fall = is_next or self.is_end or self.is_waiting
+        return may_fall or self.received_bytes >= known.received_bytes
 
 
 @define(eq=False, repr=False)
@@ -63,7 +67,9 @@ class Update:
         """The version, by which a subscription recognises what it has delivered."""
         if self._version is None:
             self._version = SnapshotVersion(
-                version_of(self.progress), self.progress.bytes_transferred
+                version_of(self.progress),
+                self.progress.bytes_transferred,
+                is_waiting(self.progress.state),
             )
         return self._version
 

@@ -24,17 +24,16 @@ __all__ = [
     "DISCONNECTED",
     "FINAL_STATES",
     "LOST",
-    "LOWEST_ERROR_STATUS",
     "OPEN_STATES",
     "RAISED",
     "TRANSITIONS",
     "WAITING_STATES",
     "Signal",
-    "ending_of",
     "is_final",
     "is_receiving",
     "is_waiting",
     "next_state",
+    "result_of",
 ]
 
 
@@ -49,9 +48,11 @@ class Signal(StrEnum):
     BODY_END = "body_end"
     """The last byte has arrived."""
     ACCEPT = "accept"
-    """The application responded with a status below 400."""
+    """The application responded with 2xx, or with 302 or 303 after the whole body."""
+    REDIRECT = "redirect"
+    """The application responded with 301, 307 or 308: the client repeats the request elsewhere."""
     REJECT = "reject"
-    """The application responded with a status of 400 or more, or called ``fail()``."""
+    """The application responded with another status, or called ``fail()``."""
     RAISE = "raise"
     """The application raised an exception."""
     DISCONNECT = "disconnect"
@@ -71,8 +72,9 @@ FINAL_STATES: Final = frozenset(UploadState) - OPEN_STATES
 WAITING_STATES: Final = frozenset({UploadState.PENDING, UploadState.PAUSED})
 """Open states in which no worker receives the upload: it expires, and has no lease."""
 
-_ENDINGS: Final = {
+_RESULTS: Final = {
     Signal.ACCEPT: UploadState.COMPLETED,
+    Signal.REDIRECT: UploadState.PENDING,
     Signal.REJECT: UploadState.FAILED,
     Signal.RAISE: UploadState.FAILED,
     Signal.CANCEL: UploadState.CANCELLED,
@@ -94,9 +96,9 @@ TRANSITIONS: Final[Mapping[tuple[UploadState, Signal], UploadState]] = MappingPr
         (UploadState.PROCESSING, Signal.PAUSE): UploadState.PAUSED,
         (UploadState.RECEIVING, Signal.DISCONNECT): UploadState.FAILED,
         **{
-            (state, signal): ending
+            (state, signal): result
             for state in (UploadState.RECEIVING, UploadState.PROCESSING)
-            for signal, ending in _ENDINGS.items()
+            for signal, result in _RESULTS.items()
         },
     }
 )
@@ -123,7 +125,11 @@ def is_waiting(state: UploadState) -> bool:
     return state in WAITING_STATES
 
 
-LOWEST_ERROR_STATUS: Final = 400
+_SUCCESS: Final = range(200, 300)
+_REPEATED_ELSEWHERE: Final = frozenset({301, 307, 308})
+"""Redirects after which a client repeats the request, with its body (RFC 9110, section 15.4)."""
+_RESULT_PAGE: Final = frozenset({302, 303})
+"""Redirects to a page about the result, the usual answer to a form (RFC 9110, section 15.4)."""
 
 CANCELLED: Final = UploadError(ErrorCode.CANCELLED_BY_OWNER, "The owner cancelled the upload.")
 RAISED: Final = UploadError(ErrorCode.APP_ERROR, "The application raised an error.")
@@ -138,14 +144,20 @@ LOST: Final = UploadError(
 )
 
 
-def ending_of(status: int | None, failure_message: str | None) -> tuple[Signal, UploadError | None]:
-    """Return the signal and the error that the end of a request means for its upload.
+def result_of(
+    status: int | None, failure_message: str | None, *, has_whole_body: bool
+) -> tuple[Signal, UploadError | None]:
+    """Return what the response means for an upload in one request.
 
     Args:
         status: The status of the response; None for an upload without HTTP.
         failure_message: Why the application failed the upload, whatever the status.
+        has_whole_body: Whether the last byte had arrived.
     """
-    if failure_message is None and (status is None or status < LOWEST_ERROR_STATUS):
-        return Signal.ACCEPT, None
+    if failure_message is None:
+        if status is None or status in _SUCCESS or (status in _RESULT_PAGE and has_whole_body):
+            return Signal.ACCEPT, None
+        if status in _REPEATED_ELSEWHERE:
+            return Signal.REDIRECT, None
     message = failure_message or f"The server answered with status {status}."
     return Signal.REJECT, UploadError(ErrorCode.REJECTED, message, status)

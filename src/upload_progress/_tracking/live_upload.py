@@ -28,10 +28,10 @@ from upload_progress._model.state import (
     LOST,
     RAISED,
     Signal,
-    ending_of,
     is_final,
     is_receiving,
     next_state,
+    result_of,
 )
 from upload_progress._tracking.stage import StageHandle
 from upload_progress.config import TrackerConfig
@@ -41,6 +41,7 @@ from upload_progress.throttling import NEVER, Meter
 __all__ = ["FAILURE_MESSAGE_CHARACTERS", "LiveUpload", "Moment", "UploadContext"]
 
 FAILURE_MESSAGE_CHARACTERS: Final = 1000
+_DESCRIPTION: Final = ("filename", "content_type", "metadata", "group")
 
 
 class Moment(NamedTuple):
@@ -138,6 +139,11 @@ class LiveUpload:
         return is_final(self.state)
 
     @property
+    def is_replaceable(self) -> bool:
+        """Whether another upload may take its key: after the end, or after a redirect."""
+        return self.is_ended or self.is_idle
+
+    @property
     def key(self) -> UploadKey | None:
         """The key of the upload; None while it has no owner."""
         return None if self.owner is None else UploadKey(self.owner, self.upload_id)
@@ -213,7 +219,22 @@ class LiveUpload:
 
     def finish(self, status: int | None) -> None:
         """End by the response of the application, or without HTTP (*status* None)."""
-        self._end(*ending_of(status, self._failure_message))
+        has_whole_body = self.state is UploadState.PROCESSING
+        signal, error = result_of(status, self._failure_message, has_whole_body=has_whole_body)
+        if signal is Signal.REDIRECT:
+            self._redirect()
+        else:
+            self._end(signal, error)
+
+    def _redirect(self) -> None:
+        """Wait for the client to repeat the request elsewhere: nothing of this one counts."""
+        state = next_state(self.state, Signal.REDIRECT)
+        if state is None:
+            return
+        self.state, self.current_stage, self.activity, self.arrival = state, None, None, None
+        self._final_bytes = 0
+        self.is_idle = True
+        self.mark_due()
 
     def app_raised(self) -> None:
         """End by an exception of the application, whose text is left to the server's log."""
@@ -286,7 +307,7 @@ class LiveUpload:
         Returns:
             When to call this again, in monotonic seconds; None for never.
         """
-        if self.is_ended:
+        if self.is_ended or self.is_idle:
             return None
         moment = self.context.now()
         self.observe(moment)
@@ -313,16 +334,27 @@ class LiveUpload:
             return
         # A record of this worker without a live upload has ended, and its end was not stored.
         is_ours = any(record.worker == self.worker for record in others)
-        if is_ours or is_final(before.state) or before.attempt < self.attempt:
+        was_redirected = before.state is UploadState.PENDING and before.started_at is not None
+        has_ended = is_ours or was_redirected or is_final(before.state)
+        if has_ended or before.attempt < self.attempt:
             self.attempt = max(self.attempt, before.attempt + 1)
             self.sequence += before.sequence + 1
+            self._inherit_description(before)
             return
         self.attempt = before.attempt
         self.prior_records = tuple(newest(others))
-        for name in ("filename", "content_type", "metadata", "group"):
+        for name in _DESCRIPTION:
             announced = getattr(before, name)
             if announced is not None and name not in self._set_by_app:
                 setattr(self, name, announced)
+        if self.meter.total_bytes is None:
+            self.meter.total_bytes = before.total_bytes
+
+    def _inherit_description(self, before: UploadProgress) -> None:
+        """Keep the description of the attempt before, except for what this one announces."""
+        for name in _DESCRIPTION:
+            if getattr(self, name) is None:
+                setattr(self, name, getattr(before, name))
         if self.meter.total_bytes is None:
             self.meter.total_bytes = before.total_bytes
 
@@ -331,6 +363,7 @@ class LiveUpload:
         before = ended.snapshot()
         self.attempt = before.attempt + 1
         self.sequence += before.sequence + 1
+        self._inherit_description(before)
         self.has_prior_state = ended.has_prior_state
         ended.is_superseded = not ended.has_prior_state
 

@@ -40,11 +40,11 @@ from upload_progress._model.state import (
     CANCELLED,
     DISCONNECTED,
     Signal,
-    ending_of,
     is_final,
     is_receiving,
     is_waiting,
     next_state,
+    result_of,
 )
 from upload_progress._tracking.live_upload import LiveUpload, Moment
 from upload_progress.protocols import (
@@ -187,6 +187,11 @@ class MultiRequestUpload(LiveUpload):
             self.upload_id = resource_id
             self.has_prior_state = False
 
+    @property
+    def is_replaceable(self) -> bool:
+        """Whether another upload may take its key: only after the end."""
+        return self.is_ended
+
     def can_merge(self, other: "MultiRequestUpload") -> bool:
         """Return whether *other* can be a further request of this upload."""
         return not self.is_ended and self.head.protocol == other.head.protocol
@@ -228,7 +233,7 @@ class MultiRequestUpload(LiveUpload):
     def _change_state(self, kind: TransferKind, outcome: TransferOutcome | None) -> None:
         result = None if outcome is None else outcome.result
         if self._failure_message is not None:
-            self._end(*ending_of(None, self._failure_message))
+            self._end(*result_of(None, self._failure_message, has_whole_body=False))
         elif result is TransferResult.COMPLETED:
             if kind is TransferKind.COMPLETE and not self._exists:
                 self._was_joined = True

@@ -32,9 +32,9 @@ class Registry:
         return self._owners.get(owner, {}).get(upload_id)
 
     def is_receiving(self, owner: str, upload_id: str) -> bool:
-        """Return whether the key is in use: an ended upload gives way to its next attempt."""
+        """Return whether the key is in use, and not by an upload that can be replaced."""
         upload = self.find(owner, upload_id)
-        return upload is not None and not upload.is_ended
+        return upload is not None and not upload.is_replaceable
 
     def has_room(self, owner: str) -> bool:
         """Return whether one more upload of *owner* may be tracked.
@@ -45,9 +45,12 @@ class Registry:
         return has_room and self._size < self.limits.tracked_total
 
     def add(self, key: UploadKey, upload: LiveUpload) -> None:
-        """Add *upload* under *key*; an upload that was there has ended."""
+        """Add *upload* under *key*, in place of an upload that has ended or was redirected."""
         uploads = self._owners.setdefault(key.owner, {})
-        self._size += key.upload_id not in uploads
+        replaced = uploads.get(key.upload_id)
+        self._size += replaced is None
+        if replaced is not None and not replaced.is_ended:
+            self._decrement(key.owner)
         uploads[key.upload_id] = upload
         self._open[key.owner] += 1
 

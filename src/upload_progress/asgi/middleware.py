@@ -14,7 +14,7 @@ from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.multi_request_upload import Transfer
 from upload_progress.asgi.receive import Receive, Scope, Send
-from upload_progress.asgi.tracked_request import App, TrackedRequest
+from upload_progress.asgi.tracked_request import App, Result, TrackedRequest
 from upload_progress.connection import Connection
 from upload_progress.exceptions import InvalidValue, MiddlewareMissing
 from upload_progress.interfaces import Authenticate
@@ -101,31 +101,43 @@ class UploadProgressMiddleware:
         self._mount_prefix = tracker.config.mount_path + "/"
         self._log_limiter = LogLimiter(tracker.config.clock)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application for one request, tracked or untouched."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Result:
+        """Run the application for one request, tracked or untouched; return what it returns."""
         request = None
-        if self._is_announcement(scope):
-            # A Mount does not answer at its own path, but redirects to this one.
-            scope = {**scope, "path": self._mount_prefix}
-        if scope["type"] == "http" and scope["method"] in self._methods:
-            request = self._tracked(scope)
+        if self._may_carry_upload(scope):
+            if self._is_announcement(scope):
+                # A Mount does not answer at its own path, but redirects to this one.
+                scope = {**scope, "path": self._mount_prefix}
+            elif not self._is_ours(scope):
+                # The server's own scope stays as it is (ASGI 3.0, "Middleware").
+                scope = {**scope}
+                request = self._tracked(scope)
         if request is None:
-            await self.app(scope, receive, send)
-        else:
-            await request.run(self.app, receive, send)
+            return await self.app(scope, receive, send)
+        return await request.run(self.app, receive, send)
+
+    def _may_carry_upload(self, scope: Scope) -> bool:
+        """Return whether this is an HTTP request with a method that can carry an upload."""
+        method = scope.get("method")
+        return scope.get("type") == "http" and isinstance(method, str) and method in self._methods
 
     def _is_announcement(self, scope: Scope) -> bool:
         """Return whether this is ``POST /uploads``, and the progress API is mounted there."""
         is_api = (
             scope.get("path") == self._internals.config.mount_path and self._internals.has_routes
         )
-        return is_api and scope["type"] == "http" and scope["method"] == "POST"
+        return is_api and scope["method"] == "POST"
+
+    def _is_ours(self, scope: Scope) -> bool:
+        """Return whether this is a request for progress, or tracked already."""
+        return SCOPE_KEY in scope or f"{scope.get('path')}/".startswith(self._mount_prefix)
 
     def _tracked(self, scope: Scope) -> TrackedRequest | None:
         """Return the tracked request; None if it is not tracked. Never raises."""
-        if SCOPE_KEY in scope or f"{scope.get('path')}/".startswith(self._mount_prefix):
-            return None
         try:
+            if "headers" in scope:
+                # They may be an iterator, which can be read only once.
+                scope["headers"] = list(scope["headers"])
             connection = Connection(scope)
             transfer_head, protocol = self._read_transfer(connection)
             if transfer_head is None and scope["method"] == "DELETE":

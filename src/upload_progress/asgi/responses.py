@@ -9,6 +9,7 @@ __all__ = [
     "cancelled_response",
     "message_type",
     "response_headers",
+    "with_listed_headers",
 ]
 
 _CANCELLED_BODY: Final = (
@@ -47,3 +48,11 @@ def message_type(message: Message) -> object:
         return message["type"]
     except Exception:  # noqa: BLE001  # applications can send anything
         return None
+
+
+def with_listed_headers(message: Message) -> Message:
+    """Return ``http.response.start`` with a list of headers: an iterator can be read only once."""
+    try:
+        return {**message, "headers": list(message["headers"])}
+    except Exception:  # noqa: BLE001  # applications can send anything
+        return message

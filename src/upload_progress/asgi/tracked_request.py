@@ -7,7 +7,7 @@ tracker's ``lifespan`` was not entered, they run in a task group of the request,
 
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -19,7 +19,12 @@ from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.multi_request_upload import Transfer
 from upload_progress.asgi.authentication import UploadAuthentication
 from upload_progress.asgi.receive import Message, Receive, Scope, Send, counting
-from upload_progress.asgi.responses import cancelled_response, message_type, response_headers
+from upload_progress.asgi.responses import (
+    cancelled_response,
+    message_type,
+    response_headers,
+    with_listed_headers,
+)
 from upload_progress.connection import Connection
 from upload_progress.interfaces import Authenticate
 from upload_progress.protocols import (
@@ -34,10 +39,13 @@ from upload_progress.upload import Upload
 __all__ = [
     "CANCEL_GRACE_SECONDS",
     "App",
+    "Result",
     "TrackedRequest",
 ]
 
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Result = Any
+"""What an application returns. Servers ignore it, and expect None (ASGI 3.0, "Applications")."""
+App = Callable[[Scope, Receive, Send], Awaitable[Result]]
 
 CANCEL_GRACE_SECONDS: Final = 1.0
 """How long the application may take to end a cancelled request, before its task is cancelled."""
@@ -104,8 +112,12 @@ class TrackedRequest:
 
     # The run of a request
 
-    async def run(self, app: App, receive: Receive, send: Send) -> None:
-        """Run *app* for this request and record the progress and end of the upload."""
+    async def run(self, app: App, receive: Receive, send: Send) -> Result:
+        """Run *app* for this request and record the progress and end of the upload.
+
+        Returns:
+            What *app* returns.
+        """
         self._progress.on_cancel = self._cancel
         counted = counting(
             receive,
@@ -117,31 +129,34 @@ class TrackedRequest:
         )
         run = self._run if self.internals.tasks.is_running else self._run_with_own_tasks
         try:
-            await run(app, counted, partial(self._send, send))
+            result = await run(app, counted, partial(self._send, send))
             if self._is_cancelled and self._status is None:
                 await self._send_cancelled_response(send)
+            return result
         finally:
             self._progress.on_cancel = None
             if self.live.is_tracked:
                 await self.internals.background.run_once()
 
-    async def _run(self, app: App, receive: Receive, send: Send) -> None:
+    async def _run(self, app: App, receive: Receive, send: Send) -> Result:
         if self._begins_with_head():
             self._safely(self._begin)
         with self._cancel_scope:
-            await self._call(app, receive, send)
+            return await self._call(app, receive, send)
+        return None  # cancelled by the owner
 
-    async def _run_with_own_tasks(self, app: App, receive: Receive, send: Send) -> None:
+    async def _run_with_own_tasks(self, app: App, receive: Receive, send: Send) -> Result:
         """Run with a task group of this request.
 
         The application runs in the current task, and its exception is raised outside of the group,
         which would wrap it in an ``ExceptionGroup``.
         """
         failure: BaseException | None = None
+        result: Result = None
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             try:
-                await self._run(app, receive, send)
+                result = await self._run(app, receive, send)
             except anyio.get_cancelled_exc_class():
                 raise
             except BaseException as error:  # noqa: BLE001  # raised again, outside of the group
@@ -151,6 +166,7 @@ class TrackedRequest:
                 tasks.cancel_scope.cancel()
         if failure is not None:
             raise failure
+        return result
 
     def _spawn(self, work: Callable[[], Coroutine[object, object, None]]) -> bool:
         if self._tasks is None:
@@ -158,9 +174,9 @@ class TrackedRequest:
         self._tasks.start_soon(work)
         return True
 
-    async def _call(self, app: App, receive: Receive, send: Send) -> None:
+    async def _call(self, app: App, receive: Receive, send: Send) -> Result:
         try:
-            await app(self.scope, receive, send)
+            result = await app(self.scope, receive, send)
         except anyio.get_cancelled_exc_class():
             self._safely(self._progress.app_cancelled)
             raise
@@ -168,11 +184,13 @@ class TrackedRequest:
             self._safely(self._progress.app_raised)
             if not self._is_cancelled or self._status is not None:
                 raise
+            return None
         except BaseException:
             self._safely(self._progress.app_raised)
             raise
         else:
             self._safely(self._on_response_end)
+            return result
 
     def _begins_with_head(self) -> bool:
         """Return whether the head suffices to track the request; else its size decides."""
@@ -254,6 +272,7 @@ class TrackedRequest:
     async def _send(self, send: Send, message: Message) -> None:
         kind = message_type(message)
         if kind == "http.response.start":
+            message = with_listed_headers(message)
             self._safely(lambda: self._read_response(message))
             self._safely(self._authenticate)
             await self._authentication.wait_briefly()
