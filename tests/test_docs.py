@@ -14,14 +14,7 @@ from attrs import fields
 
 from docs.layers import layers
 from tests._support.paths import ROOT
-from upload_progress import (
-    InvalidValue,
-    Limits,
-    ProgressTracker,
-    Retention,
-    exceptions,
-    throttling,
-)
+from upload_progress import InvalidValue, Limits, ProgressTracker, Retention, exceptions, throttling
 from upload_progress._model.models import ErrorCode, UploadState
 from upload_progress.asgi import UploadProgressMiddleware
 from upload_progress.backends import publisher_from_url, store_from_url

@@ -14,7 +14,7 @@ from upload_progress.exceptions import (
     SchemaMissing,
     ServerBusy,
     ServerUnreachable,
-    UnexpectedAnswer,
+    UnexpectedResponse,
     UploadProgressError,
     UploadRejected,
 )
@@ -27,7 +27,7 @@ ERRORS = [
     SchemaMissing("public"),
     ServerBusy("too many requests", 5.0),
     ServerUnreachable("https://example.org", "connection refused"),
-    UnexpectedAnswer("https://example.org", "sent HTML"),
+    UnexpectedResponse("https://example.org", "sent HTML"),
     UploadRejected(None, "virus"),
     UploadRejected(413, "too large"),
 ]

@@ -17,7 +17,7 @@
     ├── ServerBusy                                  client: wait ``retry_after_seconds``
     ├── NotAllowed                                  client: check credentials and permissions
     ├── UploadRejected                              client: the server rejects this upload
-    ├── UnexpectedAnswer                            client: the address serves something else
+    ├── UnexpectedResponse                            client: the address serves something else
     └── MissingExtra            (also ImportError)  run the ``pip install`` command in the message
 
 No error is raised into the code that handles an upload, except by the functions which that code
@@ -37,7 +37,7 @@ __all__ = [
     "ServerUnreachable",
     "StoreUnavailable",
     "TrackerInUse",
-    "UnexpectedAnswer",
+    "UnexpectedResponse",
     "UploadCancelled",
     "UploadEnded",
     "UploadNotFound",
@@ -197,7 +197,7 @@ class UploadRejected(UploadProgressError):
         self.problem = problem
 
 
-class UnexpectedAnswer(UploadProgressError):
+class UnexpectedResponse(UploadProgressError):
     """The response is not that of a progress API or upload server.
 
     Attributes:

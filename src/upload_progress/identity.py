@@ -93,7 +93,7 @@ class Identity:
 
 @frozen
 class CapabilityIdentity(Identity):
-    """An anonymous user: whoever knows an unguessable upload id has access to that upload."""
+    """An anonymous user, who has access to an upload by knowing its unguessable id."""
 
     id: str = field(default="anonymous", validator=_check_identity)
 

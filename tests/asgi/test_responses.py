@@ -21,12 +21,7 @@ from tests._support.scripted_server import (
     wait_for_end,
     wait_until,
 )
-from upload_progress import (
-    MemoryStore,
-    ProgressTracker,
-    UploadProgress,
-    UploadState,
-)
+from upload_progress import MemoryStore, ProgressTracker, UploadProgress, UploadState
 from upload_progress.asgi import current_upload
 
 pytestmark = pytest.mark.anyio

@@ -8,14 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests._support.browser_pages import (
-    events,
-    in_state,
-    release,
-    row,
-    upload,
-    wait_for_connection,
-)
+from tests._support.browser_pages import events, in_state, release, row, upload, wait_for_connection
 from tests.browser.conftest import Users
 
 ALL = '<upload-progress src="/uploads" all></upload-progress>'

@@ -25,7 +25,7 @@ from upload_progress.asgi import UploadProgressMiddleware
 from upload_progress.cli import doctor
 from upload_progress.cli.doctor import ProxyProblem, hints
 from upload_progress.cli.options import ConnectionOptions
-from upload_progress.exceptions import UnexpectedAnswer, UploadRejected
+from upload_progress.exceptions import UnexpectedResponse, UploadRejected
 from upload_progress.starlette import capability, progress_mount
 
 __all__ = ["nginx"]
@@ -154,7 +154,7 @@ def test_server_that_does_not_track_uploads_is_an_error(monkeypatch: pytest.Monk
     mount = progress_mount(tracker, authenticate=capability())
     app = Starlette(routes=[Route("/files/{name}", receive, methods=["PUT"]), mount])
 
-    with run_app(app) as url, pytest.raises(UnexpectedAnswer, match="lacks UploadProgressM"):
+    with run_app(app) as url, pytest.raises(UnexpectedResponse, match="lacks UploadProgressM"):
         diagnose_in_thread(f"{url}/files/")
 
 

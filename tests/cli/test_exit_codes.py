@@ -14,7 +14,7 @@ from upload_progress.cli.exit_codes import combined_exit_code, error_text, exit_
         (exceptions.UploadCancelled(), 1, ""),
         (exceptions.UploadNotFound(), 1, ""),
         (exceptions.InvalidValue("x", "is bad"), 2, ""),
-        (exceptions.UnexpectedAnswer("http://h", "answers 404"), 2, "--mount"),
+        (exceptions.UnexpectedResponse("http://h", "answers 404"), 2, "--mount"),
         (exceptions.ServerUnreachable("http://h", "gone"), 3, ""),
         (exceptions.ServerUnreachable("http://h", "Certificate verify failed"), 3, "--cacert"),
         (exceptions.ServerBusy("later", 1), 3, ""),

@@ -98,6 +98,7 @@ async def test_upload_is_announced_and_cancelled(url: str, path: Path) -> None:
     with anyio.fail_after(DEADLINE_SECONDS):
         async with AsyncProgressClient(f"{url}/uploads", token="t0ken") as client:
             announced = await client.create(filename="x", total_bytes=7, metadata={"a": 1})
+            empty = await client.create(filename="empty", total_bytes=0)
             async with aclosing(client.watch()) as snapshots:
                 states = {(await anext(snapshots)).state}
             cancelled = await client.cancel(announced.upload_id)
@@ -107,6 +108,7 @@ async def test_upload_is_announced_and_cancelled(url: str, path: Path) -> None:
     gc.collect()
 
     assert announced.metadata == {"a": 1}
+    assert empty.total_bytes == 0
     assert states <= set(UploadState)
     assert cancelled.state == "cancelled"
 
@@ -195,11 +197,7 @@ def test_blocking_client_rejects_an_invalid_url() -> None:
 
 WITHOUT = """
 import sys
-class Finder:
-    def find_spec(self, name, path, target=None):
-        if name == sys.argv[1]:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Finder())
+sys.modules[sys.argv[1]] = None  # as if it were not installed
 try:
     import upload_progress.client
 except ImportError as error:
@@ -211,7 +209,7 @@ except ImportError as error:
     ("module", "output"),
     [
         ("httpx2", "MissingExtra httpx2 is not installed: pip install 'upload-progress[client]'"),
-        ("httpx2._sse", "ModuleNotFoundError No module named 'httpx2._sse'"),
+        ("httpx2._sse", "ModuleNotFoundError import of httpx2._sse halted; None in sys.modules"),
     ],
 )
 def test_missing_package_is_named_with_its_extra(module: str, output: str) -> None:

@@ -30,7 +30,7 @@ from upload_progress.exceptions import (
     NotAllowed,
     ServerBusy,
     ServerUnreachable,
-    UnexpectedAnswer,
+    UnexpectedResponse,
     UploadCancelled,
     UploadRejected,
 )
@@ -174,8 +174,8 @@ async def test_put_gives_up_after_the_last_retry(
         (problem_reply(413, "too_large"), UploadRejected),
         (status_reply(500), UploadRejected),
         (problem_reply(401, "unauthenticated"), NotAllowed),
-        (status_reply(301, location="/x"), UnexpectedAnswer),
-        (status_reply(308), UnexpectedAnswer),
+        (status_reply(301, location="/x"), UnexpectedResponse),
+        (status_reply(308), UnexpectedResponse),
         (status_reply(400, 20_000 * b"x"), UploadRejected),
         (httpx2.LocalProtocolError("Illegal header value"), InvalidValue),
     ],
@@ -386,7 +386,7 @@ async def test_invalid_argument_is_rejected_before_any_request(
 @pytest.mark.parametrize("replies", [[json_reply({"x": 1})], [status_reply(200, b"<html>")]])
 async def test_response_of_another_server_is_unexpected(replies: Sequence[Reply]) -> None:
     async with client_for(RecordingServer(api_replies=replies)) as client:
-        with pytest.raises(UnexpectedAnswer, match="not return a snapshot"):
+        with pytest.raises(UnexpectedResponse, match="not return a snapshot"):
             await client.get("u")
-        with pytest.raises(UnexpectedAnswer, match="not return a list"):
+        with pytest.raises(UnexpectedResponse, match="not return a list"):
             await client.list()

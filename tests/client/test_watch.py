@@ -29,7 +29,7 @@ from upload_progress.exceptions import (
     NotAllowed,
     ServerBusy,
     ServerUnreachable,
-    UnexpectedAnswer,
+    UnexpectedResponse,
     UploadNotFound,
 )
 
@@ -137,7 +137,7 @@ async def test_reconnect_sends_the_last_event_id() -> None:
         ([problem_reply(503, "busy", retry_after="0")], ServerBusy),
         ([problem_reply(404, "not_found")], UploadNotFound),
         ([problem_reply(401, "unauthenticated")], NotAllowed),
-        ([stream_reply(b"data: {}\n\n")], UnexpectedAnswer),
+        ([stream_reply(b"data: {}\n\n")], UnexpectedResponse),
     ],
 )
 async def test_watch_raises_the_error(

@@ -158,7 +158,7 @@ async def test_owner_of_a_new_subscription_is_subscribed_to_at_once(
 
 
 async def test_event_of_an_owner_that_is_not_subscribed_is_rejected(world: World) -> None:
-    """B08: it is delivered to nobody."""
+    """B08: it is not delivered."""
     pending = await world.announce()
     subscription = world.subscription()
     async with world.running():

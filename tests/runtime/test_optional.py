@@ -12,11 +12,7 @@ from upload_progress.exceptions import MissingExtra
 
 WITHOUT = """
 import importlib, sys
-class Finder:
-    def find_spec(self, name, path, target=None):
-        if name == sys.argv[1]:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Finder())
+sys.modules[sys.argv[1]] = None  # as if it were not installed
 try:
     importlib.import_module(sys.argv[2])
 except ImportError as error:

@@ -33,10 +33,7 @@ from upload_progress.config import Limits
 from upload_progress.exceptions import QuotaExceeded, UploadEnded, UploadNotFound
 from upload_progress.identity import Identity
 
-__all__ = [
-    "CANCEL",
-    "UploadCommands",
-]
+__all__ = ["CANCEL", "UploadCommands"]
 
 CANCEL: Final = "cancel"
 

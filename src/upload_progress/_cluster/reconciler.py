@@ -20,11 +20,7 @@ from upload_progress._tracking.record_loader import RecordLoader
 from upload_progress._tracking.registry import Registry
 from upload_progress.exceptions import StoreUnavailable
 
-__all__ = [
-    "BATCH_SIZE",
-    "INTERVAL_SECONDS",
-    "Reconciler",
-]
+__all__ = ["BATCH_SIZE", "INTERVAL_SECONDS", "Reconciler"]
 
 INTERVAL_SECONDS: Final = 15.0
 BATCH_SIZE: Final = 500

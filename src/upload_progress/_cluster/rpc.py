@@ -20,13 +20,7 @@ from upload_progress._runtime.worker import Worker
 from upload_progress.exceptions import InvalidValue, StoreUnavailable
 from upload_progress.interfaces import ConnectionLost, EventsMissed, MessageTransport
 
-__all__ = [
-    "MAX_PENDING",
-    "REPLY_SECONDS",
-    "RETRY_SECONDS",
-    "Handler",
-    "RpcEndpoint",
-]
+__all__ = ["MAX_PENDING", "REPLY_SECONDS", "RETRY_SECONDS", "Handler", "RpcEndpoint"]
 
 REPLY_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 1.0
@@ -49,7 +43,7 @@ class RpcEndpoint:
     """Calls other workers, and handles their requests.
 
     Args:
-        transport: Carries the messages; None calls nobody.
+        transport: Carries the messages; with None, no call reaches another worker.
         breaker: The circuit breaker of the transport.
         worker: This process.
         log_limiter: Logs what fails.

@@ -18,10 +18,7 @@ from typing import Final
 import msgspec
 from attrs import evolve, frozen
 
-from upload_progress._model.codec import (
-    decode_progress,
-    encode_json,
-)
+from upload_progress._model.codec import decode_progress, encode_json
 from upload_progress._model.models import UploadProgress
 from upload_progress.exceptions import InvalidValue
 

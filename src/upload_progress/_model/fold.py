@@ -37,15 +37,7 @@ from upload_progress._model.rate import eta_seconds
 from upload_progress._model.state import LOST, Signal, is_final, is_waiting, next_state
 from upload_progress._model.version import version_of
 
-__all__ = [
-    "as_of",
-    "deciding",
-    "fold",
-    "links_of",
-    "newest",
-    "percent_of",
-    "sum_of",
-]
+__all__ = ["as_of", "deciding", "fold", "links_of", "newest", "percent_of", "sum_of"]
 
 T = TypeVar("T")
 

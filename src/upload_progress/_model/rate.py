@@ -10,12 +10,7 @@ from typing import Final
 
 from attrs import frozen
 
-__all__ = [
-    "HALF_LIFE_SECONDS",
-    "MINIMUM_SECONDS",
-    "RateEstimate",
-    "eta_seconds",
-]
+__all__ = ["HALF_LIFE_SECONDS", "MINIMUM_SECONDS", "RateEstimate", "eta_seconds"]
 
 HALF_LIFE_SECONDS: Final = 2.0
 MINIMUM_SECONDS: Final = 2.0

@@ -16,12 +16,7 @@ from upload_progress._runtime.log_limiter import AVAILABILITY, LogLimiter
 from upload_progress.exceptions import StoreUnavailable
 from upload_progress.interfaces import Clock
 
-__all__ = [
-    "CALL_SECONDS",
-    "FIRST_OPEN_SECONDS",
-    "LONGEST_OPEN_SECONDS",
-    "CircuitBreaker",
-]
+__all__ = ["CALL_SECONDS", "FIRST_OPEN_SECONDS", "LONGEST_OPEN_SECONDS", "CircuitBreaker"]
 
 T = TypeVar("T")
 

@@ -20,9 +20,5 @@ def require(*packages: str, extra: str) -> None:
         MissingExtra: One of them is not installed.
     """
     for package in packages:
-        try:
-            spec = find_spec(package)
-        except ModuleNotFoundError:
-            spec = None
-        if spec is None:
+        if find_spec(package) is None:
             raise MissingExtra(package, extra)

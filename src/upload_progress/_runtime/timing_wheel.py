@@ -10,9 +10,7 @@ from typing import Generic, TypeVar
 
 from attrs import define, field
 
-__all__ = [
-    "TimingWheel",
-]
+__all__ = ["TimingWheel"]
 
 T = TypeVar("T")
 

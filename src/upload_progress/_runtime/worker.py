@@ -7,12 +7,7 @@ from typing import Final
 
 from attrs import define, field
 
-__all__ = [
-    "SEPARATOR",
-    "Worker",
-    "is_worker_name",
-    "worker_of",
-]
+__all__ = ["SEPARATOR", "Worker", "is_worker_name", "worker_of"]
 
 SEPARATOR: Final = "."
 """Stands between the name of a worker and an id of that worker; a name contains none."""

@@ -5,10 +5,7 @@ from typing import Final, TypeVar
 
 from anyio.lowlevel import checkpoint
 
-__all__ = [
-    "YIELD_EVERY",
-    "yielding",
-]
+__all__ = ["YIELD_EVERY", "yielding"]
 
 T = TypeVar("T")
 

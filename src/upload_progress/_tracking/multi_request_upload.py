@@ -9,9 +9,9 @@ Each transfer has its own meter, which counts the chunks of its request as for a
 that are missing until the next report of the upload are divided among the transfers.
 
 A transfer that breaks off does not fail the upload. Between two requests the upload stays
-``receiving`` for a moment, then it is ``paused``; only the answer of the application, as the
+``receiving`` for a moment, then it is ``paused``; only the response of the application, as the
 protocol defines it, completes it. Bytes of a sequential protocol that start beyond the end of what
-has arrived are counted only after the application's answer, which will probably refuse them.
+has arrived are counted only after the application's response, which will probably refuse them.
 """
 
 from collections.abc import Callable, Iterable
@@ -30,12 +30,7 @@ from upload_progress._model.byte_ranges import (
     with_confirmed,
 )
 from upload_progress._model.fold import fold, newest
-from upload_progress._model.models import (
-    ByteRange,
-    TransferRecord,
-    UploadError,
-    UploadProgress,
-)
+from upload_progress._model.models import ByteRange, TransferRecord, UploadError, UploadProgress
 from upload_progress._model.state import (
     CANCELLED,
     DISCONNECTED,
@@ -216,7 +211,7 @@ class MultiRequestUpload(LiveUpload):
         self.mark_due()
 
     def end_transfer(self, transfer: "Transfer", outcome: TransferOutcome | None) -> None:
-        """Record the outcome of *transfer*; None if it broke off without an answer."""
+        """Record the outcome of *transfer*; None if it broke off without a response."""
         if self.transfers.pop(transfer, transfer) is transfer or self.is_ended:
             return
         self.finished_bytes += transfer.meter.received_bytes

@@ -21,12 +21,7 @@ from upload_progress.connection import Connection
 from upload_progress.identity import Identity
 from upload_progress.interfaces import Authenticate
 
-__all__ = [
-    "AUTHENTICATE_TIMEOUT_SECONDS",
-    "RESPONSE_WAIT_SECONDS",
-    "Spawn",
-    "UploadAuthentication",
-]
+__all__ = ["AUTHENTICATE_TIMEOUT_SECONDS", "RESPONSE_WAIT_SECONDS", "Spawn", "UploadAuthentication"]
 
 Spawn = Callable[[Callable[[], Coroutine[object, object, None]]], bool]
 """Starts a background task; returns False if none can be started."""

@@ -16,14 +16,7 @@ from typing import Any
 
 from upload_progress.throttling import Meter
 
-__all__ = [
-    "Message",
-    "MessageHook",
-    "Receive",
-    "Scope",
-    "Send",
-    "counting",
-]
+__all__ = ["Message", "MessageHook", "Receive", "Scope", "Send", "counting"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -5,12 +5,7 @@ from typing import Final
 from upload_progress.asgi.receive import Message, Scope
 from upload_progress.protocols import Headers
 
-__all__ = [
-    "cancelled_response",
-    "message_type",
-    "response_headers",
-    "with_listed_headers",
-]
+__all__ = ["cancelled_response", "message_type", "response_headers", "with_listed_headers"]
 
 _CANCELLED_BODY: Final = (
     b'{"type":"about:blank","title":"Upload cancelled","status":409,'

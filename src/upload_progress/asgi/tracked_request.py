@@ -27,21 +27,11 @@ from upload_progress.asgi.responses import (
 )
 from upload_progress.connection import Connection
 from upload_progress.interfaces import Authenticate
-from upload_progress.protocols import (
-    FORM_PREFIX_BYTES,
-    RequestHead,
-    TransferKind,
-    form_filename,
-)
+from upload_progress.protocols import FORM_PREFIX_BYTES, RequestHead, TransferKind, form_filename
 from upload_progress.throttling import NEVER
 from upload_progress.upload import Upload
 
-__all__ = [
-    "CANCEL_GRACE_SECONDS",
-    "App",
-    "Result",
-    "TrackedRequest",
-]
+__all__ = ["CANCEL_GRACE_SECONDS", "App", "Result", "TrackedRequest"]
 
 Result = Any
 """What an application returns. Servers ignore it, and expect None (ASGI 3.0, "Applications")."""

@@ -13,13 +13,7 @@ from upload_progress.config import Retention
 from upload_progress.exceptions import InvalidValue
 from upload_progress.interfaces import EventPublisher, SessionStore
 
-__all__ = [
-    "MemoryPublisher",
-    "MemoryStore",
-    "Retention",
-    "publisher_from_url",
-    "store_from_url",
-]
+__all__ = ["MemoryPublisher", "MemoryStore", "Retention", "publisher_from_url", "store_from_url"]
 
 
 class _Store(Protocol):

@@ -14,11 +14,7 @@ from upload_progress.client import AsyncProgressClient
 from upload_progress.client.urls import ServerUrl, parse_url
 from upload_progress.exceptions import InvalidValue
 
-__all__ = [
-    "Credentials",
-    "find_credentials",
-    "open_client",
-]
+__all__ = ["Credentials", "find_credentials", "open_client"]
 
 
 @frozen

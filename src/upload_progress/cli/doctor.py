@@ -34,7 +34,7 @@ from upload_progress.client.responses import FailedResponse, upload_error
 from upload_progress.client.retry import RetryPolicy
 from upload_progress.client.urls import DEFAULT_MOUNT, parse_url, target_url
 from upload_progress.client.watch import WatchLoop
-from upload_progress.exceptions import UnexpectedAnswer
+from upload_progress.exceptions import UnexpectedResponse
 
 __all__ = [
     "PROBE_BYTES",
@@ -202,7 +202,7 @@ class _Diagnosis:
             raise upload_error(FailedResponse.from_response(response, response.content), address)
         if "upload-id" not in response.headers:
             problem = "does not track uploads: its application lacks UploadProgressMiddleware"
-            raise UnexpectedAnswer(address, problem)
+            raise UnexpectedResponse(address, problem)
 
     async def _probe(self) -> AsyncGenerator[bytes]:
         chunk = bytes(PROBE_BYTES // _CHUNKS)

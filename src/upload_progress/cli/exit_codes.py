@@ -7,7 +7,7 @@ from upload_progress.exceptions import (
     NotAllowed,
     ServerBusy,
     ServerUnreachable,
-    UnexpectedAnswer,
+    UnexpectedResponse,
     UploadCancelled,
     UploadEnded,
     UploadNotFound,
@@ -75,7 +75,7 @@ def _hint(error: UploadProgressError) -> str:
             return _AUTHENTICATION_HINT
         case UploadRejected(status=404 | 405):
             return _TARGET_HINT
-        case UnexpectedAnswer():
+        case UnexpectedResponse():
             return _MOUNT_HINT
         case ServerUnreachable() if "certificate verify failed" in error.problem.lower():
             return _CERTIFICATE_HINT

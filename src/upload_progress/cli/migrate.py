@@ -10,10 +10,7 @@ from upload_progress.backends.postgres.client import validate_url
 from upload_progress.backends.postgres.schema import MigrationResult, migrate
 from upload_progress.exceptions import NotAllowed, ServerUnreachable, UploadProgressError
 
-__all__ = [
-    "MigrationFailed",
-    "run_migration",
-]
+__all__ = ["MigrationFailed", "run_migration"]
 
 _FORBIDDEN = 403
 

@@ -17,14 +17,7 @@ from upload_progress._model.codec import encode_json
 from upload_progress._model.state import is_final
 from upload_progress.cli.formatting import UploadRow, format_progress, format_result
 
-__all__ = [
-    "LINE_SECONDS",
-    "STEP_PERCENT",
-    "JsonOutput",
-    "Output",
-    "PlainOutput",
-    "write_line",
-]
+__all__ = ["LINE_SECONDS", "STEP_PERCENT", "JsonOutput", "Output", "PlainOutput", "write_line"]
 
 STEP_PERCENT: Final = 10
 LINE_SECONDS: Final = 10.0

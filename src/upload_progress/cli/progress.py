@@ -13,10 +13,7 @@ from upload_progress._runtime.sizes import format_size
 from upload_progress.cli.formatting import UploadRow, format_progress, format_result, printable
 from upload_progress.cli.output import Output, write_line
 
-__all__ = [
-    "LABEL_CHARACTERS",
-    "TerminalOutput",
-]
+__all__ = ["LABEL_CHARACTERS", "TerminalOutput"]
 
 LABEL_CHARACTERS: Final = 28
 

@@ -16,12 +16,7 @@ from upload_progress.client import AsyncProgressClient
 from upload_progress.client.urls import DEFAULT_MOUNT, parse_url, target_url
 from upload_progress.exceptions import InvalidValue, UploadProgressError
 
-__all__ = [
-    "FileToUpload",
-    "PutOptions",
-    "find_files",
-    "put",
-]
+__all__ = ["FileToUpload", "PutOptions", "find_files", "put"]
 
 
 @frozen

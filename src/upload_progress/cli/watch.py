@@ -15,11 +15,7 @@ from upload_progress.cli.options import ConnectionOptions
 from upload_progress.cli.output import Output
 from upload_progress.client.urls import parse_url, upload_id_in
 
-__all__ = [
-    "cancel",
-    "list_uploads",
-    "watch",
-]
+__all__ = ["cancel", "list_uploads", "watch"]
 
 
 async def watch(

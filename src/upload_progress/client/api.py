@@ -11,7 +11,7 @@ from upload_progress._model.codec import decode_page, decode_progress, encode_js
 from upload_progress._model.models import UploadPage, UploadProgress, is_upload_id
 from upload_progress.client.responses import FailedResponse, api_error, network_error
 from upload_progress.client.urls import DEFAULT_MOUNT
-from upload_progress.exceptions import InvalidValue, UnexpectedAnswer
+from upload_progress.exceptions import InvalidValue, UnexpectedResponse
 
 __all__ = [
     "MAX_CONTENT_BYTES",
@@ -61,8 +61,9 @@ class ProgressApi:
         return self.url(upload_id, *segments)
 
     async def create(self, description: Mapping[str, object]) -> UploadProgress:
-        """Announce an upload; fields without a value are left out."""
-        content = encode_json({name: value for name, value in description.items() if value})
+        """Announce an upload; fields without a value are left out, but for a size of 0."""
+        given = {name: value for name, value in description.items() if value or value == 0}
+        content = encode_json(given)
         headers = {"content-type": "application/json"}
         return self._snapshot(
             await self._request("POST", self.mount, headers=headers, content=content)
@@ -85,14 +86,14 @@ class ProgressApi:
             return decode_page(response.content)
         except InvalidValue as error:
             problem = f"did not return a list of uploads: {error.problem}"
-            raise UnexpectedAnswer(self.address, problem) from None
+            raise UnexpectedResponse(self.address, problem) from None
 
     def _snapshot(self, response: httpx2.Response) -> UploadProgress:
         try:
             return decode_progress(response.content)
         except InvalidValue as error:
             problem = f"did not return a snapshot: {error.problem}"
-            raise UnexpectedAnswer(self.address, problem) from None
+            raise UnexpectedResponse(self.address, problem) from None
 
     async def _request(
         self,

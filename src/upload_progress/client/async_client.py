@@ -24,13 +24,7 @@ from upload_progress.client.urls import ServerUrl, mount_url, parse_url, target_
 from upload_progress.client.watch import WatchLoop
 from upload_progress.exceptions import InvalidValue, UploadEnded
 
-__all__ = [
-    "FIRST_DELAY_SECONDS",
-    "RETRIES",
-    "AsyncProgressClient",
-    "Auth",
-    "ignore",
-]
+__all__ = ["FIRST_DELAY_SECONDS", "RETRIES", "AsyncProgressClient", "Auth", "ignore"]
 
 Auth = tuple[str, str] | httpx2.Auth
 
@@ -131,7 +125,7 @@ class AsyncProgressClient:
             NotAllowed: The server denies access.
             ServerBusy: Too many uploads are announced.
             ServerUnreachable: The server cannot be reached.
-            UnexpectedAnswer: The response is not one of the progress API.
+            UnexpectedResponse: The response is not one of the progress API.
         """
         description = {
             "filename": filename,
@@ -179,7 +173,7 @@ class AsyncProgressClient:
             NotAllowed: The server denies access.
             ServerUnreachable: The server was unreachable, and no retry is left.
             ServerBusy: The server was busy, and no retry is left.
-            UnexpectedAnswer: The server answered with a redirect.
+            UnexpectedResponse: The server answered with a redirect.
             InvalidValue: The file cannot be read, or an argument is not valid.
         """
         if chunk_bytes is not None and chunk_bytes <= 0:
@@ -232,7 +226,7 @@ class AsyncProgressClient:
             NotAllowed: The server denies access.
             ServerUnreachable: The server was unreachable, and no retry is left.
             ServerBusy: The server was busy, and no retry is left.
-            UnexpectedAnswer: The response is not one of the progress API.
+            UnexpectedResponse: The response is not one of the progress API.
         """
         filters = {} if group is None else {"group": group}
         return WatchLoop(self.api, self._retry(), upload_id=upload_id, filters=filters).snapshots()
@@ -244,7 +238,7 @@ class AsyncProgressClient:
             UploadNotFound: The upload does not exist or belongs to another owner.
             NotAllowed: The server denies access.
             ServerUnreachable: The server cannot be reached.
-            UnexpectedAnswer: The response is not one of the progress API.
+            UnexpectedResponse: The response is not one of the progress API.
         """
         return await self.api.get(upload_id)
 
@@ -262,7 +256,7 @@ class AsyncProgressClient:
             UploadNotFound: The server identifies uploads by their id only and has no list.
             NotAllowed: The server denies access.
             ServerUnreachable: The server cannot be reached.
-            UnexpectedAnswer: The response is not one of the progress API.
+            UnexpectedResponse: The response is not one of the progress API.
         """
         filters = {"limit": _PAGE_SIZE}
         if states:
@@ -284,7 +278,7 @@ class AsyncProgressClient:
             UploadEnded: The upload has completed or failed before.
             NotAllowed: The server denies access.
             ServerUnreachable: The server cannot be reached.
-            UnexpectedAnswer: The response is not one of the progress API.
+            UnexpectedResponse: The response is not one of the progress API.
         """
         try:
             return await self.api.cancel(upload_id)

@@ -10,11 +10,7 @@ from attrs import frozen
 
 from upload_progress.exceptions import InvalidValue
 
-__all__ = [
-    "CHUNK_BYTES",
-    "FileSource",
-    "open_file",
-]
+__all__ = ["CHUNK_BYTES", "FileSource", "open_file"]
 
 CHUNK_BYTES: Final = 1024 * 1024
 

@@ -20,7 +20,7 @@ from upload_progress.exceptions import (
     NotAllowed,
     ServerBusy,
     ServerUnreachable,
-    UnexpectedAnswer,
+    UnexpectedResponse,
     UploadEnded,
     UploadNotFound,
     UploadProgressError,
@@ -92,9 +92,9 @@ def api_error(response: FailedResponse, address: str) -> UploadProgressError:
             return UploadEnded("over")
         case 404 | 405 as status:
             problem = f"answered {status}: no progress routes are mounted at this URL"
-            return UnexpectedAnswer(address, problem)
+            return UnexpectedResponse(address, problem)
         case status:
-            return _common_error(response, address) or UnexpectedAnswer(
+            return _common_error(response, address) or UnexpectedResponse(
                 address, f"answered {status}: {response.detail}"
             )
 
@@ -115,7 +115,7 @@ def _common_error(response: FailedResponse, address: str) -> UploadProgressError
         case status if status < HTTPStatus.BAD_REQUEST:
             target = f" to {response.location}" if response.location else ""
             problem = f"answered {status}, a redirect{target}: use the final URL"
-            return UnexpectedAnswer(address, problem)
+            return UnexpectedResponse(address, problem)
         case _:
             return None
 

@@ -21,9 +21,7 @@ from upload_progress.client.async_client import (
 )
 from upload_progress.client.upload import UploadResult
 
-__all__ = [
-    "ProgressClient",
-]
+__all__ = ["ProgressClient"]
 
 
 @define(eq=False, repr=False)

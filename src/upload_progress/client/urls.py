@@ -14,14 +14,7 @@ from attrs import field, frozen
 from upload_progress._model.models import is_upload_id
 from upload_progress.exceptions import InvalidValue
 
-__all__ = [
-    "DEFAULT_MOUNT",
-    "ServerUrl",
-    "mount_url",
-    "parse_url",
-    "target_url",
-    "upload_id_in",
-]
+__all__ = ["DEFAULT_MOUNT", "ServerUrl", "mount_url", "parse_url", "target_url", "upload_id_in"]
 
 DEFAULT_MOUNT: Final = "/uploads"
 

@@ -26,7 +26,7 @@ from upload_progress.exceptions import (
     InvalidValue,
     ServerBusy,
     ServerUnreachable,
-    UnexpectedAnswer,
+    UnexpectedResponse,
     UploadNotFound,
 )
 
@@ -93,7 +93,7 @@ class WatchLoop:
             NotAllowed: The server denies access.
             ServerUnreachable: The server was unreachable, and no retry is left.
             ServerBusy: The server was busy, and no retry is left.
-            UnexpectedAnswer: The response is not one of the progress API.
+            UnexpectedResponse: The response is not one of the progress API.
         """
         while not self._has_ended:
             try:
@@ -179,7 +179,7 @@ class WatchLoop:
             return decode_progress(event.data)
         except InvalidValue as error:
             problem = f"sent an event that is not a snapshot: {error.problem}"
-            raise UnexpectedAnswer(self.api.address, problem) from None
+            raise UnexpectedResponse(self.api.address, problem) from None
 
 
 def is_newer(progress: UploadProgress, known: UploadProgress) -> bool:

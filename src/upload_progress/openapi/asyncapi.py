@@ -13,9 +13,7 @@ from upload_progress._model.api_types import CLIENT_MESSAGES, SERVER_MESSAGES
 from upload_progress._model.cloudevents import CloudEvent
 from upload_progress.openapi.schemas import EVENT_TYPES, JsonObject, schema_reference, schemas_of
 
-__all__ = [
-    "asyncapi_document",
-]
+__all__ = ["asyncapi_document"]
 
 _EVENT_NAME: Final = "UploadProgressUpdated"
 _BINDINGS: Final[JsonObject] = {

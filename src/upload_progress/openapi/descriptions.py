@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-__all__ = [
-    "FIELD_DESCRIPTIONS",
-]
+__all__ = ["FIELD_DESCRIPTIONS"]
 
 FIELD_DESCRIPTIONS: Final[Mapping[str, str]] = MappingProxyType(
     {

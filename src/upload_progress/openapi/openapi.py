@@ -17,9 +17,7 @@ from upload_progress.openapi.responses import (
 )
 from upload_progress.openapi.schemas import HTTP_TYPES, JsonObject, json_content, schemas_of
 
-__all__ = [
-    "openapi_document",
-]
+__all__ = ["openapi_document"]
 
 _SECURITY_SCHEMES: Final[JsonObject] = {
     "basic": {"type": "http", "scheme": "basic"},

@@ -23,11 +23,7 @@ from upload_progress.protocols.base import (
     is_success,
 )
 
-__all__ = [
-    "ContentRange",
-    "end_of_range",
-    "read_range",
-]
+__all__ = ["ContentRange", "end_of_range", "read_range"]
 
 _RESUME_INCOMPLETE: Final = 308
 _RANGE: Final = re.compile(

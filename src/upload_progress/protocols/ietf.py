@@ -21,9 +21,7 @@ from upload_progress.protocols.base import (
     resolve_path,
 )
 
-__all__ = [
-    "IetfResumable",
-]
+__all__ = ["IetfResumable"]
 
 
 class IetfResumable:

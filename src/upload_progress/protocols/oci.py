@@ -26,9 +26,7 @@ from upload_progress.protocols.base import (
 )
 from upload_progress.protocols.content_range import end_of_range, read_range
 
-__all__ = [
-    "Oci",
-]
+__all__ = ["Oci"]
 
 _CREATED: Final = 201
 _SESSION: Final = re.compile(r".*/v2/.+/blobs/uploads/([^/]*)")

@@ -25,9 +25,7 @@ from upload_progress.protocols.base import (
     parse_count,
 )
 
-__all__ = [
-    "S3Multipart",
-]
+__all__ = ["S3Multipart"]
 
 _MAX_PARTS: Final = 10_000
 _MAX_NAME_CHARACTERS: Final = 255

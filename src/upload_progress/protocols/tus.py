@@ -27,9 +27,7 @@ from upload_progress.protocols.base import (
     resolve_path,
 )
 
-__all__ = [
-    "Tus",
-]
+__all__ = ["Tus"]
 
 _MAX_NAME_CHARACTERS: Final = 255
 

@@ -19,12 +19,7 @@ from starlette.responses import Response
 from upload_progress.starlette.context import RequestContext
 from upload_progress.starlette.http import NOT_FOUND, RequestRefused, static_response
 
-__all__ = [
-    "ComponentScript",
-    "component_script",
-    "minify",
-    "script_integrity",
-]
+__all__ = ["ComponentScript", "component_script", "minify", "script_integrity"]
 
 _DAY_SECONDS: Final = 86_400
 _YEAR_SECONDS: Final = 365 * _DAY_SECONDS

@@ -239,8 +239,8 @@ class SocketSubscriptions:
         if worker in {None, self.tracker.worker}:
             reply = await self._handlers[method](request)
         else:
-            answer = await internals_of(self.tracker).rpc.call(worker, method, request)
-            reply = None if answer is None else unpack(answer, SocketReply)
+            response = await internals_of(self.tracker).rpc.call(worker, method, request)
+            reply = None if response is None else unpack(response, SocketReply)
         if reply is None or reply == _NOT_FOUND:
             raise UploadNotFound
         if reply == _UNAVAILABLE:

@@ -12,13 +12,7 @@ from upload_progress.connection import Connection
 from upload_progress.exceptions import UploadProgressError
 from upload_progress.starlette.http import NOT_FOUND, ErrorResponse, RequestRefused
 
-__all__ = [
-    "Handler",
-    "MountCheck",
-    "RequestContext",
-    "Resource",
-    "cancel_on_disconnect",
-]
+__all__ = ["Handler", "MountCheck", "RequestContext", "Resource", "cancel_on_disconnect"]
 
 
 @frozen(eq=False, repr=False)

@@ -31,10 +31,7 @@ from upload_progress.starlette.messages import read_body
 from upload_progress.starlette.sse import EventStreams
 from upload_progress.tracker import ProgressTracker, internals_of
 
-__all__ = [
-    "RETRY_AFTER_SECONDS",
-    "RestEndpoints",
-]
+__all__ = ["RETRY_AFTER_SECONDS", "RestEndpoints"]
 
 RETRY_AFTER_SECONDS: Final = 1
 

@@ -13,11 +13,7 @@ from upload_progress._model.codec import decode_json
 from upload_progress.exceptions import InvalidValue
 from upload_progress.starlette.http import ErrorResponse, RequestRefused
 
-__all__ = [
-    "BODY_TIMEOUT_SECONDS",
-    "parse_client_message",
-    "read_body",
-]
+__all__ = ["BODY_TIMEOUT_SECONDS", "parse_client_message", "read_body"]
 
 T = TypeVar("T")
 

@@ -10,13 +10,7 @@ from upload_progress._model.cloudevents import CloudEvent
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress.interfaces import RecordPage, SessionStore
 
-__all__ = [
-    "FakeClock",
-    "Fault",
-    "FaultyPublisher",
-    "FaultyStore",
-    "RecordingPublisher",
-]
+__all__ = ["FakeClock", "Fault", "FaultyPublisher", "FaultyStore", "RecordingPublisher"]
 
 Fault = Literal["raise", "hang"]
 """``"raise"``: each call raises ``OSError``. ``"hang"``: each call waits until it is cancelled."""

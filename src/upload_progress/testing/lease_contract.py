@@ -18,11 +18,7 @@ from upload_progress._model.models import (
 from upload_progress.config import Retention
 from upload_progress.interfaces import Clock, SessionStore, SystemClock
 
-__all__ = [
-    "Elapse",
-    "LeaseContract",
-    "comparable",
-]
+__all__ = ["Elapse", "LeaseContract", "comparable"]
 
 Elapse = Callable[[float], Awaitable[None]]
 """Waits for that many seconds, on the clock of the store under test."""

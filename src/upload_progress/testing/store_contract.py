@@ -8,9 +8,7 @@ from upload_progress._model.models import TransferRecord, UploadKey, UploadState
 from upload_progress.interfaces import Clock, SessionStore
 from upload_progress.testing.lease_contract import LeaseContract, comparable
 
-__all__ = [
-    "StoreContract",
-]
+__all__ = ["StoreContract"]
 
 
 class StoreContract(LeaseContract):

@@ -14,11 +14,7 @@ from attrs import field, frozen
 
 from upload_progress.exceptions import InvalidValue
 
-__all__ = [
-    "CALL_SECONDS",
-    "CONNECT_SECONDS",
-    "KafkaAccess",
-]
+__all__ = ["CALL_SECONDS", "CONNECT_SECONDS", "KafkaAccess"]
 
 
 CALL_SECONDS: Final = 1.0

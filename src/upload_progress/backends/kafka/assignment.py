@@ -16,10 +16,7 @@ from attrs import define, field
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress.backends.kafka.messages import record_key
 
-__all__ = [
-    "RANK_DELAY_SECONDS",
-    "ReaperAssignment",
-]
+__all__ = ["RANK_DELAY_SECONDS", "ReaperAssignment"]
 
 RANK_DELAY_SECONDS: Final = 2.0
 """How much longer a worker waits than the one ranked before it: longer than a sweep and a write."""

@@ -21,9 +21,7 @@ from upload_progress.backends.kafka.clients import (
 from upload_progress.backends.kafka.reconciler import TopicReconciler
 from upload_progress.backends.kafka.topics import prepare_topic
 
-__all__ = [
-    "TopicConsumer",
-]
+__all__ = ["TopicConsumer"]
 
 _READ_SECONDS: Final = 0.5
 _HEARTBEAT_SECONDS: Final = 2.0

@@ -42,13 +42,7 @@ from upload_progress.backends.subscriptions import (
 )
 from upload_progress.exceptions import InvalidValue
 
-__all__ = [
-    "ATTRIBUTE_PREFIX",
-    "RETENTION_MS",
-    "KafkaAccess",
-    "KafkaConnection",
-    "KafkaPublisher",
-]
+__all__ = ["ATTRIBUTE_PREFIX", "RETENTION_MS", "KafkaAccess", "KafkaConnection", "KafkaPublisher"]
 
 ATTRIBUTE_PREFIX: Final = "ce_"
 RETENTION_MS: Final = 3_600_000

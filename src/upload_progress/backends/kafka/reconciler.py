@@ -32,11 +32,7 @@ from upload_progress.backends.kafka.table import RecordTable
 from upload_progress.backends.store_records import supersedes
 from upload_progress.exceptions import InvalidValue
 
-__all__ = [
-    "MAX_REPAIRS",
-    "REPAIR_DELAY_SECONDS",
-    "TopicReconciler",
-]
+__all__ = ["MAX_REPAIRS", "REPAIR_DELAY_SECONDS", "TopicReconciler"]
 
 MAX_REPAIRS: Final = 100_000
 REPAIR_DELAY_SECONDS: Final = 5.0

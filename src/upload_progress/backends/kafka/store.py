@@ -33,10 +33,7 @@ from upload_progress.config import Retention
 from upload_progress.exceptions import InvalidValue, StoreUnavailable
 from upload_progress.interfaces import RecordPage
 
-__all__ = [
-    "KafkaStatistics",
-    "KafkaStore",
-]
+__all__ = ["KafkaStatistics", "KafkaStore"]
 
 _START_SECONDS: Final = 2.0
 """How long entering the store waits for the topic to be read."""

@@ -16,10 +16,7 @@ from upload_progress._model.fold import deciding, newest
 from upload_progress._model.models import TransferRecord
 from upload_progress.backends.memory import Entry, MemoryStore
 
-__all__ = [
-    "INITIAL_LEASE_SECONDS",
-    "RecordTable",
-]
+__all__ = ["INITIAL_LEASE_SECONDS", "RecordTable"]
 
 INITIAL_LEASE_SECONDS: Final = 15.0
 """The lease of a worker of which a record was read, and no lease yet."""

@@ -46,12 +46,7 @@ from upload_progress.backends.subscriptions import (
 )
 from upload_progress.exceptions import InvalidValue
 
-__all__ = [
-    "MAX_PAYLOAD_BYTES",
-    "MAX_PREFIX_CHARACTERS",
-    "PostgresConnection",
-    "PostgresPublisher",
-]
+__all__ = ["MAX_PAYLOAD_BYTES", "MAX_PREFIX_CHARACTERS", "PostgresConnection", "PostgresPublisher"]
 
 
 MAX_PAYLOAD_BYTES: Final = 7999

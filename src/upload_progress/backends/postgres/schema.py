@@ -14,11 +14,7 @@ from psycopg.rows import TupleRow
 from upload_progress.backends.postgres.client import connect, validate_schema, validate_url
 from upload_progress.backends.postgres.statements import MIGRATIONS
 
-__all__ = [
-    "LATEST_VERSION",
-    "MigrationResult",
-    "migrate",
-]
+__all__ = ["LATEST_VERSION", "MigrationResult", "migrate"]
 
 
 LATEST_VERSION: Final = len(MIGRATIONS)

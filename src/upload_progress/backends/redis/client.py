@@ -8,11 +8,7 @@ from redis.backoff import NoBackoff
 
 from upload_progress.exceptions import InvalidValue
 
-__all__ = [
-    "CALL_SECONDS",
-    "open_client",
-    "validate_client",
-]
+__all__ = ["CALL_SECONDS", "open_client", "validate_client"]
 
 
 CALL_SECONDS: Final = 1.0

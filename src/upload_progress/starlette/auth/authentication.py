@@ -19,10 +19,7 @@ from upload_progress.starlette.http import (
     RequestRefused,
 )
 
-__all__ = [
-    "RequestAuthenticator",
-    "check_upload_id",
-]
+__all__ = ["RequestAuthenticator", "check_upload_id"]
 
 
 def check_upload_id(identity: Identity, upload_id: str) -> str:

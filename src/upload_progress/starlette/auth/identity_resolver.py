@@ -22,9 +22,7 @@ from upload_progress.starlette.http import (
     RequestRefused,
 )
 
-__all__ = [
-    "IdentityResolver",
-]
+__all__ = ["IdentityResolver"]
 
 # Browsers open a dialog for these schemes, on top of a page that may have its own sign-in.
 _DIALOG_SCHEMES: Final = ("basic", "digest", "negotiate")

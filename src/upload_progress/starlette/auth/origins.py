@@ -20,11 +20,7 @@ from attrs import frozen
 from upload_progress.connection import Connection
 from upload_progress.exceptions import InvalidValue
 
-__all__ = [
-    "Origin",
-    "Origins",
-    "parse_origin",
-]
+__all__ = ["Origin", "Origins", "parse_origin"]
 
 _ORIGIN: Final = re.compile(
     r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[^\s/?#@\\:\[\]]+)(?::([0-9]{1,5}))?",

@@ -194,8 +194,8 @@ class TicketService:
             return self.tickets.redeem(ticket)
         reference = TicketReference(worker, digest_of(ticket))
         request = TicketRequest(reference.digest)
-        answer = await self.internals.rpc.call(worker, _REDEEM, request)
-        identity = None if answer is None else _identity_in(answer)
+        response = await self.internals.rpc.call(worker, _REDEEM, request)
+        identity = None if response is None else _identity_in(response)
         return None if identity is None else AccessGrant(identity, reference)
 
     async def revalidate(self, reference: TicketReference) -> Identity | None:
@@ -206,9 +206,9 @@ class TicketService:
         """
         request = TicketRequest(reference.digest)
         for _ in range(REVALIDATE_ATTEMPTS):
-            answer = await self.internals.rpc.call(reference.worker, _REVALIDATE, request)
-            if answer is not None:
-                return _identity_in(answer)
+            response = await self.internals.rpc.call(reference.worker, _REVALIDATE, request)
+            if response is not None:
+                return _identity_in(response)
         raise StoreUnavailable
 
     async def _handle_redeem(self, body: bytes) -> bytes | None:
@@ -241,6 +241,6 @@ class TicketService:
         self._redeemed[digest] = _RedeemedTicket(grant, now + self.kept_seconds)
 
 
-def _identity_in(answer: bytes) -> Identity | None:
-    reference = unpack(answer, IdentityReply).who
+def _identity_in(response: bytes) -> Identity | None:
+    reference = unpack(response, IdentityReply).who
     return None if reference is None else reference.identity()
