@@ -18,7 +18,7 @@ from attrs import define
 from benchmarks.harness import Figure, pin_to_processor, run
 from benchmarks.upload_memory import NOW, fill_store
 from upload_progress import MemoryStore, ProgressTracker
-from upload_progress.tracker import internals_of
+from upload_progress._internals import internals_of
 
 TITLE = "longest pause of the event loop when all uploads expire"
 UPLOADS = 100_000

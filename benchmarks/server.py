@@ -31,13 +31,13 @@ from benchmarks.harness import pin_to_processor
 from benchmarks.sample_snapshot import sample_snapshot
 from upload_progress import Identity, Limits, ProgressTracker, UploadProgress
 from upload_progress._fanout.update import Update
+from upload_progress._internals import internals_of
 from upload_progress._model.codec import encode_json
 from upload_progress.asgi import UploadProgressMiddleware
 from upload_progress.asgi.receive import Receive, Scope, Send
 from upload_progress.asgi.tracked_request import App
 from upload_progress.connection import Connection
 from upload_progress.starlette import progress_mount
-from upload_progress.tracker import internals_of
 
 MAX_UPLOADS = 20_000
 

@@ -19,9 +19,9 @@ from benchmarks.harness import Figure, run
 from benchmarks.synthetic_requests import BODY, OWNER, application, discard, scope_of
 from upload_progress import MemoryStore, ProgressTracker, TransferRecord
 from upload_progress._fanout.subscription import Subscription
+from upload_progress._internals import internals_of
 from upload_progress.asgi import UploadProgressMiddleware
 from upload_progress.asgi.receive import Message
-from upload_progress.tracker import internals_of
 
 TITLE = "store writes per upload"
 LONG_SECONDS = 10

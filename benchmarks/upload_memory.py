@@ -16,8 +16,8 @@ import anyio
 
 from benchmarks.harness import BenchmarkUnavailable, Figure, run, run_child
 from upload_progress import Identity, MemoryStore, ProgressTracker
+from upload_progress._internals import internals_of
 from upload_progress._model.models import Arrival, TransferRecord, UploadState, new_upload_id
-from upload_progress.tracker import internals_of
 
 TITLE = "memory per upload"
 UPLOADS = 100_000

@@ -32,8 +32,8 @@ from upload_progress import (
     UploadProgress,
     UploadState,
 )
+from upload_progress._internals import internals_of
 from upload_progress.testing import RecordingPublisher
-from upload_progress.tracker import internals_of
 
 pytestmark = pytest.mark.anyio
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 import anyio
 from attrs import define, field, frozen
@@ -37,7 +38,7 @@ from upload_progress.interfaces import (
     SessionStore,
 )
 
-__all__ = ["Backends", "TrackerInternals", "assemble"]
+__all__ = ["Backends", "TrackerInternals", "assemble", "internals_of"]
 
 
 @frozen(eq=False, repr=False, kw_only=True)
@@ -253,3 +254,14 @@ def assemble(config: TrackerConfig, backends: Backends) -> TrackerInternals:
         ),
         background=_background(core, cluster),
     )
+
+
+class _HasInternals(Protocol):
+    """A ``ProgressTracker``, which this module cannot import."""
+
+    _internals: TrackerInternals
+
+
+def internals_of(tracker: _HasInternals) -> TrackerInternals:
+    """Return the parts of a tracker; for the ASGI and Starlette layers, not for applications."""
+    return tracker._internals  # noqa: SLF001  # the one place that passes them on

@@ -35,7 +35,7 @@ from upload_progress.interfaces import (
 from upload_progress.throttling import DEFAULT_POLICY, ThrottlePolicy
 from upload_progress.upload import Upload
 
-__all__ = ["ProgressTracker", "Statistics", "internals_of"]
+__all__ = ["ProgressTracker", "Statistics"]
 
 
 @frozen
@@ -369,8 +369,3 @@ class ProgressTracker:
 
 def _key(upload_id: str, owner: str | Identity) -> UploadKey:
     return UploadKey(as_identity(owner).owner_of(upload_id), upload_id)
-
-
-def internals_of(tracker: ProgressTracker) -> TrackerInternals:
-    """Return the parts of *tracker*; for the ASGI and Starlette layers, not for applications."""
-    return tracker._internals  # noqa: SLF001  # the one place that passes them on

@@ -22,14 +22,13 @@ from upload_progress import (
     UploadState,
 )
 from upload_progress._fanout.subscription import Subscription
-from upload_progress._internals import TrackerInternals
+from upload_progress._internals import TrackerInternals, internals_of
 from upload_progress._model.models import ErrorCode, TransferRecord
 from upload_progress._model.state import is_final
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.identity import Identity
 from upload_progress.testing import FakeClock, FaultyPublisher, FaultyStore
 from upload_progress.throttling import DEFAULT_POLICY, ThrottlePolicy
-from upload_progress.tracker import internals_of
 
 ANN = Identity("ann")
 STEP_SECONDS = 0.1

@@ -33,9 +33,9 @@ from tests._support.scripted_server import (
     wait_until,
 )
 from upload_progress import ErrorCode, ProgressTracker, UploadProgress, UploadState
+from upload_progress._internals import internals_of
 from upload_progress._model.state import FINAL_STATES
 from upload_progress.asgi import UploadProgressMiddleware
-from upload_progress.tracker import internals_of
 
 pytestmark = pytest.mark.anyio
 

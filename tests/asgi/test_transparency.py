@@ -33,10 +33,10 @@ from tests._support.scripted_server import (
     wait_for_end,
 )
 from upload_progress import Identity, ProgressTracker
+from upload_progress._internals import internals_of
 from upload_progress.asgi import UploadProgressMiddleware
 from upload_progress.connection import Connection
 from upload_progress.interfaces import Authenticate
-from upload_progress.tracker import internals_of
 
 pytestmark = pytest.mark.anyio
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from upload_progress import InvalidValue, MemoryStore, ProgressTracker, Retention
+from upload_progress._internals import internals_of
 from upload_progress.backends.kafka import KafkaStore
 from upload_progress.backends.kafka.publisher import KafkaPublisher
 from upload_progress.backends.postgres.store import PostgresStore
 from upload_progress.backends.redis.publisher import RedisPublisher
 from upload_progress.backends.redis.store import RedisStore
 from upload_progress.interfaces import EventPublisher
-from upload_progress.tracker import internals_of
 
 REDIS = "redis://user:secret@127.0.0.1:1/0"
 

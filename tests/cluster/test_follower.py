@@ -14,10 +14,10 @@ from tests._support.simulation import ANN, deadline, until
 from upload_progress import MemoryStore, ProgressTracker, UploadProgress, UploadState
 from upload_progress._cluster.follower import Follower
 from upload_progress._fanout.subscription import Subscription
+from upload_progress._internals import internals_of
 from upload_progress._model.models import TransferRecord
 from upload_progress.interfaces import ConnectionLost, EventsMissed
 from upload_progress.testing import FakeClock, FaultyStore
-from upload_progress.tracker import internals_of
 
 pytestmark = pytest.mark.anyio
 

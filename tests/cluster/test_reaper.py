@@ -10,8 +10,8 @@ from attrs import evolve
 from tests._support.records import record
 from tests._support.simulation import Simulation
 from upload_progress import ProgressTracker, UploadEnded, UploadState
+from upload_progress._internals import internals_of
 from upload_progress._model.models import ErrorCode, TransferRecord, UploadKey
-from upload_progress.tracker import internals_of
 
 pytestmark = pytest.mark.anyio
 

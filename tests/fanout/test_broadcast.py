@@ -15,7 +15,7 @@ from upload_progress import ProgressTracker
 from upload_progress._fanout.hub import Hub
 from upload_progress._fanout.subscription import Subscription
 from upload_progress._fanout.update import Update
-from upload_progress.tracker import internals_of
+from upload_progress._internals import internals_of
 
 pytestmark = pytest.mark.anyio
 

@@ -23,9 +23,9 @@ from tests._support.asgi_client import (
     wait_until,
 )
 from upload_progress import Identity, Limits, ProgressTracker
+from upload_progress._internals import internals_of
 from upload_progress.connection import Connection
 from upload_progress.starlette import sse
-from upload_progress.tracker import internals_of
 
 pytestmark = pytest.mark.anyio
 

@@ -27,11 +27,11 @@ from tests._support.asgi_client import (
     websocket_scope,
 )
 from upload_progress import Identity, InvalidValue, Limits, ProgressTracker
+from upload_progress._internals import internals_of
 from upload_progress._model.codec import encode_json
 from upload_progress.connection import Connection
 from upload_progress.starlette import bearer, connections, websocket
 from upload_progress.starlette.messages import parse_client_message
-from upload_progress.tracker import internals_of
 
 pytestmark = pytest.mark.anyio
 

@@ -31,12 +31,12 @@ from upload_progress._cluster.messages import (
     TicketRequest,
     pack,
 )
+from upload_progress._internals import internals_of
 from upload_progress.backends import MemoryPublisher
 from upload_progress.connection import Connection
 from upload_progress.interfaces import Authenticate
 from upload_progress.starlette.auth.tickets import digest_of
 from upload_progress.testing import FaultyStore
-from upload_progress.tracker import internals_of
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,7 @@ other methods, small bodies. The middleware itself is immutable; the state of a 
 from collections.abc import Collection, Mapping
 from typing import Final, Protocol, runtime_checkable
 
-from upload_progress._internals import TrackerInternals
+from upload_progress._internals import TrackerInternals, internals_of
 from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.multi_request_upload import Transfer
@@ -26,7 +26,7 @@ from upload_progress.protocols import (
     read_request_head,
 )
 from upload_progress.throttling import Meter
-from upload_progress.tracker import ProgressTracker, internals_of
+from upload_progress.tracker import ProgressTracker
 from upload_progress.upload import Upload
 
 __all__ = [

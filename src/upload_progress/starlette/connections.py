@@ -22,7 +22,7 @@ from upload_progress._cluster.messages import (
 )
 from upload_progress._fanout.subscription import Subscription
 from upload_progress._fanout.update import Update
-from upload_progress._internals import TrackerInternals
+from upload_progress._internals import TrackerInternals, internals_of
 from upload_progress._model.api_types import ServerMessage, Subscribed, Unsubscribed
 from upload_progress._model.codec import encode_json
 from upload_progress._model.models import UploadProgress
@@ -35,7 +35,7 @@ from upload_progress.exceptions import (
     UploadProgressError,
 )
 from upload_progress.identity import Identity
-from upload_progress.tracker import ProgressTracker, internals_of
+from upload_progress.tracker import ProgressTracker
 
 __all__ = [
     "MAX_UNSENT_FOR_SUBSCRIBE",

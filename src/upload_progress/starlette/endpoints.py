@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from upload_progress._fanout.subscription import Subscription
+from upload_progress._internals import internals_of
 from upload_progress._model.api_types import Announcement, SubscribeRequest, Ticket
 from upload_progress._model.models import UploadProgress, UploadState
 from upload_progress._model.state import is_final
@@ -29,7 +30,7 @@ from upload_progress.starlette.http import (
 )
 from upload_progress.starlette.messages import read_body
 from upload_progress.starlette.sse import EventStreams
-from upload_progress.tracker import ProgressTracker, internals_of
+from upload_progress.tracker import ProgressTracker
 
 __all__ = ["RETRY_AFTER_SECONDS", "RestEndpoints"]
 

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 from starlette.routing import BaseRoute, Match, Mount, Route, WebSocketRoute
 from starlette.types import Scope
 
+from upload_progress._internals import internals_of
 from upload_progress.exceptions import InvalidValue
 from upload_progress.interfaces import Authenticate
 from upload_progress.openapi import asyncapi_document, openapi_document
@@ -22,7 +23,7 @@ from upload_progress.starlette.documents import ApiDocument
 from upload_progress.starlette.endpoints import RestEndpoints
 from upload_progress.starlette.sse import EventStreams
 from upload_progress.starlette.websocket import UnknownWebSocketPath, WebSocketEndpoint
-from upload_progress.tracker import ProgressTracker, internals_of
+from upload_progress.tracker import ProgressTracker
 
 __all__ = ["REVALIDATE_SECONDS", "STREAM_LIFE_SECONDS", "progress_mount", "progress_routes"]
 

@@ -19,6 +19,7 @@ from starlette.responses import Response
 
 from upload_progress._fanout.subscription import Subscription
 from upload_progress._fanout.update import Update
+from upload_progress._internals import internals_of
 from upload_progress._model.models import UploadState
 from upload_progress._model.state import is_final
 from upload_progress.exceptions import UploadNotFound
@@ -27,7 +28,7 @@ from upload_progress.starlette.auth.tickets import AccessGrant
 from upload_progress.starlette.connections import ConnectionRegistry
 from upload_progress.starlette.context import RequestContext, cancel_on_disconnect
 from upload_progress.starlette.http import COMMON_HEADERS, MAX_PAGE_SIZE, parse_list_query
-from upload_progress.tracker import ProgressTracker, internals_of
+from upload_progress.tracker import ProgressTracker
 
 __all__ = [
     "EVENTS_PER_WRITE",

@@ -20,6 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from upload_progress._fanout.subscription import HEARTBEAT_SECONDS
 from upload_progress._fanout.update import Update
+from upload_progress._internals import internals_of
 from upload_progress._model.api_types import (
     ClientMessage,
     ErrorMessage,
@@ -39,7 +40,7 @@ from upload_progress.starlette.connections import ConnectionRegistry, OpenSocket
 from upload_progress.starlette.context import MountCheck
 from upload_progress.starlette.http import MAX_PAGE_SIZE, NOT_FOUND, ErrorResponse
 from upload_progress.starlette.messages import parse_client_message
-from upload_progress.tracker import ProgressTracker, internals_of
+from upload_progress.tracker import ProgressTracker
 
 __all__ = [
     "BURST_MESSAGES",

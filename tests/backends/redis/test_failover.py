@@ -65,6 +65,9 @@ async def nodes(
             await until_response_contains(
                 second, "'master_link_status': 'up'", "INFO", "replication"
             )
+            for node in (first, second):
+                # A node that joins refuses commands for a moment.
+                await until_response_contains(node, "cluster_state:ok", "CLUSTER", "INFO")
         yield first, second
     finally:
         first.stop()
