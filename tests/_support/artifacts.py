@@ -39,13 +39,13 @@ def make_wheel(folder: Path, project: str, size: int) -> Path:
 
 
 def make_image(folder: Path, size: int) -> str:
-    """Create an OCI image layout with the tag ``1`` and two layers, the first of *size* bytes.
+    """Create an OCI image layout with the tag ``1`` and two new layers, the first of *size* bytes.
 
     Returns:
         The digest of the manifest.
     """
     (folder / "blobs" / "sha256").mkdir(parents=True)
-    layers = [make_layer(os.urandom(size)), make_layer(b"small")]
+    layers = [make_layer(os.urandom(size)), make_layer(os.urandom(5))]
     config = {
         "architecture": "amd64",
         "os": "linux",

@@ -61,7 +61,9 @@ class ClientReport:
         self.rows[name, sends] = row
         self.write(documented | self.rows)
         known = documented.get((name, sends), {})
-        assert row | {"version": ""} == known | {"version": ""}, "run: python -m docs.clients"
+        assert row | {"version": ""} == known | {"version": ""}, (
+            f"{row} is not the documented {known}; update with: python -m docs.clients"
+        )
 
     def write(self, rows: dict[tuple[str, str], Row]) -> None:
         """Write *rows* for ``docs.clients``."""
