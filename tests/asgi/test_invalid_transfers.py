@@ -84,7 +84,7 @@ async def test_invalid_tus_offset_is_refused_by_the_server(
             if scope["method"] != "PATCH":
                 return await super().respond(scope, receive)
             await self.append(scope["path"], receive)
-            return 418, {"upload-offset": offset or "none"}
+            return 409, {"upload-offset": offset or "none"}
 
     app = Lenient()
     await send_request(app, tracker, "POST", "/files", headers={**TUS, "upload-length": "30"})
@@ -95,7 +95,7 @@ async def test_invalid_tus_offset_is_refused_by_the_server(
         headers={key: value.decode("latin-1") for key, value in raw},
     )  # fmt: skip
 
-    assert server.status == 418
+    assert server.status == 409
     shown = await only_upload(tracker)
     assert_consistent(shown)
     assert shown.total_bytes == 30
@@ -269,7 +269,7 @@ async def test_final_post_of_unknown_parts_creates_no_upload(listed: str) -> Non
     assert len(sim.internals.registry) == 0
 
 
-async def test_wrong_digest_leaves_the_upload_paused() -> None:
+async def test_wrong_digest_fails_the_upload() -> None:
     sim, app = Simulation(), OciApp()
     start = await send_request(app, sim.tracker, "POST", "/v2/a/blobs/uploads/")
     path = start.headers["location"].partition("?")[0]
@@ -279,7 +279,9 @@ async def test_wrong_digest_leaves_the_upload_paused() -> None:
     await sim.run(5)
 
     shown = await only_upload(sim.tracker)
-    assert (shown.state, shown.bytes_transferred) == (S.PAUSED, 10)
+    assert (shown.state, shown.bytes_transferred) == (S.FAILED, 10)
+    assert shown.error is not None
+    assert (shown.error.code, shown.error.http_status) == ("rejected", 400)
 
 
 async def test_headers_of_several_protocols_are_consistent(tracker: ProgressTracker) -> None:

@@ -307,9 +307,6 @@ async def test_oci_push_completes_with_the_digest(workers: list[ProgressTracker]
             app, workers[index % 2], "PATCH", path, headers=headers, content=b"x" * 10
         )
         assert (await only_upload(workers)).total_bytes is None
-    bad = await send_request(app, workers[0], "PUT", f"{path}?digest=bad")
-    assert bad.status == 400
-    assert not (await only_upload(workers)).finished_at
     await send_request(app, workers[1], "PUT", f"{path}?digest=good")
 
     done = await only_upload(workers, S.COMPLETED)

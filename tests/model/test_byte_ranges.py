@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +34,11 @@ BYTE_RANGES = st.lists(
 )
 
 
+def expand(ranges: Iterable[ByteRange]) -> list[tuple[str, int]]:
+    """Return each byte of *ranges*, as its part and its position."""
+    return [(part, at) for part, start, stop, _ in ranges for at in range(start, stop)]
+
+
 @given(BYTE_RANGES, st.randoms(use_true_random=False))
 def test_byte_ranges_do_not_depend_on_order_and_duplicates(
     ranges: list[ByteRange], generator: random.Random
@@ -41,11 +47,17 @@ def test_byte_ranges_do_not_depend_on_order_and_duplicates(
     shuffled = [*ranges, *generator.sample(ranges, len(ranges) // 2)]
     generator.shuffle(shuffled)
     middle = generator.randrange(len(shuffled) + 1)
-    bytes_of = {(part, at) for part, start, stop, _ in ranges for at in range(start, stop)}
+    bytes_of = set(expand(ranges))
 
     assert merge(shuffled) == merge([*merge(shuffled[:middle]), *merge(shuffled[middle:])])
     assert merge(shuffled) == merge(ranges)
     assert count_bytes(shuffled) == len(bytes_of)
+    accepted = {(part, at) for part, start, stop, yes in ranges if yes for at in range(start, stop)}
+    merged = [
+        (part, at, yes) for part, start, stop, yes in merge(shuffled) for at in range(start, stop)
+    ]
+    assert {(part, at) for part, at, yes in merged if yes} == accepted
+    assert len(merged) == len(bytes_of)
     for part in ("", "1", "2"):
         end = contiguous_end(shuffled, part)
         assert all((part, at) in bytes_of for at in range(end))
@@ -53,6 +65,17 @@ def test_byte_ranges_do_not_depend_on_order_and_duplicates(
     assert count_accepted_parts(ranges) == len(
         {part for part, _, _, accepted in ranges if part and accepted}
     )
+
+
+def test_bytes_beside_accepted_ones_are_not_accepted() -> None:
+    ranges: list[ByteRange] = [("", 0, 10, True), ("", 5, 20, False), ("", 30, 40, False)]
+
+    assert merge(ranges) == (("", 0, 10, True), ("", 10, 20, False), ("", 30, 40, False))
+    assert merge([*ranges, ("", 12, 33, True)]) == (
+        *(("", 0, 10, True), ("", 10, 12, False)),
+        *(("", 12, 33, True), ("", 33, 40, False)),
+    )
+    assert contiguous_end(ranges) == 20
 
 
 def test_announced_sizes_of_parts_are_added_up() -> None:

@@ -2,13 +2,13 @@
 
 A range is ``(part, start, stop, is_accepted)``: the bytes from *start* up to *stop* of a part, and
 whether the application has accepted them. The union of ranges does not depend on order, duplicates,
-overlaps or the number of writers.
+overlaps or the number of writers. Refused bytes are in no range.
 
 Two prefixes of part names mark entries that are not ranges of received bytes: ``~`` the announced
 size of a part, ``=`` how much of it the application has confirmed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from upload_progress._model.models import ByteRange
 
@@ -23,6 +23,7 @@ __all__ = [
     "sum_of_part_sizes",
     "with_confirmed",
     "without_confirmed",
+    "without_unaccepted_after",
 ]
 
 _SIZE = "~"
@@ -31,7 +32,21 @@ _UNNUMBERED = (".", _SIZE, _CONFIRMED)
 
 
 def merge(ranges: Iterable[ByteRange]) -> tuple[ByteRange, ...]:
-    """Return the union of *ranges*, sorted; ranges that overlap or touch are joined."""
+    """Return the union of *ranges*, sorted: accepted ranges, and the others without what they have.
+
+    >>> merge([("", 0, 5, True), ("", 3, 8, False)])
+    (('', 0, 5, True), ('', 5, 8, False))
+    """
+    known = list(ranges)
+    accepted = _join(each for each in known if each[3])
+    others = _join(each for each in known if not each[3])
+    if accepted and others:
+        others = list(_subtract(others, accepted))
+    return tuple(sorted([*accepted, *others]))
+
+
+def _join(ranges: Iterable[ByteRange]) -> list[ByteRange]:
+    """Return *ranges* sorted; those that overlap or touch are joined."""
     union: list[ByteRange] = []
     for part, start, stop, is_accepted in sorted(ranges):
         if union and union[-1][0] == part and start <= union[-1][2]:
@@ -39,17 +54,48 @@ def merge(ranges: Iterable[ByteRange]) -> tuple[ByteRange, ...]:
             union[-1] = (part, first, max(last, stop), was_accepted or is_accepted)
         else:
             union.append((part, start, stop, is_accepted))
-    return tuple(union)
+    return union
+
+
+def _subtract(ranges: Sequence[ByteRange], removed: Sequence[ByteRange]) -> Iterator[ByteRange]:
+    """Yield *ranges* without the bytes of *removed*; both are sorted and joined."""
+    following = 0
+    for part, start, stop, is_accepted in ranges:
+        while following < len(removed) and removed[following][:3:2] <= (part, start):
+            following += 1
+        rest, index = start, following
+        while index < len(removed) and removed[index][:2] < (part, stop):
+            if rest < removed[index][1]:
+                yield (part, rest, removed[index][1], is_accepted)
+            rest = removed[index][2]
+            index += 1
+        if rest < stop or start == stop:
+            yield (part, rest, stop, is_accepted)
+
+
+def without_unaccepted_after(
+    ranges: Iterable[ByteRange], part: str, offset: int
+) -> tuple[ByteRange, ...]:
+    """Return *ranges* without the bytes of *part* from *offset* that were not accepted.
+
+    >>> without_unaccepted_after([("", 0, 5, True), ("", 5, 9, False)], "", 5)
+    (('', 0, 5, True),)
+    """
+    clipped = (
+        (name, start, min(stop, offset) if name == part and not is_accepted else stop, is_accepted)
+        for name, start, stop, is_accepted in ranges
+    )
+    return tuple(each for each in clipped if each[1] < each[2] or each[0] != part)
 
 
 def count_bytes(ranges: Iterable[ByteRange]) -> int:
     """Return the number of bytes in the union of *ranges*."""
-    return sum(stop - start for _, start, stop, _ in merge(ranges))
+    return sum(stop - start for _, start, stop, _ in _join(ranges))
 
 
 def contiguous_end(ranges: Iterable[ByteRange], part: str = "") -> int:
     """Return up to which byte *part* is contained in *ranges* without a gap."""
-    return next((each[2] for each in merge(ranges) if each[:2] == (part, 0)), 0)
+    return next((each[2] for each in _join(ranges) if each[:2] == (part, 0)), 0)
 
 
 def count_accepted_parts(ranges: Iterable[ByteRange]) -> int:
@@ -84,5 +130,5 @@ def without_confirmed(ranges: Iterable[ByteRange]) -> list[ByteRange]:
 
 def sum_of_part_sizes(ranges: Iterable[ByteRange]) -> int | None:
     """Return the sum of the announced sizes of parts; None if no part announces one."""
-    ends = [stop for part, _, stop, _ in merge(ranges) if part.startswith(_SIZE)]
+    ends = [stop for part, _, stop, _ in _join(ranges) if part.startswith(_SIZE)]
     return sum(ends) if ends else None

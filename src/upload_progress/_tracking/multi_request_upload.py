@@ -28,12 +28,21 @@ from upload_progress._model.byte_ranges import (
     part_size,
     sum_of_part_sizes,
     with_confirmed,
+    without_unaccepted_after,
 )
 from upload_progress._model.fold import fold, newest
-from upload_progress._model.models import ByteRange, TransferRecord, UploadError, UploadProgress
+from upload_progress._model.models import (
+    ByteRange,
+    Metadata,
+    TransferRecord,
+    UploadError,
+    UploadProgress,
+    UploadState,
+)
 from upload_progress._model.state import (
     CANCELLED,
     DISCONNECTED,
+    RAISED,
     Signal,
     is_final,
     is_receiving,
@@ -42,6 +51,7 @@ from upload_progress._model.state import (
     result_of,
 )
 from upload_progress._tracking.live_upload import LiveUpload, Moment
+from upload_progress._tracking.stage import StageHandle
 from upload_progress.protocols import (
     Headers,
     TransferHead,
@@ -61,6 +71,9 @@ PAUSE_AFTER_SECONDS: Final = 2.0
 
 _ACCEPTED: Final = frozenset({TransferResult.ACCEPTED, TransferResult.COMPLETED})
 _CONTINUES: Final = frozenset({TransferResult.ACCEPTED, TransferResult.CREATED})
+_REFUSALS: Final = frozenset({TransferResult.REFUSED, TransferResult.REJECTED})
+_SERVER_ERRORS: Final = range(500, 600)
+_NOT_THERE: Final = frozenset({404, 410})
 
 
 @define(eq=False, repr=False, kw_only=True)
@@ -88,8 +101,9 @@ class MultiRequestUpload(LiveUpload):
     has_requested_id: bool = False
     ended_elsewhere: bool = False
     finished_bytes: int = 0
+    _ends: dict[str, int] = field(factory=dict)
     _exists: bool = False
-    _last_was_refused: bool = False
+    _last_refusal: "Transfer | None" = None
     _was_joined: bool = False
     _is_committed: bool = False
     _idle_since: float = 0.0
@@ -154,13 +168,15 @@ class MultiRequestUpload(LiveUpload):
         state = next_state(self.state, Signal.BEGIN)
         if state is None:
             return
-        self.state = state
-        self.is_idle = False
+        self.state: UploadState = state
+        self.is_idle: bool = False
         now = self.context.now()
         self.started_at = self.started_at or now.wall
         self._reported_at = now.monotonic
         last = self.activity.last_byte_at if self.activity else None
-        self.activity = Activity(now.monotonic, self._wire_bytes, last_byte_at=last)
+        self.activity: Activity | None = Activity(
+            now.monotonic, self._wire_bytes, last_byte_at=last
+        )
         if self.owner is None and self._claimant is not None:
             self.context.admit(self, self._claimant)
         self.mark_due()
@@ -180,7 +196,7 @@ class MultiRequestUpload(LiveUpload):
             self.context.remember_resource(self.owner, resource_id, self.upload_id)
         elif not self.has_requested_id:
             self.upload_id = resource_id
-            self.has_prior_state = False
+            self.has_prior_state: bool = False
 
     @property
     def is_replaceable(self) -> bool:
@@ -205,7 +221,7 @@ class MultiRequestUpload(LiveUpload):
         if other.meter.total_bytes is not None:
             self.set_total(other.meter.total_bytes)
         self.is_idle = False
-        self.is_superseded = False
+        self.is_superseded: bool = False
         if other.started_at is not None:
             self.begin()
         self.mark_due()
@@ -217,16 +233,16 @@ class MultiRequestUpload(LiveUpload):
         self.finished_bytes += transfer.meter.received_bytes
         self._idle_since = self.context.config.clock.monotonic()
         self._add_outcome(transfer, outcome)
-        self._change_state(transfer.head.kind, outcome)
+        self._change_state(transfer, outcome)
         result = None if outcome is None else outcome.result
         self._exists = self._exists or result in _CONTINUES
-        self._last_was_refused = result is TransferResult.REFUSED
+        self._last_refusal = transfer if result in _REFUSALS else None
         self._check_end()
         self.is_idle = not self.transfers and is_waiting(self.state)
         self.mark_due()
 
-    def _change_state(self, kind: TransferKind, outcome: TransferOutcome | None) -> None:
-        result = None if outcome is None else outcome.result
+    def _change_state(self, transfer: "Transfer", outcome: TransferOutcome | None) -> None:
+        kind, result = transfer.head.kind, None if outcome is None else outcome.result
         if self._failure_message is not None:
             self._end(*result_of(None, self._failure_message, has_whole_body=False))
         elif result is TransferResult.COMPLETED:
@@ -242,20 +258,36 @@ class MultiRequestUpload(LiveUpload):
         elif result not in _CONTINUES:
             self.pause()
 
+    def _reject(self, transfer: "Transfer") -> None:
+        """Fail by the response to *transfer*, or by the exception that was raised instead."""
+        self.begin()
+        if transfer.status is None:
+            self._end(Signal.RAISE, RAISED)
+        else:
+            self._end(*result_of(transfer.status, None, has_whole_body=False))
+
     def _add_outcome(self, transfer: "Transfer", outcome: TransferOutcome | None) -> None:
         """Add the bytes of *transfer* to the ranges, and those of no use to the repeated bytes."""
-        is_accepted = outcome is not None and outcome.result in _ACCEPTED
-        byte_range = transfer.byte_range(outcome)
         before = count_bytes(self.ranges)
+        byte_range = transfer.kept_range(outcome)
         if byte_range is not None:
-            self.ranges = merge([*self.ranges, (*byte_range[:3], is_accepted)])
+            self.ranges = merge([*self.ranges, byte_range])
+        if outcome is not None and outcome.offset is not None and transfer.head.is_sequential:
+            # The server has these bytes, and no others.
+            self._ends[transfer.part] = outcome.offset
+            self._drop_unaccepted()
         gained = count_bytes(self.ranges) - before
         self.repeated_bytes += max(0, transfer.content_bytes - gained)
         if outcome is not None:
             self._confirm(transfer.part, outcome.offset or 0)
             if outcome.total_bytes is not None:
                 self.set_total(outcome.total_bytes)
-        self.meter.received_bytes = max(self.meter.received_bytes, self._count_received())
+        self.meter.received_bytes = self._count_received()
+
+    def _drop_unaccepted(self) -> None:
+        """Drop bytes that the application does not have, also of a record that is loaded later."""
+        for part, end in self._ends.items():
+            self.ranges = without_unaccepted_after(self.ranges, part, end)
 
     def _confirm(self, part: str, offset: int) -> None:
         """Record that the application has *part* up to *offset*."""
@@ -265,10 +297,17 @@ class MultiRequestUpload(LiveUpload):
             self.ranges = merge([*self.ranges, confirmed(part, offset)])
 
     def _check_end(self) -> None:
-        """Complete an upload that is whole; drop one of which only a refused request is known."""
+        """Complete an upload that is whole, fail or drop one that was refused."""
+        refusal = self._last_refusal
         is_unused = self.has_prior_state and not self.transfers and not self.is_ended
-        if (self._last_was_refused or self._was_joined) and is_unused and not self._exists:
-            self.is_superseded = self.is_superseded or not self._is_committed
+        if (refusal or self._was_joined) and is_unused and not self._exists:
+            if refusal is not None and refusal.fails_new_upload:
+                self._reject(refusal)
+            else:
+                self.is_superseded = self.is_superseded or not self._is_committed
+        elif refusal is not None and refusal.is_rejected and self._exists:
+            if not (self.is_ended or self.ended_elsewhere):
+                self._reject(refusal)
         elif (self._was_joined and is_unused and not self.ended_elsewhere) or self._is_whole():
             self._complete()
 
@@ -299,14 +338,14 @@ class MultiRequestUpload(LiveUpload):
         if state is not None and not self.transfers:
             self.observe(self.context.now())
             self.state = state
-            self.current_stage = None
+            self.current_stage: StageHandle | None = None
             self.is_idle = True
             self.mark_due()
 
     def cancel(self) -> None:
         """End by the owner's wish, and stop all its requests."""
         cancels = [transfer.on_cancel for transfer in self.transfers]
-        self.on_cancel = lambda: _call_all(cancels)
+        self.on_cancel: Callable[[], None] | None = lambda: _call_all(cancels)
         super().cancel()
 
     # Time and reports
@@ -368,8 +407,9 @@ class MultiRequestUpload(LiveUpload):
             return
         if is_final(before.state):
             self._follow_ended(stored, before)
+            self._check_end()
             return
-        self.attempt = before.attempt
+        self.attempt: int = before.attempt
         for record in newest(stored):
             if record.transfer_id == self.transfer_id:
                 self._continue_record(record)
@@ -381,12 +421,13 @@ class MultiRequestUpload(LiveUpload):
     def _continue_record(self, record: TransferRecord) -> None:
         self.sequence += record.sequence
         self.ranges = merge([*self.ranges, *record.byte_ranges])
+        self._drop_unaccepted()
         self.confirmed_bytes = max(self.confirmed_bytes, record.confirmed_bytes)
         self.repeated_bytes += record.retransmitted_bytes
-        self.created_at = min(self.created_at, record.created_at)
+        self.created_at: float = min(self.created_at, record.created_at)
         self.started_at = record.started_at or self.started_at
-        self.metadata = self.metadata or record.metadata
-        self.content_type = record.content_type or self.content_type
+        self.metadata: Metadata | None = self.metadata or record.metadata
+        self.content_type: str | None = record.content_type or self.content_type
 
     def _describe(self, filename: str | None, total: int | None, group: str | None) -> None:
         for name, value in (("filename", filename), ("group", group)):
@@ -405,10 +446,10 @@ class MultiRequestUpload(LiveUpload):
         if self.head.resource_is_unique and not is_new_attempt:
             self.ended_elsewhere = True
             self.attempt = before.attempt
-            self.prior_records = tuple(newest(records))
+            self.prior_records: tuple[TransferRecord, ...] = tuple(newest(records))
             return
         self.attempt = before.attempt + 1
-        self.sequence += before.sequence + 1
+        self.sequence: int = self.sequence + before.sequence + 1
         if (self.head.offset or 0) <= before.bytes_transferred:
             self.confirmed_bytes = max(self.confirmed_bytes, self.head.offset or 0)
 
@@ -529,6 +570,39 @@ class Transfer:
             start = max(0, outcome.offset - size)
         return (part, start, start + size, False)
 
+    def kept_range(self, outcome: TransferOutcome | None) -> ByteRange | None:
+        """Return which bytes of the upload the application has; None if it has none.
+
+        Without an outcome, as after a broken connection, those that arrived may be kept. An outcome
+        with an offset accepts the bytes before it.
+        """
+        byte_range = self.byte_range(outcome)
+        if byte_range is None or outcome is None:
+            return byte_range
+        if outcome.result not in _ACCEPTED and outcome.result is not TransferResult.CREATED:
+            return None
+        part, start, stop, _ = byte_range
+        if outcome.offset is not None:
+            stop = min(stop, outcome.offset)
+        is_accepted = outcome.result in _ACCEPTED or outcome.offset is not None
+        return (part, start, stop, is_accepted) if start < stop else None
+
+    @property
+    def is_rejected(self) -> bool:
+        """Whether the client cannot go on after the response, and has not asked for an end."""
+        result = None if self._outcome is None else self._outcome.result
+        return result is TransferResult.REJECTED and self.head.kind is not TransferKind.ABORT
+
+    @property
+    def fails_new_upload(self) -> bool:
+        """Whether its refusal is the end of an upload of which nothing was accepted before.
+
+        A resource that is not there, and a client that has no access to it, is no upload.
+        """
+        if self.status is None or self.status in _SERVER_ERRORS:
+            return self.head.carries_bytes and self.head.kind is not TransferKind.ABORT
+        return self.is_rejected and self.status not in _NOT_THERE
+
     def _start_offset(self) -> int:
         """Return where its bytes begin; if the head does not say it, after what has arrived."""
         if self.head.offset is not None:
@@ -571,12 +645,13 @@ class Transfer:
 
     def finish(self, status: int) -> None:
         """End by the response of the application."""
-        outcome = self._outcome or self.protocol.read_response(self.head, status, {})
-        self.upload.end_transfer(self, outcome)
+        self._outcome = self._outcome or self.protocol.read_response(self.head, status, {})
+        self.upload.end_transfer(self, self._outcome)
 
     def app_raised(self) -> None:
-        """End by an exception of the application: the client may try again."""
-        self.upload.end_transfer(self, None)
+        """End by an exception of the application: it keeps nothing, the client may try again."""
+        self.status, self._outcome = None, TransferOutcome(TransferResult.REFUSED)
+        self.upload.end_transfer(self, self._outcome)
 
     app_cancelled = app_raised
 

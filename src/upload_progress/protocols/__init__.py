@@ -14,6 +14,7 @@ from upload_progress.protocols.base import (
     TransferResult,
     parse_count,
     part_name,
+    refusal,
     resolve_path,
     upload_id_for,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "parse_count",
     "part_name",
     "read_request_head",
+    "refusal",
     "resolve_path",
     "upload_id_for",
 ]

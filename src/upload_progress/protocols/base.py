@@ -10,7 +10,7 @@ is a digest of that address, so every worker derives the same id without asking 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from enum import StrEnum, unique
 from hashlib import blake2b
 from typing import Final, Protocol
@@ -31,6 +31,7 @@ __all__ = [
     "is_success",
     "parse_count",
     "part_name",
+    "refusal",
     "resolve_path",
     "upload_id_for",
 ]
@@ -43,6 +44,10 @@ MAX_OFFSET: Final = (1 << 53) - 1
 
 _COUNT: Final = re.compile(r"[0-9]{1,16}", re.ASCII)
 _SUCCESS: Final = range(200, 300)
+_REJECTIONS: Final = range(400, 500)
+_MAY_GO_ON: Final = frozenset({401, 403, 407, 408, 409, 412, 416, 423, 425, 429, 460})
+"""Client errors that do not end an upload: the request can be corrected and sent again (RFC 9110,
+section 15.5; 423: RFC 4918; 425: RFC 8470; 429: RFC 6585; 460: checksum mismatch of tus)."""
 
 
 @unique
@@ -70,7 +75,9 @@ class TransferResult(StrEnum):
     ACCEPTED = "accepted"
     """The server has accepted the bytes."""
     REFUSED = "refused"
-    """The server has accepted none of the bytes."""
+    """The server has accepted none of the bytes; the client may send them again."""
+    REJECTED = "rejected"
+    """The server has accepted none of the bytes, and the client cannot go on: the upload fails."""
     COMPLETED = "completed"
     """The upload is complete."""
     ABORTED = "aborted"
@@ -173,7 +180,7 @@ class TransferProtocol(Protocol):
                     self, transfer_head: TransferHead, status: int, headers: Headers
                 ) -> TransferOutcome:
                     if status >= 400:
-                        return TransferOutcome(TransferResult.REFUSED)
+                        return refusal(status)
                     is_last = transfer_head.is_last
                     return TransferOutcome(
                         TransferResult.COMPLETED if is_last else TransferResult.ACCEPTED
@@ -208,6 +215,20 @@ class TransferProtocol(Protocol):
             status: Status code of the response.
             headers: Headers of the response; empty if the head was not readable.
         """
+
+
+def refusal(status: int, *, final: Container[int] = ()) -> TransferOutcome:
+    """Return the outcome of a response that is no success.
+
+    >>> (refusal(409).result.value, refusal(413).result.value, refusal(503).result.value)
+    ('refused', 'rejected', 'refused')
+
+    Args:
+        status: Status code of the response.
+        final: Further status codes after which the client cannot go on.
+    """
+    is_final = status in final or (status in _REJECTIONS and status not in _MAY_GO_ON)
+    return TransferOutcome(TransferResult.REJECTED if is_final else TransferResult.REFUSED)
 
 
 def upload_id_for(transfer_head: TransferHead, resource: str) -> str:

@@ -21,6 +21,7 @@ from upload_progress.protocols.base import (
     TransferOutcome,
     TransferResult,
     is_success,
+    refusal,
 )
 
 __all__ = ["ContentRange", "end_of_range", "read_range"]
@@ -91,6 +92,4 @@ class ContentRange:
             return TransferOutcome(
                 TransferResult.ACCEPTED, offset=end_of_range(headers.get("range")) or 0
             )
-        return TransferOutcome(
-            TransferResult.ACCEPTED if is_success(status) else TransferResult.REFUSED
-        )
+        return TransferOutcome(TransferResult.ACCEPTED) if is_success(status) else refusal(status)

@@ -18,6 +18,7 @@ from upload_progress.protocols.base import (
     TransferResult,
     is_success,
     parse_count,
+    refusal,
     resolve_path,
 )
 
@@ -68,7 +69,8 @@ class IetfResumable:
     ) -> TransferOutcome:
         """Return the outcome of a transfer, see `TransferProtocol.read_response`."""
         if not is_success(status):
-            return TransferOutcome(TransferResult.REFUSED)
+            is_final = headers.get("upload-complete") == "?1"
+            return TransferOutcome(TransferResult.REJECTED) if is_final else refusal(status)
         if transfer_head.kind is TransferKind.ABORT:
             return TransferOutcome(TransferResult.ABORTED)
         offset = parse_count(headers.get("upload-offset"))

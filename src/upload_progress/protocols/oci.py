@@ -22,6 +22,7 @@ from upload_progress.protocols.base import (
     TransferResult,
     is_success,
     parse_count,
+    refusal,
     resolve_path,
 )
 from upload_progress.protocols.content_range import end_of_range, read_range
@@ -29,6 +30,8 @@ from upload_progress.protocols.content_range import end_of_range, read_range
 __all__ = ["Oci"]
 
 _CREATED: Final = 201
+_DENIED: Final = (403,)
+"""A client asks for a token after 401, and stops after 403 (error code ``DENIED``)."""
 _SESSION: Final = re.compile(r".*/v2/.+/blobs/uploads/([^/]*)")
 
 
@@ -88,7 +91,7 @@ class Oci:
     ) -> TransferOutcome:
         """Return the outcome of a transfer, see `TransferProtocol.read_response`."""
         if not is_success(status):
-            return TransferOutcome(TransferResult.REFUSED)
+            return refusal(status, final=_DENIED)
         if transfer_head.kind is TransferKind.ABORT:
             return TransferOutcome(TransferResult.ABORTED)
         if transfer_head.kind is TransferKind.CREATE:

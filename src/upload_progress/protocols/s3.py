@@ -23,6 +23,7 @@ from upload_progress.protocols.base import (
     TransferResult,
     is_success,
     parse_count,
+    refusal,
 )
 
 __all__ = ["S3Multipart"]
@@ -87,7 +88,7 @@ class S3Multipart:
         """Return the outcome of a transfer, see `TransferProtocol.read_response`."""
         del headers
         if not is_success(status):
-            return TransferOutcome(TransferResult.REFUSED)
+            return refusal(status)
         if transfer_head.kind is TransferKind.ABORT:
             return TransferOutcome(TransferResult.ABORTED)
         return TransferOutcome(

@@ -24,6 +24,7 @@ from upload_progress.protocols.base import (
     TransferResult,
     is_success,
     parse_count,
+    refusal,
     resolve_path,
 )
 
@@ -102,7 +103,7 @@ class Tus:
     ) -> TransferOutcome:
         """Return the outcome of a transfer, see `TransferProtocol.read_response`."""
         if not is_success(status):
-            return TransferOutcome(TransferResult.REFUSED)
+            return refusal(status)
         if transfer_head.kind is TransferKind.ABORT:
             return TransferOutcome(TransferResult.ABORTED)
         if transfer_head.kind is TransferKind.COMPLETE:
