@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Protocol
 
 import anyio
 from attrs import define, field, frozen
@@ -38,7 +37,7 @@ from upload_progress.interfaces import (
     SessionStore,
 )
 
-__all__ = ["Backends", "TrackerInternals", "assemble", "internals_of"]
+__all__ = ["Backends", "HasInternals", "TrackerInternals", "assemble", "internals_of"]
 
 
 @frozen(eq=False, repr=False, kw_only=True)
@@ -256,12 +255,13 @@ def assemble(config: TrackerConfig, backends: Backends) -> TrackerInternals:
     )
 
 
-class _HasInternals(Protocol):
-    """A ``ProgressTracker``, which this module cannot import."""
+@define(eq=False, repr=False)
+class HasInternals:
+    """The base of ``ProgressTracker``, which this module cannot import."""
 
-    _internals: TrackerInternals
+    _internals: TrackerInternals = field(init=False)
 
 
-def internals_of(tracker: _HasInternals) -> TrackerInternals:
+def internals_of(tracker: HasInternals) -> TrackerInternals:
     """Return the parts of a tracker; for the ASGI and Starlette layers, not for applications."""
     return tracker._internals  # noqa: SLF001  # the one place that passes them on

@@ -5,10 +5,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Self, Unpack
 
 import anyio
-from attrs import define, field, frozen
+from attrs import define, frozen
 
 from upload_progress._fanout.watch import Watch
-from upload_progress._internals import Backends, TrackerInternals, assemble
+from upload_progress._internals import Backends, HasInternals, assemble
 from upload_progress._model.fold import sum_of
 from upload_progress._model.models import (
     Metadata,
@@ -76,7 +76,7 @@ class Statistics:
 
 
 @define(eq=False, repr=False, init=False)
-class ProgressTracker:
+class ProgressTracker(HasInternals):
     """Tracks the uploads of this process, and shows their progress to their owners.
 
     >>> tracker = ProgressTracker(mount_path="/progress")
@@ -103,7 +103,6 @@ class ProgressTracker:
     """
 
     config: TrackerConfig
-    _internals: TrackerInternals = field(repr=False)
 
     def __init__(
         self,
