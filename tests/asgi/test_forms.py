@@ -39,6 +39,8 @@ HEADER = b"Content-Disposition: form-data; name=f; filename=cat.png\r\n\r\n"
             None,
         ),
         ([b"--x\r\n" + bytes(LARGE_BYTES)], None),
+        ([b"--x\r\n" + HEADER[:-6], HEADER[-6:] + bytes(LARGE_BYTES)], "cat.png"),
+        ([*(bytes([byte]) for byte in b"--x\r\n" + HEADER), bytes(LARGE_BYTES)], "cat.png"),
     ],
 )
 async def test_filename_is_found_in_the_first_bytes(
@@ -53,3 +55,23 @@ async def test_filename_is_found_in_the_first_bytes(
     progress = await wait_for_end(tracker)
     assert progress.filename == name
     assert progress.bytes_transferred == progress.total_bytes == sum(map(len, chunks))
+
+
+async def test_number_of_searches_does_not_depend_on_the_number_of_messages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    searched: list[int] = []
+
+    def count(start: bytes) -> None:
+        searched.append(len(start))
+
+    monkeypatch.setattr("upload_progress.asgi.tracked_request.form_filename", count)
+    form = b"--x\r\ncontent-disposition: form-data; name=a\r\n\r\n" + b"y" * FORM_PREFIX_BYTES
+    chunks = [*(bytes([byte]) for byte in form), bytes(LARGE_BYTES)]
+    content_type = (b"content-type", b"multipart/form-data; boundary=x")
+    scope = upload_scope(length=sum(map(len, chunks)), headers=[content_type], method="POST")
+    await run_request(
+        read_and_respond, ProgressTracker(), scope=scope, messages=body_messages(*chunks)
+    )
+
+    assert searched == [form.index(b"y"), FORM_PREFIX_BYTES]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -129,6 +131,8 @@ def test_any_head_is_read_without_error(
         (IetfResumable(), request("DELETE", "/files/1")),
         (IetfResumable(), request("POST", "/files", (b"upload-complete", b"yes"))),
         (Oci(), request("PATCH", "/v2/a/blobs/uploads/1/2")),
+        (Oci(), request("PATCH", "/v2/blobs/uploads/1")),
+        (Oci(), request("PATCH", "/a/blobs/uploads/1")),
         (Oci(), request("GET", "/v2/a/blobs/uploads/1")),
         (Oci(), request("POST", "/v2/a/blobs/uploads/1")),
         (Oci(), request("PUT", "/v2/a/blobs/uploads/")),
@@ -233,3 +237,14 @@ def test_location() -> None:
     assert resolve_path("/files/1", "/") == "/files/1"
     assert resolve_path("1", "/files/") == "/files/1"
     assert resolve_path("http://[", "/") is resolve_path("", "/") is None
+
+
+def test_long_path_is_read_at_once() -> None:
+    """Names of repositories contain slashes: a search that tries each of them is too slow."""
+    paths = ["/v2/" * 50_000, "/v2/" * 50_000 + "/blobs/uploads", "/blobs/uploads/" * 20_000]
+    start_seconds = time.process_time()
+    for path in paths:
+        assert Oci().read_request(request("PATCH", path)) is None
+    assert Oci().read_request(request("PATCH", "/v2/" * 50_000 + "a/blobs/uploads/1"))
+
+    assert time.process_time() - start_seconds < 1

@@ -97,7 +97,8 @@ async def test_stream_of_an_upload_ends_with_it(app: Starlette, tracker: Progres
 
     assert headers["content-type"] == "text/event-stream; charset=utf-8"
     assert headers["x-accel-buffering"] == "no"
-    assert headers["cache-control"] == "no-store"
+    assert headers["cache-control"] == "no-store, no-transform"
+    assert headers["incremental"] == "?1"
     assert seen[0]["state"] == "pending"
     sequences = [snapshot["sequence"] for snapshot in seen]
     assert sequences == sorted(set(sequences))

@@ -221,11 +221,16 @@ class TrackedRequest:
         return self.head.is_form and self.live.filename is None
 
     def _search_form(self, message: Message) -> bool:
-        """Search the first bytes of a form for a file name; return whether to search more."""
-        missing = FORM_PREFIX_BYTES - len(self._form_prefix)
-        self._form_prefix += message.get("body", b"")[:missing]
-        self.live.filename = form_filename(self._form_prefix)
+        """Search the first bytes of a form for a file name; return whether to search more.
+
+        The search runs when the header of a part is complete, however small the messages are.
+        """
+        known = len(self._form_prefix)
+        self._form_prefix += message.get("body", b"")[: FORM_PREFIX_BYTES - known]
         is_whole = len(self._form_prefix) == FORM_PREFIX_BYTES or not message.get("more_body")
+        ends_header = b"\r\n\r\n" in self._form_prefix[max(0, known - 3) :]
+        if ends_header or is_whole:
+            self.live.filename = form_filename(self._form_prefix)
         needs_more = self._needs_filename() and not is_whole
         if not needs_more:
             self._form_prefix = b""

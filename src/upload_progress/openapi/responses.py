@@ -30,7 +30,10 @@ _ERRORS: Final = {
     "credentials cannot be checked.",
 }
 _HEADERS: Final[dict[str, JsonObject]] = {
-    "Cache-Control": {"schema": {"const": "no-store"}},
+    "Cache-Control": {
+        "schema": {"enum": ["no-store", "no-store, no-transform"]},
+        "description": "`no-transform` for event streams.",
+    },
     "ETag": {"schema": {"type": "string"}, "description": "Changes with every snapshot."},
     "Location": {"schema": {"type": "string"}, "description": "The path of the progress."},
     "Retry-After": {

@@ -10,7 +10,6 @@ with or without last bytes; the blob exists when it answers 201. The size is not
 Source: https://github.com/opencontainers/distribution-spec, "Pushing blobs".
 """
 
-import re
 from typing import Final
 
 from upload_progress.connection import Connection
@@ -32,7 +31,6 @@ __all__ = ["Oci"]
 _CREATED: Final = 201
 _DENIED: Final = (403,)
 """A client asks for a token after 401, and stops after 403 (error code ``DENIED``)."""
-_SESSION: Final = re.compile(r".*/v2/.+/blobs/uploads/([^/]*)")
 
 
 class Oci:
@@ -48,14 +46,13 @@ class Oci:
 
     def read_request(self, connection: Connection) -> TransferHead | None:
         """Describe a request that opens, continues, closes or cancels an upload session."""
-        if "/blobs/uploads" not in connection.path:
-            return None
-        found = _SESSION.fullmatch(connection.path)
-        if found is None:
+        repository, found, session = connection.path.rpartition("/blobs/uploads/")
+        _, is_registry, name = repository.partition("/v2/")
+        if not (found and is_registry and name) or "/" in session:
             return None
         if connection.method == "POST":
-            return None if found[1] else self._creation(connection)
-        return self._step(connection) if found[1] else None
+            return None if session else self._creation(connection)
+        return self._step(connection) if session else None
 
     def _creation(self, connection: Connection) -> TransferHead:
         is_whole = "digest" in connection.query

@@ -31,6 +31,9 @@ FORM_PREFIX_BYTES: Final = 4096
 MAX_GROUP_CHARACTERS: Final = 128
 MAX_NAME_CHARACTERS: Final = 255
 
+# The parser of the standard library needs time that grows with the product of the two.
+_MAX_DISPOSITION_CHARACTERS: Final = 4096
+_MAX_DISPOSITION_PARAMETERS: Final = 32
 _CONTENT_LENGTH: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 _PART_DISPOSITION: Final = re.compile(
     rb"^content-disposition:[ \t]*(form-data;[^\r\n]{0,1024}filename[^\r\n]{0,1024})\r?$",
@@ -134,6 +137,8 @@ def _filename(connection: Connection) -> str | None:
 
 
 def _disposition_filename(value: str) -> str | None:
+    if len(value) > _MAX_DISPOSITION_CHARACTERS or value.count(";") > _MAX_DISPOSITION_PARAMETERS:
+        return None
     message = Message()
     message["content-disposition"] = value
     try:

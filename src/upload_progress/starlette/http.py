@@ -272,16 +272,18 @@ _DIGITS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 def parse_wait_seconds(connection: Connection) -> int:
     """Return the duration of a long poll: ``?wait=`` or ``Prefer: wait=``, at most 60 seconds.
 
+    A preference that is not understood is ignored (RFC 7240, section 2).
+
     Raises:
-        InvalidValue: The value is not a number of seconds.
+        InvalidValue: The query parameter is not a number of seconds.
     """
-    text, where = connection.query.get("wait"), "query.wait"
-    if text is None:
-        text, where = _preference(connection, "wait"), "header.prefer"
+    text, preferred = connection.query.get("wait"), _preference(connection, "wait")
+    if text is None and preferred is not None and _DIGITS.fullmatch(preferred):
+        text = preferred
     if text is None:
         return 0
     if not _DIGITS.fullmatch(text):
-        raise InvalidValue(where, "must be a whole number of seconds")
+        raise InvalidValue("query.wait", "must be a whole number of seconds")
     return min(int(text), MAX_WAIT_SECONDS)
 
 

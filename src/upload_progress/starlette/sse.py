@@ -49,7 +49,12 @@ _HEARTBEAT: Final = b": heartbeat\n\n"
 _HEADERS: Final = {
     **COMMON_HEADERS,
     "content-type": "text/event-stream; charset=utf-8",
+    # Middleware that compresses responses collects them first, but not with "no-transform"
+    # (RFC 9111, section 5.2.2.6).
+    "cache-control": "no-store, no-transform",
     "x-accel-buffering": "no",
+    # Proxies pass on each part as it arrives (RFC 10036).
+    "incremental": "?1",
 }
 
 
