@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 import aio_pika
@@ -20,7 +22,7 @@ from tests._support.connection_faults import (
     until,
 )
 from tests._support.rabbitmq_alarms import clear_memory_alarm, evaluate, set_memory_alarm
-from tests._support.server_processes import ServerProcess
+from tests._support.server_processes import ServerProcess, free_port
 from tests._support.services import ProxyTo
 from upload_progress._model.cloudevents import CloudEvent, attributes_of, encode_data
 from upload_progress.backends.rabbitmq import ATTRIBUTE_PREFIX, RabbitPublisher
@@ -47,6 +49,38 @@ class TestRabbitTransport(MessageTransportContract):
     async def transport(self, amqp_url: str) -> AsyncIterator[RabbitPublisher]:
         async with RabbitPublisher.open(amqp_url) as publisher:
             yield publisher
+
+
+FAILED_CONNECTION = """
+import asyncio, gc, sys
+from upload_progress.backends.rabbitmq import RabbitPublisher
+
+errors = []  # their tracebacks hold the connection
+
+async def connect():
+    async with RabbitPublisher.open(sys.argv[1]) as publisher:
+        try:
+            await publisher.client()
+        except OSError as error:
+            errors.append(error)
+
+loop = asyncio.new_event_loop()
+loop.run_until_complete(connect())
+asyncio.set_event_loop(None)
+print(len(errors))
+errors.clear()
+gc.collect()
+loop.close()
+"""
+
+
+def test_failed_connection_is_collected_without_a_warning() -> None:
+    url = f"amqp://127.0.0.1:{free_port()}/"
+    run = [sys.executable, "-W", "error", "-c", FAILED_CONNECTION, url]
+    finished = subprocess.run(run, capture_output=True, text=True, check=True, timeout=60)
+
+    assert finished.stdout == "1\n"
+    assert "Warning" not in finished.stderr
 
 
 async def publish(

@@ -153,7 +153,7 @@ class RabbitPublisher(BrokerSubscriber):
         if not is_valid:
             raise InvalidValue("url", "is not a valid RabbitMQ URL: amqp://HOST:PORT/VHOST")
         connector = partial(
-            connect, url, heartbeat=AMQP_HEARTBEAT_SECONDS, connection_class=_ClosedOnFailure
+            connect, url, heartbeat=AMQP_HEARTBEAT_SECONDS, connection_class=_OwnedConnection
         )
         return cls(
             connector, exchange=exchange, durable=durable, heartbeat_seconds=heartbeat_seconds
@@ -228,8 +228,15 @@ class RabbitPublisher(BrokerSubscriber):
         return consumer
 
 
-class _ClosedOnFailure(Connection):
-    """Closes what a failed attempt to connect has opened: else it warns as garbage is collected."""
+class _OwnedConnection(Connection):
+    """A connection that this module closes, also after a failed attempt to connect.
+
+    aio-pika closes it again as garbage is collected. A connection that was never made does not
+    count as closed, and without a running event loop that attempt ends with a warning.
+    """
+
+    def __del__(self) -> None:
+        """Do nothing."""
 
     async def connect(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # overrides
         try:
