@@ -229,7 +229,8 @@ def pages_in(navigation: object) -> Iterator[str]:
     """Yield the files of a part of the navigation of ``mkdocs.yml``."""
     if isinstance(navigation, str):
         yield navigation
-    elif isinstance(navigation, list | dict):
+    else:
+        assert isinstance(navigation, list | dict)
         parts = navigation.values() if isinstance(navigation, dict) else navigation
         for part in parts:
             yield from pages_in(part)

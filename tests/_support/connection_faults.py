@@ -56,20 +56,25 @@ def event(sequence: int, owner: str = "ann", text: str | None = None) -> CloudEv
 
 async def received(stream: EventStream, sequence: int) -> list[int]:
     """Return the sequences that arrive, up to *sequence*; -1 stands for ``EventsMissed``."""
-    found = [0]
+    found: list[int] = []
     with anyio.fail_after(FAULT_SECONDS):
-        while found[-1] < sequence:
-            item = await anext(stream)
-            if not isinstance(item, ConnectionLost):
-                found.append(-1 if isinstance(item, EventsMissed) else item.data.sequence)
-    return found[1:]
+        while max(found, default=0) < sequence:
+            found += sequences_in(await anext(stream))
+    return found
+
+
+def sequences_in(item: CloudEvent | EventsMissed | ConnectionLost) -> list[int]:
+    """Return the sequence of an event, -1 for ``EventsMissed``, and nothing else."""
+    by_kind = {EventsMissed: [-1], ConnectionLost: []}
+    return [item.data.sequence] if isinstance(item, CloudEvent) else by_kind[type(item)]
 
 
 async def missed(stream: AsyncIterator[object]) -> None:
     """Take what arrives, up to ``EventsMissed``."""
     with anyio.fail_after(FAULT_SECONDS):
-        while not isinstance(await anext(stream), EventsMissed):
-            continue
+        item: object = None
+        while not isinstance(item, EventsMissed):
+            item = await anext(stream)
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -337,5 +342,6 @@ async def is_published(publisher: Adapter, *events: CloudEvent) -> bool:
 async def publish_with_retries(publisher: Adapter, *events: CloudEvent) -> None:
     """Publish *events* until that succeeded."""
     with anyio.fail_after(FAULT_SECONDS):
-        while not await is_published(publisher, *events):
-            continue
+        published = False
+        while not published:
+            published = await is_published(publisher, *events)

@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 import itsdangerous
 import pytest
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
+from tests._support.scripted_server import ScriptedServer
 from upload_progress.connection import Connection
 from upload_progress.demo.authentication import (
     SESSION_COOKIE,
@@ -52,21 +53,16 @@ def session_cookie(*, user: str = "alice", expires_at: float = EXPIRES_AT, key: 
 async def identity_of(cookie: str) -> object:
     """Return the result of the authenticator for a request with that session cookie."""
     identities: list[object] = []
+    server = ScriptedServer()
 
     async def app(scope: Scope, _receive: Receive, _send: Send) -> None:
         identities.append(authenticate(Connection(scope)))
-
-    async def receive() -> Message:
-        raise AssertionError
-
-    async def send(_message: Message) -> None:
-        raise AssertionError
 
     scope = {
         "type": "http",
         "headers": [(b"cookie", f"{SESSION_COOKIE}={cookie}".encode("latin-1"))],
     }
-    await DemoSessionMiddleware(app, secret_key=KEY)(scope, receive, send)
+    await DemoSessionMiddleware(app, secret_key=KEY)(scope, server.receive, server.send)
     [identity] = identities
     return identity
 
