@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anyio
 import pytest
 
 from tests._support.protocol_apps import FileApp, ResponseHead, send_request
@@ -39,8 +40,8 @@ class Worker:
     """Sends requests to two workers that share a store, and shows the upload at both."""
 
     def __init__(self) -> None:
-        store = MemoryStore()
-        self.trackers = [ProgressTracker(store=store) for _ in range(2)]
+        self.store = MemoryStore()
+        self.trackers = [ProgressTracker(store=self.store) for _ in range(2)]
         self.requests = 0
 
     async def send(
@@ -285,3 +286,51 @@ async def test_watcher_sees_refused_bytes_disappear() -> None:
     assert sent == [20]
     assert states[0][1] == 10
     assert states[-1] == (S.PAUSED, 10)
+
+
+@pytest.mark.parametrize("status", [409, 413])
+async def test_exception_after_the_response_changes_nothing(worker: Worker, status: int) -> None:
+    """The response decides, also if the earlier records are loaded only after the exception."""
+
+    async def respond_and_raise(scope: Scope, receive: Receive, send: Send) -> None:
+        await Respond(status)(scope, receive, send)
+        raise RuntimeError
+
+    await start_tus(worker)
+    await worker.shown()
+    worker.trackers = [ProgressTracker(store=worker.store)]
+    with pytest.raises(RuntimeError):
+        await send_request(
+            respond_and_raise,
+            worker.trackers[0],
+            "PATCH",
+            "/files/1",
+            headers={**TUS, **OCTETS, "upload-offset": "10"},
+            content=bytes(10),
+        )
+
+    check_refused(await worker.shown(), status, 10)
+
+
+async def test_cancelled_application_is_no_refusal() -> None:
+    """Some servers cancel the application when the client disconnects: it can go on."""
+    tracker = ProgressTracker()
+    worker = Worker()
+    worker.trackers = [tracker]
+
+    async def wait(_scope: Scope, receive: Receive, _send: Send) -> None:
+        await receive()
+        scope.cancel()
+        await anyio.sleep_forever()
+
+    with anyio.CancelScope() as scope:
+        await send_request(
+            wait,
+            tracker,
+            "PUT",
+            "/files/a",
+            headers={"content-range": "bytes 0-19/20"},
+            messages=body_messages(bytes(10), bytes(10)),
+        )
+    shown = await worker.shown()
+    assert (shown.state, shown.bytes_transferred, shown.error) == (S.PAUSED, 10, None)

@@ -649,11 +649,17 @@ class Transfer:
         self.upload.end_transfer(self, self._outcome)
 
     def app_raised(self) -> None:
-        """End by an exception of the application: it keeps nothing, the client may try again."""
-        self.status, self._outcome = None, TransferOutcome(TransferResult.REFUSED)
-        self.upload.end_transfer(self, self._outcome)
+        """End by an exception of the application: it keeps nothing, the client may try again.
 
-    app_cancelled = app_raised
+        An exception after the response changes nothing.
+        """
+        if self in self.upload.transfers:
+            self.status, self._outcome = None, TransferOutcome(TransferResult.REFUSED)
+            self.upload.end_transfer(self, self._outcome)
+
+    def app_cancelled(self) -> None:
+        """End because the server cancelled the application, as at shutdown: it has not refused."""
+        self.upload.end_transfer(self, None)
 
     def client_disconnected(self) -> None:
         """End because the client disconnected; after the last byte this changes nothing."""
