@@ -12,7 +12,14 @@ from tests._support.protocol_apps import FileApp, send_request, upload_id_of
 from tests._support.scripted_server import ALICE
 from upload_progress import ProgressTracker, UploadState, protocols
 from upload_progress.connection import Connection
-from upload_progress.protocols import TransferProtocol
+from upload_progress.protocols import (
+    Headers,
+    TransferHead,
+    TransferKind,
+    TransferOutcome,
+    TransferProtocol,
+    TransferResult,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -78,3 +85,26 @@ async def test_example_refuses_errors(name: str) -> None:
 
     assert server.status == 409
     assert (await tracker.list(owner=ALICE)).uploads == ()
+
+
+async def test_media_type_that_a_protocol_announces_is_shown() -> None:
+    class Typed:
+        name = "typed"
+        specification = "https://example.org/typed"
+
+        def read_request(self, connection: Connection) -> TransferHead | None:
+            return TransferHead(
+                self.name, TransferKind.BYTES, connection.path, content_type="text/plain"
+            )
+
+        def read_response(
+            self, transfer_head: TransferHead, status: int, headers: Headers
+        ) -> TransferOutcome:
+            return TransferOutcome(TransferResult.ACCEPTED)
+
+    tracker = ProgressTracker()
+    async with tracker.lifespan():
+        await send_request(FileApp(), tracker, "PUT", "/a", content=b"x", protocols=[Typed()])
+        [shown] = (await tracker.list(owner=ALICE)).uploads
+
+    assert shown.content_type == "text/plain"

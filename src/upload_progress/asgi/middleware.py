@@ -182,7 +182,7 @@ class UploadProgressMiddleware:
             is_proxied=head.is_proxied,
             total_bytes=transfer_head.total_bytes,
             filename=transfer_head.filename,
-            content_type=None,
+            content_type=transfer_head.content_type,
             group=head.group,
         )
         transfer = Transfer(opened, transfer_head, protocol, Meter(self._internals.config.policy))

@@ -62,6 +62,8 @@ class TransferKind(StrEnum):
     """Assemble the upload from its parts, all of which have been sent."""
     ABORT = "abort"
     """Abandon the upload."""
+    QUERY = "query"
+    """Ask how many bytes the server has; carries none, starts no attempt."""
 
 
 @unique
@@ -111,6 +113,8 @@ class TransferHead:
             sends the same ``Upload-Id`` with all of them (tus concatenation).
         part_total_bytes: Size of this resource, in bytes, if it is a part of an upload. None
             otherwise.
+        content_type: Media type of the upload that the request announces. None if it announces
+            none.
     """
 
     protocol: str
@@ -129,6 +133,7 @@ class TransferHead:
     request_path: str = "/"
     resource_may_be_part: bool = False
     part_total_bytes: int | None = None
+    content_type: str | None = None
 
 
 @frozen
@@ -141,12 +146,15 @@ class TransferOutcome:
         offset: Number of bytes that the server has, counted from the start of the part. None
             if the response does not contain it.
         total_bytes: Size of the whole upload, in bytes. None if the response does not contain it.
+        filename: File name that the response announces, as in the answer to a ``HEAD`` request.
+            None if it announces none.
     """
 
     result: TransferResult
     resource: str | None = None
     offset: int | None = None
     total_bytes: int | None = None
+    filename: str | None = None
 
 
 class TransferProtocol(Protocol):
