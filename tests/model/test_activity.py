@@ -1,4 +1,4 @@
-"""Activity: stalls, the time of the last byte, the next observation, and how the body arrived."""
+"""Activity: silence, stalls, the rate, the time of the last byte, the next observation, and how the body arrived."""
 
 from __future__ import annotations
 
@@ -14,41 +14,69 @@ from upload_progress._model.activity import (
     judge_arrival,
 )
 from upload_progress._model.models import Arrival
+from upload_progress._model.rate import SILENT_SECONDS
 
 STALL = 30.0
 BUFFERED_SECONDS = BUFFERED_BYTES / BUFFERED_BYTES_PER_SECOND
 
 
-def test_stall_begins_and_ends_once() -> None:
+def test_silence_and_stall_begin_and_end_once() -> None:
     activity = Activity(0.0)
 
+    assert not activity.observe(2.9, 102.9, 0, STALL)
+    assert (activity.observe(3.0, 103.0, 0, STALL), activity.is_silent) == (True, True)
     assert not activity.observe(29.9, 129.9, 0, STALL)
     assert (activity.last_byte_at, activity.changed_at) == (None, 0.0)
     assert (activity.observe(30.0, 130.0, 0, STALL), activity.is_stalled) == (True, True)
     assert not activity.observe(31.0, 131.0, 0, STALL)
-    assert (activity.observe(40.0, 140.0, 5, STALL), activity.is_stalled) == (True, False)
+    assert activity.observe(40.0, 140.0, 5, STALL)
+    assert (activity.is_silent, activity.is_stalled) == (False, False)
     assert (activity.last_byte_at, activity.changed_at) == (140.0, 40.0)
 
 
-def test_stall_does_not_lower_the_rate_after_it() -> None:
+def receive(activity: Activity, now: float, received_bytes: int, stall: float = STALL) -> None:
+    activity.observe(now, now, received_bytes, stall)
+    activity.update_rate(now)
+
+
+@pytest.mark.parametrize(("idle_seconds", "stall"), [(3.0, STALL), (50.0, STALL), (1.5, 1.0)])
+def test_rate_is_unknown_while_no_byte_arrives_and_starts_anew_after_it(
+    idle_seconds: float, stall: float
+) -> None:
     activity = Activity(0.0)
     for second in range(1, 11):
-        activity.observe(second, second, second * 100, STALL)
-    assert activity.estimate.bytes_per_second == 100
-    activity.observe(50.0, 50.0, 1000, STALL)
-    activity.observe(60.0, 60.0, 1001, STALL)
+        receive(activity, second, second * 100, stall)
+    assert activity.bytes_per_second == 100
+    end = 10 + idle_seconds
+    receive(activity, end, 1000, stall)
+    assert [activity.bytes_per_second] == [None]
 
-    assert [activity.estimate.bytes_per_second] == [None]
-    activity.observe(62.0, 62.0, 1201, STALL)
-    assert activity.estimate.bytes_per_second == 100
+    receive(activity, end + 1, 1001, stall)
+    assert [activity.bytes_per_second] == [None]
+    receive(activity, end + 3, 1201, stall)
+    assert activity.bytes_per_second == 100
+
+
+def test_rate_does_not_fall_before_it_is_unknown() -> None:
+    activity = Activity(0.0)
+    for second in range(1, 11):
+        receive(activity, second, second * 100)
+    receive(activity, 12.9, 1000)
+
+    assert activity.bytes_per_second == 100
+    receive(activity, 12.95, 1295)
+    assert activity.bytes_per_second == pytest.approx(100, rel=0.01)
 
 
 def test_time_of_the_next_observation() -> None:
     activity = Activity(0.0)
 
     assert activity.next_observation(0.5, [9.0], STALL) == 0.5 + OBSERVE_SECONDS
-    assert activity.next_observation(2.0, [9.0], STALL) == 9.0
-    assert activity.next_observation(2.0, [], STALL) == STALL
+    assert activity.next_observation(0.5, [0.7], STALL) == 0.7
+    assert activity.next_observation(2.0, [9.0], STALL) == SILENT_SECONDS
+    activity.observe(3.0, 3.0, 0, STALL)
+    assert activity.next_observation(3.0, [9.0], STALL) == 9.0
+    assert activity.next_observation(3.0, [], STALL) == STALL
     assert activity.next_observation(35.0, [], STALL) == 35.0
     activity.observe(35.0, 35.0, 0, STALL)
     assert activity.next_observation(35.0, [], STALL) is None

@@ -19,6 +19,7 @@ from upload_progress._model.models import (
     UploadProgress,
     UploadState,
 )
+from upload_progress._model.rate import STALE_SECONDS
 from upload_progress._model.state import is_final, is_waiting
 
 S = UploadState
@@ -317,3 +318,27 @@ def test_upload_in_several_requests_is_paused_when_its_worker_is_lost() -> None:
     lost = as_of(record, 5.0)
     assert (lost.state, lost.stalled, lost.error) == (S.PAUSED, False, None)
     assert as_of(evolve(record, lease_until=None), 9.0).state is S.RECEIVING
+
+
+def test_rate_of_a_record_that_is_not_renewed_is_unknown() -> None:
+    at_rate = evolve(
+        version(0, 1, 1),
+        state=S.RECEIVING,
+        stalled=False,
+        bytes_per_second=5.0,
+        lease_until=NOW + 60,
+        last_byte_at=NOW,
+    )
+    other = evolve(at_rate, transfer_id="t9", bytes_per_second=2.0, last_byte_at=NOW + 5)
+
+    def rate(*records: TransferRecord, seconds: float) -> float | None:
+        progress = fold(records, now=NOW + seconds)
+        assert progress is not None
+        return progress.bytes_per_second
+
+    # The clock of a reader may be ahead or behind: the receiving worker tells the silence.
+    assert rate(at_rate, seconds=-60) == 5.0
+    assert rate(at_rate, seconds=STALE_SECONDS - 0.1) == 5.0
+    assert [rate(at_rate, seconds=STALE_SECONDS)] == [None]
+    assert rate(at_rate, other, seconds=STALE_SECONDS) == 2.0
+    assert rate(evolve(at_rate, last_byte_at=None), seconds=STALE_SECONDS) == 5.0

@@ -1,4 +1,4 @@
-"""A live upload: its end, stalls, attempts, and calls at the wrong time."""
+"""A live upload: its end, silence, stalls, attempts, and calls at the wrong time."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from tests._support.simulation import ANN, ENDINGS, Simulation, assert_monotonic, end_upload
-from upload_progress import UploadState
+from upload_progress import EveryPercent, ProgressTracker, UploadProgress, UploadState
+from upload_progress._fanout.subscription import Subscription
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress._model.state import is_final
+from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.testing import FaultyStore
 
 pytestmark = pytest.mark.anyio
@@ -72,7 +74,85 @@ async def test_end_is_reported_once_as_the_last_event_and_stored(
     assert len(sim.internals.registry) == 0
 
 
-# --- stalls ---------------------------------------------------------------------------------------
+# --- silence and stalls ---------------------------------------------------------------------------------------
+
+
+async def receive_steadily(sim: Simulation, live: LiveUpload, seconds: float) -> None:
+    for _ in range(round(seconds * 10)):
+        sim.add(live, 1000)
+        await sim.run(0.1)
+
+
+def rate_and_time(progress: UploadProgress) -> tuple[float | None, float | None]:
+    return (progress.bytes_per_second, progress.eta_seconds)
+
+
+async def stored_at_another_worker(sim: Simulation) -> UploadProgress:
+    other = ProgressTracker(store=sim.memory, clock=sim.clock)
+    return await other.get("up", owner="ann")
+
+
+async def shown_everywhere(sim: Simulation, subscription: Subscription) -> set[object]:
+    """Return rate and time of a watcher, a get, a list, and a get at another worker."""
+    here = await sim.tracker.get("up", owner="ann")
+    (listed,) = (await sim.tracker.list(owner="ann")).uploads
+    elsewhere = await stored_at_another_worker(sim)
+    (update,) = subscription.take() or [None]
+    watched = sim.events("up")[-1]
+    assert update is None or update.progress == watched
+    return {rate_and_time(each) for each in (watched, here, listed, elsewhere)}
+
+
+@pytest.mark.parametrize("total", [1_000_000])
+async def test_silence_is_reported_once_and_everywhere_alike(
+    sim: Simulation, total: int | None
+) -> None:
+    live = sim.begin("up", total=total)
+    subscription = sim.subscription("up")
+    await receive_steadily(sim, live, 6)
+    await sim.run(1.5)
+    (before,) = await shown_everywhere(sim, subscription)
+    assert before != (None, None)
+
+    shown = set[object]()
+    for _ in range(14):
+        await sim.run(0.1)
+        shown |= await shown_everywhere(sim, subscription)
+    assert shown == {before}
+
+    await sim.run(1)
+    reports = len(sim.events("up"))
+    assert await shown_everywhere(sim, subscription) == {(None, None)}
+    await sim.run(25)
+    assert await shown_everywhere(sim, subscription) == {(None, None)}
+    assert (len(sim.events("up")), sim.events("up")[-1].stalled) == (reports, False)
+
+    sim.add(live, 1000)
+    await sim.run(0.1)
+    assert len(sim.events("up")) == reports + 1
+    assert sim.events("up")[-1].bytes_transferred == 61_000
+    await receive_steadily(sim, live, 4)
+    assert sim.events("up")[-1].bytes_per_second == pytest.approx(10_000, rel=0.1)
+
+
+async def test_get_does_not_change_the_rate_between_reports(sim: Simulation) -> None:
+    live = sim.begin("up", total=1_000_000)
+    await receive_steadily(sim, live, 5)
+    for size in (0, 50_000, 0, 0):
+        sim.add(live, size)
+        sim.clock.advance(0.1)
+        here = await sim.tracker.get("up", owner="ann")
+        assert here.bytes_transferred == live.meter.received_bytes
+        assert here.bytes_per_second == sim.events("up")[-1].bytes_per_second
+
+
+async def test_get_shows_a_new_rate_if_reports_are_rare() -> None:
+    sim = Simulation(policy=EveryPercent(50))
+    live = sim.begin("up", total=1_000_000)
+    await receive_steadily(sim, live, 5)
+
+    assert len(sim.events("up")) == 1
+    assert live.snapshot().bytes_per_second == pytest.approx(10_000, rel=0.1)
 
 
 async def test_stall_and_its_end_are_reported(sim: Simulation) -> None:

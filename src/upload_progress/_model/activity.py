@@ -1,7 +1,10 @@
-"""What depends on time about an upload: its rate, a stall, and how its body arrived.
+"""What depends on time about an upload: its rate, silence, a stall, and how its body arrived.
 
 No function reads a clock. An upload is observed once in a while, not per chunk, so the time of its
 last byte is as exact as the observations are frequent.
+
+An upload is silent after 3 s without a byte: its rate is unknown then, instead of an average that
+falls slowly. A stall is a longer silence, of a configured time.
 """
 
 from collections.abc import Sequence
@@ -10,7 +13,7 @@ from typing import Final
 from attrs import define, field
 
 from upload_progress._model.models import Arrival
-from upload_progress._model.rate import RateEstimate
+from upload_progress._model.rate import SILENT_SECONDS, RateEstimate
 
 __all__ = [
     "BUFFERED_BYTES",
@@ -35,7 +38,8 @@ class Activity:
         received_bytes: The number of bytes at the last observation.
         changed_at: The last observation at which there were new bytes, in monotonic seconds.
         last_byte_at: The same in seconds since the epoch; None before the first byte.
-        is_stalled: Whether no byte has arrived for too long.
+        is_silent: Whether no byte has arrived for 3 s.
+        is_stalled: Whether no byte has arrived for the configured time.
         changes: How many observations found new bytes.
         waits: At how many of these the application was waiting for more bytes.
         estimate: The smoothed rate.
@@ -45,6 +49,7 @@ class Activity:
     received_bytes: int = 0
     changed_at: float = field(init=False)
     last_byte_at: float | None = None
+    is_silent: bool = False
     is_stalled: bool = False
     changes: int = 0
     waits: int = 0
@@ -64,7 +69,7 @@ class Activity:
         *,
         is_waiting: bool = False,
     ) -> bool:
-        """Observe the number of bytes; return whether a stall has begun or ended.
+        """Observe the number of bytes; return whether a silence or a stall has begun or ended.
 
         Args:
             now: Monotonic seconds.
@@ -73,18 +78,33 @@ class Activity:
             stall_after_seconds: How long without a byte is a stall.
             is_waiting: Whether the application waits for more bytes.
         """
-        was_stalled = self.is_stalled
+        before = (self.is_silent, self.is_stalled)
         if received_bytes != self.received_bytes:
             self.received_bytes, self.changed_at, self.last_byte_at = received_bytes, now, wall
-            self.is_stalled = False
+            self.is_silent = self.is_stalled = False
             self.changes += 1
             self.waits += is_waiting
         else:
+            self.is_silent = now - self.changed_at >= SILENT_SECONDS
             self.is_stalled = now - self.changed_at >= stall_after_seconds
-        if was_stalled and not self.is_stalled:
+        has_changed = before != (self.is_silent, self.is_stalled)
+        if has_changed and not (self.is_silent or self.is_stalled):
             self.estimate = RateEstimate(now, received_bytes)
-        self.estimate = self.estimate.observe(now, received_bytes)
-        return was_stalled is not self.is_stalled
+        return has_changed
+
+    def update_rate(self, now: float) -> None:
+        """Include the bytes of the last observation, made at *now*, in the rate.
+
+        Time without bytes does not lower the rate before more bytes arrive: the rate that was
+        reported stays the same until it is unknown.
+        """
+        if self.received_bytes != self.estimate.at_bytes:
+            self.estimate = self.estimate.observe(now, self.received_bytes)
+
+    @property
+    def bytes_per_second(self) -> float | None:
+        """The smoothed rate; None until there are 2 s of data, and while no byte arrives."""
+        return None if self.is_silent or self.is_stalled else self.estimate.bytes_per_second
 
     @property
     def is_led_by_client(self) -> bool:
@@ -101,9 +121,13 @@ class Activity:
             gates: When a report may become due, in monotonic seconds.
             stall_after_seconds: How long without a byte is a stall.
         """
+        times = list(gates)
         if now - self.changed_at < OBSERVE_SECONDS:
-            return now + OBSERVE_SECONDS
-        times = list(gates) if self.is_stalled else [*gates, self.changed_at + stall_after_seconds]
+            times.append(now + OBSERVE_SECONDS)
+        if not self.is_silent:
+            times.append(self.changed_at + SILENT_SECONDS)
+        if not self.is_stalled:
+            times.append(self.changed_at + stall_after_seconds)
         return max(min(times), now) if times else None
 
 

@@ -33,7 +33,7 @@ from upload_progress._model.models import (
     UploadState,
     UploadTotal,
 )
-from upload_progress._model.rate import eta_seconds
+from upload_progress._model.rate import STALE_SECONDS, eta_seconds
 from upload_progress._model.state import LOST, Signal, is_final, is_waiting, next_state
 from upload_progress._model.version import version_of
 
@@ -103,7 +103,7 @@ def fold(
     by_precedence = sorted(current, key=lambda record: record.started_at is None)
     received, repeated, total = _count_bytes(by_precedence, decided)
     stalled = decided.state is UploadState.RECEIVING and decided.stalled
-    rate = _rate(current) if decided.state is UploadState.RECEIVING and not stalled else None
+    rate = _rate(current, now) if decided.state is UploadState.RECEIVING and not stalled else None
     return UploadProgress(
         upload_id=decided.upload_id,
         group=_first(record.group for record in by_precedence),
@@ -264,13 +264,20 @@ def _sum_known(values: Sequence[int | None]) -> int | None:
     return sum(known) if len(known) == len(values) else None
 
 
-def _rate(records: Sequence[TransferRecord]) -> float | None:
+def _rate(records: Sequence[TransferRecord], now: float) -> float | None:
     rates = [
         record.bytes_per_second
         for record in records
-        if record.state is UploadState.RECEIVING and record.bytes_per_second is not None
+        if record.state is UploadState.RECEIVING
+        and record.bytes_per_second is not None
+        and not _is_stale(record, now)
     ]
     return round(sum(rates), 1) if rates else None
+
+
+def _is_stale(record: TransferRecord, now: float) -> bool:
+    """Return whether the rate of *record* is too old to say anything about *now*."""
+    return record.last_byte_at is not None and now - record.last_byte_at >= STALE_SECONDS
 
 
 def _arrival(records: Sequence[TransferRecord]) -> Arrival | None:

@@ -285,7 +285,7 @@ class LiveUpload:
     # Time
 
     def observe(self, now: Moment) -> None:
-        """Update rate, last byte and stall from the number of bytes received so far."""
+        """Update last byte, silence and stall from the number of bytes received so far."""
         if self.activity is not None and is_receiving(self.state):
             self._observe(now, self.meter.received_bytes, is_waiting=self.meter.is_waiting)
 
@@ -314,6 +314,8 @@ class LiveUpload:
         now = moment.monotonic
         meter = self.meter if self.current_stage is None else self.current_stage.meter
         silent_seconds = now - self._reported_at
+        if self.activity is not None and silent_seconds >= OBSERVE_SECONDS:
+            self.activity.update_rate(now)
         if not self.is_due and meter.elapse(silent_seconds):
             self.mark_due()
         if self.activity is None or not is_receiving(self.state):
@@ -370,13 +372,15 @@ class LiveUpload:
     def commit(self, now: Moment) -> TransferRecord:
         """Return the next version of the record, and arm the meter for the one after it."""
         self.observe(now)
+        if self.activity is not None:
+            self.activity.update_rate(now.monotonic)
         self.sequence += 1
         self.is_due = False
         self._reported_at = now.monotonic
         self.meter.rearm()
         if self.current_stage is not None:
             self.current_stage.meter.rearm()
-        if self.activity is not None and self.activity.is_stalled:
+        if self.activity is not None and (self.activity.is_silent or self.activity.is_stalled):
             self.meter.gate_bytes = self.meter.received_bytes + 1
         if self.is_ended:
             self.meter.gate_bytes = 0
@@ -395,7 +399,7 @@ class LiveUpload:
             state=self.state,
             received_bytes=self.received_bytes,
             total_bytes=self.meter.total_bytes,
-            bytes_per_second=activity.estimate.bytes_per_second if activity else None,
+            bytes_per_second=activity.bytes_per_second if activity else None,
             stalled=activity is not None and activity.is_stalled,
             arrival=self.arrival,
             stage=self.current_stage.stage if self.current_stage else None,

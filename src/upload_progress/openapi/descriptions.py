@@ -17,8 +17,9 @@ FIELD_DESCRIPTIONS: Final[Mapping[str, str]] = MappingProxyType(
         "bytes_transferred": "Body bytes received; never decreases within an attempt.",
         "total_bytes": "The announced size; null if it is unknown, never 0 for unknown.",
         "percent": "0 to 100, one decimal, rounded down: 100 only if all bytes are received.",
-        "bytes_per_second": "Smoothed rate; null in the first 2 seconds, and while stalled.",
-        "eta_seconds": "Remaining time at that rate; null if it is unknown.",
+        "bytes_per_second": "Smoothed rate; null in the first 2 seconds, and after 3 seconds "
+        "without a byte.",
+        "eta_seconds": "Remaining time at that rate; null if the rate or the size is unknown.",
         "retransmitted_bytes": "Bytes that were received more than once.",
         "parts": "The number of received parts, for an upload in numbered parts.",
         "stalled": "Receiving, but no byte for a while. The upload is not aborted.",
