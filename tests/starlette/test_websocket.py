@@ -323,11 +323,11 @@ async def test_http_calls_change_the_subscriptions_of_a_socket(
     assert (malformed.status_code, malformed.json()["where"]) == (422, "body.client_id")
 
 
-async def test_socket_with_many_unsent_messages_refuses_subscriptions(
+async def test_socket_with_many_unsent_messages_refuses_changes(
     app: Starlette, tracker: ProgressTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The queue that other requests fill is bounded, too."""
-    monkeypatch.setattr(connections, "MAX_UNSENT_FOR_SUBSCRIBE", 2)
+    monkeypatch.setattr(connections, "MAX_UNSENT_FOR_REQUESTS", 2)
     upload_id = await announced(tracker)
     async with open_socket(app) as connection, client(app) as http:
         client_id = (await connection.receive_json())["client_id"]
@@ -337,9 +337,25 @@ async def test_socket_with_many_unsent_messages_refuses_subscriptions(
             ).status_code
             for _ in range(6)
         ]
+        path = f"/uploads/{client_id}/unsubscribe?upload_id={upload_id}"
+        removed = [(await http.delete(path)).status_code for _ in range(2)]
 
     assert statuses[0] == 204
     assert statuses[-1] == 429
+    assert removed == [429, 429]
+
+
+async def test_socket_repeats_no_invalid_id(app: Starlette) -> None:
+    """What is not an upload id is not sent back to a client that does not read."""
+    async with open_socket(app) as connection, client(app) as http:
+        client_id = (await connection.receive_json())["client_id"]
+        for text in ("x" * 129, "x" * 60_000, "a b", "", "progress"):
+            path = f"/uploads/{client_id}/unsubscribe"
+            response = await http.delete(path, params={"upload_id": text})
+            assert response.status_code == 404
+        await connection.send_json(type="unsubscribe", group="g")
+
+        assert (await connection.receive_json())["group"] == "g"
 
 
 # Invalid messages

@@ -35,18 +35,19 @@ from upload_progress.exceptions import (
     UploadProgressError,
 )
 from upload_progress.identity import Identity
+from upload_progress.starlette.auth.authentication import check_upload_id
 from upload_progress.tracker import ProgressTracker
 
 __all__ = [
-    "MAX_UNSENT_FOR_SUBSCRIBE",
+    "MAX_UNSENT_FOR_REQUESTS",
     "ConnectionRegistry",
     "OpenSocket",
     "SocketSubscriptions",
     "new_client_id",
 ]
 
-MAX_UNSENT_FOR_SUBSCRIBE: Final = 2000
-"""A socket with this many unsent messages accepts no more subscriptions."""
+MAX_UNSENT_FOR_REQUESTS: Final = 2000
+"""With this many unsent messages, the subscriptions of a socket can no longer be changed."""
 
 
 def new_client_id(worker: str) -> str:
@@ -77,8 +78,7 @@ class OpenSocket:
             QuotaExceeded: The socket has the maximum number of subscriptions, or the client
                 does not read.
         """
-        if len(self._unsent) >= MAX_UNSENT_FOR_SUBSCRIBE:
-            raise QuotaExceeded("subscriptions_per_socket", MAX_UNSENT_FOR_SUBSCRIBE)
+        self._check_unsent()
         owner = self.identity.owner_of(progress.upload_id)
         # A repeated subscription shows the current snapshot again.
         self.subscription.remove_upload(owner, progress.upload_id)
@@ -87,7 +87,12 @@ class OpenSocket:
         self.subscription.offer(Update(owner, progress))
 
     def unsubscribe(self, upload_id: str | None) -> None:
-        """End the subscription to an upload; None ends all subscriptions."""
+        """End the subscription to an upload; None ends all subscriptions.
+
+        Raises:
+            QuotaExceeded: The client does not read.
+        """
+        self._check_unsent()
         if upload_id is not None:
             self.subscription.remove_upload(self.identity.owner_of(upload_id), upload_id)
             self.send(Unsubscribed(upload_id=upload_id))
@@ -95,6 +100,11 @@ class OpenSocket:
         for each in self.subscription.remove_all():
             self.send(Unsubscribed(upload_id=each))
         self.send(Unsubscribed(all=True))
+
+    def _check_unsent(self) -> None:
+        """Refuse a change, to which a client would not read the replies."""
+        if len(self._unsent) >= MAX_UNSENT_FOR_REQUESTS:
+            raise QuotaExceeded("unsent_per_socket", MAX_UNSENT_FOR_REQUESTS)
 
     def send(self, message: ServerMessage) -> None:
         """Queue *message*; the writer of the session sends it."""
@@ -222,8 +232,11 @@ class SocketSubscriptions:
         """End the subscription of a socket to an upload; None ends all its subscriptions.
 
         Raises:
-            UploadNotFound: The user has no such socket.
+            UploadNotFound: The user has no such socket, or the id is not valid.
+            QuotaExceeded: The client does not read.
         """
+        if upload_id is not None:
+            check_upload_id(identity, upload_id)
         await self._call(_UNSUBSCRIBE, client_id, identity, upload_id)
 
     @property
@@ -262,7 +275,10 @@ class SocketSubscriptions:
         socket = self._socket(request)
         if socket is None:
             return None
-        socket.unsubscribe(request.upload_id)
+        try:
+            socket.unsubscribe(request.upload_id)
+        except UploadProgressError as error:
+            return _reply_for(error)
         return _DONE
 
     def _socket(self, request: SocketRequest) -> OpenSocket | None:
