@@ -8,6 +8,7 @@ from attrs import define, field, frozen
 
 from upload_progress._background import Background
 from upload_progress._cluster.commands import UploadCommands
+from upload_progress._cluster.directory import WorkerDirectory
 from upload_progress._cluster.follower import Follower
 from upload_progress._cluster.reaper import Reaper
 from upload_progress._cluster.reconciler import Reconciler
@@ -73,6 +74,7 @@ class TrackerInternals:
     flusher: Flusher
     reader: Reader
     rpc: RpcEndpoint
+    directory: WorkerDirectory
     follower: Follower
     reaper: Reaper
     commands: UploadCommands
@@ -234,6 +236,7 @@ def assemble(config: TrackerConfig, backends: Backends) -> TrackerInternals:
         flusher=flusher,
         reader=Reader(flusher.registry, core.loader),
         rpc=cluster.rpc,
+        directory=WorkerDirectory(core.worker, cluster.rpc),
         follower=cluster.follower,
         reaper=cluster.reaper,
         commands=UploadCommands(

@@ -11,6 +11,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from attrs import define, field
 
 from upload_progress import UploadProgress
+from upload_progress._cluster.rpc import ALL_WORKERS
 from upload_progress._model.cloudevents import CloudEvent, event_of
 from upload_progress.interfaces import ConnectionLost, EventsMissed
 
@@ -122,9 +123,14 @@ class FakeTransport:
 
     @asynccontextmanager
     async def inbox(
-        self, _worker: str
+        self, worker: str
     ) -> AsyncIterator[AsyncIterator[bytes | EventsMissed | ConnectionLost]]:
-        """Open the inbox."""
+        """Open the inbox; nothing arrives at the one of all workers."""
+        if worker == ALL_WORKERS:
+            silent_send, silent = anyio.create_memory_object_stream[bytes]()
+            with silent_send, silent:
+                yield silent
+            return
         if self.open_errors:
             raise self.open_errors.pop()
         receive: MemoryObjectReceiveStream[bytes | EventsMissed | ConnectionLost]

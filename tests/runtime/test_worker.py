@@ -20,11 +20,12 @@ def test_each_worker_has_its_own_name() -> None:
 
 def test_forked_process_gets_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
     worker = Worker()
-    name = worker.name
-    assert worker.name == name
+    name, key = worker.name, worker.key
+    assert (worker.name, worker.key) == (name, key)
 
     monkeypatch.setattr(os, "getpid", lambda: -1)
 
+    assert worker.key != key
     assert worker.name != name
 
 

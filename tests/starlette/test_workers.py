@@ -177,6 +177,42 @@ async def test_ticket_is_valid_once_on_any_worker() -> None:
         assert await open_socket_with(other, "unknown.guess") == 401
 
 
+async def test_request_without_a_valid_ticket_causes_no_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither with the name of a real worker, nor with a ticket that was used."""
+    async with workers() as [one, other]:
+        used, name = await issue(one), one.tracker.worker
+        assert await open_socket_with(other, used) == 101
+        calls: list[str] = []
+
+        async def call(_rpc: object, worker: str, kind: str, _body: object) -> None:
+            calls.append(f"{kind} at {worker}")
+
+        monkeypatch.setattr("upload_progress._cluster.rpc.RpcEndpoint.call", call)
+        for ticket in (used, f"{name}.x", used[:-1] + "~", f"{name}.{'x' * 5000}"):
+            assert await open_socket_with(other, ticket) == 401
+        assert await unsubscribe(other, "alice", f"{name}.{'x' * 44}") == 404
+        assert await subscribe(other, "alice", "u", f"{name}.{'x' * 44}") == 404
+        assert calls == []
+        async with open_socket(one.app) as connection:
+            client_id = (await connection.receive_json())["client_id"]
+            assert await unsubscribe(other, "alice", client_id) == 404
+        assert calls == [f"unsubscribe at {name}"]
+
+
+async def test_number_of_remembered_tickets_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("upload_progress.starlette.auth.tickets.MAX_TICKETS", 2)
+    async with workers() as [one, other]:
+        for _ in range(4):
+            assert await open_socket_with(other, await issue(one)) == 101
+        [service] = {
+            handler.__self__  # type: ignore[attr-defined]  # a bound method
+            for handler in internals_of(other.tracker).rpc._handlers["redeem_ticket"]
+        }
+        assert len(service._used) == 2
+
+
 async def test_ticket_of_a_custom_identity_is_valid_on_its_own_worker_only() -> None:
     class Tenant(Identity):
         """An identity class of the application."""

@@ -23,6 +23,7 @@ __all__ = [
     "SocketReply",
     "SocketRequest",
     "TicketRequest",
+    "WorkerIntroduction",
     "pack",
     "unpack",
 ]
@@ -41,7 +42,7 @@ class RpcMessage:
     Attributes:
         kind: What is requested; ``reply`` for a reply.
         id: Chosen by the caller, and repeated in the reply.
-        reply_to: The worker that calls; empty in a reply.
+        reply_to: The worker that calls; empty in a reply, and in a request without one.
         body: The packed content; empty in a reply for *not here*.
     """
 
@@ -147,6 +148,14 @@ class IdentityReply:
     """The user who is admitted; None if there is none any more."""
 
     who: IdentityReference | None = None
+
+
+@frozen(slots=False, repr=False)
+class WorkerIntroduction:
+    """The name of a worker, and the key with which it signs tickets and client ids."""
+
+    name: str
+    key: bytes
 
 
 def pack(value: object) -> bytes:

@@ -6,7 +6,8 @@ the reply for a second at most.
 """
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import anyio
@@ -20,10 +21,12 @@ from upload_progress._runtime.worker import Worker
 from upload_progress.exceptions import InvalidValue, StoreUnavailable
 from upload_progress.interfaces import ConnectionLost, EventsMissed, MessageTransport
 
-__all__ = ["MAX_PENDING", "REPLY_SECONDS", "RETRY_SECONDS", "Handler", "RpcEndpoint"]
+__all__ = ["ALL_WORKERS", "MAX_PENDING", "REPLY_SECONDS", "RETRY_SECONDS", "Handler", "RpcEndpoint"]
 
 REPLY_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 1.0
+ALL_WORKERS: Final = "all workers"
+"""The name of an inbox that every worker opens; no worker can have it, because of the space."""
 MAX_PENDING: Final = 1000
 """Requests that wait for a reply, and as many that are being handled."""
 
@@ -64,10 +67,15 @@ class RpcEndpoint:
     _handling: int = field(default=0, init=False)
     _is_open: bool = field(default=False, init=False)
     _opened: anyio.Event | None = field(default=None, init=False)
+    _on_open: list[Callable[[], Awaitable[None]]] = field(factory=list, init=False)
 
     def register(self, kind: str, handler: Handler) -> None:
         """Let *handler* reply to requests of *kind*; of several, the first that returns bytes."""
         self._handlers.setdefault(kind, []).append(handler)
+
+    def call_when_open(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Call *work* when messages to all workers arrive, and after some may have been lost."""
+        self._on_open.append(work)
 
     async def call(self, worker: str, kind: str, body: object) -> bytes | None:
         """Send a request to another worker, and return the body of its reply.
@@ -91,6 +99,14 @@ class RpcEndpoint:
             del self._pending[request.id]
         return pending.reply or None
 
+    async def notify(self, worker: str, kind: str, body: object) -> None:
+        """Send a request to which no reply is needed; it may be lost."""
+        if self.transport is None:
+            return
+        transport, message = self.transport, pack(RpcMessage(kind, "", body=pack(body)))
+        with suppress(StoreUnavailable):
+            await self.breaker.call(lambda: transport.send(worker, message))
+
     async def _wait_until_open(self) -> None:
         """Wait until replies can arrive."""
         if not self._is_open:
@@ -107,16 +123,19 @@ class RpcEndpoint:
             await anyio.sleep(RETRY_SECONDS)
 
     async def _use_inbox(self, transport: MessageTransport) -> None:
-        name = self.worker.name
-        async with anyio.create_task_group() as tasks, transport.inbox(name) as inbox:
+        async with (
+            anyio.create_task_group() as tasks,
+            transport.inbox(self.worker.name) as inbox,
+            transport.inbox(ALL_WORKERS) as common_inbox,
+        ):
             self._is_open = True
             self.breaker.record_success()
             if self._opened is not None:
                 self._opened.set()
                 self._opened = None
-            tasks.start_soon(self._run_safely, self.on_missed)
+            tasks.start_soon(self._receive, common_inbox, transport, tasks, self._on_open)
             try:
-                await self._receive(inbox, transport, tasks)
+                await self._receive(inbox, transport, tasks, [self.on_missed])
             finally:
                 self._is_open = False
             tasks.cancel_scope.cancel()
@@ -126,12 +145,17 @@ class RpcEndpoint:
         inbox: AsyncIterator[bytes | EventsMissed | ConnectionLost],
         transport: MessageTransport,
         tasks: TaskGroup,
+        on_missed: Sequence[Callable[[], Awaitable[None]]],
     ) -> None:
+        """Receive messages; call *on_missed* first, and whenever messages may have been lost."""
+        for work in on_missed:
+            tasks.start_soon(self._run_safely, work)
         async for item in inbox:
-            if isinstance(item, EventsMissed):
-                tasks.start_soon(self._run_safely, self.on_missed)
-            elif isinstance(item, bytes):
+            if isinstance(item, bytes):
                 self._dispatch(item, transport, tasks)
+            elif isinstance(item, EventsMissed):
+                for work in on_missed:
+                    tasks.start_soon(self._run_safely, work)
 
     def _dispatch(self, data: bytes, transport: MessageTransport, tasks: TaskGroup) -> None:
         if self._handling >= MAX_PENDING:
@@ -155,6 +179,8 @@ class RpcEndpoint:
             body = b""
             for handler in self._handlers.get(request.kind, ()):
                 body = body or await handler(request.body) or b""
+            if not request.reply_to:
+                return
             reply = pack(RpcMessage(REPLY, request.id, body=body))
             await self.breaker.call(lambda: transport.send(request.reply_to, reply))
         finally:

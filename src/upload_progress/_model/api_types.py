@@ -34,8 +34,9 @@ __all__ = [
     "Welcome",
 ]
 
-CLIENT_ID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{22}$"
-"""A ``client_id``: the name of the worker that holds the socket, a dot, 128 random bits."""
+CLIENT_ID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{44}$"
+"""A ``client_id``: the name of the worker that holds the socket, a dot, 128 random bits, and 128
+bits of a signature."""
 
 _ByteCount = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
 _Text = Annotated[str, Meta(max_length=MAX_TEXT_CHARACTERS)]

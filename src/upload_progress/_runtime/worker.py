@@ -17,17 +17,28 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 @define
 class Worker:
-    """A unique name for this process; a fork gets another one."""
+    """A unique name and a secret key for this process; a fork gets others."""
 
     _process_id: int = field(default=0, init=False)
     _name: str = field(default="", init=False)
+    _key: bytes = field(default=b"", init=False, repr=False)
 
     @property
     def name(self) -> str:
-        """64 random bits, drawn when the name is first asked for in this process."""
+        """64 random bits, drawn when name or key are first asked for in this process."""
+        self._draw()
+        return self._name
+
+    @property
+    def key(self) -> bytes:
+        """The key with which this process signs what it gives to clients."""
+        self._draw()
+        return self._key
+
+    def _draw(self) -> None:
         if self._process_id != os.getpid():
             self._process_id, self._name = os.getpid(), secrets.token_urlsafe(8)
-        return self._name
+            self._key = secrets.token_bytes(32)
 
 
 def is_worker_name(text: str) -> bool:

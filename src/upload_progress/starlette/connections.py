@@ -1,11 +1,11 @@
 """Open streams and WebSockets: their number per user, and sockets by ``client_id``.
 
-A ``client_id`` begins with the name of the worker that holds the socket. A request to add an
-upload to a socket of another worker is forwarded to that worker by RPC; it checks the user as
-for a request of its own. If no reply comes, the socket does not exist.
+A ``client_id`` begins with the name of the worker that holds the socket, and ends with the
+signature of that worker (see ``_cluster.directory``). A request to add an upload to a socket of
+another worker is forwarded to that worker by RPC, if the signature is valid; that worker checks the
+user as for a request of its own. If no reply comes, the socket does not exist.
 """
 
-import secrets
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -13,6 +13,7 @@ from typing import Final
 
 from attrs import define, field
 
+from upload_progress._cluster.directory import WorkerDirectory
 from upload_progress._cluster.messages import (
     IdentityReference,
     SocketReply,
@@ -26,7 +27,7 @@ from upload_progress._internals import TrackerInternals, internals_of
 from upload_progress._model.api_types import ServerMessage, Subscribed, Unsubscribed
 from upload_progress._model.codec import encode_json
 from upload_progress._model.models import UploadProgress
-from upload_progress._runtime.worker import SEPARATOR, worker_of
+from upload_progress._runtime.worker import worker_of
 from upload_progress.connection import Connection
 from upload_progress.exceptions import (
     QuotaExceeded,
@@ -50,9 +51,9 @@ MAX_UNSENT_FOR_REQUESTS: Final = 2000
 """With this many unsent messages, the subscriptions of a socket can no longer be changed."""
 
 
-def new_client_id(worker: str) -> str:
-    """Return a new ``client_id``: the name of the worker, and 128 random bits."""
-    return worker + SEPARATOR + secrets.token_urlsafe(16)
+def new_client_id(directory: WorkerDirectory) -> str:
+    """Return a new ``client_id``: the name of the worker, 128 random bits, and a signature."""
+    return directory.make_token("client_id", 16)
 
 
 @define(eq=False, repr=False)
@@ -248,18 +249,24 @@ class SocketSubscriptions:
     ) -> None:
         """Handle a request here, or send it to the worker that holds the socket."""
         request = SocketRequest(client_id, IdentityReference.of(identity), upload_id)
-        worker = worker_of(client_id)
-        if worker in {None, self.tracker.worker}:
+        if worker_of(client_id) in {None, self.tracker.worker}:
             reply = await self._handlers[method](request)
         else:
-            response = await internals_of(self.tracker).rpc.call(worker, method, request)
-            reply = None if response is None else unpack(response, SocketReply)
+            reply = await self._call_other(method, request)
         if reply is None or reply == _NOT_FOUND:
             raise UploadNotFound
         if reply == _UNAVAILABLE:
             raise StoreUnavailable
         if reply.limit:
             raise QuotaExceeded(reply.limit, reply.allowed)
+
+    async def _call_other(self, method: str, request: SocketRequest) -> SocketReply | None:
+        internals = internals_of(self.tracker)
+        worker = await internals.directory.issuer_of("client_id", request.client_id)
+        if worker is None:
+            return None
+        response = await internals.rpc.call(worker, method, request)
+        return None if response is None else unpack(response, SocketReply)
 
     async def _subscribe(self, request: SocketRequest) -> SocketReply | None:
         socket = self._socket(request)

@@ -15,7 +15,7 @@ from upload_progress.openapi import asyncapi_document, openapi_document
 from upload_progress.starlette.auth.authentication import RequestAuthenticator
 from upload_progress.starlette.auth.identity_resolver import IdentityResolver
 from upload_progress.starlette.auth.origins import Origins
-from upload_progress.starlette.auth.tickets import Tickets, TicketService
+from upload_progress.starlette.auth.tickets import TICKET_BYTES, Tickets, TicketService
 from upload_progress.starlette.component import ComponentScript
 from upload_progress.starlette.connections import ConnectionRegistry, SocketSubscriptions
 from upload_progress.starlette.context import Handler, MountCheck, Resource
@@ -82,7 +82,9 @@ def progress_routes(
     internals.has_routes = True
     clock = tracker.config.clock
     identities = IdentityResolver(authenticate, clock, internals.log_limiter)
-    tickets = TicketService(internals, Tickets(clock), identities, 3 * revalidate_seconds)
+    make_ticket = partial(internals.directory.make_token, "ticket", TICKET_BYTES)
+    own_tickets = Tickets(clock, make=make_ticket)
+    tickets = TicketService(internals, own_tickets, identities, 3 * revalidate_seconds)
     authenticator = RequestAuthenticator(
         identities, Origins.parse(allowed_origins), tickets, clock, revalidate_seconds
     )

@@ -289,7 +289,8 @@ class WebSocketEndpoint:
         subscription = stack.enter_context(
             self.connections.subscription(identity, Connection(scope), upload_id)
         )
-        socket = OpenSocket(new_client_id(self.tracker.worker), identity, subscription)
+        client_id = new_client_id(internals_of(self.tracker).directory)
+        socket = OpenSocket(client_id, identity, subscription)
         socket.send(Welcome(socket.client_id, HEARTBEAT_SECONDS))
         if upload_id is None:
             stack.enter_context(self.connections.registered(socket))

@@ -4,7 +4,9 @@
 up in logs (RFC 6750, section 2.3). A ticket in a log is worthless: it is valid once, for 30
 seconds. Only its hash is kept, so that not even a memory dump of this process contains one.
 
-A ticket begins with the name of the worker that issued it. Another worker redeems it by RPC. The
+A ticket begins with the name of the worker that issued it, and ends with the signature of that
+worker (see ``_cluster.directory``). Another worker checks the signature, and redeems the ticket by
+RPC; it asks once for each ticket, so that a request without a valid ticket causes no message. The
 request with which the ticket was bought, and its secrets, stay at the worker that issued it:
 when a stream is authenticated again, its worker asks the issuer. If no reply comes, a ticket is
 not valid.
@@ -12,6 +14,7 @@ not valid.
 
 import hashlib
 import secrets
+from collections.abc import Callable
 from typing import Final
 
 from attrs import define, field, frozen
@@ -24,7 +27,7 @@ from upload_progress._cluster.messages import (
     unpack,
 )
 from upload_progress._internals import TrackerInternals
-from upload_progress._runtime.worker import SEPARATOR, worker_of
+from upload_progress._runtime.worker import worker_of
 from upload_progress.connection import Connection
 from upload_progress.exceptions import StoreUnavailable
 from upload_progress.identity import Identity
@@ -92,17 +95,21 @@ class Tickets:
         clock: The clock.
         max_tickets: Maximum number of tickets.
         max_per_user: Maximum number of tickets of one user.
+        make: Returns a new ticket: 192 random bits, URL-safe.
     """
 
     clock: Clock
     max_tickets: int = MAX_TICKETS
     max_per_user: int = MAX_TICKETS_PER_USER
+    make: Callable[[], str] = field(
+        default=lambda: secrets.token_urlsafe(TICKET_BYTES), kw_only=True
+    )
     _tickets: dict[bytes, _IssuedTicket] = field(factory=dict, init=False)
     _digests_by_user: dict[str, list[bytes]] = field(factory=dict, init=False)
 
-    def issue(self, grant: AccessGrant, *, prefix: str = "") -> str:
-        """Return a new ticket for the user of *grant*: *prefix* and 192 random bits, URL-safe."""
-        ticket = prefix + secrets.token_urlsafe(TICKET_BYTES)
+    def issue(self, grant: AccessGrant) -> str:
+        """Return a new ticket for the user of *grant*."""
+        ticket = self.make()
         user = grant.identity.id
         self._evict(user)
         digest = digest_of(ticket)
@@ -177,6 +184,7 @@ class TicketService:
     identities: IdentityResolver
     kept_seconds: float
     _redeemed: dict[bytes, _RedeemedTicket] = field(factory=dict, init=False)
+    _used: dict[bytes, None] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Register the handlers of requests from other workers."""
@@ -185,18 +193,30 @@ class TicketService:
 
     def issue(self, grant: AccessGrant) -> str:
         """Return a new ticket for the user of *grant*."""
-        return self.tickets.issue(grant, prefix=self.internals.worker.name + SEPARATOR)
+        return self.tickets.issue(grant)
 
     async def redeem(self, ticket: str) -> AccessGrant | None:
         """Redeem *ticket*; None if it is not valid, or not any more."""
-        worker = worker_of(ticket)
-        if worker is None or worker == self.internals.worker.name:
-            return self.tickets.redeem(ticket)
-        reference = TicketReference(worker, digest_of(ticket))
+        digest = digest_of(ticket)
+        if worker_of(ticket) in {None, self.internals.worker.name}:
+            return self.tickets.redeem_digest(digest)
+        worker = await self.internals.directory.issuer_of("ticket", ticket)
+        if worker is None or not self._is_first_use(digest):
+            return None
+        reference = TicketReference(worker, digest)
         request = TicketRequest(reference.digest)
         response = await self.internals.rpc.call(worker, _REDEEM, request)
         identity = None if response is None else _identity_in(response)
         return None if identity is None else AccessGrant(identity, reference)
+
+    def _is_first_use(self, digest: bytes) -> bool:
+        """Remember a ticket of another worker; return whether it was not used here before."""
+        if digest in self._used:
+            return False
+        self._used[digest] = None
+        if len(self._used) > MAX_TICKETS:
+            del self._used[next(iter(self._used))]
+        return True
 
     async def revalidate(self, reference: TicketReference) -> Identity | None:
         """Return the identity for which a ticket stands now; None if it has become invalid.
