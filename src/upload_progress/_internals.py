@@ -144,6 +144,7 @@ class _Core:
             registry=Registry(config.limits),
             timers=UploadTimers(clock),
             log_limiter=log_limiter,
+            watched_seconds=config.watched_interval_seconds,
         )
         return cls(
             config=config,

@@ -68,6 +68,8 @@ class TrackerConfig:
 
     Attributes:
         policy: When a snapshot is sent.
+        watched_interval_seconds: How often, at most, an upload that somebody watches is reported
+            while bytes arrive, in addition to the policy.
         limits: Bounds on what one owner, one socket or the process may hold.
         mount_path: Where ``progress_routes`` are mounted, as clients see it: links begin with it.
         stall_after_seconds: After how long without a byte an upload is reported as stalled.
@@ -75,10 +77,11 @@ class TrackerConfig:
         clock: The clock; replaceable for tests.
 
     Raises:
-        InvalidValue: The mount path or the time is not valid.
+        InvalidValue: The mount path or a time is not valid.
     """
 
     policy: ThrottlePolicy = DEFAULT_POLICY
+    watched_interval_seconds: float = field(default=0.25, validator=_check_positive)
     limits: Limits = field(factory=Limits)
     mount_path: str = field(default="/uploads", validator=_check_mount_path)
     stall_after_seconds: float = field(default=30.0, validator=_check_positive)

@@ -217,6 +217,8 @@ class Meter:
         total_bytes: The announced size, or None.
         gate_bytes: A report is due when that many bytes are received.
         is_waiting: Whether the application is waiting for the next bytes.
+        watched_seconds: After that many seconds with new bytes a report is due, whatever the
+            policy says, because somebody watches; None if nobody does.
     """
 
     policy: ThrottlePolicy
@@ -224,7 +226,9 @@ class Meter:
     received_bytes: int = 0
     gate_bytes: int = 0
     is_waiting: bool = False
+    watched_seconds: float | None = None
     _gates: tuple[Gate, ...] = ()
+    _reported_bytes: int = 0
 
     def add(self, size_bytes: int) -> bool:
         """Count *size_bytes* more; return whether a report is due."""
@@ -233,6 +237,7 @@ class Meter:
 
     def rearm(self) -> None:
         """Set the next gates, after a report."""
+        self._reported_bytes = self.received_bytes
         try:
             self._gates = tuple(self.policy.gates(self.received_bytes, self.total_bytes))
         except Exception as error:  # noqa: BLE001  # the error of a policy must not affect the upload
@@ -246,11 +251,16 @@ class Meter:
     def elapse(self, seconds: float) -> bool:
         """Open the gates of *seconds* after the report; return whether a report is due."""
         self.gate_bytes = _lowest(gate for gate in self._gates if gate.after_seconds <= seconds)
+        if self.watched_seconds is not None and self.watched_seconds <= seconds:
+            self.gate_bytes = min(self.gate_bytes, self._reported_bytes + 1)
         return self.received_bytes >= self.gate_bytes
 
     def later_than(self, seconds: float) -> list[float]:
         """Return the times of gates later than *seconds*, in seconds after the report."""
-        return [gate.after_seconds for gate in self._gates if gate.after_seconds > seconds]
+        times = [gate.after_seconds for gate in self._gates]
+        if self.watched_seconds is not None:
+            times.append(self.watched_seconds)
+        return [time for time in times if time > seconds]
 
 
 def _lowest(gates: Iterable[Gate]) -> int:

@@ -89,6 +89,8 @@ class ProgressTracker(HasInternals):
         subscriber: Receives the events of other workers; by default the publisher, if it can.
         transport: Carries messages between workers; by default the publisher, if it can.
         policy: When a snapshot is sent; by default at every 10 %, and at least every second.
+        watched_interval_seconds: How often, at most, an upload that somebody watches is reported
+            while bytes arrive, in addition to the policy.
         limits: Bounds on what one owner, one socket and the process may hold.
         mount_path: Where ``progress_routes`` are mounted, as clients see it: links begin with it.
         stall_after_seconds: After how long without a byte an upload is reported as stalled.
@@ -112,6 +114,7 @@ class ProgressTracker(HasInternals):
         subscriber: EventSubscriber | None = None,
         transport: MessageTransport | None = None,
         policy: ThrottlePolicy = DEFAULT_POLICY,
+        watched_interval_seconds: float = 0.25,
         limits: Limits | None = None,
         mount_path: str = "/uploads",
         stall_after_seconds: float = 30.0,
@@ -120,6 +123,7 @@ class ProgressTracker(HasInternals):
     ) -> None:
         self.config = TrackerConfig(
             policy=policy,
+            watched_interval_seconds=watched_interval_seconds,
             limits=limits or Limits(),
             mount_path=mount_path,
             stall_after_seconds=stall_after_seconds,
@@ -143,6 +147,7 @@ class ProgressTracker(HasInternals):
         events: str | None = None,
         retention: Retention | None = None,
         policy: ThrottlePolicy = DEFAULT_POLICY,
+        watched_interval_seconds: float = 0.25,
         limits: Limits | None = None,
         mount_path: str = "/uploads",
         stall_after_seconds: float = 30.0,
@@ -160,6 +165,7 @@ class ProgressTracker(HasInternals):
                 default the same as *url*.
             retention: How long the store keeps sessions.
             policy: As above, like the other arguments.
+            watched_interval_seconds: As above.
             limits: As above.
             mount_path: As above.
             stall_after_seconds: As above.
@@ -174,6 +180,7 @@ class ProgressTracker(HasInternals):
             store=store_from_url(url, retention=retention),
             publisher=publisher_from_url(url if events is None else events),
             policy=policy,
+            watched_interval_seconds=watched_interval_seconds,
             limits=limits,
             mount_path=mount_path,
             stall_after_seconds=stall_after_seconds,

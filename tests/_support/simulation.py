@@ -39,6 +39,7 @@ class Simulation:
     """A tracker with a fake clock, and a store and a publisher that can be made to fail."""
 
     policy: ThrottlePolicy = DEFAULT_POLICY
+    watched_interval_seconds: float = 0.25
     limits: Limits = field(factory=Limits)
     retention: Retention = field(factory=Retention)
     clock: FakeClock = field(factory=FakeClock)
@@ -55,6 +56,7 @@ class Simulation:
             store=self.store,
             publisher=self.publisher,
             policy=self.policy,
+            watched_interval_seconds=self.watched_interval_seconds,
             limits=self.limits,
             clock=self.clock,
         )

@@ -35,6 +35,36 @@ def test_update_is_delivered_to_matching_subscriptions_only(hub: Hub) -> None:
     assert not hub.has_subscribers(None)
 
 
+def test_watched_uploads_are_those_that_a_subscription_matches(hub: Hub) -> None:
+    def watched() -> set[tuple[str | None, str, str | None]]:
+        candidates = [
+            (owner, upload_id, group)
+            for owner in ("ann", "bob", None)
+            for upload_id in ("up", "other")
+            for group in (None, "g", "up")
+        ]
+        return {each for each in candidates if hub.is_watched(*each)}
+
+    first, second = hub.subscribe(now=0), hub.subscribe(now=0)
+    for subscription in (first, first, second):
+        subscription.add_upload("ann", "up")
+    by_id = {("ann", "up", group) for group in (None, "g", "up")}
+    assert watched() == by_id
+    first.remove_upload("ann", "up")
+    first.remove_upload("ann", "up")
+    assert watched() == by_id
+    first.add_group("ann", "g")
+    assert watched() == by_id | {("ann", "other", "g")}
+    second.close()
+    assert watched() == {("ann", "up", "g"), ("ann", "other", "g")}
+    first.add_owner("bob")
+    first.remove_group("ann", "g")
+    assert watched() == {("bob", i, g) for i in ("up", "other") for g in (None, "g", "up")}
+    first.close()
+    assert watched() == set()
+    assert not hub._index._watched
+
+
 def test_heartbeats_are_due_in_portions(hub: Hub) -> None:
     subscriptions = [hub.subscribe(now=0) for _ in range(5)]
     subscriptions[4].close()

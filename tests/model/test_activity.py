@@ -1,4 +1,4 @@
-"""Activity: silence, stalls, the rate, the time of the last byte, the next observation, and how the body arrived."""
+"""Activity: silence, stalls, rate, the next observation, and how the body arrived."""
 
 from __future__ import annotations
 

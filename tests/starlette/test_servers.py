@@ -6,6 +6,7 @@ import json
 import logging
 import socket
 from collections.abc import AsyncIterator, Iterator
+from itertools import pairwise
 from typing import Any
 
 import anyio
@@ -76,6 +77,11 @@ class Upload:
         """Send the next chunk."""
         next(gate for gate in self._gates if not gate.is_set()).set()
 
+    def release_all(self) -> None:
+        """Send all other chunks."""
+        for gate in self._gates:
+            gate.set()
+
     async def _body(self) -> AsyncIterator[bytes]:
         for gate in self._gates:
             await gate.wait()
@@ -124,6 +130,32 @@ async def test_stream_shows_an_upload_from_start_to_end(
     assert seen[-1]["state"] == "completed"
     assert upload.status == 200
     await wait_until(lambda: tracker_of(app).statistics().subscriptions == 0)
+
+
+async def test_watched_upload_is_reported_several_times_a_second(
+    http: httpx2.AsyncClient,
+) -> None:
+    """Each chunk is sent when the report of the one before has come."""
+    made = await announce(http, 100_000)
+    upload = Upload(http, made["upload_id"], 100)
+    times: list[float] = []
+    with anyio.fail_after(SECONDS):
+        async with (
+            anyio.create_task_group() as tasks,
+            http.sse(made["links"]["events"], headers=STREAM) as events,
+        ):
+            tasks.start_soon(upload.run)
+            async for event in events:
+                if not event.data:
+                    continue
+                times.append(anyio.current_time())
+                if len(times) < 9:
+                    upload.release()
+                elif len(times) == 9:
+                    upload.release_all()
+
+    seconds = sorted(after - before for before, after in pairwise(times[1:9]))
+    assert 0.2 < seconds[len(seconds) // 2] < 0.8
 
 
 async def test_reconnect_after_the_end_gets_204(

@@ -54,6 +54,10 @@ class Hub:
         """Return whether a subscription of this process receives updates of *owner*."""
         return self._index.has_owner(owner)
 
+    def is_watched(self, owner: str | None, upload_id: str, group: str | None) -> bool:
+        """Return whether a subscription of this process matches this upload."""
+        return self._index.is_watched(owner, upload_id, group)
+
     def owners(self) -> list[str]:
         """Return the owners whose updates are subscribed to."""
         return self._index.owners()

@@ -6,6 +6,7 @@ costs its slots and delays no other; when it is read again, it returns the newes
 upload, and always the last one.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Final
 
@@ -35,6 +36,7 @@ class SubscriptionIndex:
 
     _by_owner: dict[str, dict["Subscription", None]] = field(factory=dict, init=False)
     _all: dict["Subscription", None] = field(factory=dict, init=False)
+    _watched: Counter[tuple[str, ...]] = field(factory=Counter, init=False)
     _heartbeats: TimingWheel["Subscription"] = field(factory=lambda: TimingWheel(0.5), init=False)
     owners_changed: AutoResetEvent = field(factory=AutoResetEvent, init=False)
 
@@ -73,6 +75,28 @@ class SubscriptionIndex:
         """Return whether a subscription receives updates of *owner*."""
         return owner in self._by_owner
 
+    def count(self, *topics: tuple[str, ...]) -> None:
+        """Count one more subscription to each of *topics*."""
+        self._watched.update(topics)
+
+    def uncount(self, *topics: tuple[str, ...]) -> None:
+        """Count one subscription less to each of *topics*."""
+        for topic in topics:
+            self._watched[topic] -= 1
+            if not self._watched[topic]:
+                del self._watched[topic]
+
+    def is_watched(self, owner: str | None, upload_id: str, group: str | None) -> bool:
+        """Return whether a subscription matches this upload; in constant time."""
+        if owner is None or owner not in self._by_owner:
+            return False
+        watched = self._watched
+        return (
+            _every_upload(owner) in watched
+            or _one_upload((owner, upload_id)) in watched
+            or (group is not None and _one_group((owner, group)) in watched)
+        )
+
     def owners(self) -> list[str]:
         """Return the owners whose updates are delivered to a subscription."""
         return list(self._by_owner)
@@ -94,6 +118,18 @@ class SubscriptionIndex:
                 subscription.wake_for_heartbeat()
                 self._heartbeats.add(subscription, now + HEARTBEAT_SECONDS)
         return woken == limit
+
+
+def _every_upload(owner: str) -> tuple[str, ...]:
+    return (owner,)
+
+
+def _one_upload(topic: Topic) -> tuple[str, ...]:
+    return topic
+
+
+def _one_group(topic: Topic) -> tuple[str, ...]:
+    return (*topic, "group")
 
 
 @define(eq=False, repr=False)
@@ -132,7 +168,8 @@ class Subscription:
         Raises:
             QuotaExceeded: The subscription names as many uploads and groups as it may.
         """
-        self._add(self._uploads, (owner, upload_id))
+        topic = (owner, upload_id)
+        self._add(self._uploads, topic, _one_upload(topic))
 
     def add_group(self, owner: str, group: str) -> None:
         """Subscribe to the uploads of a group, also to future ones.
@@ -140,18 +177,23 @@ class Subscription:
         Raises:
             QuotaExceeded: The subscription names as many uploads and groups as it may.
         """
-        self._add(self._groups, (owner, group))
+        topic = (owner, group)
+        self._add(self._groups, topic, _one_group(topic))
 
     def add_owner(self, owner: str) -> None:
         """Subscribe to every upload of *owner*, also to future ones."""
+        if owner not in self._owners:
+            self._index.count(_every_upload(owner))
         self._owners.add(owner)
         self._index.add_owner(owner, self)
 
-    def _add(self, topics: set[Topic], topic: Topic) -> None:
-        is_full = len(self._uploads) + len(self._groups) >= self._capacity
-        if is_full and topic not in topics:
+    def _add(self, topics: set[Topic], topic: Topic, counted: tuple[str, ...]) -> None:
+        if topic in topics:
+            return
+        if self.topics >= self._capacity:
             raise QuotaExceeded("subscriptions_per_socket", self._capacity)
         topics.add(topic)
+        self._index.count(counted)
         self._index.add_owner(topic[0], self)
 
     def remove_upload(self, owner: str, upload_id: str) -> bool:
@@ -162,6 +204,8 @@ class Subscription:
         """
         topic = (owner, upload_id)
         was_subscribed = topic in self._uploads
+        if was_subscribed:
+            self._index.uncount(_one_upload(topic))
         self._uploads.discard(topic)
         self._slots.pop(topic, None)
         self._delivered.pop(topic, None)
@@ -170,8 +214,11 @@ class Subscription:
 
     def remove_group(self, owner: str, group: str) -> bool:
         """Unsubscribe from a group; return whether it was subscribed to."""
-        was_subscribed = (owner, group) in self._groups
-        self._groups.discard((owner, group))
+        topic = (owner, group)
+        was_subscribed = topic in self._groups
+        if was_subscribed:
+            self._index.uncount(_one_group(topic))
+        self._groups.discard(topic)
         self._delivered.clear()
         self._remove_owners({owner})
         return was_subscribed
@@ -180,6 +227,11 @@ class Subscription:
         """Unsubscribe from everything; return the ids that were subscribed to by id."""
         upload_ids = [upload_id for _, upload_id in self._uploads]
         owners = {owner for owner, _ in self._uploads | self._groups} | self._owners
+        self._index.uncount(
+            *map(_one_upload, self._uploads),
+            *map(_one_group, self._groups),
+            *map(_every_upload, self._owners),
+        )
         for topics in (self._uploads, self._groups, self._owners, self._slots, self._delivered):
             topics.clear()
         self._remove_owners(owners)

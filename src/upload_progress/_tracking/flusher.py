@@ -97,6 +97,9 @@ def _is_new_and_ended(upload: LiveUpload) -> bool:
 class Flusher:
     """Delivers, stores and publishes the uploads that are due.
 
+    Args:
+        watched_seconds: How often an upload that somebody watches is reported.
+
     Attributes:
         writes: How many batches were stored.
         records: How many records were stored.
@@ -110,6 +113,7 @@ class Flusher:
     registry: Registry
     timers: UploadTimers
     log_limiter: LogLimiter
+    watched_seconds: float
     writes: int = field(default=0, init=False)
     records: int = field(default=0, init=False)
     dropped: int = field(default=0, init=False)
@@ -136,6 +140,11 @@ class Flusher:
         """Deliver and publish *update*, which is stored already."""
         self._stored_updates[update.topic] = update
         self.wake()
+
+    def update_watched(self, upload: LiveUpload) -> None:
+        """Let *upload* be reported more often while a subscription of this process matches it."""
+        is_watched = self.hub.is_watched(upload.owner, upload.upload_id, upload.group)
+        upload.meter.watched_seconds = self.watched_seconds if is_watched else None
 
     def has_receivers(self, owner: str | None) -> bool:
         """Return whether a subscription or a publisher receives updates of *owner*."""
@@ -226,6 +235,7 @@ class Flusher:
     def _commit(self, upload: LiveUpload, updates: dict[Topic, Update]) -> None:
         """Make the next version of *upload*, store it later, and add its snapshot to *updates*."""
         now = upload.context.now()
+        self.update_watched(upload)
         record = upload.commit(now)
         upload.not_before = now.monotonic + FLUSH_SECONDS
         if upload.is_ended:

@@ -320,7 +320,9 @@ class LiveUpload:
             self.mark_due()
         if self.activity is None or not is_receiving(self.state):
             return now + OBSERVE_SECONDS
-        gates = [self._reported_at + seconds for seconds in self.meter.later_than(silent_seconds)]
+        # A report that is due will be made now: the next one is counted from here.
+        since, passed = (now, 0.0) if self.is_due else (self._reported_at, silent_seconds)
+        gates = [since + seconds for seconds in self.meter.later_than(passed)]
         return self.activity.next_observation(now, gates, self.context.config.stall_after_seconds)
 
     # Records and snapshots

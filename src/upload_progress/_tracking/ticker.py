@@ -51,6 +51,7 @@ class Ticker:
         for upload in self.timers.take(now, PORTION):
             taken += 1
             if upload is not None:
+                self.flusher.update_watched(upload)
                 self.timers.schedule(upload, upload.tick())
         has_more = self.hub.wake_for_heartbeats(now, PORTION)
         self.flusher.wake()

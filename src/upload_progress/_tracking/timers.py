@@ -23,8 +23,9 @@ class UploadTimers:
     _wheel: TimingWheel[LiveUpload] = field(factory=lambda: TimingWheel(TICK_SECONDS), init=False)
 
     def watch(self, upload: LiveUpload) -> None:
-        """Look at *upload* within a second, and from then on until its end."""
-        at = self.clock.monotonic() + OBSERVE_SECONDS
+        """Look at *upload* within a second, or sooner if it is watched, until its end."""
+        watched_seconds = upload.meter.watched_seconds
+        at = self.clock.monotonic() + min(OBSERVE_SECONDS, watched_seconds or OBSERVE_SECONDS)
         if not upload.is_ended and (upload.timer_at is None or upload.timer_at > at):
             self.schedule(upload, at)
 
