@@ -2,7 +2,8 @@
 
 In a server that runs ``lifespan``, one task group does the work from start to stop. Without, the
 tasks that wait for updates do it while they wait: one of them holds the work lock, and another
-takes over when that one leaves. Nothing runs outside of a task group, so no task is left behind.
+takes over when that one leaves. While none waits, a short task after each request stores the end
+of its upload, so that no request waits for the store.
 """
 
 from collections.abc import AsyncIterator

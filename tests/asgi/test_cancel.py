@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from attrs import define, field
 
 from tests._support.scripted_server import (
     ALICE,
     UPLOAD_ID,
+    Message,
     Receive,
     Scope,
     ScriptedServer,
@@ -25,8 +27,9 @@ from tests._support.scripted_server import (
     wait_for_end,
     wait_until,
 )
-from upload_progress import ErrorCode, ProgressTracker, UploadEnded, UploadState
+from upload_progress import ErrorCode, Identity, ProgressTracker, UploadEnded, UploadState
 from upload_progress.asgi import current_upload
+from upload_progress.interfaces import Authenticate
 
 pytestmark = pytest.mark.anyio
 
@@ -49,7 +52,10 @@ def assert_cancelled_response(server: ScriptedServer, version: str = "1.1") -> N
     assert server.headers["upload-id"] == UPLOAD_ID
     assert server.headers.get("connection") == ("close" if version.startswith("1") else None)
     assert json.loads(server.content)["status"] == 409
-    assert len(server.sent) == 2
+    assert [message.get("type") for message in server.sent[1:]] == (
+        ["http.response.body"] * (len(server.sent) - 1)
+    )
+    assert not server.sent[-1].get("more_body", False)
 
 
 async def returns(receive: Receive, _send: Send) -> None:
@@ -99,6 +105,115 @@ async def test_next_message_is_a_disconnect(
     assert progress.error is not None
     assert progress.error.code is ErrorCode.CANCELLED_BY_OWNER
     assert (progress.state, progress.bytes_transferred) == (UploadState.CANCELLED, 3)
+
+
+@define(eq=False)
+class SendingClient(ScriptedServer):
+    """The server of a client that goes on sending, until it stops or disconnects.
+
+    Attributes:
+        rest: Number of chunks that the client sends after the cancellation.
+        then: What the client does after that: it is "done", "silent" or "gone".
+        received_when_sent: Number of received messages, for each message of the response.
+    """
+
+    rest: int = 0
+    then: str = "done"
+    received_when_sent: list[int] = field(factory=list)
+
+    async def receive(self) -> Message:
+        """Return the next chunk."""
+        await checkpoint()
+        self.receive_calls += 1
+        if self.receive_calls <= 1 + self.rest:
+            return {"type": "http.request", "body": b"abc", "more_body": True}
+        if self.then == "silent":
+            await anyio.sleep_forever()
+        return {"type": "http.request" if self.then == "done" else "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """Record *message*."""
+        await super().send(message)
+        self.received_when_sent.append(self.receive_calls)
+
+
+async def run_cancelled_request(
+    client: SendingClient, monkeypatch: pytest.MonkeyPatch, version: str = "1.1"
+) -> None:
+    """Run a request whose upload is cancelled, and whose application ends at once."""
+    for name, seconds in (("HOLD_SECONDS", 0.2), ("DISCARD_SECONDS", 0.2), ("IDLE_SECONDS", 0.1)):
+        monkeypatch.setattr(f"upload_progress.asgi.responses.{name}", seconds)
+    tracker = ProgressTracker()
+
+    async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
+        await receive()
+        await cancel_upload(tracker)
+
+    with anyio.fail_after(5):
+        await run_request(app, tracker, scope=upload_scope(http_version=version), server=client)
+
+
+@pytest.mark.parametrize("then", ["done", "silent", "gone"])
+@pytest.mark.parametrize("version", ["1.1", "2"])
+async def test_rest_of_the_body_is_discarded(
+    then: str, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that reads after it has sent everything finds the response, on any server.
+
+    The end of the response, which closes an HTTP/1 connection, is sent last.
+    """
+    client = SendingClient(rest=5, then=then)
+    await run_cancelled_request(client, monkeypatch, version)
+
+    assert client.receive_calls == 7
+    assert client.received_when_sent == [1, 1, 7]
+    assert [message.get("more_body") for message in client.sent] == [None, True, None]
+    assert len(client.sent[2]["body"]) == (1 if version == "1.1" else 0)
+    assert_cancelled_response(client, version)
+
+
+async def test_rest_of_the_body_is_discarded_for_a_limited_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A client that sends on gets the whole response in between: most clients stop there."""
+    client = SendingClient(rest=10_000_000)
+    await run_cancelled_request(client, monkeypatch)
+
+    assert [message.get("more_body") for message in client.sent] == [None, True, True, None]
+    assert [len(message.get("body", b"")) for message in client.sent[2:]] == [1, 0]
+    assert client.received_when_sent[:2] == [1, 1]
+    assert 1 < client.received_when_sent[2] < client.received_when_sent[3]
+    assert_cancelled_response(client)
+
+
+async def test_whole_body_leaves_nothing_to_discard() -> None:
+    tracker, server = ProgressTracker(), ScriptedServer(body_messages(b"abc"))
+
+    async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
+        await read_body(receive)
+        await cancel_upload(tracker)
+
+    await run_request(app, tracker, server=server)
+
+    assert server.receive_calls == 2
+    assert len(server.sent) == 2
+    assert_cancelled_response(server)
+
+
+async def test_cancelled_tus_upload_gets_410() -> None:
+    """After 409 a tus client asks for the offset and goes on; after 410 it gives up."""
+    tracker = ProgressTracker()
+
+    async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
+        await receive()
+        await cancel_upload(tracker)
+
+    headers = [(b"tus-resumable", b"1.0.0"), (b"upload-offset", b"0"), (b"upload-length", b"9")]
+    scope = upload_scope(headers=headers, method="PATCH")
+    server = await run_request(app, tracker, scope=scope, messages=body_messages(b"a", b"b"))
+
+    assert (server.status, json.loads(server.content)["status"]) == (410, 410)
+    assert server.headers["tus-resumable"] == "1.0.0"
 
 
 async def waits_for_bytes(receive: Receive, _send: Send) -> None:
@@ -272,8 +387,8 @@ class EndingLifespan:
         await self.ended.wait()
 
 
-async def test_cancel_after_the_lifespan_is_immediate() -> None:
-    """P02: no background task is left that could wait for the grace period."""
+async def test_application_is_cancelled_after_the_lifespan() -> None:
+    """P02: the grace period does not need the background tasks of the tracker."""
     tracker = ProgressTracker()
     lifespan = EndingLifespan(tracker)
 
@@ -291,44 +406,35 @@ async def test_cancel_after_the_lifespan_is_immediate() -> None:
     assert_cancelled_response(server)
 
 
-async def test_hook_after_the_lifespan_is_not_awaited() -> None:
-    """P02, A14: its coroutine is closed, without a warning."""
+async def alice() -> Identity:
+    return ALICE
+
+
+class Alice:
+    """An awaitable that is not a coroutine."""
+
+    def __await__(self) -> Generator[object, None, Identity]:
+        """Return Alice."""
+        return alice().__await__()
+
+
+@pytest.mark.parametrize("hook", [lambda _: alice(), lambda _: Alice()], ids=["coroutine", "other"])
+async def test_hook_after_the_lifespan_is_awaited(hook: Authenticate) -> None:
+    """P02, A14: the upload has an owner, although the tracker's own tasks have ended."""
     tracker = ProgressTracker()
     lifespan = EndingLifespan(tracker)
-    responds: list[object] = [None, never_awaited(), Pending()]
-    connections = []
 
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:
         await lifespan.end()
         await read_body(receive)
         await send_response(send)
 
-    def hook(connection: object) -> object:
-        connections.append(connection)
-        return responds[len(connections) - 1]
-
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(lifespan.run)
         await lifespan.started.wait()
-        server = await run_request(
-            app,
-            tracker,
-            messages=body_messages(b"abc"),
-            authenticate=hook,  # type: ignore[arg-type]  # it never returns an identity
-        )
+        await run_request(app, tracker, messages=body_messages(b"abc"), authenticate=hook)
 
-    assert server.headers == {"content-type": "text/plain"}
-    assert len(connections) == 3
-
-
-async def never_awaited() -> None:
-    """A hook whose coroutine is not awaited."""
-
-
-class Pending:
-    """An awaitable that is not a coroutine."""
-
-    def __await__(self) -> Iterator[object] | None: ...
+    assert (await wait_for_end(tracker)).state is UploadState.COMPLETED
 
 
 @with_and_without_lifespan

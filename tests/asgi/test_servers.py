@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -456,6 +457,49 @@ def test_cancelled_upload_gets_409_and_is_closed(url: str, kind: str) -> None:
         assert 0.9 < elapsed < 3
         # Granian may keep a connection open whose ``receive()`` was cancelled.
         assert dict(response.headers)["server"] == "granian" or client.is_closed()
+
+
+def test_cancelled_upload_can_be_sent_to_its_end(url: str) -> None:
+    """A client that reads no response before it has sent everything gets the 409, not a reset."""
+    content, name = CONTENT * 7, "sent-to-its-end"
+    with closing(connect(url)) as connection:
+        own = [f"Upload-Id: {name}", f"Content-Length: {len(content)}"]
+        connection.sendall(request_head("/with/file", *own) + content[:100_000])
+        wait_until(lambda: get_json(url, f"state/{name}"))
+        assert get_json(url, f"cancel/{name}")["state"] == "cancelled"
+        connection.sendall(content[100_000:])
+        client = HttpConnection(connection)
+        response = client.read_response()
+
+        assert (response.status, response.upload_id) == (409, name)
+        assert client.is_closed()
+
+
+def test_curl_shows_the_response_to_a_cancelled_upload(
+    url: str, tmp_path: Path, require_program: RequireProgram
+) -> None:
+    """With HTTP/2, too, if the server supports it."""
+    curl = require_program("curl", install="apt install curl")
+    file = tmp_path / "big.bin"
+    file.write_bytes(CONTENT * 4)
+    has_http2 = "uvicorn" not in server_name(url)
+    for version in ("--http1.1", "--http2-prior-knowledge")[: 1 + has_http2]:
+        name = f"cut{version}"
+        command = [curl, "-s", "-S", "-w", "%{http_code}", "--limit-rate", "20M", version]
+        command += ["-H", f"Upload-Id: {name}", "-T", str(file), f"{url}/with/file"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            wait_until(partial(get_json, url, f"state/{name}"))
+            get_json(url, f"cancel/{name}")
+            output = process.communicate(timeout=TIMEOUT_SECONDS)[0]
+
+        assert process.returncode == 0
+        assert output.endswith(b"}409")
+
+
+def server_name(url: str) -> str:
+    """Return the value of the header ``Server``."""
+    with urllib.request.urlopen(f"{url}/statistics", timeout=TIMEOUT_SECONDS) as response:  # noqa: S310  # our own server
+        return str(response.headers["server"])
 
 
 def test_concurrent_uploads_are_separate(url: str) -> None:

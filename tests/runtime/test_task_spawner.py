@@ -1,6 +1,8 @@
-"""Background tasks: started in a task group, and failures are logged."""
+"""Background tasks: started in a task group or in the event loop, and failures are logged."""
 
 from __future__ import annotations
+
+from contextvars import ContextVar
 
 import anyio
 import pytest
@@ -11,6 +13,8 @@ from upload_progress._runtime.task_spawner import TaskSpawner
 from upload_progress.interfaces import SystemClock
 
 pytestmark = pytest.mark.anyio
+
+set_by_caller: ContextVar[str] = ContextVar("set_by_caller")
 
 
 @pytest.fixture
@@ -58,6 +62,48 @@ async def test_tasks_are_refused_without_a_task_group(spawner: TaskSpawner) -> N
 
     assert is_running == [False, True, False]
     assert started == ["work"]
+
+
+async def test_task_is_started_in_the_event_loop_without_a_task_group(
+    spawner: TaskSpawner, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither the end nor the cancellation of the caller ends it; it has the caller's context."""
+    go, finished = anyio.Event(), anyio.Event()
+    seen: list[str] = []
+
+    async def work() -> None:
+        await go.wait()
+        seen.append(set_by_caller.get())
+        finished.set()
+
+    async def fail() -> None:
+        raise OSError
+
+    with deadline():
+        async with anyio.create_task_group() as caller:
+            set_by_caller.set("value")
+            spawner.start(work)
+            spawner.start(fail)
+            set_by_caller.set("later")
+            caller.cancel_scope.cancel()
+        go.set()
+        await finished.wait()
+
+    assert seen == ["value"]
+    assert not spawner.is_running
+    assert caplog.messages == ["a background task failed (OSError); uploads are not affected"]
+
+
+async def test_task_is_started_in_the_open_task_group(spawner: TaskSpawner) -> None:
+    with deadline():
+        async with spawner.running() as group:
+            spawner.start(anyio.sleep_forever)
+            group.cancel_scope.cancel()
+
+
+def test_task_needs_an_event_loop(spawner: TaskSpawner) -> None:
+    with pytest.raises(RuntimeError):
+        spawner.start(anyio.sleep_forever)
 
 
 async def test_task_is_cancelled_with_its_group(spawner: TaskSpawner) -> None:

@@ -1,7 +1,13 @@
-"""Background tasks of a tracker: started in one task group while it runs."""
+"""Background tasks of a tracker: started in one task group while it runs.
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+Without the task group, tasks that must not hold up a request are started in the event loop itself.
+They end by themselves within seconds, and are cancelled when the event loop ends.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 
 import anyio
 from anyio.abc import TaskGroup
@@ -9,12 +15,15 @@ from attrs import define, field
 
 from upload_progress._runtime.log_limiter import LogLimiter
 
-__all__ = ["TaskSpawner"]
+__all__ = ["TaskSpawner", "Work"]
+
+Work = Callable[[], Coroutine[object, object, None]]
+"""What a task runs."""
 
 
 @define(eq=False, repr=False)
 class TaskSpawner:
-    """Starts tasks in a task group; without one it refuses them.
+    """Starts tasks in a task group, or in the event loop.
 
     Args:
         log_limiter: Logs the failures of tasks.
@@ -22,10 +31,11 @@ class TaskSpawner:
 
     log_limiter: LogLimiter
     _tasks: TaskGroup | None = field(default=None, init=False)
+    _loop_tasks: set[asyncio.Task[None]] = field(factory=set, init=False)
 
     @property
     def is_running(self) -> bool:
-        """Whether tasks can be started."""
+        """Whether the task group is open."""
         return self._tasks is not None
 
     @asynccontextmanager
@@ -42,7 +52,7 @@ class TaskSpawner:
         """Accept no more tasks."""
         self._tasks = None
 
-    def spawn(self, work: Callable[[], Awaitable[None]]) -> bool:
+    def spawn(self, work: Work) -> bool:
         """Start *work* as a task whose failure is logged and ends no other task.
 
         Returns:
@@ -53,8 +63,33 @@ class TaskSpawner:
         self._tasks.start_soon(self._run, work)
         return True
 
-    async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
+    def start(self, work: Work) -> None:
+        """Start *work* like ``spawn``, but in the event loop where no task group is open.
+
+        Raises:
+            RuntimeError: No event loop is running.
+        """
+        if self.spawn(work):
+            return
+        if _is_asyncio():
+            task = asyncio.create_task(self._run(work))
+            # The event loop keeps only weak references to its tasks.
+            self._loop_tasks.add(task)
+            task.add_done_callback(self._loop_tasks.discard)
+        else:
+            from trio.lowlevel import spawn_system_task  # noqa: PLC0415  # not a dependency
+
+            spawn_system_task(self._run, work, context=copy_context())
+
+    async def _run(self, work: Work) -> None:
         try:
             await work()
         except Exception as error:  # noqa: BLE001  # it is logged, and ends no other task
             self.log_limiter.log_warning("a background task failed", error)
+
+
+def _is_asyncio() -> bool:
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False

@@ -227,9 +227,12 @@ class Flusher:
                 self.log_limiter.log_warning("making a report failed", error)
         for update in updates.values():
             self.hub.deliver(update)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._save)
-            tasks.start_soon(self.outbox.send, updates)
+        if self.outbox.publisher is None:
+            await self._save()
+        else:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._save)
+                tasks.start_soon(self.outbox.send, updates)
         await self._report_multi_request()
 
     def _commit(self, upload: LiveUpload, updates: dict[Topic, Update]) -> None:

@@ -7,7 +7,7 @@ upload does not wait for it.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import anyio
@@ -21,10 +21,7 @@ from upload_progress.connection import Connection
 from upload_progress.identity import Identity
 from upload_progress.interfaces import Authenticate
 
-__all__ = ["AUTHENTICATE_TIMEOUT_SECONDS", "RESPONSE_WAIT_SECONDS", "Spawn", "UploadAuthentication"]
-
-Spawn = Callable[[Callable[[], Coroutine[object, object, None]]], bool]
-"""Starts a background task; returns False if none can be started."""
+__all__ = ["AUTHENTICATE_TIMEOUT_SECONDS", "RESPONSE_WAIT_SECONDS", "UploadAuthentication"]
 
 AUTHENTICATE_TIMEOUT_SECONDS: Final = 5.0
 """How long an awaitable result of ``authenticate`` may take."""
@@ -42,14 +39,14 @@ class UploadAuthentication:
         live: The upload.
         authenticate: The application's function.
         log_limiter: Logs failures of ``authenticate``.
-        spawn: Starts a background task.
+        on_admitted: Called when the upload was admitted by a result that had to be awaited.
     """
 
     internals: TrackerInternals
     live: LiveUpload
     authenticate: Authenticate
     log_limiter: LogLimiter
-    spawn: Spawn
+    on_admitted: Callable[[], None]
     _has_identity: bool = field(default=False, init=False)
     _pending: anyio.Event | None = field(default=None, init=False)
 
@@ -74,16 +71,15 @@ class UploadAuthentication:
 
     def _await_in_background(self, result: Awaitable[Identity | None]) -> None:
         done = anyio.Event()
-        if self.spawn(lambda: self._await_identity(result, done)):
-            self._pending = done
-        elif inspect.iscoroutine(result):
-            result.close()
+        self.internals.tasks.start(lambda: self._await_identity(result, done))
+        self._pending = done
 
     async def _await_identity(self, result: Awaitable[Identity | None], done: anyio.Event) -> None:
         try:
             with anyio.fail_after(AUTHENTICATE_TIMEOUT_SECONDS):
                 identity = await result
             self._admit(identity)
+            self.on_admitted()
         except anyio.get_cancelled_exc_class() as error:
             # Either this task was cancelled, or one that the hook awaited: the checkpoint raises
             # again in the first case only.

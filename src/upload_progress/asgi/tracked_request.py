@@ -1,16 +1,15 @@
 """One request that carries an upload, from its head to the end of its response.
 
-Two things run concurrently with the request: an ``authenticate`` that has to be awaited, and the
-grace period of a cancelled transfer. They run in the tracker's background tasks. If the
-tracker's ``lifespan`` was not entered, they run in a task group of the request, which ends with it.
+Three things run beside the request or after it: an ``authenticate`` that has to be awaited, the
+grace period of a cancelled transfer, and storing the end of the upload. They run in background
+tasks of the tracker. So the call ends when the application returns, whatever is slow.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
 import anyio
-from anyio.abc import TaskGroup
 from attrs import define, field
 
 from upload_progress._internals import TrackerInternals
@@ -21,8 +20,10 @@ from upload_progress.asgi.authentication import UploadAuthentication
 from upload_progress.asgi.receive import Message, Receive, Scope, Send, counting
 from upload_progress.asgi.responses import (
     cancelled_response,
+    is_http1,
     message_type,
     response_headers,
+    send_while_discarding,
     with_listed_headers,
 )
 from upload_progress.connection import Connection
@@ -72,14 +73,15 @@ class TrackedRequest:
     _has_begun: bool = field(default=False, init=False)
     _form_prefix: bytes = field(default=b"", init=False)
     _is_cancelled: bool = field(default=False, init=False)
+    _has_more_body: bool = field(default=True, init=False)
+    _is_over: bool = field(default=False, init=False)
     _authentication: UploadAuthentication = field(init=False)
-    _tasks: TaskGroup | None = field(default=None, init=False)
     _cancel_scope: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
 
     @_authentication.default
     def _make_authentication(self) -> UploadAuthentication:
         return UploadAuthentication(
-            self.internals, self.opened, self.authenticate, self.log_limiter, self._spawn
+            self.internals, self.opened, self.authenticate, self.log_limiter, self._report_end
         )
 
     def __repr__(self) -> str:
@@ -117,70 +119,57 @@ class TrackedRequest:
             on_last=self._on_last,
             on_error=self._log_failure,
         )
-        run = self._run if self.internals.tasks.is_running else self._run_with_own_tasks
         try:
-            result = await run(app, counted, partial(self._send, send))
+            result = await self._run(app, counted, partial(self._send, send))
             if self._is_cancelled and self._status is None:
-                await self._send_cancelled_response(send)
+                await self._send_cancelled_response(receive, send)
             return result
         finally:
             self._progress.on_cancel = None
-            if self.live.is_tracked:
-                await self.internals.background.run_once()
+            self._is_over = True
+            self._safely(self._report_end)
 
     async def _run(self, app: App, receive: Receive, send: Send) -> Result:
         if self._begins_with_head():
             self._safely(self._begin)
-        with self._cancel_scope:
-            return await self._call(app, receive, send)
+        try:
+            with self._cancel_scope:
+                return await self._call(app, receive, send)
+        except RuntimeError as error:
+            if isinstance(error.__context__, GeneratorExit):
+                # The coroutine was closed by another task than the one that entered the scope.
+                raise error.__context__ from None
+            raise
         return None  # cancelled by the owner
 
-    async def _run_with_own_tasks(self, app: App, receive: Receive, send: Send) -> Result:
-        """Run with a task group of this request.
-
-        The application runs in the current task, and its exception is raised outside of the group,
-        which would wrap it in an ``ExceptionGroup``.
-        """
-        failure: BaseException | None = None
-        result: Result = None
-        async with anyio.create_task_group() as tasks:
-            self._tasks = tasks
-            try:
-                result = await self._run(app, receive, send)
-            except anyio.get_cancelled_exc_class():
-                raise
-            except BaseException as error:  # noqa: BLE001  # raised again, outside of the group
-                failure = error
-            finally:
-                self._tasks = None
-                tasks.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
-        return result
-
-    def _spawn(self, work: Callable[[], Coroutine[object, object, None]]) -> bool:
-        if self._tasks is None:
-            return self.internals.tasks.spawn(work)
-        self._tasks.start_soon(work)
-        return True
+    def _report_end(self) -> None:
+        """Store what is due at the end of the request, if the tracker's lifespan does not."""
+        if self._is_over and self.live.is_tracked and not self.internals.tasks.is_running:
+            self.internals.tasks.start(self.internals.background.run_once)
 
     async def _call(self, app: App, receive: Receive, send: Send) -> Result:
         try:
             result = await app(self.scope, receive, send)
-        except anyio.get_cancelled_exc_class():
-            self._safely(self._progress.app_cancelled)
-            raise
         except Exception:
             self._safely(self._progress.app_raised)
             if not self._is_cancelled or self._status is not None:
                 raise
             return None
-        except BaseException:
-            self._safely(self._progress.app_raised)
+        except BaseException as error:
+            self._safely(partial(self._record_interruption, error))
             raise
         else:
             self._safely(self._on_response_end)
             return result
+
+    def _record_interruption(self, error: BaseException) -> None:
+        """Record that the application was cancelled or closed, or that it raised *error*."""
+        # A coroutine may be closed outside of an event loop, which has the other exception.
+        is_closed = isinstance(error, GeneratorExit)
+        if is_closed or isinstance(error, anyio.get_cancelled_exc_class()):
+            self._progress.app_cancelled()
+        else:
+            self._progress.app_raised()
 
     def _begins_with_head(self) -> bool:
         """Return whether the head suffices to track the request; else its size decides."""
@@ -250,6 +239,7 @@ class TrackedRequest:
         return message
 
     def _on_last(self, message: Message) -> Message:
+        self._has_more_body = False
         kind = message.get("type")
         if kind == "http.request":
             if self._is_cancelled:
@@ -315,17 +305,20 @@ class TrackedRequest:
         if self.transfer is not None:
             self.transfer.is_cancelled = True
         self._progress.meter.gate_bytes = 0
-        if not self._spawn(self._cancel_after_grace):
-            self._cancel_scope.cancel()
+        self.internals.tasks.start(self._cancel_after_grace)
 
     async def _cancel_after_grace(self) -> None:
         await anyio.sleep(CANCEL_GRACE_SECONDS)
         self._cancel_scope.cancel()
 
-    async def _send_cancelled_response(self, send: Send) -> None:
-        start, body = cancelled_response(self.scope)
+    async def _send_cancelled_response(self, receive: Receive, send: Send) -> None:
+        protocol = None if self.transfer is None else self.transfer.protocol.name
+        start, body = cancelled_response(self.scope, protocol)
         try:
             await send(self._with_upload_headers(start))
-            await send(body)
+            if self._has_more_body:
+                await send_while_discarding(body, receive, send, holds=is_http1(self.scope))
+            else:
+                await send(body)
         except OSError:
             return  # the client has disconnected
