@@ -15,6 +15,7 @@ pytestmark = pytest.mark.anyio
 S = UploadState
 TUS = {"tus-resumable": "1.0.0"}
 OCTETS = {"content-type": "application/offset+octet-stream"}
+SIGNED = {"authorization": "AWS4-HMAC-SHA256 Credential=a"}
 OPEN = {S.RECEIVING, S.PAUSED}
 """An upload is paused two seconds after the last request at any worker."""
 RAISES = 0
@@ -224,7 +225,7 @@ async def test_s3_upload_is_not_completed(worker: Worker, status: int, state: Up
     for number in (1, 2):
         path = f"/b/k?partNumber={number}&uploadId=u"
         await worker.send(Respond(200), "PUT", path, {}, bytes(10))
-    await worker.send(Respond(status), "POST", "/b/k?uploadId=u", {})
+    await worker.send(Respond(status), "POST", "/b/k?uploadId=u", SIGNED)
 
     shown = await worker.shown()
     assert (shown.state, shown.bytes_transferred) == (state, 20)

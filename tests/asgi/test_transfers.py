@@ -24,6 +24,7 @@ pytestmark = pytest.mark.anyio
 S = UploadState
 TUS = {"tus-resumable": "1.0.0"}
 NAMED = {"upload-id": "named-by-the-client"}
+XML = {"content-type": "application/xml"}
 OFFSET_OCTET_STREAM = {"content-type": "application/offset+octet-stream"}
 
 
@@ -345,7 +346,9 @@ async def test_s3_parallel_parts_on_two_workers_are_one_upload(
     await send_request(
         app, workers[0], "PUT", f"{path}?partNumber=3&uploadId=abc", content=b"y" * 100
     )
-    await send_request(app, workers[1], "POST", f"{path}?uploadId=abc", content=b"<xml/>")
+    await send_request(
+        app, workers[1], "POST", f"{path}?uploadId=abc", headers=XML, content=b"<xml/>"
+    )
 
     done = await only_upload(workers, S.COMPLETED)
 
@@ -370,7 +373,9 @@ async def test_s3_completion_on_a_worker_without_parts(workers: list[ProgressTra
         return (await only_upload(workers)).state is S.PAUSED
 
     await wait_until_async(is_paused)
-    await send_request(app, workers[1], "POST", f"{path}?uploadId=abc", content=b"<xml/>")
+    await send_request(
+        app, workers[1], "POST", f"{path}?uploadId=abc", headers=XML, content=b"<xml/>"
+    )
 
     done = await only_upload(workers, S.COMPLETED)
     assert (done.bytes_transferred, done.total_bytes) == (100, 100)

@@ -8,23 +8,28 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests._support.request_heads import request
 from upload_progress.connection import Connection
 from upload_progress.protocols import (
     DEFAULT_PROTOCOLS,
+    AzureBlocks,
     ContentRange,
+    FilePond,
     IetfResumable,
     Oci,
+    ReadsResponseBody,
     S3Multipart,
     TransferHead,
-    TransferKind,
     TransferOutcome,
     TransferProtocol,
     TransferResult,
     Tus,
+    resolve_path,
+    resolve_target,
+    target_of,
     upload_id_for,
 )
-from upload_progress.protocols.base import MAX_OFFSET, resolve_path
-from upload_progress.protocols.content_range import end_of_range, read_range
+from upload_progress.protocols.base import MAX_OFFSET
 
 HEADER_NAMES = [
     b"tus-resumable",
@@ -39,6 +44,13 @@ HEADER_NAMES = [
     b"content-type",
     b"x-amz-decoded-content-length",
     b"x-http-method-override",
+    b"upload-name",
+    b"upload-incomplete",
+    b"content-disposition",
+    b"authorization",
+    b"x-ms-version",
+    b"x-upload-content-type",
+    b"x-upload-content-length",
 ]
 PATHS = ["/files/1", "/v2/a/blobs/uploads/", "/v2/a/blobs/uploads/1", "/bucket/key", "/", ""]
 HEADER_VALUES = [
@@ -46,24 +58,15 @@ HEADER_VALUES = [
     *(b"9223372036854775808", b"?0", b"?1", b"1.0.0", b"bytes 0-9/10", b"bytes 5-3/10"),
     *(b"0-1999999", b"bytes */10", b"bytes 0-9/*", b"bytes 0-9/5", b"filename d29ybGQ=", b"name"),
     *(b"filename ?", b"partial", b"final;/a /b", b"PATCH", "\u0664".encode()),
+    *(b"bytes */*", b"Bytes: 0-9 / 10", b"application/xml", b"multipart/form-data"),
+    *(b'attachment; filename="a.txt"', b"AWS4-HMAC-SHA256 Credential=a"),
 ]
+AZURE = (b"x-ms-version", b"2021-08-06")
+LENGTH = (b"upload-length", b"30")
 QUERIES = [b"", b"uploads", b"uploadId=a&partNumber=1", b"partNumber=0&uploadId=a", b"uploadId="]
 QUERIES += [b"partNumber=10001&uploadId=a", b"digest=sha256:1", b"mount=a&from=b", b"uploadId=%ff"]
-
-
-def request(
-    method: str, path: str, *headers: tuple[bytes, bytes], query: bytes = b""
-) -> Connection:
-    """Return a request with this head."""
-    return Connection(
-        {
-            "type": "http",
-            "method": method,
-            "path": path,
-            "query_string": query,
-            "headers": list(headers),
-        }
-    )
+QUERIES += [b"comp=block&blockid=YQ", b"comp=blocklist", b"uploadType=resumable", b"name=a/b"]
+QUERIES += [b"uploadType=resumable&upload_id=1&name=a%2Fb", b"x=uploadType=resumable"]
 
 
 def assert_valid_numbers(transfer_head: TransferHead | TransferOutcome) -> None:
@@ -90,7 +93,9 @@ def assert_valid_numbers(transfer_head: TransferHead | TransferOutcome) -> None:
     ),
     st.integers(100, 599),
     st.dictionaries(
-        st.sampled_from(["location", "range", "upload-offset", "upload-complete"]),
+        st.sampled_from(
+            ["location", "range", "upload-offset", "upload-complete", "upload-metadata"]
+        ),
         st.sampled_from([value.decode() for value in HEADER_VALUES])
         | st.sampled_from(["/a", "a", "http://[", "http://example.org", "https://a/b?c"])
         | st.text(st.characters(codec=None), max_size=40),
@@ -116,6 +121,11 @@ def test_any_head_is_read_without_error(
         outcome = protocol.read_response(transfer_head, status, response_headers)
         assert_valid_numbers(outcome)
         assert outcome.result is not TransferResult.CREATED or outcome.resource
+        if isinstance(protocol, ReadsResponseBody) and protocol.reads_response_body(outcome):
+            assert protocol.read_response_body(outcome, query) in (
+                outcome,
+                TransferOutcome(TransferResult.REJECTED),
+            )
         for resource in (transfer_head.resource, outcome.resource):
             assert resource is None or upload_id_for(transfer_head, resource).startswith(
                 protocol.name
@@ -141,10 +151,18 @@ def test_any_head_is_read_without_error(
         (S3Multipart(), request("PUT", "/b/k", query=b"uploadId=a&partNumber=10001")),
         (S3Multipart(), request("PUT", "/b/k", query=b"uploadId=a")),
         (S3Multipart(), request("GET", "/b/k", query=b"uploadId=a")),
-        (ContentRange(), request("PUT", "/f", (b"content-range", b"bytes */30"))),
-        (ContentRange(), request("PUT", "/f", (b"content-range", b"bytes 5-3/30"))),
-        (ContentRange(), request("PUT", "/f", (b"content-range", b"bytes 0-30/30"))),
-        (ContentRange(), request("PUT", "/f", (b"content-range", b"items 0-3/30"))),
+        (IetfResumable(), request("HEAD", "/files/1")),
+        (ContentRange(), request("PUT", "/f")),
+        (ContentRange(), request("DELETE", "/f", (b"content-range", b"bytes 0-3/30"))),
+        (AzureBlocks(), request("PUT", "/c/b", query=b"comp=block&blockid=YQ%3D%3D")),
+        (AzureBlocks(), request("PUT", "/c/b", AZURE, query=b"comp=block")),
+        (AzureBlocks(), request("PUT", "/c/b", AZURE, query=b"comp=blocks")),
+        (AzureBlocks(), request("POST", "/c/b", AZURE, query=b"comp=block&blockid=YQ%3D%3D")),
+        (FilePond(), request("PATCH", "/p", (b"upload-offset", b"0"))),
+        (FilePond(), request("PATCH", "/p", (b"upload-offset", b"0"), LENGTH)),
+        (FilePond(), request("PATCH", "/p", LENGTH, (b"upload-name", b"a"))),
+        (FilePond(), request("HEAD", "/p", query=b"patch=1")),
+        (FilePond(), request("POST", "/p", LENGTH)),
     ],
 )
 def test_requests_of_other_protocols_are_not_read(
@@ -154,89 +172,18 @@ def test_requests_of_other_protocols_are_not_read(
     assert protocol.read_request(connection) is None
 
 
-def test_tus_filename() -> None:
-    for metadata, name in [
-        (b"filetype YQ==,filename d29ybGQudHh0", "world.txt"),
-        (b"name YS9iXGM=", "c"),
-        (b"filename ?", None),
-        (b"filename", None),
-        (b"relativePath YQ==", None),
-    ]:
-        transfer_head = Tus().read_request(
-            request("POST", "/f", (b"tus-resumable", b"1.0.0"), (b"upload-metadata", metadata))
-        )
-        assert transfer_head is not None
-        assert transfer_head.filename == name
-
-
-def test_ietf_outcomes() -> None:
-    draft = IetfResumable()
-    first = draft.read_request(
-        request("POST", "/f", (b"upload-complete", b"?1"), (b"content-length", b"10"))
-    )
-    assert first is not None
-    assert (first.kind, first.total_bytes, first.is_last) == (TransferKind.CREATE, 10, True)
-    assert draft.read_response(first, 200, {}).result is TransferResult.COMPLETED
-    incomplete = draft.read_response(first, 200, {"upload-complete": "?0", "location": "/f/1"})
-    assert incomplete == TransferOutcome(TransferResult.CREATED, "/f/1")
-    assert (
-        draft.read_response(first, 200, {"upload-complete": "?0"}).result is TransferResult.NOTHING
-    )
-    assert draft.read_response(first, 409, {}).result is TransferResult.REFUSED
-    append = draft.read_request(
-        request("PATCH", "/f/1", (b"upload-complete", b"?0"), (b"upload-offset", b"7"))
-    )
-    assert append is not None
-    assert (append.offset, append.is_last) == (7, False)
-    assert draft.read_response(append, 204, {"upload-offset": "17"}) == TransferOutcome(
-        TransferResult.ACCEPTED, offset=17
-    )
-    deletion = draft.read_request(
-        request("DELETE", "/f/1", (b"upload-draft-interop-version", b"8"))
-    )
-    assert deletion is not None
-    assert draft.read_response(deletion, 204, {}).result is TransferResult.ABORTED
-
-
-def test_s3_outcomes() -> None:
-    s3 = S3Multipart()
-    part = s3.read_request(request("PUT", "/b/k", query=b"uploadId=a&partNumber=7"))
-    assert part is not None
-    assert (part.part, part.filename) == ("7", "k")
-    assert s3.read_response(part, 200, {}).result is TransferResult.ACCEPTED
-    assert s3.read_response(part, 503, {}).result is TransferResult.REFUSED
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("bytes 0-9/10", (0, 10, 10)),
-        ("bytes 5-9/*", (5, 10, None)),
-        ("0-1999999", (0, 2_000_000, None)),
-        ("bytes=0-9/10", (0, 10, 10)),
-        ("bytes */10", None),
-        ("bytes 9-0/10", None),
-        ("bytes 0-10/10", None),
-        ("bytes 0-9007199254740991/*", None),
-        ("bytes -1-9/10", None),
-        ("", None),
-        (None, None),
-    ],
-)
-def test_content_range(text: str | None, expected: tuple[int, int, int | None] | None) -> None:
-    assert read_range(text) == expected
-
-
-def test_range_of_responses() -> None:
-    assert end_of_range("bytes=0-9") == end_of_range("0-9") == 10
-    assert end_of_range("bytes=5-9") is end_of_range(None) is end_of_range("bytes=0-x") is None
+def test_location_with_query() -> None:
+    assert resolve_target("http://example.org/a%20b?id=1&x=%20", "/") == "/a b?id=1&x=%20"
+    assert resolve_target("?id=1", "/files") == "/files?id=1"
+    assert resolve_target("//[", "/") is resolve_target(None, "/") is None
+    assert target_of(request("PUT", "/a b", query=b"id=1&x=%20")) == "/a b?id=1&x=%20"
 
 
 def test_location() -> None:
     assert resolve_path("http://example.org/files/1?x=y", "/") == "/files/1"
     assert resolve_path("/files/1", "/") == "/files/1"
     assert resolve_path("1", "/files/") == "/files/1"
-    assert resolve_path("http://[", "/") is resolve_path("", "/") is None
+    assert resolve_path("http://[", "/") is resolve_path("", "/") is resolve_path("?a", "/") is None
 
 
 def test_long_path_is_read_at_once() -> None:

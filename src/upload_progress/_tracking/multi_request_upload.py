@@ -53,12 +53,15 @@ from upload_progress._model.state import (
 from upload_progress._tracking.live_upload import LiveUpload, Moment
 from upload_progress._tracking.stage import StageHandle
 from upload_progress.protocols import (
+    MAX_BODY_BYTES,
     Headers,
+    ReadsResponseBody,
     TransferHead,
     TransferKind,
     TransferOutcome,
     TransferProtocol,
     TransferResult,
+    is_success,
     part_name,
     upload_id_for,
 )
@@ -74,6 +77,7 @@ _CONTINUES: Final = frozenset({TransferResult.ACCEPTED, TransferResult.CREATED})
 _REFUSALS: Final = frozenset({TransferResult.REFUSED, TransferResult.REJECTED})
 _SERVER_ERRORS: Final = range(500, 600)
 _NOT_THERE: Final = frozenset({404, 410})
+_ERROR_AFTER_SUCCESS: Final = "The server reported an error in the body of its response."
 
 
 @define(eq=False, repr=False, kw_only=True)
@@ -264,7 +268,8 @@ class MultiRequestUpload(LiveUpload):
         if transfer.status is None:
             self._end(Signal.RAISE, RAISED)
         else:
-            self._end(*result_of(transfer.status, None, has_whole_body=False))
+            message = _ERROR_AFTER_SUCCESS if is_success(transfer.status) else None
+            self._end(*result_of(transfer.status, message, has_whole_body=False))
 
     def _add_outcome(self, transfer: "Transfer", outcome: TransferOutcome | None) -> None:
         """Add the bytes of *transfer* to the ranges, and those of no use to the repeated bytes."""
@@ -517,6 +522,7 @@ class Transfer:
         status: The status of the response.
         on_cancel: Stops this request.
         is_cancelled: Whether it was stopped: its next message says so.
+        reads_body: Whether its outcome depends on the body of the response.
     """
 
     upload: MultiRequestUpload
@@ -526,6 +532,8 @@ class Transfer:
     status: int | None = None
     on_cancel: Callable[[], None] | None = None
     is_cancelled: bool = False
+    reads_body: bool = field(default=False, init=False)
+    _body: bytes = field(default=b"", init=False)
     _outcome: TransferOutcome | None = field(default=None, init=False)
     _has_whole_body: bool = field(default=False, init=False)
     _start: int | None = field(default=None, init=False)
@@ -634,6 +642,8 @@ class Transfer:
         """Read the head of the response; return whether the upload has just got its resource."""
         self.status = status
         self._outcome = self.protocol.read_response(self.head, status, headers)
+        if isinstance(self.protocol, ReadsResponseBody):
+            self.reads_body = self.protocol.reads_response_body(self._outcome)
         resource = self._outcome.resource
         if self._outcome.result is not TransferResult.CREATED or resource is None:
             return False
@@ -643,9 +653,15 @@ class Transfer:
             self.upload.add_part_size(self.part, self.head.part_total_bytes)
         return True
 
+    def read_body(self, content: bytes) -> None:
+        """Add to the body of the response, if ``reads_body``."""
+        self._body = (self._body + content).lstrip()[:MAX_BODY_BYTES]
+
     def finish(self, status: int) -> None:
         """End by the response of the application."""
         self._outcome = self._outcome or self.protocol.read_response(self.head, status, {})
+        if self.reads_body and isinstance(self.protocol, ReadsResponseBody):
+            self._outcome = self.protocol.read_response_body(self._outcome, self._body)
         self.upload.end_transfer(self, self._outcome)
 
     def app_raised(self) -> None:

@@ -2,7 +2,8 @@
 
 A request is tracked if it names an upload id, if a protocol of uploads in several requests reads
 it, or if its body is larger than a minimum size. All others pass untouched: other scope types,
-other methods, small bodies. The middleware itself is immutable; the state of a request is in its
+other methods, small bodies. A ``HEAD`` request is read if it has a header of a protocol in which it
+asks for the offset. The middleware itself is immutable; the state of a request is in its
 `TrackedRequest`.
 """
 
@@ -20,6 +21,7 @@ from upload_progress.exceptions import InvalidValue, MiddlewareMissing
 from upload_progress.interfaces import Authenticate
 from upload_progress.protocols import (
     DEFAULT_PROTOCOLS,
+    ReadsQueries,
     RequestHead,
     TransferHead,
     TransferProtocol,
@@ -42,6 +44,7 @@ SCOPE_KEY: Final = "upload_progress"
 
 UPLOAD_METHODS: Final = ("POST", "PUT", "PATCH")
 MIN_SIZE_BYTES: Final = 64 * 1024
+_WITHOUT_BODY: Final = frozenset({"DELETE", "HEAD"})
 
 
 class _HasScope(Protocol):
@@ -98,6 +101,12 @@ class UploadProgressMiddleware:
         self._min_size_bytes = min_size_bytes
         self._protocols = tuple(protocols)
         self._methods = frozenset(methods) | ({"DELETE"} if self._protocols else set())
+        self._query_headers = frozenset(
+            name.encode("latin-1")
+            for each in self._protocols
+            if isinstance(each, ReadsQueries)
+            for name in each.query_headers
+        )
         self._mount_prefix = tracker.config.mount_path + "/"
         self._log_limiter = LogLimiter(tracker.config.clock)
 
@@ -117,9 +126,24 @@ class UploadProgressMiddleware:
         return await request.run(self.app, receive, send)
 
     def _may_carry_upload(self, scope: Scope) -> bool:
-        """Return whether this is an HTTP request with a method that can carry an upload."""
+        """Return whether this is an HTTP request that can belong to an upload."""
         method = scope.get("method")
-        return scope.get("type") == "http" and isinstance(method, str) and method in self._methods
+        if scope.get("type") != "http" or not isinstance(method, str):
+            return False
+        return method in self._methods or (method == "HEAD" and self._is_query(scope))
+
+    def _is_query(self, scope: Scope) -> bool:
+        """Return whether a ``HEAD`` request has a header of a protocol that reads it.
+
+        Headers in an iterator are not read: the request has to pass as it is.
+        """
+        headers = scope.get("headers")
+        try:
+            return isinstance(headers, (list, tuple)) and any(
+                name in self._query_headers for name, _ in headers
+            )
+        except (TypeError, ValueError):
+            return False
 
     def _is_announcement(self, scope: Scope) -> bool:
         """Return whether this is ``POST /uploads``, and the progress API is mounted there."""
@@ -140,7 +164,7 @@ class UploadProgressMiddleware:
                 scope["headers"] = list(scope["headers"])
             connection = Connection(scope)
             transfer_head, protocol = self._read_transfer(connection)
-            if transfer_head is None and scope["method"] == "DELETE":
+            if transfer_head is None and scope["method"] in _WITHOUT_BODY:
                 return None
             head = read_request_head(connection)
             if transfer_head is not None and protocol is not None:

@@ -265,8 +265,11 @@ class TrackedRequest:
             return
         if kind == "http.response.start":
             message = self._with_upload_headers(message)
-        elif kind in _BODY_TYPES and not message.get("more_body", False):
-            self._safely(self._on_response_end)
+        elif kind in _BODY_TYPES:
+            if self.transfer is not None and self.transfer.reads_body:
+                self._safely(partial(self._read_body, self.transfer, message))
+            if not message.get("more_body", False):
+                self._safely(self._on_response_end)
         await send(message)
 
     def _read_response(self, message: Message) -> None:
@@ -275,6 +278,9 @@ class TrackedRequest:
             return
         is_created = self.transfer.read_response(int(message["status"]), response_headers(message))
         self._has_begun = self._has_begun or is_created
+
+    def _read_body(self, transfer: Transfer, message: Message) -> None:
+        transfer.read_body(bytes(message.get("body", b"")))
 
     def _with_upload_headers(self, message: Message) -> Message:
         """Return ``http.response.start`` with the headers ``Upload-Id`` and ``Link``."""

@@ -5,20 +5,28 @@ All functions are pure and read heads only. Write your own protocol as a `Transf
 
 from typing import Final
 
+from upload_progress.protocols.azure import AzureBlocks
 from upload_progress.protocols.base import (
+    MAX_BODY_BYTES,
     Headers,
+    ReadsQueries,
+    ReadsResponseBody,
     TransferHead,
     TransferKind,
     TransferOutcome,
     TransferProtocol,
     TransferResult,
+    is_success,
     parse_count,
     part_name,
     refusal,
     resolve_path,
+    resolve_target,
+    target_of,
     upload_id_for,
 )
 from upload_progress.protocols.content_range import ContentRange
+from upload_progress.protocols.filepond import FilePond
 from upload_progress.protocols.ietf import IetfResumable
 from upload_progress.protocols.oci import Oci
 from upload_progress.protocols.request_head import (
@@ -33,10 +41,15 @@ from upload_progress.protocols.tus import Tus
 __all__ = [
     "DEFAULT_PROTOCOLS",
     "FORM_PREFIX_BYTES",
+    "MAX_BODY_BYTES",
+    "AzureBlocks",
     "ContentRange",
+    "FilePond",
     "Headers",
     "IetfResumable",
     "Oci",
+    "ReadsQueries",
+    "ReadsResponseBody",
     "RequestHead",
     "S3Multipart",
     "TransferHead",
@@ -46,11 +59,14 @@ __all__ = [
     "TransferResult",
     "Tus",
     "form_filename",
+    "is_success",
     "parse_count",
     "part_name",
     "read_request_head",
     "refusal",
     "resolve_path",
+    "resolve_target",
+    "target_of",
     "upload_id_for",
 ]
 
@@ -59,6 +75,8 @@ DEFAULT_PROTOCOLS: Final[tuple[TransferProtocol, ...]] = (
     IetfResumable(),
     Oci(),
     S3Multipart(),
+    AzureBlocks(),
+    FilePond(),
     ContentRange(),
 )
 """The protocols that are recognised by default. The first one that reads a request is used."""

@@ -10,10 +10,10 @@ is a digest of that address, so every worker derives the same id without asking 
 """
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Container, Mapping
 from enum import StrEnum, unique
 from hashlib import blake2b
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from attrs import frozen
@@ -21,8 +21,11 @@ from attrs import frozen
 from upload_progress.connection import Connection
 
 __all__ = [
+    "MAX_BODY_BYTES",
     "MAX_OFFSET",
     "Headers",
+    "ReadsQueries",
+    "ReadsResponseBody",
     "TransferHead",
     "TransferKind",
     "TransferOutcome",
@@ -33,6 +36,8 @@ __all__ = [
     "part_name",
     "refusal",
     "resolve_path",
+    "resolve_target",
+    "target_of",
     "upload_id_for",
 ]
 
@@ -41,6 +46,9 @@ Headers = Mapping[str, str]
 
 MAX_OFFSET: Final = (1 << 53) - 1
 """The largest number of bytes that every JSON reader represents exactly (RFC 8259, section 6)."""
+
+MAX_BODY_BYTES: Final = 4096
+"""How much of a response body a protocol may read, in bytes; see `ReadsResponseBody`."""
 
 _COUNT: Final = re.compile(r"[0-9]{1,16}", re.ASCII)
 _SUCCESS: Final = range(200, 300)
@@ -148,6 +156,8 @@ class TransferOutcome:
         total_bytes: Size of the whole upload, in bytes. None if the response does not contain it.
         filename: File name that the response announces, as in the answer to a ``HEAD`` request.
             None if it announces none.
+        content_type: Media type of the upload that the response announces. None if it announces
+            none.
     """
 
     result: TransferResult
@@ -155,6 +165,7 @@ class TransferOutcome:
     offset: int | None = None
     total_bytes: int | None = None
     filename: str | None = None
+    content_type: str | None = None
 
 
 class TransferProtocol(Protocol):
@@ -225,6 +236,38 @@ class TransferProtocol(Protocol):
         """
 
 
+@runtime_checkable
+class ReadsQueries(Protocol):
+    """A `TransferProtocol` that reads ``HEAD`` requests, by which a client asks for the offset.
+
+    A protocol without this attribute is never asked about a ``HEAD`` request.
+    """
+
+    @property
+    def query_headers(self) -> Collection[str]:
+        """Headers, in lower case, of which a ``HEAD`` request of the protocol has at least one."""
+
+
+@runtime_checkable
+class ReadsResponseBody(Protocol):
+    """A `TransferProtocol` whose outcome may be in the body of the response."""
+
+    def reads_response_body(self, outcome: TransferOutcome) -> bool:
+        """Return whether the outcome of a transfer depends on the body of the response.
+
+        Args:
+            outcome: The outcome, as returned by ``read_response``.
+        """
+
+    def read_response_body(self, outcome: TransferOutcome, body: bytes) -> TransferOutcome:
+        """Return the outcome of a transfer, after the end of the response.
+
+        Args:
+            outcome: The outcome, as returned by ``read_response``.
+            body: The first `MAX_BODY_BYTES` of the body, without leading white space.
+        """
+
+
 def refusal(status: int, *, final: Container[int] = ()) -> TransferOutcome:
     """Return the outcome of a response that is no success.
 
@@ -262,6 +305,40 @@ def part_name(resource: str) -> str:
     return "." + blake2b(resource.encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 
+def target_of(connection: Connection) -> str:
+    """Return path and query of a request (RFC 9110, section 7.1).
+
+    >>> target_of(Connection({"type": "http", "path": "/files", "query_string": b"name=a"}))
+    '/files?name=a'
+    """
+    query = bytes(connection.scope.get("query_string", b"")).decode("latin-1")
+    return f"{connection.path}?{query}" if query else connection.path
+
+
+def resolve_target(location: str | None, request_path: str) -> str | None:
+    """Return path and query of a ``Location`` header, as ``target_of`` returns them.
+
+    >>> resolve_target("1?token=x", "/files/")
+    '/files/1?token=x'
+
+    Args:
+        location: The header's value. None if it is missing.
+        request_path: Path of the request, against which a relative reference is resolved.
+
+    Returns:
+        The decoded path with the query. None if the header is missing or is no valid reference.
+    """
+    if not location:
+        return None
+    try:
+        url = urlsplit(urljoin(quote(request_path, errors="replace"), location.strip()))
+    except ValueError:
+        return None
+    if not url.path.startswith("/"):
+        return None
+    return f"{unquote(url.path)}?{url.query}" if url.query else unquote(url.path)
+
+
 def resolve_path(location: str | None, request_path: str) -> str | None:
     """Return the path of a ``Location`` header (RFC 9110, section 10.2.2).
 
@@ -277,11 +354,7 @@ def resolve_path(location: str | None, request_path: str) -> str | None:
     """
     if not location:
         return None
-    try:
-        path = urlsplit(urljoin(quote(request_path, errors="replace"), location.strip())).path
-    except ValueError:
-        return None
-    return unquote(path) if path.startswith("/") else None
+    return resolve_target(location.partition("#")[0].partition("?")[0] or None, request_path)
 
 
 def parse_count(text: str | None) -> int | None:

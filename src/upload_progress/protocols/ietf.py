@@ -4,9 +4,17 @@ A request with ``Upload-Complete`` creates an upload: ``?1`` if its body is the 
 if more follows. The response gives its address in ``Location``. ``PATCH`` to that address appends
 at ``Upload-Offset``; the last one has ``Upload-Complete: ?1``. The size is announced by
 ``Upload-Length``, or follows from the end of the last transfer. ``DELETE`` abandons the upload.
+``HEAD`` asks for the offset.
 
-Source: draft-ietf-httpbis-resumable-upload (interop version 8).
+A response with ``Upload-Complete: ?1`` ends the upload: by success if it is 2xx, however much has
+been sent, else by failure. Interim responses (104) are not read. Interop versions up to 3 send the
+inverse, ``Upload-Incomplete``.
+
+Source: draft-ietf-httpbis-resumable-upload-12 (interop version 8), sections "Upload Creation",
+"Offset Retrieval", "Upload Append" and "Completeness".
 """
+
+from typing import Final
 
 from upload_progress.connection import Connection
 from upload_progress.protocols.base import (
@@ -19,10 +27,16 @@ from upload_progress.protocols.base import (
     is_success,
     parse_count,
     refusal,
-    resolve_path,
+    resolve_target,
+    target_of,
 )
+from upload_progress.protocols.request_head import filename_of, media_type_of
 
 __all__ = ["IetfResumable"]
+
+_BOOLEANS: Final = {"?1": True, "?0": False}
+_TOO_LARGE: Final = 413
+_INTEROP_VERSION: Final = "upload-draft-interop-version"
 
 
 class IetfResumable:
@@ -37,49 +51,99 @@ class IetfResumable:
     name = "ietf"
     specification = "https://datatracker.ietf.org/doc/draft-ietf-httpbis-resumable-upload/"
 
+    query_headers = (_INTEROP_VERSION,)
+
     def read_request(self, connection: Connection) -> TransferHead | None:
-        """Describe a request with ``Upload-Complete``, or the deletion of an upload."""
-        if connection.method == "DELETE":
-            is_ours = connection.header("upload-draft-interop-version") is not None
-            return TransferHead(self.name, TransferKind.ABORT, connection.path) if is_ours else None
-        is_last = {"?1": True, "?0": False}.get(
-            (connection.header("upload-complete") or "").strip()
+        """Describe a request with ``Upload-Complete``, a deletion, or a request for the offset."""
+        if connection.method in {"DELETE", "HEAD"}:
+            return self._without_body(connection)
+        is_last = _is_complete(
+            connection.header("upload-complete"), connection.header("upload-incomplete")
         )
         if is_last is None:
             return None
         length = parse_count(connection.header("content-length"))
         offset = parse_count(connection.header("upload-offset"))
-        is_first = connection.method != "PATCH"
+        # Every method that carries a body can create an upload; appending needs an offset.
+        is_first = connection.method != "PATCH" or connection.header("upload-offset") is None
         total = parse_count(connection.header("upload-length"))
-        if total is None and is_last and length is not None:
-            total = min((offset or 0) + length, MAX_OFFSET)
+        if total is None and is_last and length is not None and (is_first or offset is not None):
+            total = min((0 if is_first else offset or 0) + length, MAX_OFFSET)
         return TransferHead(
             self.name,
             TransferKind.CREATE if is_first else TransferKind.BYTES,
-            None if is_first else connection.path,
-            offset=0 if is_first else offset or 0,
+            None if is_first else target_of(connection),
+            offset=0 if is_first else offset,
             length=length,
             total_bytes=total,
+            filename=filename_of(connection) if is_first else None,
+            content_type=media_type_of(connection) if is_first else None,
             is_last=is_last,
             request_path=connection.path,
+        )
+
+    def _without_body(self, connection: Connection) -> TransferHead | None:
+        if connection.header(_INTEROP_VERSION) is None:
+            return None
+        is_query = connection.method == "HEAD"
+        return TransferHead(
+            self.name,
+            TransferKind.QUERY if is_query else TransferKind.ABORT,
+            target_of(connection),
+            carries_bytes=not is_query,
         )
 
     def read_response(
         self, transfer_head: TransferHead, status: int, headers: Headers
     ) -> TransferOutcome:
         """Return the outcome of a transfer, see `TransferProtocol.read_response`."""
+        is_complete = _is_complete(headers.get("upload-complete"), headers.get("upload-incomplete"))
+        if transfer_head.kind is TransferKind.QUERY:
+            return _answer(status, headers, is_complete=is_complete is True)
         if not is_success(status):
-            is_final = headers.get("upload-complete") == "?1"
-            return TransferOutcome(TransferResult.REJECTED) if is_final else refusal(status)
+            return _refusal(status, headers, is_complete=is_complete is True)
         if transfer_head.kind is TransferKind.ABORT:
             return TransferOutcome(TransferResult.ABORTED)
-        offset = parse_count(headers.get("upload-offset"))
-        is_open = not transfer_head.is_last or headers.get("upload-complete") == "?0"
-        if not is_open:
+        if transfer_head.is_last if is_complete is None else is_complete:
             return TransferOutcome(TransferResult.COMPLETED)
+        offset = parse_count(headers.get("upload-offset"))
         if transfer_head.kind is TransferKind.CREATE:
-            resource = resolve_path(headers.get("location"), transfer_head.request_path)
+            resource = resolve_target(headers.get("location"), transfer_head.request_path)
             return TransferOutcome(
                 TransferResult.CREATED if resource else TransferResult.NOTHING, resource, offset
             )
         return TransferOutcome(TransferResult.ACCEPTED, offset=offset)
+
+
+def _is_complete(complete: str | None, incomplete: str | None) -> bool | None:
+    """Return the value of ``Upload-Complete``, or that of ``Upload-Incomplete`` inverted."""
+    if complete is not None:
+        return _BOOLEANS.get(complete.strip())
+    is_incomplete = _BOOLEANS.get((incomplete or "").strip())
+    return None if is_incomplete is None else not is_incomplete
+
+
+def _refusal(status: int, headers: Headers, *, is_complete: bool) -> TransferOutcome:
+    if is_complete:
+        return TransferOutcome(TransferResult.REJECTED)
+    # A client repeats the request with fewer bytes, if it is told how many are allowed.
+    if status == _TOO_LARGE and "upload-limit" in headers:
+        return TransferOutcome(TransferResult.REFUSED)
+    return refusal(status)
+
+
+def _answer(status: int, headers: Headers, *, is_complete: bool) -> TransferOutcome:
+    """Return the outcome of a request for the offset.
+
+    A complete upload has got its final response, which may be an error: the offset decides.
+    """
+    offset = parse_count(headers.get("upload-offset"))
+    if not is_success(status) or offset is None:
+        return TransferOutcome(TransferResult.REFUSED)
+    total = parse_count(headers.get("upload-length"))
+    is_whole = is_complete and offset == total
+    return TransferOutcome(
+        TransferResult.COMPLETED if is_whole else TransferResult.ACCEPTED,
+        offset=offset,
+        total_bytes=total,
+    )

@@ -5,13 +5,15 @@ of that address may change with each response; its path stays. ``PATCH`` appends
 position given by ``Content-Range: FIRST-LAST`` if present. ``PUT ?digest=`` closes the session,
 with or without last bytes; the blob exists when it answers 201. The size is not announced.
 ``POST ?digest=`` carries the whole blob (201), unless the registry answers with a session (202).
-``POST ?mount=`` carries no bytes; 201 means that the blob exists already.
+``POST ?mount=`` carries no bytes; 201 means that the blob exists already. The digest is the name.
 
 Source: https://github.com/opencontainers/distribution-spec, "Pushing blobs".
 """
 
+from collections.abc import Mapping
 from typing import Final
 
+from upload_progress._model.models import truncate_text
 from upload_progress.connection import Connection
 from upload_progress.protocols.base import (
     Headers,
@@ -25,6 +27,7 @@ from upload_progress.protocols.base import (
     resolve_path,
 )
 from upload_progress.protocols.content_range import end_of_range, read_range
+from upload_progress.protocols.request_head import MAX_NAME_CHARACTERS
 
 __all__ = ["Oci"]
 
@@ -55,13 +58,15 @@ class Oci:
         return self._step(connection) if session else None
 
     def _creation(self, connection: Connection) -> TransferHead:
-        is_whole = "digest" in connection.query
+        query = connection.query
+        is_whole = "digest" in query and "mount" not in query
         length = parse_count(connection.header("content-length"))
         return TransferHead(
             self.name,
             TransferKind.CREATE,
             length=length,
             total_bytes=length if is_whole else None,
+            filename=_digest(query) if is_whole else None,
             is_last=is_whole,
             carries_bytes=is_whole,
             request_path=connection.path,
@@ -72,15 +77,16 @@ class Oci:
             return TransferHead(self.name, TransferKind.ABORT, connection.path)
         if connection.method not in {"PATCH", "PUT"}:
             return None
-        text = connection.header("content-range")
-        found = read_range(text)
+        found = read_range(connection.header("content-range"))
+        is_last = connection.method == "PUT"
         return TransferHead(
             self.name,
             TransferKind.BYTES,
             connection.path,
             offset=None if found is None else found[0],
             length=parse_count(connection.header("content-length")),
-            is_last=connection.method == "PUT",
+            filename=_digest(connection.query) if is_last else None,
+            is_last=is_last,
         )
 
     def read_response(
@@ -108,3 +114,7 @@ class Oci:
         return TransferOutcome(
             TransferResult.CREATED if resource else TransferResult.NOTHING, resource
         )
+
+
+def _digest(query: Mapping[str, str]) -> str | None:
+    return truncate_text(query.get("digest", ""), MAX_NAME_CHARACTERS) or None

@@ -2,7 +2,8 @@
 
 The id comes from the header ``Upload-Id``, else the query parameter ``upload_id``, else nginx's
 ``X-Progress-ID`` as header or query parameter. Only the first of these that is present is used: an
-invalid value is not replaced by the next one, so that all parties agree on whose value counts. The
+invalid value is not replaced by the next one, so that all parties agree on whose value counts. In
+an address with ``uploadType=resumable``, ``upload_id`` is the session of Google's protocol. The
 size is the ``Content-Length``: for an encoded body that of the encoded bytes, for a form
 including its envelope. No function here raises on any head, or reads a body. The search for a file
 name in a form is bounded, and reads the header of a part only (RFC 7578, section 4.2).
@@ -22,7 +23,9 @@ __all__ = [
     "MAX_GROUP_CHARACTERS",
     "MAX_NAME_CHARACTERS",
     "RequestHead",
+    "filename_of",
     "form_filename",
+    "media_type_of",
     "read_request_head",
 ]
 
@@ -79,21 +82,32 @@ def read_request_head(connection: Connection) -> RequestHead:
         connection: Head of the request.
     """
     query = connection.query if connection.scope.get("query_string") else {}
-    content_type = (connection.header("content-type") or "").partition(";")[0].strip().lower()
+    content_type = media_type_of(connection)
     return RequestHead(
         requested_id=_first_of(
             connection.header("upload-id"),
-            query.get("upload_id"),
+            None if query.get("uploadType") == "resumable" else query.get("upload_id"),
             connection.header("x-progress-id"),
             query.get("X-Progress-ID"),
         ),
         group=_group(_first_of(connection.header("upload-group"), query.get("upload_group"))),
         total_bytes=_content_length(connection),
-        filename=_filename(connection),
-        content_type=truncate_text(content_type, MAX_NAME_CHARACTERS) or None,
+        filename=filename_of(connection),
+        content_type=content_type,
         is_form=content_type == "multipart/form-data",
         is_proxied=any(connection.header(name) is not None for name in _PROXY_HEADERS),
     )
+
+
+def media_type_of(connection: Connection) -> str | None:
+    """Return the media type of a body, without parameters; None if it is not announced.
+
+    >>> headers = [(b"content-type", b"text/plain; charset=utf-8")]
+    >>> media_type_of(Connection({"type": "http", "headers": headers}))
+    'text/plain'
+    """
+    text = (connection.header("content-type") or "").partition(";")[0].strip().lower()
+    return truncate_text(text, MAX_NAME_CHARACTERS) or None
 
 
 def form_filename(start: bytes) -> str | None:
@@ -125,7 +139,12 @@ def _content_length(connection: Connection) -> int | None:
     return int(text) if _CONTENT_LENGTH.fullmatch(text) else None
 
 
-def _filename(connection: Connection) -> str | None:
+def filename_of(connection: Connection) -> str | None:
+    """Return the name in ``Content-Disposition``, else the last segment of the path of a ``PUT``.
+
+    >>> filename_of(Connection({"type": "http", "method": "PUT", "path": "/files/a.txt"}))
+    'a.txt'
+    """
     disposition = connection.header("content-disposition")
     if disposition is not None:
         name = _disposition_filename(disposition.encode("latin-1").decode("utf-8", "replace"))

@@ -5,6 +5,10 @@ here, so tracking begins with the first part. ``PUT ?partNumber=N&uploadId=ID`` 
 1 to 10,000; a part that is sent again replaces the earlier one. ``POST ?uploadId=ID`` completes the
 upload, ``DELETE ?uploadId=ID`` aborts it. The size of the whole upload is not announced.
 
+Applications use ``uploadId`` for purposes of their own: a ``POST`` is read only if it is signed for
+S3, or carries a short XML document. S3 answers 200 to the completion before it has assembled the
+parts; if that fails, the body of the response is an ``<Error>``.
+
 A body with chunk signatures (``aws-chunked``) is larger than the part that it contains, whose size
 is then in ``x-amz-decoded-content-length``.
 
@@ -12,6 +16,8 @@ Source: Amazon S3 API reference, UploadPart, CompleteMultipartUpload, AbortMulti
 and "Signature calculations for the authorization header: transferring payload in chunks".
 """
 
+import re
+from collections.abc import Mapping
 from typing import Final
 
 from upload_progress.connection import Connection
@@ -25,11 +31,16 @@ from upload_progress.protocols.base import (
     parse_count,
     refusal,
 )
+from upload_progress.protocols.request_head import MAX_NAME_CHARACTERS, media_type_of
 
 __all__ = ["S3Multipart"]
 
 _MAX_PARTS: Final = 10_000
-_MAX_NAME_CHARACTERS: Final = 255
+_MAX_COMPLETION_BYTES: Final = 8 * 1024 * 1024
+"""10,000 parts, each with its ETag and checksums, are about 3 MB of XML."""
+_XML: Final = frozenset({"application/xml", "text/xml"})
+_S3_HEADERS: Final = (b"x-amz-", b"amz-sdk-")
+_ERROR_DOCUMENT: Final = re.compile(rb"(?:<\?xml[^>]{0,200}>\s{0,100})?<Error[\s>]")
 
 
 class S3Multipart:
@@ -56,6 +67,8 @@ class S3Multipart:
         if connection.method == "PUT":
             return self._part(connection, resource, parse_count(query.get("partNumber")))
         if connection.method == "POST":
+            if not _is_completion(connection, query):
+                return None
             return TransferHead(
                 self.name, TransferKind.COMPLETE, resource, is_last=True, carries_bytes=False
             )
@@ -78,7 +91,7 @@ class S3Multipart:
             resource,
             part=str(number),
             length=announced if decoded is None else decoded,
-            filename=connection.path.rstrip("/").rpartition("/")[2][:_MAX_NAME_CHARACTERS] or None,
+            filename=connection.path.rstrip("/").rpartition("/")[2][:MAX_NAME_CHARACTERS] or None,
             is_sequential=False,
         )
 
@@ -96,3 +109,32 @@ class S3Multipart:
             if transfer_head.kind is TransferKind.COMPLETE
             else TransferResult.ACCEPTED
         )
+
+    def reads_response_body(self, outcome: TransferOutcome) -> bool:
+        """Return whether this is a completion that was answered with success."""
+        return outcome.result is TransferResult.COMPLETED
+
+    def read_response_body(self, outcome: TransferOutcome, body: bytes) -> TransferOutcome:
+        """Return a rejection if the body of the response to a completion is an error document."""
+        is_error = _ERROR_DOCUMENT.match(body) is not None
+        return TransferOutcome(TransferResult.REJECTED) if is_error else outcome
+
+
+def _is_completion(connection: Connection, query: Mapping[str, str]) -> bool:
+    """Return whether a ``POST`` with ``uploadId`` is the completion, and no upload of a file."""
+    media_type = media_type_of(connection)
+    length = parse_count(connection.header("content-length")) or 0
+    if media_type == "multipart/form-data" or length > _MAX_COMPLETION_BYTES:
+        return False
+    return media_type in _XML or _is_signed(connection, query)
+
+
+def _is_signed(connection: Connection, query: Mapping[str, str]) -> bool:
+    """Return whether a request is signed for S3, or comes from a client for it."""
+    if "X-Amz-Signature" in query or "X-Amz-Credential" in query:
+        return True
+    if (connection.header("authorization") or "").startswith("AWS"):
+        return True
+    return any(
+        bytes(name).lower().startswith(_S3_HEADERS) for name, _ in connection.scope["headers"]
+    )

@@ -3,6 +3,9 @@
 ``POST`` creates an upload and answers with its address in ``Location``. ``PATCH`` appends at
 ``Upload-Offset``; the response contains the new offset. The upload is complete when the offset is
 its length, which may be announced later (``Upload-Defer-Length``). ``DELETE`` terminates it.
+``HEAD`` asks for the offset; the answer repeats length and metadata, so that an upload whose
+creation was not seen here is known from then on.
+
 A partial upload of a concatenation has a length of its own, and is an upload of its own unless
 the client sends one ``Upload-Id`` with all of them. The final ``POST`` carries no bytes.
 
@@ -25,12 +28,15 @@ from upload_progress.protocols.base import (
     is_success,
     parse_count,
     refusal,
-    resolve_path,
+    resolve_target,
+    target_of,
 )
+from upload_progress.protocols.request_head import MAX_NAME_CHARACTERS, media_type_of
 
 __all__ = ["Tus"]
 
-_MAX_NAME_CHARACTERS: Final = 255
+_NAME_KEYS: Final = ("filename", "name")
+_TYPE_KEYS: Final = ("filetype", "type")
 
 
 class Tus:
@@ -44,6 +50,7 @@ class Tus:
 
     name = "tus"
     specification = "https://tus.io/protocols/resumable-upload"
+    query_headers = ("tus-resumable",)
 
     def read_request(self, connection: Connection) -> TransferHead | None:
         """Describe a request with ``Tus-Resumable``."""
@@ -54,36 +61,44 @@ class Tus:
         method = (connection.header("x-http-method-override") or connection.method).upper()
         if method == "POST":
             return self._creation(connection)
+        target = target_of(connection)
         if method == "PATCH":
             return TransferHead(
                 self.name,
                 TransferKind.BYTES,
-                connection.path,
-                offset=parse_count(connection.header("upload-offset")) or 0,
+                target,
+                offset=parse_count(connection.header("upload-offset")),
                 length=parse_count(connection.header("content-length")),
                 total_bytes=parse_count(connection.header("upload-length")),
                 completes_at_total=True,
                 resource_may_be_part=True,
             )
-        return (
-            TransferHead(self.name, TransferKind.ABORT, connection.path)
-            if method == "DELETE"
-            else None
-        )
+        if method == "HEAD":
+            return TransferHead(
+                self.name,
+                TransferKind.QUERY,
+                target,
+                completes_at_total=True,
+                carries_bytes=False,
+                resource_may_be_part=True,
+            )
+        return TransferHead(self.name, TransferKind.ABORT, target) if method == "DELETE" else None
 
     def _creation(self, connection: Connection) -> TransferHead | None:
         concat, _, parts = (connection.header("upload-concat") or "").strip().partition(";")
         if concat == "final":
             return self._concatenation(connection, parts)
         length = parse_count(connection.header("upload-length"))
+        metadata = connection.header("upload-metadata")
         return TransferHead(
             self.name,
             TransferKind.CREATE,
             length=parse_count(connection.header("content-length")),
             total_bytes=length,
             completes_at_total=True,
-            filename=_filename(connection.header("upload-metadata") or ""),
-            carries_bytes=connection.header("content-type") == "application/offset+octet-stream",
+            filename=_filename(metadata),
+            content_type=_value(metadata, _TYPE_KEYS),
+            carries_bytes=media_type_of(connection) == "application/offset+octet-stream",
             request_path=connection.path,
             resource_may_be_part=True,
             part_total_bytes=length if concat == "partial" else None,
@@ -91,7 +106,7 @@ class Tus:
 
     def _concatenation(self, connection: Connection, parts: str) -> TransferHead | None:
         """Describe the final request, which is found by the first of its partial uploads."""
-        first = resolve_path(next(iter(parts.split()), None), connection.path)
+        first = resolve_target(next(iter(parts.split()), None), connection.path)
         if first is None:
             return None
         return TransferHead(
@@ -102,6 +117,8 @@ class Tus:
         self, transfer_head: TransferHead, status: int, headers: Headers
     ) -> TransferOutcome:
         """Return the outcome of a transfer, see `TransferProtocol.read_response`."""
+        if transfer_head.kind is TransferKind.QUERY:
+            return _answer(status, headers)
         if not is_success(status):
             return refusal(status)
         if transfer_head.kind is TransferKind.ABORT:
@@ -110,18 +127,38 @@ class Tus:
             return TransferOutcome(TransferResult.COMPLETED)
         offset = parse_count(headers.get("upload-offset"))
         if transfer_head.kind is TransferKind.CREATE:
-            resource = resolve_path(headers.get("location"), transfer_head.request_path)
+            resource = resolve_target(headers.get("location"), transfer_head.request_path)
             return TransferOutcome(
                 TransferResult.CREATED if resource else TransferResult.NOTHING, resource, offset
             )
         return TransferOutcome(TransferResult.ACCEPTED, offset=offset)
 
 
-def _filename(metadata: str) -> str | None:
-    """Return the file name in ``Upload-Metadata``: pairs of a key and a value in Base64."""
-    for pair in metadata.split(","):
+def _answer(status: int, headers: Headers) -> TransferOutcome:
+    """Return the outcome of a ``HEAD`` request; without an offset it tells nothing."""
+    offset = parse_count(headers.get("upload-offset"))
+    if not is_success(status) or offset is None:
+        return TransferOutcome(TransferResult.REFUSED)
+    metadata = headers.get("upload-metadata")
+    return TransferOutcome(
+        TransferResult.ACCEPTED,
+        offset=offset,
+        total_bytes=parse_count(headers.get("upload-length")),
+        filename=_filename(metadata),
+        content_type=_value(metadata, _TYPE_KEYS),
+    )
+
+
+def _filename(metadata: str | None) -> str | None:
+    name = _value(metadata, _NAME_KEYS)
+    return None if name is None else name.replace("\\", "/").rpartition("/")[2] or None
+
+
+def _value(metadata: str | None, keys: tuple[str, ...]) -> str | None:
+    """Return a value in ``Upload-Metadata``: pairs of a key and a value in Base64."""
+    for pair in (metadata or "").split(","):
         key, _, value = pair.strip().partition(" ")
-        if key in {"filename", "name"}:
+        if key in keys:
             return _decoded(value)
     return None
 
@@ -131,4 +168,4 @@ def _decoded(value: str) -> str | None:
         text = b64decode(value, validate=True).decode("utf-8", "replace")
     except (InvalidBase64, ValueError):
         return None
-    return truncate_text(text.replace("\\", "/").rpartition("/")[2], _MAX_NAME_CHARACTERS) or None
+    return truncate_text(text, MAX_NAME_CHARACTERS) or None
