@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from upload_progress import InvalidValue, ProgressTracker
+from upload_progress import InvalidValue, ProgressTracker, Retention
 
 
 @pytest.mark.parametrize("path", ["uploads", "/uploads/", "/", ""])
@@ -17,3 +17,9 @@ def test_invalid_mount_path_is_rejected(path: str) -> None:
 def test_stall_time_must_be_positive(seconds: float) -> None:
     with pytest.raises(InvalidValue, match="stall_after_seconds"):
         ProgressTracker(stall_after_seconds=seconds)
+
+
+@pytest.mark.parametrize("name", ["ended_per_owner", "waiting_per_owner"])
+def test_at_least_one_upload_of_an_owner_is_kept(name: str) -> None:
+    with pytest.raises(InvalidValue, match=name):
+        Retention(**{name: 0})

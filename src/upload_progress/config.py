@@ -35,9 +35,14 @@ class Limits:
     metadata_bytes: int = 4 * 1024
 
 
+def _check_count(_retention: object, attribute: "Attribute[int]", value: int) -> None:
+    if value < 1:
+        raise InvalidValue(attribute.name, f"must be at least 1, not {value!r}")
+
+
 @frozen
 class Retention:
-    """How long a store keeps sessions.
+    """How long a store keeps sessions, and how many of each owner.
 
     >>> Retention(ended_seconds=600).waiting_seconds
     86400.0
@@ -45,10 +50,19 @@ class Retention:
     Attributes:
         ended_seconds: How long after its end an upload is kept.
         waiting_seconds: How long a pending or paused upload waits for a byte until it expires.
+        ended_per_owner: How many ended uploads of one owner are kept; beyond that, those that
+            ended first are deleted earlier.
+        waiting_per_owner: How many pending and paused uploads of one owner are kept; beyond that,
+            those that have waited longest expire earlier.
+
+    Raises:
+        InvalidValue: A number is less than 1.
     """
 
     ended_seconds: float = 3600.0
     waiting_seconds: float = 24 * 3600.0
+    ended_per_owner: int = field(default=1000, kw_only=True, validator=_check_count)
+    waiting_per_owner: int = field(default=1000, kw_only=True, validator=_check_count)
 
 
 def _check_positive(_config: object, attribute: "Attribute[float]", value: float) -> None:

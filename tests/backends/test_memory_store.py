@@ -50,7 +50,7 @@ def record(
 
 
 def is_empty(store: MemoryStore) -> bool:
-    return not (len(store) or store._owners or store._buckets or store._running)
+    return not (len(store) or store._owners or store._buckets or store._running or store._queues)
 
 
 async def test_changed_upload_leaves_no_index_entry_behind() -> None:
@@ -180,7 +180,8 @@ async def test_loaded_record_does_not_share_state_with_store() -> None:
 async def test_full_bucket_overflows_into_next_second() -> None:
     """The exact end is read from the record where the bucket is too coarse."""
     clock = FakeClock()
-    store = MemoryStore(clock=clock, retention=Retention(ended_seconds=10))
+    retention = Retention(ended_seconds=10, ended_per_owner=BUCKET_CAPACITY + 1)
+    store = MemoryStore(clock=clock, retention=retention)
     ended = [
         record(clock, f"u{number}", S.COMPLETED, finished_at=clock.time())
         for number in range(BUCKET_CAPACITY + 1)
@@ -200,3 +201,78 @@ def test_repr_of_bucket_has_number_and_no_names() -> None:
     bucket.add(Entry("ann", "secret-name"))
 
     assert repr(bucket) == "<Bucket 7>"
+
+
+async def test_owner_evicts_no_upload_of_another_owner() -> None:
+    """Neither by ended nor by waiting uploads, and not in a full store either."""
+    clock = FakeClock()
+    store = MemoryStore(
+        clock=clock,
+        retention=Retention(ended_per_owner=10, waiting_per_owner=10),
+        max_uploads=18,
+    )
+    hers = [
+        record(clock, "ended", S.COMPLETED, owner="alice", finished_at=clock.time()),
+        record(clock, "waiting", owner="alice"),
+    ]
+    await store.save(hers)
+    for number in range(50):
+        await store.save([record(clock, f"e{number}", S.COMPLETED, finished_at=clock.time())])
+        await store.save([record(clock, f"w{number}", S.PAUSED)])
+        clock.advance(0.01)
+
+    assert [len(await store.load(each.key)) for each in hers] == [1, 1]
+    assert len(store) == 18
+    # A new owner has none to drop: the upload that expires next has to go.
+    new = record(clock, "new", owner="carol")
+    await store.save([new])
+    assert len(await store.load(new.key)) == 1
+    assert len(store) == 18
+
+
+async def test_work_for_each_ended_upload_is_constant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An owner with many uploads costs as much for each as one with few; counted in index steps."""
+    steps = 0
+    unindex = MemoryStore._unindex
+
+    def count(store: MemoryStore, entry: Entry) -> None:
+        nonlocal steps
+        steps += 1
+        unindex(store, entry)
+
+    monkeypatch.setattr(MemoryStore, "_unindex", count)
+    clock = FakeClock()
+    store = MemoryStore(clock=clock)
+    counts = []
+    for batch in range(4):
+        steps = 0
+        await store.save(
+            [
+                record(clock, f"u{batch}-{number}", S.COMPLETED, finished_at=clock.time())
+                for number in range(1000)
+            ]
+        )
+        counts.append(steps)
+
+    assert max(counts) <= 2 * min(counts)
+    assert len(store) == Retention().ended_per_owner
+
+
+async def test_owner_with_few_uploads_has_no_queues() -> None:
+    """Queues exist only while they can matter."""
+    clock = FakeClock()
+    store = MemoryStore(clock=clock, retention=Retention(ended_seconds=5, ended_per_owner=10))
+    await store.save([record(clock, "running", S.RECEIVING, worker="w1")])
+    for number in range(9):
+        await store.save([record(clock, f"u{number}", S.COMPLETED, finished_at=clock.time())])
+    assert store._queues == {}
+
+    for number in range(9, 30):
+        await store.save([record(clock, f"u{number}", S.COMPLETED, finished_at=clock.time())])
+    assert len(store) == 11
+    assert list(store._queues) == ["ann"]
+
+    clock.advance(10)
+    await store.overdue(limit=1)
+    assert len(store) == 1
+    assert store._queues == {}

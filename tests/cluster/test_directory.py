@@ -52,6 +52,10 @@ def directory_at(broker: MemoryPublisher | None) -> WorkerDirectory:
     return WorkerDirectory(worker, rpc)
 
 
+async def opened(rpc: RpcEndpoint) -> None:
+    await until(lambda: rpc._is_open)
+
+
 @asynccontextmanager
 async def running(*directories: WorkerDirectory) -> AsyncIterator[None]:
     """Run the endpoints of *directories*, one after the other."""
@@ -59,7 +63,7 @@ async def running(*directories: WorkerDirectory) -> AsyncIterator[None]:
         async with anyio.create_task_group() as tasks:
             for each in directories:
                 tasks.start_soon(each.rpc.run)
-                await until(lambda endpoint=each.rpc: endpoint._is_open)
+                await opened(each.rpc)
             yield
             tasks.cancel_scope.cancel()
 

@@ -5,13 +5,14 @@ cannot change what is stored. Uploads that expire lie in buckets by time. Only b
 has come are visited, a bounded number of uploads at once.
 """
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing
 from itertools import dropwhile, islice
 from typing import Final
 
 from anyio.lowlevel import checkpoint
-from attrs import define, field
+from attrs import define, evolve, field
 
 from upload_progress._model.cloudevents import CloudEvent
 from upload_progress._model.codec import pack_record, unpack_record
@@ -99,6 +100,39 @@ class Bucket(set[Entry]):
         return f"<Bucket {self.number}>"
 
 
+def _expires_before(entry: Entry) -> int:
+    return entry.location.number if isinstance(entry.location, Bucket) else 0
+
+
+@define(eq=False, repr=False)
+class OwnerQueues:
+    """The ended and the waiting uploads of an owner who has many, each in order of time.
+
+    An owner with few uploads has no queues, so that they cost nothing.
+    """
+
+    ended: OrderedDict[Entry, None] = field(factory=OrderedDict, init=False)
+    waiting: OrderedDict[Entry, None] = field(factory=OrderedDict, init=False)
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> "OwnerQueues":
+        """Return the queues of *entries*, in the order in which they expire."""
+        queues = cls()
+        for entry in sorted(entries, key=_expires_before):
+            queues.add(entry)
+        return queues
+
+    def add(self, entry: Entry) -> None:
+        """Put *entry* at the end of its queue; one that is received is in none."""
+        if isinstance(entry.location, Bucket):
+            (self.ended if entry.is_ended else self.waiting)[entry] = None
+
+    def remove(self, entry: Entry) -> None:
+        """Remove *entry*, if it is in a queue."""
+        self.ended.pop(entry, None)
+        self.waiting.pop(entry, None)
+
+
 @define(eq=False, repr=False)
 class MemoryStore:
     """A ``SessionStore`` in the memory of this process.
@@ -110,8 +144,8 @@ class MemoryStore:
     Args:
         clock: Decides what has expired.
         retention: How long records are kept.
-        max_uploads: Maximum number of uploads. A new one beyond it replaces the upload that
-            expires next, so that a flood of uploads does not fill the memory.
+        max_uploads: Maximum number of uploads. A new one beyond it replaces the upload of the
+            same owner that is oldest, or else the upload that expires next.
     """
 
     clock: Clock = field(factory=SystemClock)
@@ -121,6 +155,7 @@ class MemoryStore:
     _buckets: dict[int, Bucket] = field(factory=dict, init=False)
     _running: dict[str, dict[Entry, None]] = field(factory=dict, init=False)
     _leases: dict[str, float] = field(factory=dict, init=False)
+    _queues: dict[str, OwnerQueues] = field(factory=dict, init=False)
     _size: int = field(default=0, init=False)
 
     def __repr__(self) -> str:
@@ -155,7 +190,7 @@ class MemoryStore:
 
     def _add(self, record: TransferRecord) -> Entry:
         if self._size >= self.max_uploads:
-            self._make_room()
+            self._make_room(record.owner)
         uploads = self._owners.setdefault(record.owner, {})
         # Each request brings the owner's name as a new string; all entries share the first one.
         owner = next((other.owner for other in uploads.values()), record.owner)
@@ -163,8 +198,12 @@ class MemoryStore:
         self._size += 1
         return entry
 
-    def _make_room(self) -> None:
-        """Drop the upload that expires next; a running one only if there is no other."""
+    def _make_room(self, owner: str) -> None:
+        """Drop an upload of *owner*, else the one that expires next, else a running one."""
+        own = self._owners.get(owner, {}).values()
+        oldest = next((each for each in own if isinstance(each.location, Bucket)), None)
+        if oldest is not None:
+            return self._drop(oldest)
         if self._buckets:
             return self._drop(next(iter(self._buckets[min(self._buckets)])))
         running = next(iter(self._running.values()))
@@ -181,6 +220,28 @@ class MemoryStore:
             return
         entry.is_ended = is_final(decided.state)
         self._put(entry, self._bucket_number(expires_at))
+        self._enforce_owner_limits(entry)
+
+    def _enforce_owner_limits(self, entry: Entry) -> None:
+        """Queue *entry*; of too many uploads of its owner, drop or expire the oldest."""
+        queues = self._queues.get(entry.owner)
+        if queues is None:
+            uploads = self._owners[entry.owner]
+            if len(uploads) <= self._max_unqueued:
+                return
+            queues = self._queues[entry.owner] = OwnerQueues.of(uploads.values())
+        queues.add(entry)
+        while len(queues.ended) > self.retention.ended_per_owner:
+            self._drop_excess(next(iter(queues.ended)))
+        while len(queues.waiting) > self.retention.waiting_per_owner:
+            oldest = next(iter(queues.waiting))
+            self._unindex(oldest)
+            self._put(oldest, int(self.clock.time()))
+
+    @property
+    def _max_unqueued(self) -> int:
+        """With so many uploads, an owner cannot exceed a limit."""
+        return min(self.retention.ended_per_owner, self.retention.waiting_per_owner)
 
     def _bucket_number(self, expires_at: float) -> int:
         """Return the end of the second of *expires_at*, or of its minute if that is far away."""
@@ -209,6 +270,8 @@ class MemoryStore:
             location.remove(entry)
             if not location:
                 del self._buckets[location.number]
+        if (queues := self._queues.get(entry.owner)) is not None:
+            queues.remove(entry)
 
     def _expires_at(self, record: TransferRecord) -> float | None:
         if is_final(record.state):
@@ -223,7 +286,13 @@ class MemoryStore:
         del uploads[entry.upload_id]
         if not uploads:
             del self._owners[entry.owner]
+        if len(uploads) <= self._max_unqueued // 2:
+            self._queues.pop(entry.owner, None)
         self._size -= 1
+
+    def _drop_excess(self, entry: Entry) -> None:
+        """Drop an ended upload of which its owner has too many."""
+        self._drop(entry)
 
     async def load(self, *keys: UploadKey) -> list[TransferRecord]:
         """Return all records of the uploads *keys*; unknown uploads add nothing."""
@@ -317,7 +386,10 @@ class MemoryStore:
             if entry.is_ended:
                 self._drop(entry)
             else:
-                expired.append(deciding(newest(self._with_store_times(entry))))
+                record = deciding(newest(self._with_store_times(entry)))
+                # It may expire early, because its owner has too many.
+                now = self.clock.time()
+                expired.append(evolve(record, expires_at=min(record.expires_at or now, now)))
                 # The caller may fail to end it: then it is reported again.
                 self._unindex(entry)
                 self._put(entry, int(self.clock.time()) + RETRY_SECONDS)

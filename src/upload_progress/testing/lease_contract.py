@@ -35,7 +35,9 @@ class LeaseContract:
 
     pytestmark: pytest.MarkDecorator = pytest.mark.anyio
 
-    RETENTION: Final = Retention(ended_seconds=2.0, waiting_seconds=4.0)
+    RETENTION: Final = Retention(
+        ended_seconds=2.0, waiting_seconds=4.0, ended_per_owner=20, waiting_per_owner=20
+    )
     """The retention of the store under test."""
 
     @pytest.fixture
@@ -201,3 +203,62 @@ class LeaseContract:
 
         assert await store.load(record.key) == []
         assert (await store.list("ann")).uploads == ()
+
+    async def test_ended_uploads_of_one_owner_are_limited(
+        self, store: SessionStore, record: TransferRecord, clock: Clock
+    ) -> None:
+        """Those that ended last are kept. Other owners, and open uploads, are not affected."""
+        ended = evolve(record, state=UploadState.COMPLETED, worker=None, stage=None, error=None)
+        now, limit = clock.time(), self.RETENTION.ended_per_owner
+        theirs = evolve(ended, owner="bob", finished_at=now - 1.0)
+        await store.save([record, theirs])
+        for number in range(3 * limit):
+            finished_at = now - 1.0 + number / 1000
+            await store.save([evolve(ended, upload_id=f"u{number:03}", finished_at=finished_at)])
+
+        # A store may delete them when it is asked for overdue uploads.
+        assert list(await store.overdue(limit=9)) == []
+
+        listed = {upload[0].upload_id for upload in (await store.list("ann", limit=99)).uploads}
+        assert listed == {"video", *(f"u{number:03}" for number in range(2 * limit, 3 * limit))}
+        assert comparable(await store.load(theirs.key)) == [theirs]
+        assert await store.load(evolve(ended, upload_id="u000").key) == []
+
+    async def test_next_attempt_is_not_an_ended_upload(
+        self, store: SessionStore, record: TransferRecord, clock: Clock
+    ) -> None:
+        """An upload that is received again after its end is not deleted with the ended ones."""
+        ended = evolve(
+            record,
+            state=UploadState.FAILED,
+            worker=None,
+            stage=None,
+            finished_at=clock.time(),
+        )
+        again = evolve(record, attempt=record.attempt + 1, sequence=1)
+        await store.save([ended])
+        await store.save([again])
+        for number in range(3 * self.RETENTION.ended_per_owner):
+            await store.save([evolve(ended, upload_id=f"u{number}")])
+
+        assert list(await store.overdue(limit=9)) == []
+        assert comparable(await store.load(record.key)) == [again]
+
+    async def test_waiting_uploads_of_one_owner_are_limited(
+        self, store: SessionStore, record: TransferRecord, clock: Clock
+    ) -> None:
+        """Those that have waited longest expire early. Other owners are not affected."""
+        now, limit = clock.time(), self.RETENTION.waiting_per_owner
+        waiting = evolve(
+            record, state=UploadState.PENDING, worker=None, stage=None, updated_at=now - 1.0
+        )
+        await store.save([evolve(waiting, owner="bob")])
+        for number in range(3 * limit):
+            updated_at = now - 1.0 + number / 1000
+            await store.save([evolve(waiting, upload_id=f"u{number:03}", updated_at=updated_at)])
+
+        overdue = await store.overdue(limit=99)
+
+        assert {each.upload_id for each in overdue} == {f"u{number:03}" for number in range(40)}
+        assert all(each.expires_at and each.expires_at <= clock.time() for each in overdue)
+        assert {each.owner for each in overdue} == {"ann"}

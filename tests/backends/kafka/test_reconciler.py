@@ -191,6 +191,27 @@ async def test_record_dropped_before_table_is_complete_is_not_deleted(
     assert len(reconciler.table) == 1
 
 
+def test_ended_upload_beyond_the_limit_of_its_owner_is_deleted(
+    clock: FakeClock, record: TransferRecord
+) -> None:
+    """From the topic as well, once it was read completely."""
+    retention = Retention(10.0, 20.0, ended_per_owner=1)
+    reconciler = TopicReconciler(RecordTable(clock=clock, retention=retention))
+    first, second, third = (
+        evolve(ended(record, clock), upload_id=f"up-{number}") for number in range(3)
+    )
+    for each in (first, second):
+        reconciler.apply(message(each), 0.0)
+    assert reconciler.pending_repairs == 0
+
+    reconciler.table.is_complete = True
+    reconciler.apply(message(third), 0.0)
+    reconciler.schedule_expired(0.0)
+
+    assert written(reconciler) == [OutgoingMessage(key(second), None, 0)]
+    assert [each.upload_id for each in reconciler.table.records("ann", "up-2")] == ["up-2"]
+
+
 def test_record_dropped_for_lack_of_room_is_not_deleted(
     clock: FakeClock, record: TransferRecord
 ) -> None:

@@ -13,6 +13,7 @@ from psycopg.rows import TupleRow
 
 from tests._support.records import record
 from upload_progress._model.models import UploadState
+from upload_progress.backends.postgres import statements
 from upload_progress.backends.postgres.store import BATCH_SIZE, PostgresStore
 from upload_progress.testing import StoreContract
 from upload_progress.testing.lease_contract import comparable
@@ -257,6 +258,31 @@ async def test_ended_uploads_are_deleted_in_bounded_batches(
     assert await rows(admin) == 1
     await store.overdue(limit=1)
     assert await rows(admin) == 0
+
+
+async def test_owners_are_limited_after_a_tenth_of_the_limit(
+    store: PostgresStore, admin: AsyncConnection[TupleRow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows of an owner are not read for each record; the number of counters is bounded."""
+    executed: list[object] = []
+    run = PostgresStore._run
+
+    async def counted(self: PostgresStore, statement: Any, *args: Any) -> object:  # noqa: ANN401  # whatever
+        executed.append(statement)
+        return await run(self, statement, *args)
+
+    monkeypatch.setattr(PostgresStore, "_run", counted)
+    monkeypatch.setattr("upload_progress.backends.postgres.store.MAX_COUNTED_OWNERS", 1)
+    for number in range(250):
+        end = record(f"u{number}", state=S.FAILED, worker=None, finished_at=5.0)
+        await store.save([end])
+    assert executed.count(statements.LIMIT_OWNERS) == 2
+
+    for owner in ("bob", "carol"):
+        await store.save([record(owner=owner, state=S.FAILED, worker=None, finished_at=5.0)])
+    assert store._saved == {"carol": 1}
+    await store.save([record(f"v{n}", state=S.FAILED, worker=None) for n in range(200)])
+    assert executed.count(statements.LIMIT_OWNERS) == 3
 
 
 async def test_list_decides_state_like_fold(store: PostgresStore) -> None:

@@ -99,11 +99,20 @@ class RecordTable(MemoryStore):
             del self._order[owner], self._created_at[owner]
 
     def _drop(self, entry: Entry) -> None:
-        records = entry.records
-        expires_at = self._expires_at(deciding(newest(records)))
-        if self.is_complete and expires_at is not None and expires_at <= self.clock.time():
-            self.expired += [(entry.owner, entry.upload_id, each.transfer_id) for each in records]
+        expires_at = self._expires_at(deciding(newest(entry.records)))
+        if expires_at is not None and expires_at <= self.clock.time():
+            self._collect(entry)
         self._remove(entry)
+
+    def _drop_excess(self, entry: Entry) -> None:
+        self._collect(entry)
+        self._remove(entry)
+
+    def _collect(self, entry: Entry) -> None:
+        """Let the records of *entry* be deleted from the topic."""
+        if self.is_complete:
+            names = (entry.owner, entry.upload_id)
+            self.expired += [(*names, each.transfer_id) for each in entry.records]
 
     def _remove(self, entry: Entry) -> None:
         super()._drop(entry)

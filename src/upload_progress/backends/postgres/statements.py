@@ -18,6 +18,7 @@ __all__ = [
     "COLUMNS",
     "DROP",
     "DROP_OLD",
+    "LIMIT_OWNERS",
     "LIST",
     "LOAD",
     "MIGRATIONS",
@@ -101,6 +102,30 @@ USING unnest(%b::bytea[], %b::text[], %b::bigint[]) AS batch (owner, upload_id, 
 WHERE known.owner = batch.owner AND known.upload_id = batch.upload_id
     AND known.attempt < batch.attempt AND known.format <= 1
 """
+
+LIMIT_OWNERS: Final = """
+UPDATE {schema}.transfers AS known SET due_at = now()
+FROM (
+    SELECT row.owner, row.upload_id, row.transfer_id
+    FROM (
+        SELECT owner, upload_id, transfer_id, state_code, row_number() OVER (
+            PARTITION BY owner, state_code IN ('N', 'P')
+            ORDER BY changed_at DESC, upload_id DESC
+        ) AS position
+        FROM {schema}.transfers
+        WHERE owner = ANY(%(owners)b::bytea[]) AND state_code IN ('N', 'P', 'C', 'D', 'S')
+    ) AS ranked
+    JOIN {schema}.transfers AS row USING (owner, upload_id, transfer_id)
+    WHERE row.due_at > now() AND row.format <= 1 AND ranked.position > CASE
+        WHEN ranked.state_code IN ('N', 'P') THEN %(waiting)s::bigint ELSE %(ended)s::bigint
+    END
+    FOR UPDATE OF row SKIP LOCKED
+) AS excess
+WHERE known.owner = excess.owner AND known.upload_id = excess.upload_id
+    AND known.transfer_id = excess.transfer_id
+"""
+"""Makes those rows due that an owner has beyond the limits: the oldest of the ended, and of the
+waiting ones. What is due is visited as if its time had come."""
 
 RENEW: Final = """
 WITH deleted AS (

@@ -21,7 +21,7 @@ from psycopg.rows import TupleRow
 
 from upload_progress._model.fold import deciding, newest
 from upload_progress._model.models import TransferRecord, UploadKey
-from upload_progress._model.state import is_final
+from upload_progress._model.state import is_final, is_waiting
 from upload_progress.backends.postgres import statements
 from upload_progress.backends.postgres.client import (
     CALL_SECONDS,
@@ -57,6 +57,7 @@ from upload_progress.interfaces import Clock, RecordPage, SystemClock
 __all__ = [
     "BATCH_SIZE",
     "INITIAL_LEASE_SECONDS",
+    "MAX_COUNTED_OWNERS",
     "MAX_DELETE_BATCHES",
     "RETRY_SECONDS",
     "PostgresStore",
@@ -67,6 +68,8 @@ BATCH_SIZE: Final = 1000
 """Records in one statement."""
 MAX_DELETE_BATCHES: Final = 10
 """Batches of ended uploads that one call of ``overdue`` deletes."""
+MAX_COUNTED_OWNERS: Final = 10_000
+"""Owners whose saved uploads are counted; see ``PostgresStore._limit_owners``."""
 RETRY_SECONDS: Final = 30.0
 """After so long a claimed row can be claimed again, if no worker has ended its upload."""
 INITIAL_LEASE_SECONDS: Final = 60.0
@@ -102,6 +105,7 @@ class PostgresStore:
     schema: str = field(default="upload_progress", kw_only=True)
     clock: Clock = field(factory=SystemClock, kw_only=True)
     unreadable: int = field(default=0, init=False)
+    _saved: dict[str, int] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Check the name of the schema."""
@@ -183,6 +187,31 @@ class PostgresStore:
             # Rows of older attempts are ignored when read. Deleting them keeps the table small.
             keys = key_columns(to_keys(record.key for record in repeated))
             await self._run(statements.DROP_OLD, (*keys, [each.attempt for each in repeated]))
+        await self._limit_owners(records)
+
+    async def _limit_owners(self, records: Sequence[TransferRecord]) -> None:
+        """Let the oldest uploads of an owner be due who has more of them than the limits allow.
+
+        That reads all rows of the owner, and is done after a tenth of the limit has been saved
+        here: so the work is constant for each record, and an owner may exceed a limit by a tenth
+        for each worker.
+        """
+        limits = (self.retention.ended_per_owner, self.retention.waiting_per_owner)
+        interval = max(1, min(limits) // 10)
+        due: dict[str, None] = {}
+        for record in records:
+            if is_final(record.state) or is_waiting(record.state):
+                saved = self._saved.pop(record.owner, 0) + 1
+                if saved < interval:
+                    self._saved[record.owner] = saved
+                else:
+                    due[record.owner] = None
+        while len(self._saved) > MAX_COUNTED_OWNERS:
+            del self._saved[next(iter(self._saved))]
+        if due:
+            owners = [encode_name(owner) for owner in due]
+            values = {"owners": owners, "ended": limits[0], "waiting": limits[1]}
+            await self._run(statements.LIMIT_OWNERS, values)
 
     async def renew(self, worker: str, *, seconds: float) -> None:
         """Renew the lease of *worker* for *seconds* from now."""

@@ -16,6 +16,8 @@ key                    type        content
 =====================  ==========  ==============================================================
 ``u:OWNER:UPLOAD``     hash        transfer id → record; the field ``""`` → name of the owner
 ``o:OWNER``            sorted set  ids of the owner's uploads, by time of creation
+``e:OWNER``            sorted set  ids of the owner's ended uploads, by the time they were saved
+``p:OWNER``            sorted set  ids of the owner's pending and paused uploads, likewise
 ``w:WORKER``           sorted set  ``OWNER:UPLOAD`` of what a worker receives; the score is the
                                    time before which the upload is not reported as lost again
 ``due``                sorted set  ``OWNER:UPLOAD`` of pending and paused uploads, by expiry
@@ -199,11 +201,13 @@ class RedisStore:
             owner = key_of(record.owner)
             shards[self._shard(owner)].append(_pack_row(owner, record))
         ended_ms = max(1, round(self.retention.ended_seconds * 1000))
-        times = (ended_ms, self._open_ms, self.retention.waiting_seconds, INITIAL_LEASE_SECONDS)
+        retention = self.retention
+        times = (ended_ms, self._open_ms, retention.waiting_seconds, INITIAL_LEASE_SECONDS)
+        limits = (retention.ended_per_owner, retention.waiting_per_owner)
         for shard, rows in shards.items():
             for start in range(0, len(rows), BATCH_SIZE):
                 packed = b"".join(rows[start : start + BATCH_SIZE])
-                await self._run("save", shard, packed, *times)
+                await self._run("save", shard, packed, *times, *limits)
 
     async def renew(self, worker: str, *, seconds: float) -> None:
         """Renew the lease of *worker* for *seconds* from now."""

@@ -3,6 +3,8 @@
 
 local ended_ms, open_ms = tonumber(ARGV[2]), tonumber(ARGV[3])
 local waiting_seconds, initial_lease_seconds = tonumber(ARGV[4]), tonumber(ARGV[5])
+local ended_per_owner, waiting_per_owner = tonumber(ARGV[6]), tonumber(ARGV[7])
+local saved_at = string.format('%.6f', now)
 
 -- The same rule as supersedes() in upload_progress.backends.store_records.
 local function supersedes(new, transfer_id, headers)
@@ -27,8 +29,41 @@ local function add_to_owner_index(owner, upload_id, created_at)
   return key
 end
 
+-- Removes the oldest members beyond `limit` from a set, and returns them.
+local function pop_excess(key, limit)
+  local excess, members = redis.call('ZCARD', key) - limit, {}
+  if excess <= 0 then return members end
+  local popped = redis.call('ZPOPMIN', key, excess)
+  for i = 1, #popped, 2 do members[#members + 1] = popped[i] end
+  return members
+end
+
+-- Puts an upload into the set of its owner's ended or waiting uploads. Of too many, the oldest ended
+-- ones are deleted, and the oldest waiting ones are due.
+local function limit_owner(owner, upload_id, ended_at, waiting_since)
+  local ended, waiting = base .. ':e:' .. owner, base .. ':p:' .. owner
+  if not ended_at then redis.call('ZREM', ended, upload_id) end
+  if not waiting_since then redis.call('ZREM', waiting, upload_id) end
+  if ended_at then
+    redis.call('ZREMRANGEBYSCORE', ended, '-inf', string.format('%.6f', now - ended_ms / 1000))
+    redis.call('ZADD', ended, saved_at, upload_id)
+    extend_ttl(ended, ended_ms)
+    for _, excess in ipairs(pop_excess(ended, ended_per_owner)) do
+      redis.call('DEL', base .. ':u:' .. owner .. ':' .. excess)
+      redis.call('ZREM', base .. ':o:' .. owner, excess)
+    end
+  elseif waiting_since then
+    redis.call('ZADD', waiting, saved_at, upload_id)
+    extend_ttl(waiting, open_ms)
+    for _, excess in ipairs(pop_excess(waiting, waiting_per_owner)) do
+      redis.call('ZADD', base .. ':due', saved_at, owner .. ':' .. excess)
+    end
+  end
+end
+
 -- Puts an upload into the sets of the workers that receive it, or into the set of waiting uploads,
--- and takes it out of the others. Returns the time to live of its records in milliseconds.
+-- and takes it out of the others. Returns the time to live of its records in milliseconds, when it
+-- ended, and since when it has waited.
 local function update_indexes(member, headers, previous_worker)
   local ended_at, waiting_since = decide(headers)
   local idle_workers = {[previous_worker] = true}
@@ -54,7 +89,7 @@ local function update_indexes(member, headers, previous_worker)
   else
     redis.call('ZREM', base .. ':due', member)
   end
-  return ended_at and ended_ms or open_ms
+  return ended_at and ended_ms or open_ms, ended_at, waiting_since
 end
 
 -- Most writes only continue a running transfer, which changes no index: attempt, state, worker and
@@ -101,9 +136,10 @@ local function save(owner, owner_name, upload_id, transfer_id, value, created_at
   drop_older_attempts(key, member, new.attempt, headers)
   headers[transfer_id] = new
   redis.call('HSET', key, transfer_id, value, '', owner_name)
-  local ms = update_indexes(member, headers, previous_worker)
+  local ms, ended_at, waiting_since = update_indexes(member, headers, previous_worker)
   redis.call('PEXPIRE', key, ms)
   extend_ttl(add_to_owner_index(owner, upload_id, created_at), ms)
+  limit_owner(owner, upload_id, ended_at, waiting_since)
 end
 
 local rows, format, position = ARGV[1], string.rep('>I4c0', 6), 1
