@@ -6,6 +6,7 @@ import gc
 import os
 import random
 import weakref
+from contextlib import AsyncExitStack
 
 import anyio
 import pytest
@@ -33,6 +34,7 @@ from upload_progress import (
     UploadState,
 )
 from upload_progress._internals import internals_of
+from upload_progress._model.models import UploadKey
 from upload_progress.testing import RecordingPublisher
 
 pytestmark = pytest.mark.anyio
@@ -214,6 +216,24 @@ async def test_cancel_by_the_owner_cancels_the_block() -> None:
     assert uploads[0].state is S.CANCELLED
     assert (await tracker.get("up", owner="ann")).state is S.CANCELLED
     assert tracker.statistics().live_uploads == 0
+
+
+async def test_track_raises_if_it_is_cancelled_in_its_last_step(*, is_running: bool) -> None:
+    """Nothing is awaited after the cancel: the block itself is not cancelled."""
+    tracker = ProgressTracker()
+
+    async def work() -> None:
+        async with tracker.track(owner="ann", upload_id="up", total_bytes=10) as upload:
+            upload.advance(10)
+            internals_of(tracker).commands._cancel_here(UploadKey("ann", "up"))
+
+    async with AsyncExitStack() as stack:
+        if is_running:
+            await stack.enter_async_context(tracker.lifespan())
+        with deadline(), pytest.raises(UploadCancelled):
+            await work()
+
+        assert (await tracker.get("up", owner="ann")).state is S.CANCELLED
 
 
 async def test_track_rejects_invalid_values_and_excess_uploads() -> None:

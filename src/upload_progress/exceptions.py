@@ -72,10 +72,12 @@ class UploadNotFound(UploadProgressError, LookupError):
 
 
 class UploadEnded(UploadProgressError):
-    """The upload has already ended, so it cannot be cancelled."""
+    """The upload cannot be cancelled: it has ended, or its response is being sent."""
 
     def __init__(self, state: str) -> None:
-        super().__init__(f"The upload has already ended: it is {state}.")
+        is_answered = state == "processing"
+        reason = "its response is being sent" if is_answered else f"it is {state}"
+        super().__init__(f"The upload has already ended: {reason}.")
         self.state = state
 
 

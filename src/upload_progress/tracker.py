@@ -18,6 +18,7 @@ from upload_progress._model.models import (
     UploadState,
     is_upload_id,
 )
+from upload_progress._model.state import CANCELLED
 from upload_progress._model.validation import Description
 from upload_progress.backends import publisher_from_url, store_from_url
 from upload_progress.backends.memory import MemoryStore
@@ -281,7 +282,8 @@ class ProgressTracker(HasInternals):
             live.on_cancel = scope.cancel
             async with internals.receiving(live):
                 yield Upload(live)
-        if scope.cancelled_caught:
+        # Its last step may have no point at which the block could be cancelled.
+        if scope.cancelled_caught or live.error == CANCELLED:
             raise UploadCancelled
 
     async def announce(

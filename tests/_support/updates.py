@@ -17,10 +17,16 @@ __all__ = ["hub_without_tasks", "taken", "update"]
 
 
 def update(
-    sequence: int, *, owner: str = "ann", upload_id: str = "up", group: str | None = None
+    sequence: int,
+    *,
+    owner: str = "ann",
+    upload_id: str = "up",
+    group: str | None = None,
+    state: UploadState = UploadState.RECEIVING,
+    updated_at: float = 0.0,
 ) -> Update:
-    """Return an update of an upload that is being received."""
-    record = TransferRecord(owner, upload_id, "t", 1, sequence, UploadState.RECEIVING)
+    """Return an update of an upload that is being received, or in another state."""
+    record = TransferRecord(owner, upload_id, "t", 1, sequence, state, updated_at=updated_at)
     progress = fold([evolve(record, group=group)], now=0.0)
     assert progress is not None
     return Update(owner, progress)

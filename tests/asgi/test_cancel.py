@@ -458,3 +458,50 @@ async def test_upload_in_a_stage_is_cancelled_at_the_next_byte(lifespan: bool) -
     assert_cancelled_response(server)
     assert progress.metadata is None
     assert seen == ["http.disconnect"]
+
+
+@with_and_without_lifespan
+@pytest.mark.parametrize("status", [200, 500])
+async def test_upload_whose_response_is_being_sent_is_not_cancelled(
+    lifespan: bool, status: int
+) -> None:
+    """The client gets the whole response, so that is the result, also for the owner."""
+    tracker = ProgressTracker()
+
+    async def app(_scope: Scope, receive: Receive, send: Send) -> None:
+        await read_body(receive)
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        with pytest.raises(UploadEnded, match="its response is being sent"):
+            await tracker.cancel(UPLOAD_ID, owner=ALICE)
+        await send({"type": "http.response.body", "body": b"do", "more_body": True})
+        await send({"type": "http.response.body", "body": b"ne"})
+        with pytest.raises(UploadEnded):
+            await tracker.cancel(UPLOAD_ID, owner=ALICE)
+
+    async with tracker_lifespan(tracker, lifespan):
+        server = await run_request(app, tracker, messages=body_messages(b"abc"))
+        progress = await wait_for_end(tracker)
+
+    assert (server.status, server.content) == (status, b"done")
+    assert progress.state is (UploadState.COMPLETED if status == 200 else UploadState.FAILED)
+
+
+@with_and_without_lifespan
+async def test_response_that_began_before_the_last_byte_is_not_finished_after_a_cancel(
+    lifespan: bool,
+) -> None:
+    tracker = ProgressTracker()
+
+    async def app(_scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await cancel_upload(tracker)
+        assert (await receive())["type"] == "http.disconnect"
+        await send({"type": "http.response.body", "body": b"done"})
+
+    async with tracker_lifespan(tracker, lifespan):
+        server = await run_request(app, tracker, messages=body_messages(b"abc"))
+        progress = await wait_for_end(tracker)
+
+    assert (server.status, len(server.sent)) == (200, 1)
+    assert progress.state is UploadState.CANCELLED

@@ -98,6 +98,57 @@ def test_delivered_versions_are_remembered_up_to_a_limit(hub: Hub) -> None:
     assert len(subscription._delivered) == 4
 
 
+def test_late_update_of_a_forgotten_upload_does_not_follow_its_end(hub: Hub) -> None:
+    """The newest 4 of 50 uploads are remembered; the events of some come twice, or late."""
+    subscription = hub.subscribe(now=0, capacity=2)
+    subscription.add_owner("ann")
+    for number in range(50):
+        name, at = f"u{number}", number * 10.0
+        hub.deliver(update(2, upload_id=name, state=S.COMPLETED, updated_at=at + 1))
+        subscription.take()
+    for number in range(50):
+        hub.deliver(update(1, upload_id=f"u{number}", updated_at=number * 10.0))
+    assert taken(subscription) == []
+
+    hub.deliver(update(3, upload_id="new", updated_at=1000.0))
+    hub.deliver(update(3, upload_id="u0", state=S.FAILED, updated_at=2.0))
+    assert taken(subscription) == [("new", 3), ("u0", 3)]
+
+
+@pytest.mark.parametrize("renew", ["remove_group", "remove_all"])
+def test_late_update_does_not_follow_an_end_in_a_renewed_subscription(hub: Hub, renew: str) -> None:
+    subscription = hub.subscribe(now=0)
+    subscription.add_group("ann", "g")
+    end = update(2, group="g", state=S.COMPLETED)
+    hub.deliver(end)
+    subscription.take()
+    getattr(subscription, renew)(*(("ann", "g") if renew == "remove_group" else ()))
+    subscription.add_group("ann", "g")
+    hub.deliver(update(1, group="g"))
+    assert taken(subscription) == []
+
+    subscription.offer_current(end)
+    assert taken(subscription) == [("up", 2)]
+    subscription.offer_current(update(1, group="g"))
+    assert taken(subscription) == []
+
+
+def test_uploads_subscribed_to_by_id_are_not_forgotten(hub: Hub) -> None:
+    subscription = hub.subscribe(now=0, capacity=2)
+    subscription.add_owner("ann")
+    subscription.add_upload("ann", "up")
+    subscription.add_upload("ann", "paused")
+    hub.deliver(update(2, state=S.COMPLETED, updated_at=1.0))
+    for number in range(20):
+        hub.deliver(update(1, upload_id=f"u{number}", updated_at=100.0))
+        subscription.take()
+    hub.deliver(update(1, updated_at=0.0))
+    hub.deliver(update(1, upload_id="paused", updated_at=2.0))
+
+    assert taken(subscription) == [("paused", 1)]
+    assert len(subscription._delivered) == 4
+
+
 async def test_wait_ends_with_an_update_a_heartbeat_or_the_close(hub: Hub) -> None:
     subscription = hub.subscribe(now=0)
     subscription.add_upload("ann", "up")

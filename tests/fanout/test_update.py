@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 from attrs import evolve
@@ -77,8 +78,9 @@ def test_at_most_one_of_two_snapshots_supersedes_the_other(
 def test_snapshot_follows_another(
     newer: Version, received_bytes: int, waits: bool, expected: bool
 ) -> None:
-    known = SnapshotVersion(Version(1, False, 5), 50, is_waiting=False)
-    snapshot = SnapshotVersion(newer, received_bytes, is_waiting=waits)
+    moment = datetime.fromtimestamp(0, UTC)
+    known = SnapshotVersion(Version(1, False, 5), 50, is_waiting=False, updated_at=moment)
+    snapshot = SnapshotVersion(newer, received_bytes, is_waiting=waits, updated_at=moment)
 
     assert snapshot.supersedes(known) is expected
     assert snapshot.is_end is newer.is_final

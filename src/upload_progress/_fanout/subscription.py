@@ -8,6 +8,7 @@ upload, and always the last one.
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable
+from datetime import datetime
 from typing import Final
 
 import anyio
@@ -154,6 +155,7 @@ class Subscription:
     _owners: set[str] = field(factory=set, init=False)
     _slots: dict[Topic, Update] = field(factory=dict, init=False)
     _delivered: dict[Topic, SnapshotVersion] = field(factory=dict, init=False)
+    _forgotten_until: datetime | None = field(default=None, init=False)
     _woken: anyio.Event | None = field(default=None, init=False)
     _heartbeat_due: bool = field(default=False, init=False)
     _direct_sender: DirectSender | None = field(default=None, init=False)
@@ -219,7 +221,6 @@ class Subscription:
         if was_subscribed:
             self._index.uncount(_one_group(topic))
         self._groups.discard(topic)
-        self._delivered.clear()
         self._remove_owners({owner})
         return was_subscribed
 
@@ -232,7 +233,7 @@ class Subscription:
             *map(_one_group, self._groups),
             *map(_every_upload, self._owners),
         )
-        for topics in (self._uploads, self._groups, self._owners, self._slots, self._delivered):
+        for topics in (self._uploads, self._groups, self._owners, self._slots):
             topics.clear()
         self._remove_owners(owners)
         return upload_ids
@@ -274,8 +275,16 @@ class Subscription:
 
     def offer(self, update: Update) -> None:
         """Put *update* into its slot, unless a newer one is there or was delivered."""
-        if not self._is_news(update):
-            return
+        if self._is_news(update):
+            self._put(update)
+
+    def offer_current(self, update: Update) -> None:
+        """Put the current snapshot into its slot, even if it was delivered before."""
+        delivered = self._delivered.get(update.topic)
+        if delivered is None or not delivered.supersedes(update.version):
+            self._put(update)
+
+    def _put(self, update: Update) -> None:
         pending = self._slots.get(update.topic)
         if pending is None or update.version.supersedes(pending.version):
             self._slots[update.topic] = update
@@ -286,8 +295,21 @@ class Subscription:
             self._slots.clear()
 
     def _is_news(self, update: Update) -> bool:
+        """Return whether *update* may follow what was delivered.
+
+        Of an upload that is no longer remembered, an update is old if it was made before those
+        that were forgotten. An end is always news: nothing can have followed it.
+        """
         delivered = self._delivered.get(update.topic)
-        return delivered is None or update.version.supersedes(delivered)
+        if delivered is not None:
+            return update.version.supersedes(delivered)
+        forgotten = self._forgotten_until
+        return (
+            forgotten is None
+            or update.is_end
+            or update.topic in self._uploads
+            or update.progress.updated_at > forgotten
+        )
 
     def wake(self) -> None:
         """Let a pending ``wait`` return."""
@@ -375,8 +397,18 @@ class Subscription:
     def _remember(self, update: Update) -> None:
         self._delivered.pop(update.topic, None)
         self._delivered[update.topic] = update.version
-        if len(self._delivered) > 2 * self._capacity:
-            del self._delivered[next(iter(self._delivered))]
+        while len(self._delivered) > 2 * self._capacity:
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        """Forget the version that was delivered first; those subscribed to by id are kept."""
+        topic = next(iter(self._delivered))
+        version = self._delivered.pop(topic)
+        if topic in self._uploads:
+            self._delivered[topic] = version
+        else:
+            known = self._forgotten_until
+            self._forgotten_until = max(known or version.updated_at, version.updated_at)
 
     def close(self) -> None:
         """Unsubscribe from everything; ``wait`` returns, and updates in slots can be taken."""

@@ -1,5 +1,7 @@
 """A snapshot on its way to subscriptions; each of its encodings is made once."""
 
+from datetime import datetime
+
 from attrs import define, field, frozen
 
 from upload_progress._model.codec import encode_json
@@ -20,6 +22,7 @@ class SnapshotVersion:
     version: Version
     received_bytes: int
     is_waiting: bool
+    updated_at: datetime
 
     @property
     def is_end(self) -> bool:
@@ -70,6 +73,7 @@ class Update:
                 version_of(self.progress),
                 self.progress.bytes_transferred,
                 is_waiting(self.progress.state),
+                self.progress.updated_at,
             )
         return self._version
 

@@ -105,6 +105,7 @@ class LiveUpload:
     has_prior_state: bool = False
     is_superseded: bool = False
     is_idle: bool = False
+    is_answered: bool = False
     merged_into: "LiveUpload | None" = None
     attempt: int = 1
     sequence: int = 0
@@ -252,7 +253,12 @@ class LiveUpload:
         self._end(Signal.DISCONNECT, DISCONNECTED)
 
     def cancel(self) -> None:
-        """End by the owner's wish, and stop the running transfer."""
+        """End by the owner's wish, and stop the running transfer.
+
+        It is too late if the client receives the response to the whole body already.
+        """
+        if self.is_answered and self.state is UploadState.PROCESSING:
+            return
         if self._end(Signal.CANCEL, CANCELLED) and self.on_cancel is not None:
             self.on_cancel()
 

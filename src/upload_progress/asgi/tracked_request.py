@@ -261,9 +261,11 @@ class TrackedRequest:
             self._safely(lambda: self._read_response(message))
             self._safely(self._authenticate)
             await self._authentication.wait_briefly()
-        if self._is_cancelled and self._status is None:
+        if self._is_cancelled:
+            # Without its end, a response that has begun tells the client that it failed.
             return
         if kind == "http.response.start":
+            self.live.is_answered = self.transfer is None
             message = self._with_upload_headers(message)
         elif kind in _BODY_TYPES:
             if self.transfer is not None and self.transfer.reads_body:
@@ -298,6 +300,7 @@ class TrackedRequest:
             return message
 
     def _on_response_end(self) -> None:
+        self.live.is_answered = False
         if self._status is None:
             self._progress.app_raised()
         else:

@@ -22,7 +22,7 @@ _ERRORS: Final = {
     403: "The request relies on a cookie or cached credentials, and its `Origin` is not allowed.",
     404: "The upload does not exist, or belongs to another user. Both responses are identical.",
     408: "The request body did not arrive in time.",
-    409: "The upload has already completed or failed.",
+    409: "The upload has ended, or its response is being sent.",
     413: "The request body is larger than `Limits.message_bytes`.",
     422: "A value is invalid; `where` names it.",
     429: "A limit is reached; retry after `Retry-After`.",

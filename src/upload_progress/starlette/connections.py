@@ -85,7 +85,7 @@ class OpenSocket:
         self.subscription.remove_upload(owner, progress.upload_id)
         self.subscription.add_upload(owner, progress.upload_id)
         self.send(Subscribed(upload_id=progress.upload_id))
-        self.subscription.offer(Update(owner, progress))
+        self.subscription.offer_current(Update(owner, progress))
 
     def unsubscribe(self, upload_id: str | None) -> None:
         """End the subscription to an upload; None ends all subscriptions.

@@ -238,7 +238,7 @@ class WebSocketSession:
         page = await self.tracker.list(owner=identity, group=group, limit=MAX_PAGE_SIZE)
         self.socket.send(confirmation)
         for progress in page.uploads:
-            self.socket.subscription.offer(Update(identity.id, progress))
+            self.socket.subscription.offer_current(Update(identity.id, progress))
 
 
 SUBPROTOCOL: Final = "upload-progress"
