@@ -5,7 +5,6 @@ Run ``python -m docs.generate`` after a change of the code; a test fails if it i
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from docs.diagram import states_svg, transitions_table
 from docs.layers import layers_svg
 from docs.pages import events_page, http_page
 from upload_progress.openapi import asyncapi_document, openapi_document
-from upload_progress.starlette.component import component_script, script_integrity
+from upload_progress.starlette.component import component_script, script_integrity, script_version
 
 HERE = Path(__file__).parent
 SCRIPT = """\
@@ -44,8 +43,7 @@ def generated() -> dict[str, str]:
 def script_tag() -> str:
     """Return the ``script`` element with which a page loads this version of the component."""
     script = component_script() or b""
-    version = hashlib.sha256(script).hexdigest()[:12]
-    return SCRIPT.format(version=version, integrity=script_integrity(script))
+    return SCRIPT.format(version=script_version(script), integrity=script_integrity(script))
 
 
 def main() -> None:

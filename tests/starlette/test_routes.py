@@ -7,6 +7,7 @@ import importlib.util
 import sys
 
 import fastapi
+import httpx2
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount, Router
@@ -24,7 +25,7 @@ from upload_progress import InvalidValue, MissingExtra, ProgressTracker, UploadP
 from upload_progress.connection import Connection
 from upload_progress.openapi import asyncapi_document, openapi_document
 from upload_progress.starlette import progress_mount, progress_routes
-from upload_progress.starlette.component import ComponentScript
+from upload_progress.starlette.component import ComponentScript, component_script, script_version
 from upload_progress.starlette.context import RequestContext
 
 pytestmark = pytest.mark.anyio
@@ -53,13 +54,25 @@ async def test_unsupported_method_gives_405_with_allow(path: str, allow: str) ->
             assert answer.json()["code"] == "method_not_allowed"
 
 
-@pytest.mark.parametrize("path", ["/a/b/c", "//", "/x/", "/x/progress/", "/a\n/b", "/\n/"])
+@pytest.mark.parametrize("path", ["/a/b/c", "//", "/x//", "/x/progress//", "/a\n/b", "/\n/b"])
 async def test_unknown_path_gives_a_problem_document(path: str) -> None:
     async with open_connection(build_app(), http_scope(f"/uploads{path}")) as connection:
         status, headers, body = await connection.receive_response()
 
     assert (status, headers["content-type"]) == (404, "application/problem+json")
     assert b"not_found" in body
+
+
+@pytest.mark.parametrize("path", ["/progress", "/x/progress", "/x", "/tickets", "/openapi.json"])
+async def test_slash_at_the_end_changes_nothing(path: str) -> None:
+    """Litestar adds one to the path of a mounted application."""
+    async with client(build_app()) as http:
+        for method in ("GET", "POST", "DELETE", "HEAD"):
+            without = await http.request(method, f"/uploads{path}")
+            answer = await http.request(method, f"/uploads{path}/")
+            assert answer.status_code == without.status_code
+            if path != "/tickets":
+                assert answer.content == without.content
 
 
 async def test_every_response_forbids_caching() -> None:
@@ -162,14 +175,49 @@ async def test_script_is_public_and_cacheable() -> None:
         first = await http.get("/uploads/upload-progress.js")
         known = {"if-none-match": first.headers["etag"]}
         again = await http.get("/uploads/upload-progress.js", headers=known)
-        versioned = await http.get("/uploads/upload-progress.js?v=1")
-
     assert first.status_code == 200
     assert first.headers["content-type"] == "text/javascript; charset=utf-8"
-    assert first.headers["cache-control"] == "public, max-age=86400"
+    assert first.headers["cache-control"] == "public, no-cache"
     assert first.headers["x-content-type-options"] == "nosniff"
     assert (again.status_code, again.content) == (304, b"")
-    assert versioned.headers["cache-control"] == "public, max-age=31536000, immutable"
+
+
+async def test_script_is_kept_for_a_year_under_its_own_version_only() -> None:
+    script = component_script()
+    assert script is not None
+    async with client(build_app(), user=None) as http:
+
+        async def caching(version: str) -> str:
+            answer = await http.get(f"/uploads/upload-progress.js?{version}")
+            assert answer.content == script
+            return str(answer.headers["cache-control"])
+
+        own = await caching(f"v={script_version(script)}")
+        others = {await caching(each) for each in ("v=1", "v=", "version=1", "")}
+
+    assert own == "public, max-age=31536000, immutable"
+    assert others == {"public, no-cache"}
+
+
+async def test_script_is_compressed_for_clients_that_accept_it() -> None:
+    async with client(build_app(), user=None) as http:
+
+        async def get(encodings: str, known: str = "") -> httpx2.Response:
+            headers = {"accept-encoding": encodings, "if-none-match": known}
+            return await http.get("/uploads/upload-progress.js", headers=headers)
+
+        plain, compressed = await get("identity"), await get("br, gzip;q=0.5")
+        again = await get("gzip", compressed.headers["etag"])
+        other = await get("identity", compressed.headers["etag"])
+        refused = [await get(each) for each in ("gzip;q=0", "br", "*;q=0", "gzip;q=0, *")]
+
+    assert compressed.headers["content-encoding"] == "gzip"
+    assert int(compressed.headers["content-length"]) < len(plain.content) / 2
+    assert compressed.content == plain.content
+    assert compressed.headers["etag"] != plain.headers["etag"]
+    assert {plain.headers["vary"], compressed.headers["vary"]} == {"Accept-Encoding"}
+    assert (again.status_code, other.status_code) == (304, 200)
+    assert not any("content-encoding" in each.headers for each in refused)
 
 
 async def test_missing_script_gives_404() -> None:

@@ -68,6 +68,16 @@ async def test_welcome_is_the_first_message(app: Starlette) -> None:
     assert len(welcome["client_id"]) >= 22
 
 
+async def test_slash_at_the_end_of_the_path_changes_nothing(app: Starlette) -> None:
+    async with client(app) as http:
+        made = (await http.post("/uploads")).json()
+    path = f"/uploads/{made['upload_id']}/progress/"
+    for each in ("/uploads/progress/", path):
+        scope = websocket_scope(each, headers=as_user("alice"))
+        async with open_connection(app, scope) as connection:
+            assert (await connection.receive())["type"] == "websocket.accept"
+
+
 async def test_token_in_the_subprotocols_is_not_repeated(tracker: ProgressTracker) -> None:
     """The only subprotocol that is ever selected is ``upload-progress``."""
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from upload_progress._model.models import ByteRange
 
 __all__ = [
+    "accepted_end",
     "confirmed",
     "contiguous_end",
     "count_accepted_parts",
@@ -96,6 +97,25 @@ def count_bytes(ranges: Iterable[ByteRange]) -> int:
 def contiguous_end(ranges: Iterable[ByteRange], part: str = "") -> int:
     """Return up to which byte *part* is contained in *ranges* without a gap."""
     return next((each[2] for each in _join(ranges) if each[:2] == (part, 0)), 0)
+
+
+def accepted_end(ranges: Iterable[ByteRange]) -> int:
+    """Return the first byte of the upload that is not accepted: all before it are.
+
+    Numbered parts count from the first up to the first one that is missing. Parts that the client
+    joins at the end, in an order that it tells only then, do not count.
+
+    >>> accepted_end([("", 0, 5, True), ("", 5, 7, False), ("", 8, 9, True)])
+    5
+    >>> accepted_end([("1", 0, 5, True), ("2", 0, 4, True), ("4", 0, 4, True)])
+    9
+    """
+    accepted = [each for each in with_confirmed(ranges) if each[3]]
+    sizes = {int(part): stop for part, _, stop, _ in _join(of_numbered_parts(accepted))}
+    end, number = contiguous_end(accepted), 1
+    while number in sizes:
+        end, number = end + sizes[number], number + 1
+    return end
 
 
 def count_accepted_parts(ranges: Iterable[ByteRange]) -> int:

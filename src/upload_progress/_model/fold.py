@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 from attrs import evolve
 
 from upload_progress._model.byte_ranges import (
+    accepted_end,
     count_accepted_parts,
     count_bytes,
     of_numbered_parts,
@@ -37,7 +38,16 @@ from upload_progress._model.rate import STALE_SECONDS, eta_seconds
 from upload_progress._model.state import LOST, Signal, is_final, is_waiting, next_state
 from upload_progress._model.version import version_of
 
-__all__ = ["as_of", "deciding", "fold", "links_of", "newest", "percent_of", "sum_of"]
+__all__ = [
+    "accepted_bytes",
+    "as_of",
+    "deciding",
+    "fold",
+    "links_of",
+    "newest",
+    "percent_of",
+    "sum_of",
+]
 
 T = TypeVar("T")
 
@@ -166,6 +176,26 @@ def _received(records: Sequence[TransferRecord]) -> tuple[int, int]:
     here = count_bytes(with_confirmed([*byte_ranges, ("", 0, held, True)]))
     total = _announced(records)
     return plain + (here if total is None else min(here, total)), repeated
+
+
+def accepted_bytes(records: Iterable[TransferRecord], *, now: float) -> int:
+    """Return the first byte of an upload that the application has not accepted.
+
+    Of an upload in one request nothing is accepted before its response. After the completion it
+    is the size.
+
+    Args:
+        records: As for ``fold``; at least one.
+        now: As for ``fold``.
+    """
+    current = _current(records, now)
+    decided = deciding(current)
+    if decided.state is UploadState.COMPLETED:
+        return _count_bytes(current, decided)[0]
+    several = [record for record in current if record.protocol is not None]
+    held = max((record.confirmed_bytes for record in several), default=0)
+    ranges = [byte_range for record in several for byte_range in record.byte_ranges]
+    return accepted_end([*ranges, ("", 0, held, True)])
 
 
 def _parts(records: Sequence[TransferRecord], decided: TransferRecord) -> Parts | None:

@@ -6,7 +6,7 @@ from typing import Final
 from anyio.lowlevel import checkpoint
 from attrs import define
 
-from upload_progress._model.fold import sum_of
+from upload_progress._model.fold import accepted_bytes, sum_of
 from upload_progress._model.models import UploadKey, UploadPage, UploadProgress, UploadState
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.multi_request_upload import MultiRequestUpload
@@ -43,6 +43,24 @@ class Reader:
         if key not in snapshots:
             raise UploadNotFound
         return snapshots[key]
+
+    async def get_offset(self, key: UploadKey) -> tuple[UploadProgress, int]:
+        """Return the snapshot of *key*, and the first byte that the application has not accepted.
+
+        Raises:
+            UploadNotFound: There is no such upload.
+            StoreUnavailable: The store does not answer, and the upload is not received here.
+        """
+        now = self.loader.clock.time()
+        live = self.registry.find(key.owner, key.upload_id)
+        if live is not None:
+            progress = await self._snapshot_of(live, key)
+            records = live.records_with(live.record(live.context.now()))
+            return progress, accepted_bytes(records, now=now)
+        records = (await self.loader.load([key])).get(key, [])
+        if not records:
+            raise UploadNotFound
+        return self.loader.fold(records), accepted_bytes(records, now=now)
 
     async def _snapshot_of(self, live: LiveUpload, key: UploadKey) -> UploadProgress:
         if isinstance(live, MultiRequestUpload) or not live.has_prior_state:

@@ -4,7 +4,6 @@ No inline script or style and no third-party resource, so that the content secur
 this server only (Content Security Policy Level 3).
 """
 
-import hashlib
 from collections.abc import Mapping
 from contextlib import aclosing
 from html import escape
@@ -24,7 +23,7 @@ from upload_progress.demo.authentication import (
     sign_out,
 )
 from upload_progress.demo.responses import FILE_NOT_FOUND
-from upload_progress.starlette.component import component_script, script_integrity
+from upload_progress.starlette.component import component_script, script_integrity, script_version
 from upload_progress.starlette.http import FOREIGN_ORIGIN
 
 __all__ = ["page_routes"]
@@ -63,9 +62,8 @@ class _Pages:
     def __init__(self) -> None:
         self._folder = files("upload_progress.demo") / "page"
         script = component_script() or b""
-        version = hashlib.sha256(script).hexdigest()[:12]
         self._values = {
-            "component": f"/uploads/upload-progress.js?v={version}",
+            "component": f"/uploads/upload-progress.js?v={script_version(script)}",
             "integrity": script_integrity(script),
         }
 

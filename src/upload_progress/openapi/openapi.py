@@ -161,7 +161,7 @@ def _offset() -> JsonObject:
     headers = "Upload-Offset Upload-Length Upload-Complete"
     return {
         "operationId": "getOffset",
-        "summary": "Get the number of bytes received of an upload",
+        "summary": "Get the first byte of an upload that the application has not accepted",
         "responses": {
             **response(200, "The headers hold the offset.", headers=headers),
             **{status: {"description": "As for `GET`."} for status in ("401", "404", "503")},

@@ -40,11 +40,15 @@ _HEADERS: Final[dict[str, JsonObject]] = {
         "schema": {"type": "integer", "minimum": 1},
         "description": "Seconds after which to send the request again.",
     },
-    "Upload-Offset": {"schema": {"type": "integer"}, "description": "Bytes received."},
+    "Upload-Offset": {
+        "schema": {"type": "integer"},
+        "description": "The first byte that is not accepted: 0 before the response, for an upload "
+        "in one request.",
+    },
     "Upload-Length": {"schema": {"type": "integer"}, "description": "The size, if it is known."},
     "Upload-Complete": {
         "schema": {"enum": ["?0", "?1"]},
-        "description": "`?1` if all bytes are received.",
+        "description": "`?1` if the upload has completed.",
     },
 }
 

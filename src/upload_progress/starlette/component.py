@@ -1,11 +1,15 @@
 """Serving the web component: one JavaScript file, the same for every user, cached by browsers.
 
+Under its own version (``?v=``) browsers keep it for a year and never ask again. Under any other
+name they ask each time whether their copy is current, so that a page never runs an old script.
+
 The file works without a build. It is served minified, a third smaller: without comments,
 indentation and spaces around operators, and with short names for the private members, which only
 a class itself can use. A test checks with an independent minifier that both are equivalent.
 """
 
 import base64
+import gzip
 import hashlib
 import re
 import string
@@ -19,10 +23,15 @@ from starlette.responses import Response
 from upload_progress.starlette.context import RequestContext
 from upload_progress.starlette.http import NOT_FOUND, RequestRefused, static_response
 
-__all__ = ["ComponentScript", "component_script", "minify", "script_integrity"]
+__all__ = [
+    "ComponentScript",
+    "component_script",
+    "minify",
+    "script_integrity",
+    "script_version",
+]
 
-_DAY_SECONDS: Final = 86_400
-_YEAR_SECONDS: Final = 365 * _DAY_SECONDS
+_YEAR_SECONDS: Final = 365 * 86_400
 # Rules of that file: a comment is a JSDoc block or a whole line; a regular expression contains
 # no space.
 _COMMENT: Final = re.compile(r"/\*\*.*?\*/|^[ ]*//[^\n]*$", re.DOTALL | re.MULTILINE)
@@ -61,6 +70,16 @@ def component_script() -> bytes | None:
     return minify(source.read_text(encoding="utf-8")).encode() if source.is_file() else None
 
 
+def script_version(script: bytes) -> str:
+    """Return the value of ``?v=`` under which browsers keep that script for a year."""
+    return hashlib.sha256(script).hexdigest()[:12]
+
+
+@cache
+def _compressed(script: bytes) -> bytes:
+    return gzip.compress(script, mtime=0)
+
+
 def script_integrity(script: bytes) -> str:
     """Return the value of ``integrity="…"`` with which a page loads only that script (W3C SRI)."""
     return f"sha384-{base64.b64encode(hashlib.sha384(script).digest()).decode()}"
@@ -77,15 +96,15 @@ class ComponentScript:
     content: bytes | None = field(factory=component_script)
 
     async def get(self, request: RequestContext) -> Response:
-        """``GET /uploads/upload-progress.js``: cached for a day; with ``?v=`` permanently."""
+        """``GET /uploads/upload-progress.js``: kept for a year under its own version only."""
         if self.content is None:
             raise RequestRefused(NOT_FOUND)
-        max_age = f"max-age={_DAY_SECONDS}"
-        if "v" in request.connection.query:
-            max_age = f"max-age={_YEAR_SECONDS}, immutable"
+        is_own_version = request.connection.query.get("v") == script_version(self.content)
+        caching = f"max-age={_YEAR_SECONDS}, immutable" if is_own_version else "no-cache"
         return static_response(
             request.connection,
             self.content,
             media_type="text/javascript",
-            cache_control=f"public, {max_age}",
+            cache_control=f"public, {caching}",
+            compressed=_compressed(self.content),
         )

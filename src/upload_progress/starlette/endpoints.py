@@ -12,7 +12,7 @@ from starlette.types import Receive
 from upload_progress._fanout.subscription import Subscription
 from upload_progress._internals import internals_of
 from upload_progress._model.api_types import Announcement, SubscribeRequest, Ticket
-from upload_progress._model.models import UploadProgress, UploadState
+from upload_progress._model.models import UploadKey, UploadProgress, UploadState
 from upload_progress._model.state import is_final
 from upload_progress.exceptions import UploadNotFound
 from upload_progress.starlette.auth.authentication import RequestAuthenticator, check_upload_id
@@ -35,8 +35,6 @@ from upload_progress.tracker import ProgressTracker
 __all__ = ["RETRY_AFTER_SECONDS", "RestEndpoints"]
 
 RETRY_AFTER_SECONDS: Final = 1
-
-_COMPLETE_STATES: Final = frozenset({UploadState.PROCESSING, UploadState.COMPLETED})
 
 
 @frozen(eq=False, repr=False)
@@ -148,13 +146,17 @@ class RestEndpoints:
         return json_response(progress, status=202)
 
     async def offset(self, request: RequestContext) -> Response:
-        """``HEAD /uploads/{upload_id}``: the offset, in the headers of tus and the IETF draft."""
+        """``HEAD /uploads/{upload_id}``: the first byte that is not accepted.
+
+        The headers are those of tus and the IETF draft.
+        """
         grant, upload_id = await self._authenticate_for_upload(request)
-        progress = await self.tracker.get(upload_id, owner=grant.identity)
+        key = UploadKey(grant.identity.owner_of(upload_id), upload_id)
+        progress, offset = await internals_of(self.tracker).reader.get_offset(key)
         headers = {
             **COMMON_HEADERS,
-            "upload-offset": str(progress.bytes_transferred),
-            "upload-complete": "?1" if progress.state in _COMPLETE_STATES else "?0",
+            "upload-offset": str(offset),
+            "upload-complete": "?1" if progress.state is UploadState.COMPLETED else "?0",
         }
         if progress.total_bytes is not None:
             headers["upload-length"] = str(progress.total_bytes)

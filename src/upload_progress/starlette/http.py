@@ -6,7 +6,8 @@ upload of another user get the same constant response, so that no byte tells the
 An entity tag names the version of a snapshot: attempt, sequence, state and bytes. It is weak,
 because the rate and the remaining time change without a new version.
 
-Sources: RFC 9110 sections 12.5.1 (Accept) and 13.1.2 (If-None-Match), RFC 7240 (Prefer).
+Sources: RFC 9110 sections 12.5.1 (Accept), 12.5.3 (Accept-Encoding) and 13.1.2 (If-None-Match), RFC
+7240 (Prefer).
 """
 
 import hashlib
@@ -45,6 +46,7 @@ __all__ = [
     "ErrorResponse",
     "ListQuery",
     "RequestRefused",
+    "accepts_gzip",
     "entity_tag",
     "json_response",
     "parse_list_query",
@@ -78,15 +80,31 @@ def json_response(
 
 
 def static_response(
-    connection: Connection, content: bytes, *, media_type: str, cache_control: str
+    connection: Connection,
+    content: bytes,
+    *,
+    media_type: str,
+    cache_control: str,
+    compressed: bytes | None = None,
 ) -> Response:
-    """Return *content*, which is the same for every user, or 304 if the client has it."""
+    """Return *content*, which is the same for every user, or 304 if the client has it.
+
+    Args:
+        connection: The request.
+        content: The content.
+        media_type: Its media type.
+        cache_control: How it may be cached.
+        compressed: The content in gzip, for clients that accept it; None to send it as it is.
+    """
     tag = hashlib.sha256(content).hexdigest()[:32]
-    headers = {
-        "cache-control": cache_control,
-        "etag": f'"{tag}"',
-        "x-content-type-options": "nosniff",
-    }
+    headers = {"cache-control": cache_control, "x-content-type-options": "nosniff"}
+    if compressed is not None:
+        headers["vary"] = "Accept-Encoding"
+        if accepts_gzip(connection):
+            # Another representation, so another tag (RFC 9110, section 8.8.3.3).
+            content, tag = compressed, f"{tag}-gzip"
+            headers["content-encoding"] = "gzip"
+    headers["etag"] = f'"{tag}"'
     if tag in Condition.parse(connection).tags:
         return Response(status_code=304, headers=headers)
     return Response(content, headers=headers, media_type=media_type)
@@ -208,14 +226,25 @@ _QUALITY: Final = re.compile(r"q=([01](?:\.[0-9]{0,3})?)", re.ASCII | re.IGNOREC
 
 def prefers_event_stream(connection: Connection) -> bool:
     """Tell whether ``Accept`` prefers an event stream to JSON; with equal quality JSON wins."""
-    qualities: dict[str, float] = {}
-    for media_range in ",".join(connection.headers("accept")).split(","):
-        media_type, *parameters = (part.strip() for part in media_range.split(";"))
-        matches = (_QUALITY.fullmatch(parameter) for parameter in parameters)
-        quality = next((float(match[1]) for match in matches if match), 1.0)
-        qualities[media_type.lower()] = quality
+    qualities = _qualities(connection, "accept")
     stream_quality = qualities.get("text/event-stream", 0.0)
     return stream_quality > qualities.get("application/json", 0.0)
+
+
+def accepts_gzip(connection: Connection) -> bool:
+    """Tell whether ``Accept-Encoding`` allows gzip (RFC 9110, section 12.5.3)."""
+    qualities = _qualities(connection, "accept-encoding")
+    return qualities.get("gzip", qualities.get("*", 0.0)) > 0
+
+
+def _qualities(connection: Connection, header: str) -> dict[str, float]:
+    """Return the quality of each value in a header of preferences; without ``q`` it is 1."""
+    qualities: dict[str, float] = {}
+    for item in ",".join(connection.headers(header)).split(","):
+        value, *parameters = (part.strip() for part in item.split(";"))
+        matches = (_QUALITY.fullmatch(parameter) for parameter in parameters)
+        qualities[value.lower()] = next((float(match[1]) for match in matches if match), 1.0)
+    return qualities
 
 
 def version_of(progress: UploadProgress) -> str:

@@ -105,7 +105,8 @@ def _routes(
     def route(path: str, **handlers: Handler) -> Route:
         if "GET" in handlers:
             handlers["HEAD"] = handlers["GET"]
-        return Route(path, Resource(mount_check, handlers), include_in_schema=False)
+        route = Route(path, Resource(mount_check, handlers), include_in_schema=False)
+        return _matching_slash(route)
 
     openapi = partial(openapi_document, mount_path=mount_check.mount_path)
     asyncapi = partial(asyncapi_document, mount_path=mount_check.mount_path)
@@ -121,10 +122,17 @@ def _routes(
         route("/{client_id}/unsubscribe", DELETE=endpoints.unsubscribe),
         route("/{upload_id}", DELETE=endpoints.cancel, HEAD=endpoints.offset),
         _matching_line_breaks(route("/{rest:path}")),
-        WebSocketRoute("/progress", socket),
-        WebSocketRoute("/{upload_id}/progress", socket),
+        _matching_slash(WebSocketRoute("/progress", socket)),
+        _matching_slash(WebSocketRoute("/{upload_id}/progress", socket)),
         _matching_line_breaks(WebSocketRoute("/{rest:path}", UnknownWebSocketPath())),
     ]
+
+
+def _matching_slash(route: _PathRoute) -> _PathRoute:
+    """Have a route also match its path with a slash at the end, which some frameworks add."""
+    if route.path != "/":
+        route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + "/?$")
+    return route
 
 
 def _matching_line_breaks(route: _PathRoute) -> _PathRoute:
