@@ -423,8 +423,7 @@ async def test_wrong_length_never_exceeds_100_percent(size: int, percent: float 
         b"9223372036854775808",
         b"1" * 400,
         b"",
-        b" 5",
-        b"5, 5",
+        b"5, 6",
         b"\xb2",
     ],
 )
@@ -440,7 +439,7 @@ async def test_invalid_length_is_ignored(value: bytes) -> None:
     progress = await wait_for_end(tracker)
     assert server.status == 200
     assert progress.bytes_transferred == 3
-    assert progress.total_bytes in {None, 10**18 - 1}
+    assert progress.total_bytes is None
 
 
 @pytest.mark.parametrize(

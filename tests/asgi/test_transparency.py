@@ -32,7 +32,7 @@ from tests._support.scripted_server import (
     upload_scope,
     wait_for_end,
 )
-from upload_progress import Identity, ProgressTracker
+from upload_progress import Identity, ProgressTracker, UploadState
 from upload_progress._internals import internals_of
 from upload_progress.asgi import UploadProgressMiddleware
 from upload_progress.connection import Connection
@@ -417,6 +417,105 @@ async def test_odd_scope_reaches_the_application(scope: Scope) -> None:
 
     assert seen == [before]
     assert scope == before
+
+
+odd_values = st.sampled_from(
+    [
+        None,
+        7,
+        -1.5,
+        b"PUT",
+        b"http",
+        "",
+        "PUT",
+        ["PUT"],
+        {},
+        {"a"},
+        (),
+        object(),
+        "\ud800",
+        "/uploads",
+    ]
+)
+odd_headers = st.one_of(
+    odd_values,
+    st.lists(
+        st.one_of(
+            odd_values,
+            st.tuples(
+                st.sampled_from(
+                    [b"upload-id", b"content-length", b"tus-resumable", b"content-range", b"range"]
+                ),
+                st.one_of(odd_values, st.binary(max_size=9)),
+            ),
+        ),
+        max_size=4,
+    ),
+)
+
+
+@settings(max_examples=300)
+@given(
+    st.dictionaries(
+        st.sampled_from(["type", "method", "path", "query_string", "root_path", "http_version"]),
+        odd_values,
+    ),
+    st.one_of(st.none(), odd_headers),
+)
+async def test_any_scope_reaches_the_application(odd: dict[str, object], headers: object) -> None:
+    """Whatever a server or an outer middleware makes of it; the response is the application's."""
+    scope: Scope = {**upload_scope(length=3), **odd}
+    if headers is not None:
+        scope["headers"] = headers
+    before = dict(scope)
+    seen: list[Scope] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append({key: value for key, value in scope.items() if key in before})
+        await read_and_respond(scope, receive, send)
+
+    server = await run_request(app, ProgressTracker(), scope=scope, messages=body_messages(b"abc"))
+
+    paths = (before["path"], "/uploads/") if before["path"] == "/uploads" else (before["path"],)
+    assert seen[0]["path"] in paths
+    assert all(seen[0][key] is value for key, value in before.items() if key != "path")
+    assert scope == before
+    assert server.content == b"done"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [b"9007199254740992"],
+        [b"3", b"4"],
+        [b"3, 4"],
+        [b"-3"],
+        [b"+3"],
+        [b""],
+        [b"3 bytes"],
+    ],
+    ids=str,
+)
+async def test_upload_with_an_odd_length_is_tracked(values: list[bytes]) -> None:
+    """Its size is unknown; the application gets the headers as they are."""
+    tracker = ProgressTracker()
+    lengths = [(b"content-length", value) for value in values]
+    scope = upload_scope(headers=lengths)
+    seen: list[object] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["headers"])
+        await receive()
+        progress = await tracker.get(UPLOAD_ID, owner=ALICE)
+        seen.append((progress.bytes_transferred, progress.total_bytes))
+        await read_and_respond(scope, receive, send)
+
+    server = await run_request(app, tracker, scope=scope, messages=body_messages(b"abc"))
+    progress = await wait_for_end(tracker)
+
+    assert seen == [scope["headers"], (3, None)]
+    assert server.headers["upload-id"] == UPLOAD_ID
+    assert (progress.state, progress.bytes_transferred) == (UploadState.COMPLETED, 3)
 
 
 @pytest.mark.parametrize("headers", PROTOCOL_HEADERS.values(), ids=PROTOCOL_HEADERS)

@@ -159,9 +159,10 @@ class UploadProgressMiddleware:
     def _tracked(self, scope: Scope) -> TrackedRequest | None:
         """Return the tracked request; None if it is not tracked. Never raises."""
         try:
-            if "headers" in scope:
-                # They may be an iterator, which can be read only once.
-                scope["headers"] = list(scope["headers"])
+            headers = scope.get("headers", ())
+            if hasattr(headers, "__next__"):
+                # An iterator can be read only once.
+                scope["headers"] = list(headers)
             connection = Connection(scope)
             transfer_head, protocol = self._read_transfer(connection)
             if transfer_head is None and scope["method"] in _WITHOUT_BODY:

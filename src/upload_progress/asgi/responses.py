@@ -123,8 +123,9 @@ def message_type(message: Message) -> object:
 
 
 def with_listed_headers(message: Message) -> Message:
-    """Return ``http.response.start`` with a list of headers: an iterator can be read only once."""
+    """Return ``http.response.start`` with headers that can be read twice: an iterator cannot."""
     try:
-        return {**message, "headers": list(message["headers"])}
+        headers = message["headers"]
+        return {**message, "headers": list(headers)} if hasattr(headers, "__next__") else message
     except Exception:  # noqa: BLE001  # applications can send anything
         return message

@@ -127,7 +127,8 @@ class TrackedRequest:
         finally:
             self._progress.on_cancel = None
             self._is_over = True
-            self._safely(self._report_end)
+            if not self.internals.tasks.is_running:
+                self._safely(self._report_end)
 
     async def _run(self, app: App, receive: Receive, send: Send) -> Result:
         if self._begins_with_head():

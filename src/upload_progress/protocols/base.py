@@ -31,6 +31,7 @@ __all__ = [
     "TransferOutcome",
     "TransferProtocol",
     "TransferResult",
+    "content_length",
     "is_success",
     "parse_count",
     "part_name",
@@ -367,6 +368,28 @@ def parse_count(text: str | None) -> int | None:
         return None
     count = int(text)
     return count if count <= MAX_OFFSET else None
+
+
+def content_length(connection: Connection) -> int | None:
+    """Return the announced size of the body of a request, in bytes.
+
+    A value that was repeated counts once (RFC 9110, section 8.6); different values are invalid.
+
+    >>> headers = [(b"content-length", b"3"), (b"content-length", b"3, 3")]
+    >>> content_length(Connection({"type": "http", "headers": headers}))
+    3
+
+    Args:
+        connection: The head of the request.
+
+    Returns:
+        The size. None if it is missing, invalid or above ``MAX_OFFSET``.
+    """
+    value, *others = connection.headers("content-length") or [""]
+    if others or "," in value:
+        values = {each.strip() for each in ",".join([value, *others]).split(",")}
+        value = values.pop() if len(values) == 1 else ""
+    return parse_count(value)
 
 
 def is_success(status: int) -> bool:

@@ -24,6 +24,7 @@ from upload_progress.protocols.base import (
     TransferKind,
     TransferOutcome,
     TransferResult,
+    content_length,
     is_success,
     parse_count,
     refusal,
@@ -62,7 +63,7 @@ class IetfResumable:
         )
         if is_last is None:
             return None
-        length = parse_count(connection.header("content-length"))
+        length = content_length(connection)
         offset = parse_count(connection.header("upload-offset"))
         # Every method that carries a body can create an upload; appending needs an offset.
         is_first = connection.method != "PATCH" or connection.header("upload-offset") is None

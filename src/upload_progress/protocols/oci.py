@@ -21,8 +21,8 @@ from upload_progress.protocols.base import (
     TransferKind,
     TransferOutcome,
     TransferResult,
+    content_length,
     is_success,
-    parse_count,
     refusal,
     resolve_path,
 )
@@ -60,7 +60,7 @@ class Oci:
     def _creation(self, connection: Connection) -> TransferHead:
         query = connection.query
         is_whole = "digest" in query and "mount" not in query
-        length = parse_count(connection.header("content-length"))
+        length = content_length(connection)
         return TransferHead(
             self.name,
             TransferKind.CREATE,
@@ -84,7 +84,7 @@ class Oci:
             TransferKind.BYTES,
             connection.path,
             offset=None if found is None else found[0],
-            length=parse_count(connection.header("content-length")),
+            length=content_length(connection),
             filename=_digest(connection.query) if is_last else None,
             is_last=is_last,
         )

@@ -17,6 +17,7 @@ from attrs import frozen
 
 from upload_progress._model.models import truncate_text
 from upload_progress.connection import Connection
+from upload_progress.protocols.base import content_length
 
 __all__ = [
     "FORM_PREFIX_BYTES",
@@ -37,7 +38,6 @@ MAX_NAME_CHARACTERS: Final = 255
 # The parser of the standard library needs time that grows with the product of the two.
 _MAX_DISPOSITION_CHARACTERS: Final = 4096
 _MAX_DISPOSITION_PARAMETERS: Final = 32
-_CONTENT_LENGTH: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 _PART_DISPOSITION: Final = re.compile(
     rb"^content-disposition:[ \t]*(form-data;[^\r\n]{0,1024}filename[^\r\n]{0,1024})\r?$",
     re.IGNORECASE | re.MULTILINE,
@@ -91,7 +91,9 @@ def read_request_head(connection: Connection) -> RequestHead:
             query.get("X-Progress-ID"),
         ),
         group=_group(_first_of(connection.header("upload-group"), query.get("upload_group"))),
-        total_bytes=_content_length(connection),
+        total_bytes=(
+            content_length(connection) if connection.header("transfer-encoding") is None else None
+        ),
         filename=filename_of(connection),
         content_type=content_type,
         is_form=content_type == "multipart/form-data",
@@ -124,19 +126,15 @@ def form_filename(start: bytes) -> str | None:
 
 
 def _first_of(*values: str | None) -> str | None:
-    return next((value for value in values if value is not None), None)
+    for value in values:
+        if value is not None:
+            return value
+    return None
 
 
 def _group(text: str | None) -> str | None:
     acceptable = text and len(text) <= MAX_GROUP_CHARACTERS and text.isprintable()
     return text if acceptable else None
-
-
-def _content_length(connection: Connection) -> int | None:
-    if connection.header("transfer-encoding") is not None:
-        return None
-    text = connection.header("content-length") or ""
-    return int(text) if _CONTENT_LENGTH.fullmatch(text) else None
 
 
 def filename_of(connection: Connection) -> str | None:

@@ -27,6 +27,7 @@ from upload_progress.protocols.base import (
     TransferKind,
     TransferOutcome,
     TransferResult,
+    content_length,
     is_success,
     parse_count,
     refusal,
@@ -84,7 +85,7 @@ class S3Multipart:
         if number is None or not 1 <= number <= _MAX_PARTS:
             return None
         decoded = parse_count(connection.header("x-amz-decoded-content-length"))
-        announced = parse_count(connection.header("content-length"))
+        announced = content_length(connection)
         return TransferHead(
             self.name,
             TransferKind.BYTES,
@@ -123,7 +124,7 @@ class S3Multipart:
 def _is_completion(connection: Connection, query: Mapping[str, str]) -> bool:
     """Return whether a ``POST`` with ``uploadId`` is the completion, and no upload of a file."""
     media_type = media_type_of(connection)
-    length = parse_count(connection.header("content-length")) or 0
+    length = content_length(connection) or 0
     if media_type == "multipart/form-data" or length > _MAX_COMPLETION_BYTES:
         return False
     return media_type in _XML or _is_signed(connection, query)
