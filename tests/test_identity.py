@@ -50,3 +50,24 @@ def test_capability_accepts_only_ids_that_are_hard_to_guess() -> None:
 def test_alphabet_bits_are_bounded(text: str) -> None:
     assert 0 <= alphabet_bits(text) <= 5.95 * len(text)
     assert CAPABILITY_BITS == 120
+
+
+def test_limits_count_an_anonymous_user_by_client() -> None:
+    """No user can have that name, and the length of a key is bounded."""
+    one, other = CapabilityIdentity(client="10.0.0.1"), CapabilityIdentity(client="10.0.0.2")
+
+    assert one == other
+    assert one.limit_key != other.limit_key
+    with pytest.raises(InvalidValue):
+        Identity(str(one.limit_key))
+    assert CapabilityIdentity().limit_key is None
+    assert Identity("ann").limit_key == "ann"
+    assert len(CapabilityIdentity(client="x" * 9999).limit_key or "") < 200
+
+
+@pytest.mark.parametrize(
+    "upload_id", ["tus-0123456789abcdef", "customprotocolname-0123456789abcdef"]
+)
+def test_id_derived_from_a_guessable_address_is_no_capability(upload_id: str) -> None:
+    assert not CapabilityIdentity().accepts(upload_id)
+    assert Identity("ann").accepts(upload_id)

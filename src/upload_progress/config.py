@@ -16,20 +16,29 @@ class Limits:
     >>> Limits(sockets_per_owner=50).sockets_per_owner
     50
 
+    Without users (``capability()``) the limits per owner count by client address, in each process.
+
     Attributes:
         announced_per_owner: Pending uploads made by ``POST /uploads``.
+        announced_total: The same for all clients without a user, in this process.
         tracked_per_owner: Uploads being received at once; more are received untracked.
         tracked_total: The same for the whole process.
-        sockets_per_owner: Open WebSockets and event streams.
+        sockets_per_owner: Open WebSockets, event streams and long polls of a user.
+        sockets_per_client: The same for a client address without a user, such as that of a
+            network whose computers share one address.
+        sockets_total: The same for all clients without a user, in this process.
         subscriptions_per_socket: Uploads that one socket subscribes to.
         message_bytes: Size of a WebSocket message, or of a request body of the progress API.
         metadata_bytes: Size of the metadata of one upload, encoded as JSON.
     """
 
     announced_per_owner: int = 100
+    announced_total: int = field(default=10_000, kw_only=True)
     tracked_per_owner: int = 1000
     tracked_total: int = 100_000
     sockets_per_owner: int = 20
+    sockets_per_client: int = field(default=100, kw_only=True)
+    sockets_total: int = field(default=10_000, kw_only=True)
     subscriptions_per_socket: int = 1000
     message_bytes: int = 64 * 1024
     metadata_bytes: int = 4 * 1024

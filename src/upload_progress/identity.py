@@ -14,6 +14,8 @@ from upload_progress.exceptions import InvalidValue
 
 __all__ = [
     "CAPABILITY_BITS",
+    "GUESSABLE_DIGEST_BYTES",
+    "MAX_CLIENT_CHARACTERS",
     "MAX_IDENTITY_CHARACTERS",
     "CapabilityIdentity",
     "Identity",
@@ -23,6 +25,9 @@ __all__ = [
 
 CAPABILITY_BITS: Final = 120
 MAX_IDENTITY_CHARACTERS: Final = 512
+MAX_CLIENT_CHARACTERS: Final = 128
+GUESSABLE_DIGEST_BYTES: Final = 8
+"""Size of the digest in the id of an upload whose address can be guessed."""
 
 _ALPHABETS: Final = (
     (re.compile(r"[0-9.~_-]*"), 3.32),
@@ -46,6 +51,8 @@ def alphabet_bits(upload_id: str) -> float:
 
 
 _CAPABILITY: Final = "capability:"
+# Such an id is derived from an address; what a client makes in this form has 64 bits at most.
+_GUESSABLE: Final = re.compile(rf"[A-Za-z0-9]+-[0-9a-f]{{{2 * GUESSABLE_DIGEST_BYTES}}}", re.ASCII)
 
 
 def _check_identity(_instance: object, _attribute: object, text: str) -> None:
@@ -90,12 +97,27 @@ class Identity:
         """Whether the uploads of this identity can be listed."""
         return True
 
+    @property
+    def limit_key(self) -> str | None:
+        """What limits count by; None if only the limits of the whole process apply."""
+        return self.id
+
+
+def _shortened(client: str) -> str:
+    return client[:MAX_CLIENT_CHARACTERS]
+
 
 @frozen
 class CapabilityIdentity(Identity):
-    """An anonymous user, who has access to an upload by knowing its unguessable id."""
+    """An anonymous user, who has access to an upload by knowing its unguessable id.
+
+    Attributes:
+        client: By what the limits count this user: its address; at most 128 characters are used.
+            With an empty text, which is the default, only the limits of the process apply.
+    """
 
     id: str = field(default="anonymous", validator=_check_identity)
+    client: str = field(default="", eq=False, converter=_shortened)
 
     def owner_of(self, upload_id: str) -> str:
         """Return an owner that consists of the upload id."""
@@ -103,12 +125,18 @@ class CapabilityIdentity(Identity):
 
     def accepts(self, upload_id: str) -> bool:
         """Return whether *upload_id* may contain 120 random bits."""
-        return alphabet_bits(upload_id) >= CAPABILITY_BITS
+        is_guessable = _GUESSABLE.fullmatch(upload_id) is not None
+        return not is_guessable and alphabet_bits(upload_id) >= CAPABILITY_BITS
 
     @property
     def listable(self) -> bool:
         """False: a list would disclose the ids."""
         return False
+
+    @property
+    def limit_key(self) -> str | None:
+        """The client, in a form that is no owner: each upload has an owner of its own."""
+        return f"{_CAPABILITY}@{self.client}" if self.client else None
 
 
 def as_identity(owner: str | Identity) -> Identity:

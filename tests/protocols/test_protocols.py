@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests._support.request_heads import request
 from upload_progress.connection import Connection
+from upload_progress.identity import CapabilityIdentity
 from upload_progress.protocols import (
     DEFAULT_PROTOCOLS,
     AzureBlocks,
@@ -20,6 +21,7 @@ from upload_progress.protocols import (
     ReadsResponseBody,
     S3Multipart,
     TransferHead,
+    TransferKind,
     TransferOutcome,
     TransferProtocol,
     TransferResult,
@@ -195,3 +197,24 @@ def test_long_path_is_read_at_once() -> None:
     assert Oci().read_request(request("PATCH", "/v2/" * 50_000 + "a/blobs/uploads/1"))
 
     assert time.process_time() - start_seconds < 1
+
+
+@pytest.mark.parametrize(
+    ("resource", "is_capability"),
+    [
+        ("/files/0b5c1e8d9a7f4e21a6c3d2f1b0987e6d", True),
+        ("/v2/a/blobs/uploads/3F2504E0-4F89-41D3-9A0C-0305E82C3301", True),
+        ("/files/17", False),
+        ("/files/00000000000000000000000000000017", False),
+        ("/files/f81d4fae-7dec-11d0-a765-00a0c91e6bf6", False),  # version 1: a time
+        ("/files/annual-report-of-the-board-of-directors-2026.pdf", False),
+        ("/files/0b5c1e8d9a7f4e21", False),
+    ],
+)
+def test_only_an_unguessable_address_makes_a_capability(resource: str, is_capability: bool) -> None:
+    """Who can guess the address can compute the id of its upload."""
+    upload_id = upload_id_for(TransferHead("tus", TransferKind.BYTES), resource)
+    shared = TransferHead("tus", TransferKind.BYTES, resource_is_unique=False)
+
+    assert CapabilityIdentity().accepts(upload_id) is is_capability
+    assert not CapabilityIdentity().accepts(upload_id_for(shared, resource))

@@ -148,3 +148,24 @@ def test_challenges_name_the_schemes_of_an_authenticator() -> None:
 
 def test_repr_does_not_show_the_verifier() -> None:
     assert "verify" not in repr(bearer(lambda _token: "canary"))
+
+
+@pytest.mark.parametrize(
+    ("client", "address"),
+    [
+        (("192.0.2.7", 5), "192.0.2.7"),
+        (["2001:db8:1:2:3:4:5:6", 5], "2001:db8:1:2::"),
+        (("2001:db8:1:2:ffff::9", 5), "2001:db8:1:2::"),
+        (("::ffff:192.0.2.7", 5), "192.0.2.7"),
+        (("testclient", 5), "testclient"),
+        (("", 0), ""),
+        ((None, None), ""),
+        (None, ""),
+    ],
+)
+def test_capability_counts_by_client_address(client: object, address: str) -> None:
+    """Addresses of one IPv6 network are one client."""
+    identity = capability()(Connection({**http_scope("/"), "client": client}))
+
+    assert isinstance(identity, CapabilityIdentity)
+    assert identity.client == address

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
 
 import anyio
 import httpx2
@@ -14,12 +17,13 @@ from tests._support.asgi_client import (
     as_user,
     build_app,
     client,
+    http_scope,
     open_connection,
     open_socket,
-    wait_until,
     websocket_scope,
 )
-from upload_progress import ProgressTracker
+from upload_progress import Limits, MemoryStore, ProgressTracker
+from upload_progress.backends import MemoryPublisher
 from upload_progress.starlette import capability
 
 pytestmark = pytest.mark.anyio
@@ -213,25 +217,71 @@ async def test_capability_works_on_a_socket(tracker: ProgressTracker) -> None:
             await connection.receive_until("unsubscribed")
 
 
-async def test_anonymous_connections_are_counted_by_upload_or_address(
-    tracker: ProgressTracker,
-) -> None:
-    """With a common limit, 20 anonymous clients would lock out all others."""
+async def test_anonymous_connections_are_limited_by_client() -> None:
+    """Neither the number of uploads nor several kinds of connections help a client."""
+    limits = Limits(sockets_per_client=3, sockets_total=5)
+    tracker = ProgressTracker(limits=limits)
     app = build_app(tracker, authenticate=capability())
-    async with client(app, user=None) as http:
-        paths = [(await http.post("/uploads")).headers["location"] for _ in range(2)]
-    async with anyio.create_task_group() as tasks:
 
-        async def watch(path: str) -> None:
-            async with open_connection(app, websocket_scope(path)) as connection:
-                assert await connection.receive_close() == 1012
+    async def refused_by(address: str) -> str | None:
+        scope = websocket_scope("/uploads/progress")
+        async with open_connection(app, {**scope, "client": [address, 1]}) as connection:
+            message = await connection.receive()
+            if message["type"] == "websocket.accept":
+                return None
+            return str(json.loads((await connection.receive())["body"])["detail"])
 
-        for _ in range(20):
-            tasks.start_soon(watch, paths[0])
-        await wait_until(lambda: tracker.statistics().subscriptions == 20)
-        async with open_connection(app, websocket_scope(paths[0], denial=False)) as refused:
-            assert await refused.receive_close() == 4429
-        for other in (paths[1], "/uploads/progress"):
-            async with open_connection(app, websocket_scope(other)) as connection:
-                assert (await connection.receive())["type"] == "websocket.accept"
-        tracker.drain()
+    async with tracker.lifespan(), client(app, user=None) as http:
+        paths = [(await http.post("/uploads")).headers["location"] for _ in range(4)]
+        async with AsyncExitStack() as stack:
+
+            async def open_at(address: str, scope: dict[str, Any]) -> None:
+                scope = {**scope, "client": [address, 1]}
+                connection = await stack.enter_async_context(open_connection(app, scope))
+                await connection.receive()
+
+            await open_at("10.0.0.1", websocket_scope("/uploads/progress"))
+            await open_at("10.0.0.1", websocket_scope(paths[0]))
+            await open_at("10.0.0.1", http_scope(paths[1], headers=STREAM))
+            assert "sockets_per_client" in str(await refused_by("10.0.0.1"))
+            assert await refused_by("10.0.0.2") is None
+            await open_at("10.0.0.2", http_scope(paths[2], headers=STREAM))
+            await open_at("10.0.0.3", http_scope(paths[3], headers=STREAM))
+            assert "sockets_total" in str(await refused_by("10.0.0.4"))
+            # A client whose address is unknown counts in total only.
+            assert "sockets_total" in str(await refused_by(""))
+        assert await refused_by("10.0.0.1") is None
+        assert await refused_by("") is None
+
+
+async def test_anonymous_announcements_are_limited_by_client() -> None:
+    tracker = ProgressTracker(limits=Limits(announced_per_owner=3, announced_total=5))
+    app = build_app(tracker, authenticate=capability(client=lambda each: each.query["from"]))
+
+    async def announce(http: httpx2.AsyncClient, address: str) -> int:
+        return (await http.post(f"/uploads?from={address}")).status_code
+
+    async with tracker.lifespan(), client(app, user=None) as http:
+        statuses = [await announce(http, "a") for _ in range(5)]
+        statuses += [await announce(http, "b") for _ in range(5)]
+
+    assert statuses == [201, 201, 201, 429, 429, 201, 201, 429, 429, 429]
+
+
+async def test_ticket_of_another_worker_counts_for_the_client_that_uses_it() -> None:
+    store, broker = MemoryStore(), MemoryPublisher()
+    one, other = (
+        ProgressTracker(store=store, publisher=broker, limits=Limits(sockets_per_client=1))
+        for _ in range(2)
+    )
+    apps = [build_app(each, authenticate=capability()) for each in (one, other)]
+    async with one.lifespan(), other.lifespan(), client(apps[0], user=None) as http:
+        tickets = [(await http.post("/uploads/tickets")).json()["ticket"] for _ in range(2)]
+        scopes = [
+            {**websocket_scope("/uploads/progress", query=f"ticket={ticket}"), "client": ["x", 1]}
+            for ticket in tickets
+        ]
+        async with open_connection(apps[1], scopes[0]) as connection:
+            assert (await connection.receive())["type"] == "websocket.accept"
+            async with open_connection(apps[1], scopes[1]) as refused:
+                assert (await refused.receive())["status"] == 429

@@ -8,8 +8,9 @@ from collections.abc import Collection, Sequence
 from typing import Final, Unpack
 
 import anyio
-from attrs import define, evolve
+from attrs import define, evolve, field
 
+from upload_progress._cluster.announcements import AnonymousAnnouncements
 from upload_progress._cluster.messages import CancelReply, CancelRequest, pack, unpack
 from upload_progress._cluster.rpc import RpcEndpoint
 from upload_progress._fanout.update import Update
@@ -57,6 +58,11 @@ class UploadCommands:
     rpc: RpcEndpoint
     worker: Worker
     limits: Limits
+    announcements: AnonymousAnnouncements = field(init=False)
+
+    @announcements.default
+    def _make_announcements(self) -> AnonymousAnnouncements:
+        return AnonymousAnnouncements(self.loader, self.limits)
 
     def __attrs_post_init__(self) -> None:
         """Handle the requests of other workers."""
@@ -79,7 +85,10 @@ class UploadCommands:
         description = validate_description("body", self.limits.metadata_bytes, announced)
         upload_id = new_upload_id()
         owner = identity.owner_of(upload_id)
-        await self._check_quota(owner)
+        if identity.listable:
+            await self._check_quota(owner)
+        else:
+            await self.announcements.add(identity.limit_key, UploadKey(owner, upload_id))
         now = self.loader.clock.time()
         record = TransferRecord(
             owner=owner,

@@ -19,6 +19,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 from attrs import frozen
 
 from upload_progress.connection import Connection
+from upload_progress.identity import CAPABILITY_BITS, GUESSABLE_DIGEST_BYTES, alphabet_bits
 
 __all__ = [
     "MAX_BODY_BYTES",
@@ -52,6 +53,11 @@ MAX_BODY_BYTES: Final = 4096
 """How much of a response body a protocol may read, in bytes; see `ReadsResponseBody`."""
 
 _COUNT: Final = re.compile(r"[0-9]{1,16}", re.ASCII)
+_RANDOM: Final = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}|[0-9a-f]{32,}",
+    re.ASCII | re.IGNORECASE,
+)
+"""A UUID of version 4 (RFC 9562, section 5.4), or as many hexadecimal digits."""
 _SUCCESS: Final = range(200, 300)
 _REJECTIONS: Final = range(400, 500)
 _MAY_GO_ON: Final = frozenset({401, 403, 407, 408, 409, 412, 416, 423, 425, 429, 460})
@@ -287,14 +293,29 @@ def upload_id_for(transfer_head: TransferHead, resource: str) -> str:
     """Return the id of the upload at *resource*.
 
     >>> upload_id_for(TransferHead("tus", TransferKind.BYTES), "/files/1")
-    'tus-0ccd5e1afbc92129e06e5cb8aba3c11e9a65'
+    'tus-6c8b7d1ec7e4ecc4'
 
-    The digest is no secret. An address that is not unique to its upload can be guessed; its id is
-    kept too short to be taken for a capability, which grants access to those who know it.
+    The digest is no secret: who can guess the address can compute the id. A capability, which
+    grants access to those who know it, must not be guessed. So the id is as long as one only if
+    the address belongs to this upload alone and contains 128 random bits.
     """
-    size = 18 if transfer_head.resource_is_unique else 8
+    is_secret = transfer_head.resource_is_unique and has_random_bits(resource)
+    size = 18 if is_secret else GUESSABLE_DIGEST_BYTES
     digest = blake2b(resource.encode("utf-8", "surrogatepass"), digest_size=size).hexdigest()
     return f"{transfer_head.protocol}-{digest}"
+
+
+def has_random_bits(resource: str) -> bool:
+    """Return whether an address contains what looks like 128 random bits, in hexadecimal digits.
+
+    Other texts of that length may be names of files, which can be guessed.
+
+    >>> has_random_bits("/files/0b5c1e8d9a7f4e21a6c3d2f1b0987e6d")
+    True
+    >>> (has_random_bits("/files/17"), has_random_bits("/files/" + "17".zfill(32)))
+    (False, False)
+    """
+    return any(alphabet_bits(found) >= CAPABILITY_BITS for found in _RANDOM.findall(resource))
 
 
 def part_name(resource: str) -> str:

@@ -6,12 +6,13 @@ another worker is forwarded to that worker by RPC, if the signature is valid; th
 user as for a request of its own. If no reply comes, the socket does not exist.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from upload_progress._cluster.directory import WorkerDirectory
 from upload_progress._cluster.messages import (
@@ -28,7 +29,7 @@ from upload_progress._model.api_types import ServerMessage, Subscribed, Unsubscr
 from upload_progress._model.codec import encode_json
 from upload_progress._model.models import UploadProgress
 from upload_progress._runtime.worker import worker_of
-from upload_progress.connection import Connection
+from upload_progress.config import Limits
 from upload_progress.exceptions import (
     QuotaExceeded,
     StoreUnavailable,
@@ -132,24 +133,18 @@ class ConnectionRegistry:
     """
 
     internals: TrackerInternals
-    _counts: dict[str, int] = field(factory=dict, init=False)
+    _counts: Counter[str] = field(factory=Counter, init=False)
     _sockets: dict[str, OpenSocket] = field(factory=dict, init=False)
 
     @contextmanager
-    def subscription(
-        self, identity: Identity, connection: Connection, upload_id: str | None
-    ) -> Generator[Subscription]:
-        """Open a subscription, which counts towards the limit of the user, for the block.
-
-        Args:
-            identity: The user.
-            connection: The request that opens the stream or socket.
-            upload_id: The upload of the stream or socket; None if it shows several.
+    def subscription(self, identity: Identity) -> Generator[Subscription]:
+        """Open a subscription, which counts towards the limits of the user, for the block.
 
         Raises:
-            QuotaExceeded: The user has ``Limits.sockets_per_owner`` open connections.
+            QuotaExceeded: The user, or the address of an anonymous client, has too many open
+                connections.
         """
-        with self._counted(_counting_key(identity, connection, upload_id)):
+        with self._counted(identity):
             subscription = self.internals.subscribe()
             try:
                 yield subscription
@@ -157,18 +152,20 @@ class ConnectionRegistry:
                 subscription.close()
 
     @contextmanager
-    def _counted(self, key: str) -> Generator[None]:
-        limit = self.internals.config.limits.sockets_per_owner
-        count = self._counts.get(key, 0)
-        if count >= limit:
-            raise QuotaExceeded("sockets_per_owner", limit)
-        self._counts[key] = count + 1
+    def _counted(self, identity: Identity) -> Generator[None]:
+        limits = _limits_of(identity, self.internals.config.limits)
+        for limit in limits:
+            if self._counts[limit.key] >= limit.allowed:
+                raise QuotaExceeded(limit.name, limit.allowed)
+        keys = [limit.key for limit in limits]
+        self._counts.update(keys)
         try:
             yield
         finally:
-            self._counts[key] -= 1
-            if not self._counts[key]:
-                del self._counts[key]
+            self._counts.subtract(keys)
+            for key in keys:
+                if not self._counts[key]:
+                    del self._counts[key]
 
     @contextmanager
     def registered(self, socket: OpenSocket) -> Generator[None]:
@@ -184,18 +181,27 @@ class ConnectionRegistry:
         return self._sockets.get(client_id)
 
 
-def _counting_key(identity: Identity, connection: Connection, upload_id: str | None) -> str:
-    """Return the key under which a connection is counted.
+@frozen
+class _ConnectionLimit:
+    """A limit that a connection counts towards, and the key under which it is counted."""
 
-    Connections of an anonymous client are counted by upload, or else by client address: a
-    common limit would let a few clients lock out all others.
-    """
+    name: str
+    allowed: int
+    key: str
+
+
+_ANONYMOUS: Final = ""
+"""Stands for all clients without a user; no user has an empty name."""
+
+
+def _limits_of(identity: Identity, limits: Limits) -> list[_ConnectionLimit]:
+    key = identity.limit_key
     if identity.listable:
-        return identity.id
-    if upload_id is not None:
-        return identity.owner_of(upload_id)
-    client = connection.scope.get("client") or ("",)
-    return identity.owner_of(f"@{client[0]}")
+        return [_ConnectionLimit("sockets_per_owner", limits.sockets_per_owner, key or identity.id)]
+    total = _ConnectionLimit("sockets_total", limits.sockets_total, _ANONYMOUS)
+    if key is None:
+        return [total]
+    return [_ConnectionLimit("sockets_per_client", limits.sockets_per_client, key), total]
 
 
 _SUBSCRIBE: Final = "subscribe"

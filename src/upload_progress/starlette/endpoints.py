@@ -96,7 +96,7 @@ class RestEndpoints:
         bytes: the live byte count of a running upload would answer every poll at once.
         """
         identity, connection = grant.identity, request.connection
-        with self.connections.subscription(identity, connection, upload_id) as subscription:
+        with self.connections.subscription(identity) as subscription:
             subscription.add_upload(identity.owner_of(upload_id), upload_id)
             progress = await self.tracker.get(upload_id, owner=identity)
             wait = partial(self._wait_for_newer, subscription, condition)

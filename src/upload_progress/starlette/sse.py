@@ -80,7 +80,7 @@ class EventStreams:
         grant = await self.authenticator.authenticate_stream(connection)
         identity = grant.identity
         upload_id = check_upload_id(identity, request.path_parameter("upload_id"))
-        with self.connections.subscription(identity, connection, upload_id) as subscription:
+        with self.connections.subscription(identity) as subscription:
             owner = identity.owner_of(upload_id)
             subscription.add_upload(owner, upload_id)
             progress = await self.tracker.get(upload_id, owner=identity)
@@ -100,7 +100,7 @@ class EventStreams:
         if not identity.listable:
             raise UploadNotFound
         query = parse_list_query(connection)
-        with self.connections.subscription(identity, connection, None) as subscription:
+        with self.connections.subscription(identity) as subscription:
             if query.group is None:
                 subscription.add_owner(identity.id)
             else:

@@ -286,9 +286,7 @@ class WebSocketEndpoint:
         identity, upload_id = grant.identity, scope["path_params"].get("upload_id")
         if upload_id is not None:
             check_upload_id(identity, upload_id)
-        subscription = stack.enter_context(
-            self.connections.subscription(identity, Connection(scope), upload_id)
-        )
+        subscription = stack.enter_context(self.connections.subscription(identity))
         client_id = new_client_id(internals_of(self.tracker).directory)
         socket = OpenSocket(client_id, identity, subscription)
         socket.send(Welcome(socket.client_id, HEARTBEAT_SECONDS))

@@ -1,12 +1,12 @@
 """Authentication of requests, streams and WebSockets, at the start and again while they last."""
 
 import anyio
-from attrs import frozen
+from attrs import evolve, frozen
 
 from upload_progress._model.models import is_upload_id
 from upload_progress.connection import Connection
 from upload_progress.exceptions import StoreUnavailable, UploadNotFound
-from upload_progress.identity import Identity
+from upload_progress.identity import CapabilityIdentity, Identity
 from upload_progress.interfaces import Clock
 from upload_progress.starlette.auth.identity_resolver import IdentityResolver
 from upload_progress.starlette.auth.origins import Origins
@@ -101,6 +101,9 @@ class RequestAuthenticator:
         other = await self.identities.resolve(connection)
         if other is not None and other.listable and not _is_same_user(other, grant.identity):
             raise self.identities.unauthenticated(connection)
+        # The worker that issued the ticket does not tell by what the limits count its holder.
+        if isinstance(other, CapabilityIdentity) and isinstance(grant.identity, CapabilityIdentity):
+            return evolve(grant, identity=evolve(grant.identity, client=other.client))
         return grant
 
     async def _by_credentials(self, connection: Connection) -> AccessGrant:

@@ -11,6 +11,7 @@ Sources: RFC 6750 (bearer), RFC 7617 (basic), RFC 9110 section 11 (challenges).
 import binascii
 import inspect
 from collections.abc import Awaitable, Callable
+from ipaddress import IPv4Address, IPv6Network, ip_address
 from typing import Final
 
 from attrs import field, frozen
@@ -25,6 +26,7 @@ __all__ = [
     "bearer",
     "capability",
     "challenges_of",
+    "client_address",
     "first_of",
     "user_identity",
 ]
@@ -113,20 +115,56 @@ def basic(
     return _Authenticator(authenticate, ('Basic realm="upload-progress", charset="UTF-8"',))
 
 
-def capability() -> Authenticate:
+def client_address(connection: Connection) -> str:
+    """Return the address of the client, as the server reports it; empty if there is none.
+
+    Of an IPv6 address it is the first half, which identifies the network of the client (RFC 4291,
+    section 2.5.4): a client may have any number of addresses in it.
+
+    Behind a proxy it is that of the proxy, unless the server reads the headers of the proxy:
+    ``uvicorn --proxy-headers --forwarded-allow-ips=…``, or the like of another server. A header
+    is never read here, because a client can send any header.
+    """
+    client = connection.scope.get("client")
+    text = str(client[0] or "") if client else ""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return text
+    if isinstance(address, IPv4Address):
+        return text
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(IPv6Network((int(address), 64), strict=False).network_address)
+
+
+def capability(*, client: Callable[[Connection], str] = client_address) -> Authenticate:
     """Return an authenticator without users: an unguessable id gives access to its upload.
 
-    Only ids that can hold 120 random bits are accepted, and uploads cannot be listed.
+    Only ids that can hold 120 random bits are accepted, and uploads cannot be listed. Limits
+    count by client.
 
     Example:
         ::
 
             mount = progress_mount(tracker, authenticate=capability())
 
+        Behind a proxy that sets a header itself, and removes it from requests::
+
+            def client_of(connection: Connection) -> str:
+                return connection.header("x-real-ip") or ""
+
+
+            mount = progress_mount(tracker, authenticate=capability(client=client_of))
+
+    Args:
+        client: Returns what limits count by. By default it is the address that the server
+            reports: behind a proxy, configure the server so that it is that of the client.
+
     Returns:
         A callable for ``authenticate=``.
     """
-    return _Authenticator(lambda _connection: CapabilityIdentity(), ())
+    return _Authenticator(lambda connection: CapabilityIdentity(client=client(connection)), ())
 
 
 def first_of(*authenticators: Authenticate) -> Authenticate:
