@@ -26,10 +26,11 @@ from tests._support.asgi_client import (
     wait_until,
     websocket_scope,
 )
-from upload_progress import Identity, InvalidValue, Limits, ProgressTracker
+from upload_progress import Identity, InvalidValue, Limits, MemoryStore, ProgressTracker
 from upload_progress._internals import internals_of
 from upload_progress._model.codec import encode_json
 from upload_progress.connection import Connection
+from upload_progress.interfaces import RecordPage
 from upload_progress.starlette import bearer, connections, websocket
 from upload_progress.starlette.messages import parse_client_message
 
@@ -451,6 +452,47 @@ async def test_messages_are_read_at_a_limited_rate(
         took = anyio.current_time() - began
 
     assert took >= 0.08
+
+
+async def test_messages_that_show_many_uploads_are_read_at_a_lower_rate(
+    tracker: ProgressTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One counts as a message for each ten uploads; others of the server are not held up."""
+    monkeypatch.setattr(websocket, "BURST_MESSAGES", 20)
+    app = build_app(tracker)
+    for _ in range(100):
+        await announced(tracker)
+    async with open_socket(app) as connection:
+        began = anyio.current_time()
+        for _ in range(6):
+            await connection.send_json(type="subscribe", all=True)
+        for _ in range(6):
+            await connection.receive_until("subscribed")
+        took = anyio.current_time() - began
+
+    assert took >= (5 * 10 - 20) / websocket.MESSAGES_PER_SECOND
+
+
+async def test_flood_of_lists_reads_few_of_them(app: Starlette, tracker: ProgressTracker) -> None:
+    """However many requests ask at once: one list of an owner is read at a time."""
+    await announced(tracker)
+    async with client(app) as http, client(app, "bob") as other:
+        reads = 0
+        read = MemoryStore.list
+
+        async def count(store: MemoryStore, owner: str, **arguments: Any) -> RecordPage:  # noqa: ANN401  # passed on
+            nonlocal reads
+            reads += owner == "alice"
+            return await read(store, owner, **arguments)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(MemoryStore, "list", count)
+            async with anyio.create_task_group() as tasks:
+                for _ in range(100):
+                    tasks.start_soon(http.get, "/uploads/progress")
+                assert (await other.get("/uploads/progress")).status_code == 200
+
+    assert 1 <= reads <= 10
 
 
 async def test_reading_stops_while_the_client_does_not_read(

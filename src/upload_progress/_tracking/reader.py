@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Collection
 from typing import Final
 
 from anyio.lowlevel import checkpoint
-from attrs import define
+from attrs import define, field
 
 from upload_progress._model.fold import accepted_bytes, sum_of
 from upload_progress._model.models import UploadKey, UploadPage, UploadProgress, UploadState
@@ -12,6 +12,7 @@ from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.multi_request_upload import MultiRequestUpload
 from upload_progress._tracking.record_loader import RecordLoader
 from upload_progress._tracking.registry import Registry
+from upload_progress._tracking.shared_reads import SharedReads
 from upload_progress.exceptions import InvalidValue, StoreUnavailable, UploadNotFound
 
 __all__ = ["MAX_LISTED", "RECENT_SECONDS", "STORE_PAGE", "Reader"]
@@ -28,6 +29,9 @@ class Reader:
 
     registry: Registry
     loader: RecordLoader
+    _lists: SharedReads[tuple[str, str | None, bool], tuple[UploadProgress, ...]] = field(
+        factory=SharedReads, init=False
+    )
 
     async def get(self, key: UploadKey) -> UploadProgress:
         """Return the snapshot of *key*.
@@ -97,17 +101,22 @@ class Reader:
         """
         if limit < 1:
             raise InvalidValue("query.limit", "must be greater than 0")
-        matching = [
-            progress
-            async for progress in self._all(owner, group, recent_only=states is None)
-            if states is None or progress.state in states
-        ]
+        everything = await self._lists.get(
+            (owner, group, states is None),
+            lambda: self._read_all(owner, group, recent_only=states is None),
+        )
+        matching = [each for each in everything if states is None or each.state in states]
         matching.sort(key=_position, reverse=True)
         after = None if cursor is None else _decode_cursor(cursor)
         rest = [each for each in matching if after is None or _position(each) < after]
         page, has_more = rest[:limit], len(rest) > limit
         next_cursor = _encode_cursor(page[-1]) if has_more else None
         return UploadPage(tuple(page), sum_of(matching), next_cursor)
+
+    async def _read_all(
+        self, owner: str, group: str | None, *, recent_only: bool
+    ) -> tuple[UploadProgress, ...]:
+        return tuple([each async for each in self._all(owner, group, recent_only=recent_only)])
 
     async def _all(
         self, owner: str, group: str | None, *, recent_only: bool

@@ -319,8 +319,13 @@ class MemoryStore:
         """Return one page of the uploads of *owner*, newest first."""
         uploads = self._owners.get(owner, {})
         page: list[tuple[TransferRecord, ...]] = []
-        for upload_id in self._newest_first(owner, cursor):
-            entry = uploads[upload_id]
+        # A copy of the ids: other tasks may change the uploads meanwhile.
+        for number, upload_id in enumerate(list(self._newest_first(owner, cursor)), start=1):
+            if number % YIELD_EVERY == 0:
+                await checkpoint()
+            entry = uploads.get(upload_id)
+            if entry is None:
+                continue
             if ended_since is not None and self._ended_before(entry, ended_since):
                 continue
             records = tuple(self._with_store_times(entry))

@@ -48,6 +48,7 @@ __all__ = [
     "MAX_INVALID_MESSAGES",
     "MAX_UNSENT",
     "MESSAGES_PER_SECOND",
+    "SNAPSHOTS_PER_MESSAGE",
     "SUBPROTOCOL",
     "UnknownWebSocketPath",
     "WebSocketEndpoint",
@@ -56,6 +57,8 @@ __all__ = [
 ]
 
 MESSAGES_PER_SECOND: Final = 200
+SNAPSHOTS_PER_MESSAGE: Final = 10
+"""A message that shows the snapshots of many uploads counts as one for each ten of them."""
 BURST_MESSAGES: Final = 1000
 MAX_UNSENT: Final = 64
 MAX_INVALID_MESSAGES: Final = 20
@@ -236,6 +239,7 @@ class WebSocketSession:
     async def _show_list(self, confirmation: Subscribed, *, group: str | None) -> None:
         identity = self.grant.identity
         page = await self.tracker.list(owner=identity, group=group, limit=MAX_PAGE_SIZE)
+        self._paced_until += len(page.uploads) / SNAPSHOTS_PER_MESSAGE / MESSAGES_PER_SECOND
         self.socket.send(confirmation)
         for progress in page.uploads:
             self.socket.subscription.offer_current(Update(identity.id, progress))
