@@ -100,6 +100,8 @@ def test_name_and_type_come_with_the_creation() -> None:
     first = read("POST", PART, *described)
     assert (first.filename, first.content_type) == ("a.txt", "text/plain")
 
+    part_type = read("POST", PART, (b"content-type", b"application/partial-upload"))
+    assert part_type.content_type is None
     later = read("PATCH", PART, (b"upload-offset", b"1"), (b"content-type", b"text/plain"))
     assert (later.filename, later.content_type) == (None, None)
 

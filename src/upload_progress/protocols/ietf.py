@@ -36,6 +36,7 @@ from upload_progress.protocols.request_head import filename_of, media_type_of
 __all__ = ["IetfResumable"]
 
 _BOOLEANS: Final = {"?1": True, "?0": False}
+_PART_TYPE: Final = "application/partial-upload"
 _TOO_LARGE: Final = 413
 _INTEROP_VERSION: Final = "upload-draft-interop-version"
 
@@ -78,7 +79,7 @@ class IetfResumable:
             length=length,
             total_bytes=total,
             filename=filename_of(connection) if is_first else None,
-            content_type=media_type_of(connection) if is_first else None,
+            content_type=_content_type(connection) if is_first else None,
             is_last=is_last,
             request_path=connection.path,
         )
@@ -114,6 +115,12 @@ class IetfResumable:
                 TransferResult.CREATED if resource else TransferResult.NOTHING, resource, offset
             )
         return TransferOutcome(TransferResult.ACCEPTED, offset=offset)
+
+
+def _content_type(connection: Connection) -> str | None:
+    """Return the media type of an upload; some clients send that of a part with its creation."""
+    media_type = media_type_of(connection)
+    return None if media_type == _PART_TYPE else media_type
 
 
 def _is_complete(complete: str | None, incomplete: str | None) -> bool | None:
