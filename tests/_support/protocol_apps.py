@@ -30,6 +30,7 @@ __all__ = [
     "OciApp",
     "ResponseHead",
     "S3App",
+    "ScriptedApp",
     "TusApp",
     "send_request",
     "upload_id_of",
@@ -169,6 +170,17 @@ class IetfApp(FileApp):
         complete = headers["upload-complete"]
         location = {"location": path} if scope["method"] == "POST" else {}
         return 200, {"upload-offset": str(size), "upload-complete": complete, **location}
+
+
+@define(eq=False)
+class ScriptedApp(FileApp):
+    """Reads each body, and sends the next one of its responses."""
+
+    responses: list[ResponseHead] = field(factory=list)
+
+    async def respond(self, scope: Scope, receive: Receive) -> ResponseHead:
+        await super().respond(scope, receive)
+        return self.responses.pop(0)
 
 
 async def send_request(

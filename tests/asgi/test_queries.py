@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
+from tests._support.protocol_apps import ResponseHead
 from tests._support.scripted_server import (
     Receive,
     Scope,
@@ -14,13 +15,24 @@ from tests._support.scripted_server import (
     authenticate_alice,
     upload_scope,
 )
-from upload_progress import ProgressTracker
+from tests._support.workers import Workers, facts_of
+from upload_progress import ProgressTracker, UploadState
 from upload_progress.asgi import UploadProgressMiddleware
 
 pytestmark = pytest.mark.anyio
 
 TUS = (b"tus-resumable", b"1.0.0")
 INTEROP = (b"upload-draft-interop-version", b"8")
+S = UploadState
+PATH = "/files/a.bin"
+OCTETS = {"content-type": "application/offset+octet-stream"}
+METADATA = "filename d29ybGQudHh0,filetype dGV4dC9wbGFpbg=="
+
+
+@pytest.fixture
+def workers() -> Workers:
+    """Return two workers."""
+    return Workers()
 
 
 async def head(scope: Scope, tracker: ProgressTracker) -> tuple[Scope, ScriptedServer]:
@@ -80,3 +92,113 @@ async def test_query_below_the_mount_point_is_untouched() -> None:
     seen, _server = await head(scope, ProgressTracker())
 
     assert seen is scope
+
+
+async def tus(
+    workers: Workers,
+    response: ResponseHead,
+    method: str = "HEAD",
+    offset: int = 0,
+    size: int = 0,
+) -> None:
+    """Send a request of tus to ``/files/1``."""
+    headers = {"tus-resumable": "1.0.0", "upload-offset": str(offset), **OCTETS}
+    await workers.send(method, "/files/1", headers, size, response)
+
+
+def tus_answer(offset: int, length: int | None = 30) -> ResponseHead:
+    """Return the answer to a ``HEAD`` request of tus."""
+    known = {} if length is None else {"upload-length": str(length)}
+    return 204, {"upload-offset": str(offset), "upload-metadata": METADATA, **known}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (404, {}),
+        (410, {}),
+        (403, {}),
+        (500, {}),
+        (200, {}),
+    ],
+)
+async def test_other_answer_for_an_unknown_upload_shows_nothing(
+    workers: Workers, answer: ResponseHead
+) -> None:
+    await tus(workers, answer)
+
+    assert await workers.shown() == []
+
+
+async def start_tus(workers: Workers) -> None:
+    """Create an upload of 30 bytes, and send the first 10."""
+    headers = {"tus-resumable": "1.0.0", "upload-length": "30"}
+    await workers.send("POST", "/files", headers, 0, (201, {"location": "/files/1"}))
+    await tus(workers, (204, {"upload-offset": "10"}), "PATCH", 0, 10)
+
+
+@pytest.mark.parametrize(
+    ("answer", "received"),
+    [
+        ((404, {}), 10),
+        ((410, {}), 10),
+        ((500, {}), 10),
+        (tus_answer(10), 10),
+        (tus_answer(20), 20),
+    ],
+)
+async def test_answer_for_a_known_upload(
+    workers: Workers, answer: ResponseHead, received: int
+) -> None:
+    await start_tus(workers)
+    await tus(workers, answer)
+    asked = await workers.only()
+
+    assert asked.state in {S.RECEIVING, S.PAUSED}
+    assert facts_of(asked)[1:] == (received, 30, 1)
+
+
+async def test_query_at_a_worker_that_has_no_bytes(workers: Workers) -> None:
+    await start_tus(workers)
+    for _ in range(2):
+        await tus(workers, tus_answer(10))
+    await tus(workers, (204, {"upload-offset": "30"}), "PATCH", 10, 20)
+
+    assert facts_of(await workers.only()) == (S.COMPLETED, 30, 30, 1)
+
+
+async def test_range_query_confirms_the_offset(workers: Workers) -> None:
+    await workers.put(PATH, "bytes 0-9/30", 10, (308, {"range": "bytes=0-9"}))
+    for _ in range(2):
+        await workers.put(PATH, "bytes */30", 0, (308, {"range": "bytes=0-9"}))
+    asked = await workers.only()
+    await workers.put(PATH, "bytes 10-29/30", 20, (201, {}))
+
+    assert asked.state in {S.RECEIVING, S.PAUSED}
+    assert facts_of(asked)[1:] == (10, 30, 1)
+    assert facts_of(await workers.only()) == (S.COMPLETED, 30, 30, 1)
+
+
+async def test_final_range_query_ends_an_upload_of_unknown_size(workers: Workers) -> None:
+    for first in (0, 10, 20):
+        await workers.put(
+            PATH, f"bytes {first}-{first + 9}/*", 10, (308, {"range": f"bytes=0-{first + 9}"})
+        )
+    sent = await workers.only()
+    await workers.put(PATH, "bytes */30", 0, (201, {}))
+
+    assert facts_of(sent)[1:] == (30, None, 1)
+    assert facts_of(await workers.only()) == (S.COMPLETED, 30, 30, 1)
+
+
+async def test_range_query_before_the_first_byte(workers: Workers) -> None:
+    await workers.put(PATH, "bytes */30", 0, (404, {}))
+    await workers.put(PATH, "bytes */*", 0, (500, {}))
+    assert await workers.shown() == []
+
+    await workers.put(PATH, "bytes */30", 0, (308, {}))
+    await workers.put(PATH, "bytes 0-9/30", 10, (308, {"range": "bytes=0-9"}))
+    await workers.put(PATH, "bytes 10-29/30", 20, (201, {}))
+
+    assert facts_of(await workers.only()) == (S.COMPLETED, 30, 30, 1)
+    assert (await workers.only()).filename == "a.bin"
