@@ -214,6 +214,7 @@ def test_own_query_parameters_create_no_google_session() -> None:
     assert create(length, query=b"kind=uploadType=resumable") is None
     assert create(length, query=b"uploadType=media") is None
     assert create(length, query=GOOGLE + b"&upload_id=1") is None
+    assert RANGE.read_request(request("DELETE", "/upload/b/o", length, query=GOOGLE)) is None
 
 
 def test_whole_upload_to_a_google_session() -> None:

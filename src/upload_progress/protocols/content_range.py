@@ -99,11 +99,11 @@ class ContentRange:
 
     def read_request(self, connection: Connection) -> TransferHead | None:
         """Describe the range that a request carries, or asks for."""
-        if connection.method in _WITHOUT_BODY:
-            return None
         text = connection.header("content-range")
         if text is None:
             return self._google_request(connection)
+        if connection.method in _WITHOUT_BODY:
+            return None
         found, query = read_range(text), _match(_QUERY, text)
         if found is None:
             return (
@@ -157,7 +157,7 @@ class ContentRange:
         if b"uploadType=resumable" not in connection.scope.get("query_string", b""):
             return None
         query = connection.query
-        if query.get("uploadType") != "resumable":
+        if query.get("uploadType") != "resumable" or connection.method in _WITHOUT_BODY:
             return None
         length = parse_count(connection.header("content-length"))
         if "upload_id" in query:

@@ -47,8 +47,11 @@ class FilePond:
 
     def read_request(self, connection: Connection) -> TransferHead | None:
         """Describe a chunk, or the creation of an upload."""
-        total = parse_count(connection.header("upload-length"))
-        if total is None or connection.header("tus-resumable") is not None:
+        announced = connection.header("upload-length")
+        if announced is None or connection.header("tus-resumable") is not None:
+            return None
+        total = parse_count(announced)
+        if total is None:
             return None
         length = parse_count(connection.header("content-length"))
         if connection.method == "POST":

@@ -50,8 +50,10 @@ class Oci:
     def read_request(self, connection: Connection) -> TransferHead | None:
         """Describe a request that opens, continues, closes or cancels an upload session."""
         repository, found, session = connection.path.rpartition("/blobs/uploads/")
+        if not found:
+            return None
         _, is_registry, name = repository.partition("/v2/")
-        if not (found and is_registry and name) or "/" in session:
+        if not (is_registry and name) or "/" in session:
             return None
         if connection.method == "POST":
             return None if session else self._creation(connection)
