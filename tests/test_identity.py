@@ -11,7 +11,9 @@ from upload_progress.exceptions import InvalidValue
 from upload_progress.identity import CAPABILITY_BITS, CapabilityIdentity, Identity, alphabet_bits
 
 
-@pytest.mark.parametrize("value", ["", "x" * 513, None, 5, b"ann", "capability:abc"])
+@pytest.mark.parametrize(
+    "value", ["", "x" * 513, None, 5, b"ann", "capability:abc", "\udc00", "a\0b"]
+)
 def test_invalid_identity_is_rejected(value: object) -> None:
     with pytest.raises(InvalidValue, match=r"identity\.id"):
         Identity(value)  # type: ignore[arg-type]  # invalid
@@ -27,7 +29,10 @@ def test_identity_owns_all_uploads_under_its_id() -> None:
     assert ann.listable
 
 
-@given(st.text(min_size=1, max_size=50), st.text(min_size=1, max_size=50))
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=50)
+
+
+@given(NAMES, NAMES)
 def test_capability_owns_each_upload_separately(name: str, upload_id: str) -> None:
     owner = CapabilityIdentity().owner_of(upload_id)
 

@@ -58,6 +58,19 @@ async def test_attributes_are_stored_shortened_or_rejected(sim: Simulation) -> N
     assert sim.memory._owners
 
 
+async def test_bytes_above_the_largest_number_can_be_stored(sim: Simulation) -> None:
+    tracker = sim.tracker
+    async with tracker.track(owner="ann", upload_id="up") as upload:
+        for _ in range(2500):
+            upload.advance(2**53 - 1)
+        await sim.run(2)
+        assert sim.writes("up")[-1].received_bytes == 2**53 - 1
+    await sim.run(0.2)
+
+    assert (await tracker.get("up", owner="ann")).bytes_transferred == 2**53 - 1
+    assert not sim.internals.registry.everything()
+
+
 async def test_first_claim_sets_the_owner(sim: Simulation) -> None:
     live = sim.internals.admission.open(requested_id="up")
     upload = Upload(live)

@@ -61,6 +61,13 @@ def _check_identity(_instance: object, _attribute: object, text: str) -> None:
         raise InvalidValue("identity.id", f"must be a str, not {type(value).__name__}")
     if not 0 < len(value) <= MAX_IDENTITY_CHARACTERS:
         raise InvalidValue("identity.id", f"must have 1 to {MAX_IDENTITY_CHARACTERS} characters")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        problem = "must not contain half of a surrogate pair, which UTF-8 cannot encode"
+        raise InvalidValue("identity.id", problem) from None
+    if "\0" in value:
+        raise InvalidValue("identity.id", "must not contain a zero character")
     if value.startswith(_CAPABILITY):
         raise InvalidValue("identity.id", f"must not start with {_CAPABILITY!r}")
 
@@ -73,7 +80,8 @@ class Identity:
     'alice'
 
     Attributes:
-        id: The owner of the user's uploads: 1 to 512 characters, compared exactly.
+        id: The owner of the user's uploads: 1 to 512 characters, compared exactly; no zero
+            character, and nothing that UTF-8 cannot encode.
         expires_at: When the authentication expires, in seconds since the epoch; None (the
             default) for never.
 

@@ -62,10 +62,10 @@ async def test_number_of_searches_does_not_depend_on_the_number_of_messages(
 ) -> None:
     searched: list[int] = []
 
-    def count(start: bytes) -> None:
-        searched.append(len(start))
+    def count(header: bytes) -> None:
+        searched.append(len(header))
 
-    monkeypatch.setattr("upload_progress.asgi.tracked_request.form_filename", count)
+    monkeypatch.setattr("upload_progress.protocols.request_head._part_filename", count)
     form = b"--x\r\ncontent-disposition: form-data; name=a\r\n\r\n" + b"y" * FORM_PREFIX_BYTES
     chunks = [*(bytes([byte]) for byte in form), bytes(LARGE_BYTES)]
     content_type = (b"content-type", b"multipart/form-data; boundary=x")
@@ -74,4 +74,21 @@ async def test_number_of_searches_does_not_depend_on_the_number_of_messages(
         read_and_respond, ProgressTracker(), scope=scope, messages=body_messages(*chunks)
     )
 
-    assert searched == [form.index(b"y"), FORM_PREFIX_BYTES]
+    header_bytes = form.index(b"y")
+    assert searched == [header_bytes - 4, FORM_PREFIX_BYTES - header_bytes]
+
+
+async def test_each_header_of_a_part_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many parts there are: the search is bounded in total."""
+    searched: list[bytes] = []
+    monkeypatch.setattr("upload_progress.protocols.request_head._part_filename", searched.append)
+    chunks = [b"--x\r\nContent-Disposition: form-data; name=resumableFilename\r\n\r\ny\r\n"] * 200
+    chunks += [b"\r\n\r\n"] * 200
+    content_type = (b"content-type", b"multipart/form-data; boundary=x")
+    scope = upload_scope(length=sum(map(len, chunks)), headers=[content_type], method="POST")
+    await run_request(
+        read_and_respond, ProgressTracker(), scope=scope, messages=body_messages(*chunks)
+    )
+
+    assert len(searched) > 50
+    assert sum(map(len, searched)) <= FORM_PREFIX_BYTES

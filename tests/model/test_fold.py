@@ -10,7 +10,16 @@ from attrs import define, evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upload_progress._model.fold import as_of, fold, links_of, newest, percent_of, sum_of
+from upload_progress._model.codec import decode_progress, encode_json
+from upload_progress._model.fold import (
+    accepted_bytes,
+    as_of,
+    fold,
+    links_of,
+    newest,
+    percent_of,
+    sum_of,
+)
 from upload_progress._model.models import (
     Arrival,
     ByteRange,
@@ -21,6 +30,7 @@ from upload_progress._model.models import (
 )
 from upload_progress._model.rate import STALE_SECONDS
 from upload_progress._model.state import is_final, is_waiting
+from upload_progress._model.validation import MAX_COUNT
 
 S = UploadState
 NOW = 1000.0
@@ -342,3 +352,38 @@ def test_rate_of_a_record_that_is_not_renewed_is_unknown() -> None:
     assert [rate(at_rate, seconds=STALE_SECONDS)] == [None]
     assert rate(at_rate, other, seconds=STALE_SECONDS) == 2.0
     assert rate(evolve(at_rate, last_byte_at=None), seconds=STALE_SECONDS) == 5.0
+
+
+def test_sums_of_bytes_stay_numbers_that_json_readers_understand() -> None:
+    large = evolve(
+        version(0, 1, 1),
+        received_bytes=MAX_COUNT,
+        total_bytes=MAX_COUNT,
+        retransmitted_bytes=MAX_COUNT,
+        state=S.RECEIVING,
+        lease_until=NOW + 60,
+    )
+    part = evolve(large, protocol="tus", received_bytes=0, byte_ranges=())
+    size = ("~.", MAX_COUNT, MAX_COUNT, False)
+    parts = [
+        evolve(
+            part,
+            transfer_id=f"p{number}",
+            byte_ranges=((f".{number}", 0, MAX_COUNT, True), (f"~.{number}", *size[1:])),
+        )
+        for number in range(2000)
+    ]
+    numbered = evolve(part, byte_ranges=(("1", 0, MAX_COUNT, True), ("2", 0, 9, True)))
+    for records in ([large, evolve(large, transfer_id="t9")], parts):
+        progress = fold(records, now=NOW)
+        assert progress is not None
+        assert (progress.bytes_transferred, progress.total_bytes) == (MAX_COUNT, None)
+        assert progress.retransmitted_bytes == MAX_COUNT
+        total = sum_of([progress] * 5000)
+        assert (total.bytes_transferred, total.total_bytes) == (MAX_COUNT, None)
+        assert decode_progress(encode_json(progress)) == progress
+    whole = fold([large], now=NOW)
+    assert whole is not None
+    assert (sum_of([whole]).total_bytes, sum_of([whole, whole]).total_bytes) == (MAX_COUNT, None)
+    assert accepted_bytes([numbered], now=NOW) == MAX_COUNT
+    assert accepted_bytes([evolve(large, state=S.COMPLETED)], now=NOW) == MAX_COUNT

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import StrEnum
+from types import MappingProxyType
+from uuid import UUID
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +34,51 @@ def test_valid_metadata_is_unchanged(metadata: dict[str, object]) -> None:
     assert kept == metadata
     record = TransferRecord("a", "u", "t", 1, 1, UploadState.PENDING, metadata=kept)
     assert unpack_record("a", "u", pack_record(record)) == record
+
+
+def test_values_that_equal_their_json_are_kept() -> None:
+    class Color(StrEnum):
+        RED = "red"
+
+    metadata = MappingProxyType({"color": Color.RED, "pair": (1, 2.5), "none": None})
+
+    assert validate_metadata(metadata, "set.metadata", 4096) == {
+        "color": "red",
+        "pair": [1, 2.5],
+        "none": None,
+    }
+
+
+class Text(str):
+    __slots__ = ()
+
+
+REFUSED = [
+    ({"a": math.nan}, r"set\.metadata\.a: .*nan.*use None"),
+    ({"a": {"b": [0, -math.inf]}}, r"set\.metadata\.a\.b\[1\]: .*inf.*use None"),
+    ({"a": b"x"}, r"set\.metadata\.a: .*bytes.*Base64"),
+    ({"a": bytearray(b"x")}, r"set\.metadata\.a: .*bytearray.*Base64"),
+    ({"a": {1}}, r"set\.metadata\.a: .*set.*use a list"),
+    ({"a": frozenset({1})}, r"set\.metadata\.a: .*frozenset.*use a list"),
+    ({1: "x"}, r"set\.metadata: .*key 1.*use '1'"),
+    ({"a": {None: 1}}, r"set\.metadata\.a: .*key None.*use 'None'"),
+    ({"a": datetime.now(UTC)}, r"set\.metadata\.a: .*datetime.*isoformat"),
+    ({"a": UUID(int=1)}, r"set\.metadata\.a: .*UUID.*use str\(\)"),
+    ({"a": Decimal("1.5")}, r"set\.metadata\.a: .*Decimal.*use str\(\) or float\(\)"),
+    ({"a": Text("x")}, r"set\.metadata\.a: .*Text.*use str\(\)"),
+    ({"a": MappingProxyType({})}, r"set\.metadata\.a: .*mappingproxy.*use dict\(\)"),
+    ({"a": object()}, r"set\.metadata\.a: .*object.*use a str"),
+    ({"a": 1 << 64}, r"set\.metadata\.a: .*64 bits: use a str"),
+    ({"a": "\ud800"}, r"set\.metadata\.a: .*surrogate"),
+    ({"\ud800": 1}, r"set\.metadata: .*surrogate"),
+    ({"k" * 500: math.nan}, r"^set\.metadata\.k{64}: "),
+]
+
+
+@pytest.mark.parametrize(("metadata", "message"), REFUSED)
+def test_error_names_the_key_and_the_fix(metadata: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidValue, match=message):
+        validate_metadata(metadata, "set.metadata", 4096)
 
 
 def nested(levels: int) -> dict[str, object]:

@@ -235,6 +235,24 @@ def test_filename_of_a_form() -> None:
     assert form_filename(b"") is None
 
 
+@pytest.mark.parametrize(
+    "field",
+    [
+        b'name="resumableFilename"\r\n\r\nother.bin',
+        b'name="filename"\r\n\r\nother.bin',
+        b'name="filename="\r\n\r\nother.bin',
+        b'name="a"; filename=""\r\n\r\n',
+        b'name="a"\r\n\r\n\r\n\r\nfilename=other.bin\r\n\r\n',
+    ],
+)
+def test_only_a_part_with_a_file_names_it(field: bytes) -> None:
+    disposition = b"--x\r\nContent-Disposition: form-data; "
+    file = disposition + b'name="file"; filename=cat.png\r\n\r\n'
+
+    assert form_filename(disposition + field + b"\r\n" + file) == "cat.png"
+    assert form_filename(disposition + field) is None
+
+
 def test_search_of_a_form_is_fast() -> None:
     """A20: the worst input takes a few milliseconds."""
     worst_case = b"content-disposition: form-data;" + b"filename" * 400 + b"\0" * 800

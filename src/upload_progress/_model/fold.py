@@ -36,6 +36,7 @@ from upload_progress._model.models import (
 )
 from upload_progress._model.rate import STALE_SECONDS, eta_seconds
 from upload_progress._model.state import LOST, Signal, is_final, is_waiting, next_state
+from upload_progress._model.validation import MAX_COUNT
 from upload_progress._model.version import version_of
 
 __all__ = [
@@ -111,7 +112,7 @@ def fold(
     decided = as_of(deciding(current), now)
     # The description by a transfer takes precedence over the announcement.
     by_precedence = sorted(current, key=lambda record: record.started_at is None)
-    received, repeated, total = _count_bytes(by_precedence, decided)
+    received, repeated, total = _bounded(*_count_bytes(by_precedence, decided))
     stalled = decided.state is UploadState.RECEIVING and decided.stalled
     rate = _rate(current, now) if decided.state is UploadState.RECEIVING and not stalled else None
     return UploadProgress(
@@ -178,6 +179,13 @@ def _received(records: Sequence[TransferRecord]) -> tuple[int, int]:
     return plain + (here if total is None else min(here, total)), repeated
 
 
+def _bounded(received: int, repeated: int, total: int | None) -> tuple[int, int, int | None]:
+    """Return numbers of bytes that each JSON reader understands; a larger total is unknown."""
+    if total is not None and total > MAX_COUNT:
+        total = None
+    return min(received, MAX_COUNT), min(repeated, MAX_COUNT), total
+
+
 def accepted_bytes(records: Iterable[TransferRecord], *, now: float) -> int:
     """Return the first byte of an upload that the application has not accepted.
 
@@ -191,11 +199,11 @@ def accepted_bytes(records: Iterable[TransferRecord], *, now: float) -> int:
     current = _current(records, now)
     decided = deciding(current)
     if decided.state is UploadState.COMPLETED:
-        return _count_bytes(current, decided)[0]
+        return min(_count_bytes(current, decided)[0], MAX_COUNT)
     several = [record for record in current if record.protocol is not None]
     held = max((record.confirmed_bytes for record in several), default=0)
     ranges = [byte_range for record in several for byte_range in record.byte_ranges]
-    return accepted_end([*ranges, ("", 0, held, True)])
+    return min(accepted_end([*ranges, ("", 0, held, True)]), MAX_COUNT)
 
 
 def _parts(records: Sequence[TransferRecord], decided: TransferRecord) -> Parts | None:
@@ -272,8 +280,11 @@ def percent_of(received: int, total: int | None, state: UploadState) -> float | 
 
 def sum_of(uploads: Sequence[UploadProgress]) -> UploadTotal:
     """Return the sum over *uploads*; a total with an unknown part is unknown."""
-    received = sum(upload.bytes_transferred for upload in uploads)
-    total = _sum_known([upload.total_bytes for upload in uploads])
+    received, _, total = _bounded(
+        sum(upload.bytes_transferred for upload in uploads),
+        0,
+        _sum_known([upload.total_bytes for upload in uploads]),
+    )
     rates = [upload.bytes_per_second for upload in uploads if upload.bytes_per_second]
     rate = round(sum(rates), 1) if rates else None
     is_whole = all(upload.bytes_transferred == upload.total_bytes for upload in uploads)

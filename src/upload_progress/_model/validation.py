@@ -5,9 +5,13 @@ attempt of the store to write the record. So such values are truncated or refuse
 """
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from datetime import date
+from decimal import Decimal
+from enum import IntEnum, StrEnum
+from math import isfinite
 from typing import Final, TypedDict
-
-import msgspec
+from uuid import UUID
 
 from upload_progress._model.codec import decode_json, encode_json
 from upload_progress._model.models import Metadata, truncate_text
@@ -29,6 +33,7 @@ MAX_COUNT: Final = (1 << 53) - 1
 MAX_GROUP_CHARACTERS: Final = 128
 MAX_METADATA_DEPTH: Final = 32
 MAX_TEXT_CHARACTERS: Final = 255
+_PLACE_CHARACTERS: Final = 64
 
 
 class Description(TypedDict, total=False):
@@ -66,29 +71,90 @@ def validate_description(where: str, metadata_bytes: int, values: Description) -
 
 
 def validate_metadata(metadata: Mapping[str, object], where: str, size_bytes: int) -> Metadata:
-    """Return a copy of *metadata*, if it can be encoded as JSON of at most *size_bytes*.
+    """Return a copy of *metadata*, if it is a JSON object of at most *size_bytes*.
+
+    A value that JSON does not have is refused, and not replaced by a similar one: the owner would
+    read something else than what was set.
 
     Raises:
-        InvalidValue: It cannot, or it is nested too deeply.
+        InvalidValue: It is not JSON, nested too deeply, or too large.
     """
-    try:
-        encoded = encode_json(metadata)
-        msgspec.msgpack.encode(metadata)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise InvalidValue(where, f"cannot be encoded as JSON: {error}") from None
-    if _is_deeper(metadata, MAX_METADATA_DEPTH):
-        raise InvalidValue(where, f"is nested more than {MAX_METADATA_DEPTH} levels deep")
+    value: object = metadata  # callers without a type checker pass anything
+    if not isinstance(value, Mapping):
+        raise InvalidValue(where, f"must be a mapping, not {type(value).__name__}")
+    plain = dict(value)
+    _check_json(plain, where, MAX_METADATA_DEPTH)
+    encoded = encode_json(plain)
     if len(encoded) > size_bytes:
         raise InvalidValue(where, f"has {len(encoded)} bytes as JSON; {size_bytes} are allowed")
     return decode_json(encoded, where)
 
 
-def _is_deeper(value: object, levels: int) -> bool:
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if not isinstance(value, list | tuple):
+_SCALARS: Final = frozenset({str, int, float})
+_HALF_OF_A_PAIR: Final = "contains half of a surrogate pair, which UTF-8 cannot encode: remove it"
+_OTHER_FIX: Final = "use a str, a number, a list or a dict"
+_FIXES: Final[Mapping[type, str]] = {
+    bytes: "decode it, or encode it as Base64",
+    bytearray: "decode it, or encode it as Base64",
+    AbstractSet: "use a list",
+    Mapping: "use dict()",
+    date: "use isoformat()",
+    Decimal: "use str() or float()",
+    UUID: "use str()",
+    str: "use str()",
+    int: "use int()",
+    float: "use float()",
+}
+
+
+def _check_json(value: object, where: str, levels: int) -> None:
+    """Raise ``InvalidValue`` with the place of the first value that JSON does not have."""
+    if not isinstance(value, dict | list | tuple):
+        problem = _problem_of(value)
+        if problem is not None:
+            raise InvalidValue(where, problem)
+    elif levels == 0:
+        problem = f"is nested more than {MAX_METADATA_DEPTH} levels deep: use fewer levels"
+        raise InvalidValue(where, problem)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _check_json(item, f"{where}.{_checked_key(key, where)}", levels - 1)
+    else:
+        for number, item in enumerate(value):
+            _check_json(item, f"{where}[{number}]", levels - 1)
+
+
+def _checked_key(key: object, where: str) -> str:
+    """Return the beginning of *key*, for the place of its value."""
+    if type(key) is not str:
+        problem = f"has the key {key!r}, which is not a str: use {str(key)!r}"
+        raise InvalidValue(where, problem)
+    if not _is_encodable(key):
+        raise InvalidValue(where, f"has the key {key!r}, which {_HALF_OF_A_PAIR}")
+    return key[:_PLACE_CHARACTERS]
+
+
+def _problem_of(value: object) -> str | None:
+    """Return why JSON does not have *value*, and how to fix it; None if JSON has it."""
+    if value is None or isinstance(value, bool):
+        return None
+    if type(value) not in _SCALARS and not isinstance(value, StrEnum | IntEnum):
+        fix = next((fix for kind, fix in _FIXES.items() if isinstance(value, kind)), _OTHER_FIX)
+        return f"is of the type {type(value).__name__}, which JSON does not have: {fix}"
+    if isinstance(value, str):
+        return None if _is_encodable(value) else _HALF_OF_A_PAIR
+    if isinstance(value, float):
+        return None if isfinite(value) else f"is {value}, which JSON does not have: use None"
+    is_short = isinstance(value, int) and -(1 << 63) <= value < 1 << 64
+    return None if is_short else "is a number of more than 64 bits: use a str"
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
         return False
-    return levels == 0 or any(_is_deeper(each, levels - 1) for each in value)
+    return True
 
 
 def validate_count(where: str, value: object) -> int:

@@ -33,6 +33,7 @@ from upload_progress._model.state import (
     next_state,
     result_of,
 )
+from upload_progress._model.validation import MAX_COUNT
 from upload_progress._tracking.stage import StageHandle
 from upload_progress.config import TrackerConfig
 from upload_progress.identity import Identity
@@ -405,7 +406,7 @@ class LiveUpload:
             attempt=self.attempt,
             sequence=self.sequence,
             state=self.state,
-            received_bytes=self.received_bytes,
+            received_bytes=min(self.received_bytes, MAX_COUNT),
             total_bytes=self.meter.total_bytes,
             bytes_per_second=activity.bytes_per_second if activity else None,
             stalled=activity is not None and activity.is_stalled,

@@ -28,7 +28,8 @@ from upload_progress.asgi.responses import (
 )
 from upload_progress.connection import Connection
 from upload_progress.interfaces import Authenticate
-from upload_progress.protocols import FORM_PREFIX_BYTES, RequestHead, TransferKind, form_filename
+from upload_progress.protocols import FORM_PREFIX_BYTES, RequestHead, TransferKind
+from upload_progress.protocols.request_head import search_form
 from upload_progress.throttling import NEVER
 from upload_progress.upload import Upload
 
@@ -72,6 +73,7 @@ class TrackedRequest:
     _status: int | None = field(default=None, init=False)
     _has_begun: bool = field(default=False, init=False)
     _form_prefix: bytes = field(default=b"", init=False)
+    _form_position: int = field(default=0, init=False)
     _is_cancelled: bool = field(default=False, init=False)
     _has_more_body: bool = field(default=True, init=False)
     _is_over: bool = field(default=False, init=False)
@@ -213,14 +215,16 @@ class TrackedRequest:
     def _search_form(self, message: Message) -> bool:
         """Search the first bytes of a form for a file name; return whether to search more.
 
-        The search runs when the header of a part is complete, however small the messages are.
+        Each header of a part is read once, however small the messages and how many the parts are.
         """
         known = len(self._form_prefix)
         self._form_prefix += message.get("body", b"")[: FORM_PREFIX_BYTES - known]
         is_whole = len(self._form_prefix) == FORM_PREFIX_BYTES or not message.get("more_body")
         ends_header = b"\r\n\r\n" in self._form_prefix[max(0, known - 3) :]
         if ends_header or is_whole:
-            self.live.filename = form_filename(self._form_prefix)
+            self.live.filename, self._form_position = search_form(
+                self._form_prefix, self._form_position, is_whole=is_whole
+            )
         needs_more = self._needs_filename() and not is_whole
         if not needs_more:
             self._form_prefix = b""

@@ -28,6 +28,7 @@ __all__ = [
     "form_filename",
     "media_type_of",
     "read_request_head",
+    "search_form",
 ]
 
 FORM_PREFIX_BYTES: Final = 4096
@@ -39,9 +40,9 @@ MAX_NAME_CHARACTERS: Final = 255
 _MAX_DISPOSITION_CHARACTERS: Final = 4096
 _MAX_DISPOSITION_PARAMETERS: Final = 32
 _PART_DISPOSITION: Final = re.compile(
-    rb"^content-disposition:[ \t]*(form-data;[^\r\n]{0,1024}filename[^\r\n]{0,1024})\r?$",
-    re.IGNORECASE | re.MULTILINE,
+    rb"^content-disposition:[ \t]*(form-data[ \t]*;[^\r\n]*)", re.IGNORECASE | re.MULTILINE
 )
+_FILENAME_PARAMETER: Final = re.compile(rb";[ \t]*filename\*?[0-9]*\*?[ \t]*=", re.IGNORECASE)
 _PROXY_HEADERS: Final = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
 
 
@@ -115,14 +116,47 @@ def media_type_of(connection: Connection) -> str | None:
 def form_filename(start: bytes) -> str | None:
     """Return the file name from the header of a form's first file; None if it is not in *start*.
 
+    Other fields of the form, whatever their names, name no file.
+
     >>> form_filename(b'Content-Disposition: form-data; name="file"; filename="a.txt"')
     'a.txt'
 
     Args:
         start: First bytes of the body; at most ``FORM_PREFIX_BYTES`` are searched.
     """
-    found = _PART_DISPOSITION.search(start[:FORM_PREFIX_BYTES])
-    return _disposition_filename(found[1].decode("utf-8", "replace")) if found else None
+    return search_form(start[:FORM_PREFIX_BYTES], 0, is_whole=True)[0]
+
+
+def search_form(start: bytes, position: int, *, is_whole: bool) -> tuple[str | None, int]:
+    """Search the headers of a form's parts for a file name; each header is read once.
+
+    Args:
+        start: First bytes of the body, as far as they are known.
+        position: Where to begin: the position that the call before returned.
+        is_whole: Whether no more bytes will be searched.
+
+    Returns:
+        The file name, or None; and the position behind the last complete header.
+    """
+    while position < len(start):
+        end = start.find(b"\r\n\r\n", position)
+        if end < 0 and not is_whole:
+            break
+        header = start[position : end if end >= 0 else len(start)]
+        position = end + 4 if end >= 0 else len(start)
+        name = _part_filename(header)
+        if name is not None:
+            return name, position
+    return None, position
+
+
+def _part_filename(header: bytes) -> str | None:
+    """Return the file name in the header of a part, which may follow the body of another one."""
+    header = header[header.rfind(b"\n--") + 1 :]
+    found = _PART_DISPOSITION.search(header)
+    if found is None or _FILENAME_PARAMETER.search(found[1]) is None:
+        return None
+    return _disposition_filename(found[1].decode("utf-8", "replace"))
 
 
 def _first_of(*values: str | None) -> str | None:

@@ -1,7 +1,8 @@
 """Calling the application's ``authenticate``: it may raise, hang, or return the wrong type.
 
 If it does, the request is refused with 503, the client learns no reason, and the log gets one
-line without a secret.
+line without a secret. Credentials of a user whose name cannot be an identity are refused with 401:
+to send them again does not help.
 """
 
 import inspect
@@ -13,6 +14,7 @@ from attrs import frozen
 from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress.asgi.authentication import AUTHENTICATE_TIMEOUT_SECONDS
 from upload_progress.connection import Connection
+from upload_progress.exceptions import InvalidValue
 from upload_progress.identity import Identity
 from upload_progress.interfaces import Authenticate, Clock
 from upload_progress.starlette.auth.authenticators import challenges_of
@@ -48,6 +50,13 @@ class IdentityResolver:
                 with anyio.fail_after(AUTHENTICATE_TIMEOUT_SECONDS):
                     answer = await answer
             return self._current(answer)
+        except InvalidValue as error:
+            self.log_limiter.log_warning(
+                "authenticate returned no valid identity",
+                error,
+                effect="the request is refused with 401",
+            )
+            return None
         except Exception as error:  # noqa: BLE001  # a failure of the hook must admit no request
             self.log_limiter.log_warning(
                 "authenticate failed or timed out", error, effect="the request is refused with 503"
