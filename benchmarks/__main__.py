@@ -40,6 +40,7 @@ BUDGET_NUMBERS = {
     "parallel_parts": 21,
     "two_workers": 22,
     "commit_latency": 23,
+    "one_client": 24,
 }
 """The benchmark modules, and the number of the budget that each of them measures."""
 

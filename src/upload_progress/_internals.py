@@ -1,5 +1,7 @@
 """The parts of a tracker, and how they are created: each from those before it."""
 
+import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -18,6 +20,7 @@ from upload_progress._fanout.subscription import DirectSender, Subscription
 from upload_progress._fanout.update import Update
 from upload_progress._resources import CircuitBreakers, ManagedResources
 from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress._runtime.server_workers import configured_workers
 from upload_progress._runtime.task_spawner import TaskSpawner
 from upload_progress._runtime.worker import Worker
 from upload_progress._tracking.admission import Admission
@@ -61,10 +64,12 @@ class TrackerInternals:
     """The parts of a tracker; for the ASGI and Starlette layers, not for applications.
 
     Attributes:
+        is_in_memory: Whether the store is in the memory of this process.
         has_routes: Whether ``progress_routes`` were created: then the mount path is theirs.
     """
 
     config: TrackerConfig
+    is_in_memory: bool
     worker: Worker
     log_limiter: LogLimiter
     tasks: TaskSpawner
@@ -89,6 +94,16 @@ class TrackerInternals:
             capacity=limits.subscriptions_per_socket,
             max_pending=2 * (limits.subscriptions_per_socket + limits.tracked_per_owner),
         )
+
+    def check_workers(self) -> None:
+        """Log a warning if the server runs several workers, and their uploads are not shared."""
+        workers = configured_workers(sys.argv, os.environ) if self.is_in_memory else 1
+        if workers > 1:
+            self.log_limiter.log_warning(
+                f"the server runs {workers} workers, and each keeps its uploads in its own memory: "
+                "pass the URL of a common store, as ProgressTracker.from_url('redis://localhost')",
+                effect="the progress of an upload is found only at the worker that receives it",
+            )
 
     async def wait(
         self, subscription: Subscription, direct_sender: DirectSender | None = None
@@ -229,6 +244,7 @@ def assemble(config: TrackerConfig, backends: Backends) -> TrackerInternals:
     flusher = core.flusher
     return TrackerInternals(
         config=config,
+        is_in_memory=isinstance(backends.store, MemoryStore),
         worker=core.worker,
         log_limiter=core.log_limiter,
         tasks=core.tasks,

@@ -205,6 +205,7 @@ class ProgressTracker(HasInternals):
         Raises:
             TrackerInUse: The tracker is running already.
         """
+        self._internals.check_workers()
         return self._internals.background.running()
 
     @property

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import sys
 from collections.abc import Iterator
 
 import httpx2
@@ -10,7 +12,7 @@ import pytest
 
 from tests._support.child_process import run_python_server
 from tests._support.paths import ROOT
-from tests._support.server_processes import free_port
+from tests._support.server_processes import ServerProcess, free_port, new_folder, responds_to
 from upload_progress._model.codec import decode_progress
 
 MAX_REQUESTS = 2000
@@ -53,3 +55,32 @@ def test_both_workers_report_an_upload(url: str) -> None:
 
     assert receiver in answered
     assert len(answered) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "warnings"), [(["--workers", "2"], 2), (["--workers", "1"], 0), (["--reload"], 0)]
+)
+def test_workers_with_a_memory_store_say_so_at_the_start(options: list[str], warnings: int) -> None:
+    """Each worker, once; a single worker needs no other store, and neither does its reloader."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/statistics"
+    command = ["-m", "uvicorn", "tests.servers.upload_app:app", "--port", str(port), *options]
+    server = ServerProcess(
+        name="uvicorn",
+        url=url,
+        port=port,
+        folder=new_folder("uvicorn"),
+        command=[sys.executable, *command],
+        environment={"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])},
+        is_ready=lambda: (
+            responds_to(port, b"GET /statistics HTTP/1.1\r\nHost: x\r\n\r\n")
+            and server.log.read_text().count("Application startup complete") >= max(warnings, 1)
+        ),
+    )
+    try:
+        server.start()
+        log = server.log.read_text()
+    finally:
+        server.stop()
+
+    assert log.count("the server runs 2 workers") == warnings

@@ -1,4 +1,4 @@
-"""Shared reads: one at a time for each key, and never older than the call."""
+"""Shared reads: one at a time for each owner, and never older than the call."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Source:
 
 
 @pytest.fixture
-def reads() -> SharedReads[str, int]:
+def reads() -> SharedReads[str, str, int]:
     return SharedReads()
 
 
@@ -48,13 +48,13 @@ def short_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_calls_during_a_read_share_the_next_one(
-    reads: SharedReads[str, int], source: Source
+    reads: SharedReads[str, str, int], source: Source
 ) -> None:
     """The result is not older than the call; a thousand calls cost two reads."""
     results: list[int] = []
 
     async def call() -> None:
-        results.append(await reads.get("ann", source.read))
+        results.append(await reads.get("ann", "all", source.read))
 
     with deadline():
         async with anyio.create_task_group() as tasks:
@@ -63,7 +63,7 @@ async def test_calls_during_a_read_share_the_next_one(
             source.value = 7
             for _ in range(1000):
                 tasks.start_soon(call)
-            await until(lambda: reads._states["ann"].next_read)
+            await until(lambda: reads._states["ann"].next_reads)
             source.may_end.set()
 
     assert results[0] == 0
@@ -71,21 +71,41 @@ async def test_calls_during_a_read_share_the_next_one(
     assert source.begun == 2
 
 
-async def test_keys_are_read_independently(reads: SharedReads[str, int], source: Source) -> None:
+async def test_queries_of_one_owner_are_read_one_after_the_other(
+    reads: SharedReads[str, str, int], source: Source
+) -> None:
+    """However many different groups a client asks for."""
     with deadline():
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(reads.get, "ann", source.read)
-            tasks.start_soon(reads.get, "bob", source.read)
+            for number in range(20):
+                tasks.start_soon(reads.get, "ann", f"group {number}", source.read)
+            await until(lambda: source.begun)
+            await until(lambda: len(reads._states["ann"].next_reads) == 19)
+            assert source.begun == 1
+            source.may_end.set()
+
+    assert source.begun == 20
+
+
+async def test_owners_are_read_independently(
+    reads: SharedReads[str, str, int], source: Source
+) -> None:
+    with deadline():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(reads.get, "ann", "all", source.read)
+            tasks.start_soon(reads.get, "bob", "all", source.read)
             await until(lambda: source.begun == 2)
             source.may_end.set()
 
 
-async def test_an_error_reaches_all_that_wait(reads: SharedReads[str, int], source: Source) -> None:
+async def test_an_error_reaches_all_that_wait(
+    reads: SharedReads[str, str, int], source: Source
+) -> None:
     errors: list[StoreUnavailable] = []
 
     async def call() -> None:
         try:
-            await reads.get("ann", source.read)
+            await reads.get("ann", "all", source.read)
         except StoreUnavailable as error:
             errors.append(error)
 
@@ -96,7 +116,7 @@ async def test_an_error_reaches_all_that_wait(reads: SharedReads[str, int], sour
             await until(lambda: source.begun == 1)
             for _ in range(5):
                 tasks.start_soon(call)
-            await until(lambda: reads._states["ann"].next_read)
+            await until(lambda: reads._states["ann"].next_reads)
             source.may_end.set()
 
     assert len(errors) == 6
@@ -105,18 +125,18 @@ async def test_an_error_reaches_all_that_wait(reads: SharedReads[str, int], sour
 
 @pytest.mark.parametrize("has_begun", [False, True])
 async def test_another_caller_reads_if_the_first_is_cancelled(
-    reads: SharedReads[str, int], source: Source, has_begun: bool
+    reads: SharedReads[str, str, int], source: Source, has_begun: bool
 ) -> None:
     """Whether its read has begun, or waits for another one."""
     results: list[int] = []
     scope = anyio.CancelScope()
 
     async def call() -> None:
-        results.append(await reads.get("ann", source.read))
+        results.append(await reads.get("ann", "all", source.read))
 
     async def cancelled_call() -> None:
         with scope:
-            await reads.get("ann", source.read)
+            await reads.get("ann", "all", source.read)
 
     with deadline():
         async with anyio.create_task_group() as tasks:
@@ -125,7 +145,7 @@ async def test_another_caller_reads_if_the_first_is_cancelled(
                 await until(lambda: source.begun == 1)
             tasks.start_soon(cancelled_call)
             await until(lambda: reads._states.get("ann"))
-            await until(lambda: has_begun or reads._states["ann"].next_read)
+            await until(lambda: has_begun or reads._states["ann"].next_reads)
             for _ in range(3):
                 tasks.start_soon(call)
             await until(lambda: source.begun == 1)
@@ -135,19 +155,19 @@ async def test_another_caller_reads_if_the_first_is_cancelled(
     assert len(results) == 3 + (not has_begun)
 
 
-async def test_idle_keys_are_removed(reads: SharedReads[str, int], source: Source) -> None:
-    """Keys that are read, or pause, are kept."""
+async def test_idle_owners_are_removed(reads: SharedReads[str, str, int], source: Source) -> None:
+    """Owners that are being read are kept."""
     with deadline():
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(reads.get, "slow", source.read)
+            tasks.start_soon(reads.get, "slow", "all", source.read)
             await until(lambda: source.begun == 1)
             fast = Source()
             fast.may_end.set()
             for number in range(500):
-                await reads.get(str(number), fast.read)
+                await reads.get(str(number), "all", fast.read)
             await anyio.sleep(shared_reads.MAX_PAUSE_SECONDS)
             for number in range(500):
-                await reads.get(str(number % 2), fast.read)
+                await reads.get(str(number % 2), "all", fast.read)
 
             assert "slow" in reads._states
             assert len(reads) < 10
@@ -155,17 +175,17 @@ async def test_idle_keys_are_removed(reads: SharedReads[str, int], source: Sourc
 
 
 async def test_pause_depends_on_the_duration_of_the_read(
-    reads: SharedReads[str, int], source: Source, monkeypatch: pytest.MonkeyPatch
+    reads: SharedReads[str, str, int], source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shared_reads, "MAX_PAUSE_SECONDS", 60.0)
     source.may_end.set()
-    await reads.get("fast", source.read)
+    await reads.get("fast", "all", source.read)
 
     async def slow() -> int:
         await anyio.sleep(0.05)
         return 1
 
-    await reads.get("slow", slow)
+    await reads.get("slow", "all", slow)
 
     now = anyio.current_time()
     assert reads._states["fast"].paused_until < now + 0.05

@@ -96,6 +96,8 @@ class WorkerDirectory:
         is_due = now >= self._asked_at + ASK_INTERVAL_SECONDS
         if is_due:
             self._asked_at = now
+        elif now >= self._asked_at + REPLY_SECONDS:
+            return
         with anyio.move_on_after(self._asked_at + REPLY_SECONDS - now):
             if is_due:
                 await self.introduce()

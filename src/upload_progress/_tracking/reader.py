@@ -1,6 +1,6 @@
 """Read the progress of uploads: from this process if it receives them, else from the store."""
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Final
 
 from anyio.lowlevel import checkpoint
@@ -29,7 +29,7 @@ class Reader:
 
     registry: Registry
     loader: RecordLoader
-    _lists: SharedReads[tuple[str, str | None, bool], tuple[UploadProgress, ...]] = field(
+    _lists: SharedReads[str, tuple[str | None, bool], UploadPage] = field(
         factory=SharedReads, init=False
     )
 
@@ -102,21 +102,24 @@ class Reader:
         if limit < 1:
             raise InvalidValue("query.limit", "must be greater than 0")
         everything = await self._lists.get(
-            (owner, group, states is None),
+            owner,
+            (group, states is None),
             lambda: self._read_all(owner, group, recent_only=states is None),
         )
-        matching = [each for each in everything if states is None or each.state in states]
-        matching.sort(key=_position, reverse=True)
-        after = None if cursor is None else _decode_cursor(cursor)
-        rest = [each for each in matching if after is None or _position(each) < after]
-        page, has_more = rest[:limit], len(rest) > limit
-        next_cursor = _encode_cursor(page[-1]) if has_more else None
-        return UploadPage(tuple(page), sum_of(matching), next_cursor)
+        matching, total = everything.uploads, everything.total
+        if states is not None:
+            matching = tuple([each for each in matching if each.state in states])
+            total = sum_of(matching)
+        first = 0 if cursor is None else _first_after(matching, _decode_cursor(cursor))
+        page = matching[first : first + limit]
+        has_more = first + limit < len(matching)
+        return UploadPage(page, total, _encode_cursor(page[-1]) if has_more else None)
 
-    async def _read_all(
-        self, owner: str, group: str | None, *, recent_only: bool
-    ) -> tuple[UploadProgress, ...]:
-        return tuple([each async for each in self._all(owner, group, recent_only=recent_only)])
+    async def _read_all(self, owner: str, group: str | None, *, recent_only: bool) -> UploadPage:
+        """Return all uploads on one page: what is done here is done once for all that wait."""
+        found = [each async for each in self._all(owner, group, recent_only=recent_only)]
+        found.sort(key=_position, reverse=True)
+        return UploadPage(tuple(found), sum_of(found))
 
     async def _all(
         self, owner: str, group: str | None, *, recent_only: bool
@@ -143,6 +146,18 @@ class Reader:
             if cursor is None:
                 return
             await checkpoint()
+
+
+def _first_after(uploads: Sequence[UploadProgress], position: tuple[float, str]) -> int:
+    """Return the index of the first of *uploads*, newest first, that is older than *position*."""
+    low, high = 0, len(uploads)
+    while low < high:
+        middle = (low + high) // 2
+        if _position(uploads[middle]) < position:
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 def _position(progress: UploadProgress) -> tuple[float, str]:

@@ -19,6 +19,7 @@ from upload_progress.exceptions import UploadProgressError
 __all__ = ["MAX_PAUSE_SECONDS", "PAUSE_FACTOR", "SharedReads"]
 
 K = TypeVar("K", bound=Hashable)
+Q = TypeVar("Q", bound=Hashable)
 V = TypeVar("V")
 
 PAUSE_FACTOR: Final = 3
@@ -37,52 +38,57 @@ class _Read(Generic[V]):
 
 
 @define(eq=False)
-class _State(Generic[V]):
-    """The reads of one key.
+class _State(Generic[Q, V]):
+    """The reads of one owner.
 
     Attributes:
         running: Held while a read runs.
-        next_read: The read that waits to begin, which further callers join.
-        paused_until: When it may begin.
+        next_reads: The reads that wait to begin, by query; further callers join them.
+        paused_until: When the next one may begin.
     """
 
     running: anyio.Lock = field(factory=anyio.Lock)
-    next_read: _Read[V] | None = None
+    next_reads: dict[Q, _Read[V]] = field(factory=dict)
     paused_until: float = float("-inf")
 
 
 @define(eq=False, repr=False)
-class SharedReads(Generic[K, V]):
-    """Runs the reads of each key one after the other, each for all callers that wait."""
+class SharedReads(Generic[K, Q, V]):
+    """Runs the reads of each owner one after the other, each for all callers that wait for it."""
 
-    _states: dict[K, _State[V]] = field(factory=dict, init=False)
+    _states: dict[K, _State[Q, V]] = field(factory=dict, init=False)
 
     def __len__(self) -> int:
-        """Return the number of keys that are being read, or were read a moment ago."""
+        """Return the number of owners that are being read, or were read a moment ago."""
         return len(self._states)
 
-    async def get(self, key: K, read: Callable[[], Awaitable[V]]) -> V:
+    async def get(self, owner: K, query: Q, read: Callable[[], Awaitable[V]]) -> V:
         """Return the result of a call of *read* that begins after this call.
+
+        Args:
+            owner: Whose uploads are read.
+            query: What is read of them: callers with the same query share a read.
+            read: Reads it.
 
         Raises:
             UploadProgressError: As raised by *read*.
         """
         self._remove_idle()
-        state = self._states.setdefault(key, _State())
-        while (joined := state.next_read) is not None:
+        state = self._states.setdefault(owner, _State())
+        while (joined := state.next_reads.get(query)) is not None:
             await joined.has_ended.wait()
             if joined.error is not None:
                 raise joined.error
             if joined.results:
                 return joined.results[0]
-        return await self._read(state, read)
+        return await self._read(state, query, read)
 
-    async def _read(self, state: _State[V], read: Callable[[], Awaitable[V]]) -> V:
-        own = state.next_read = _Read()
+    async def _read(self, state: _State[Q, V], query: Q, read: Callable[[], Awaitable[V]]) -> V:
+        own = state.next_reads[query] = _Read()
         try:
             async with state.running:
                 await anyio.sleep_until(state.paused_until)
-                state.next_read = None
+                del state.next_reads[query]
                 began = anyio.current_time()
                 try:
                     own.results.append(await read())
@@ -94,16 +100,15 @@ class SharedReads(Generic[K, V]):
                     pause = min(PAUSE_FACTOR * (now - began), MAX_PAUSE_SECONDS)
                     state.paused_until = now + pause
         finally:
-            if state.next_read is own:
-                state.next_read = None
+            if state.next_reads.get(query) is own:
+                del state.next_reads[query]
             own.has_ended.set()
         return own.results[0]
 
     def _remove_idle(self) -> None:
-        """Check the oldest keys, more than one for each call, and remove those that are idle."""
+        """Check the oldest owners, more than one for each call, and remove those that are idle."""
         now = anyio.current_time()
-        for key, state in list(islice(self._states.items(), _CHECKED_PER_CALL)):
-            del self._states[key]
-            is_busy = state.running.locked() or state.next_read is not None
-            if is_busy or now < state.paused_until:
-                self._states[key] = state
+        for owner, state in list(islice(self._states.items(), _CHECKED_PER_CALL)):
+            del self._states[owner]
+            if state.running.locked() or state.next_reads or now < state.paused_until:
+                self._states[owner] = state
