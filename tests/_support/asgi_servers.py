@@ -27,10 +27,10 @@ from attrs import frozen
 
 from tests._support.paths import ROOT
 
-__all__ = ["SERVERS", "RunningServer", "run_app", "run_granian", "run_server"]
+__all__ = ["SERVERS", "RunningServer", "run_app", "run_daphne", "run_granian", "run_server"]
 
 T = TypeVar("T")
-App = Callable[..., Awaitable[None]]
+App = Callable[..., Awaitable[object]]
 
 SERVERS: Final = (
     ("uvicorn", "httptools"),
@@ -169,18 +169,43 @@ def run_granian(target: str, *options: str) -> Iterator[str]:
         target: ``module:name``, relative to the root of the project.
         options: Further options of granian's command line.
     """
+    host, port = _free_address()
+    command = ["granian", "--interface", "asgi", "--no-log", "--no-ws", "--host", host]
+    with _run_command([*command, "--port", str(port), *options, target], host, port) as url:
+        yield url
+
+
+@contextmanager
+def run_daphne(target: str) -> Iterator[str]:
+    """Serve the application *target* with daphne, in a child process; yield the base URL.
+
+    Twisted can run only once in a process. Daphne does not support the lifespan protocol.
+
+    Args:
+        target: ``module:name``, relative to the root of the project.
+    """
+    host, port = _free_address()
+    command = ["daphne", "--verbosity", "0", "--bind", host, "--port", str(port), target]
+    with _run_command(command, host, port) as url:
+        yield url
+
+
+def _free_address() -> tuple[str, int]:
+    """Return an address that was free a moment ago, for servers that cannot use an open socket."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         host, port = listener.getsockname()
-    # Granian cannot use an open socket; the port was free a moment ago.
-    command = [sys.executable, "-m", "granian", "--interface", "asgi", "--no-log"]
-    command += ["--host", host, "--port", str(port), "--no-ws", *options, target]
-    with subprocess.Popen(command, cwd=ROOT) as process:
+    return host, port
+
+
+@contextmanager
+def _run_command(command: list[str], host: str, port: int) -> Iterator[str]:
+    with subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT) as process:
         # Kills a process that hangs, so that only this test fails.
         watchdog = threading.Timer(WATCHDOG_SECONDS, process.kill)
         watchdog.start()
         try:
             while not _accepts(host, port):
-                assert process.poll() is None, "granian did not start"
+                assert process.poll() is None, "the server did not start"
                 time.sleep(0.02)
             yield f"http://{host}:{port}"
         finally:

@@ -1,4 +1,4 @@
-"""FastAPI, Litestar, Quart and Django respond the same with and without the middleware.
+"""Applications of seven frameworks respond the same with and without the middleware.
 
 Each application runs on two real servers, with and without the middleware. Responses differ only
 in the two added headers. Uploads are reported while they arrive.
@@ -96,6 +96,30 @@ REQUESTS: dict[str, tuple[str, str, dict[str, object]]] = {
     "unsupported method": ("PATCH", "/raw", WITHOUT_BODY),
     "unknown path": ("PUT", "/nowhere", WITHOUT_BODY),
     "GET": ("GET", "/raw", {}),
+    "tus creation": (
+        "POST",
+        "/resumable",
+        {"headers": {"Tus-Resumable": "1.0.0", "Upload-Length": "9"}},
+    ),
+    "tus": (
+        "PATCH",
+        "/resumable",
+        {"content": b"abc", "headers": {"Tus-Resumable": "1.0.0", "Upload-Offset": "0"}},
+    ),
+    "IETF": (
+        "POST",
+        "/resumable",
+        {
+            "content": b"abc",
+            "headers": {"Upload-Complete": "?1", "Upload-Draft-Interop-Version": "8"},
+        },
+    ),
+    "S3": ("PUT", "/resumable?partNumber=1&uploadId=u", {"content": b"abc"}),
+    "Content-Range": (
+        "PUT",
+        "/resumable",
+        {"content": b"abc", "headers": {"Content-Range": "bytes 0-2/9"}},
+    ),
 }
 
 
