@@ -103,6 +103,7 @@ def assert_valid_numbers(transfer_head: TransferHead | TransferOutcome) -> None:
         | st.text(st.characters(codec=None), max_size=40),
     ),
 )
+@example(("POST", "/b/k"), b"uploadId=a", [(b"content-type", b"text/xml")], 200, {})
 @example(("POST", "/files"), b"", [(b"tus-resumable", b"1.0.0")], 201, {"location": "/files/1"})
 def test_any_head_is_read_without_error(
     target: tuple[str, str],
@@ -178,6 +179,7 @@ def test_location_with_query() -> None:
     assert resolve_target("http://example.org/a%20b?id=1&x=%20", "/") == "/a b?id=1&x=%20"
     assert resolve_target("?id=1", "/files") == "/files?id=1"
     assert resolve_target("//[", "/") is resolve_target(None, "/") is None
+    assert resolve_target("mailto:a", "/") is None
     assert target_of(request("PUT", "/a b", query=b"id=1&x=%20")) == "/a b?id=1&x=%20"
 
 
