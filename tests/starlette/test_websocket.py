@@ -473,6 +473,27 @@ async def test_messages_that_show_many_uploads_are_read_at_a_lower_rate(
     assert took >= (5 * 10 - 20) / websocket.MESSAGES_PER_SECOND
 
 
+async def test_other_tasks_run_while_many_snapshots_are_sent(
+    tracker: ProgressTracker, app: Starlette, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also on a server whose ``send`` never waits."""
+    pauses = 0
+
+    async def pause() -> None:
+        nonlocal pauses
+        pauses += 1
+
+    monkeypatch.setattr(websocket, "checkpoint", pause)
+    for _ in range(100):
+        await announced(tracker)
+    async with open_socket(app) as connection:
+        await connection.send_json(type="subscribe", all=True)
+        for _ in range(100):
+            await connection.receive_until("progress")
+
+    assert pauses == 100 // 16
+
+
 async def test_flood_of_lists_reads_few_of_them(app: Starlette, tracker: ProgressTracker) -> None:
     """However many requests ask at once: one list of an owner is read at a time."""
     await announced(tracker)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Final
 
 import anyio
+from anyio.lowlevel import checkpoint
 from attrs import define, field, frozen
 from starlette.responses import Response
 
@@ -179,9 +180,12 @@ class _Stream:
         return self._has_ended or self.subscription.is_closed
 
     async def _write_updates(self, updates: Sequence[Update]) -> None:
-        events = [update.sse for update in updates if self._is_shown(update)]
-        for start in range(0, len(events), EVENTS_PER_WRITE):
-            await self._write(b"".join(events[start : start + EVENTS_PER_WRITE]))
+        shown = [update for update in updates if self._is_shown(update)]
+        for start in range(0, len(shown), EVENTS_PER_WRITE):
+            if start:
+                await checkpoint()  # a server may send without one
+            events = [update.sse for update in shown[start : start + EVENTS_PER_WRITE]]
+            await self._write(b"".join(events))
         if self.ends_with_upload and any(update.is_end for update in updates):
             self._has_ended = True
             self.subscription.wake_for_heartbeat()

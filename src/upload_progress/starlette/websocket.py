@@ -15,6 +15,7 @@ from contextlib import ExitStack, suppress
 from typing import Final
 
 import anyio
+from anyio.lowlevel import checkpoint
 from attrs import define, field, frozen
 from starlette.types import Message, Receive, Scope, Send
 
@@ -32,6 +33,7 @@ from upload_progress._model.api_types import (
     Welcome,
 )
 from upload_progress._model.codec import encode_json
+from upload_progress._runtime.yielding import YIELD_EVERY
 from upload_progress.connection import Connection
 from upload_progress.exceptions import InvalidValue, UploadNotFound, UploadProgressError
 from upload_progress.starlette.auth.authentication import RequestAuthenticator, check_upload_id
@@ -146,9 +148,11 @@ class WebSocketSession:
         return self._close_code is not None or self.socket.subscription.is_closed
 
     async def _write_updates(self, updates: Sequence[Update]) -> None:
-        for update in updates:
+        for number, update in enumerate(updates, start=1):
             # Not by _write_text: this is called for each update of each socket.
             await self.send({"type": "websocket.send", "text": update.websocket_text})
+            if number % YIELD_EVERY == 0:
+                await checkpoint()  # a server may send without one
             if self.only is not None and update.is_end:
                 self._close(_NORMAL)
 
