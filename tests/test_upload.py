@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests._support.simulation import Simulation
-from upload_progress import InvalidValue, Upload, UploadNotFound
+from upload_progress import InvalidValue, Upload, UploadNotFound, UploadState
 
 pytestmark = pytest.mark.anyio
 
@@ -88,8 +88,11 @@ async def test_first_claim_sets_the_owner(sim: Simulation) -> None:
     unowned = sim.internals.admission.open()
     unowned.begin()
     unowned.client_disconnected()
-    assert not Upload(unowned).claim("bob")
+    assert Upload(unowned).claim("bob")
+    assert not Upload(unowned).claim("ann")
     await sim.run(1)
+
+    assert (await sim.tracker.get(unowned.upload_id, owner="bob")).state is UploadState.FAILED
 
     for wrong in ("bob", "None", "x"):
         with pytest.raises(UploadNotFound):

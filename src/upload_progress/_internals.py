@@ -127,7 +127,7 @@ class TrackerInternals:
             live.end_body()
             live.finish(None)
         finally:
-            live.on_cancel = None
+            live.opened_by.on_cancel = None
             await self.background.run_once()
 
 
@@ -160,6 +160,7 @@ class _Core:
             timers=UploadTimers(clock),
             log_limiter=log_limiter,
             watched_seconds=config.watched_interval_seconds,
+            is_single_worker=backends.is_single_worker,
         )
         return cls(
             config=config,
@@ -242,6 +243,15 @@ def assemble(config: TrackerConfig, backends: Backends) -> TrackerInternals:
     core = _Core.create(config, backends)
     cluster = _Cluster.create(core, backends)
     flusher = core.flusher
+    commands = UploadCommands(
+        loader=core.loader,
+        flusher=flusher,
+        registry=flusher.registry,
+        rpc=cluster.rpc,
+        worker=core.worker,
+        limits=config.limits,
+        tasks=core.tasks,
+    )
     return TrackerInternals(
         config=config,
         is_in_memory=isinstance(backends.store, MemoryStore),
@@ -256,20 +266,14 @@ def assemble(config: TrackerConfig, backends: Backends) -> TrackerInternals:
         directory=WorkerDirectory(core.worker, cluster.rpc),
         follower=cluster.follower,
         reaper=cluster.reaper,
-        commands=UploadCommands(
-            loader=core.loader,
-            flusher=flusher,
-            registry=flusher.registry,
-            rpc=cluster.rpc,
-            worker=core.worker,
-            limits=config.limits,
-        ),
+        commands=commands,
         admission=Admission(
             config=config,
             worker=core.worker,
             registry=flusher.registry,
             timers=flusher.timers,
             on_due=flusher.add,
+            on_superseding=commands.supersede,
         ),
         background=_background(core, cluster),
     )

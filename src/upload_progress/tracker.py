@@ -280,7 +280,7 @@ class ProgressTracker(HasInternals):
         if not internals.admission.admit(live, as_identity(owner)):
             raise QuotaExceeded("tracked_per_owner", self.config.limits.tracked_per_owner)
         with anyio.CancelScope() as scope:
-            live.on_cancel = scope.cancel
+            live.opened_by.on_cancel = scope.cancel
             async with internals.receiving(live):
                 yield Upload(live)
         # Its last step may have no point at which the block could be cancelled.

@@ -468,8 +468,8 @@ async def test_headers_of_resumable_uploads_do_not_change_a_plain_upload(
 
 
 @with_and_without_lifespan
-async def test_concurrent_uploads_with_one_id_are_separate(lifespan: bool) -> None:
-    """H21: an id in use is not assigned twice; each upload has one end."""
+async def test_newer_upload_with_the_same_id_is_the_next_attempt(lifespan: bool) -> None:
+    """The older request goes on untouched, and its end changes nothing."""
     tracker = ProgressTracker()
     servers = [ScriptedServer(body_messages(b"abc")[:1]), ScriptedServer(body_messages(b"defgh"))]
 
@@ -483,14 +483,13 @@ async def test_concurrent_uploads_with_one_id_are_separate(lifespan: bool) -> No
             tasks.start_soon(first)
             await servers[0].script_ended.wait()
             await run_request(read_and_respond, tracker, server=servers[1])
-            other = servers[1].headers["upload-id"]
-            assert (await wait_for_end(tracker, other)).bytes_transferred == 5
-            assert (await tracker.get(UPLOAD_ID, owner=ALICE)).bytes_transferred == 3
+            assert servers[1].headers["upload-id"] == UPLOAD_ID
+            newer = await wait_for_end(tracker)
             servers[0].client_leaves.set()
-        first_end = await wait_for_end(tracker)
+        shown = await tracker.get(UPLOAD_ID, owner=ALICE)
 
-    assert other != UPLOAD_ID
-    assert first_end.state is UploadState.FAILED
+    assert (newer.attempt, newer.state, newer.bytes_transferred) == (2, UploadState.COMPLETED, 5)
+    assert (shown.attempt, shown.state, shown.sequence) == (2, newer.state, newer.sequence)
 
 
 @with_and_without_lifespan

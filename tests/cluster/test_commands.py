@@ -88,8 +88,8 @@ async def test_announced_upload_is_cancelled_once(sim: Simulation) -> None:
 async def test_live_upload_is_stopped_once_and_an_ended_one_never(sim: Simulation) -> None:
     stopped = []
     live, done = sim.begin("up"), sim.begin("done")
-    live.on_cancel = lambda: stopped.append("up")
-    done.on_cancel = lambda: stopped.append("done")
+    live.opened_by.on_cancel = lambda: stopped.append("up")
+    done.opened_by.on_cancel = lambda: stopped.append("done")
     done.end_body()
     done.finish(200)
 

@@ -69,7 +69,12 @@ async def test_parallel_parts_are_added_up(workers: list[ProgressTracker]) -> No
     assert (shown.retransmitted_bytes, shown.total_bytes) == (100, None)
 
     await send_request(
-        server, workers[1], "POST", address, headers=headers_of_upload, content=b"<xml/>"
+        server,
+        workers[1],
+        "POST",
+        address,
+        headers={**headers_of_upload, "content-type": "application/xml"},
+        content=b"<xml/>",
     )
 
     done = await wait_for_agreement(workers, headers_of_upload["upload-id"], S.COMPLETED, 1000)

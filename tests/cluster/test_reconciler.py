@@ -54,6 +54,7 @@ async def write(
         attempt=attempt,
         sequence=record.sequence + 100,
         transfer_id=transfer_id or record.transfer_id,
+        started_at=None if state is S.CANCELLED else record.started_at,
         finished_at=None if state is S.RECEIVING else sim.clock.time(),
     )
     await sim.memory.save([written])
@@ -80,13 +81,17 @@ async def test_upload_that_others_ended_as_lost_is_not_reported_any_more(sim: Si
     assert (await sim.tracker.get("up", owner="ann")).error == LOST
 
 
-async def test_newer_attempt_ends_this_one(sim: Simulation) -> None:
+async def test_newer_attempt_supersedes_this_one(sim: Simulation) -> None:
     live = await begin(sim)
     await write(sim, S.RECEIVING, attempt=2, transfer_id="another")
 
     await reconciler(sim).check_all()
+    live.client_disconnected()
+    await sim.run(1)
 
-    assert live.error == LOST
+    assert live.is_superseded
+    shown = await sim.tracker.get("up", owner="ann")
+    assert (shown.attempt, shown.state) == (2, S.RECEIVING)
 
 
 async def test_end_of_another_transfer_changes_nothing(sim: Simulation) -> None:

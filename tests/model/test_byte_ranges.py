@@ -1,21 +1,27 @@
-"""Byte ranges of an upload: merging does not depend on order and duplicates."""
+"""Byte ranges of an upload: counting does not depend on order and duplicates."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from upload_progress._model.byte_ranges import (
+    MAX_PART_NUMBER,
     confirmed,
     contiguous_end,
+    count_accepted,
     count_accepted_parts,
     count_bytes,
-    merge,
+    has_numbered_parts,
     of_numbered_parts,
+    part_number,
+    part_set,
     part_size,
+    read_part_set,
     sum_of_part_sizes,
     with_confirmed,
     without_confirmed,
@@ -25,7 +31,7 @@ from upload_progress._model.models import ByteRange
 BYTE_RANGES = st.lists(
     st.builds(
         lambda part, start, size, is_accepted: (part, start, start + size, is_accepted),
-        st.sampled_from(["", "1", "2"]),
+        st.sampled_from(["", "a", "b"]),
         st.integers(0, 30),
         st.integers(1, 12),
         st.booleans(),
@@ -43,22 +49,13 @@ def expand(ranges: Iterable[ByteRange]) -> list[tuple[str, int]]:
 def test_byte_ranges_do_not_depend_on_order_and_duplicates(
     ranges: list[ByteRange], generator: random.Random
 ) -> None:
-    """In any order, repeated, or merged in two steps: the result is the same."""
     shuffled = [*ranges, *generator.sample(ranges, len(ranges) // 2)]
     generator.shuffle(shuffled)
-    middle = generator.randrange(len(shuffled) + 1)
     bytes_of = set(expand(ranges))
 
-    assert merge(shuffled) == merge([*merge(shuffled[:middle]), *merge(shuffled[middle:])])
-    assert merge(shuffled) == merge(ranges)
     assert count_bytes(shuffled) == len(bytes_of)
-    accepted = {(part, at) for part, start, stop, yes in ranges if yes for at in range(start, stop)}
-    merged = [
-        (part, at, yes) for part, start, stop, yes in merge(shuffled) for at in range(start, stop)
-    ]
-    assert {(part, at) for part, at, yes in merged if yes} == accepted
-    assert len(merged) == len(bytes_of)
-    for part in ("", "1", "2"):
+    assert count_accepted(shuffled) == len(set(expand(each for each in ranges if each[3])))
+    for part in ("", "a", "b"):
         end = contiguous_end(shuffled, part)
         assert all((part, at) in bytes_of for at in range(end))
         assert (part, end) not in bytes_of
@@ -67,15 +64,30 @@ def test_byte_ranges_do_not_depend_on_order_and_duplicates(
     )
 
 
-def test_bytes_beside_accepted_ones_are_not_accepted() -> None:
-    ranges: list[ByteRange] = [("", 0, 10, True), ("", 5, 20, False), ("", 30, 40, False)]
+@given(st.lists(st.sets(st.integers(1, MAX_PART_NUMBER)), max_size=3))
+def test_part_that_two_workers_have_is_counted_once(workers: list[set[int]]) -> None:
+    ranges = [part_set(sum(1 << each for each in numbers), 7 * len(numbers)) for numbers in workers]
+    numbers = set[int]().union(*workers)
 
-    assert merge(ranges) == (("", 0, 10, True), ("", 10, 20, False), ("", 30, 40, False))
-    assert merge([*ranges, ("", 12, 33, True)]) == (
-        *(("", 0, 10, True), ("", 10, 12, False)),
-        *(("", 12, 33, True), ("", 33, 40, False)),
-    )
-    assert contiguous_end(ranges) == 20
+    assert count_bytes(ranges) == 7 * len(numbers)
+    assert count_accepted_parts(ranges) == len(numbers)
+    assert [read_part_set(each) for each in ranges] == [int(each[0][1:], 16) for each in ranges]
+
+
+def test_part_in_progress_is_counted_unless_it_was_accepted_before() -> None:
+    known = part_set(1 << 2, 10)
+
+    assert count_bytes([known, ("2", 0, 5, False)]) == 10
+    assert count_bytes([known, ("3", 0, 5, False)]) == 15
+    assert has_numbered_parts([known])
+    assert has_numbered_parts([("a", 0, 5, False)])
+    assert not has_numbered_parts([("", 0, 5, False), ("~a", 5, 5, False), (".a", 0, 1, True)])
+
+
+@pytest.mark.parametrize("part", ["", "0", "01", "10001", "100000", "a", "²", "1.", "+1"])
+def test_name_that_is_no_part_number(part: str) -> None:
+    assert part_number(part) is None
+    assert part_number("10000") == MAX_PART_NUMBER
 
 
 def test_announced_sizes_of_parts_are_added_up() -> None:

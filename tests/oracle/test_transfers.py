@@ -89,7 +89,7 @@ class Application:
     def respond(self, status: int | None) -> None:
         """Record a response; 0 for a success, None for an exception."""
         self._has_accepted = self._has_accepted or status == 0
-        self.failed_starts += not self._has_accepted and (status is None or status >= 500)
+        self.failed_starts += not self._has_accepted and status != 0
 
     @property
     def arrived(self) -> set[int]:

@@ -6,7 +6,7 @@ import pytest
 
 from tests._support.simulation import ANN, Simulation
 from upload_progress import Limits, UploadNotFound, UploadState
-from upload_progress._model.models import new_upload_id
+from upload_progress._model.models import UploadKey, new_upload_id
 from upload_progress.identity import CapabilityIdentity, Identity
 
 pytestmark = pytest.mark.anyio
@@ -14,16 +14,35 @@ pytestmark = pytest.mark.anyio
 S = UploadState
 
 
-async def test_id_in_use_is_replaced_by_a_new_one(sim: Simulation) -> None:
-    first, second = sim.begin("up", total=10), sim.begin("up", total=20)
+async def test_newer_upload_of_an_id_is_the_next_attempt(sim: Simulation) -> None:
+    """The older transfer goes on, and is not reported any more."""
+    first = sim.begin("up", total=20)
     sim.add(first, 10)
+    await sim.run(0.5)
+    second = sim.begin("up")
     sim.add(second, 5)
+    sim.add(first, 10)
+    await sim.run(0.5)
+    shown = await sim.tracker.get("up", owner="ann")
+    assert (shown.attempt, shown.bytes_transferred, shown.total_bytes) == (2, 5, 20)
+
+    first.end_body()
+    first.finish(200)
+    await sim.run(0.5)
+    assert (await sim.tracker.get("up", owner="ann")).state is S.RECEIVING
     second.client_disconnected()
     await sim.run(0.5)
 
-    assert second.upload_id != "up"
-    assert (await sim.tracker.get("up", owner="ann")).bytes_transferred == 10
-    assert (await sim.tracker.get(second.upload_id, owner="ann")).state is S.FAILED
+    [listed] = (await sim.tracker.list(owner="ann")).uploads
+    assert (listed.attempt, listed.state, listed.bytes_transferred) == (2, S.FAILED, 5)
+    states = [(event.attempt, event.state) for event in sim.events("up")]
+    assert (1, S.COMPLETED) not in states
+    sequences = [event.sequence for event in sim.events("up")]
+    assert sequences == sorted(set(sequences))
+    # The store has dropped the records of the older attempt.
+    [record] = await sim.memory.load(UploadKey("ann", "up"))
+    assert record.state is S.FAILED
+    assert len(sim.internals.registry) == 0
 
 
 @pytest.mark.usefixtures("short_call_timeout")
@@ -64,3 +83,20 @@ async def test_capability_accepts_only_ids_that_are_hard_to_guess(sim: Simulatio
     sim.internals.admission.admit(anonymous, Identity("anonymous"))
     assert (await sim.tracker.list(owner=capability)).uploads == ()
     assert len((await sim.tracker.list(owner="anonymous")).uploads) == 1
+
+
+async def test_anonymous_uploads_count_for_the_address_of_their_client() -> None:
+    """Each has another owner."""
+    sim = Simulation(limits=Limits(tracked_per_owner=2))
+    admission = sim.internals.admission
+
+    def admit(client: str) -> bool:
+        return admission.admit(admission.open(), CapabilityIdentity(client=client))
+
+    assert [admit("1.2.3.4") for _ in range(3)] == [True, True, False]
+    assert admit("1.2.3.5")
+    assert [admit("") for _ in range(3)] == [True, True, True]
+    for upload in sim.internals.registry.everything():
+        upload.begin()
+        upload.client_disconnected()
+    assert [admit("1.2.3.4") for _ in range(3)] == [True, True, False]

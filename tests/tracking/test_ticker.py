@@ -41,10 +41,12 @@ async def test_tick_gives_way_after_each_portion() -> None:
     sim = Simulation()
     lives = [sim.begin() for _ in range(2 * PORTION + 1)]
     counts: list[int] = []
+    timers = sim.internals.flusher.timers
 
     async def count_scheduled() -> None:
         while len(counts) < 10:
-            counts.append(sum((live.timer_at or 0) > sim.clock.monotonic() for live in lives))
+            times = [timers.time_of(live) or 0 for live in lives]
+            counts.append(sum(at > sim.clock.monotonic() for at in times))
             await checkpoint()
 
     sim.clock.advance(OBSERVE_SECONDS + 1)

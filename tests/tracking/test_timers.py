@@ -18,7 +18,6 @@ def timers(sim: Simulation) -> UploadTimers:
 
 def test_watched_upload_is_taken_within_a_second(sim: Simulation, timers: UploadTimers) -> None:
     live = sim.begin("up")
-    live.timer_at = None
     now = sim.clock.monotonic()
 
     timers.watch(live)
@@ -34,14 +33,13 @@ def test_watch_does_not_postpone_an_earlier_time(sim: Simulation, timers: Upload
 
     timers.watch(live)
 
-    assert live.timer_at == now + 0.5
+    assert timers.time_of(live) == now + 0.5
     assert list(timers.take(now + LATER, 9)) == [live]
 
 
 def test_ended_upload_is_not_watched(sim: Simulation, timers: UploadTimers) -> None:
     live = sim.begin("up")
     live.client_disconnected()
-    live.timer_at = None
 
     timers.watch(live)
 

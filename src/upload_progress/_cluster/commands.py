@@ -11,7 +11,13 @@ import anyio
 from attrs import define, evolve, field
 
 from upload_progress._cluster.announcements import AnonymousAnnouncements
-from upload_progress._cluster.messages import CancelReply, CancelRequest, pack, unpack
+from upload_progress._cluster.messages import (
+    CancelReply,
+    CancelRequest,
+    SupersedeRequest,
+    pack,
+    unpack,
+)
 from upload_progress._cluster.rpc import RpcEndpoint
 from upload_progress._fanout.update import Update
 from upload_progress._model.codec import decode_progress, encode_json
@@ -26,17 +32,20 @@ from upload_progress._model.models import (
 )
 from upload_progress._model.state import CANCELLED, Signal, is_final, next_state
 from upload_progress._model.validation import Description, validate_description
+from upload_progress._runtime.task_spawner import TaskSpawner
 from upload_progress._runtime.worker import Worker
 from upload_progress._tracking.flusher import Flusher
+from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.record_loader import RecordLoader
 from upload_progress._tracking.registry import Registry
 from upload_progress.config import Limits
 from upload_progress.exceptions import QuotaExceeded, UploadEnded, UploadNotFound
 from upload_progress.identity import Identity
 
-__all__ = ["CANCEL", "UploadCommands"]
+__all__ = ["CANCEL", "SUPERSEDE", "UploadCommands"]
 
 CANCEL: Final = "cancel"
+SUPERSEDE: Final = "supersede"
 
 
 @define(eq=False, repr=False, kw_only=True)
@@ -50,6 +59,7 @@ class UploadCommands:
         rpc: Calls other workers, and handles their requests to cancel.
         worker: This process.
         limits: How many uploads one owner may announce, and how large their metadata may be.
+        tasks: Starts background tasks.
     """
 
     loader: RecordLoader
@@ -58,6 +68,7 @@ class UploadCommands:
     rpc: RpcEndpoint
     worker: Worker
     limits: Limits
+    tasks: TaskSpawner
     announcements: AnonymousAnnouncements = field(init=False)
 
     @announcements.default
@@ -67,6 +78,7 @@ class UploadCommands:
     def __attrs_post_init__(self) -> None:
         """Handle the requests of other workers."""
         self.rpc.register(CANCEL, self._handle_cancel)
+        self.rpc.register(SUPERSEDE, self._handle_supersede)
 
     async def announce(
         self, identity: Identity, **announced: Unpack[Description]
@@ -114,6 +126,28 @@ class UploadCommands:
         ]
         if len(pending) >= allowed:
             raise QuotaExceeded("announced_per_owner", allowed)
+
+    # Superseding
+
+    def supersede(self, upload: LiveUpload, workers: Collection[str]) -> None:
+        """Let *workers* report the uploads that *upload* supersedes no more.
+
+        A message may be lost: then the reconciler of that worker finds the newer attempt.
+        """
+        request = SupersedeRequest(upload.owner or "", upload.upload_id, upload.attempt)
+
+        async def notify() -> None:
+            for worker in workers:
+                await self.rpc.notify(worker, SUPERSEDE, request)
+
+        self.tasks.spawn(notify)
+
+    async def _handle_supersede(self, body: bytes) -> bytes | None:
+        request = unpack(body, SupersedeRequest)
+        live = self.registry.find(request.owner, request.upload_id)
+        if live is not None and live.attempt < request.attempt:
+            self.registry.supersede(live)
+        return None
 
     # Cancelling
 
@@ -223,7 +257,9 @@ class UploadCommands:
             updated_at=now,
             finished_at=now,
         )
-        return await self._save(end, [*records, end])
+        progress = await self._save(end, [*records, end])
+        self.registry.remember_cancelled(decided.key)
+        return progress
 
     async def _save(
         self, record: TransferRecord, records: Sequence[TransferRecord]

@@ -22,6 +22,7 @@ __all__ = [
     "RpcMessage",
     "SocketReply",
     "SocketRequest",
+    "SupersedeRequest",
     "TicketRequest",
     "WorkerIntroduction",
     "pack",
@@ -104,6 +105,21 @@ class CancelReply:
     """
 
     snapshot: bytes = b""
+
+
+@frozen(slots=False)
+class SupersedeRequest:
+    """Report an upload that the worker receives no more: a newer one has its id.
+
+    Attributes:
+        owner: The owner of both.
+        upload_id: The id of both.
+        attempt: The attempt of the newer one.
+    """
+
+    owner: str
+    upload_id: str
+    attempt: int
 
 
 @frozen(slots=False)

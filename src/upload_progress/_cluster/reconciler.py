@@ -60,20 +60,19 @@ class Reconciler:
             except StoreUnavailable:
                 return
             for key in keys:
-                _apply(newest(records.get(key, ())), batch[key])
+                self._apply(newest(records.get(key, ())), batch[key])
             await checkpoint()
 
-
-def _apply(records: Sequence[TransferRecord], upload: LiveUpload) -> None:
-    """End *upload* if *records* show that it has ended, or that a newer attempt has begun."""
-    if upload.is_ended or not upload.has_prior_state:
+    def _apply(self, records: Sequence[TransferRecord], upload: LiveUpload) -> None:
+        """End *upload* if *records* show that it has ended, or that a newer attempt has begun."""
+        if upload.is_ended or not upload.has_prior_state:
+            return None
+        for record in records:
+            if record.attempt > upload.attempt:
+                return self.registry.supersede(upload)
+            if record.attempt == upload.attempt and is_final(record.state):
+                if record.error is not None and record.error.code is ErrorCode.CANCELLED_BY_OWNER:
+                    return upload.cancel()
+                if record.transfer_id == upload.transfer_id:
+                    return upload.lose()
         return None
-    for record in records:
-        if record.attempt > upload.attempt:
-            return upload.lose()
-        if record.attempt == upload.attempt and is_final(record.state):
-            if record.error is not None and record.error.code is ErrorCode.CANCELLED_BY_OWNER:
-                return upload.cancel()
-            if record.transfer_id == upload.transfer_id:
-                return upload.lose()
-    return None

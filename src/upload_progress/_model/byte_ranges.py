@@ -1,49 +1,79 @@
-"""Byte ranges of an upload, merged so that no byte is counted twice.
+"""Byte ranges of an upload, as its records list them, so that no byte is counted twice.
 
 A range is ``(part, start, stop, is_accepted)``: the bytes from *start* up to *stop* of a part, and
 whether the application has accepted them. The union of ranges does not depend on order, duplicates,
 overlaps or the number of writers. Refused bytes are in no range.
 
-Two prefixes of part names mark entries that are not ranges of received bytes: ``~`` the announced
-size of a part, ``=`` how much of it the application has confirmed.
+Prefixes of part names mark entries that are not ranges of received bytes: ``~`` the announced size
+of a part, ``=`` how much of it the application has confirmed, ``%`` a set of numbered parts: their
+numbers as the bits of a hexadecimal number, and the sum of their sizes. So a record of 10,000 parts
+has a constant size.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
+from typing import Final
 
 from upload_progress._model.models import ByteRange
 
 __all__ = [
+    "MAX_PART_NUMBER",
     "accepted_end",
     "confirmed",
     "contiguous_end",
+    "count_accepted",
     "count_accepted_parts",
     "count_bytes",
-    "merge",
+    "has_numbered_parts",
     "of_numbered_parts",
+    "part_number",
+    "part_set",
     "part_size",
+    "read_part_set",
     "sum_of_part_sizes",
     "with_confirmed",
     "without_confirmed",
-    "without_unaccepted_after",
 ]
+
+MAX_PART_NUMBER: Final = 10_000
+"""The largest number of a part, as in Amazon S3."""
 
 _SIZE = "~"
 _CONFIRMED = "="
-_UNNUMBERED = (".", _SIZE, _CONFIRMED)
+_PART_SET = "%"
+_UNNUMBERED = (".", _SIZE, _CONFIRMED, _PART_SET)
 
 
-def merge(ranges: Iterable[ByteRange]) -> tuple[ByteRange, ...]:
-    """Return the union of *ranges*, sorted: accepted ranges, and the others without what they have.
+def part_number(part: str) -> int | None:
+    """Return the number of *part*; None if its name is no number from 1 to 10,000."""
+    if len(part) > len(str(MAX_PART_NUMBER)) or not (part.isascii() and part.isdecimal()):
+        return None
+    number = int(part)
+    return number if 1 <= number <= MAX_PART_NUMBER and str(number) == part else None
 
-    >>> merge([("", 0, 5, True), ("", 3, 8, False)])
-    (('', 0, 5, True), ('', 5, 8, False))
+
+def part_set(numbers: int, size_bytes: int) -> ByteRange:
+    """Return the entry of accepted parts.
+
+    >>> part_set(0b110, 30)
+    ('%6', 0, 30, True)
+
+    Args:
+        numbers: Bit N is set for part N.
+        size_bytes: The sum of their sizes.
     """
-    known = list(ranges)
-    accepted = _join(each for each in known if each[3])
-    others = _join(each for each in known if not each[3])
-    if accepted and others:
-        others = list(_subtract(others, accepted))
-    return tuple(sorted([*accepted, *others]))
+    return (f"{_PART_SET}{numbers:x}", 0, size_bytes, True)
+
+
+def read_part_set(entry: ByteRange) -> int | None:
+    """Return the numbers of the parts of an entry, as bits; None for any other entry."""
+    part = entry[0]
+    return int(part[1:], 16) if part.startswith(_PART_SET) else None
+
+
+def _part_sets(ranges: Iterable[ByteRange]) -> list[tuple[int, int]]:
+    """Return numbers and size of each set of parts, the largest first."""
+    sets = [(numbers, each[2]) for each in ranges if (numbers := read_part_set(each)) is not None]
+    return sorted(sets, key=lambda each: (-each[0].bit_count(), each))
 
 
 def _join(ranges: Iterable[ByteRange]) -> list[ByteRange]:
@@ -58,74 +88,73 @@ def _join(ranges: Iterable[ByteRange]) -> list[ByteRange]:
     return union
 
 
-def _subtract(ranges: Sequence[ByteRange], removed: Sequence[ByteRange]) -> Iterator[ByteRange]:
-    """Yield *ranges* without the bytes of *removed*; both are sorted and joined."""
-    following = 0
-    for part, start, stop, is_accepted in ranges:
-        while following < len(removed) and removed[following][:3:2] <= (part, start):
-            following += 1
-        rest, index = start, following
-        while index < len(removed) and removed[index][:2] < (part, stop):
-            if rest < removed[index][1]:
-                yield (part, rest, removed[index][1], is_accepted)
-            rest = removed[index][2]
-            index += 1
-        if rest < stop or start == stop:
-            yield (part, rest, stop, is_accepted)
-
-
-def without_unaccepted_after(
-    ranges: Iterable[ByteRange], part: str, offset: int
-) -> tuple[ByteRange, ...]:
-    """Return *ranges* without the bytes of *part* from *offset* that were not accepted.
-
-    >>> without_unaccepted_after([("", 0, 5, True), ("", 5, 9, False)], "", 5)
-    (('', 0, 5, True),)
-    """
-    clipped = (
-        (name, start, min(stop, offset) if name == part and not is_accepted else stop, is_accepted)
-        for name, start, stop, is_accepted in ranges
-    )
-    return tuple(each for each in clipped if each[1] < each[2] or each[0] != part)
-
-
 def count_bytes(ranges: Iterable[ByteRange]) -> int:
-    """Return the number of bytes in the union of *ranges*."""
-    return sum(stop - start for _, start, stop, _ in _join(ranges))
+    """Return the number of bytes in the union of *ranges*.
+
+    A part that two workers have accepted is counted once, with the mean size of a part.
+    """
+    known = list(ranges)
+    count, numbers = 0, 0
+    for more, size_bytes in _part_sets(known):
+        count += size_bytes * (more & ~numbers).bit_count() // max(1, more.bit_count())
+        numbers |= more
+    for part, start, stop, _ in _join(each for each in known if not each[0].startswith(_PART_SET)):
+        number = part_number(part)
+        if number is None or not numbers >> number & 1:
+            count += stop - start
+    return count
+
+
+def count_accepted(ranges: Iterable[ByteRange]) -> int:
+    """Return the number of bytes that the application has accepted."""
+    return count_bytes(each for each in ranges if each[3])
 
 
 def contiguous_end(ranges: Iterable[ByteRange], part: str = "") -> int:
     """Return up to which byte *part* is contained in *ranges* without a gap."""
-    return next((each[2] for each in _join(ranges) if each[:2] == (part, 0)), 0)
+    joined = _join(each for each in ranges if each[0] == part)
+    return joined[0][2] if joined and joined[0][1] == 0 else 0
 
 
 def accepted_end(ranges: Iterable[ByteRange]) -> int:
     """Return the first byte of the upload that is not accepted: all before it are.
 
-    Numbered parts count from the first up to the first one that is missing. Parts that the client
-    joins at the end, in an order that it tells only then, do not count.
+    Numbered parts count if none is missing before the last one. Parts that the client joins at the
+    end, in an order that it tells only then, do not count.
 
     >>> accepted_end([("", 0, 5, True), ("", 5, 7, False), ("", 8, 9, True)])
     5
-    >>> accepted_end([("1", 0, 5, True), ("2", 0, 4, True), ("4", 0, 4, True)])
-    9
+    >>> accepted_end([part_set(0b1110, 30)]), accepted_end([part_set(0b1010, 20)])
+    (30, 0)
     """
     accepted = [each for each in with_confirmed(ranges) if each[3]]
-    sizes = {int(part): stop for part, _, stop, _ in _join(of_numbered_parts(accepted))}
-    end, number = contiguous_end(accepted), 1
-    while number in sizes:
-        end, number = end + sizes[number], number + 1
-    return end
+    sets, numbers = [each for each in accepted if each[0].startswith(_PART_SET)], 0
+    for more, _ in _part_sets(sets):
+        numbers |= more
+    has_gap = (numbers + 2) & numbers
+    return contiguous_end(accepted) + (0 if has_gap else count_bytes(sets))
 
 
 def count_accepted_parts(ranges: Iterable[ByteRange]) -> int:
     """Return the number of numbered parts that the application has accepted."""
-    return len({part for part, _, _, is_accepted in of_numbered_parts(ranges) if is_accepted})
+    known, numbers = list(ranges), 0
+    for more, _ in _part_sets(known):
+        numbers |= more
+    named = {part for part, _, _, is_accepted in of_numbered_parts(known) if is_accepted}
+    return numbers.bit_count() + len(named)
 
 
 def of_numbered_parts(ranges: Iterable[ByteRange]) -> list[ByteRange]:
-    """Return the ranges of numbered parts."""
+    """Return the ranges of single parts."""
     return [each for each in ranges if each[0] and not each[0].startswith(_UNNUMBERED)]
+
+
+def has_numbered_parts(ranges: Iterable[ByteRange]) -> bool:
+    """Return whether the upload consists of numbered parts."""
+    return any(
+        each[0] and (each[0].startswith(_PART_SET) or not each[0].startswith(_UNNUMBERED))
+        for each in ranges
+    )
 
 
 def part_size(part: str, length: int) -> ByteRange:
@@ -150,5 +179,5 @@ def without_confirmed(ranges: Iterable[ByteRange]) -> list[ByteRange]:
 
 def sum_of_part_sizes(ranges: Iterable[ByteRange]) -> int | None:
     """Return the sum of the announced sizes of parts; None if no part announces one."""
-    ends = [stop for part, _, stop, _ in _join(ranges) if part.startswith(_SIZE)]
-    return sum(ends) if ends else None
+    sizes = {part: stop for part, _, stop, _ in ranges if part.startswith(_SIZE)}
+    return sum(sizes.values()) if sizes else None

@@ -18,8 +18,7 @@ from upload_progress._model.byte_ranges import (
     accepted_end,
     count_accepted_parts,
     count_bytes,
-    of_numbered_parts,
-    sum_of_part_sizes,
+    has_numbered_parts,
     with_confirmed,
     without_confirmed,
 )
@@ -90,7 +89,27 @@ def newest(records: Iterable[TransferRecord]) -> list[TransferRecord]:
             latest[record.transfer_id] = record
     attempt = max((record.attempt for record in latest.values()), default=0)
     current = [record for record in latest.values() if record.attempt == attempt]
+    if len(current) > 1:
+        current = _of_newest_session(current)
     return sorted(current, key=lambda record: (record.created_at, record.transfer_id))
+
+
+def _of_newest_session(records: list[TransferRecord]) -> list[TransferRecord]:
+    """Return the records that belong together: announcements, ends, and those of one session.
+
+    A session is one plain request, or all requests of one protocol. Of two sessions under one id
+    the newer one counts: their bytes are never added up.
+    """
+    started = [record for record in records if record.started_at is not None]
+    if len(started) < 2:  # noqa: PLR2004  # two sessions need two records
+        return records
+    latest = max(started, key=lambda record: (record.started_at or 0.0, record.transfer_id))
+    session = _session_of(latest)
+    return [each for each in records if each.started_at is None or _session_of(each) == session]
+
+
+def _session_of(record: TransferRecord) -> tuple[str | None, str]:
+    return (record.protocol, record.transfer_id if record.protocol is None else "")
 
 
 def fold(
@@ -158,8 +177,8 @@ def _count_bytes(
     received, repeated = _received(records)
     total = _total(records, received)
     if decided.protocol is not None and decided.state is UploadState.COMPLETED:
-        # The application has all bytes, even those that no known record lists.
-        received = total = received if total is None else total
+        # The application has all bytes that it wants.
+        total = received if total is None else total
     return received, repeated, total
 
 
@@ -207,10 +226,8 @@ def accepted_bytes(records: Iterable[TransferRecord], *, now: float) -> int:
 
 
 def _parts(records: Sequence[TransferRecord], decided: TransferRecord) -> Parts | None:
-    byte_ranges = of_numbered_parts(
-        byte_range for record in records for byte_range in record.byte_ranges
-    )
-    if not byte_ranges:
+    byte_ranges = [byte_range for record in records for byte_range in record.byte_ranges]
+    if not has_numbered_parts(byte_ranges):
         return None
     received = count_accepted_parts(byte_ranges)
     return Parts(received, received if decided.state is UploadState.COMPLETED else None)
@@ -223,11 +240,8 @@ def _total(records: Sequence[TransferRecord], received: int) -> int | None:
 
 
 def _announced(records: Sequence[TransferRecord]) -> int | None:
-    """Return the announced size: the sum over all parts, if each part announces its own."""
-    in_parts = sum_of_part_sizes(
-        byte_range for record in records for byte_range in record.byte_ranges
-    )
-    return in_parts or _first(record.total_bytes for record in records)
+    """Return the announced size; not the sum over parts, as more parts may be announced."""
+    return _first(record.total_bytes for record in records)
 
 
 def deciding(records: Sequence[TransferRecord]) -> TransferRecord:

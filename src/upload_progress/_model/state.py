@@ -19,6 +19,7 @@ from typing import Final
 from upload_progress._model.models import ErrorCode, UploadError, UploadState
 
 __all__ = [
+    "ABANDONED",
     "ABORTED",
     "CANCELLED",
     "DISCONNECTED",
@@ -26,6 +27,7 @@ __all__ = [
     "LOST",
     "OPEN_STATES",
     "RAISED",
+    "RUNNING_STATES",
     "TRANSITIONS",
     "WAITING_STATES",
     "Signal",
@@ -69,6 +71,8 @@ OPEN_STATES: Final = frozenset(
     {UploadState.PENDING, UploadState.RECEIVING, UploadState.PAUSED, UploadState.PROCESSING}
 )
 FINAL_STATES: Final = frozenset(UploadState) - OPEN_STATES
+RUNNING_STATES: Final = frozenset({UploadState.RECEIVING, UploadState.PROCESSING})
+"""Open states in which a worker receives the upload."""
 WAITING_STATES: Final = frozenset({UploadState.PENDING, UploadState.PAUSED})
 """Open states in which no worker receives the upload: it expires, and has no lease."""
 
@@ -131,6 +135,7 @@ _REPEATED_ELSEWHERE: Final = frozenset({301, 307, 308})
 _RESULT_PAGE: Final = frozenset({302, 303})
 """Redirects to a page about the result, the usual answer to a form (RFC 9110, section 15.4)."""
 
+ABANDONED: Final = UploadError(ErrorCode.CANCELLED_BY_OWNER, "The client abandoned the upload.")
 CANCELLED: Final = UploadError(ErrorCode.CANCELLED_BY_OWNER, "The owner cancelled the upload.")
 RAISED: Final = UploadError(ErrorCode.APP_ERROR, "The application raised an error.")
 ABORTED: Final = UploadError(

@@ -5,16 +5,23 @@ from typing import Unpack
 
 from attrs import Factory, define, field
 
-from upload_progress._model.models import UploadKey, is_upload_id, new_transfer_id, new_upload_id
+from upload_progress._model.models import (
+    UploadKey,
+    UploadState,
+    is_upload_id,
+    new_transfer_id,
+    new_upload_id,
+)
 from upload_progress._model.validation import Description, validate_description
 from upload_progress._runtime.worker import Worker
-from upload_progress._tracking.live_upload import LiveUpload, UploadContext
-from upload_progress._tracking.multi_request_upload import MultiRequestUpload
+from upload_progress._tracking.live_upload import LiveUpload, PriorState, UploadContext
+from upload_progress._tracking.received_ranges import ReceivedRanges
 from upload_progress._tracking.registry import Registry, ResourceIndex
 from upload_progress._tracking.timers import UploadTimers
+from upload_progress._tracking.transfer import Transfer
 from upload_progress.config import TrackerConfig
 from upload_progress.identity import Identity
-from upload_progress.protocols import TransferHead, upload_id_for
+from upload_progress.protocols import TransferHead, TransferProtocol, upload_id_for
 from upload_progress.throttling import Meter
 
 __all__ = ["Admission"]
@@ -25,6 +32,7 @@ def _context_of(admission: "Admission") -> UploadContext:
         config=admission.config,
         on_due=admission.on_due,
         on_ended=admission.registry.mark_ended,
+        on_superseding=admission.on_superseding,
         admit=admission.admit,
         remember_resource=admission.resources.remember,
     )
@@ -40,6 +48,8 @@ class Admission:
         registry: Keeps the live uploads.
         timers: Schedules the next look at each live upload.
         on_due: Called with an upload that has something to report.
+        on_superseding: Called with an upload that supersedes one which other workers receive, and
+            with their names.
 
     Attributes:
         untracked: How many uploads were received without progress because a limit was reached.
@@ -50,6 +60,7 @@ class Admission:
     registry: Registry
     timers: UploadTimers
     on_due: Callable[[LiveUpload], None]
+    on_superseding: Callable[[LiveUpload, frozenset[str]], None]
     resources: ResourceIndex = field(factory=ResourceIndex, init=False)
     untracked: int = field(default=0, init=False)
     _context: UploadContext = field(default=Factory(_context_of, takes_self=True), init=False)
@@ -74,16 +85,16 @@ class Admission:
             InvalidValue: The description is not valid.
         """
         valid = validate_description(where, self.config.limits.metadata_bytes, description)
-        upload_id = (
-            requested_id if requested_id is not None and is_upload_id(requested_id) else None
-        )
+        upload_id = _valid_id(requested_id)
+        meter = Meter(self.config.policy, valid["total_bytes"])
         return LiveUpload(
             upload_id=upload_id or new_upload_id(),
             transfer_id=new_transfer_id(),
-            meter=Meter(self.config.policy, valid["total_bytes"]),
+            opened_by=Transfer(meter=meter),
+            meter=meter,
             context=self._context,
             worker=self.worker.name,
-            has_prior_state=upload_id is None,
+            prior_state=PriorState.UNKNOWN if upload_id else PriorState.CONFIRMED,
             is_proxied=is_proxied,
             filename=valid["filename"],
             content_type=valid["content_type"],
@@ -95,76 +106,116 @@ class Admission:
     def open_transfer(
         self,
         head: TransferHead,
+        protocol: TransferProtocol,
         *,
         requested_id: str | None,
         is_proxied: bool,
         **description: Unpack[Description],
-    ) -> MultiRequestUpload:
+    ) -> LiveUpload:
         """Return the upload of which a request carries a part; ``admit`` may merge it.
+
+        Args:
+            head: The request head, as its protocol reads it.
+            protocol: The protocol.
+            requested_id: The upload id that the client chose; one that is not valid is ignored.
+            is_proxied: Whether the request came through a proxy.
+            description: What is announced about the upload.
 
         Raises:
             InvalidValue: The description is not valid.
         """
         valid = validate_description("open", self.config.limits.metadata_bytes, description)
-        has_requested_id = requested_id is not None and is_upload_id(requested_id)
+        chosen_id = _valid_id(requested_id)
         resource_id = None if head.resource is None else upload_id_for(head, head.resource)
-        upload_id = requested_id if has_requested_id else resource_id
-        is_part = has_requested_id and head.part_total_bytes is not None
-        worker = self.worker.name
-        return MultiRequestUpload(
+        upload_id = chosen_id or resource_id
+        is_part = chosen_id is not None and head.part_total_bytes is not None
+        policy = self.config.policy
+        return LiveUpload(
             upload_id=upload_id or new_upload_id(),
-            transfer_id=worker,
-            meter=Meter(self.config.policy, None if is_part else valid["total_bytes"]),
+            # All requests of an upload at one worker write one record.
+            transfer_id=self.worker.name,
+            opened_by=Transfer(
+                meter=Meter(policy),
+                head=head,
+                protocol=protocol,
+                names_upload=chosen_id is not None,
+            ),
+            meter=Meter(policy, None if is_part else valid["total_bytes"]),
             context=self._context,
-            worker=worker,
-            has_prior_state=upload_id is None,
+            worker=self.worker.name,
+            ranges=ReceivedRanges(),
+            resource_id=resource_id,
+            prior_state=PriorState.UNKNOWN if upload_id else PriorState.CONFIRMED,
             is_proxied=is_proxied,
             filename=valid["filename"],
             content_type=valid["content_type"],
             group=valid["group"],
             created_at=self.config.clock.time(),
-            head=head,
-            resource_id=resource_id,
-            has_requested_id=has_requested_id,
         )
 
     def admit(self, upload: LiveUpload, identity: Identity) -> bool:
-        """Track *upload* for *identity*, under a fresh id if its own is taken.
+        """Track *upload* for *identity*, whatever has happened to it so far.
+
+        It may turn out to be a further request of an upload that is received already. A newer
+        upload of the same id supersedes an older one.
 
         Returns:
             Whether there was room; if not, the upload is received untracked.
         """
-        if isinstance(upload, MultiRequestUpload) and self._merge(upload, identity):
+        if upload.is_tracked or upload.merged_into is not None:
             return True
+        if upload.ranges is not None:
+            self._find_by_resource(upload, identity)
         upload_id, owner = upload.upload_id, identity.owner_of(upload.upload_id)
-        if not identity.accepts(upload_id) or self.registry.is_receiving(owner, upload_id):
+        before = self.registry.find(owner, upload_id)
+        if before is not None and self._is_part_of(before, upload):
+            return True
+        if not identity.accepts(upload_id):
             if upload.id_is_sent:
                 return False
-            upload_id = new_upload_id()
+            upload_id, before = new_upload_id(), None
             owner = identity.owner_of(upload_id)
-            upload.has_prior_state = True
-        if not self.registry.has_room(owner):
+            upload.prior_state = PriorState.CONFIRMED
+        upload.is_late = upload.has_begun_before()
+        if before is not None and upload.is_older_than(before):
+            before.absorb(upload)
+            return True
+        upload.limit_key = identity.limit_key
+        if not (upload.is_ended or self.registry.has_room(upload.limit_key, before)):
             self.untracked += 1
             return False
-        before = self.registry.find(owner, upload_id)
         if before is not None:
             upload.start_after(before)
-        upload.upload_id, upload.owner, upload.is_tracked = upload_id, owner, True
-        self.registry.add(UploadKey(owner, upload_id), upload)
+        key = UploadKey(owner, upload_id)
+        was_cancelled = self.registry.was_cancelled(key)
+        if was_cancelled and upload.belongs_to_ended(UploadState.CANCELLED):
+            upload.opened_by.stop()
+        self.registry.add(key, upload)
+        upload.track(upload_id, owner)
         self.timers.watch(upload)
-        upload.mark_due()
         return True
 
-    def _merge(self, upload: MultiRequestUpload, identity: Identity) -> bool:
-        """Merge *upload* into the live upload that it belongs to, if this process has it."""
+    def _find_by_resource(self, upload: LiveUpload, identity: Identity) -> None:
+        """Give *upload* the id by which the upload at its resource is known."""
+        if upload.resource_id is None:
+            return
         owner = identity.owner_of(upload.upload_id)
-        if upload.resource_id is not None and not upload.has_requested_id:
+        if upload.opened_by.names_upload:
+            self.resources.remember(owner, upload.resource_id, upload.upload_id)
+        else:
             found = self.resources.find(owner, upload.resource_id)
             upload.upload_id = found or upload.upload_id
-        elif upload.resource_id is not None:
-            self.resources.remember(owner, upload.resource_id, upload.upload_id)
-        live = self.registry.find(owner, upload.upload_id)
-        if not isinstance(live, MultiRequestUpload) or not live.can_merge(upload):
-            return False
-        live.merge(upload)
-        return True
+
+    def _is_part_of(self, before: LiveUpload, upload: LiveUpload) -> bool:
+        """Merge *upload* into *before*, if it is a further or late request of that upload."""
+        if before.can_merge(upload):
+            before.merge(upload)
+            return True
+        if before.is_ended and upload.belongs_to_ended(before.state):
+            before.absorb(upload)
+            return True
+        return False
+
+
+def _valid_id(requested_id: str | None) -> str | None:
+    return requested_id if requested_id is not None and is_upload_id(requested_id) else None

@@ -12,16 +12,15 @@ from math import inf
 from typing import Final
 
 import anyio
-from attrs import Factory, define, field
+from attrs import Factory, define, evolve, field
 
 from upload_progress._fanout.hub import Hub
 from upload_progress._fanout.update import Topic, Update
-from upload_progress._model.models import TransferRecord
+from upload_progress._model.models import TransferRecord, UploadState
 from upload_progress._model.state import is_final
 from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._runtime.yielding import yielding
-from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress._tracking.multi_request_upload import MultiRequestUpload
+from upload_progress._tracking.live_upload import LiveUpload, PriorState, Reporting
 from upload_progress._tracking.outbox import Outbox
 from upload_progress._tracking.record_loader import RecordLoader
 from upload_progress._tracking.registry import Registry
@@ -48,6 +47,7 @@ class DueUploads:
 
     clock: Clock
     _uploads: dict[LiveUpload, None] = field(factory=dict, init=False)
+    _not_before: dict[LiveUpload, float] = field(factory=dict, init=False)
 
     def __len__(self) -> int:
         """Return the number of uploads."""
@@ -56,15 +56,27 @@ class DueUploads:
     def add(self, upload: LiveUpload, *, has_subscribers: bool) -> bool:
         """Add *upload*; return whether it may be reported now."""
         now = self.clock.monotonic()
-        if _is_new(upload) and not upload.not_before and not has_subscribers:
-            upload.not_before = now + FLUSH_SECONDS
+        not_before = self._not_before.get(upload, 0.0)
+        if _is_new(upload) and not not_before and not has_subscribers:
+            not_before = self._not_before[upload] = now + FLUSH_SECONDS
         self._uploads[upload] = None
-        return upload.not_before <= now
+        return not_before <= now
+
+    def delay(self, upload: LiveUpload, until_seconds: float) -> None:
+        """Report *upload* again at that monotonic time at the earliest."""
+        self._not_before[upload] = until_seconds
+
+    def forget(self, upload: LiveUpload) -> None:
+        """Forget when *upload* may be reported again."""
+        self._not_before.pop(upload, None)
 
     def seconds_until_next(self) -> float:
         """Return for how many seconds no upload may be reported."""
         now = self.clock.monotonic()
-        times = (0 if _is_new_and_ended(each) else each.not_before for each in list(self._uploads))
+        times = (
+            0.0 if _is_new_and_ended(each) else self._not_before.get(each, 0.0)
+            for each in list(self._uploads)
+        )
         return max(0.0, min(times, default=inf) - now)
 
     def take(self, *, ends: bool, everything: bool) -> list[LiveUpload]:
@@ -74,7 +86,7 @@ class DueUploads:
             upload
             for upload in uploads
             if everything
-            or upload.not_before <= now
+            or self._not_before.get(upload, 0.0) <= now
             or _is_new_and_ended(upload)
             or (ends and upload.is_ended)
         ]
@@ -99,6 +111,7 @@ class Flusher:
 
     Args:
         watched_seconds: How often an upload that somebody watches is reported.
+        is_single_worker: Whether no other process can write into the store.
 
     Attributes:
         writes: How many batches were stored.
@@ -114,6 +127,7 @@ class Flusher:
     timers: UploadTimers
     log_limiter: LogLimiter
     watched_seconds: float
+    is_single_worker: bool
     writes: int = field(default=0, init=False)
     records: int = field(default=0, init=False)
     dropped: int = field(default=0, init=False)
@@ -121,7 +135,7 @@ class Flusher:
         default=Factory(lambda self: DueUploads(self.clock), takes_self=True), init=False
     )
     _stored_updates: dict[Topic, Update] = field(factory=dict, init=False)
-    _multi_request: dict[MultiRequestUpload, None] = field(factory=dict, init=False)
+    _multi_request: dict[LiveUpload, None] = field(factory=dict, init=False)
     _without_prior_state: dict[LiveUpload, int] = field(factory=dict, init=False)
     _unsaved: dict[LiveUpload, TransferRecord] = field(factory=dict, init=False)
     _ended: dict[LiveUpload, None] = field(factory=dict, init=False)
@@ -238,19 +252,23 @@ class Flusher:
     def _commit(self, upload: LiveUpload, updates: dict[Topic, Update]) -> None:
         """Make the next version of *upload*, store it later, and add its snapshot to *updates*."""
         now = upload.context.now()
+        if upload.has_ended_elsewhere and upload.has_late_bytes:
+            self._unsaved[upload] = evolve(upload.commit(now), state=UploadState.PAUSED)
+            return
+        if upload.has_ended_elsewhere or upload.is_superseded:
+            self._forget(upload)
+            return
         self.update_watched(upload)
         record = upload.commit(now)
-        upload.not_before = now.monotonic + FLUSH_SECONDS
+        self._due.delay(upload, now.monotonic + FLUSH_SECONDS)
         if upload.is_ended:
             self._ended[upload] = None
-        if upload.is_superseded:
-            self._forget(upload)
-        elif upload.has_prior_state:
+        if upload.has_prior_state:
             self._unsaved[upload] = record
         else:
             self._without_prior_state[upload] = upload.sequence
         self.timers.watch(upload)
-        if isinstance(upload, MultiRequestUpload):
+        if upload.ranges is not None:
             self._multi_request[upload] = None
         elif self.has_receivers(upload.owner):
             update = Update(record.owner, upload.snapshot_of(record, now))
@@ -286,9 +304,13 @@ class Flusher:
             records = {}
         updates: dict[Topic, Update] = {}
         for key, upload in keys.items():
-            had_ended = upload.is_superseded or upload.ended_elsewhere
+            had_ended = upload.is_superseded or upload.has_ended_elsewhere
             if key in records:
                 upload.update_from_store(records[key])
+            if upload.has_ended_elsewhere and upload.has_late_bytes:
+                upload.mark_due()
+            elif upload.is_superseded or upload.has_ended_elsewhere:
+                self._forget(upload)
             if not had_ended and self.has_receivers(upload.owner):
                 update = Update(key.owner, upload.snapshot())
                 updates[update.topic] = update
@@ -327,14 +349,36 @@ class Flusher:
             return
         self.writes += 1
         self.records += len(batch)
+        await self._compare_with_others(batch)
         for upload, record in batch.items():
             if self._unsaved.get(upload) is record:
                 del self._unsaved[upload]
-                if is_final(record.state) or upload.is_idle:
+                # What has changed since is stored by the next pass.
+                is_stored = upload.reporting is not Reporting.DUE
+                is_over = is_final(record.state) or upload.has_ended_elsewhere
+                if is_stored and (is_over or upload.is_idle):
                     self._forget(upload)
+
+    async def _compare_with_others(self, uploads: Iterable[LiveUpload]) -> None:
+        """Load once more what was just stored: another worker may have begun an upload as well."""
+        if self.is_single_worker:
+            return
+        keys = {
+            key: upload
+            for upload in uploads
+            if upload.prior_state is PriorState.LOADED and upload.ranges is None
+            if (key := upload.key)
+        }
+        try:
+            records = await self.loader.load(keys)
+        except StoreUnavailable:
+            return
+        for key, upload in keys.items():
+            upload.load_prior_state(records.get(key, []))
 
     def _forget(self, upload: LiveUpload) -> None:
         self._ended.pop(upload, None)
+        self._due.forget(upload)
         self.registry.remove(upload)
 
     def _drop_excess(self) -> None:

@@ -1,18 +1,40 @@
 """A live upload: the newest state of an upload that this process receives.
 
-A ``LiveUpload`` counts bytes, handles signals and asks for reports. It never writes, publishes or
-waits: the flusher takes what is due when it is ready. After the end, no call changes anything.
+A ``LiveUpload`` is a state machine with a description and its transfers: one for an upload in one
+request, any number for an upload in several requests (tus, Content-Range, OCI, S3, IETF), which
+also has `ReceivedRanges`. All requests of an upload that reach one worker are transfers of one
+``LiveUpload``, which writes one record: an upload has as many records as workers, however many
+requests it has.
+
+It counts bytes, handles signals and asks for reports. It never writes, publishes or waits: the
+flusher takes what is due when it is ready. After the end, no call changes anything.
+
+A transfer that breaks off does not fail an upload in several requests. Between two requests the
+upload stays ``receiving`` for a moment, then it is ``paused``; only the response of the
+application, as the protocol defines it, completes it. Bytes of a sequential protocol that start
+beyond the end of what has arrived are counted only after the application's response, which will
+probably refuse them.
 """
 
 from collections.abc import Callable, Iterable
+from datetime import datetime
+from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from attrs import define, evolve, field, frozen
 
 from upload_progress._model.activity import OBSERVE_SECONDS, Activity, judge_arrival
+from upload_progress._model.byte_ranges import (
+    contiguous_end,
+    count_accepted,
+    count_bytes,
+    sum_of_part_sizes,
+    with_confirmed,
+)
 from upload_progress._model.fold import fold, newest
 from upload_progress._model.models import (
     Arrival,
+    ByteRange,
     Metadata,
     TransferRecord,
     UploadError,
@@ -22,27 +44,61 @@ from upload_progress._model.models import (
     truncate_text,
 )
 from upload_progress._model.state import (
+    ABANDONED,
     ABORTED,
     CANCELLED,
     DISCONNECTED,
     LOST,
     RAISED,
+    RUNNING_STATES,
     Signal,
     is_final,
     is_receiving,
+    is_waiting,
     next_state,
     result_of,
 )
 from upload_progress._model.validation import MAX_COUNT
+from upload_progress._tracking.received_ranges import ReceivedRanges
 from upload_progress._tracking.stage import StageHandle
+from upload_progress._tracking.transfer import CONTINUES, Transfer, TransferPhase
 from upload_progress.config import TrackerConfig
 from upload_progress.identity import Identity
+from upload_progress.protocols import (
+    Headers,
+    TransferHead,
+    TransferKind,
+    TransferOutcome,
+    TransferResult,
+    is_success,
+    upload_id_for,
+)
 from upload_progress.throttling import NEVER, Meter
 
-__all__ = ["FAILURE_MESSAGE_CHARACTERS", "LiveUpload", "Moment", "UploadContext"]
+__all__ = [
+    "FAILURE_MESSAGE_CHARACTERS",
+    "LATE_SECONDS",
+    "PAUSE_AFTER_SECONDS",
+    "SUPERSEDED_VERSIONS",
+    "LiveUpload",
+    "Moment",
+    "PriorState",
+    "Reporting",
+    "UploadContext",
+]
 
 FAILURE_MESSAGE_CHARACTERS: Final = 1000
+PAUSE_AFTER_SECONDS: Final = 2.0
+"""How long after its last request an upload in several requests is reported as receiving."""
+LATE_SECONDS: Final = 0.05
+"""How much later than its beginning the owner of an upload is known, if it is called late."""
+SUPERSEDED_VERSIONS: Final = 1000
+"""How many versions another worker may still write before it learns that its upload was superseded:
+the sequence of the next attempt begins above them."""
 _DESCRIPTION: Final = ("filename", "content_type", "metadata", "group")
+_ERROR_AFTER_SUCCESS: Final = "The server reported an error in the body of its response."
+_CONCERN_OTHERS: Final = frozenset({TransferKind.COMPLETE, TransferKind.QUERY})
+"""Requests that say something about bytes which others have brought."""
 
 
 class Moment(NamedTuple):
@@ -57,6 +113,34 @@ class Moment(NamedTuple):
     wall: float
 
 
+class PriorState(Enum):
+    """What is known of the records that the store has of an upload."""
+
+    UNKNOWN = auto()
+    """They have not been loaded."""
+    LOADED = auto()
+    """They were loaded before the own record was stored: another worker may have begun since."""
+    CONFIRMED = auto()
+    """No other record is expected."""
+    ENDED = auto()
+    """The upload has ended elsewhere, and late requests change nothing."""
+
+
+class Reporting(Enum):
+    """Whether an upload is reported."""
+
+    UNTRACKED = auto()
+    """It has no owner, or there was no room for it."""
+    CURRENT = auto()
+    """The last report is current."""
+    DUE = auto()
+    """A report is due."""
+    ENDED = auto()
+    """The end was reported."""
+    SUPERSEDED = auto()
+    """A newer upload has its id, or its only request was refused: it is not reported any more."""
+
+
 @frozen(eq=False, repr=False, kw_only=True)
 class UploadContext:
     """The part of a tracker that a live upload calls.
@@ -65,6 +149,8 @@ class UploadContext:
         config: The settings of the tracker.
         on_due: Called with an upload that has something to report.
         on_ended: Called with an upload, tracked or not, that has just ended.
+        on_superseding: Called with an upload whose prior state shows an older upload of the same id
+            that other workers still receive, and with the names of these workers.
         admit: Tracks an upload for an identity; returns whether there was room.
         remember_resource: Called with owner, resource id and upload id: requests of that owner to
             that resource belong to that upload.
@@ -73,6 +159,7 @@ class UploadContext:
     config: TrackerConfig
     on_due: Callable[["LiveUpload"], None]
     on_ended: Callable[["LiveUpload"], None]
+    on_superseding: Callable[["LiveUpload", frozenset[str]], None]
     admit: Callable[["LiveUpload", Identity], bool]
     remember_resource: Callable[[str, str, str], None]
 
@@ -84,47 +171,80 @@ class UploadContext:
 
 @define(eq=False, repr=False, kw_only=True)
 class LiveUpload:
-    """An upload while this process receives it; endpoints hold it through an ``Upload``."""
+    """An upload while this process receives it; endpoints hold it through an ``Upload``.
+
+    Methods that concern one request take its transfer; the default is the one that opened the
+    upload.
+
+    Attributes:
+        opened_by: The transfer for which this object was created.
+        transfers: The requests that carry the upload at this worker at the moment.
+        ranges: The bytes of finished requests; None for an upload in one request.
+        limit_key: By what the limit of tracked uploads counts it, see ``Identity.limit_key``.
+        meter: The bytes received, and when the next report is due.
+        resource_id: The id of its resource, if the upload is known by another id.
+        finished_bytes: How many body bytes of finished requests this worker has received.
+        repeated_bytes: How many bytes arrived that had arrived before, or were refused.
+        merged_into: The upload of which the request turned out to be a part.
+        prior_records: The records of this attempt that others have stored.
+        is_late: Whether its owner was not known before a byte could arrive.
+        has_late_bytes: Whether it has ended elsewhere before all bytes of this worker were stored.
+    """
 
     upload_id: str
     transfer_id: str
+    opened_by: Transfer
     meter: Meter
     context: UploadContext
     worker: str
+    ranges: ReceivedRanges | None = None
     owner: str | None = None
-    current_stage: StageHandle | None = None
-    is_tracked: bool = False
-    id_is_sent: bool = False
+    limit_key: str | None = None
+    resource_id: str | None = None
     is_proxied: bool = False
+    id_is_sent: bool = False
     group: str | None = None
     filename: str | None = None
     content_type: str | None = None
     metadata: Metadata | None = None
-    state: UploadState = UploadState.PENDING
-    error: UploadError | None = None
-    is_due: bool = False
-    has_prior_state: bool = False
-    is_superseded: bool = False
-    is_idle: bool = False
-    is_answered: bool = False
-    merged_into: "LiveUpload | None" = None
-    attempt: int = 1
-    sequence: int = 0
     created_at: float = 0.0
-    started_at: float | None = None
-    finished_at: float | None = None
-    not_before: float = 0.0
-    timer_at: float | None = None
-    activity: Activity | None = None
-    arrival: Arrival | None = None
-    prior_records: tuple[TransferRecord, ...] = ()
-    on_cancel: Callable[[], None] | None = None
-    _failure_message: str | None = None
-    _claimant: Identity | None = None
-    _set_by_app: set[str] = field(factory=set)
-    _reported_at: float = 0.0
-    _final_bytes: int | None = None
-    _end_is_reported: bool = False
+    prior_state: PriorState = PriorState.UNKNOWN
+    reporting: Reporting = field(default=Reporting.UNTRACKED, init=False)
+    state: UploadState = field(default=UploadState.PENDING, init=False)
+    error: UploadError | None = field(default=None, init=False)
+    current_stage: StageHandle | None = field(default=None, init=False)
+    transfers: dict[Transfer, None] = field(init=False)
+    merged_into: "LiveUpload | None" = field(default=None, init=False)
+    attempt: int = field(default=1, init=False)
+    sequence: int = field(default=0, init=False)
+    started_at: float | None = field(default=None, init=False)
+    finished_at: float | None = field(default=None, init=False)
+    activity: Activity | None = field(default=None, init=False)
+    arrival: Arrival | None = field(default=None, init=False)
+    prior_records: tuple[TransferRecord, ...] = field(default=(), init=False)
+    has_late_bytes: bool = field(default=False, init=False)
+    is_late: bool = field(default=False, init=False)
+    finished_bytes: int = field(default=0, init=False)
+    repeated_bytes: int = field(default=0, init=False)
+    _claimant: Identity | None = field(default=None, init=False)
+    failure_message: str | None = field(default=None, init=False)
+    set_by_app: set[str] = field(factory=set, init=False)
+    _reports: int = field(default=0, init=False)
+    _reported_at: float = field(default=0.0, init=False)
+    _final_bytes: int | None = field(default=None, init=False)
+    # Only for an upload in several requests: whether the application has confirmed that it exists,
+    # the last transfer whose meaning depends on that, whether each response names the first byte
+    # that is missing, what had arrived of transfers in progress when it ended, and when the last
+    # request ended.
+    _exists: bool = field(default=False, init=False)
+    _undecided: Transfer | None = field(default=None, init=False)
+    _names_offsets: bool = field(default=True, init=False)
+    _arrived: tuple[ByteRange, ...] = field(default=(), init=False)
+    _idle_since: float = field(default=0.0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Begin with the transfer that opened the upload."""
+        self.transfers = {self.opened_by: None}
 
     def __repr__(self) -> str:
         """Show id, state and size; no owner and no names."""
@@ -141,9 +261,39 @@ class LiveUpload:
         return is_final(self.state)
 
     @property
-    def is_replaceable(self) -> bool:
-        """Whether another upload may take its key: after the end, or after a redirect."""
-        return self.is_ended or self.is_idle
+    def is_tracked(self) -> bool:
+        """Whether the upload has an owner, who can watch it."""
+        return self.reporting is not Reporting.UNTRACKED
+
+    @property
+    def is_superseded(self) -> bool:
+        """Whether it is not reported any more, see ``Reporting.SUPERSEDED``."""
+        return self.reporting is Reporting.SUPERSEDED
+
+    @property
+    def is_reported(self) -> bool:
+        """Whether there was a report of it."""
+        return self._reports > 0
+
+    @property
+    def has_prior_state(self) -> bool:
+        """Whether the records that the store has of the upload are known."""
+        return self.prior_state is not PriorState.UNKNOWN
+
+    @property
+    def has_ended_elsewhere(self) -> bool:
+        """Whether it has ended according to the record of another worker."""
+        return self.prior_state is PriorState.ENDED
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for its next request, which may reach any worker."""
+        return not self.transfers and is_waiting(self.state)
+
+    @property
+    def protocol(self) -> str | None:
+        """The protocol of an upload in several requests."""
+        return None if self.opened_by.head is None else self.opened_by.head.protocol
 
     @property
     def key(self) -> UploadKey | None:
@@ -156,7 +306,7 @@ class LiveUpload:
         """Set an attribute by the application, which takes precedence over announcements."""
         if not self.is_ended:
             setattr(self, name, value)
-            self._set_by_app.add(name)
+            self.set_by_app.add(name)
 
     def claim(self, identity: Identity) -> bool:
         """Make *identity* the owner, unless there is one; return whether it is the owner."""
@@ -165,11 +315,11 @@ class LiveUpload:
         if self.started_at is None:
             self._claimant = self._claimant or identity
             return self._claimant == identity
-        return not self.is_ended and self.context.admit(self, identity)
+        return self.context.admit(self, identity)
 
     def mark_failed(self, message: str) -> None:
         """Let the upload end as rejected, whatever the status of the response."""
-        self._failure_message = truncate_text(message, FAILURE_MESSAGE_CHARACTERS)
+        self.failure_message = truncate_text(message, FAILURE_MESSAGE_CHARACTERS)
 
     def show_stage(self, stage: StageHandle | None) -> None:
         """Show *stage*, or none, from now on."""
@@ -177,25 +327,45 @@ class LiveUpload:
             self.current_stage = stage
             self.mark_due()
 
-    # Called by the middleware and the tracker
+    # Called by the middleware and the tracker, in the order of a request
 
-    def begin(self) -> None:
+    def begin(self, transfer: Transfer | None = None) -> None:
         """Start to receive: the first byte may come now."""
+        transfer = transfer or self.opened_by
+        head = transfer.head
+        if transfer.phase is TransferPhase.OPEN:
+            transfer.phase = TransferPhase.RECEIVING
+        if transfer.kind is TransferKind.COMPLETE and self.held_ranges.sum_of_part_sizes:
+            # Now all parts have announced their sizes.
+            self._set_total(self.held_ranges.sum_of_part_sizes)
+        if head is None or head.carries_bytes or head.kind is TransferKind.COMPLETE:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Start to receive, for the first time or again."""
         state = next_state(self.state, Signal.BEGIN)
         if state is None:
             return
         self.state = state
         now = self.context.now()
-        self.started_at, self._reported_at = now.wall, now.monotonic
-        received = self.meter.received_bytes
+        self.started_at, self._reported_at = self.started_at or now.wall, now.monotonic
+        received = self._wire_bytes
         last_byte_at = now.wall if received else None
+        if self.activity is not None:
+            last_byte_at = self.activity.last_byte_at
         self.activity = Activity(now.monotonic, received, last_byte_at=last_byte_at)
         if self.owner is None and self._claimant is not None:
             self.context.admit(self, self._claimant)
         self.mark_due()
 
-    def end_body(self) -> None:
+    def end_body(self, transfer: Transfer | None = None) -> None:
         """Record that the last byte was received; the application has not responded yet."""
+        transfer = transfer or self.opened_by
+        transfer.phase = TransferPhase.RECEIVED
+        if self.ranges is None or self._ends_with(transfer):
+            self._end_body()
+
+    def _end_body(self) -> None:
         state = next_state(self.state, Signal.BODY_END)
         if state is None:
             return
@@ -204,6 +374,16 @@ class LiveUpload:
         self.state = state
         self.arrival = self._judge_arrival(now.monotonic)
         self.mark_due()
+
+    def _ends_with(self, transfer: Transfer) -> bool:
+        """Return whether no byte is missing, now that the body of *transfer* has arrived."""
+        assert transfer.head is not None  # noqa: S101  # an upload in several requests
+        if transfer.kind is TransferKind.ABORT:
+            return False
+        self.observe(self.context.now())
+        total = self.meter.total_bytes
+        is_full = total is not None and self.meter.received_bytes >= total
+        return transfer.head.is_last or (is_full and not self.is_divided)
 
     def _judge_arrival(self, monotonic: float) -> Arrival | None:
         if self.activity is None or self.started_at is None:
@@ -219,53 +399,102 @@ class LiveUpload:
             is_led_by_client=self.activity.is_led_by_client,
         )
 
-    def finish(self, status: int | None) -> None:
-        """End by the response of the application, or without HTTP (*status* None)."""
+    def begin_response(self, transfer: Transfer | None = None) -> None:
+        """Record that the client receives the response."""
+        transfer = transfer or self.opened_by
+        if transfer.phase is TransferPhase.RECEIVED:
+            transfer.phase = TransferPhase.RESPONDING
+
+    def finish(self, status: int | None, transfer: Transfer | None = None) -> None:
+        """End a transfer by the response of the application, or without HTTP (*status* None)."""
+        transfer = transfer or self.opened_by
+        if self.ranges is not None and status is not None:
+            if transfer in self.transfers:
+                self.end_transfer(transfer, transfer.final_outcome(status))
+            return
         has_whole_body = self.state is UploadState.PROCESSING
-        signal, error = result_of(status, self._failure_message, has_whole_body=has_whole_body)
+        signal, error = result_of(status, self.failure_message, has_whole_body=has_whole_body)
         if signal is Signal.REDIRECT:
-            self._redirect()
+            self._redirect(transfer)
         else:
             self._end(signal, error)
 
-    def _redirect(self) -> None:
+    def _redirect(self, transfer: Transfer) -> None:
         """Wait for the client to repeat the request elsewhere: nothing of this one counts."""
         state = next_state(self.state, Signal.REDIRECT)
         if state is None:
             return
         self.state, self.current_stage, self.activity, self.arrival = state, None, None, None
         self._final_bytes = 0
-        self.is_idle = True
+        self._remove(transfer)
         self.mark_due()
 
-    def app_raised(self) -> None:
-        """End by an exception of the application, whose text is left to the server's log."""
-        if self._failure_message is None:
+    def app_raised(self, transfer: Transfer | None = None) -> None:
+        """End a transfer by an exception of the application, which keeps none of its bytes.
+
+        The text of the exception is left to the server's log. In several requests the client may
+        try again. An exception after the response changes nothing.
+        """
+        transfer = transfer or self.opened_by
+        if self.ranges is not None:
+            if transfer in self.transfers:
+                transfer.status = None
+                self.end_transfer(transfer, TransferOutcome(TransferResult.REFUSED))
+        elif self.failure_message is None:
             self._end(Signal.RAISE, RAISED)
         else:
-            self.finish(None)
+            self.finish(None, transfer)
 
-    def app_cancelled(self) -> None:
-        """End because the server cancelled the task of the application."""
-        self._end(Signal.CANCEL, ABORTED)
+    def app_cancelled(self, transfer: Transfer | None = None) -> None:
+        """End a transfer because the server cancelled the task of the application.
 
-    def client_disconnected(self) -> None:
-        """End because the client disconnected; after the last byte this changes nothing."""
-        self._end(Signal.DISCONNECT, DISCONNECTED)
+        In several requests it counts as a broken connection: the application has not refused it.
+        """
+        if self.ranges is not None:
+            self.end_transfer(transfer or self.opened_by, None)
+        else:
+            self._end(Signal.CANCEL, ABORTED)
+
+    def client_disconnected(self, transfer: Transfer | None = None) -> None:
+        """End a transfer by the client's disconnect; after the last byte this changes nothing."""
+        transfer = transfer or self.opened_by
+        if self.ranges is None:
+            self._end(Signal.DISCONNECT, DISCONNECTED)
+        elif transfer.phase in {TransferPhase.OPEN, TransferPhase.RECEIVING}:
+            self.end_transfer(transfer, None)
 
     def cancel(self) -> None:
-        """End by the owner's wish, and stop the running transfer.
+        """End by the owner's wish, and stop the running transfers.
 
         It is too late if the client receives the response to the whole body already.
         """
-        if self.is_answered and self.state is UploadState.PROCESSING:
+        if self.ranges is None and self.opened_by.phase is TransferPhase.RESPONDING:
             return
-        if self._end(Signal.CANCEL, CANCELLED) and self.on_cancel is not None:
-            self.on_cancel()
+        transfers = list(self.transfers)
+        if self._end(Signal.CANCEL, CANCELLED):
+            for transfer in transfers:
+                transfer.stop()
 
     def lose(self) -> None:
         """End because other workers declared this one dead, and ended the upload in the store."""
         self._end(Signal.LOSE, LOST)
+
+    def track(self, upload_id: str, owner: str) -> None:
+        """Report the upload from now on, under that id to that owner."""
+        self.upload_id, self.owner = upload_id, owner
+        self.reporting = Reporting.CURRENT
+        if self.ranges is not None:
+            self._decide()
+        self.mark_due()
+
+    def supersede(self) -> None:
+        """Report nothing any more: a newer upload has the id. The transfer goes on untouched."""
+        if self.is_tracked:
+            self.reporting = Reporting.SUPERSEDED
+
+    def _remove(self, transfer: Transfer) -> None:
+        transfer.phase = TransferPhase.ENDED
+        self.transfers.pop(transfer, None)
 
     def _end(self, signal: Signal, error: UploadError | None) -> bool:
         state = next_state(self.state, signal)
@@ -273,49 +502,85 @@ class LiveUpload:
             return False
         now = self.context.now()
         self.observe(now)
+        if self.ranges is not None:
+            # Transfers in progress count as far as they have come.
+            self._arrived = tuple(self._arriving())
         self.state, self.error, self.current_stage = state, error, None
         self._final_bytes = self.meter.received_bytes
         self.finished_at = now.wall
+        for transfer in list(self.transfers):
+            self._remove(transfer)
         self.context.on_ended(self)
         self.mark_due()
         return True
 
+    # Reports
+
     def mark_due(self) -> None:
         """Ask for a report, unless one is due already or the end was reported."""
-        if not self.is_tracked or self._end_is_reported:
+        if self.reporting not in {Reporting.CURRENT, Reporting.DUE}:
             return
         self.meter.gate_bytes = NEVER
-        if not self.is_due:
-            self.is_due = True
+        if self.ranges is not None:
+            for transfer in self.transfers:
+                transfer.arm(NEVER)
+        if self.reporting is Reporting.CURRENT:
+            self.reporting = Reporting.DUE
             self.context.on_due(self)
+
+    def check_due(self, transfer: Transfer) -> None:
+        """Ask for a report if the upload's next gate is reached; else arm *transfer* again."""
+        if self.ranges is None:
+            self.mark_due()
+            return
+        self.observe(self.context.now())
+        if self.meter.received_bytes >= self.meter.gate_bytes:
+            self.mark_due()
+        elif self.reporting is not Reporting.DUE:
+            self._arm(transfer)
+
+    def _arm(self, *transfers: Transfer) -> None:
+        """Divide the bytes that are missing to the upload's next gate among its transfers."""
+        missing = self.meter.gate_bytes - self.meter.received_bytes
+        share = max(1, missing // max(1, len(self.transfers)))
+        for transfer in transfers:
+            transfer.arm(NEVER if self.is_ended or self.reporting is Reporting.DUE else share)
 
     # Time
 
-    def observe(self, now: Moment) -> None:
-        """Update last byte, silence and stall from the number of bytes received so far."""
-        if self.activity is not None and is_receiving(self.state):
-            self._observe(now, self.meter.received_bytes, is_waiting=self.meter.is_waiting)
+    @property
+    def _wire_bytes(self) -> int:
+        """All body bytes that this worker has received, useful or not."""
+        return self.finished_bytes + sum(each.meter.received_bytes for each in self.transfers)
 
-    def _observe(self, now: Moment, received_bytes: int, *, is_waiting: bool) -> None:
-        assert self.activity is not None  # noqa: S101  # checked by the callers
+    def observe(self, now: Moment) -> None:
+        """Update rate, last byte and stall from the number of bytes received so far."""
+        if self.is_ended:
+            return
+        if self.ranges is not None:
+            self.meter.received_bytes = max(self.meter.received_bytes, self._count_received())
+        if self.activity is None or not is_receiving(self.state):
+            return
         has_changed = self.activity.observe(
             now.monotonic,
             now.wall,
-            received_bytes,
+            self.meter.received_bytes if self.ranges is None else self._wire_bytes,
             self.context.config.stall_after_seconds,
-            is_waiting=is_waiting,
+            is_waiting=any(transfer.meter.is_waiting for transfer in self.transfers),
         )
         if has_changed:
             self.mark_due()
 
     def tick(self) -> float | None:
-        """Observe, ask for a report if the policy's interval is over.
+        """Observe; ask for a report if the policy's interval is over; pause without requests.
 
         Returns:
             When to call this again, in monotonic seconds; None for never.
         """
-        if self.is_ended or self.is_idle:
+        if self.is_ended or self.is_idle or self.is_superseded:
             return None
+        if self.ranges is not None and not self.transfers:
+            return self._pause_after_a_while()
         moment = self.context.now()
         self.observe(moment)
         now = moment.monotonic
@@ -323,43 +588,389 @@ class LiveUpload:
         silent_seconds = now - self._reported_at
         if self.activity is not None and silent_seconds >= OBSERVE_SECONDS:
             self.activity.update_rate(now)
-        if not self.is_due and meter.elapse(silent_seconds):
+        if self.reporting is not Reporting.DUE and meter.elapse(silent_seconds):
             self.mark_due()
+        if self.ranges is not None:
+            self._arm(*self.transfers)
         if self.activity is None or not is_receiving(self.state):
             return now + OBSERVE_SECONDS
         # A report that is due will be made now: the next one is counted from here.
-        since, passed = (now, 0.0) if self.is_due else (self._reported_at, silent_seconds)
+        is_due = self.reporting is Reporting.DUE
+        since, passed = (now, 0.0) if is_due else (self._reported_at, silent_seconds)
         gates = [since + seconds for seconds in self.meter.later_than(passed)]
         return self.activity.next_observation(now, gates, self.context.config.stall_after_seconds)
 
-    # Records and snapshots
+    def _pause_after_a_while(self) -> float | None:
+        pause_at = self._idle_since + PAUSE_AFTER_SECONDS
+        if self.context.config.clock.monotonic() < pause_at:
+            return pause_at
+        self._pause()
+        return None
+
+    def _pause(self) -> None:
+        """Wait for the next request, unless one is in progress."""
+        state = next_state(self.state, Signal.PAUSE)
+        if state is not None and not self.transfers:
+            self.observe(self.context.now())
+            self.state = state
+            self.current_stage = None
+            self.mark_due()
+
+    # An upload in several requests: bytes
+
+    @property
+    def held_ranges(self) -> ReceivedRanges:
+        assert self.ranges is not None  # noqa: S101  # an upload in several requests
+        return self.ranges
+
+    def _all_ranges(self) -> list[ByteRange]:
+        """Return what has arrived at all workers, without the transfers in progress here."""
+        own, others = self.held_ranges, self.prior_records
+        held = max([own.confirmed_bytes, *(record.confirmed_bytes for record in others)])
+        known = [*own.entries(), *(each for record in others for each in record.byte_ranges)]
+        return with_confirmed([*known, *([("", 0, held, True)] if held else [])])
+
+    def _end_of(self, part: str) -> int:
+        """Return up to which byte *part* has arrived at all workers without a gap."""
+        if not self.prior_records:
+            return self.held_ranges.end_of(part)
+        return contiguous_end(self._all_ranges(), part)
+
+    def _place(self, transfer: Transfer) -> int:
+        """Determine where the bytes of *transfer* begin; return the end of its part.
+
+        If its head does not say it, they begin after what has arrived.
+        """
+        end, head = self._end_of(transfer.part), transfer.head
+        if head is None or transfer.start is not None:
+            return end
+        if head.offset is not None:
+            transfer.start = head.offset
+        elif self.has_prior_state:
+            transfer.start = end
+            if head.is_last and end == 0 and head.length is not None:
+                # This request brings the whole upload.
+                self._set_total(head.length)
+        return end
+
+    def _arriving(self) -> list[ByteRange]:
+        """Return what has arrived of the transfers in progress."""
+        ranges = (transfer.byte_range(self._place(transfer)) for transfer in self.transfers)
+        return [each for each in ranges if each is not None]
+
+    def _count_received(self) -> int:
+        arriving, total = self._arriving(), self.meter.total_bytes
+        if self.prior_records:
+            received = count_bytes([*self._all_ranges(), *arriving])
+        else:
+            received = self.held_ranges.count_with(arriving)
+        return received if total is None else min(received, total)
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether each part announces its own size: then a final request completes the upload."""
+        own = self.held_ranges.sum_of_part_sizes
+        return own is not None or sum_of_part_sizes(self._all_ranges()) is not None
+
+    def _is_whole(self) -> bool:
+        """Return whether the application has accepted all bytes, if that ends the upload."""
+        total, head = self.meter.total_bytes, self.opened_by.head
+        if self.transfers or self.is_ended or total is None or head is None:
+            return False
+        if not head.completes_at_total or self.is_divided:
+            return False
+        if not self.prior_records:
+            return self.held_ranges.accepted_bytes >= total
+        return count_accepted(self._all_ranges()) >= total
+
+    def _set_total(self, total_bytes: int) -> None:
+        """Set the size of the upload, unless it is known."""
+        if self.meter.total_bytes is None:
+            self.meter.total_bytes = total_bytes
+
+    # An upload in several requests: requests
+
+    def read_response(self, transfer: Transfer, status: int, headers: Headers) -> bool:
+        """Read the head of the response; return whether it is the first to tell of the upload."""
+        resource, head = transfer.read_response(status, headers), transfer.head
+        if transfer.kind is TransferKind.QUERY:
+            return not transfer.is_refused
+        if resource is None or head is None:
+            return False
+        self._bind_resource(upload_id_for(head, resource), transfer)
+        if transfer.names_upload and head.part_total_bytes is not None:
+            self.held_ranges.add_part_size(transfer.part, head.part_total_bytes)
+            self.mark_due()
+        return True
+
+    def _bind_resource(self, resource_id: str, transfer: Transfer) -> None:
+        """Let further requests of the owner to the resource belong to this upload."""
+        self.resource_id = resource_id
+        if self.is_tracked and self.owner is not None:
+            self.context.remember_resource(self.owner, resource_id, self.upload_id)
+        elif not transfer.names_upload:
+            self.upload_id = resource_id
+            self.prior_state = PriorState.UNKNOWN
+
+    def can_merge(self, other: "LiveUpload") -> bool:
+        """Return whether *other* can be a further request of this upload."""
+        if self.is_ended or self.protocol is None or self.protocol != other.protocol:
+            return False
+        return not self._is_replaced_by(other.opened_by, other.meter.total_bytes)
+
+    def _is_replaced_by(self, transfer: Transfer, total_bytes: int | None) -> bool:
+        """Return whether *transfer* begins another upload under the same id.
+
+        It creates one, announces another size, or sends from the start what the application has.
+        """
+        head = transfer.head
+        if head is None or _is_fresh_creation(head):
+            return True
+        if head.resource_is_unique or not head.carries_bytes:
+            return False
+        known = self.meter.total_bytes
+        if known is not None and total_bytes is not None and known != total_bytes:
+            return True
+        if self.state is not UploadState.PAUSED:
+            return False
+        return _is_new_beginning(head, self._all_ranges())
+
+    def merge(self, other: "LiveUpload") -> None:
+        """Take over the request of *other*, which is the same upload, with all that it has done."""
+        transfer, phase = other.opened_by, other.opened_by.phase
+        other.merged_into = self
+        for name in _DESCRIPTION:
+            announced = getattr(other, name)
+            is_better = name in other.set_by_app or getattr(self, name) is None
+            if announced is not None and is_better:
+                setattr(self, name, announced)
+        self.set_by_app |= other.set_by_app
+        self.failure_message = self.failure_message or other.failure_message
+        if other.meter.total_bytes is not None:
+            self._set_total(other.meter.total_bytes)
+        if self.is_superseded:
+            self.reporting = Reporting.CURRENT
+        transfer.start = None
+        self.transfers[transfer] = None
+        if other.current_stage is not None:
+            self.current_stage = other.current_stage
+        if other.started_at is not None:
+            self._begin()
+        for part, size_bytes in other.held_ranges.part_sizes():
+            self.held_ranges.add_part_size(part, size_bytes)
+        if phase is TransferPhase.ENDED:
+            self.end_transfer(transfer, transfer.outcome)
+        self.mark_due()
+
+    def end_transfer(self, transfer: Transfer, outcome: TransferOutcome | None) -> None:
+        """Record the outcome of *transfer*; None if it broke off without a response."""
+        if transfer not in self.transfers:
+            return
+        self._remove(transfer)
+        transfer.outcome = outcome
+        self.finished_bytes += transfer.meter.received_bytes
+        self._idle_since = self.context.config.clock.monotonic()
+        self._add_outcome(transfer)
+        self._change_state(transfer)
+        is_query = transfer.kind is TransferKind.QUERY
+        if transfer.result in CONTINUES and not (is_query and self.started_at is None):
+            self._exists = True
+        self._decide()
+        self.mark_due()
+
+    def _add_outcome(self, transfer: Transfer) -> None:
+        """Add the bytes that the application has, and count those of no use as repeated."""
+        ranges, outcome, gained = self.held_ranges, transfer.outcome, 0
+        kept = transfer.kept_range(self._place(transfer))
+        if kept is not None:
+            part, start, stop, is_accepted = kept
+            gained = ranges.add(part, start, stop, is_accepted=is_accepted)
+        self.repeated_bytes += max(0, transfer.content_bytes - gained)
+        head = transfer.head
+        if head is not None and head.is_sequential and transfer.is_accepted and head.offset:
+            # Such a server accepts bytes only at the end of those that it has.
+            ranges.confirm(transfer.part, head.offset)
+        if outcome is not None and outcome.offset is not None and head is not None:
+            if head.is_sequential or (self._names_offsets and not self.transfers):
+                # It has these bytes and no others.
+                ranges.accept_until(transfer.part, outcome.offset)
+            ranges.confirm(transfer.part, outcome.offset)
+        if outcome is not None and outcome.total_bytes is not None:
+            self._set_total(outcome.total_bytes)
+        if transfer.is_accepted and outcome is not None:
+            self._names_offsets = self._names_offsets and outcome.offset is not None
+        self.meter.received_bytes = self._count_received()
+
+    def _change_state(self, transfer: Transfer) -> None:
+        """Change the state by the outcome of *transfer*, as far as it says it alone."""
+        kind, result = transfer.kind, transfer.result
+        if kind is TransferKind.QUERY and result is not TransferResult.COMPLETED:
+            self._answer_query(transfer)
+            return
+        if transfer.is_refused or self.has_prior_state:
+            self._undecided = transfer if transfer.is_refused else None
+        if self.failure_message is not None:
+            self._end(*result_of(None, self.failure_message, has_whole_body=False))
+        elif result is TransferResult.COMPLETED:
+            if kind in _CONCERN_OTHERS and not self._exists:
+                self._undecided = transfer
+            else:
+                self._complete(transfer)
+        elif result is TransferResult.ABORTED:
+            self._begin()
+            self._end(Signal.CANCEL, ABANDONED)
+        elif transfer.outcome is None and kind is TransferKind.CREATE:
+            self._end(Signal.DISCONNECT, DISCONNECTED)
+        elif result not in CONTINUES:
+            self._pause()
+
+    def _decide(self) -> None:
+        """Complete an upload that is whole, fail or drop one that was refused."""
+        last = self._undecided
+        if self.is_ended or self.has_ended_elsewhere:
+            return
+        if last is None:
+            if self._is_whole():
+                self._complete(None)
+        elif self._exists:
+            is_joined = last.result is TransferResult.COMPLETED and not self.transfers
+            if last.is_rejected:
+                self._reject(last)
+            elif is_joined or self._is_whole():
+                self._complete(None)
+        elif self.has_prior_state and not self.transfers:
+            is_lost = last.kind is TransferKind.CREATE and not last.names_upload
+            is_over = self._reports > 0 and (last.is_rejected or is_lost)
+            # An attempt after one that has ended does not bring that one back.
+            is_next = self.attempt > 1 and last.kind is not TransferKind.QUERY
+            if last.fails_new_upload or is_over or is_next:
+                self._reject(last)
+            elif not self._reports:
+                # The request has created no upload.
+                self.supersede()
+
+    def _reject(self, transfer: Transfer) -> None:
+        """Fail by the response to *transfer*, or by the exception that was raised instead."""
+        self._begin()
+        if transfer.status is None:
+            self._end(Signal.RAISE, RAISED)
+        else:
+            message = _ERROR_AFTER_SUCCESS if is_success(transfer.status) else None
+            self._end(*result_of(transfer.status, message, has_whole_body=False))
+
+    def _complete(self, transfer: Transfer | None) -> None:
+        """Complete the upload.
+
+        Args:
+            transfer: The request whose response says so; None if that follows from the bytes. The
+                application has all bytes, unless it says so before the last one has arrived.
+        """
+        head, total = None if transfer is None else transfer.head, self.meter.total_bytes
+        if total is not None and (head is None or head.is_last or head.kind in _CONCERN_OTHERS):
+            self.held_ranges.confirm("", total)
+        self._begin()
+        self._end(Signal.ACCEPT, None)
+
+    def _answer_query(self, transfer: Transfer) -> None:
+        """Learn the name, and that the upload exists, from the answer to a request that only asks.
+
+        An upload of which nothing is missing needs no report: its end was reported, or is unknown.
+        """
+        outcome = transfer.outcome
+        if outcome is None or outcome.result is not TransferResult.ACCEPTED:
+            self._undecided = self._undecided or transfer
+            return
+        self.filename = self.filename or outcome.filename
+        self.content_type = self.content_type or outcome.content_type
+        is_open = outcome.offset is not None and outcome.offset != self.meter.total_bytes
+        if is_open and self.state is UploadState.PENDING:
+            self._begin()
+            self._pause()
+        elif not (is_open or self._exists):
+            self._undecided = transfer
+
+    # Prior state: what the store has
 
     def load_prior_state(self, records: Iterable[TransferRecord]) -> None:
-        """Continue from what the store has: an announcement, or an earlier attempt."""
-        if self.has_prior_state:
+        """Continue from what the store has: an announcement, another worker, an earlier attempt."""
+        stored = list(records)
+        if self.prior_state is PriorState.UNKNOWN:
+            self.prior_state = PriorState.LOADED
+            before = fold(stored, now=self.context.config.clock.time())
+            if before is not None and self.ranges is None:
+                self._continue_plain(stored, before)
+            elif before is not None:
+                self._continue_in_several_requests(stored, before)
+        elif self.prior_state is PriorState.LOADED and self.ranges is None:
+            self.prior_state = PriorState.CONFIRMED
+            self._compare_with_others(stored)
+        if self.ranges is not None:
+            self._decide()
+
+    def _continue_plain(self, stored: list[TransferRecord], before: UploadProgress) -> None:
+        others = [record for record in stored if record.transfer_id != self.transfer_id]
+        if not others:
             return
-        self.has_prior_state = True
-        others = [record for record in records if record.transfer_id != self.transfer_id]
-        before = fold(others, now=self.context.config.clock.time())
-        if before is None:
+        if self._is_older_than(before.started_at):
+            self.supersede()
             return
-        # A record of this worker without a live upload has ended, and its end was not stored.
-        is_ours = any(record.worker == self.worker for record in others)
-        was_redirected = before.state is UploadState.PENDING and before.started_at is not None
-        has_ended = is_ours or was_redirected or is_final(before.state)
-        if has_ended or before.attempt < self.attempt:
-            self.attempt = max(self.attempt, before.attempt + 1)
+        # Only an announcement is part of this attempt: it has no transfer.
+        if before.started_at is not None or is_final(before.state):
+            self._supersede_records(newest(others), before)
+        elif before.attempt < self.attempt:
             self.sequence += before.sequence + 1
             self._inherit_description(before)
-            return
-        self.attempt = before.attempt
-        self.prior_records = tuple(newest(others))
-        for name in _DESCRIPTION:
-            announced = getattr(before, name)
-            if announced is not None and name not in self._set_by_app:
-                setattr(self, name, announced)
-        if self.meter.total_bytes is None:
-            self.meter.total_bytes = before.total_bytes
+        else:
+            self.attempt = before.attempt
+            self.prior_records = tuple(newest(others))
+            for name in _DESCRIPTION:
+                announced = getattr(before, name)
+                if announced is not None and name not in self.set_by_app:
+                    setattr(self, name, announced)
+            if self.meter.total_bytes is None:
+                self.meter.total_bytes = before.total_bytes
+
+    def _is_older_than(self, started_at: datetime | None) -> bool:
+        """Return whether another upload has begun after this one, whose owner was known late.
+
+        Otherwise all that is known of other uploads has begun before, whatever the clocks say.
+        """
+        if not self.is_late or started_at is None or self.started_at is None:
+            return False
+        return self.started_at < started_at.timestamp()
+
+    def _supersede_records(self, records: list[TransferRecord], before: UploadProgress) -> None:
+        """Become the next attempt, whether the one before has ended or another worker has it."""
+        self.attempt = max(self.attempt, before.attempt + 1)
+        self.sequence += before.sequence + 1
+        self._inherit_description(before)
+        running = (each.worker for each in records if each.state in RUNNING_STATES)
+        workers = frozenset(worker for worker in running if worker not in {None, self.worker})
+        if workers:
+            self.sequence += SUPERSEDED_VERSIONS
+            self.context.on_superseding(self, workers)
+
+    def _compare_with_others(self, records: Iterable[TransferRecord]) -> None:
+        """Look once more, after the own record was stored: two workers may have begun at once.
+
+        The newer one is the next attempt.
+        """
+        for other in records:
+            if other.transfer_id == self.transfer_id or other.started_at is None or other.protocol:
+                continue
+            if other.attempt > self.attempt:
+                self.supersede()
+            elif other.attempt == self.attempt:
+                own = (self.started_at or 0.0, self.transfer_id)
+                if own < (other.started_at, other.transfer_id):
+                    self.supersede()
+                else:
+                    before = fold([other], now=self.context.config.clock.time())
+                    assert before is not None  # noqa: S101  # there is a record
+                    self._supersede_records([other], before)
+                    self.prior_records = ()
+                    self.reporting = Reporting.CURRENT
+                    self.mark_due()
 
     def _inherit_description(self, before: UploadProgress) -> None:
         """Keep the description of the attempt before, except for what this one announces."""
@@ -369,22 +980,171 @@ class LiveUpload:
         if self.meter.total_bytes is None:
             self.meter.total_bytes = before.total_bytes
 
-    def start_after(self, ended: "LiveUpload") -> None:
-        """Become the next attempt after *ended*, which may not be stored yet."""
-        before = ended.snapshot()
+    def _continue_in_several_requests(
+        self, stored: list[TransferRecord], before: UploadProgress
+    ) -> None:
+        """Continue this worker's stored record, and learn those of other workers."""
+        current = newest(stored)
+        if is_final(before.state):
+            self._follow_ended(current, before)
+            return
+        is_other = any(each.started_at and each.protocol != self.protocol for each in current)
+        if is_other or self._replaces_session(current, before):
+            self._supersede_records(current, before)
+            return
+        self.attempt = before.attempt
+        for record in current:
+            if record.transfer_id == self.transfer_id:
+                self._continue_record(record)
+        self._exists = True
+        self._describe(before.filename, before.total_bytes, before.group)
+        self._learn_of_others(stored)
+
+    def _replaces_session(self, records: list[TransferRecord], before: UploadProgress) -> bool:
+        """Return whether the request begins another upload, see ``_is_replaced_by``."""
+        head, total = self.opened_by.head, self.meter.total_bytes
+        if head is None or _is_fresh_creation(head):
+            return any(record.protocol is not None for record in records)
+        if head.resource_is_unique or not head.carries_bytes:
+            return False
+        if total is not None and before.total_bytes is not None and total != before.total_bytes:
+            return True
+        if before.state is not UploadState.PAUSED:
+            return False
+        return _is_new_beginning(head, [each for record in records for each in record.byte_ranges])
+
+    def _continue_record(self, record: TransferRecord) -> None:
+        self.sequence += record.sequence
+        self.held_ranges.load(record.byte_ranges, record.confirmed_bytes)
+        self.repeated_bytes += record.retransmitted_bytes
+        self.created_at = min(self.created_at, record.created_at)
+        self.started_at = record.started_at or self.started_at
+        self.metadata = self.metadata or record.metadata
+        self.content_type = record.content_type or self.content_type
+
+    def _describe(self, filename: str | None, total: int | None, group: str | None) -> None:
+        for name, value in (("filename", filename), ("group", group)):
+            if value is not None and name not in self.set_by_app:
+                setattr(self, name, value)
+        if total is not None:
+            self._set_total(total)
+
+    def belongs_to_ended(self, state: UploadState) -> bool:
+        """Return whether its request belongs to an upload that has ended.
+
+        A resource of its own is never used for another upload. At another resource, a request that
+        does not begin at the start belongs to an upload before it, and may resume a failed one.
+
+        Args:
+            state: The state in which that upload has ended.
+        """
+        head = self.opened_by.head
+        if head is None or (self.opened_by.names_upload and head.kind is TransferKind.CREATE):
+            return False
+        if head.resource_is_unique or head.kind is TransferKind.QUERY:
+            return True
+        return state is not UploadState.FAILED and bool(head.offset)
+
+    def _follow_ended(self, records: list[TransferRecord], before: UploadProgress) -> None:
+        """Start the next attempt after one that has ended; a late request starts none.
+
+        A client that continues at the end of the bytes that arrived has them at the server, and
+        sends the rest.
+        """
+        if self.belongs_to_ended(before.state):
+            self._end_elsewhere(records, before)
+            return
+        head = self.opened_by.head
+        offset = 0 if head is None else head.offset or 0
         self.attempt = before.attempt + 1
         self.sequence += before.sequence + 1
         self._inherit_description(before)
-        self.has_prior_state = ended.has_prior_state
-        ended.is_superseded = not ended.has_prior_state
+        if offset <= before.bytes_transferred:
+            self.held_ranges.confirm("", offset)
+
+    def _end_elsewhere(self, records: list[TransferRecord], before: UploadProgress) -> None:
+        """Change nothing of an upload that has ended; stop the requests of a cancelled one.
+
+        Bytes that the application accepted here before the end, and that are not stored yet, are
+        still to be counted.
+        """
+        self.prior_state = PriorState.ENDED
+        self.attempt = before.attempt
+        self.prior_records = tuple(records)
+        stored = [each for record in records for each in record.byte_ranges]
+        own = self.held_ranges.entries()
+        self.has_late_bytes = count_accepted([*stored, *own]) > count_accepted(stored)
+        if before.error == CANCELLED:
+            for transfer in list(self.transfers):
+                transfer.stop()
+
+    def start_after(self, before: "LiveUpload") -> None:
+        """Become the next attempt after *before*, which this process has and may not be stored."""
+        shown = before.snapshot()
+        if self.ranges is None or not before.is_ended:
+            self.attempt = shown.attempt + 1
+            self.sequence += shown.sequence + 1
+            self._inherit_description(shown)
+        else:
+            self._follow_ended(before.records_with(before.record(self.context.now())), shown)
+        self.prior_state = before.prior_state
+        if not (before.is_ended and before.has_prior_state):
+            before.supersede()
+
+    def absorb(self, late: "LiveUpload") -> None:
+        """Let a request after the end change nothing; stop it if the owner has cancelled."""
+        late.merged_into = self
+        transfer = late.opened_by
+        if self.error == CANCELLED and transfer.phase is not TransferPhase.ENDED:
+            transfer.stop()
+
+    def has_begun_before(self) -> bool:
+        """Return whether it has begun, and not just now."""
+        if self.activity is None:
+            return self.started_at is not None
+        now = self.context.config.clock.monotonic()
+        return now - self.activity.began_at > LATE_SECONDS
+
+    def is_older_than(self, other: "LiveUpload") -> bool:
+        """Return whether *other*, an upload in one request, has begun after this late one."""
+        if self.ranges is not None or not self.is_late or other.started_at is None:
+            return False
+        return self.started_at is not None and self.started_at < other.started_at
+
+    def update_from_store(self, records: Iterable[TransferRecord]) -> None:
+        """Learn what other workers have stored since, of an upload in several requests."""
+        if not self.has_ended_elsewhere:
+            self._learn_of_others(records)
+            self._decide()
+
+    def _learn_of_others(self, records: Iterable[TransferRecord]) -> None:
+        others = [each for each in newest(records) if each.transfer_id != self.transfer_id]
+        self.prior_records = tuple(each for each in others if each.attempt == self.attempt)
+        if any(each.attempt > self.attempt for each in others):
+            self.supersede()
+        if self.is_ended:
+            return
+        after = fold(self.prior_records, now=self.context.config.clock.time())
+        if after is None:
+            return
+        self._exists = True
+        totals = [each.total_bytes for each in self.prior_records if each.total_bytes is not None]
+        self._describe(after.filename, totals[0] if totals else None, after.group)
+        if is_final(after.state):
+            self._end_elsewhere(others, after)
+            self._pause()
+
+    # Records and snapshots
 
     def commit(self, now: Moment) -> TransferRecord:
-        """Return the next version of the record, and arm the meter for the one after it."""
+        """Return the next version of the record, and arm the meters for the one after it."""
         self.observe(now)
         if self.activity is not None:
             self.activity.update_rate(now.monotonic)
         self.sequence += 1
-        self.is_due = False
+        self._reports += 1
+        if self.reporting is Reporting.DUE:
+            self.reporting = Reporting.ENDED if self.is_ended else Reporting.CURRENT
         self._reported_at = now.monotonic
         self.meter.rearm()
         if self.current_stage is not None:
@@ -393,13 +1153,14 @@ class LiveUpload:
             self.meter.gate_bytes = self.meter.received_bytes + 1
         if self.is_ended:
             self.meter.gate_bytes = 0
-            self._end_is_reported = True
+        if self.ranges is not None:
+            self._arm(*self.transfers)
         return self.record(now)
 
     def record(self, now: Moment) -> TransferRecord:
         """Return the record of this process in its current version."""
-        activity = self.activity
-        return TransferRecord(
+        activity, ranges = self.activity, self.ranges
+        made = TransferRecord(
             owner=self.owner or "",
             upload_id=self.upload_id,
             transfer_id=self.transfer_id,
@@ -424,9 +1185,22 @@ class LiveUpload:
             finished_at=self.finished_at,
             worker=None if self.is_ended else self.worker,
         )
+        if ranges is None:
+            return made
+        arriving = self._arrived if self.is_ended else self._arriving()
+        return evolve(
+            made,
+            protocol=self.protocol,
+            byte_ranges=(*ranges.entries(), *arriving),
+            confirmed_bytes=ranges.confirmed_bytes,
+            retransmitted_bytes=self.repeated_bytes,
+            stalled=made.stalled and not self.is_idle,
+        )
 
     def records_with(self, record: TransferRecord) -> list[TransferRecord]:
         """Return the records of this attempt: those of others, and *record* of this process."""
+        if self.has_ended_elsewhere or (self.is_superseded and self.prior_records):
+            return list(self.prior_records)
         return [*self.prior_records, record]
 
     def snapshot(self) -> UploadProgress:
@@ -441,7 +1215,22 @@ class LiveUpload:
         mount_path = self.context.config.mount_path
         progress = fold(self.records_with(record), now=now.wall, mount_path=mount_path)
         assert progress is not None  # noqa: S101  # there is a record
-        if self.is_ended and not self._end_is_reported:
+        if self.is_ended and self.reporting is Reporting.DUE:
             # One sequence must not carry two states: a receiver keeps the highest sequence.
             return evolve(progress, sequence=progress.sequence + 1)
         return progress
+
+
+def _is_fresh_creation(head: TransferHead) -> bool:
+    """Return whether a request creates an upload, and not one of several parts of it."""
+    return head.kind is TransferKind.CREATE and head.part_total_bytes is None
+
+
+def _is_new_beginning(head: TransferHead, known: Iterable[ByteRange]) -> bool:
+    """Return whether a request sends from the start what the application has, and has more.
+
+    A repetition of the first bytes alone may be that of a request whose response was lost.
+    """
+    if head.offset != 0 or not head.length:
+        return False
+    return contiguous_end([each for each in known if each[3]]) > head.length

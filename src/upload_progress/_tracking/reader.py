@@ -9,7 +9,6 @@ from attrs import define, field
 from upload_progress._model.fold import accepted_bytes, sum_of
 from upload_progress._model.models import UploadKey, UploadPage, UploadProgress, UploadState
 from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress._tracking.multi_request_upload import MultiRequestUpload
 from upload_progress._tracking.record_loader import RecordLoader
 from upload_progress._tracking.registry import Registry
 from upload_progress._tracking.shared_reads import SharedReads
@@ -42,7 +41,10 @@ class Reader:
         """
         live = self.registry.find(key.owner, key.upload_id)
         if live is not None:
-            return await self._snapshot_of(live, key)
+            progress = await self._snapshot_of(live, key)
+            if progress is None:
+                raise UploadNotFound
+            return progress
         snapshots = await self.loader.snapshots([key])
         if key not in snapshots:
             raise UploadNotFound
@@ -57,8 +59,8 @@ class Reader:
         """
         now = self.loader.clock.time()
         live = self.registry.find(key.owner, key.upload_id)
-        if live is not None:
-            progress = await self._snapshot_of(live, key)
+        progress = None if live is None else await self._snapshot_of(live, key)
+        if live is not None and progress is not None:
             records = live.records_with(live.record(live.context.now()))
             return progress, accepted_bytes(records, now=now)
         records = (await self.loader.load([key])).get(key, [])
@@ -66,15 +68,20 @@ class Reader:
             raise UploadNotFound
         return self.loader.fold(records), accepted_bytes(records, now=now)
 
-    async def _snapshot_of(self, live: LiveUpload, key: UploadKey) -> UploadProgress:
-        if isinstance(live, MultiRequestUpload) or not live.has_prior_state:
-            try:
-                records = (await self.loader.load([key])).get(key, [])
-            except StoreUnavailable:
-                return live.snapshot()
+    async def _snapshot_of(self, live: LiveUpload, key: UploadKey) -> UploadProgress | None:
+        """Return the snapshot of an upload that is received here; None if it is no upload."""
+        if live.ranges is None and live.has_prior_state and not live.is_superseded:
+            return live.snapshot()
+        try:
+            records = (await self.loader.load([key])).get(key, [])
+        except StoreUnavailable:
+            return live.snapshot()
+        if not live.has_prior_state:
             live.load_prior_state(records)
-            if isinstance(live, MultiRequestUpload):
-                live.update_from_store(records)
+        if live.ranges is not None:
+            live.update_from_store(records)
+        if live.has_ended_elsewhere or live.is_superseded:
+            return self.loader.fold(records) if records else None
         return live.snapshot()
 
     async def list(
@@ -128,7 +135,7 @@ class Reader:
         live = self.registry.of_owner(owner)
         for upload in live:
             progress = await self._snapshot_of(upload, UploadKey(owner, upload.upload_id))
-            if group is None or progress.group == group:
+            if progress is not None and (group is None or progress.group == group):
                 yield progress
         live_ids = {upload.upload_id for upload in live}
         now = self.loader.clock.time()

@@ -6,6 +6,7 @@ from typing import Final
 from attrs import define, field
 
 from upload_progress._model.models import UploadKey
+from upload_progress._model.state import CANCELLED
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.config import Limits
 
@@ -21,7 +22,8 @@ class Registry:
     limits: Limits
     _owners: dict[str, dict[str, LiveUpload]] = field(factory=dict, init=False)
     _size: int = field(default=0, init=False)
-    _open: Counter[str] = field(factory=Counter, init=False)
+    _open: Counter[str | None] = field(factory=Counter, init=False)
+    _cancelled: dict[UploadKey, None] = field(factory=dict, init=False)
 
     def __len__(self) -> int:
         """Return the number of live uploads."""
@@ -32,38 +34,58 @@ class Registry:
         return self._owners.get(owner, {}).get(upload_id)
 
     def is_receiving(self, owner: str, upload_id: str) -> bool:
-        """Return whether the key is in use, and not by an upload that can be replaced."""
+        """Return whether this process receives the upload of that key."""
         upload = self.find(owner, upload_id)
-        return upload is not None and not upload.is_replaceable
+        return upload is not None and not (upload.is_ended or upload.is_idle)
 
-    def has_room(self, owner: str) -> bool:
-        """Return whether one more upload of *owner* may be tracked.
+    def has_room(self, limit_key: str | None, replaced: LiveUpload | None = None) -> bool:
+        """Return whether one more upload of a user or client may be tracked.
 
-        Ended uploads that wait for a slow store do not count for the owner.
+        Ended uploads that wait for a slow store do not count for the user.
+
+        Args:
+            limit_key: See ``Identity.limit_key``; None if only the total counts.
+            replaced: The upload that the new one replaces.
         """
-        has_room = self._open[owner] < self.limits.tracked_per_owner
-        return has_room and self._size < self.limits.tracked_total
+        freed = replaced is not None and replaced.limit_key == limit_key and not replaced.is_ended
+        count = 0 if limit_key is None else self._open[limit_key] - freed
+        has_room = count < self.limits.tracked_per_owner
+        return has_room and self._size - (replaced is not None) < self.limits.tracked_total
 
     def add(self, key: UploadKey, upload: LiveUpload) -> None:
-        """Add *upload* under *key*, in place of an upload that has ended or was redirected."""
+        """Add *upload* under *key*, in place of an upload that it follows."""
         uploads = self._owners.setdefault(key.owner, {})
-        replaced = uploads.get(key.upload_id)
+        replaced = uploads.pop(key.upload_id, None)
         self._size += replaced is None
         if replaced is not None and not replaced.is_ended:
-            self._decrement(key.owner)
+            self._decrement(replaced.limit_key)
         uploads[key.upload_id] = upload
-        self._open[key.owner] += 1
+        if not upload.is_ended:
+            self._open[upload.limit_key] += 1
 
     def mark_ended(self, upload: LiveUpload) -> None:
         """Free the owner's place of *upload*; the upload stays until its end is stored."""
         owner = upload.owner or ""
         if self.find(owner, upload.upload_id) is upload:
-            self._decrement(owner)
+            self._decrement(upload.limit_key)
+            if upload.error == CANCELLED:
+                self.remember_cancelled(UploadKey(owner, upload.upload_id))
 
-    def _decrement(self, owner: str) -> None:
-        self._open[owner] -= 1
-        if not self._open[owner]:
-            del self._open[owner]
+    def remember_cancelled(self, key: UploadKey) -> None:
+        """Remember that the owner has cancelled an upload: the newest 10,000."""
+        self._cancelled.pop(key, None)
+        self._cancelled[key] = None
+        if len(self._cancelled) > MAX_RESOURCES:
+            del self._cancelled[next(iter(self._cancelled))]
+
+    def was_cancelled(self, key: UploadKey) -> bool:
+        """Return whether the owner has cancelled the newest upload of that key."""
+        return key in self._cancelled
+
+    def _decrement(self, limit_key: str | None) -> None:
+        self._open[limit_key] -= 1
+        if not self._open[limit_key]:
+            del self._open[limit_key]
 
     def remove(self, upload: LiveUpload) -> None:
         """Remove *upload*, if it is still the one under its key."""
@@ -74,9 +96,14 @@ class Registry:
         del uploads[upload.upload_id]
         self._size -= 1
         if not upload.is_ended:
-            self._decrement(owner)
+            self._decrement(upload.limit_key)
         if not uploads:
             del self._owners[owner]
+
+    def supersede(self, upload: LiveUpload) -> None:
+        """Report *upload* no more: a newer upload has its id, here or at another worker."""
+        upload.supersede()
+        self.remove(upload)
 
     def of_owner(self, owner: str) -> list[LiveUpload]:
         """Return the live uploads of *owner*, newest first."""

@@ -20,23 +20,31 @@ class UploadTimers:
     """A timing wheel of live uploads; each upload has at most one time that counts."""
 
     clock: Clock
+    _times: dict[LiveUpload, float] = field(factory=dict, init=False)
     _wheel: TimingWheel[LiveUpload] = field(factory=lambda: TimingWheel(TICK_SECONDS), init=False)
 
     def watch(self, upload: LiveUpload) -> None:
         """Look at *upload* within a second, or sooner if it is watched, until its end."""
         watched_seconds = upload.meter.watched_seconds
         at = self.clock.monotonic() + min(OBSERVE_SECONDS, watched_seconds or OBSERVE_SECONDS)
-        if not upload.is_ended and (upload.timer_at is None or upload.timer_at > at):
+        known = self._times.get(upload)
+        if not upload.is_ended and (known is None or known > at):
             self.schedule(upload, at)
 
     def schedule(self, upload: LiveUpload, at_seconds: float | None) -> None:
         """Look at *upload* at that monotonic time; None for never."""
-        upload.timer_at = at_seconds
-        if at_seconds is not None:
+        if at_seconds is None:
+            self._times.pop(upload, None)
+        else:
+            self._times[upload] = at_seconds
             self._wheel.add(upload, at_seconds)
+
+    def time_of(self, upload: LiveUpload) -> float | None:
+        """Return when to look at *upload* again, in monotonic seconds; None for never."""
+        return self._times.get(upload)
 
     def take(self, now: float, limit: int) -> Iterator[LiveUpload | None]:
         """Return up to *limit* uploads to look at; None for one that was scheduled again since."""
         for upload in self._wheel.take(now, limit):
-            is_current = upload.timer_at is not None and upload.timer_at <= now
-            yield upload if is_current else None
+            at = self._times.get(upload)
+            yield upload if at is not None and at <= now else None

@@ -94,7 +94,6 @@ class UploadAuthentication:
     def _admit(self, identity: object) -> None:
         if isinstance(identity, Identity):
             self._has_identity = True
-            if not self.live.is_tracked and self.live.merged_into is None:
-                self.internals.admission.admit(self.live, identity)
+            self.internals.admission.admit(self.live, identity)
         elif identity is not None:
             self.log_limiter.log_warning("authenticate returned something that is no Identity")

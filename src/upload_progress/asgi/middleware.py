@@ -13,7 +13,6 @@ from typing import Final, Protocol, runtime_checkable
 from upload_progress._internals import TrackerInternals, internals_of
 from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress._tracking.multi_request_upload import Transfer
 from upload_progress.asgi.receive import Receive, Scope, Send
 from upload_progress.asgi.tracked_request import App, Result, TrackedRequest
 from upload_progress.connection import Connection
@@ -27,7 +26,6 @@ from upload_progress.protocols import (
     TransferProtocol,
     read_request_head,
 )
-from upload_progress.throttling import Meter
 from upload_progress.tracker import ProgressTracker
 from upload_progress.upload import Upload
 
@@ -203,6 +201,7 @@ class UploadProgressMiddleware:
         """Track a request that carries an upload, or a part of it, by a protocol."""
         opened = self._internals.admission.open_transfer(
             transfer_head,
+            protocol,
             requested_id=head.requested_id,
             is_proxied=head.is_proxied,
             total_bytes=transfer_head.total_bytes,
@@ -210,8 +209,7 @@ class UploadProgressMiddleware:
             content_type=transfer_head.content_type,
             group=head.group,
         )
-        transfer = Transfer(opened, transfer_head, protocol, Meter(self._internals.config.policy))
-        return self._request(scope, head, opened, transfer)
+        return self._request(scope, head, opened)
 
     def _is_small(self, head: RequestHead) -> bool:
         """Return whether the request names no id, and announces a small body."""
@@ -233,9 +231,7 @@ class UploadProgressMiddleware:
             live.meter.gate_bytes = self._min_size_bytes + 1
         return self._request(scope, head, live)
 
-    def _request(
-        self, scope: Scope, head: RequestHead, opened: LiveUpload, transfer: Transfer | None = None
-    ) -> TrackedRequest:
+    def _request(self, scope: Scope, head: RequestHead, opened: LiveUpload) -> TrackedRequest:
         return TrackedRequest(
             scope=scope,
             internals=self._internals,
@@ -244,7 +240,6 @@ class UploadProgressMiddleware:
             min_size_bytes=self._min_size_bytes,
             head=head,
             opened=opened,
-            transfer=transfer,
         )
 
 

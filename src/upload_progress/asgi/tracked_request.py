@@ -15,7 +15,7 @@ from attrs import define, field
 from upload_progress._internals import TrackerInternals
 from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress._tracking.multi_request_upload import Transfer
+from upload_progress._tracking.transfer import Transfer
 from upload_progress.asgi.authentication import UploadAuthentication
 from upload_progress.asgi.receive import Message, Receive, Scope, Send, counting
 from upload_progress.asgi.responses import (
@@ -59,7 +59,6 @@ class TrackedRequest:
         min_size_bytes: An upload without a given id is tracked if it is larger than this.
         head: What the request announces about its upload.
         opened: The upload that was opened for this request.
-        transfer: The transfer, if a protocol of uploads in several requests read the request.
     """
 
     scope: Scope
@@ -69,7 +68,6 @@ class TrackedRequest:
     min_size_bytes: int
     head: RequestHead
     opened: LiveUpload
-    transfer: Transfer | None = None
     _status: int | None = field(default=None, init=False)
     _has_begun: bool = field(default=False, init=False)
     _form_prefix: bytes = field(default=b"", init=False)
@@ -100,9 +98,8 @@ class TrackedRequest:
         return self.opened.merged_into or self.opened
 
     @property
-    def _progress(self) -> LiveUpload | Transfer:
-        """What records the events of this request: its transfer, or the whole upload."""
-        return self.transfer or self.opened
+    def _transfer(self) -> Transfer:
+        return self.opened.opened_by
 
     # The run of a request
 
@@ -112,10 +109,10 @@ class TrackedRequest:
         Returns:
             What *app* returns.
         """
-        self._progress.on_cancel = self._cancel
+        self._transfer.on_cancel = self._cancel
         counted = counting(
             receive,
-            self._progress.meter,
+            self._transfer.meter,
             on_first=self._on_first,
             on_gate=self._on_gate,
             on_last=self._on_last,
@@ -127,7 +124,7 @@ class TrackedRequest:
                 await self._send_cancelled_response(receive, send)
             return result
         finally:
-            self._progress.on_cancel = None
+            self._transfer.on_cancel = None
             self._is_over = True
             if not self.internals.tasks.is_running:
                 self._safely(self._report_end)
@@ -154,7 +151,7 @@ class TrackedRequest:
         try:
             result = await app(self.scope, receive, send)
         except Exception:
-            self._safely(self._progress.app_raised)
+            self._safely(lambda: self.live.app_raised(self._transfer))
             if not self._is_cancelled or self._status is not None:
                 raise
             return None
@@ -170,15 +167,16 @@ class TrackedRequest:
         # A coroutine may be closed outside of an event loop, which has the other exception.
         is_closed = isinstance(error, GeneratorExit)
         if is_closed or isinstance(error, anyio.get_cancelled_exc_class()):
-            self._progress.app_cancelled()
+            self.live.app_cancelled(self._transfer)
         else:
-            self._progress.app_raised()
+            self.live.app_raised(self._transfer)
 
     def _begins_with_head(self) -> bool:
         """Return whether the head suffices to track the request; else its size decides."""
-        if self.transfer is not None:
-            transfer_head = self.transfer.head
-            return transfer_head.carries_bytes or transfer_head.kind is not TransferKind.CREATE
+        head = self._transfer.head
+        if head is not None:
+            needs_response = head.kind in {TransferKind.CREATE, TransferKind.QUERY}
+            return head.carries_bytes or not needs_response
         return self.head.requested_id is not None or self._is_large(self.head.total_bytes or 0)
 
     def _is_large(self, size_bytes: int) -> bool:
@@ -197,7 +195,7 @@ class TrackedRequest:
 
     def _begin(self) -> None:
         self._has_begun = True
-        self._progress.begin()
+        self.live.begin(self._transfer)
         self._authenticate()
 
     def _authenticate(self) -> None:
@@ -233,14 +231,11 @@ class TrackedRequest:
     def _on_gate(self, message: Message) -> Message:
         if self._is_cancelled:
             return {"type": "http.disconnect"}
-        if not self._has_begun and self._is_large(self._progress.meter.received_bytes):
+        if not self._has_begun and self._is_large(self._transfer.meter.received_bytes):
             self._begin()
         if not self.live.is_tracked:
-            self._progress.meter.gate_bytes = NEVER
-        if self.transfer is None:
-            self.live.mark_due()
-        else:
-            self.transfer.check_due()
+            self._transfer.meter.gate_bytes = NEVER
+        self.live.check_due(self._transfer)
         return message
 
     def _on_last(self, message: Message) -> Message:
@@ -249,12 +244,12 @@ class TrackedRequest:
         if kind == "http.request":
             if self._is_cancelled:
                 return {"type": "http.disconnect"}
-            self._progress.meter.received_bytes += len(message.get("body", b""))
-            if not self._has_begun and self._is_large(self._progress.meter.received_bytes):
+            self._transfer.meter.received_bytes += len(message.get("body", b""))
+            if not self._has_begun and self._is_large(self._transfer.meter.received_bytes):
                 self._begin()
-            self._progress.end_body()
+            self.live.end_body(self._transfer)
         elif kind == "http.disconnect":
-            self._progress.client_disconnected()
+            self.live.client_disconnected(self._transfer)
         return message
 
     # Messages from the application
@@ -270,24 +265,25 @@ class TrackedRequest:
             # Without its end, a response that has begun tells the client that it failed.
             return
         if kind == "http.response.start":
-            self.live.is_answered = self.transfer is None
+            self.live.begin_response(self._transfer)
             message = self._with_upload_headers(message)
         elif kind in _BODY_TYPES:
-            if self.transfer is not None and self.transfer.reads_body:
-                self._safely(partial(self._read_body, self.transfer, message))
+            if self._transfer.reads_body:
+                self._safely(partial(self._read_body, message))
             if not message.get("more_body", False):
                 self._safely(self._on_response_end)
         await send(message)
 
     def _read_response(self, message: Message) -> None:
         """Pass the response to the transfer: it may contain the address of the upload."""
-        if self.transfer is None:
-            return
-        is_created = self.transfer.read_response(int(message["status"]), response_headers(message))
-        self._has_begun = self._has_begun or is_created
+        transfer = self._transfer
+        if transfer.head is not None:
+            status, headers = int(message["status"]), response_headers(message)
+            is_created = self.live.read_response(transfer, status, headers)
+            self._has_begun = self._has_begun or is_created
 
-    def _read_body(self, transfer: Transfer, message: Message) -> None:
-        transfer.read_body(bytes(message.get("body", b"")))
+    def _read_body(self, message: Message) -> None:
+        self._transfer.read_body(bytes(message.get("body", b"")))
 
     def _with_upload_headers(self, message: Message) -> Message:
         """Return ``http.response.start`` with the headers ``Upload-Id`` and ``Link``."""
@@ -305,20 +301,17 @@ class TrackedRequest:
             return message
 
     def _on_response_end(self) -> None:
-        self.live.is_answered = False
         if self._status is None:
-            self._progress.app_raised()
+            self.live.app_raised(self._transfer)
         else:
-            self._progress.finish(self._status)
+            self.live.finish(self._status, self._transfer)
 
     # Cancellation
 
     def _cancel(self) -> None:
         """End the transfer: ``receive()`` returns a disconnect; after the grace period, cancel."""
         self._is_cancelled = True
-        if self.transfer is not None:
-            self.transfer.is_cancelled = True
-        self._progress.meter.gate_bytes = 0
+        self._transfer.meter.gate_bytes = 0
         self.internals.tasks.start(self._cancel_after_grace)
 
     async def _cancel_after_grace(self) -> None:
@@ -326,8 +319,7 @@ class TrackedRequest:
         self._cancel_scope.cancel()
 
     async def _send_cancelled_response(self, receive: Receive, send: Send) -> None:
-        protocol = None if self.transfer is None else self.transfer.protocol.name
-        start, body = cancelled_response(self.scope, protocol)
+        start, body = cancelled_response(self.scope, self.opened.protocol)
         try:
             await send(self._with_upload_headers(start))
             if self._has_more_body:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from attrs import evolve
+from attrs import define, evolve
 
 from tests._support.protocol_apps import (
     ContentRangeApp,
@@ -20,7 +20,8 @@ from tests._support.simulation import Simulation
 from upload_progress import Identity, UploadProgress, UploadState
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress._tracking import registry as registry_module
-from upload_progress._tracking.multi_request_upload import MultiRequestUpload, Transfer
+from upload_progress._tracking.live_upload import LiveUpload, Reporting
+from upload_progress._tracking.transfer import Transfer
 from upload_progress.asgi import current_upload
 from upload_progress.connection import Connection
 from upload_progress.protocols import (
@@ -30,7 +31,7 @@ from upload_progress.protocols import (
     TransferResult,
     Tus,
 )
-from upload_progress.throttling import NEVER, Meter
+from upload_progress.throttling import NEVER
 
 pytestmark = pytest.mark.anyio
 
@@ -61,20 +62,51 @@ async def patch(sim: Simulation, app: TusApp, offset: int, content: bytes) -> in
     return server.status
 
 
-def transfer(sim: Simulation, head: TransferHead, requested_id: str | None = None) -> Transfer:
+@define(eq=False)
+class Request:
+    """One request of an upload."""
+
+    opened: LiveUpload
+
+    @property
+    def transfer(self) -> Transfer:
+        """The transfer."""
+        return self.opened.opened_by
+
+    @property
+    def upload(self) -> LiveUpload:
+        """The upload to which the request belongs."""
+        return self.opened.merged_into or self.opened
+
+    def begin(self) -> None:
+        """Begin to receive."""
+        self.upload.begin(self.transfer)
+
+    def add(self, size: int) -> None:
+        """Receive *size* bytes."""
+        self.transfer.meter.add(size)
+
+    def end(self, outcome: TransferOutcome) -> None:
+        """End with that outcome."""
+        self.upload.end_transfer(self.transfer, outcome)
+
+
+def transfer(sim: Simulation, head: TransferHead, requested_id: str | None = None) -> Request:
     """Return a request of which no byte has arrived."""
-    opened = sim.internals.admission.open_transfer(
-        head,
-        requested_id=requested_id,
-        is_proxied=False,
-        total_bytes=head.total_bytes,
+    return Request(
+        sim.internals.admission.open_transfer(
+            head,
+            Tus(),
+            requested_id=requested_id,
+            is_proxied=False,
+            total_bytes=head.total_bytes,
+            filename=head.filename,
+        )
     )
-    return Transfer(opened, head, Tus(), Meter(sim.tracker.config.policy))
 
 
-def upload_of(request: Transfer) -> MultiRequestUpload:
+def upload_of(request: Request) -> LiveUpload:
     """Return the upload to which *request* belongs."""
-    assert isinstance(request.upload, MultiRequestUpload)
     return request.upload
 
 
@@ -170,13 +202,11 @@ async def test_requests_are_counted_during_a_store_outage(sim: Simulation) -> No
 
 
 async def test_requests_with_the_same_upload_id_are_merged(sim: Simulation) -> None:
-    """Also if a client sends the creation twice."""
-    first = transfer(sim, TransferHead("tus", TransferKind.CREATE, total_bytes=30), "named")
-    second = transfer(
-        sim,
-        TransferHead("tus", TransferKind.CREATE, total_bytes=30, filename="a", carries_bytes=False),
-        "named",
+    creation = TransferHead(
+        "tus", TransferKind.CREATE, resource_may_be_part=True, part_total_bytes=30
     )
+    first = transfer(sim, creation, "named")
+    second = transfer(sim, evolve(creation, filename="a", carries_bytes=False), "named")
     third = transfer(sim, TransferHead("tus", TransferKind.BYTES, PATH), "named")
     third.begin()
     for each in (first, second, third):
@@ -187,13 +217,26 @@ async def test_requests_with_the_same_upload_id_are_merged(sim: Simulation) -> N
     assert len(sim.internals.registry) == 1
 
 
+async def test_second_creation_of_an_upload_is_the_next_attempt(sim: Simulation) -> None:
+    """The client has lost the response to the first one, and uploads to another resource."""
+    creation = TransferHead("tus", TransferKind.CREATE, total_bytes=30)
+    first, second = transfer(sim, creation, "named"), transfer(sim, creation, "named")
+    for each in (first, second):
+        assert sim.internals.admission.admit(upload_of(each), ALICE)
+        each.begin()
+        each.add(5)
+    assert upload_of(first) is not upload_of(second)
+    shown = await only_upload(sim)
+    assert (shown.attempt, shown.bytes_transferred) == (2, 5)
+
+
 async def test_cancel_stops_a_request_once(sim: Simulation) -> None:
     stopped = list[str]()
     one, other = transfer(sim, part(1)), transfer(sim, part(2))
     for each in (one, other):
         assert sim.internals.admission.admit(upload_of(each), ALICE)
         each.begin()
-    one.on_cancel = lambda: stopped.append("one")
+    one.transfer.on_cancel = lambda: stopped.append("one")
     upload_of(one).cancel()
     upload_of(one).cancel()
     assert stopped == ["one"]
@@ -205,12 +248,12 @@ async def test_upload_stalls_if_no_request_receives_bytes(sim: Simulation) -> No
     for each in (one, other):
         assert sim.internals.admission.admit(upload_of(each), ALICE)
         each.begin()
-        each.meter.add(5)
-        each.meter.is_waiting = True
+        each.add(5)
+        each.transfer.meter.is_waiting = True
     await sim.run(35)
     assert (await only_upload(sim)).stalled
-    other.meter.received_bytes += 5
-    other.check_due()
+    other.transfer.meter.received_bytes += 5
+    other.upload.check_due(other.transfer)
     await sim.run(1)
     shown = await only_upload(sim)
     assert (shown.stalled, shown.bytes_transferred) == (False, 15)
@@ -223,16 +266,16 @@ async def test_bytes_to_the_next_gate_are_divided_among_requests(sim: Simulation
         each.begin()
     await sim.run(1)
     gate = upload_of(transfers[0]).meter.gate_bytes
-    assert {each.meter.gate_bytes for each in transfers} == {gate // 2}
+    assert {each.transfer.meter.gate_bytes for each in transfers} == {gate // 2}
 
-    transfers[0].meter.received_bytes = gate // 2
-    transfers[0].check_due()
-    assert [upload_of(transfers[0]).is_due] == [False]
-    assert transfers[0].meter.gate_bytes == gate // 2 + gate // 4
-    transfers[1].meter.received_bytes = gate - gate // 2
-    transfers[1].check_due()
-    assert [upload_of(transfers[0]).is_due] == [True]
-    assert {each.meter.gate_bytes for each in transfers} == {NEVER}
+    transfers[0].transfer.meter.received_bytes = gate // 2
+    upload_of(transfers[0]).check_due(transfers[0].transfer)
+    assert [upload_of(transfers[0]).reporting is Reporting.DUE] == [False]
+    assert transfers[0].transfer.meter.gate_bytes == gate // 2 + gate // 4
+    transfers[1].transfer.meter.received_bytes = gate - gate // 2
+    upload_of(transfers[1]).check_due(transfers[1].transfer)
+    assert [upload_of(transfers[0]).reporting is Reporting.DUE] == [True]
+    assert {each.transfer.meter.gate_bytes for each in transfers} == {NEVER}
 
 
 async def test_superseded_upload_adds_no_record_to_those_of_other_workers(sim: Simulation) -> None:
@@ -241,8 +284,9 @@ async def test_superseded_upload_adds_no_record_to_those_of_other_workers(sim: S
     own = opened.record(opened.context.now())
     assert opened.records_with(own) == [own]
     other = evolve(own, owner="ann", transfer_id="elsewhere")
+    opened.track("up", "ann")
     opened.prior_records = (other,)
-    opened.is_superseded = True
+    opened.supersede()
     assert opened.records_with(own) == [other]
 
 
@@ -251,10 +295,8 @@ async def test_response_sets_the_total(sim: Simulation) -> None:
     request = transfer(sim, part(1))
     assert sim.internals.admission.admit(upload_of(request), ALICE)
     request.begin()
-    request.meter.add(5)
-    upload_of(request).end_transfer(
-        request, TransferOutcome(TransferResult.ACCEPTED, total_bytes=10)
-    )
+    request.add(5)
+    request.end(TransferOutcome(TransferResult.ACCEPTED, total_bytes=10))
     shown = await only_upload(sim)
     assert (shown.bytes_transferred, shown.total_bytes) == (5, 10)
 
@@ -270,13 +312,13 @@ async def test_disconnect_after_the_last_byte_does_not_end_the_request(sim: Simu
     request = transfer(sim, part(1))
     assert sim.internals.admission.admit(upload_of(request), ALICE)
     request.begin()
-    request.meter.add(5)
-    request.end_body()
-    request.client_disconnected()
+    request.add(5)
+    request.upload.end_body(request.transfer)
+    request.upload.client_disconnected(request.transfer)
     assert upload_of(request).transfers
-    request.finish(200)
+    request.upload.finish(200, request.transfer)
     assert not upload_of(request).transfers
-    request.finish(200)
+    request.upload.finish(200, request.transfer)
 
 
 async def test_chunks_without_an_offset_are_appended(sim: Simulation) -> None:
@@ -376,7 +418,7 @@ async def test_request_without_bytes_does_not_begin_the_upload(sim: Simulation) 
     request = transfer(sim, TransferHead("tus", TransferKind.CREATE, carries_bytes=False))
     request.begin()
     assert upload_of(request).state is S.PENDING
-    assert request.content_bytes == 0
+    assert request.transfer.content_bytes == 0
 
 
 async def test_abort_cancels_the_upload(sim: Simulation) -> None:
@@ -384,8 +426,8 @@ async def test_abort_cancels_the_upload(sim: Simulation) -> None:
     request = transfer(sim, head)
     assert sim.internals.admission.admit(upload_of(request), ALICE)
     request.begin()
-    request.end_body()
-    upload_of(request).end_transfer(request, TransferOutcome(TransferResult.ABORTED))
+    request.upload.end_body(request.transfer)
+    request.end(TransferOutcome(TransferResult.ABORTED))
 
     assert (await only_upload(sim)).state is S.CANCELLED
 
@@ -395,7 +437,7 @@ async def test_abort_cancels_the_upload(sim: Simulation) -> None:
 
 async def begin_with_record_of_another_worker(
     sim: Simulation,
-) -> tuple[Transfer, TransferRecord]:
+) -> tuple[Request, TransferRecord]:
     """Begin a request of an upload of which another worker has stored the first 10 bytes."""
     request = transfer(sim, part(2), "up")
     assert sim.internals.admission.admit(upload_of(request), ALICE)
@@ -415,7 +457,7 @@ async def begin_with_record_of_another_worker(
 
 async def test_bytes_of_another_worker_are_added(sim: Simulation) -> None:
     request, _ = await begin_with_record_of_another_worker(sim)
-    request.meter.add(5)
+    request.add(5)
     await sim.run(1)
 
     shown = await only_upload(sim)
@@ -428,10 +470,10 @@ async def test_end_at_another_worker_pauses_the_upload(sim: Simulation) -> None:
     await sim.run(1)
     ended = evolve(stored, sequence=2, state=S.FAILED, finished_at=sim.clock.time(), worker=None)
     await sim.memory.save([ended])
-    request.app_raised()
+    request.upload.app_raised(request.transfer)
     await sim.run(1)
 
-    assert upload_of(request).ended_elsewhere
+    assert upload_of(request).has_ended_elsewhere
     assert (await only_upload(sim)).state is S.FAILED
     assert len(sim.internals.registry) == 0
 
@@ -444,7 +486,7 @@ async def test_final_request_completes_the_parts_of_another_worker(sim: Simulati
     parts = (("1", 0, 10, True), ("2", 0, 5, True))
     await sim.memory.save([record(owner=ALICE.id, protocol="s3", byte_ranges=parts)])
     request.begin()
-    upload_of(request).end_transfer(request, TransferOutcome(TransferResult.COMPLETED))
+    request.end(TransferOutcome(TransferResult.COMPLETED))
     assert not upload_of(request).is_ended
     await sim.run(1)
 
@@ -457,8 +499,8 @@ async def test_bytes_that_the_server_confirms_are_counted(sim: Simulation) -> No
     request = transfer(sim, part(1))
     assert sim.internals.admission.admit(upload_of(request), ALICE)
     request.begin()
-    request.meter.add(5)
-    upload_of(request).end_transfer(request, TransferOutcome(TransferResult.ACCEPTED, offset=20))
+    request.add(5)
+    request.end(TransferOutcome(TransferResult.ACCEPTED, offset=20))
 
     assert (await only_upload(sim)).bytes_transferred == 20
 
@@ -486,15 +528,15 @@ async def test_next_attempt_starts_before_the_last_one_is_stored(sim: Simulation
     first = transfer(sim, head, "up")
     assert sim.internals.admission.admit(upload_of(first), ALICE)
     first.begin()
-    first.meter.add(10)
+    first.add(10)
     upload_of(first).mark_failed("virus")
-    first.finish(200)
+    first.upload.finish(200, first.transfer)
     await sim.run(1)
 
     second = transfer(sim, evolve(head, offset=10), "up")
     assert sim.internals.admission.admit(upload_of(second), ALICE)
     second.begin()
-    second.meter.add(5)
+    second.add(5)
 
     assert upload_of(second) is not upload_of(first)
     shown = upload_of(second).snapshot()
@@ -514,8 +556,9 @@ async def test_sizes_of_parts_add_up_to_the_total(sim: Simulation) -> None:
         request = transfer(sim, head, "up")
         assert sim.internals.admission.admit(upload_of(request), ALICE)
         request.begin()
-        assert request.read_response(201, {"location": path})
-        request.finish(201)
+        assert request.upload.read_response(request.transfer, 201, {"location": path})
+        request.upload.finish(201, request.transfer)
 
     assert upload_of(request).is_divided
-    assert (await only_upload(sim)).total_bytes == 30
+    # Another part may follow.
+    assert (await only_upload(sim)).total_bytes is None
