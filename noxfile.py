@@ -7,6 +7,7 @@ Sessions run under the Python that runs nox, with the versions in ``uv.lock``. A
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import nox
@@ -152,6 +153,16 @@ def browser(session: nox.Session) -> None:
     """
     sync(session, *groups("browser"))
     session.run("python", "-m", "pytest", "tests/browser", *session.posargs)
+
+
+@nox.session
+def nightly(session: nox.Session) -> None:
+    """Test 20,000 random sequences of requests against the model; the numbers differ each day."""
+    sync(session, *groups("test", "clients"))
+    seed = 1_000_000 * datetime.now(UTC).toordinal()
+    options = ("--oracle-examples=20000", f"--oracle-seed={seed}", "-k", "not redis")
+    parallel = ("--numprocesses=2", "--dist=load")
+    session.run("python", "-m", "pytest", "tests/oracle", *parallel, *options, *session.posargs)
 
 
 @nox.session

@@ -28,11 +28,20 @@ SERVICES = {"get_server", "require_program"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add an option that makes tests fail if a program that they need is missing."""
+    """Add options: fail if a program is missing, and which sequences the oracle tests."""
     parser.addoption(
         "--require-services",
         action="store_true",
         help="fail tests, instead of skipping them, if a program or service is missing",
+    )
+    parser.addoption(
+        "--oracle-examples",
+        type=int,
+        default=420,
+        help="how many random sequences tests/oracle tests",
+    )
+    parser.addoption(
+        "--oracle-seed", type=int, default=0, help="the number of the first of these sequences"
     )
 
 

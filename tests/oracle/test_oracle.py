@@ -1,0 +1,115 @@
+"""Random sequences of requests, against a model of what the application really has.
+
+The same sequences in every run; `--oracle-examples` and `--oracle-seed` choose others, as the nox
+session `nightly` does. A failure tells the shortest sequence that fails in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.oracle.generation import Dimensions, random_scenario
+from tests.oracle.judgement import Failure, failure_of, judge
+from tests.oracle.steps import (
+    PROTOCOLS,
+    Authentication,
+    Cancel,
+    Kind,
+    Request,
+    Scenario,
+    Watch,
+)
+from tests.oracle.system import WithoutLeases
+from tests.oracle.world import World
+from upload_progress.backends.redis import RedisPublisher, RedisStore
+
+SHARES = 4
+"""The sequences of a protocol are tested in so many parts, which may run in several processes."""
+DIMENSIONS = Dimensions(
+    identities=False,
+    overlaps=False,
+    endpoints=False,
+    workers=False,
+    refusals=False,
+    late_requests=False,
+    cancels=False,
+)
+"""What the sequences vary; without arguments everything."""
+NEVER = Authentication(refusals=99)
+HELD = tuple(protocol for protocol in PROTOCOLS if protocol not in {"concatenation", "s3"})
+"""The protocols whose random sequences are tested."""
+TRIO_EXAMPLES = 10
+REDIS_EXAMPLES = 5
+
+
+@pytest.fixture
+def seeds(pytestconfig: pytest.Config, share: int) -> range:
+    """Return the numbers of the sequences of one share."""
+    first, count = pytestconfig.getoption("oracle_seed"), pytestconfig.getoption("oracle_examples")
+    return range(first + share, first + -(-count // len(HELD)), SHARES)
+
+
+def fails(scenario: Scenario, backend: str = "asyncio") -> Failure | None:
+    """Return what is wrong after the steps of *scenario*, with a store in memory."""
+    return failure_of(lambda: nullcontext(World(scenario)), backend)
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+@pytest.mark.parametrize("protocol", HELD)
+def test_reports_are_true(protocol: str, seeds: range) -> None:
+    judge((random_scenario(protocol, seed, DIMENSIONS) for seed in seeds), fails)
+
+
+CHOSEN = {
+    "concatenation of three parts": Scenario(
+        "concatenation",
+        steps=(
+            *(Request(part=part) for part in (0, 1, 2, 2, 1, 0)),
+            Watch(),
+            Request(Kind.FINISH),
+            Watch(),
+        ),
+    ),
+    "S3 completion that fails in the body of its response": Scenario(
+        "s3", steps=(Request(), Request(Kind.FINISH, kept=1))
+    ),
+    "S3 completion of an upload whose owner is not known before": Scenario(
+        "s3", steps=(Request(authentication=NEVER), Request(Kind.FINISH))
+    ),
+    "fail() and an exception": Scenario(steps=(Request(endpoint="fail", status=None),)),
+    "announced upload that is never sent": Scenario(
+        is_announced=True, steps=(Request(authentication=NEVER), Cancel())
+    ),
+    "nothing after the end": Scenario("tus", stops_at_end=True, steps=(Request(size=24),) * 3),
+}
+"""Scenarios that random sequences seldom contain."""
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_chosen_reports_are_true(name: str) -> None:
+    judge([CHOSEN[name]], fails)
+
+
+@pytest.mark.parametrize("protocol", HELD)
+def test_reports_are_true_on_trio(protocol: str) -> None:
+    scenarios = (random_scenario(protocol, seed, DIMENSIONS) for seed in range(TRIO_EXAMPLES))
+    judge(scenarios, lambda scenario: fails(scenario, "trio"))
+
+
+@pytest.mark.parametrize("protocol", HELD)
+def test_reports_are_true_with_redis(protocol: str, redis_url: str) -> None:
+    def fails(scenario: Scenario) -> Failure | None:
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[World]:
+            async with Redis.from_url(redis_url) as client, RedisPublisher(client) as publisher:
+                await client.flushall()
+                yield World(scenario, WithoutLeases(RedisStore(client)), publisher)
+
+        return failure_of(opened, "asyncio", uses_sockets=True)
+
+    scenarios = (random_scenario(protocol, seed, DIMENSIONS) for seed in range(REDIS_EXAMPLES))
+    judge(scenarios, fails)
