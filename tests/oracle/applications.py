@@ -180,6 +180,8 @@ class Application(ABC):
     """Whether a new upload may follow at the same address."""
     knows_session = True
     """Whether a request shows that the upload exists at the application."""
+    creates_parts = False
+    """Whether each part is created by a request of its own."""
     is_sequential = True
     """Whether the application has no bytes beyond the offset in its response."""
     rejections: frozenset[int] = frozenset()
@@ -338,6 +340,8 @@ class TusFiles(Application):
 
 class TusParts(Application):
     """tus concatenation: three partial uploads and a final request, all under one id."""
+
+    creates_parts = True
 
     def plan(self, step: Request) -> Plan:
         part = f"/files/{step.part}"

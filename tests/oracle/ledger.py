@@ -128,6 +128,7 @@ class Replay:
         told: The bytes that the application said it has.
         unsure: The bytes of broken connections, by worker.
         exists: Whether the application has accepted a request.
+        is_created: Whether a request has created it.
         has_begun: Whether a request has carried bytes.
         may_have_failed: Whether a first request failed, which may be shown as a failed upload.
         may_have_completed: Whether it was completed, and nothing else is known of it.
@@ -145,6 +146,7 @@ class Replay:
     told: set[Position] = field(factory=set)
     unsure: dict[int, set[Position]] = field(factory=dict)
     exists: bool = False
+    is_created: bool = False
     has_begun: bool = False
     may_have_failed: bool = False
     may_have_completed: bool = False
@@ -180,7 +182,7 @@ class Replay:
         """Begin the next attempt."""
         self.before, self.ended = self.expectation(), frozenset()
         self.told, self.unsure, self.total = set(), {}, None
-        self.exists = self.has_begun = self.may_have_failed = False
+        self.exists = self.has_begun = self.may_have_failed = self.is_created = False
         self.may_have_completed = self.is_refused = self.is_named = False
 
     def _begins_again(self, exchange: Exchange) -> bool:
@@ -206,19 +208,24 @@ class Replay:
             self.may_have_failed = True
 
     def _apply_answer(self, fact: Fact, exchange: Exchange, answer: Answer) -> None:
-        if answer.meaning is Meaning.TOLD:
-            return
-        if answer.meaning is Meaning.REFUSED:
-            if answer.status >= 500:
-                self._note_first_failure(exchange)
-            return
-        if answer.meaning is Meaning.REJECTED:
-            self._apply_rejection(fact, exchange)
-            return
+        match answer.meaning:
+            case Meaning.TOLD:
+                pass
+            case Meaning.REFUSED:
+                if answer.status >= 500:
+                    self._note_first_failure(exchange)
+            case Meaning.REJECTED:
+                self._apply_rejection(fact, exchange)
+            case _:
+                self._apply_acceptance(fact, exchange, answer)
+
+    def _apply_acceptance(self, fact: Fact, exchange: Exchange, answer: Answer) -> None:
         if exchange.plan.kind is Kind.FINISH and not self._is_seen(fact):
             # The end of an upload of which nothing else is known need not be shown.
             self.may_have_completed = True
             return
+        if exchange.plan.kind is Kind.CREATE:
+            self._create()
         if self._may_be_late(exchange):
             self.unsure.setdefault(exchange.step.worker, set()).update(answer.accepted)
             return
@@ -234,6 +241,13 @@ class Replay:
         elif answer.meaning is Meaning.COMPLETED and not self.application.completes_at_total:
             self.total = answer.total
             self._complete(fact)
+
+    def _create(self) -> None:
+        """Begin the upload; if it has begun before, its end is not known here."""
+        if self.is_created and not self.application.creates_parts:
+            self._begin_again()
+            self.before = None
+        self.is_created = True
 
     def _may_be_late(self, exchange: Exchange) -> bool:
         """Return whether a request may belong to an attempt that has failed before."""
