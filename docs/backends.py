@@ -55,6 +55,11 @@ CAPABILITIES: Mapping[str, Mapping[str, Sequence[str]]] = {
             "test_waiting_record_expires",
             "test_ended_upload_is_deleted_after_retention",
         ),
+        "ended and waiting uploads are limited for each owner": (
+            "test_ended_uploads_of_one_owner_are_limited",
+            "test_next_attempt_is_not_an_ended_upload",
+            "test_waiting_uploads_of_one_owner_are_limited",
+        ),
     },
     "events": {
         "events arrive unchanged, at subscribers of their owner only": (

@@ -25,7 +25,13 @@ from upload_progress._cluster.messages import WorkerIntroduction, unpack
 from upload_progress._cluster.rpc import ALL_WORKERS, REPLY_SECONDS, RpcEndpoint
 from upload_progress._runtime.worker import SEPARATOR, Worker, worker_of
 
-__all__ = ["ASK_INTERVAL_SECONDS", "MAX_WORKERS", "SIGNATURE_CHARACTERS", "WorkerDirectory"]
+__all__ = [
+    "ASK_INTERVAL_SECONDS",
+    "MAX_WORKERS",
+    "SIGNATURE_CHARACTERS",
+    "TokenKind",
+    "WorkerDirectory",
+]
 
 ASK_INTERVAL_SECONDS: Final = 5.0
 """Unknown names cause one question to all workers in this time."""

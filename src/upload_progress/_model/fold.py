@@ -45,6 +45,7 @@ __all__ = [
     "fold",
     "links_of",
     "newest",
+    "newest_attempt",
     "percent_of",
     "sum_of",
 ]
@@ -81,6 +82,12 @@ def _paused_if_lost(record: TransferRecord, now: float) -> TransferRecord:
 
 
 def newest(records: Iterable[TransferRecord]) -> list[TransferRecord]:
+    """Return the records of the newest attempt that belong together, in a defined order."""
+    current = newest_attempt(records)
+    return _of_newest_session(current) if len(current) > 1 else current
+
+
+def newest_attempt(records: Iterable[TransferRecord]) -> list[TransferRecord]:
     """Return the newest version of each record of the newest attempt, in a defined order."""
     latest: dict[str, TransferRecord] = {}
     for record in records:
@@ -89,8 +96,6 @@ def newest(records: Iterable[TransferRecord]) -> list[TransferRecord]:
             latest[record.transfer_id] = record
     attempt = max((record.attempt for record in latest.values()), default=0)
     current = [record for record in latest.values() if record.attempt == attempt]
-    if len(current) > 1:
-        current = _of_newest_session(current)
     return sorted(current, key=lambda record: (record.created_at, record.transfer_id))
 
 

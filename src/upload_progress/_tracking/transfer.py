@@ -22,7 +22,7 @@ from upload_progress.throttling import NEVER, Meter
 
 __all__ = ["CONTINUES", "Transfer", "TransferPhase"]
 
-ACCEPTED: Final = frozenset({TransferResult.ACCEPTED, TransferResult.COMPLETED})
+_ACCEPTED: Final = frozenset({TransferResult.ACCEPTED, TransferResult.COMPLETED})
 CONTINUES: Final = frozenset({TransferResult.ACCEPTED, TransferResult.CREATED})
 _REFUSALS: Final = frozenset({TransferResult.REFUSED, TransferResult.REJECTED})
 _WITHOUT_EFFECT: Final = frozenset({TransferKind.ABORT, TransferKind.QUERY})
@@ -119,7 +119,7 @@ class Transfer:
         if head is None or not size:
             return None
         start = end if self.start is None else self.start
-        is_accepted = self.result in ACCEPTED
+        is_accepted = self.result in _ACCEPTED
         if head.is_sequential and start > end and not is_accepted:
             return None
         if head.offset is None and self.outcome is not None and self.outcome.offset is not None:
@@ -138,7 +138,7 @@ class Transfer:
         byte_range, outcome = self.byte_range(end), self.outcome
         if byte_range is None or outcome is None:
             return byte_range
-        is_accepted = outcome.result in ACCEPTED
+        is_accepted = outcome.result in _ACCEPTED
         if not is_accepted and outcome.result is not TransferResult.CREATED:
             return None
         part, start, stop, _ = byte_range
@@ -149,7 +149,7 @@ class Transfer:
     @property
     def is_accepted(self) -> bool:
         """Whether the application has accepted its bytes."""
-        return self.result in ACCEPTED
+        return self.result in _ACCEPTED
 
     @property
     def is_refused(self) -> bool:

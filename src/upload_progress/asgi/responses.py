@@ -9,6 +9,9 @@ from upload_progress.asgi.receive import Message, Receive, Scope, Send
 from upload_progress.protocols import Headers
 
 __all__ = [
+    "DISCARD_SECONDS",
+    "HOLD_SECONDS",
+    "IDLE_SECONDS",
     "cancelled_response",
     "is_http1",
     "message_type",

@@ -47,6 +47,7 @@ __all__ = [
     "Entry",
     "MemoryPublisher",
     "MemoryStore",
+    "OwnerQueues",
 ]
 
 COARSE_BUCKET_SECONDS: Final = 60

@@ -13,7 +13,7 @@ import msgspec
 from attrs import evolve
 
 from upload_progress._model.codec import unpack_record
-from upload_progress._model.fold import deciding
+from upload_progress._model.fold import deciding, newest
 from upload_progress._model.models import TransferRecord, UploadState
 from upload_progress._model.state import is_final, is_waiting
 from upload_progress._model.version import version_of
@@ -135,7 +135,7 @@ def overdue_records(upload: Sequence[TransferRecord], now: float) -> Iterator[Tr
         upload: The newest records of the upload, with store times.
         now: Seconds since the epoch, on the clock of this machine.
     """
-    decided = deciding(upload)
+    decided = deciding(newest(upload))
     if is_final(decided.state):
         return
     if is_waiting(decided.state):

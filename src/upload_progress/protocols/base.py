@@ -33,6 +33,7 @@ __all__ = [
     "TransferProtocol",
     "TransferResult",
     "content_length",
+    "has_random_bits",
     "is_success",
     "parse_count",
     "part_name",

@@ -53,7 +53,7 @@ class IetfResumable:
     name = "ietf"
     specification = "https://datatracker.ietf.org/doc/draft-ietf-httpbis-resumable-upload/"
 
-    query_headers = (_INTEROP_VERSION,)
+    query_headers: tuple[str, ...] = (_INTEROP_VERSION,)
 
     def read_request(self, connection: Connection) -> TransferHead | None:
         """Describe a request with ``Upload-Complete``, a deletion, or a request for the offset."""

@@ -51,7 +51,7 @@ class Tus:
 
     name = "tus"
     specification = "https://tus.io/protocols/resumable-upload"
-    query_headers = ("tus-resumable",)
+    query_headers: tuple[str, ...] = ("tus-resumable",)
 
     def read_request(self, connection: Connection) -> TransferHead | None:
         """Describe a request with ``Tus-Resumable``."""

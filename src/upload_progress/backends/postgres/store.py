@@ -19,7 +19,7 @@ from psycopg import sql
 from psycopg.errors import InvalidSchemaName, UndefinedColumn, UndefinedTable
 from psycopg.rows import TupleRow
 
-from upload_progress._model.fold import deciding, newest
+from upload_progress._model.fold import deciding, newest, newest_attempt
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress._model.state import is_final, is_waiting
 from upload_progress.backends.postgres import statements
@@ -258,7 +258,7 @@ class PostgresStore:
     def _decode(self, upload: Sequence[TransferRow]) -> builtins.list[TransferRecord]:
         """Return the newest records of an upload, with store times on the clock of this machine."""
         now = self.clock.time()
-        return newest(
+        return newest_attempt(
             with_store_times(record, self.retention, row.lease_until(now))
             for row in upload
             if (record := self._decode_row(row))
@@ -316,7 +316,7 @@ class PostgresStore:
         records = self._decode(upload)
         if not records:
             return True
-        decided = deciding(records)
+        decided = deciding(newest(records))
         return is_final(decided.state) and decided.transfer_id in due
 
     async def _claim_expired(self, limit: int) -> builtins.list[TransferRecord]:
@@ -343,7 +343,7 @@ class PostgresStore:
             records = self._decode(upload)
             found += self._overdue(upload, claimed)
             current = {record.transfer_id for record in records}
-            has_ended = not records or is_final(deciding(records).state)
+            has_ended = not records or is_final(deciding(newest(records)).state)
             stale += [row for row in upload if has_ended or row.transfer_id not in current]
         if stale:
             await self._run(statements.RELEASE, version_columns(stale))

@@ -48,7 +48,7 @@ from redis.asyncio import Redis, RedisCluster
 from redis.commands.core import AsyncScript
 
 from upload_progress._model.codec import pack_record
-from upload_progress._model.fold import newest
+from upload_progress._model.fold import newest_attempt
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress.backends.redis.client import open_client, validate_client
 from upload_progress.backends.store_records import (
@@ -289,7 +289,7 @@ class RedisStore:
             values = dict(zip(fields[::2], fields[1::2], strict=True))
             owner = values.pop(b"", b"").decode("utf-8", "surrogatepass")
             records = [self._decode_record(owner, upload_id, value) for value in values.values()]
-            upload = newest(
+            upload = newest_attempt(
                 with_store_times(
                     record, self.retention, lease_until.get(key_of(record.worker or ""))
                 )
