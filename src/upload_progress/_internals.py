@@ -29,7 +29,7 @@ from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.outbox import Outbox
 from upload_progress._tracking.reader import Reader
 from upload_progress._tracking.record_loader import RecordLoader
-from upload_progress._tracking.registry import Registry
+from upload_progress._tracking.registry import Registry, ResourceIndex
 from upload_progress._tracking.ticker import Ticker
 from upload_progress._tracking.timers import UploadTimers
 from upload_progress.backends.memory import MemoryStore
@@ -243,7 +243,9 @@ def assemble(config: TrackerConfig, backends: Backends) -> TrackerInternals:
     core = _Core.create(config, backends)
     cluster = _Cluster.create(core, backends)
     flusher = core.flusher
+    resources = ResourceIndex()
     commands = UploadCommands(
+        resources=resources,
         loader=core.loader,
         flusher=flusher,
         registry=flusher.registry,
@@ -274,6 +276,8 @@ def assemble(config: TrackerConfig, backends: Backends) -> TrackerInternals:
             timers=flusher.timers,
             on_due=flusher.add,
             on_superseding=commands.supersede,
+            resources=resources,
+            on_resource=commands.share_resource,
         ),
         background=_background(core, cluster),
     )

@@ -120,6 +120,7 @@ def tus_answer(offset: int, length: int | None = 30) -> ResponseHead:
         (403, {}),
         (500, {}),
         (200, {}),
+        tus_answer(30),
     ],
 )
 async def test_other_answer_for_an_unknown_upload_shows_nothing(
@@ -202,3 +203,61 @@ async def test_range_query_before_the_first_byte(workers: Workers) -> None:
 
     assert facts_of(await workers.only()) == (S.COMPLETED, 30, 30, 1)
     assert (await workers.only()).filename == "a.bin"
+
+
+async def test_upload_whose_creation_was_not_seen_is_known_from_the_answer(
+    workers: Workers,
+) -> None:
+    await tus(workers, tus_answer(10))
+    resumed = await workers.only()
+    await tus(workers, (204, {"upload-offset": "30"}), "PATCH", 10, 20)
+    whole = await workers.only()
+
+    assert facts_of(resumed) == (S.PAUSED, 10, 30, 1)
+    assert (resumed.filename, resumed.content_type) == ("world.txt", "text/plain")
+    assert facts_of(whole) == (S.COMPLETED, 30, 30, 1)
+    assert whole.filename == "world.txt"
+    assert whole.retransmitted_bytes == 0
+
+
+async def test_query_after_the_end_starts_no_attempt(workers: Workers) -> None:
+    await start_tus(workers)
+    await tus(workers, (204, {"upload-offset": "30"}), "PATCH", 10, 20)
+    ended = await workers.only()
+    for _ in range(2):
+        await tus(workers, tus_answer(30))
+        await tus(workers, (404, {}))
+
+    shown = await workers.only()
+    assert facts_of(shown) == facts_of(ended) == (S.COMPLETED, 30, 30, 1)
+    assert shown.finished_at == ended.finished_at
+
+
+async def test_refused_range_query_changes_nothing(workers: Workers) -> None:
+    await workers.put(PATH, "bytes 0-9/30", 10, (308, {"range": "bytes=0-9"}))
+    for status in (400, 404, 410, 499, 500):
+        await workers.put(PATH, "bytes */30", 0, (status, {}))
+
+    asked = await workers.only()
+    assert asked.state in {S.RECEIVING, S.PAUSED}
+    assert facts_of(asked)[1:] == (10, 30, 1)
+
+
+async def test_incomplete_without_a_range_says_that_nothing_is_there() -> None:
+    workers = Workers(1)
+    await workers.put(PATH, "bytes 0-9/30", 10, (308, {"range": "bytes=0-9"}))
+    await workers.put(PATH, "bytes */30", 0, (308, {}))
+
+    assert facts_of(await workers.only())[1:] == (0, 30, 1)
+
+
+async def test_ietf_query(workers: Workers) -> None:
+    interop = {"upload-draft-interop-version": "8"}
+    answer = {"upload-offset": "10", "upload-length": "30", "upload-complete": "?0"}
+    await workers.send("HEAD", "/files/1", interop, 0, (204, answer))
+    asked = await workers.only()
+    last = {**interop, "upload-complete": "?1", "upload-offset": "10"}
+    await workers.send("PATCH", "/files/1", last, 20, (200, {"upload-complete": "?1"}))
+
+    assert facts_of(asked) == (S.PAUSED, 10, 30, 1)
+    assert facts_of(await workers.only()) == (S.COMPLETED, 30, 30, 1)

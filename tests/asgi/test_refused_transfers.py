@@ -56,6 +56,8 @@ class Worker:
         except RuntimeError:
             assert isinstance(app, Respond)
             assert app.response[0] == RAISES
+        # An end is the last version: what another worker has not stored before is not shown.
+        await internals_of(tracker).flusher.flush(everything=True)
 
     async def shown(self) -> UploadProgress:
         """Return what both workers show."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests._support.protocol_apps import ResponseHead
-from tests._support.workers import Workers, facts_of
+from tests._support.protocol_apps import ResponseHead, ScriptedApp, send_request
+from tests._support.scripted_server import ALICE
+from tests._support.simulation import Simulation
+from tests._support.workers import OK, Workers, facts_of
 from upload_progress import UploadState
 
 pytestmark = pytest.mark.anyio
@@ -228,3 +230,43 @@ async def test_refused_whole_blob_fails(workers: Workers, status: int) -> None:
     assert facts_of(refused)[:2] == (S.FAILED, 0)
     assert refused.error is not None
     assert refused.error.http_status == status
+
+
+async def test_another_total_is_another_upload(workers: Workers) -> None:
+    await workers.put("/a.bin", "bytes 0-9/20", 10)
+    await workers.put("/a.bin", "bytes 0-9/30", 10)
+    await workers.put("/a.bin", "bytes 10-29/30", 20)
+
+    assert facts_of(await workers.only()) == (S.COMPLETED, 30, 30, 2)
+
+
+async def test_early_success_completes() -> None:
+    """The server has enough: it needs no more bytes."""
+    workers = Workers(1)
+    first = {"upload-complete": "?0", "upload-length": "30"}
+    created = {"location": "/d/1", "upload-complete": "?0"}
+    await workers.send("POST", "/d", first, 10, (201, created))
+    part = {"upload-complete": "?0", "upload-offset": "10"}
+    await workers.send("PATCH", "/d/1", part, 10, (200, {"upload-complete": "?1"}))
+
+    done = await workers.only()
+    assert done.state is S.COMPLETED
+    assert (done.bytes_transferred, done.total_bytes, done.percent) == (20, 30, 66.6)
+
+
+async def test_new_beginning_of_a_paused_upload_is_another_upload() -> None:
+    sim = Simulation()
+
+    async def put(first: int) -> None:
+        headers = {"content-range": f"bytes {first}-{first + 9}/30"}
+        app = ScriptedApp(responses=[OK])
+        await send_request(app, sim.tracker, "PUT", "/a.bin", headers=headers, content=bytes(10))
+
+    for first in (0, 10):
+        await put(first)
+    await sim.run(3)
+    for first in (0, 10, 20):
+        await put(first)
+
+    [shown] = (await sim.tracker.list(owner=ALICE, states=set(S))).uploads
+    assert facts_of(shown) == (S.COMPLETED, 30, 30, 2)

@@ -14,11 +14,12 @@ from upload_progress._cluster.announcements import AnonymousAnnouncements
 from upload_progress._cluster.messages import (
     CancelReply,
     CancelRequest,
+    ResourceBinding,
     SupersedeRequest,
     pack,
     unpack,
 )
-from upload_progress._cluster.rpc import RpcEndpoint
+from upload_progress._cluster.rpc import ALL_WORKERS, RpcEndpoint
 from upload_progress._fanout.update import Update
 from upload_progress._model.codec import decode_progress, encode_json
 from upload_progress._model.fold import as_of, deciding, newest
@@ -37,13 +38,14 @@ from upload_progress._runtime.worker import Worker
 from upload_progress._tracking.flusher import Flusher
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.record_loader import RecordLoader
-from upload_progress._tracking.registry import Registry
+from upload_progress._tracking.registry import Registry, ResourceIndex
 from upload_progress.config import Limits
 from upload_progress.exceptions import QuotaExceeded, UploadEnded, UploadNotFound
 from upload_progress.identity import Identity
 
-__all__ = ["CANCEL", "SUPERSEDE", "UploadCommands"]
+__all__ = ["CANCEL", "RESOURCE", "SUPERSEDE", "UploadCommands"]
 
+RESOURCE: Final = "resource"
 CANCEL: Final = "cancel"
 SUPERSEDE: Final = "supersede"
 
@@ -59,6 +61,7 @@ class UploadCommands:
         rpc: Calls other workers, and handles their requests to cancel.
         worker: This process.
         limits: How many uploads one owner may announce, and how large their metadata may be.
+        resources: Which upload a resource belongs to.
         tasks: Starts background tasks.
     """
 
@@ -68,6 +71,7 @@ class UploadCommands:
     rpc: RpcEndpoint
     worker: Worker
     limits: Limits
+    resources: ResourceIndex
     tasks: TaskSpawner
     announcements: AnonymousAnnouncements = field(init=False)
 
@@ -79,6 +83,7 @@ class UploadCommands:
         """Handle the requests of other workers."""
         self.rpc.register(CANCEL, self._handle_cancel)
         self.rpc.register(SUPERSEDE, self._handle_supersede)
+        self.rpc.register(RESOURCE, self._handle_resource)
 
     async def announce(
         self, identity: Identity, **announced: Unpack[Description]
@@ -149,6 +154,16 @@ class UploadCommands:
             self.registry.supersede(live)
         return None
 
+    def share_resource(self, owner: str, resource_id: str, upload_id: str) -> None:
+        """Tell all workers which upload a resource belongs to, before the client's next request."""
+        binding = ResourceBinding(owner, resource_id, upload_id)
+        self.tasks.spawn(lambda: self.rpc.notify(ALL_WORKERS, RESOURCE, binding))
+
+    async def _handle_resource(self, body: bytes) -> bytes | None:
+        binding = unpack(body, ResourceBinding)
+        self.resources.remember(binding.owner, binding.resource_id, binding.upload_id)
+        return None
+
     # Cancelling
 
     async def cancel(self, key: UploadKey) -> UploadProgress:
@@ -173,7 +188,7 @@ class UploadCommands:
     def _cancel_here(self, key: UploadKey) -> UploadProgress | None:
         """Cut the transfer that this process receives; None if it receives none."""
         live = self.registry.find(key.owner, key.upload_id)
-        if live is None:
+        if live is None or live.is_superseded or live.has_ended_elsewhere:
             return None
         live.cancel()
         return live.snapshot()

@@ -19,6 +19,7 @@ __all__ = [
     "CancelRequest",
     "IdentityReference",
     "IdentityReply",
+    "ResourceBinding",
     "RpcMessage",
     "SocketReply",
     "SocketRequest",
@@ -105,6 +106,15 @@ class CancelReply:
     """
 
     snapshot: bytes = b""
+
+
+@frozen(slots=False)
+class ResourceBinding:
+    """Requests of an owner to a resource belong to an upload that is known by another id."""
+
+    owner: str
+    resource_id: str
+    upload_id: str
 
 
 @frozen(slots=False)

@@ -34,7 +34,7 @@ def _context_of(admission: "Admission") -> UploadContext:
         on_ended=admission.registry.mark_ended,
         on_superseding=admission.on_superseding,
         admit=admission.admit,
-        remember_resource=admission.resources.remember,
+        remember_resource=admission.remember_resource,
     )
 
 
@@ -50,6 +50,9 @@ class Admission:
         on_due: Called with an upload that has something to report.
         on_superseding: Called with an upload that supersedes one which other workers receive, and
             with their names.
+        resources: Which upload a resource belongs to.
+        on_resource: Called with owner, resource id and upload id of a resource whose upload is
+            known by another id.
 
     Attributes:
         untracked: How many uploads were received without progress because a limit was reached.
@@ -61,7 +64,8 @@ class Admission:
     timers: UploadTimers
     on_due: Callable[[LiveUpload], None]
     on_superseding: Callable[[LiveUpload, frozenset[str]], None]
-    resources: ResourceIndex = field(factory=ResourceIndex, init=False)
+    resources: ResourceIndex
+    on_resource: Callable[[str, str, str], None]
     untracked: int = field(default=0, init=False)
     _context: UploadContext = field(default=Factory(_context_of, takes_self=True), init=False)
 
@@ -166,34 +170,38 @@ class Admission:
             return True
         if upload.ranges is not None:
             self._find_by_resource(upload, identity)
-        upload_id, owner = upload.upload_id, identity.owner_of(upload.upload_id)
-        before = self.registry.find(owner, upload_id)
+        upload.is_late = upload.has_begun_before()
+        upload.limit_key = identity.limit_key
+        before = self.registry.find(identity.owner_of(upload.upload_id), upload.upload_id)
         if before is not None and self._is_part_of(before, upload):
             return True
-        if not identity.accepts(upload_id):
+        if not identity.accepts(upload.upload_id):
             if upload.id_is_sent:
                 return False
-            upload_id, before = new_upload_id(), None
-            owner = identity.owner_of(upload_id)
+            before, upload.upload_id = None, new_upload_id()
             upload.prior_state = PriorState.CONFIRMED
-        upload.is_late = upload.has_begun_before()
-        if before is not None and upload.is_older_than(before):
-            before.absorb(upload)
-            return True
-        upload.limit_key = identity.limit_key
         if not (upload.is_ended or self.registry.has_room(upload.limit_key, before)):
             self.untracked += 1
             return False
         if before is not None:
             upload.start_after(before)
-        key = UploadKey(owner, upload_id)
+        self._add(upload, UploadKey(identity.owner_of(upload.upload_id), upload.upload_id))
+        return True
+
+    def _add(self, upload: LiveUpload, key: UploadKey) -> None:
         was_cancelled = self.registry.was_cancelled(key)
         if was_cancelled and upload.belongs_to_ended(UploadState.CANCELLED):
             upload.opened_by.stop()
-        self.registry.add(key, upload)
-        upload.track(upload_id, owner)
-        self.timers.watch(upload)
-        return True
+        upload.track(key.upload_id, key.owner)
+        if not upload.is_superseded:
+            self.registry.add(key, upload)
+            self.timers.watch(upload)
+
+    def remember_resource(self, owner: str, resource_id: str, upload_id: str) -> None:
+        """Let requests of *owner* to the resource belong to the upload, at all workers."""
+        self.resources.remember(owner, resource_id, upload_id)
+        if resource_id != upload_id:
+            self.on_resource(owner, resource_id, upload_id)
 
     def _find_by_resource(self, upload: LiveUpload, identity: Identity) -> None:
         """Give *upload* the id by which the upload at its resource is known."""
@@ -201,20 +209,29 @@ class Admission:
             return
         owner = identity.owner_of(upload.upload_id)
         if upload.opened_by.names_upload:
-            self.resources.remember(owner, upload.resource_id, upload.upload_id)
+            self.remember_resource(owner, upload.resource_id, upload.upload_id)
         else:
             found = self.resources.find(owner, upload.resource_id)
             upload.upload_id = found or upload.upload_id
 
     def _is_part_of(self, before: LiveUpload, upload: LiveUpload) -> bool:
         """Merge *upload* into *before*, if it is a further or late request of that upload."""
+        if self._changes_nothing(before, upload):
+            before.absorb(upload)
+            return True
         if before.can_merge(upload):
             before.merge(upload)
             return True
-        if before.is_ended and upload.belongs_to_ended(before.state):
-            before.absorb(upload)
-            return True
         return False
+
+    def _changes_nothing(self, before: LiveUpload, upload: LiveUpload) -> bool:
+        """Return whether *upload* is an older or late request, or has created nothing."""
+        if upload.is_older_than(before):
+            return True
+        if before.is_ended:
+            is_late = upload.ranges is not None and upload.precedes(before.finished_at)
+            return is_late or upload.belongs_to_ended(before.state)
+        return upload.is_failed_creation
 
 
 def _valid_id(requested_id: str | None) -> str | None:

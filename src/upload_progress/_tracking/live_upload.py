@@ -184,6 +184,7 @@ class LiveUpload:
         meter: The bytes received, and when the next report is due.
         resource_id: The id of its resource, if the upload is known by another id.
         finished_bytes: How many body bytes of finished requests this worker has received.
+        idle_since: When its last request has ended, in monotonic seconds.
         repeated_bytes: How many bytes arrived that had arrived before, or were refused.
         merged_into: The upload of which the request turned out to be a part.
         prior_records: The records of this attempt that others have stored.
@@ -238,9 +239,10 @@ class LiveUpload:
     # request ended.
     _exists: bool = field(default=False, init=False)
     _undecided: Transfer | None = field(default=None, init=False)
+    _has_inherited_total: bool = field(default=False, init=False)
     _names_offsets: bool = field(default=True, init=False)
     _arrived: tuple[ByteRange, ...] = field(default=(), init=False)
-    _idle_since: float = field(default=0.0, init=False)
+    idle_since: float = field(default=0.0, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Begin with the transfer that opened the upload."""
@@ -491,6 +493,7 @@ class LiveUpload:
         """Report nothing any more: a newer upload has the id. The transfer goes on untouched."""
         if self.is_tracked:
             self.reporting = Reporting.SUPERSEDED
+            self.context.on_due(self)
 
     def _remove(self, transfer: Transfer) -> None:
         transfer.phase = TransferPhase.ENDED
@@ -601,7 +604,7 @@ class LiveUpload:
         return self.activity.next_observation(now, gates, self.context.config.stall_after_seconds)
 
     def _pause_after_a_while(self) -> float | None:
-        pause_at = self._idle_since + PAUSE_AFTER_SECONDS
+        pause_at = self.idle_since + PAUSE_AFTER_SECONDS
         if self.context.config.clock.monotonic() < pause_at:
             return pause_at
         self._pause()
@@ -664,6 +667,8 @@ class LiveUpload:
             received = count_bytes([*self._all_ranges(), *arriving])
         else:
             received = self.held_ranges.count_with(arriving)
+        if total is not None and received > total and self._has_inherited_total:
+            total = self.meter.total_bytes = None
         return received if total is None else min(received, total)
 
     @property
@@ -685,8 +690,9 @@ class LiveUpload:
 
     def _set_total(self, total_bytes: int) -> None:
         """Set the size of the upload, unless it is known."""
-        if self.meter.total_bytes is None:
+        if self.meter.total_bytes is None or self._has_inherited_total:
             self.meter.total_bytes = total_bytes
+            self._has_inherited_total = False
 
     # An upload in several requests: requests
 
@@ -716,16 +722,20 @@ class LiveUpload:
         """Return whether *other* can be a further request of this upload."""
         if self.is_ended or self.protocol is None or self.protocol != other.protocol:
             return False
-        return not self._is_replaced_by(other.opened_by, other.meter.total_bytes)
+        return not self._is_replaced_by(other)
 
-    def _is_replaced_by(self, transfer: Transfer, total_bytes: int | None) -> bool:
-        """Return whether *transfer* begins another upload under the same id.
+    def _is_replaced_by(self, other: "LiveUpload") -> bool:
+        """Return whether *other* is another upload under the same id.
 
-        It creates one, announces another size, or sends from the start what the application has.
+        Its request creates one, announces another size, or sends from the start what the
+        application has.
         """
-        head = transfer.head
-        if head is None or _is_fresh_creation(head):
+        transfer, resource_id = other.opened_by, other.resource_id
+        head, total_bytes = transfer.head, other.meter.total_bytes
+        if head is None:
             return True
+        if _is_fresh_creation(transfer):
+            return resource_id is None or resource_id != self.resource_id
         if head.resource_is_unique or not head.carries_bytes:
             return False
         known = self.meter.total_bytes
@@ -751,6 +761,7 @@ class LiveUpload:
         if self.is_superseded:
             self.reporting = Reporting.CURRENT
         transfer.start = None
+        transfer.is_outdated = phase is TransferPhase.ENDED and other.idle_since < self.idle_since
         self.transfers[transfer] = None
         if other.current_stage is not None:
             self.current_stage = other.current_stage
@@ -769,7 +780,7 @@ class LiveUpload:
         self._remove(transfer)
         transfer.outcome = outcome
         self.finished_bytes += transfer.meter.received_bytes
-        self._idle_since = self.context.config.clock.monotonic()
+        self.idle_since = self.context.config.clock.monotonic()
         self._add_outcome(transfer)
         self._change_state(transfer)
         is_query = transfer.kind is TransferKind.QUERY
@@ -791,7 +802,8 @@ class LiveUpload:
             # Such a server accepts bytes only at the end of those that it has.
             ranges.confirm(transfer.part, head.offset)
         if outcome is not None and outcome.offset is not None and head is not None:
-            if head.is_sequential or (self._names_offsets and not self.transfers):
+            is_newest = not transfer.is_outdated and not self.transfers
+            if is_newest and (head.is_sequential or self._names_offsets):
                 # It has these bytes and no others.
                 ranges.accept_until(transfer.part, outcome.offset)
             ranges.confirm(transfer.part, outcome.offset)
@@ -807,12 +819,13 @@ class LiveUpload:
         if kind is TransferKind.QUERY and result is not TransferResult.COMPLETED:
             self._answer_query(transfer)
             return
-        if transfer.is_refused or self.has_prior_state:
+        is_completion = self._undecided is not None and self._undecided.is_accepted
+        if not is_completion and (transfer.is_refused or self.has_prior_state):
             self._undecided = transfer if transfer.is_refused else None
         if self.failure_message is not None:
             self._end(*result_of(None, self.failure_message, has_whole_body=False))
         elif result is TransferResult.COMPLETED:
-            if kind in _CONCERN_OTHERS and not self._exists:
+            if kind in _CONCERN_OTHERS and not (self._exists or self.transfers):
                 self._undecided = transfer
             else:
                 self._complete(transfer)
@@ -820,8 +833,9 @@ class LiveUpload:
             self._begin()
             self._end(Signal.CANCEL, ABANDONED)
         elif transfer.outcome is None and kind is TransferKind.CREATE:
-            self._end(Signal.DISCONNECT, DISCONNECTED)
-        elif result not in CONTINUES:
+            if not self._end(Signal.DISCONNECT, DISCONNECTED):
+                self._end(Signal.RAISE, ABORTED)
+        elif result not in CONTINUES or self.state is UploadState.PROCESSING:
             self._pause()
 
     def _decide(self) -> None:
@@ -832,31 +846,42 @@ class LiveUpload:
         if last is None:
             if self._is_whole():
                 self._complete(None)
-        elif self._exists:
+        elif self._exists or (self.transfers and last.kind is TransferKind.COMPLETE):
             is_joined = last.result is TransferResult.COMPLETED and not self.transfers
             if last.is_rejected:
                 self._reject(last)
             elif is_joined or self._is_whole():
                 self._complete(None)
         elif self.has_prior_state and not self.transfers:
-            is_lost = last.kind is TransferKind.CREATE and not last.names_upload
-            is_over = self._reports > 0 and (last.is_rejected or is_lost)
-            # An attempt after one that has ended does not bring that one back.
-            is_next = self.attempt > 1 and last.kind is not TransferKind.QUERY
-            if last.fails_new_upload or is_over or is_next:
-                self._reject(last)
-            elif not self._reports:
-                # The request has created no upload.
-                self.supersede()
+            self._decide_unknown(last)
+
+    def _decide_unknown(self, last: Transfer) -> None:
+        """Decide about an upload of which nothing was known before *last*, its only request."""
+        is_lost = last.kind is TransferKind.CREATE and not last.names_upload
+        is_over = self.is_reported and (last.is_rejected or is_lost)
+        # An attempt after one that has ended does not bring that one back.
+        is_next = self.attempt > 1 and last.kind is not TransferKind.QUERY
+        if last.is_accepted and self.is_reported:
+            self._complete(None)
+        elif last.fails_new_upload or (last.is_refused and (is_over or is_next)):
+            self._reject(last)
+        elif not self.is_reported:
+            # The request has created no upload.
+            self.supersede()
 
     def _reject(self, transfer: Transfer) -> None:
-        """Fail by the response to *transfer*, or by the exception that was raised instead."""
+        """End by the response to *transfer*, or by the exception that was raised instead."""
+        self._undecided = None
         self._begin()
         if transfer.status is None:
             self._end(Signal.RAISE, RAISED)
+            return
+        message = _ERROR_AFTER_SUCCESS if is_success(transfer.status) else None
+        signal, error = result_of(transfer.status, message, has_whole_body=False)
+        if signal is Signal.REDIRECT:
+            self._redirect(transfer)
         else:
-            message = _ERROR_AFTER_SUCCESS if is_success(transfer.status) else None
-            self._end(*result_of(transfer.status, message, has_whole_body=False))
+            self._end(signal, error)
 
     def _complete(self, transfer: Transfer | None) -> None:
         """Complete the upload.
@@ -979,6 +1004,7 @@ class LiveUpload:
                 setattr(self, name, getattr(before, name))
         if self.meter.total_bytes is None:
             self.meter.total_bytes = before.total_bytes
+            self._has_inherited_total = before.total_bytes is not None
 
     def _continue_in_several_requests(
         self, stored: list[TransferRecord], before: UploadProgress
@@ -987,6 +1013,9 @@ class LiveUpload:
         current = newest(stored)
         if is_final(before.state):
             self._follow_ended(current, before)
+            return
+        if self.is_late and self.is_failed_creation:
+            self.supersede()
             return
         is_other = any(each.started_at and each.protocol != self.protocol for each in current)
         if is_other or self._replaces_session(current, before):
@@ -1003,8 +1032,9 @@ class LiveUpload:
     def _replaces_session(self, records: list[TransferRecord], before: UploadProgress) -> bool:
         """Return whether the request begins another upload, see ``_is_replaced_by``."""
         head, total = self.opened_by.head, self.meter.total_bytes
-        if head is None or _is_fresh_creation(head):
-            return any(record.protocol is not None for record in records)
+        if head is None or _is_fresh_creation(self.opened_by):
+            has_session = any(record.protocol is not None for record in records)
+            return has_session and not self.is_late
         if head.resource_is_unique or not head.carries_bytes:
             return False
         if total is not None and before.total_bytes is not None and total != before.total_bytes:
@@ -1019,6 +1049,8 @@ class LiveUpload:
         self.repeated_bytes += record.retransmitted_bytes
         self.created_at = min(self.created_at, record.created_at)
         self.started_at = record.started_at or self.started_at
+        if self.state is UploadState.PENDING and self.started_at is not None:
+            self.state = UploadState.PAUSED
         self.metadata = self.metadata or record.metadata
         self.content_type = record.content_type or self.content_type
 
@@ -1051,7 +1083,8 @@ class LiveUpload:
         A client that continues at the end of the bytes that arrived has them at the server, and
         sends the rest.
         """
-        if self.belongs_to_ended(before.state):
+        finished_at = None if before.finished_at is None else before.finished_at.timestamp()
+        if self.belongs_to_ended(before.state) or self.precedes(finished_at):
             self._end_elsewhere(records, before)
             return
         head = self.opened_by.head
@@ -1073,7 +1106,12 @@ class LiveUpload:
         self.prior_records = tuple(records)
         stored = [each for record in records for each in record.byte_ranges]
         own = self.held_ranges.entries()
-        self.has_late_bytes = count_accepted([*stored, *own]) > count_accepted(stored)
+        # A failure is the last version; a completion without a known size needs all bytes.
+        has_size = any(record.total_bytes is not None for record in records)
+        needs_bytes = before.state is UploadState.COMPLETED and not has_size
+        self.has_late_bytes = needs_bytes and (
+            count_accepted([*stored, *own]) > count_accepted(stored)
+        )
         if before.error == CANCELLED:
             for transfer in list(self.transfers):
                 transfer.stop()
@@ -1091,6 +1129,13 @@ class LiveUpload:
         if not (before.is_ended and before.has_prior_state):
             before.supersede()
 
+    @property
+    def is_failed_creation(self) -> bool:
+        """Whether its request was to create an upload, and has not done so."""
+        is_ended = self.opened_by.phase is TransferPhase.ENDED
+        is_successful = self.opened_by.result in CONTINUES or self.opened_by.is_accepted
+        return self.opened_by.kind is TransferKind.CREATE and is_ended and not is_successful
+
     def absorb(self, late: "LiveUpload") -> None:
         """Let a request after the end change nothing; stop it if the owner has cancelled."""
         late.merged_into = self
@@ -1099,11 +1144,12 @@ class LiveUpload:
             transfer.stop()
 
     def has_begun_before(self) -> bool:
-        """Return whether it has begun, and not just now."""
-        if self.activity is None:
-            return self.started_at is not None
-        now = self.context.config.clock.monotonic()
-        return now - self.activity.began_at > LATE_SECONDS
+        """Return whether its request has begun, and not just now."""
+        return self.context.config.clock.time() - self.created_at > LATE_SECONDS
+
+    def precedes(self, finished_at: float | None) -> bool:
+        """Return whether its request, whose owner is known late, had begun before that end."""
+        return self.is_late and finished_at is not None and self.created_at < finished_at
 
     def is_older_than(self, other: "LiveUpload") -> bool:
         """Return whether *other*, an upload in one request, has begun after this late one."""
@@ -1131,8 +1177,18 @@ class LiveUpload:
         totals = [each.total_bytes for each in self.prior_records if each.total_bytes is not None]
         self._describe(after.filename, totals[0] if totals else None, after.group)
         if is_final(after.state):
-            self._end_elsewhere(others, after)
+            if self._begins_after(after):
+                self._follow_ended(others, after)
+                self.mark_due()
+            else:
+                self._end_elsewhere(others, after)
             self._pause()
+
+    def _begins_after(self, ended: UploadProgress) -> bool:
+        """Return whether this upload has begun after the failure of one at the same resource."""
+        if ended.state is not UploadState.FAILED or ended.finished_at is None:
+            return False
+        return self.created_at > ended.finished_at.timestamp()
 
     # Records and snapshots
 
@@ -1221,9 +1277,10 @@ class LiveUpload:
         return progress
 
 
-def _is_fresh_creation(head: TransferHead) -> bool:
-    """Return whether a request creates an upload, and not one of several parts of it."""
-    return head.kind is TransferKind.CREATE and head.part_total_bytes is None
+def _is_fresh_creation(transfer: Transfer) -> bool:
+    """Return whether a request creates the upload that it names, and not a part of it."""
+    is_part = transfer.head is None or transfer.head.part_total_bytes is not None
+    return transfer.kind is TransferKind.CREATE and transfer.names_upload and not is_part
 
 
 def _is_new_beginning(head: TransferHead, known: Iterable[ByteRange]) -> bool:

@@ -62,6 +62,7 @@ class Transfer:
         on_cancel: Stops the request or block.
         is_stopped: Whether it was stopped: its next message says so.
         start: Where its bytes begin in their part, once that is known.
+        is_outdated: Whether others have ended since it has: what it says of the bytes is old.
         reads_body: Whether its outcome depends on the body of the response.
     """
 
@@ -75,6 +76,7 @@ class Transfer:
     on_cancel: Callable[[], None] | None = None
     is_stopped: bool = False
     start: int | None = field(default=None, init=False)
+    is_outdated: bool = field(default=False, init=False)
     reads_body: bool = field(default=False, init=False)
     _body: bytes = field(default=b"", init=False)
     _resource: str | None = field(default=None, init=False)

@@ -106,11 +106,12 @@ class IetfResumable:
             return _refusal(status, headers, is_complete=is_complete is True)
         if transfer_head.kind is TransferKind.ABORT:
             return TransferOutcome(TransferResult.ABORTED)
+        resource = resolve_target(headers.get("location"), transfer_head.request_path)
+        is_creation = transfer_head.kind is TransferKind.CREATE
         if transfer_head.is_last if is_complete is None else is_complete:
-            return TransferOutcome(TransferResult.COMPLETED)
+            return TransferOutcome(TransferResult.COMPLETED, resource if is_creation else None)
         offset = parse_count(headers.get("upload-offset"))
-        if transfer_head.kind is TransferKind.CREATE:
-            resource = resolve_target(headers.get("location"), transfer_head.request_path)
+        if is_creation:
             return TransferOutcome(
                 TransferResult.CREATED if resource else TransferResult.NOTHING, resource, offset
             )

@@ -114,7 +114,10 @@ class Oci:
             )
         resource = resolve_path(headers.get("location"), transfer_head.request_path)
         return TransferOutcome(
-            TransferResult.CREATED if resource else TransferResult.NOTHING, resource
+            # A registry that opens a session has not taken the bytes of a whole blob.
+            TransferResult.CREATED if resource else TransferResult.NOTHING,
+            resource,
+            offset=0 if transfer_head.carries_bytes else None,
         )
 
 
