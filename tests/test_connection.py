@@ -58,3 +58,9 @@ def test_arbitrary_bytes_are_decoded(query: bytes, headers: list[tuple[bytes, by
     assert all(isinstance(value, str) for value in connection.query.values())
     assert connection.cookie("a") is None or query
     assert connection.header("cookie") is not None
+
+
+def test_header_names_are_in_lower_case() -> None:
+    connection = Connection({"type": "http", "headers": [(b"Via", b"1"), (b"via", b"2")]})
+
+    assert set(connection.header_names) == {b"via"}

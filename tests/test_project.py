@@ -105,7 +105,10 @@ def export_faults(name: str, text: str) -> list[str]:
 
 def defined_names(node: ast.stmt) -> list[str]:
     """Return the names that a statement defines, without loggers and type variables."""
-    if re.match(r"\w+(: [\w.\[\]]+)? = (\w+\.)?(TypeVar|ParamSpec|getLogger)\(", ast.unparse(node)):
+    if re.match(
+        r"\w+(: [\w.\[\]]+)? = (\w+\.)?(TypeVar(Tuple)?|ParamSpec|getLogger)\(",
+        ast.unparse(node),
+    ):
         return []
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return [node.name]

@@ -273,7 +273,6 @@ def assemble(config: TrackerConfig, backends: Backends) -> TrackerInternals:
             config=config,
             worker=core.worker,
             registry=flusher.registry,
-            timers=flusher.timers,
             on_due=flusher.add,
             on_superseding=commands.supersede,
             resources=resources,

@@ -4,7 +4,7 @@ No URL is built and no body is read: values are looked up in the raw headers and
 (ASGI 3.0 specification, HTTP connection scope).
 """
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
@@ -58,6 +58,11 @@ class Connection:
     def headers(self, name: str) -> list[str]:
         """Return all headers of that name, in order, decoded as Latin-1."""
         return [value.decode("latin-1") for value in self._fields.get(_field(name), ())]
+
+    @property
+    def header_names(self) -> Collection[bytes]:
+        """The names of all headers, in lower case."""
+        return self._fields.keys()
 
     @cached_property
     def _fields(self) -> Mapping[bytes, Sequence[bytes]]:

@@ -47,13 +47,8 @@ class Clock(Protocol):
 class SystemClock:
     """The system clocks."""
 
-    def monotonic(self) -> float:
-        """Return the monotonic clock."""
-        return time.monotonic()
-
-    def time(self) -> float:
-        """Return the wall clock."""
-        return time.time()
+    monotonic = staticmethod(time.monotonic)
+    time = staticmethod(time.time)
 
 
 @frozen

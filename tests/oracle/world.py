@@ -116,7 +116,7 @@ def leftovers(tracker: ProgressTracker) -> dict[str, int]:
     return {
         "uploads": len(registry),
         "owners": len(registry._owners),
-        "places": registry._open.total(),
+        "places": sum(registry._open.values()),
         "reports": not flusher.is_idle,
         "ends": len(flusher._ended),
         "subscriptions": len(internals.hub),

@@ -306,7 +306,7 @@ async def test_overlapping_passes_store_the_newest_version(
             sim.store.fault = sim.publisher.fault = None
             assert len(sim.internals.registry) == (0 if fault is None else 1)
             released.set()
-    await sim.run(1)
+    await sim.run(2)
 
     assert len(saves) == len(publications) == (2 if fault is None else 3)
     assert sorted(event.sequence for event in sim.events("up")) == [1, 2]

@@ -42,6 +42,8 @@ async def test_tick_gives_way_after_each_portion() -> None:
     lives = [sim.begin() for _ in range(2 * PORTION + 1)]
     counts: list[int] = []
     timers = sim.internals.flusher.timers
+    for live in lives:
+        timers.watch(live)
 
     async def count_scheduled() -> None:
         while len(counts) < 10:

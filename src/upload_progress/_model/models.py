@@ -6,8 +6,9 @@ snapshot contains aware UTC datetimes, which are RFC 3339 in JSON.
 Classes that are encoded have no slots: msgspec then encodes their fields in order, and faster.
 """
 
+import os
 import re
-import secrets
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum, unique
@@ -73,13 +74,13 @@ def new_upload_id() -> str:
     The last of the 22 characters holds two bits, and is one of ``AQgw``. It is moved to the front,
     so that no id starts with a hyphen, which a command line would take for an option.
     """
-    token = secrets.token_urlsafe(16)
-    return token[-1] + token[:-1]
+    token = urlsafe_b64encode(os.urandom(16)).decode()
+    return token[21] + token[:21]
 
 
 def new_transfer_id() -> str:
     """Return a new transfer id, unique within its upload."""
-    return secrets.token_urlsafe(8)
+    return os.urandom(8).hex()
 
 
 def truncate_text(text: str, characters: int) -> str:

@@ -17,7 +17,6 @@ from upload_progress._runtime.worker import Worker
 from upload_progress._tracking.live_upload import LiveUpload, PriorState, UploadContext
 from upload_progress._tracking.received_ranges import ReceivedRanges
 from upload_progress._tracking.registry import Registry, ResourceIndex
-from upload_progress._tracking.timers import UploadTimers
 from upload_progress._tracking.transfer import Transfer
 from upload_progress.config import TrackerConfig
 from upload_progress.identity import Identity
@@ -46,7 +45,6 @@ class Admission:
         config: The settings of the tracker.
         worker: The name of this process.
         registry: Keeps the live uploads.
-        timers: Schedules the next look at each live upload.
         on_due: Called with an upload that has something to report.
         on_superseding: Called with an upload that supersedes one which other workers receive, and
             with their names.
@@ -61,7 +59,6 @@ class Admission:
     config: TrackerConfig
     worker: Worker
     registry: Registry
-    timers: UploadTimers
     on_due: Callable[[LiveUpload], None]
     on_superseding: Callable[[LiveUpload, frozenset[str]], None]
     resources: ResourceIndex
@@ -189,13 +186,11 @@ class Admission:
         return True
 
     def _add(self, upload: LiveUpload, key: UploadKey) -> None:
-        was_cancelled = self.registry.was_cancelled(key)
-        if was_cancelled and upload.belongs_to_ended(UploadState.CANCELLED):
+        if upload.belongs_to_ended(UploadState.CANCELLED) and self.registry.was_cancelled(key):
             upload.opened_by.stop()
         upload.track(key.upload_id, key.owner)
         if not upload.is_superseded:
             self.registry.add(key, upload)
-            self.timers.watch(upload)
 
     def remember_resource(self, owner: str, resource_id: str, upload_id: str) -> None:
         """Let requests of *owner* to the resource belong to the upload, at all workers."""

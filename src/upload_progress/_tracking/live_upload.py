@@ -48,6 +48,7 @@ from upload_progress._model.state import (
     ABORTED,
     CANCELLED,
     DISCONNECTED,
+    FINAL_STATES,
     LOST,
     RAISED,
     RUNNING_STATES,
@@ -260,7 +261,7 @@ class LiveUpload:
     @property
     def is_ended(self) -> bool:
         """Whether the upload is in a final state."""
-        return is_final(self.state)
+        return self.state in FINAL_STATES
 
     @property
     def is_tracked(self) -> bool:
@@ -337,10 +338,11 @@ class LiveUpload:
         head = transfer.head
         if transfer.phase is TransferPhase.OPEN:
             transfer.phase = TransferPhase.RECEIVING
-        if transfer.kind is TransferKind.COMPLETE and self.held_ranges.sum_of_part_sizes:
+        is_completion = head is not None and head.kind is TransferKind.COMPLETE
+        if is_completion and self.held_ranges.sum_of_part_sizes:
             # Now all parts have announced their sizes.
             self._set_total(self.held_ranges.sum_of_part_sizes)
-        if head is None or head.carries_bytes or head.kind is TransferKind.COMPLETE:
+        if head is None or head.carries_bytes or is_completion:
             self._begin()
 
     def _begin(self) -> None:
@@ -390,13 +392,11 @@ class LiveUpload:
     def _judge_arrival(self, monotonic: float) -> Arrival | None:
         if self.activity is None or self.started_at is None:
             return None
-        announced_at = min(
-            (record.created_at for record in self.prior_records), default=self.started_at
-        )
+        announced = [record.created_at for record in self.prior_records]
         return judge_arrival(
             received_bytes=self.received_bytes,
             body_seconds=monotonic - self.activity.began_at,
-            waited_seconds=self.started_at - announced_at,
+            waited_seconds=self.started_at - min(announced) if announced else 0.0,
             is_proxied=self.is_proxied,
             is_led_by_client=self.activity.is_led_by_client,
         )
@@ -521,13 +521,14 @@ class LiveUpload:
 
     def mark_due(self) -> None:
         """Ask for a report, unless one is due already or the end was reported."""
-        if self.reporting not in {Reporting.CURRENT, Reporting.DUE}:
+        is_current = self.reporting is Reporting.CURRENT
+        if not is_current and self.reporting is not Reporting.DUE:
             return
         self.meter.gate_bytes = NEVER
         if self.ranges is not None:
             for transfer in self.transfers:
                 transfer.arm(NEVER)
-        if self.reporting is Reporting.CURRENT:
+        if is_current:
             self.reporting = Reporting.DUE
             self.context.on_due(self)
 
@@ -554,7 +555,16 @@ class LiveUpload:
     @property
     def _wire_bytes(self) -> int:
         """All body bytes that this worker has received, useful or not."""
+        if self.ranges is None:
+            return self.meter.received_bytes
         return self.finished_bytes + sum(each.meter.received_bytes for each in self.transfers)
+
+    @property
+    def _is_waiting(self) -> bool:
+        """Whether the application waits for more bytes."""
+        if self.ranges is None:
+            return self.meter.is_waiting
+        return any(transfer.meter.is_waiting for transfer in self.transfers)
 
     def observe(self, now: Moment) -> None:
         """Update rate, last byte and stall from the number of bytes received so far."""
@@ -562,14 +572,14 @@ class LiveUpload:
             return
         if self.ranges is not None:
             self.meter.received_bytes = max(self.meter.received_bytes, self._count_received())
-        if self.activity is None or not is_receiving(self.state):
+        if self.activity is None or self.state is not UploadState.RECEIVING:
             return
         has_changed = self.activity.observe(
             now.monotonic,
             now.wall,
-            self.meter.received_bytes if self.ranges is None else self._wire_bytes,
+            self._wire_bytes,
             self.context.config.stall_after_seconds,
-            is_waiting=any(transfer.meter.is_waiting for transfer in self.transfers),
+            is_waiting=self._is_waiting,
         )
         if has_changed:
             self.mark_due()
@@ -1194,24 +1204,35 @@ class LiveUpload:
 
     def commit(self, now: Moment) -> TransferRecord:
         """Return the next version of the record, and arm the meters for the one after it."""
+        self.sequence += 1
+        self._reports += 1
+        if self.is_ended:
+            self._stop_meter()
+        else:
+            self._rearm(now)
+        return self.record(now)
+
+    def _stop_meter(self) -> None:
+        """Report nothing more; what still arrives is passed to the middleware."""
+        if self.reporting is Reporting.DUE:
+            self.reporting = Reporting.ENDED
+        self.meter.gate_bytes = 0
+
+    def _rearm(self, now: Moment) -> None:
+        """Set the gates of the next report."""
         self.observe(now)
         if self.activity is not None:
             self.activity.update_rate(now.monotonic)
-        self.sequence += 1
-        self._reports += 1
         if self.reporting is Reporting.DUE:
-            self.reporting = Reporting.ENDED if self.is_ended else Reporting.CURRENT
+            self.reporting = Reporting.CURRENT
         self._reported_at = now.monotonic
         self.meter.rearm()
         if self.current_stage is not None:
             self.current_stage.meter.rearm()
         if self.activity is not None and (self.activity.is_silent or self.activity.is_stalled):
             self.meter.gate_bytes = self.meter.received_bytes + 1
-        if self.is_ended:
-            self.meter.gate_bytes = 0
         if self.ranges is not None:
             self._arm(*self.transfers)
-        return self.record(now)
 
     def record(self, now: Moment) -> TransferRecord:
         """Return the record of this process in its current version."""

@@ -1,6 +1,5 @@
 """The live uploads of this process, and which resources belong to which upload."""
 
-from collections import Counter
 from typing import Final
 
 from attrs import define, field
@@ -22,7 +21,7 @@ class Registry:
     limits: Limits
     _owners: dict[str, dict[str, LiveUpload]] = field(factory=dict, init=False)
     _size: int = field(default=0, init=False)
-    _open: Counter[str | None] = field(factory=Counter, init=False)
+    _open: dict[str | None, int] = field(factory=dict, init=False)
     _cancelled: dict[UploadKey, None] = field(factory=dict, init=False)
 
     def __len__(self) -> int:
@@ -48,7 +47,7 @@ class Registry:
             replaced: The upload that the new one replaces.
         """
         freed = replaced is not None and replaced.limit_key == limit_key and not replaced.is_ended
-        count = 0 if limit_key is None else self._open[limit_key] - freed
+        count = 0 if limit_key is None else self._open.get(limit_key, 0) - freed
         has_room = count < self.limits.tracked_per_owner
         return has_room and self._size - (replaced is not None) < self.limits.tracked_total
 
@@ -61,7 +60,7 @@ class Registry:
             self._decrement(replaced.limit_key)
         uploads[key.upload_id] = upload
         if not upload.is_ended:
-            self._open[upload.limit_key] += 1
+            self._open[upload.limit_key] = self._open.get(upload.limit_key, 0) + 1
 
     def mark_ended(self, upload: LiveUpload) -> None:
         """Free the owner's place of *upload*; the upload stays until its end is stored."""

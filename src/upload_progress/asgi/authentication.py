@@ -40,6 +40,7 @@ class UploadAuthentication:
         authenticate: The application's function.
         log_limiter: Logs failures of ``authenticate``.
         on_admitted: Called when the upload was admitted by a result that had to be awaited.
+        has_identity: Whether ``authenticate`` has returned an identity.
     """
 
     internals: TrackerInternals
@@ -47,19 +48,24 @@ class UploadAuthentication:
     authenticate: Authenticate
     log_limiter: LogLimiter
     on_admitted: Callable[[], None]
-    _has_identity: bool = field(default=False, init=False)
+    has_identity: bool = field(default=False, init=False)
     _pending: anyio.Event | None = field(default=None, init=False)
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether a result is awaited."""
+        return self._pending is not None
 
     def attempt(self, connection: Connection) -> None:
         """Call ``authenticate``, unless the owner is known or a call is pending."""
-        if self._has_identity or self.live.owner is not None or self._pending is not None:
+        if self.has_identity or self.live.owner is not None or self.is_pending:
             return
         try:
             result = self.authenticate(connection)
-            if inspect.isawaitable(result):
-                self._await_in_background(result)
-            else:
+            if isinstance(result, Identity) or not inspect.isawaitable(result):
                 self._admit(result)
+            else:
+                self._await_in_background(result)
         except Exception as error:  # noqa: BLE001  # the hook's failure must not affect the upload
             self.log_limiter.log_warning("authenticate raised an error", error)
 
@@ -93,7 +99,7 @@ class UploadAuthentication:
 
     def _admit(self, identity: object) -> None:
         if isinstance(identity, Identity):
-            self._has_identity = True
+            self.has_identity = True
             self.internals.admission.admit(self.live, identity)
         elif identity is not None:
             self.log_limiter.log_warning("authenticate returned something that is no Identity")

@@ -7,7 +7,7 @@ tasks of the tracker. So the call ends when the application returns, whatever is
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVarTuple
 
 import anyio
 from attrs import define, field
@@ -15,7 +15,7 @@ from attrs import define, field
 from upload_progress._internals import TrackerInternals
 from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress._tracking.transfer import Transfer
+from upload_progress._tracking.transfer import Transfer, TransferPhase
 from upload_progress.asgi.authentication import UploadAuthentication
 from upload_progress.asgi.receive import Message, Receive, Scope, Send, counting
 from upload_progress.asgi.responses import (
@@ -34,6 +34,8 @@ from upload_progress.throttling import NEVER
 from upload_progress.upload import Upload
 
 __all__ = ["CANCEL_GRACE_SECONDS", "App", "Result", "TrackedRequest"]
+
+Arguments = TypeVarTuple("Arguments")
 
 Result = Any
 """What an application returns. Servers ignore it, and expect None (ASGI 3.0, "Applications")."""
@@ -75,8 +77,13 @@ class TrackedRequest:
     _is_cancelled: bool = field(default=False, init=False)
     _has_more_body: bool = field(default=True, init=False)
     _is_over: bool = field(default=False, init=False)
+    _transfer: Transfer = field(init=False)
     _authentication: UploadAuthentication = field(init=False)
     _cancel_scope: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
+
+    @_transfer.default
+    def _opening_transfer(self) -> Transfer:
+        return self.opened.opened_by
 
     @_authentication.default
     def _make_authentication(self) -> UploadAuthentication:
@@ -96,10 +103,6 @@ class TrackedRequest:
     def live(self) -> LiveUpload:
         """The upload. Another one than ``opened`` if this request turned out to be part of it."""
         return self.opened.merged_into or self.opened
-
-    @property
-    def _transfer(self) -> Transfer:
-        return self.opened.opened_by
 
     # The run of a request
 
@@ -151,16 +154,19 @@ class TrackedRequest:
         try:
             result = await app(self.scope, receive, send)
         except Exception:
-            self._safely(lambda: self.live.app_raised(self._transfer))
+            self._safely(self._record_exception)
             if not self._is_cancelled or self._status is not None:
                 raise
             return None
         except BaseException as error:
-            self._safely(partial(self._record_interruption, error))
+            self._safely(self._record_interruption, error)
             raise
         else:
             self._safely(self._on_response_end)
             return result
+
+    def _record_exception(self) -> None:
+        self.live.app_raised(self._transfer)
 
     def _record_interruption(self, error: BaseException) -> None:
         """Record that the application was cancelled or closed, or that it raised *error*."""
@@ -169,7 +175,7 @@ class TrackedRequest:
         if is_closed or isinstance(error, anyio.get_cancelled_exc_class()):
             self.live.app_cancelled(self._transfer)
         else:
-            self.live.app_raised(self._transfer)
+            self._record_exception()
 
     def _begins_with_head(self) -> bool:
         """Return whether the head suffices to track the request; else its size decides."""
@@ -182,9 +188,9 @@ class TrackedRequest:
     def _is_large(self, size_bytes: int) -> bool:
         return size_bytes > self.min_size_bytes
 
-    def _safely(self, step: Callable[[], None]) -> None:
+    def _safely(self, step: Callable[[*Arguments], None], *arguments: *Arguments) -> None:
         try:
-            step()
+            step(*arguments)
         except Exception as error:  # noqa: BLE001  # our failure must not affect the upload
             self._log_failure(error)
 
@@ -199,16 +205,16 @@ class TrackedRequest:
         self._authenticate()
 
     def _authenticate(self) -> None:
-        if self._has_begun:
+        if self._has_begun and not self._authentication.has_identity:
             self._authentication.attempt(Connection(self.scope))
 
     def _on_first(self, message: Message) -> bool:
         """Authenticate again, as inner middleware has run by now; search a form for a file name."""
-        self._safely(self._authenticate)
-        return self._needs_filename() and self._search_form(message)
+        self._authenticate()
+        return self.head.is_form and self._needs_filename() and self._search_form(message)
 
     def _needs_filename(self) -> bool:
-        return self.head.is_form and self.live.filename is None
+        return self.live.filename is None
 
     def _search_form(self, message: Message) -> bool:
         """Search the first bytes of a form for a file name; return whether to search more.
@@ -258,9 +264,11 @@ class TrackedRequest:
         kind = message_type(message)
         if kind == "http.response.start":
             message = with_listed_headers(message)
-            self._safely(lambda: self._read_response(message))
-            self._safely(self._authenticate)
-            await self._authentication.wait_briefly()
+            if self._transfer.head is not None:
+                self._safely(self._read_response, message)
+            self._authenticate()
+            if self._authentication.is_pending:
+                await self._authentication.wait_briefly()
         if self._is_cancelled:
             # Without its end, a response that has begun tells the client that it failed.
             return
@@ -269,18 +277,16 @@ class TrackedRequest:
             message = self._with_upload_headers(message)
         elif kind in _BODY_TYPES:
             if self._transfer.reads_body:
-                self._safely(partial(self._read_body, message))
+                self._safely(self._read_body, message)
             if not message.get("more_body", False):
                 self._safely(self._on_response_end)
         await send(message)
 
     def _read_response(self, message: Message) -> None:
         """Pass the response to the transfer: it may contain the address of the upload."""
-        transfer = self._transfer
-        if transfer.head is not None:
-            status, headers = int(message["status"]), response_headers(message)
-            is_created = self.live.read_response(transfer, status, headers)
-            self._has_begun = self._has_begun or is_created
+        status, headers = int(message["status"]), response_headers(message)
+        is_created = self.live.read_response(self._transfer, status, headers)
+        self._has_begun = self._has_begun or is_created
 
     def _read_body(self, message: Message) -> None:
         self._transfer.read_body(bytes(message.get("body", b"")))
@@ -288,11 +294,10 @@ class TrackedRequest:
     def _with_upload_headers(self, message: Message) -> Message:
         """Return ``http.response.start`` with the headers ``Upload-Id`` and ``Link``."""
         try:
-            self._status = int(message["status"])
-            if not self.live.is_tracked:
+            self._status, live = int(message["status"]), self.live
+            if not live.is_tracked:
                 return message
-            self.live.id_is_sent = True
-            upload_id = self.live.upload_id
+            live.id_is_sent, upload_id = True, live.upload_id
             link = f'<{self.internals.config.mount_path}/{upload_id}/progress>; rel="status"'
             added = [(b"upload-id", upload_id.encode()), (b"link", link.encode("latin-1"))]
             return {**message, "headers": [*message.get("headers", ()), *added]}
@@ -301,6 +306,8 @@ class TrackedRequest:
             return message
 
     def _on_response_end(self) -> None:
+        if self._transfer.phase is TransferPhase.ENDED:
+            return
         if self._status is None:
             self.live.app_raised(self._transfer)
         else:

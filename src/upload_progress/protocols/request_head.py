@@ -43,7 +43,7 @@ _PART_DISPOSITION: Final = re.compile(
     rb"^content-disposition:[ \t]*(form-data[ \t]*;[^\r\n]*)", re.IGNORECASE | re.MULTILINE
 )
 _FILENAME_PARAMETER: Final = re.compile(rb";[ \t]*filename\*?[0-9]*\*?[ \t]*=", re.IGNORECASE)
-_PROXY_HEADERS: Final = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
+_PROXY_HEADERS: Final = frozenset({b"forwarded", b"via", b"x-forwarded-for", b"x-real-ip"})
 
 
 @frozen
@@ -98,7 +98,7 @@ def read_request_head(connection: Connection) -> RequestHead:
         filename=filename_of(connection),
         content_type=content_type,
         is_form=content_type == "multipart/form-data",
-        is_proxied=any(connection.header(name) is not None for name in _PROXY_HEADERS),
+        is_proxied=not _PROXY_HEADERS.isdisjoint(connection.header_names),
     )
 
 
