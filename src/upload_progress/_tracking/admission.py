@@ -14,6 +14,7 @@ from upload_progress._model.models import (
 )
 from upload_progress._model.validation import Description, validate_description
 from upload_progress._runtime.worker import Worker
+from upload_progress._tracking import continuation
 from upload_progress._tracking.live_upload import LiveUpload, PriorState, UploadContext
 from upload_progress._tracking.received_ranges import ReceivedRanges
 from upload_progress._tracking.registry import Registry, ResourceIndex
@@ -167,7 +168,7 @@ class Admission:
             return True
         if upload.ranges is not None:
             self._find_by_resource(upload, identity)
-        upload.is_late = upload.has_begun_before()
+        upload.is_late = continuation.has_begun_before(upload)
         upload.limit_key = identity.limit_key
         before = self.registry.find(identity.owner_of(upload.upload_id), upload.upload_id)
         if before is not None and self._is_part_of(before, upload):
@@ -181,12 +182,13 @@ class Admission:
             self.untracked += 1
             return False
         if before is not None:
-            upload.start_after(before)
+            continuation.start_after(upload, before)
         self._add(upload, UploadKey(identity.owner_of(upload.upload_id), upload.upload_id))
         return True
 
     def _add(self, upload: LiveUpload, key: UploadKey) -> None:
-        if upload.belongs_to_ended(UploadState.CANCELLED) and self.registry.was_cancelled(key):
+        is_late = continuation.belongs_to_ended(upload, UploadState.CANCELLED)
+        if is_late and self.registry.was_cancelled(key):
             upload.opened_by.stop()
         upload.track(key.upload_id, key.owner)
         if not upload.is_superseded:
@@ -212,20 +214,22 @@ class Admission:
     def _is_part_of(self, before: LiveUpload, upload: LiveUpload) -> bool:
         """Merge *upload* into *before*, if it is a further or late request of that upload."""
         if self._changes_nothing(before, upload):
-            before.absorb(upload)
+            continuation.absorb(before, upload)
             return True
-        if before.can_merge(upload):
-            before.merge(upload)
+        if continuation.can_merge(before, upload):
+            continuation.merge(before, upload)
             return True
         return False
 
     def _changes_nothing(self, before: LiveUpload, upload: LiveUpload) -> bool:
         """Return whether *upload* is an older or late request, or has created nothing."""
-        if upload.is_older_than(before):
+        if continuation.is_older_than(upload, before):
             return True
         if before.is_ended:
-            is_late = upload.ranges is not None and upload.precedes(before.finished_at)
-            return is_late or upload.belongs_to_ended(before.state)
+            is_late = upload.ranges is not None and continuation.precedes(
+                upload, before.finished_at
+            )
+            return is_late or continuation.belongs_to_ended(upload, before.state)
         return upload.is_failed_creation
 
 

@@ -20,6 +20,7 @@ from upload_progress._model.models import TransferRecord, UploadState
 from upload_progress._model.state import is_final
 from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._runtime.yielding import yielding
+from upload_progress._tracking import continuation
 from upload_progress._tracking.live_upload import LiveUpload, PriorState, Reporting
 from upload_progress._tracking.outbox import Outbox
 from upload_progress._tracking.record_loader import RecordLoader
@@ -288,7 +289,7 @@ class Flusher:
         except StoreUnavailable:
             return
         for key, upload in wanted.items():
-            upload.load_prior_state(records.get(key, []))
+            continuation.load_prior_state(upload, records.get(key, []))
 
     async def _report_multi_request(self) -> None:
         """Report uploads whose requests may reach several workers, as all workers know them.
@@ -306,7 +307,7 @@ class Flusher:
         for key, upload in keys.items():
             had_ended = upload.is_superseded or upload.has_ended_elsewhere
             if key in records:
-                upload.update_from_store(records[key])
+                continuation.update_from_store(upload, records[key])
             if upload.has_ended_elsewhere and upload.has_late_bytes:
                 upload.mark_due()
             elif upload.is_superseded or upload.has_ended_elsewhere:
@@ -374,7 +375,7 @@ class Flusher:
         except StoreUnavailable:
             return
         for key, upload in keys.items():
-            upload.load_prior_state(records.get(key, []))
+            continuation.load_prior_state(upload, records.get(key, []))
 
     def _forget(self, upload: LiveUpload) -> None:
         self._ended.pop(upload, None)

@@ -16,8 +16,7 @@ beyond the end of what has arrived are counted only after the application's resp
 probably refuse them.
 """
 
-from collections.abc import Callable, Iterable
-from datetime import datetime
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
@@ -31,7 +30,7 @@ from upload_progress._model.byte_ranges import (
     sum_of_part_sizes,
     with_confirmed,
 )
-from upload_progress._model.fold import fold, newest
+from upload_progress._model.fold import fold
 from upload_progress._model.models import (
     Arrival,
     ByteRange,
@@ -51,7 +50,6 @@ from upload_progress._model.state import (
     FINAL_STATES,
     LOST,
     RAISED,
-    RUNNING_STATES,
     Signal,
     is_final,
     is_receiving,
@@ -67,7 +65,6 @@ from upload_progress.config import TrackerConfig
 from upload_progress.identity import Identity
 from upload_progress.protocols import (
     Headers,
-    TransferHead,
     TransferKind,
     TransferOutcome,
     TransferResult,
@@ -77,10 +74,9 @@ from upload_progress.protocols import (
 from upload_progress.throttling import NEVER, Meter
 
 __all__ = [
+    "DESCRIPTION",
     "FAILURE_MESSAGE_CHARACTERS",
-    "LATE_SECONDS",
     "PAUSE_AFTER_SECONDS",
-    "SUPERSEDED_VERSIONS",
     "LiveUpload",
     "Moment",
     "PriorState",
@@ -91,12 +87,7 @@ __all__ = [
 FAILURE_MESSAGE_CHARACTERS: Final = 1000
 PAUSE_AFTER_SECONDS: Final = 2.0
 """How long after its last request an upload in several requests is reported as receiving."""
-LATE_SECONDS: Final = 0.05
-"""How much later than its beginning the owner of an upload is known, if it is called late."""
-SUPERSEDED_VERSIONS: Final = 1000
-"""How many versions another worker may still write before it learns that its upload was superseded:
-the sequence of the next attempt begins above them."""
-_DESCRIPTION: Final = ("filename", "content_type", "metadata", "group")
+DESCRIPTION: Final = ("filename", "content_type", "metadata", "group")
 _ERROR_AFTER_SUCCESS: Final = "The server reported an error in the body of its response."
 _CONCERN_OTHERS: Final = frozenset({TransferKind.COMPLETE, TransferKind.QUERY})
 """Requests that say something about bytes which others have brought."""
@@ -238,9 +229,9 @@ class LiveUpload:
     # the last transfer whose meaning depends on that, whether each response names the first byte
     # that is missing, what had arrived of transfers in progress when it ended, and when the last
     # request ended.
-    _exists: bool = field(default=False, init=False)
+    exists: bool = field(default=False, init=False)
     _undecided: Transfer | None = field(default=None, init=False)
-    _has_inherited_total: bool = field(default=False, init=False)
+    has_inherited_total: bool = field(default=False, init=False)
     _names_offsets: bool = field(default=True, init=False)
     _arrived: tuple[ByteRange, ...] = field(default=(), init=False)
     idle_since: float = field(default=0.0, init=False)
@@ -341,11 +332,11 @@ class LiveUpload:
         is_completion = head is not None and head.kind is TransferKind.COMPLETE
         if is_completion and self.held_ranges.sum_of_part_sizes:
             # Now all parts have announced their sizes.
-            self._set_total(self.held_ranges.sum_of_part_sizes)
+            self.set_total(self.held_ranges.sum_of_part_sizes)
         if head is None or head.carries_bytes or is_completion:
-            self._begin()
+            self.begin_receiving()
 
-    def _begin(self) -> None:
+    def begin_receiving(self) -> None:
         """Start to receive, for the first time or again."""
         state = next_state(self.state, Signal.BEGIN)
         if state is None:
@@ -486,7 +477,7 @@ class LiveUpload:
         self.upload_id, self.owner = upload_id, owner
         self.reporting = Reporting.CURRENT
         if self.ranges is not None:
-            self._decide()
+            self.decide()
         self.mark_due()
 
     def supersede(self) -> None:
@@ -617,10 +608,10 @@ class LiveUpload:
         pause_at = self.idle_since + PAUSE_AFTER_SECONDS
         if self.context.config.clock.monotonic() < pause_at:
             return pause_at
-        self._pause()
+        self.pause()
         return None
 
-    def _pause(self) -> None:
+    def pause(self) -> None:
         """Wait for the next request, unless one is in progress."""
         state = next_state(self.state, Signal.PAUSE)
         if state is not None and not self.transfers:
@@ -636,7 +627,7 @@ class LiveUpload:
         assert self.ranges is not None  # noqa: S101  # an upload in several requests
         return self.ranges
 
-    def _all_ranges(self) -> list[ByteRange]:
+    def all_ranges(self) -> list[ByteRange]:
         """Return what has arrived at all workers, without the transfers in progress here."""
         own, others = self.held_ranges, self.prior_records
         held = max([own.confirmed_bytes, *(record.confirmed_bytes for record in others)])
@@ -647,7 +638,7 @@ class LiveUpload:
         """Return up to which byte *part* has arrived at all workers without a gap."""
         if not self.prior_records:
             return self.held_ranges.end_of(part)
-        return contiguous_end(self._all_ranges(), part)
+        return contiguous_end(self.all_ranges(), part)
 
     def _place(self, transfer: Transfer) -> int:
         """Determine where the bytes of *transfer* begin; return the end of its part.
@@ -663,7 +654,7 @@ class LiveUpload:
             transfer.start = end
             if head.is_last and end == 0 and head.length is not None:
                 # This request brings the whole upload.
-                self._set_total(head.length)
+                self.set_total(head.length)
         return end
 
     def _arriving(self) -> list[ByteRange]:
@@ -674,10 +665,10 @@ class LiveUpload:
     def _count_received(self) -> int:
         arriving, total = self._arriving(), self.meter.total_bytes
         if self.prior_records:
-            received = count_bytes([*self._all_ranges(), *arriving])
+            received = count_bytes([*self.all_ranges(), *arriving])
         else:
             received = self.held_ranges.count_with(arriving)
-        if total is not None and received > total and self._has_inherited_total:
+        if total is not None and received > total and self.has_inherited_total:
             total = self.meter.total_bytes = None
         return received if total is None else min(received, total)
 
@@ -685,7 +676,7 @@ class LiveUpload:
     def is_divided(self) -> bool:
         """Whether each part announces its own size: then a final request completes the upload."""
         own = self.held_ranges.sum_of_part_sizes
-        return own is not None or sum_of_part_sizes(self._all_ranges()) is not None
+        return own is not None or sum_of_part_sizes(self.all_ranges()) is not None
 
     def _is_whole(self) -> bool:
         """Return whether the application has accepted all bytes, if that ends the upload."""
@@ -696,13 +687,13 @@ class LiveUpload:
             return False
         if not self.prior_records:
             return self.held_ranges.accepted_bytes >= total
-        return count_accepted(self._all_ranges()) >= total
+        return count_accepted(self.all_ranges()) >= total
 
-    def _set_total(self, total_bytes: int) -> None:
+    def set_total(self, total_bytes: int) -> None:
         """Set the size of the upload, unless it is known."""
-        if self.meter.total_bytes is None or self._has_inherited_total:
+        if self.meter.total_bytes is None or self.has_inherited_total:
             self.meter.total_bytes = total_bytes
-            self._has_inherited_total = False
+            self.has_inherited_total = False
 
     # An upload in several requests: requests
 
@@ -728,61 +719,6 @@ class LiveUpload:
             self.upload_id = resource_id
             self.prior_state = PriorState.UNKNOWN
 
-    def can_merge(self, other: "LiveUpload") -> bool:
-        """Return whether *other* can be a further request of this upload."""
-        if self.is_ended or self.protocol is None or self.protocol != other.protocol:
-            return False
-        return not self._is_replaced_by(other)
-
-    def _is_replaced_by(self, other: "LiveUpload") -> bool:
-        """Return whether *other* is another upload under the same id.
-
-        Its request creates one, announces another size, or sends from the start what the
-        application has.
-        """
-        transfer, resource_id = other.opened_by, other.resource_id
-        head, total_bytes = transfer.head, other.meter.total_bytes
-        if head is None:
-            return True
-        if _is_fresh_creation(transfer):
-            return resource_id is None or resource_id != self.resource_id
-        if head.resource_is_unique or not head.carries_bytes:
-            return False
-        known = self.meter.total_bytes
-        if known is not None and total_bytes is not None and known != total_bytes:
-            return True
-        if self.state is not UploadState.PAUSED:
-            return False
-        return _is_new_beginning(head, self._all_ranges())
-
-    def merge(self, other: "LiveUpload") -> None:
-        """Take over the request of *other*, which is the same upload, with all that it has done."""
-        transfer, phase = other.opened_by, other.opened_by.phase
-        other.merged_into = self
-        for name in _DESCRIPTION:
-            announced = getattr(other, name)
-            is_better = name in other.set_by_app or getattr(self, name) is None
-            if announced is not None and is_better:
-                setattr(self, name, announced)
-        self.set_by_app |= other.set_by_app
-        self.failure_message = self.failure_message or other.failure_message
-        if other.meter.total_bytes is not None:
-            self._set_total(other.meter.total_bytes)
-        if self.is_superseded:
-            self.reporting = Reporting.CURRENT
-        transfer.start = None
-        transfer.is_outdated = phase is TransferPhase.ENDED and other.idle_since < self.idle_since
-        self.transfers[transfer] = None
-        if other.current_stage is not None:
-            self.current_stage = other.current_stage
-        if other.started_at is not None:
-            self._begin()
-        for part, size_bytes in other.held_ranges.part_sizes():
-            self.held_ranges.add_part_size(part, size_bytes)
-        if phase is TransferPhase.ENDED:
-            self.end_transfer(transfer, transfer.outcome)
-        self.mark_due()
-
     def end_transfer(self, transfer: Transfer, outcome: TransferOutcome | None) -> None:
         """Record the outcome of *transfer*; None if it broke off without a response."""
         if transfer not in self.transfers:
@@ -795,8 +731,8 @@ class LiveUpload:
         self._change_state(transfer)
         is_query = transfer.kind is TransferKind.QUERY
         if transfer.result in CONTINUES and not (is_query and self.started_at is None):
-            self._exists = True
-        self._decide()
+            self.exists = True
+        self.decide()
         self.mark_due()
 
     def _add_outcome(self, transfer: Transfer) -> None:
@@ -818,7 +754,7 @@ class LiveUpload:
                 ranges.accept_until(transfer.part, outcome.offset)
             ranges.confirm(transfer.part, outcome.offset)
         if outcome is not None and outcome.total_bytes is not None:
-            self._set_total(outcome.total_bytes)
+            self.set_total(outcome.total_bytes)
         if transfer.is_accepted and outcome is not None:
             self._names_offsets = self._names_offsets and outcome.offset is not None
         self.meter.received_bytes = self._count_received()
@@ -835,20 +771,20 @@ class LiveUpload:
         if self.failure_message is not None:
             self._end(*result_of(None, self.failure_message, has_whole_body=False))
         elif result is TransferResult.COMPLETED:
-            if kind in _CONCERN_OTHERS and not (self._exists or self.transfers):
+            if kind in _CONCERN_OTHERS and not (self.exists or self.transfers):
                 self._undecided = transfer
             else:
                 self._complete(transfer)
         elif result is TransferResult.ABORTED:
-            self._begin()
+            self.begin_receiving()
             self._end(Signal.CANCEL, ABANDONED)
         elif transfer.outcome is None and kind is TransferKind.CREATE:
             if not self._end(Signal.DISCONNECT, DISCONNECTED):
                 self._end(Signal.RAISE, ABORTED)
         elif result not in CONTINUES or self.state is UploadState.PROCESSING:
-            self._pause()
+            self.pause()
 
-    def _decide(self) -> None:
+    def decide(self) -> None:
         """Complete an upload that is whole, fail or drop one that was refused."""
         last = self._undecided
         if self.is_ended or self.has_ended_elsewhere:
@@ -856,7 +792,7 @@ class LiveUpload:
         if last is None:
             if self._is_whole():
                 self._complete(None)
-        elif self._exists or (self.transfers and last.kind is TransferKind.COMPLETE):
+        elif self.exists or (self.transfers and last.kind is TransferKind.COMPLETE):
             is_joined = last.result is TransferResult.COMPLETED and not self.transfers
             if last.is_rejected:
                 self._reject(last)
@@ -882,7 +818,7 @@ class LiveUpload:
     def _reject(self, transfer: Transfer) -> None:
         """End by the response to *transfer*, or by the exception that was raised instead."""
         self._undecided = None
-        self._begin()
+        self.begin_receiving()
         if transfer.status is None:
             self._end(Signal.RAISE, RAISED)
             return
@@ -903,7 +839,7 @@ class LiveUpload:
         head, total = None if transfer is None else transfer.head, self.meter.total_bytes
         if total is not None and (head is None or head.is_last or head.kind in _CONCERN_OTHERS):
             self.held_ranges.confirm("", total)
-        self._begin()
+        self.begin_receiving()
         self._end(Signal.ACCEPT, None)
 
     def _answer_query(self, transfer: Transfer) -> None:
@@ -919,225 +855,10 @@ class LiveUpload:
         self.content_type = self.content_type or outcome.content_type
         is_open = outcome.offset is not None and outcome.offset != self.meter.total_bytes
         if is_open and self.state is UploadState.PENDING:
-            self._begin()
-            self._pause()
-        elif not (is_open or self._exists):
+            self.begin_receiving()
+            self.pause()
+        elif not (is_open or self.exists):
             self._undecided = transfer
-
-    # Prior state: what the store has
-
-    def load_prior_state(self, records: Iterable[TransferRecord]) -> None:
-        """Continue from what the store has: an announcement, another worker, an earlier attempt."""
-        stored = list(records)
-        if self.prior_state is PriorState.UNKNOWN:
-            self.prior_state = PriorState.LOADED
-            before = fold(stored, now=self.context.config.clock.time())
-            if before is not None and self.ranges is None:
-                self._continue_plain(stored, before)
-            elif before is not None:
-                self._continue_in_several_requests(stored, before)
-        elif self.prior_state is PriorState.LOADED and self.ranges is None:
-            self.prior_state = PriorState.CONFIRMED
-            self._compare_with_others(stored)
-        if self.ranges is not None:
-            self._decide()
-
-    def _continue_plain(self, stored: list[TransferRecord], before: UploadProgress) -> None:
-        others = [record for record in stored if record.transfer_id != self.transfer_id]
-        if not others:
-            return
-        if self._is_older_than(before.started_at):
-            self.supersede()
-            return
-        # Only an announcement is part of this attempt: it has no transfer.
-        if before.started_at is not None or is_final(before.state):
-            self._supersede_records(newest(others), before)
-        elif before.attempt < self.attempt:
-            self.sequence += before.sequence + 1
-            self._inherit_description(before)
-        else:
-            self.attempt = before.attempt
-            self.prior_records = tuple(newest(others))
-            for name in _DESCRIPTION:
-                announced = getattr(before, name)
-                if announced is not None and name not in self.set_by_app:
-                    setattr(self, name, announced)
-            if self.meter.total_bytes is None:
-                self.meter.total_bytes = before.total_bytes
-
-    def _is_older_than(self, started_at: datetime | None) -> bool:
-        """Return whether another upload has begun after this one, whose owner was known late.
-
-        Otherwise all that is known of other uploads has begun before, whatever the clocks say.
-        """
-        if not self.is_late or started_at is None or self.started_at is None:
-            return False
-        return self.started_at < started_at.timestamp()
-
-    def _supersede_records(self, records: list[TransferRecord], before: UploadProgress) -> None:
-        """Become the next attempt, whether the one before has ended or another worker has it."""
-        self.attempt = max(self.attempt, before.attempt + 1)
-        self.sequence += before.sequence + 1
-        self._inherit_description(before)
-        running = (each.worker for each in records if each.state in RUNNING_STATES)
-        workers = frozenset(worker for worker in running if worker not in {None, self.worker})
-        if workers:
-            self.sequence += SUPERSEDED_VERSIONS
-            self.context.on_superseding(self, workers)
-
-    def _compare_with_others(self, records: Iterable[TransferRecord]) -> None:
-        """Look once more, after the own record was stored: two workers may have begun at once.
-
-        The newer one is the next attempt.
-        """
-        for other in records:
-            if other.transfer_id == self.transfer_id or other.started_at is None or other.protocol:
-                continue
-            if other.attempt > self.attempt:
-                self.supersede()
-            elif other.attempt == self.attempt:
-                own = (self.started_at or 0.0, self.transfer_id)
-                if own < (other.started_at, other.transfer_id):
-                    self.supersede()
-                else:
-                    before = fold([other], now=self.context.config.clock.time())
-                    assert before is not None  # noqa: S101  # there is a record
-                    self._supersede_records([other], before)
-                    self.prior_records = ()
-                    self.reporting = Reporting.CURRENT
-                    self.mark_due()
-
-    def _inherit_description(self, before: UploadProgress) -> None:
-        """Keep the description of the attempt before, except for what this one announces."""
-        for name in _DESCRIPTION:
-            if getattr(self, name) is None:
-                setattr(self, name, getattr(before, name))
-        if self.meter.total_bytes is None:
-            self.meter.total_bytes = before.total_bytes
-            self._has_inherited_total = before.total_bytes is not None
-
-    def _continue_in_several_requests(
-        self, stored: list[TransferRecord], before: UploadProgress
-    ) -> None:
-        """Continue this worker's stored record, and learn those of other workers."""
-        current = newest(stored)
-        if is_final(before.state):
-            self._follow_ended(current, before)
-            return
-        if self.is_late and self.is_failed_creation:
-            self.supersede()
-            return
-        is_other = any(each.started_at and each.protocol != self.protocol for each in current)
-        if is_other or self._replaces_session(current, before):
-            self._supersede_records(current, before)
-            return
-        self.attempt = before.attempt
-        for record in current:
-            if record.transfer_id == self.transfer_id:
-                self._continue_record(record)
-        self._exists = True
-        self._describe(before.filename, before.total_bytes, before.group)
-        self._learn_of_others(stored)
-
-    def _replaces_session(self, records: list[TransferRecord], before: UploadProgress) -> bool:
-        """Return whether the request begins another upload, see ``_is_replaced_by``."""
-        head, total = self.opened_by.head, self.meter.total_bytes
-        if head is None or _is_fresh_creation(self.opened_by):
-            has_session = any(record.protocol is not None for record in records)
-            return has_session and not self.is_late
-        if head.resource_is_unique or not head.carries_bytes:
-            return False
-        if total is not None and before.total_bytes is not None and total != before.total_bytes:
-            return True
-        if before.state is not UploadState.PAUSED:
-            return False
-        return _is_new_beginning(head, [each for record in records for each in record.byte_ranges])
-
-    def _continue_record(self, record: TransferRecord) -> None:
-        self.sequence += record.sequence
-        self.held_ranges.load(record.byte_ranges, record.confirmed_bytes)
-        self.repeated_bytes += record.retransmitted_bytes
-        self.created_at = min(self.created_at, record.created_at)
-        self.started_at = record.started_at or self.started_at
-        if self.state is UploadState.PENDING and self.started_at is not None:
-            self.state = UploadState.PAUSED
-        self.metadata = self.metadata or record.metadata
-        self.content_type = record.content_type or self.content_type
-
-    def _describe(self, filename: str | None, total: int | None, group: str | None) -> None:
-        for name, value in (("filename", filename), ("group", group)):
-            if value is not None and name not in self.set_by_app:
-                setattr(self, name, value)
-        if total is not None:
-            self._set_total(total)
-
-    def belongs_to_ended(self, state: UploadState) -> bool:
-        """Return whether its request belongs to an upload that has ended.
-
-        A resource of its own is never used for another upload. At another resource, a request that
-        does not begin at the start belongs to an upload before it, and may resume a failed one.
-
-        Args:
-            state: The state in which that upload has ended.
-        """
-        head = self.opened_by.head
-        if head is None or (self.opened_by.names_upload and head.kind is TransferKind.CREATE):
-            return False
-        if head.resource_is_unique or head.kind is TransferKind.QUERY:
-            return True
-        return state is not UploadState.FAILED and bool(head.offset)
-
-    def _follow_ended(self, records: list[TransferRecord], before: UploadProgress) -> None:
-        """Start the next attempt after one that has ended; a late request starts none.
-
-        A client that continues at the end of the bytes that arrived has them at the server, and
-        sends the rest.
-        """
-        finished_at = None if before.finished_at is None else before.finished_at.timestamp()
-        if self.belongs_to_ended(before.state) or self.precedes(finished_at):
-            self._end_elsewhere(records, before)
-            return
-        head = self.opened_by.head
-        offset = 0 if head is None else head.offset or 0
-        self.attempt = before.attempt + 1
-        self.sequence += before.sequence + 1
-        self._inherit_description(before)
-        if offset <= before.bytes_transferred:
-            self.held_ranges.confirm("", offset)
-
-    def _end_elsewhere(self, records: list[TransferRecord], before: UploadProgress) -> None:
-        """Change nothing of an upload that has ended; stop the requests of a cancelled one.
-
-        Bytes that the application accepted here before the end, and that are not stored yet, are
-        still to be counted.
-        """
-        self.prior_state = PriorState.ENDED
-        self.attempt = before.attempt
-        self.prior_records = tuple(records)
-        stored = [each for record in records for each in record.byte_ranges]
-        own = self.held_ranges.entries()
-        # A failure is the last version; a completion without a known size needs all bytes.
-        has_size = any(record.total_bytes is not None for record in records)
-        needs_bytes = before.state is UploadState.COMPLETED and not has_size
-        self.has_late_bytes = needs_bytes and (
-            count_accepted([*stored, *own]) > count_accepted(stored)
-        )
-        if before.error == CANCELLED:
-            for transfer in list(self.transfers):
-                transfer.stop()
-
-    def start_after(self, before: "LiveUpload") -> None:
-        """Become the next attempt after *before*, which this process has and may not be stored."""
-        shown = before.snapshot()
-        if self.ranges is None or not before.is_ended:
-            self.attempt = shown.attempt + 1
-            self.sequence += shown.sequence + 1
-            self._inherit_description(shown)
-        else:
-            self._follow_ended(before.records_with(before.record(self.context.now())), shown)
-        self.prior_state = before.prior_state
-        if not (before.is_ended and before.has_prior_state):
-            before.supersede()
 
     @property
     def is_failed_creation(self) -> bool:
@@ -1145,60 +866,6 @@ class LiveUpload:
         is_ended = self.opened_by.phase is TransferPhase.ENDED
         is_successful = self.opened_by.result in CONTINUES or self.opened_by.is_accepted
         return self.opened_by.kind is TransferKind.CREATE and is_ended and not is_successful
-
-    def absorb(self, late: "LiveUpload") -> None:
-        """Let a request after the end change nothing; stop it if the owner has cancelled."""
-        late.merged_into = self
-        transfer = late.opened_by
-        if self.error == CANCELLED and transfer.phase is not TransferPhase.ENDED:
-            transfer.stop()
-
-    def has_begun_before(self) -> bool:
-        """Return whether its request has begun, and not just now."""
-        return self.context.config.clock.time() - self.created_at > LATE_SECONDS
-
-    def precedes(self, finished_at: float | None) -> bool:
-        """Return whether its request, whose owner is known late, had begun before that end."""
-        return self.is_late and finished_at is not None and self.created_at < finished_at
-
-    def is_older_than(self, other: "LiveUpload") -> bool:
-        """Return whether *other*, an upload in one request, has begun after this late one."""
-        if self.ranges is not None or not self.is_late or other.started_at is None:
-            return False
-        return self.started_at is not None and self.started_at < other.started_at
-
-    def update_from_store(self, records: Iterable[TransferRecord]) -> None:
-        """Learn what other workers have stored since, of an upload in several requests."""
-        if not self.has_ended_elsewhere:
-            self._learn_of_others(records)
-            self._decide()
-
-    def _learn_of_others(self, records: Iterable[TransferRecord]) -> None:
-        others = [each for each in newest(records) if each.transfer_id != self.transfer_id]
-        self.prior_records = tuple(each for each in others if each.attempt == self.attempt)
-        if any(each.attempt > self.attempt for each in others):
-            self.supersede()
-        if self.is_ended:
-            return
-        after = fold(self.prior_records, now=self.context.config.clock.time())
-        if after is None:
-            return
-        self._exists = True
-        totals = [each.total_bytes for each in self.prior_records if each.total_bytes is not None]
-        self._describe(after.filename, totals[0] if totals else None, after.group)
-        if is_final(after.state):
-            if self._begins_after(after):
-                self._follow_ended(others, after)
-                self.mark_due()
-            else:
-                self._end_elsewhere(others, after)
-            self._pause()
-
-    def _begins_after(self, ended: UploadProgress) -> bool:
-        """Return whether this upload has begun after the failure of one at the same resource."""
-        if ended.state is not UploadState.FAILED or ended.finished_at is None:
-            return False
-        return self.created_at > ended.finished_at.timestamp()
 
     # Records and snapshots
 
@@ -1296,19 +963,3 @@ class LiveUpload:
             # One sequence must not carry two states: a receiver keeps the highest sequence.
             return evolve(progress, sequence=progress.sequence + 1)
         return progress
-
-
-def _is_fresh_creation(transfer: Transfer) -> bool:
-    """Return whether a request creates the upload that it names, and not a part of it."""
-    is_part = transfer.head is None or transfer.head.part_total_bytes is not None
-    return transfer.kind is TransferKind.CREATE and transfer.names_upload and not is_part
-
-
-def _is_new_beginning(head: TransferHead, known: Iterable[ByteRange]) -> bool:
-    """Return whether a request sends from the start what the application has, and has more.
-
-    A repetition of the first bytes alone may be that of a request whose response was lost.
-    """
-    if head.offset != 0 or not head.length:
-        return False
-    return contiguous_end([each for each in known if each[3]]) > head.length

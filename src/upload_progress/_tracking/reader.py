@@ -8,6 +8,7 @@ from attrs import define, field
 
 from upload_progress._model.fold import accepted_bytes, sum_of
 from upload_progress._model.models import UploadKey, UploadPage, UploadProgress, UploadState
+from upload_progress._tracking import continuation
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.record_loader import RecordLoader
 from upload_progress._tracking.registry import Registry
@@ -77,9 +78,9 @@ class Reader:
         except StoreUnavailable:
             return live.snapshot()
         if not live.has_prior_state:
-            live.load_prior_state(records)
+            continuation.load_prior_state(live, records)
         if live.ranges is not None:
-            live.update_from_store(records)
+            continuation.update_from_store(live, records)
         if live.has_ended_elsewhere or live.is_superseded:
             return self.loader.fold(records) if records else None
         return live.snapshot()

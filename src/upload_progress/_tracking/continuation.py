@@ -1,0 +1,414 @@
+"""How a live upload continues, follows or supersedes another upload of the same id.
+
+The other one may be live in this process, or known by the records that other workers have stored.
+It may be an announcement, an earlier attempt, an older upload of the same id, or the same upload in
+several requests.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+from upload_progress._model.byte_ranges import contiguous_end, count_accepted
+from upload_progress._model.fold import fold, newest
+from upload_progress._model.models import ByteRange, TransferRecord, UploadProgress, UploadState
+from upload_progress._model.state import CANCELLED, RUNNING_STATES, is_final
+from upload_progress._tracking.live_upload import DESCRIPTION, LiveUpload, PriorState, Reporting
+from upload_progress._tracking.transfer import Transfer, TransferPhase
+from upload_progress.protocols import TransferHead, TransferKind
+
+__all__ = [
+    "LATE_SECONDS",
+    "SUPERSEDED_VERSIONS",
+    "absorb",
+    "belongs_to_ended",
+    "can_merge",
+    "has_begun_before",
+    "is_older_than",
+    "load_prior_state",
+    "merge",
+    "precedes",
+    "start_after",
+    "update_from_store",
+]
+
+LATE_SECONDS: Final = 0.05
+"""How much later than its beginning the owner of an upload is known, if it is called late."""
+SUPERSEDED_VERSIONS: Final = 1000
+"""How many versions another worker may still write before it learns that its upload was superseded:
+the sequence of the next attempt begins above them."""
+
+
+def can_merge(upload: LiveUpload, other: LiveUpload) -> bool:
+    """Return whether *other* can be a further request of *upload*."""
+    if upload.is_ended or upload.protocol is None or upload.protocol != other.protocol:
+        return False
+    return not _is_replaced_by(upload, other)
+
+
+def _is_replaced_by(upload: LiveUpload, other: LiveUpload) -> bool:
+    """Return whether *other* is another upload under the same id.
+
+    Its request creates one, announces another size, or sends from the start what the
+    application has.
+    """
+    transfer, resource_id = other.opened_by, other.resource_id
+    head, total_bytes = transfer.head, other.meter.total_bytes
+    if head is None:
+        return True
+    if _is_fresh_creation(transfer):
+        return resource_id is None or resource_id != upload.resource_id
+    if head.resource_is_unique or not head.carries_bytes:
+        return False
+    known = upload.meter.total_bytes
+    if known is not None and total_bytes is not None and known != total_bytes:
+        return True
+    if upload.state is not UploadState.PAUSED:
+        return False
+    return _is_new_beginning(head, upload.all_ranges())
+
+
+def merge(upload: LiveUpload, other: LiveUpload) -> None:
+    """Let *upload* take over the request of *other*, which is the same upload."""
+    transfer, phase = other.opened_by, other.opened_by.phase
+    other.merged_into = upload
+    for name in DESCRIPTION:
+        announced = getattr(other, name)
+        is_better = name in other.set_by_app or getattr(upload, name) is None
+        if announced is not None and is_better:
+            setattr(upload, name, announced)
+    upload.set_by_app |= other.set_by_app
+    upload.failure_message = upload.failure_message or other.failure_message
+    if other.meter.total_bytes is not None:
+        upload.set_total(other.meter.total_bytes)
+    if upload.is_superseded:
+        upload.reporting = Reporting.CURRENT
+    transfer.start = None
+    transfer.is_outdated = phase is TransferPhase.ENDED and other.idle_since < upload.idle_since
+    upload.transfers[transfer] = None
+    if other.current_stage is not None:
+        upload.current_stage = other.current_stage
+    if other.started_at is not None:
+        upload.begin_receiving()
+    for part, size_bytes in other.held_ranges.part_sizes():
+        upload.held_ranges.add_part_size(part, size_bytes)
+    if phase is TransferPhase.ENDED:
+        upload.end_transfer(transfer, transfer.outcome)
+    upload.mark_due()
+
+
+def load_prior_state(upload: LiveUpload, records: Iterable[TransferRecord]) -> None:
+    """Continue from what the store has: an announcement, another worker, an earlier attempt."""
+    stored = list(records)
+    if upload.prior_state is PriorState.UNKNOWN:
+        upload.prior_state = PriorState.LOADED
+        before = fold(stored, now=upload.context.config.clock.time())
+        if before is not None and upload.ranges is None:
+            _continue_plain(upload, stored, before)
+        elif before is not None:
+            _continue_in_several_requests(upload, stored, before)
+    elif upload.prior_state is PriorState.LOADED and upload.ranges is None:
+        upload.prior_state = PriorState.CONFIRMED
+        _compare_with_others(upload, stored)
+    if upload.ranges is not None:
+        upload.decide()
+
+
+def _continue_plain(
+    upload: LiveUpload, stored: list[TransferRecord], before: UploadProgress
+) -> None:
+    others = [record for record in stored if record.transfer_id != upload.transfer_id]
+    if not others:
+        return
+    if _is_older_than(upload, before.started_at):
+        upload.supersede()
+        return
+    # Only an announcement is part of this attempt: it has no transfer.
+    if before.started_at is not None or is_final(before.state):
+        _supersede_records(upload, newest(others), before)
+    elif before.attempt < upload.attempt:
+        upload.sequence += before.sequence + 1
+        _inherit_description(upload, before)
+    else:
+        upload.attempt = before.attempt
+        upload.prior_records = tuple(newest(others))
+        for name in DESCRIPTION:
+            announced = getattr(before, name)
+            if announced is not None and name not in upload.set_by_app:
+                setattr(upload, name, announced)
+        if upload.meter.total_bytes is None:
+            upload.meter.total_bytes = before.total_bytes
+
+
+def _is_older_than(upload: LiveUpload, started_at: datetime | None) -> bool:
+    """Return whether another upload has begun after this one, whose owner was known late.
+
+    Otherwise all that is known of other uploads has begun before, whatever the clocks say.
+    """
+    if not upload.is_late or started_at is None or upload.started_at is None:
+        return False
+    return upload.started_at < started_at.timestamp()
+
+
+def _supersede_records(
+    upload: LiveUpload, records: list[TransferRecord], before: UploadProgress
+) -> None:
+    """Become the next attempt, whether the one before has ended or another worker has it."""
+    upload.attempt = max(upload.attempt, before.attempt + 1)
+    upload.sequence += before.sequence + 1
+    _inherit_description(upload, before)
+    running = (each.worker for each in records if each.state in RUNNING_STATES)
+    workers = frozenset(worker for worker in running if worker not in {None, upload.worker})
+    if workers:
+        upload.sequence += SUPERSEDED_VERSIONS
+        upload.context.on_superseding(upload, workers)
+
+
+def _compare_with_others(upload: LiveUpload, records: Iterable[TransferRecord]) -> None:
+    """Look once more, after the own record was stored: two workers may have begun at once.
+
+    The newer one is the next attempt.
+    """
+    for other in records:
+        if other.transfer_id == upload.transfer_id or other.started_at is None or other.protocol:
+            continue
+        if other.attempt > upload.attempt:
+            upload.supersede()
+        elif other.attempt == upload.attempt:
+            own = (upload.started_at or 0.0, upload.transfer_id)
+            if own < (other.started_at, other.transfer_id):
+                upload.supersede()
+            else:
+                before = fold([other], now=upload.context.config.clock.time())
+                assert before is not None  # noqa: S101  # there is a record
+                _supersede_records(upload, [other], before)
+                upload.prior_records = ()
+                upload.reporting = Reporting.CURRENT
+                upload.mark_due()
+
+
+def _inherit_description(upload: LiveUpload, before: UploadProgress) -> None:
+    """Keep the description of the attempt before, except for what this one announces."""
+    for name in DESCRIPTION:
+        if getattr(upload, name) is None:
+            setattr(upload, name, getattr(before, name))
+    if upload.meter.total_bytes is None:
+        upload.meter.total_bytes = before.total_bytes
+        upload.has_inherited_total = before.total_bytes is not None
+
+
+def _continue_in_several_requests(
+    upload: LiveUpload, stored: list[TransferRecord], before: UploadProgress
+) -> None:
+    """Continue this worker's stored record, and learn those of other workers."""
+    current = newest(stored)
+    if is_final(before.state):
+        _follow_ended(upload, current, before)
+        return
+    if upload.is_late and upload.is_failed_creation:
+        upload.supersede()
+        return
+    is_other = any(each.started_at and each.protocol != upload.protocol for each in current)
+    if is_other or _replaces_session(upload, current, before):
+        _supersede_records(upload, current, before)
+        return
+    upload.attempt = before.attempt
+    for record in current:
+        if record.transfer_id == upload.transfer_id:
+            _continue_record(upload, record)
+    upload.exists = True
+    _describe(upload, before.filename, before.total_bytes, before.group)
+    _learn_of_others(upload, stored)
+
+
+def _replaces_session(
+    upload: LiveUpload, records: list[TransferRecord], before: UploadProgress
+) -> bool:
+    """Return whether the request begins another upload, see ``_is_replaced_by``."""
+    head, total = upload.opened_by.head, upload.meter.total_bytes
+    if head is None or _is_fresh_creation(upload.opened_by):
+        has_session = any(record.protocol is not None for record in records)
+        return has_session and not upload.is_late
+    if head.resource_is_unique or not head.carries_bytes:
+        return False
+    if total is not None and before.total_bytes is not None and total != before.total_bytes:
+        return True
+    if before.state is not UploadState.PAUSED:
+        return False
+    return _is_new_beginning(head, [each for record in records for each in record.byte_ranges])
+
+
+def _continue_record(upload: LiveUpload, record: TransferRecord) -> None:
+    upload.sequence += record.sequence
+    upload.held_ranges.load(record.byte_ranges, record.confirmed_bytes)
+    upload.repeated_bytes += record.retransmitted_bytes
+    upload.created_at = min(upload.created_at, record.created_at)
+    upload.started_at = record.started_at or upload.started_at
+    if upload.state is UploadState.PENDING and upload.started_at is not None:
+        upload.state = UploadState.PAUSED
+    upload.metadata = upload.metadata or record.metadata
+    upload.content_type = record.content_type or upload.content_type
+
+
+def _describe(
+    upload: LiveUpload, filename: str | None, total: int | None, group: str | None
+) -> None:
+    for name, value in (("filename", filename), ("group", group)):
+        if value is not None and name not in upload.set_by_app:
+            setattr(upload, name, value)
+    if total is not None:
+        upload.set_total(total)
+
+
+def belongs_to_ended(upload: LiveUpload, state: UploadState) -> bool:
+    """Return whether its request belongs to an upload that has ended.
+
+    A resource of its own is never used for another upload. At another resource, a request that
+    does not begin at the start belongs to an upload before it, and may resume a failed one.
+
+    Args:
+        upload: The upload of the request.
+        state: The state in which that upload has ended.
+    """
+    head = upload.opened_by.head
+    if head is None or (upload.opened_by.names_upload and head.kind is TransferKind.CREATE):
+        return False
+    if head.resource_is_unique or head.kind is TransferKind.QUERY:
+        return True
+    return state is not UploadState.FAILED and bool(head.offset)
+
+
+def _follow_ended(
+    upload: LiveUpload, records: list[TransferRecord], before: UploadProgress
+) -> None:
+    """Start the next attempt after one that has ended; a late request starts none.
+
+    A client that continues at the end of the bytes that arrived has them at the server, and
+    sends the rest.
+    """
+    finished_at = None if before.finished_at is None else before.finished_at.timestamp()
+    if belongs_to_ended(upload, before.state) or precedes(upload, finished_at):
+        _end_elsewhere(upload, records, before)
+        return
+    head = upload.opened_by.head
+    offset = 0 if head is None else head.offset or 0
+    upload.attempt = before.attempt + 1
+    upload.sequence += before.sequence + 1
+    _inherit_description(upload, before)
+    if offset <= before.bytes_transferred:
+        upload.held_ranges.confirm("", offset)
+
+
+def _end_elsewhere(
+    upload: LiveUpload, records: list[TransferRecord], before: UploadProgress
+) -> None:
+    """Change nothing of an upload that has ended; stop the requests of a cancelled one.
+
+    Bytes that the application accepted here before the end, and that are not stored yet, are
+    still to be counted.
+    """
+    upload.prior_state = PriorState.ENDED
+    upload.attempt = before.attempt
+    upload.prior_records = tuple(records)
+    stored = [each for record in records for each in record.byte_ranges]
+    own = upload.held_ranges.entries()
+    # A failure is the last version; a completion without a known size needs all bytes.
+    has_size = any(record.total_bytes is not None for record in records)
+    needs_bytes = before.state is UploadState.COMPLETED and not has_size
+    upload.has_late_bytes = needs_bytes and (
+        count_accepted([*stored, *own]) > count_accepted(stored)
+    )
+    if before.error == CANCELLED:
+        for transfer in list(upload.transfers):
+            transfer.stop()
+
+
+def start_after(upload: LiveUpload, before: LiveUpload) -> None:
+    """Become the next attempt after *before*, which this process has and may not be stored."""
+    shown = before.snapshot()
+    if upload.ranges is None or not before.is_ended:
+        upload.attempt = shown.attempt + 1
+        upload.sequence += shown.sequence + 1
+        _inherit_description(upload, shown)
+    else:
+        _follow_ended(upload, before.records_with(before.record(upload.context.now())), shown)
+    upload.prior_state = before.prior_state
+    if not (before.is_ended and before.has_prior_state):
+        before.supersede()
+
+
+def absorb(upload: LiveUpload, late: LiveUpload) -> None:
+    """Let a request after the end change nothing; stop it if the owner has cancelled."""
+    late.merged_into = upload
+    transfer = late.opened_by
+    if upload.error == CANCELLED and transfer.phase is not TransferPhase.ENDED:
+        transfer.stop()
+
+
+def has_begun_before(upload: LiveUpload) -> bool:
+    """Return whether its request has begun, and not just now."""
+    return upload.context.config.clock.time() - upload.created_at > LATE_SECONDS
+
+
+def precedes(upload: LiveUpload, finished_at: float | None) -> bool:
+    """Return whether its request, whose owner is known late, had begun before that end."""
+    return upload.is_late and finished_at is not None and upload.created_at < finished_at
+
+
+def is_older_than(upload: LiveUpload, other: LiveUpload) -> bool:
+    """Return whether *other*, an upload in one request, has begun after this late one."""
+    if upload.ranges is not None or not upload.is_late or other.started_at is None:
+        return False
+    return upload.started_at is not None and upload.started_at < other.started_at
+
+
+def update_from_store(upload: LiveUpload, records: Iterable[TransferRecord]) -> None:
+    """Learn what other workers have stored since, of an upload in several requests."""
+    if not upload.has_ended_elsewhere:
+        _learn_of_others(upload, records)
+        upload.decide()
+
+
+def _learn_of_others(upload: LiveUpload, records: Iterable[TransferRecord]) -> None:
+    others = [each for each in newest(records) if each.transfer_id != upload.transfer_id]
+    upload.prior_records = tuple(each for each in others if each.attempt == upload.attempt)
+    if any(each.attempt > upload.attempt for each in others):
+        upload.supersede()
+    if upload.is_ended:
+        return
+    after = fold(upload.prior_records, now=upload.context.config.clock.time())
+    if after is None:
+        return
+    upload.exists = True
+    totals = [each.total_bytes for each in upload.prior_records if each.total_bytes is not None]
+    _describe(upload, after.filename, totals[0] if totals else None, after.group)
+    if is_final(after.state):
+        if _begins_after(upload, after):
+            _follow_ended(upload, others, after)
+            upload.mark_due()
+        else:
+            _end_elsewhere(upload, others, after)
+        upload.pause()
+
+
+def _begins_after(upload: LiveUpload, ended: UploadProgress) -> bool:
+    """Return whether this upload has begun after the failure of one at the same resource."""
+    if ended.state is not UploadState.FAILED or ended.finished_at is None:
+        return False
+    return upload.created_at > ended.finished_at.timestamp()
+
+
+def _is_fresh_creation(transfer: Transfer) -> bool:
+    """Return whether a request creates the upload that it names, and not a part of it."""
+    is_part = transfer.head is None or transfer.head.part_total_bytes is not None
+    return transfer.kind is TransferKind.CREATE and transfer.names_upload and not is_part
+
+
+def _is_new_beginning(head: TransferHead, known: Iterable[ByteRange]) -> bool:
+    """Return whether a request sends from the start what the application has, and has more.
+
+    A repetition of the first bytes alone may be that of a request whose response was lost.
+    """
+    if head.offset != 0 or not head.length:
+        return False
+    return contiguous_end([each for each in known if each[3]]) > head.length
