@@ -51,7 +51,6 @@ from upload_progress._model.state import (
     LOST,
     RAISED,
     Signal,
-    is_final,
     is_receiving,
     is_waiting,
     next_state,
