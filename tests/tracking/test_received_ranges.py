@@ -103,14 +103,29 @@ def test_numbered_part_that_is_sent_again_replaces_the_earlier_one(
     assert bool(ranges) is bool(sizes)
 
     stored = ReceivedRanges()
-    for number, size in list(sizes.items())[:1]:
-        # It was sent again before the record of the worker was loaded.
-        stored.add(str(number), 0, size, is_accepted=True)
     stored.load(ranges.entries(), 0)
-    for number, size in list(sizes.items())[:1]:
-        # Of a stored part the size is not known: it is taken for unchanged.
-        assert stored.add(str(number), 0, size, is_accepted=True) == 0
-    assert count_bytes(stored.entries()) == sum(sizes.values()) or not sizes
+    assert count_bytes(stored.entries()) == sum(sizes.values())
+    for number, size in sizes.items():
+        stored.add(str(number), 0, size, is_accepted=True)
+    assert count_bytes(stored.entries()) == sum(sizes.values())
+
+
+@pytest.mark.parametrize("single_parts", [0, 50])
+@pytest.mark.parametrize("is_loaded_first", [True, False])
+def test_part_that_is_sent_again_replaces_the_stored_one(
+    single_parts: int, is_loaded_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_SINGLE_PARTS", single_parts)
+    stored, ranges = ReceivedRanges(), ReceivedRanges()
+    for number in (1, 2):
+        stored.add(str(number), 0, 10, is_accepted=True)
+    if is_loaded_first:
+        ranges.load(stored.entries(), 0)
+    ranges.add("1", 0, 80, is_accepted=True)
+    if not is_loaded_first:
+        ranges.load(stored.entries(), 0)
+
+    assert ranges.total_bytes == ranges.accepted_bytes == count_bytes(ranges.entries()) == 90
 
 
 def test_confirmed_part_has_at_least_that_size() -> None:

@@ -7,7 +7,7 @@ overlaps or the number of writers. Refused bytes are in no range.
 Prefixes of part names mark entries that are not ranges of received bytes: ``~`` the announced size
 of a part, ``=`` how much of it the application has confirmed, ``%`` a set of numbered parts: their
 numbers as the bits of a hexadecimal number, and the sum of their sizes. So a record of 10,000 parts
-has a constant size.
+has a bounded size.
 """
 
 from collections.abc import Iterable
@@ -128,11 +128,18 @@ def accepted_end(ranges: Iterable[ByteRange]) -> int:
     (30, 0)
     """
     accepted = [each for each in with_confirmed(ranges) if each[3]]
-    sets, numbers = [each for each in accepted if each[0].startswith(_PART_SET)], 0
-    for more, _ in _part_sets(sets):
-        numbers |= more
+    numbered = [each for each in accepted if _numbers_in(each)]
+    numbers = 0
+    for each in numbered:
+        numbers |= _numbers_in(each)
     has_gap = (numbers + 2) & numbers
-    return contiguous_end(accepted) + (0 if has_gap else count_bytes(sets))
+    return contiguous_end(accepted) + (0 if has_gap else count_bytes(numbered))
+
+
+def _numbers_in(entry: ByteRange) -> int:
+    """Return the numbers of the parts of any entry, as bits."""
+    numbers, number = read_part_set(entry), part_number(entry[0])
+    return numbers or (0 if number is None else 1 << number)
 
 
 def count_accepted_parts(ranges: Iterable[ByteRange]) -> int:

@@ -22,8 +22,10 @@ from upload_progress._model.byte_ranges import (
 from upload_progress._model.intervals import Intervals
 from upload_progress._model.models import ByteRange
 
-__all__ = ["MAX_RANGES", "ReceivedRanges"]
+__all__ = ["MAX_RANGES", "MAX_SINGLE_PARTS", "ReceivedRanges"]
 
+MAX_SINGLE_PARTS: Final = 50
+"""How many numbered parts a record lists with their sizes; of more, their numbers and the sum."""
 _END: Final = 1 << 63
 MAX_RANGES: Final = 1000
 """How many ranges are kept. Beyond it, bytes that touch no known range are not counted."""
@@ -90,6 +92,8 @@ class ReceivedRanges:
     # Numbered parts: accepted or not at all, each time as a whole (Amazon S3, "UploadPart").
     _sizes: dict[int, int] = field(factory=dict, init=False)
     _numbers: int = field(default=0, init=False)
+    _unsized: int = field(default=0, init=False)
+    _unsized_bytes: int = field(default=0, init=False)
     _numbered_bytes: int = field(default=0, init=False)
     _entries: tuple[ByteRange, ...] | None = field(default=None, init=False)
 
@@ -128,8 +132,12 @@ class ReceivedRanges:
 
     def _add_number(self, number: int, size_bytes: int) -> int:
         """Add an accepted part; one that is sent again replaces the earlier one."""
-        is_known = self._numbers >> number & 1
-        before = self._sizes.get(number, size_bytes if is_known else 0)
+        before = self._sizes.get(number, 0)
+        if self._unsized >> number & 1:
+            # Of the parts in a stored record only the sum of the sizes is known.
+            before = self._unsized_bytes // self._unsized.bit_count()
+            self._unsized_bytes -= before
+            self._unsized ^= 1 << number
         self._sizes[number] = size_bytes
         self._numbers |= 1 << number
         self._count_numbered(size_bytes - before)
@@ -249,10 +257,17 @@ class ReceivedRanges:
                 if name and part.confirmed_bytes
             ]
             entries += [part_size(name, size) for name, size in self._part_sizes.items()]
-            if self._numbers:
-                entries.append(part_set(self._numbers, self._numbered_bytes))
+            entries += self._numbered_entries()
             self._entries = tuple(sorted(entries))
         return self._entries
+
+    def _numbered_entries(self) -> list[ByteRange]:
+        """Return the accepted parts one by one while they are few, else as a set."""
+        if not self._numbers:
+            return []
+        if self._unsized or len(self._sizes) > MAX_SINGLE_PARTS:
+            return [part_set(self._numbers, self._numbered_bytes)]
+        return [(str(number), 0, size, True) for number, size in self._sizes.items()]
 
     def load(self, entries: Iterable[ByteRange], confirmed_bytes: int) -> None:
         """Add the ranges of a record that this worker has stored before."""
@@ -266,7 +281,8 @@ class ReceivedRanges:
             elif entry[0].startswith("="):
                 [(part, _, stop, _)] = with_confirmed([entry])
                 self.confirm(part, stop)
-            else:
+            elif not self.has_number(entry[0]):
+                # Else it was sent again since.
                 part, start, stop, is_accepted = entry
                 self.add(part, start, stop, is_accepted=is_accepted)
         for part, offset in self._ends.items():
@@ -274,6 +290,9 @@ class ReceivedRanges:
 
     def _load_numbers(self, numbers: int, size_bytes: int) -> None:
         """Add a set of parts whose single sizes are not known any more."""
-        repeated = sum(size for number, size in self._sizes.items() if numbers >> number & 1)
+        known = [number for number in self._sizes if numbers >> number & 1]
+        mean = size_bytes // max(1, numbers.bit_count())
+        self._unsized = numbers & ~sum(1 << number for number in known)
+        self._unsized_bytes = size_bytes - mean * len(known) if self._unsized else 0
         self._numbers |= numbers
-        self._count_numbered(max(0, size_bytes - repeated))
+        self._count_numbered(self._unsized_bytes)
