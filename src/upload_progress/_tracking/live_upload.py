@@ -674,8 +674,9 @@ class LiveUpload:
     @property
     def is_divided(self) -> bool:
         """Whether each part announces its own size: then a final request completes the upload."""
+        others = (each for record in self.prior_records for each in record.byte_ranges)
         own = self.held_ranges.sum_of_part_sizes
-        return own is not None or sum_of_part_sizes(self.all_ranges()) is not None
+        return own is not None or sum_of_part_sizes(others) is not None
 
     def _is_whole(self) -> bool:
         """Return whether the application has accepted all bytes, if that ends the upload."""
