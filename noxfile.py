@@ -137,7 +137,8 @@ def lowest(session: nox.Session) -> None:
         session.skip(f"needs Python {OLDEST_PYTHON}")
     pins = Path(session.create_tmp()) / "lowest.txt"
     lowest_versions = ("--all-extras", "--resolution=lowest-direct", "--python", OLDEST_PYTHON)
-    compiled = ("pyproject.toml", *lowest_versions, "--no-header", "--quiet")
+    # Indirect dependencies get versions that the tools below accept, too.
+    compiled = ("pyproject.toml", *lowest_versions, "--no-deps", "--no-header", "--quiet")
     session.run_install("uv", "pip", "compile", *compiled, "--output-file", str(pins))
     tools = [line for name in ("test", "clients") for line in dependency_group(name)]
     session.install("--editable", ".[all]", *tools, "--constraint", str(pins))
