@@ -9,7 +9,7 @@ import anyio
 import pytest
 from attrs import define, field
 
-from tests._support.simulation import assert_monotonic, deadline
+from tests._support.simulation import assert_monotonic, deadline, until
 from upload_progress import (
     MemoryStore,
     ProgressTracker,
@@ -18,6 +18,7 @@ from upload_progress import (
     UploadProgress,
     UploadState,
 )
+from upload_progress._internals import internals_of
 from upload_progress._model.models import UploadKey
 from upload_progress.backends import MemoryPublisher
 from upload_progress.testing import FaultyStore
@@ -159,3 +160,25 @@ async def test_upload_that_has_ended_elsewhere_is_not_cancelled() -> None:
             pass
         with pytest.raises(UploadEnded):
             await other.cancel("up", owner="ann")
+
+
+async def test_newer_upload_supersedes_that_of_another_worker() -> None:
+    workers = Workers()
+    async with workers.running() as [one, other]:
+        async with one.track(owner="ann", upload_id="up", total_bytes=100) as older:
+            older.advance(60)
+            await wait_until_stored(workers.memory)
+            async with other.track(owner="ann", upload_id="up", total_bytes=10) as newer:
+                newer.advance(4)
+                # Long before the reconciler reads the store.
+                await until(lambda: internals_of(one).registry.find("ann", "up") is None)
+                older.advance(40)
+                shown = await one.get("up", owner="ann")
+
+                assert (shown.attempt, shown.bytes_transferred, shown.total_bytes) == (2, 4, 10)
+                newer.advance(6)
+        *_, end = [snapshot async for snapshot in one.watch("up", owner="ann")]
+
+    assert (end.state, end.attempt, end.bytes_transferred) == (S.COMPLETED, 2, 10)
+    [record] = await workers.memory.load(UploadKey("ann", "up"))
+    assert (record.attempt, record.received_bytes) == (2, 10)
