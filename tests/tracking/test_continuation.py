@@ -23,7 +23,7 @@ def save_at_once(sim: Simulation, monkeypatch: pytest.MonkeyPatch, **changes: fl
     """
     now = sim.clock.time()
     times = {"created_at": now, "started_at": now, "updated_at": now}
-    other = record(received_bytes=7, **{**times, **changes})
+    other = record("up", received_bytes=7, **{**times, **changes})
 
     async def save(records: Sequence[TransferRecord]) -> None:
         await sim.memory.save([other])
