@@ -98,6 +98,8 @@ class TusApp(FileApp):
         if scope["method"] == "DELETE":
             del self.files[path]
             return 204, {}
+        if scope["method"] == "HEAD":
+            return 200, {"upload-offset": str(len(self.files[path]))}
         if int(headers["upload-offset"]) != len(self.files[path]):
             return 409, {}
         return 204, {"upload-offset": str(await self.append(path, receive))}

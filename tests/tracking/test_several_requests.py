@@ -21,6 +21,7 @@ from upload_progress import Identity, UploadProgress, UploadState
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress._tracking import registry as registry_module
 from upload_progress._tracking.live_upload import LiveUpload, Reporting
+from upload_progress._tracking.registry import CANCELLED_SECONDS
 from upload_progress._tracking.transfer import Transfer
 from upload_progress.asgi import current_upload
 from upload_progress.connection import Connection
@@ -241,6 +242,62 @@ async def test_cancel_stops_a_request_once(sim: Simulation) -> None:
     upload_of(one).cancel()
     assert stopped == ["one"]
     assert upload_of(one).state is S.CANCELLED
+
+
+async def test_pieces_of_the_attempt_after_a_cancel_are_not_stopped(sim: Simulation) -> None:
+    """The client begins again at byte 0, and pauses before the next piece."""
+    app = FileApp()
+
+    async def put(first: int, last: int) -> int | None:
+        headers = {"content-range": f"bytes {first}-{last}/30", "upload-id": "named"}
+        content = b"x" * (last + 1 - first)
+        return (
+            await send_request(app, sim.tracker, "PUT", PATH, headers=headers, content=content)
+        ).status
+
+    assert await put(0, 9) == 200
+    await sim.tracker.cancel("named", owner=ALICE)
+    await sim.run(1)
+    assert await put(10, 19) == 409
+
+    assert await put(0, 9) == 200
+    await sim.run(4)
+    assert (await only_upload(sim)).state is S.PAUSED
+    assert await put(10, 19) == 200
+    assert await put(20, 29) == 200
+    await sim.run(1)
+    shown = await only_upload(sim)
+    assert (shown.state, shown.attempt, shown.bytes_transferred) == (S.COMPLETED, 2, 30)
+
+
+async def test_client_that_asks_before_it_continues_is_told_of_the_cancel(sim: Simulation) -> None:
+    """The query is tracked, and the store not read yet, when the next piece arrives."""
+    app = TusApp()
+    await create(sim, app)
+    await patch(sim, app, 0, b"x" * 10)
+    await sim.tracker.cancel((await only_upload(sim)).upload_id, owner=ALICE)
+    await sim.run(1)
+
+    assert (await send_request(app, sim.tracker, "HEAD", PATH, headers=TUS)).status == 410
+    assert await patch(sim, app, 10, b"x" * 20) == 410
+    await sim.run(1)
+    shown = await only_upload(sim)
+    assert (shown.state, shown.bytes_transferred) == (S.CANCELLED, 10)
+
+
+async def test_cancel_at_this_worker_stops_no_upload_that_began_elsewhere(sim: Simulation) -> None:
+    """After a while only the store knows whether the cancelled upload is still the newest one."""
+    key = UploadKey(ALICE.id, "named")
+    sim.internals.registry.remember_cancelled(key, sim.clock.monotonic())
+    head = TransferHead("range", TransferKind.BYTES, PATH, offset=10, resource_is_unique=False)
+    early = transfer(sim, head, "named")
+    assert sim.internals.admission.admit(upload_of(early), ALICE)
+    assert early.transfer.is_stopped
+    await sim.run(CANCELLED_SECONDS + 1)
+
+    late = transfer(sim, head, "named")
+    assert sim.internals.admission.admit(upload_of(late), ALICE)
+    assert not late.transfer.is_stopped
 
 
 async def test_upload_stalls_if_no_request_receives_bytes(sim: Simulation) -> None:

@@ -273,7 +273,7 @@ class UploadCommands:
             finished_at=now,
         )
         progress = await self._save(end, [*records, end])
-        self.registry.remember_cancelled(decided.key)
+        self.registry.remember_cancelled(decided.key, self.loader.clock.monotonic())
         return progress
 
     async def _save(

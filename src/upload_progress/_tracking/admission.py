@@ -170,7 +170,11 @@ class Admission:
             self._find_by_resource(upload, identity)
         upload.is_late = continuation.has_begun_before(upload)
         upload.limit_key = identity.limit_key
-        before = self.registry.find(identity.owner_of(upload.upload_id), upload.upload_id)
+        key = UploadKey(identity.owner_of(upload.upload_id), upload.upload_id)
+        is_late = continuation.belongs_to_ended(upload, UploadState.CANCELLED)
+        if is_late and self.registry.was_cancelled(key, self.config.clock.monotonic()):
+            upload.opened_by.stop()
+        before = self.registry.find(key.owner, key.upload_id)
         if before is not None and self._is_part_of(before, upload):
             return True
         if not identity.accepts(upload.upload_id):
@@ -187,9 +191,8 @@ class Admission:
         return True
 
     def _add(self, upload: LiveUpload, key: UploadKey) -> None:
-        is_late = continuation.belongs_to_ended(upload, UploadState.CANCELLED)
-        if is_late and self.registry.was_cancelled(key):
-            upload.opened_by.stop()
+        if not continuation.belongs_to_ended(upload, UploadState.CANCELLED):
+            self.registry.forget_cancelled(key)
         upload.track(key.upload_id, key.owner)
         if not upload.is_superseded:
             self.registry.add(key, upload)

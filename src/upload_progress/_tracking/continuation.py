@@ -43,6 +43,8 @@ def can_merge(upload: LiveUpload, other: LiveUpload) -> bool:
     """Return whether *other* can be a further request of *upload*."""
     if upload.is_ended or upload.protocol is None or upload.protocol != other.protocol:
         return False
+    if upload.has_ended_elsewhere or upload.opened_by.is_stopped:
+        return belongs_to_ended(other, UploadState.CANCELLED)
     return not _is_replaced_by(upload, other)
 
 

@@ -9,9 +9,11 @@ from upload_progress._model.state import CANCELLED
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.config import Limits
 
-__all__ = ["MAX_RESOURCES", "Registry", "ResourceIndex"]
+__all__ = ["CANCELLED_SECONDS", "MAX_RESOURCES", "Registry", "ResourceIndex"]
 
 MAX_RESOURCES: Final = 10_000
+CANCELLED_SECONDS: Final = 10.0
+"""For how long a request that belongs to a cancelled upload is stopped before the store is read."""
 
 
 @define(eq=False, repr=False)
@@ -22,7 +24,7 @@ class Registry:
     _owners: dict[str, dict[str, LiveUpload]] = field(factory=dict, init=False)
     _size: int = field(default=0, init=False)
     _open: dict[str | None, int] = field(factory=dict, init=False)
-    _cancelled: dict[UploadKey, None] = field(factory=dict, init=False)
+    _cancelled: dict[UploadKey, float] = field(factory=dict, init=False)
 
     def __len__(self) -> int:
         """Return the number of live uploads."""
@@ -68,18 +70,27 @@ class Registry:
         if self.find(owner, upload.upload_id) is upload:
             self._decrement(upload.limit_key)
             if upload.error == CANCELLED:
-                self.remember_cancelled(UploadKey(owner, upload.upload_id))
+                now = upload.context.config.clock.monotonic()
+                self.remember_cancelled(UploadKey(owner, upload.upload_id), now)
 
-    def remember_cancelled(self, key: UploadKey) -> None:
+    def remember_cancelled(self, key: UploadKey, now: float) -> None:
         """Remember that the owner has cancelled an upload: the newest 10,000."""
         self._cancelled.pop(key, None)
-        self._cancelled[key] = None
+        self._cancelled[key] = now
         if len(self._cancelled) > MAX_RESOURCES:
             del self._cancelled[next(iter(self._cancelled))]
 
-    def was_cancelled(self, key: UploadKey) -> bool:
-        """Return whether the owner has cancelled the newest upload of that key."""
-        return key in self._cancelled
+    def was_cancelled(self, key: UploadKey, now: float) -> bool:
+        """Return whether the owner has just cancelled the newest upload of that key.
+
+        Later the store says so, which also knows of uploads that began since at other workers.
+        """
+        cancelled_at = self._cancelled.get(key)
+        return cancelled_at is not None and now - cancelled_at < CANCELLED_SECONDS
+
+    def forget_cancelled(self, key: UploadKey) -> None:
+        """Forget that an upload was cancelled: a newer one begins."""
+        self._cancelled.pop(key, None)
 
     def _decrement(self, limit_key: str | None) -> None:
         self._open[limit_key] -= 1
