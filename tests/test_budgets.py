@@ -49,7 +49,7 @@ def test_instruction_count_distinguishes_the_variants(counts: dict[str, float]) 
 def test_store_writes_per_upload_are_within_budget(seconds: float, is_watched: bool) -> None:
     writes = store_writes.count(seconds=seconds, is_watched=is_watched)
 
-    assert 1 <= writes.count <= store_writes.max_writes(seconds, is_watched=is_watched)
+    assert 1 <= writes.count <= store_writes.max_writes(seconds)
     assert writes.min_gap_seconds >= store_writes.GAP_SECONDS - 1e-9
 
 

@@ -228,16 +228,23 @@ class Meter:
     is_waiting: bool = False
     watched_seconds: float | None = None
     _gates: tuple[Gate, ...] = ()
+    _policy_bytes: int = 0
     _reported_bytes: int = 0
+    _watched_after_seconds: float = 0.0
 
     def add(self, size_bytes: int) -> bool:
         """Count *size_bytes* more; return whether a report is due."""
         self.received_bytes += size_bytes
         return self.received_bytes >= self.gate_bytes
 
+    @property
+    def is_due_by_policy(self) -> bool:
+        """Whether a report is due even if nobody watches."""
+        return self.received_bytes >= self._policy_bytes
+
     def rearm(self) -> None:
         """Set the next gates, after a report."""
-        self._reported_bytes = self.received_bytes
+        self._reported_bytes, self._watched_after_seconds = self.received_bytes, 0.0
         try:
             self._gates = tuple(self.policy.gates(self.received_bytes, self.total_bytes))
         except Exception as error:  # noqa: BLE001  # the error of a policy must not affect the upload
@@ -246,21 +253,45 @@ class Meter:
             )
             self.policy = DEFAULT_POLICY
             self._gates = self.policy.gates(self.received_bytes, self.total_bytes)
-        self.gate_bytes = _lowest(gate for gate in self._gates if gate.after_seconds <= 0)
+        self._open_gates(0)
+
+    def rearm_watched(self, seconds: float) -> None:
+        """Set the next gate of watchers, after a report for them alone.
+
+        Args:
+            seconds: The time since the last report that was for everybody.
+        """
+        self._reported_bytes, self._watched_after_seconds = self.received_bytes, seconds
+        self._open_gates(seconds)
+
+    def await_next_byte(self) -> None:
+        """Let the next byte be reported, whatever the policy says."""
+        self.gate_bytes = self._policy_bytes = self.received_bytes + 1
+
+    def _open_gates(self, seconds: float) -> None:
+        self._policy_bytes = _lowest(gate for gate in self._gates if gate.after_seconds <= seconds)
+        self.gate_bytes = self._policy_bytes
 
     def elapse(self, seconds: float) -> bool:
         """Open the gates of *seconds* after the report; return whether a report is due."""
-        self.gate_bytes = _lowest(gate for gate in self._gates if gate.after_seconds <= seconds)
-        if self.watched_seconds is not None and self.watched_seconds <= seconds:
+        self._open_gates(seconds)
+        watched_at = self._watched_at_seconds
+        if watched_at is not None and watched_at <= seconds:
             self.gate_bytes = min(self.gate_bytes, self._reported_bytes + 1)
         return self.received_bytes >= self.gate_bytes
 
     def later_than(self, seconds: float) -> list[float]:
         """Return the times of gates later than *seconds*, in seconds after the report."""
         times = [gate.after_seconds for gate in self._gates]
-        if self.watched_seconds is not None:
-            times.append(self.watched_seconds)
+        if self._watched_at_seconds is not None:
+            times.append(self._watched_at_seconds)
         return [time for time in times if time > seconds]
+
+    @property
+    def _watched_at_seconds(self) -> float | None:
+        if self.watched_seconds is None:
+            return None
+        return self._watched_after_seconds + self.watched_seconds
 
 
 def _lowest(gates: Iterable[Gate]) -> int:

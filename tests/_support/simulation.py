@@ -77,7 +77,7 @@ class Simulation:
     def add(self, live: LiveUpload, size: int) -> None:
         """Count received bytes, as the middleware does."""
         if live.meter.add(size):
-            live.mark_due()
+            live.check_due(live.opened_by)
 
     async def run(self, seconds: float = STEP_SECONDS) -> None:
         """Advance the clock in steps of a tenth of a second, with the background work of each."""

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from tests._support.records import record
 from tests._support.simulation import Simulation
-from upload_progress import ProgressTracker, UploadEnded, UploadState
+from upload_progress import ProgressTracker, UploadEnded, UploadProgress, UploadState
 from upload_progress._internals import internals_of
 from upload_progress._model.models import ErrorCode, TransferRecord, UploadKey
 
@@ -90,6 +90,64 @@ async def test_upload_of_a_lost_worker_is_ended_once(sim: Simulation) -> None:
     [expired] = subscription.take()
     assert expired.progress.state is S.FAILED
     assert sum(other.statistics().reaped for other in others) == 1
+
+
+async def last_seen(sim: Simulation) -> UploadProgress:
+    """Return the last version that a watcher sees of an upload, which is not stored."""
+    subscription = sim.subscription("up")
+    live = sim.begin("up", total=1_000_000)
+    for _ in range(50):
+        sim.add(live, 10)
+        await sim.run(0.1)
+    [seen] = subscription.take()
+    [stored] = await sim.memory.load(UploadKey("ann", "up"))
+    assert stored.sequence < seen.progress.sequence
+    subscription.close()
+    return seen.progress
+
+
+async def test_end_of_a_lost_worker_is_newer_than_all_that_its_watchers_saw(
+    sim: Simulation,
+) -> None:
+    """They reconnect to another worker, with the highest sequence that they have seen."""
+    seen = await last_seen(sim)
+    other = ProgressTracker(store=sim.memory, clock=sim.clock)
+    sim.clock.advance(16)
+    read = await other.get("up", owner="ann")
+    await internals_of(other).reaper.run_once()
+    ended = await other.get("up", owner="ann")
+
+    assert (read.state, ended.state) == (S.FAILED, S.FAILED)
+    assert read.sequence == ended.sequence > seen.sequence
+
+
+async def test_cancel_by_another_worker_is_newer_than_all_that_watchers_saw(
+    sim: Simulation,
+) -> None:
+    """Also if the worker that receives the upload does not reply."""
+    seen = await last_seen(sim)
+    other = ProgressTracker(store=sim.memory, clock=sim.clock)
+    cancelled = await other.cancel("up", owner="ann")
+
+    assert cancelled.state is S.CANCELLED
+    assert cancelled.sequence > seen.sequence
+
+
+async def test_next_attempt_at_another_worker_is_newer_than_all_that_watchers_saw(
+    sim: Simulation,
+) -> None:
+    """Whether the worker that received the attempt before is alive or not."""
+    seen = await last_seen(sim)
+    for seconds in (0, 16):
+        sim.clock.advance(seconds)
+        other = ProgressTracker(store=sim.memory, clock=sim.clock)
+        async with other.track(owner="ann", upload_id="up"):
+            await internals_of(other).flusher.flush(everything=True)
+            [stored] = await sim.memory.load(UploadKey("ann", "up"))
+            following = await other.get("up", owner="ann")
+            assert following.attempt == seen.attempt + 1
+            assert stored.sequence > seen.sequence
+        seen = await other.get("up", owner="ann")
 
 
 async def test_end_is_published_although_the_store_raised(

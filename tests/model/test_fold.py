@@ -90,7 +90,7 @@ def test_snapshot_agrees_with_the_newest_records(records: list[TransferRecord]) 
 
     assert progress is not None
     assert progress.bytes_transferred == sum(each.received_bytes for each in current)
-    assert progress.sequence == sum(each.sequence for each in current)
+    assert progress.sequence == sum(as_of(each, NOW).sequence for each in current)
     assert progress.attempt == max(each.attempt for each in records)
     assert (progress.error is not None) <= (progress.state in {S.FAILED, S.CANCELLED})
     assert (progress.finished_at is not None) == is_final(progress.state)

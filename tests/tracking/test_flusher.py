@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
 from tests._support.simulation import Simulation, assert_monotonic, deadline
-from upload_progress import EveryBytes, StoreUnavailable, UploadState
+from upload_progress import EveryBytes, StoreUnavailable, UploadProgress, UploadState
 from upload_progress._model.models import UploadKey
 from upload_progress._model.state import is_final
+from upload_progress._model.version import MAX_UNSTORED_VERSIONS, SKIPPED_VERSIONS
 from upload_progress._tracking import flusher as flusher_module
 from upload_progress._tracking import outbox as outbox_module
+from upload_progress._tracking.live_upload import Reporting
 from upload_progress.testing import Fault, FaultyPublisher, FaultyStore
 from upload_progress.throttling import Gate, ThrottlePolicy
 
@@ -47,10 +50,7 @@ async def test_fast_upload_is_one_event_and_one_write(sim: Simulation) -> None:
 async def test_writes_are_few_and_a_flush_interval_apart(
     sim: Simulation, *, is_watched: bool, milliseconds: int
 ) -> None:
-    """An upload without pauses needs 12 writes at most, one shorter than 100 ms needs 3.
-
-    While it is watched, up to four writes a second are added.
-    """
+    """An upload without pauses needs 12 writes at most, one shorter than 100 ms needs 3."""
     subscription = sim.subscription() if is_watched else None
     started = sim.clock.monotonic()
     live = sim.begin("up", total=10_000)
@@ -67,14 +67,71 @@ async def test_writes_are_few_and_a_flush_interval_apart(
     await sim.run(1)
 
     writes = sim.writes("up")
-    a_second = 5 if is_watched else 1
-    assert len(writes) <= (3 if milliseconds < 100 else 12 + a_second * milliseconds // 1000)
+    assert len(writes) <= (3 if milliseconds < 100 else 12 + milliseconds // 1000)
     gaps = [b - a for a, b in zip([started - 1, *write_times], write_times, strict=False)]
     assert all(gap >= 0.0999 for gap in gaps)
     assert writes[-1].state is S.COMPLETED
     assert_monotonic(sim.events("up"))
     if subscription is not None:
         assert subscription.take()[-1].progress.state is S.COMPLETED
+
+
+async def test_reports_for_watchers_alone_are_neither_stored_nor_published(
+    sim: Simulation,
+) -> None:
+    """Those of the policy go on as if nobody watched."""
+    subscription = sim.subscription()
+    live = sim.begin("up", total=1_000_000)
+    seen: list[UploadProgress] = []
+    for _ in range(100):
+        sim.add(live, 10)
+        await sim.run(0.1)
+        seen += [update.progress for update in subscription.take()]
+
+    stored = [record.sequence for record in sim.writes("up")]
+    assert 30 <= len(seen) <= 41
+    assert 10 <= len(stored) <= 12
+    assert stored == [event.sequence for event in sim.events("up")]
+    assert {each.sequence for each in seen} > set(stored)
+    assert_monotonic(seen)
+    subscription.close()
+
+
+async def test_change_that_comes_with_a_report_for_watchers_is_stored(sim: Simulation) -> None:
+    """The last byte, a tenth, and the end, each right after such a report fell due."""
+    subscription = sim.subscription()
+    live = sim.begin("up", total=1000)
+    await sim.run(0.5)
+    sim.add(live, 10)
+    assert live.reporting is Reporting.DUE_HERE
+    sim.add(live, 90)
+    await sim.run(0.1)
+    assert sim.writes("up")[-1].received_bytes == 100
+
+    await sim.run(0.5)
+    sim.add(live, 10)
+    assert live.reporting is Reporting.DUE_HERE
+    live.end_body()
+    await sim.run(0.1)
+    assert sim.writes("up")[-1].state is S.PROCESSING
+    subscription.close()
+
+
+async def test_number_of_versions_that_are_not_stored_is_limited() -> None:
+    """However rarely the policy reports."""
+    sim = Simulation(policy=EveryBytes(1_000_000))
+    subscription = sim.subscription()
+    live = sim.begin("up", total=2_000_000)
+    for _ in range(1000):
+        sim.add(live, 10)
+        await sim.run(0.1)
+
+    stored = [record.sequence for record in sim.writes("up")]
+    assert len(stored) >= 3
+    gaps = [after - before for before, after in pairwise([*stored, live.sequence])]
+    assert max(gaps) == MAX_UNSTORED_VERSIONS + 1
+    assert MAX_UNSTORED_VERSIONS < SKIPPED_VERSIONS
+    subscription.close()
 
 
 async def test_every_tenth_of_a_slow_upload_is_reported(sim: Simulation) -> None:

@@ -33,6 +33,7 @@ from upload_progress._model.models import (
 )
 from upload_progress._model.state import CANCELLED, Signal, is_final, next_state
 from upload_progress._model.validation import Description, validate_description
+from upload_progress._model.version import SKIPPED_VERSIONS
 from upload_progress._runtime.task_spawner import TaskSpawner
 from upload_progress._runtime.worker import Worker
 from upload_progress._tracking.flusher import Flusher
@@ -264,7 +265,7 @@ class UploadCommands:
             upload_id=decided.upload_id,
             transfer_id=new_transfer_id(),
             attempt=decided.attempt,
-            sequence=1,
+            sequence=SKIPPED_VERSIONS,
             state=UploadState.CANCELLED,
             error=CANCELLED,
             group=decided.group,

@@ -124,7 +124,7 @@ class Reaper:
             self._renewed_at = None
             await self._renew()
         if lost:
-            ends = [_end_of(as_of(record, now), now) async for record in yielding(lost)]
+            ends = [_end_of(record, now) async for record in yielding(lost)]
             # A store that did not answer may have saved them all the same.
             self._unpublished = ends
             await breaker.call(lambda: store.save(ends))
@@ -149,8 +149,12 @@ def _version(record: TransferRecord) -> tuple[object, ...]:
     return record.key, record.transfer_id, record.attempt, record.sequence
 
 
-def _end_of(ended: TransferRecord, now: float) -> TransferRecord:
+def _end_of(record: TransferRecord, now: float) -> TransferRecord:
     """Return the last version of a record: the same on every worker that makes it."""
+    ended = as_of(record, now)
     return evolve(
-        ended, sequence=ended.sequence + 1, updated_at=ended.finished_at or now, worker=None
+        ended,
+        sequence=max(ended.sequence, record.sequence + 1),
+        updated_at=ended.finished_at or now,
+        worker=None,
     )

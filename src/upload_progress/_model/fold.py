@@ -36,7 +36,7 @@ from upload_progress._model.models import (
 from upload_progress._model.rate import STALE_SECONDS, eta_seconds
 from upload_progress._model.state import LOST, Signal, is_final, is_waiting, next_state
 from upload_progress._model.validation import MAX_COUNT
-from upload_progress._model.version import version_of
+from upload_progress._model.version import SKIPPED_VERSIONS, version_of
 
 __all__ = [
     "accepted_bytes",
@@ -70,7 +70,16 @@ def as_of(record: TransferRecord, now: float) -> TransferRecord:
     state = next_state(record.state, signal)
     if ended_at is None or ended_at > now or state is None:
         return record
-    return evolve(record, state=state, error=error, stage=None, finished_at=ended_at)
+    # The worker may have shown versions that are not stored; while it waited there were none.
+    skipped = SKIPPED_VERSIONS if signal is Signal.LOSE else 0
+    return evolve(
+        record,
+        state=state,
+        error=error,
+        stage=None,
+        finished_at=ended_at,
+        sequence=record.sequence + skipped,
+    )
 
 
 def _paused_if_lost(record: TransferRecord, now: float) -> TransferRecord:

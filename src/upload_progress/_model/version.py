@@ -1,11 +1,20 @@
 """The order of versions: which of two records or snapshots of an upload is newer."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from upload_progress._model.models import TransferRecord, UploadProgress
 from upload_progress._model.state import is_final
 
-__all__ = ["Version", "version_of"]
+__all__ = ["MAX_UNSTORED_VERSIONS", "SKIPPED_VERSIONS", "Version", "version_of"]
+
+MAX_UNSTORED_VERSIONS: Final = 100
+"""How many versions in a row the worker that receives an upload may show without storing them."""
+SKIPPED_VERSIONS: Final = 1000
+"""How far another worker that ends or replaces an upload continues the stored sequence.
+
+More than the versions that were shown and not stored, and those that the receiving worker may still
+write until it learns of the end: a receiver keeps the snapshot with the highest sequence.
+"""
 
 
 class Version(NamedTuple):

@@ -13,13 +13,13 @@ from upload_progress._model.byte_ranges import contiguous_end, count_accepted
 from upload_progress._model.fold import fold, newest
 from upload_progress._model.models import ByteRange, TransferRecord, UploadProgress, UploadState
 from upload_progress._model.state import CANCELLED, RUNNING_STATES, is_final
+from upload_progress._model.version import SKIPPED_VERSIONS
 from upload_progress._tracking.live_upload import DESCRIPTION, LiveUpload, PriorState, Reporting
 from upload_progress._tracking.transfer import Transfer, TransferPhase
 from upload_progress.protocols import TransferHead, TransferKind
 
 __all__ = [
     "LATE_SECONDS",
-    "SUPERSEDED_VERSIONS",
     "absorb",
     "belongs_to_ended",
     "can_merge",
@@ -34,9 +34,6 @@ __all__ = [
 
 LATE_SECONDS: Final = 0.05
 """How much later than its beginning the owner of an upload is known, if it is called late."""
-SUPERSEDED_VERSIONS: Final = 1000
-"""How many versions another worker may still write before it learns that its upload was superseded:
-the sequence of the next attempt begins above them."""
 
 
 def can_merge(upload: LiveUpload, other: LiveUpload) -> bool:
@@ -162,7 +159,7 @@ def _supersede_records(
     running = (each.worker for each in records if each.state in RUNNING_STATES)
     workers = frozenset(worker for worker in running if worker not in {None, upload.worker})
     if workers:
-        upload.sequence += SUPERSEDED_VERSIONS
+        upload.sequence += SKIPPED_VERSIONS
         upload.context.on_superseding(upload, workers)
 
 

@@ -262,13 +262,16 @@ class Flusher:
         self.update_watched(upload)
         record = upload.commit(now)
         self._due.delay(upload, now.monotonic + FLUSH_SECONDS)
+        self.timers.watch(upload)
+        if not upload.is_shared:
+            self.hub.deliver(Update(record.owner, upload.snapshot_of(record, now)))
+            return
         if upload.is_ended:
             self._ended[upload] = None
         if upload.has_prior_state:
             self._unsaved[upload] = record
         else:
             self._without_prior_state[upload] = upload.sequence
-        self.timers.watch(upload)
         if upload.ranges is not None:
             self._multi_request[upload] = None
         elif self.has_receivers(upload.owner):

@@ -57,6 +57,7 @@ from upload_progress._model.state import (
     result_of,
 )
 from upload_progress._model.validation import MAX_COUNT
+from upload_progress._model.version import MAX_UNSTORED_VERSIONS
 from upload_progress._tracking.received_ranges import ReceivedRanges
 from upload_progress._tracking.stage import StageHandle
 from upload_progress._tracking.transfer import CONTINUES, Transfer, TransferPhase
@@ -124,8 +125,10 @@ class Reporting(Enum):
     """It has no owner, or there was no room for it."""
     CURRENT = auto()
     """The last report is current."""
+    DUE_HERE = auto()
+    """A report is due to the subscriptions of this process, which watch the upload."""
     DUE = auto()
-    """A report is due."""
+    """A report is due, which is also stored and published."""
     ENDED = auto()
     """The end was reported."""
     SUPERSEDED = auto()
@@ -222,6 +225,7 @@ class LiveUpload:
     failure_message: str | None = field(default=None, init=False)
     set_by_app: set[str] = field(factory=set, init=False)
     _reports: int = field(default=0, init=False)
+    _shared_sequence: int = field(default=0, init=False)
     _reported_at: float = field(default=0.0, init=False)
     _final_bytes: int | None = field(default=None, init=False)
     # Only for an upload in several requests: whether the application has confirmed that it exists,
@@ -267,6 +271,11 @@ class LiveUpload:
     def is_reported(self) -> bool:
         """Whether there was a report of it."""
         return self._reports > 0
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the current version is for all: for store and broker, not for watchers alone."""
+        return self._shared_sequence == self.sequence
 
     @property
     def has_prior_state(self) -> bool:
@@ -511,21 +520,43 @@ class LiveUpload:
 
     def mark_due(self) -> None:
         """Ask for a report, unless one is due already or the end was reported."""
-        is_current = self.reporting is Reporting.CURRENT
-        if not is_current and self.reporting is not Reporting.DUE:
+        self._mark(Reporting.DUE)
+
+    def _mark(self, due: Reporting) -> None:
+        before = self.reporting
+        is_current = before is Reporting.CURRENT
+        if not is_current and before is not due and before is not Reporting.DUE_HERE:
             return
         self.meter.gate_bytes = NEVER
         if self.ranges is not None:
             for transfer in self.transfers:
                 transfer.arm(NEVER)
+        self.reporting = due
         if is_current:
-            self.reporting = Reporting.DUE
             self.context.on_due(self)
+
+    def _mark_reached(self, meter: Meter) -> None:
+        """Ask for a report because a gate of *meter*, of the body or a stage, is reached.
+
+        An upload in several requests stores every version: its sequence is a sum over workers, and
+        must mean the same at each of them.
+        """
+        is_for_all = self.ranges is not None or meter.is_due_by_policy
+        self._mark(Reporting.DUE if is_for_all else Reporting.DUE_HERE)
+
+    @property
+    def _is_due_here_only(self) -> bool:
+        return (
+            self.reporting is Reporting.DUE_HERE
+            and self.has_prior_state
+            and not self.meter.is_due_by_policy
+            and self.sequence - self._shared_sequence < MAX_UNSTORED_VERSIONS
+        )
 
     def check_due(self, transfer: Transfer) -> None:
         """Ask for a report if the upload's next gate is reached; else arm *transfer* again."""
         if self.ranges is None:
-            self.mark_due()
+            self._mark_reached(self.meter)
             return
         self.observe(self.context.now())
         if self.meter.received_bytes >= self.meter.gate_bytes:
@@ -592,7 +623,7 @@ class LiveUpload:
         if self.activity is not None and silent_seconds >= OBSERVE_SECONDS:
             self.activity.update_rate(now)
         if self.reporting is not Reporting.DUE and meter.elapse(silent_seconds):
-            self.mark_due()
+            self._mark_reached(meter)
         if self.ranges is not None:
             self._arm(*self.transfers)
         if self.activity is None or not is_receiving(self.state):
@@ -871,12 +902,17 @@ class LiveUpload:
 
     def commit(self, now: Moment) -> TransferRecord:
         """Return the next version of the record, and arm the meters for the one after it."""
+        if not self.is_ended:
+            self._update_rate(now)
+        is_here_only = self._is_due_here_only
         self.sequence += 1
         self._reports += 1
+        if not is_here_only:
+            self._shared_sequence = self.sequence
         if self.is_ended:
             self._stop_meter()
         else:
-            self._rearm(now)
+            self._rearm(now.monotonic)
         return self.record(now)
 
     def _stop_meter(self) -> None:
@@ -885,19 +921,24 @@ class LiveUpload:
             self.reporting = Reporting.ENDED
         self.meter.gate_bytes = 0
 
-    def _rearm(self, now: Moment) -> None:
-        """Set the gates of the next report."""
+    def _update_rate(self, now: Moment) -> None:
         self.observe(now)
         if self.activity is not None:
             self.activity.update_rate(now.monotonic)
-        if self.reporting is Reporting.DUE:
+
+    def _rearm(self, monotonic: float) -> None:
+        """Set the gates of the next report."""
+        if self.reporting is Reporting.DUE or self.reporting is Reporting.DUE_HERE:
             self.reporting = Reporting.CURRENT
-        self._reported_at = now.monotonic
-        self.meter.rearm()
-        if self.current_stage is not None:
-            self.current_stage.meter.rearm()
+        if self.is_shared:
+            self._reported_at = monotonic
+            self.meter.rearm()
+            if self.current_stage is not None:
+                self.current_stage.meter.rearm()
+        else:
+            self.meter.rearm_watched(monotonic - self._reported_at)
         if self.activity is not None and (self.activity.is_silent or self.activity.is_stalled):
-            self.meter.gate_bytes = self.meter.received_bytes + 1
+            self.meter.await_next_byte()
         if self.ranges is not None:
             self._arm(*self.transfers)
 
