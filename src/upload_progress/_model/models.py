@@ -165,7 +165,7 @@ class UploadKey:
     upload_id: str
 
 
-@frozen
+@frozen(slots=False)
 class TransferRecord:
     """The state of one transfer, as its worker stores it; an upload is the fold over its records.
 

@@ -33,7 +33,7 @@ two workers may differ.
 """
 
 
-@frozen
+@frozen(slots=False)
 class RateEstimate:
     """A smoothed rate. Immutable: ``observe`` returns a new estimate.
 

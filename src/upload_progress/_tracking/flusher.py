@@ -259,15 +259,17 @@ class Flusher:
         if upload.has_ended_elsewhere or upload.is_superseded:
             self._forget(upload)
             return
-        self.update_watched(upload)
-        record = upload.commit(now)
-        self._due.delay(upload, now.monotonic + FLUSH_SECONDS)
-        self.timers.watch(upload)
+        if upload.is_ended:
+            self._ended[upload] = None
+            record = upload.commit(now)
+        else:
+            self.update_watched(upload)
+            record = upload.commit(now)
+            self._due.delay(upload, now.monotonic + FLUSH_SECONDS)
+            self.timers.watch(upload)
         if not upload.is_shared:
             self.hub.deliver(Update(record.owner, upload.snapshot_of(record, now)))
             return
-        if upload.is_ended:
-            self._ended[upload] = None
         if upload.has_prior_state:
             self._unsaved[upload] = record
         else:

@@ -51,7 +51,6 @@ from upload_progress._model.state import (
     LOST,
     RAISED,
     Signal,
-    is_receiving,
     is_waiting,
     next_state,
     result_of,
@@ -518,11 +517,8 @@ class LiveUpload:
 
     # Reports
 
-    def mark_due(self) -> None:
+    def mark_due(self, due: Reporting = Reporting.DUE) -> None:
         """Ask for a report, unless one is due already or the end was reported."""
-        self._mark(Reporting.DUE)
-
-    def _mark(self, due: Reporting) -> None:
         before = self.reporting
         is_current = before is Reporting.CURRENT
         if not is_current and before is not due and before is not Reporting.DUE_HERE:
@@ -542,7 +538,7 @@ class LiveUpload:
         must mean the same at each of them.
         """
         is_for_all = self.ranges is not None or meter.is_due_by_policy
-        self._mark(Reporting.DUE if is_for_all else Reporting.DUE_HERE)
+        self.mark_due(Reporting.DUE if is_for_all else Reporting.DUE_HERE)
 
     @property
     def _is_due_here_only(self) -> bool:
@@ -626,7 +622,7 @@ class LiveUpload:
             self._mark_reached(meter)
         if self.ranges is not None:
             self._arm(*self.transfers)
-        if self.activity is None or not is_receiving(self.state):
+        if self.activity is None or self.state is not UploadState.RECEIVING:
             return now + OBSERVE_SECONDS
         # A report that is due will be made now: the next one is counted from here.
         is_due = self.reporting is Reporting.DUE
@@ -945,6 +941,7 @@ class LiveUpload:
     def record(self, now: Moment) -> TransferRecord:
         """Return the record of this process in its current version."""
         activity, ranges = self.activity, self.ranges
+        is_receiving = self.state is UploadState.RECEIVING
         made = TransferRecord(
             owner=self.owner or "",
             upload_id=self.upload_id,
@@ -954,7 +951,7 @@ class LiveUpload:
             state=self.state,
             received_bytes=min(self.received_bytes, MAX_COUNT),
             total_bytes=self.meter.total_bytes,
-            bytes_per_second=activity.bytes_per_second if activity else None,
+            bytes_per_second=activity.bytes_per_second if activity and is_receiving else None,
             stalled=activity is not None and activity.is_stalled,
             arrival=self.arrival,
             stage=self.current_stage.stage if self.current_stage else None,

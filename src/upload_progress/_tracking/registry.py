@@ -69,7 +69,7 @@ class Registry:
         owner = upload.owner or ""
         if self.find(owner, upload.upload_id) is upload:
             self._decrement(upload.limit_key)
-            if upload.error == CANCELLED:
+            if upload.error is CANCELLED:
                 now = upload.context.config.clock.monotonic()
                 self.remember_cancelled(UploadKey(owner, upload.upload_id), now)
 

@@ -41,6 +41,7 @@ class UploadAuthentication:
         log_limiter: Logs failures of ``authenticate``.
         on_admitted: Called when the upload was admitted by a result that had to be awaited.
         has_identity: Whether ``authenticate`` has returned an identity.
+        pending: Set when the result that is awaited has been used; None while none is awaited.
     """
 
     internals: TrackerInternals
@@ -49,16 +50,11 @@ class UploadAuthentication:
     log_limiter: LogLimiter
     on_admitted: Callable[[], None]
     has_identity: bool = field(default=False, init=False)
-    _pending: anyio.Event | None = field(default=None, init=False)
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether a result is awaited."""
-        return self._pending is not None
+    pending: anyio.Event | None = field(default=None, init=False)
 
     def attempt(self, connection: Connection) -> None:
         """Call ``authenticate``, unless the owner is known or a call is pending."""
-        if self.has_identity or self.live.owner is not None or self.is_pending:
+        if self.has_identity or self.live.owner is not None or self.pending is not None:
             return
         try:
             result = self.authenticate(connection)
@@ -71,14 +67,14 @@ class UploadAuthentication:
 
     async def wait_briefly(self) -> None:
         """Wait up to ``RESPONSE_WAIT_SECONDS`` for a pending result."""
-        if self._pending is not None:
+        if self.pending is not None:
             with anyio.move_on_after(RESPONSE_WAIT_SECONDS):
-                await self._pending.wait()
+                await self.pending.wait()
 
     def _await_in_background(self, result: Awaitable[Identity | None]) -> None:
         done = anyio.Event()
         self.internals.tasks.start(lambda: self._await_identity(result, done))
-        self._pending = done
+        self.pending = done
 
     async def _await_identity(self, result: Awaitable[Identity | None], done: anyio.Event) -> None:
         try:
@@ -94,7 +90,7 @@ class UploadAuthentication:
         except Exception as error:  # noqa: BLE001  # the hook's failure must not affect the upload
             self.log_limiter.log_warning("authenticate failed or took too long", error)
         finally:
-            self._pending = None
+            self.pending = None
             done.set()
 
     def _admit(self, identity: object) -> None:

@@ -267,7 +267,7 @@ class TrackedRequest:
             if self._transfer.head is not None:
                 self._safely(self._read_response, message)
             self._authenticate()
-            if self._authentication.is_pending:
+            if self._authentication.pending is not None:
                 await self._authentication.wait_briefly()
         if self._is_cancelled:
             # Without its end, a response that has begun tells the client that it failed.

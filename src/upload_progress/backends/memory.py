@@ -174,11 +174,13 @@ class MemoryStore:
 
     def _save(self, record: TransferRecord) -> None:
         entry = self._owners.get(record.owner, {}).get(record.upload_id)
-        known = entry.records if entry is not None else []
-        if not supersedes(record, known):
-            return
+        known: list[TransferRecord] = []
         if entry is None:
             entry = self._add(record)
+        else:
+            known = entry.records
+            if not supersedes(record, known):
+                return
         kept = [
             other
             for other in known
@@ -213,7 +215,7 @@ class MemoryStore:
     def _index(self, entry: Entry, records: Sequence[TransferRecord]) -> None:
         """Put *entry* into the bucket in which it expires, or under its worker."""
         self._unindex(entry)
-        decided = deciding(newest(records))
+        decided = records[0] if len(records) == 1 else deciding(newest(records))
         expires_at = self._expires_at(decided)
         if expires_at is None:
             entry.location = decided.worker or ""

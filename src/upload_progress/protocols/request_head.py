@@ -46,7 +46,7 @@ _FILENAME_PARAMETER: Final = re.compile(rb";[ \t]*filename\*?[0-9]*\*?[ \t]*=", 
 _PROXY_HEADERS: Final = frozenset({b"forwarded", b"via", b"x-forwarded-for", b"x-real-ip"})
 
 
-@frozen
+@frozen(slots=False)
 class RequestHead:
     """What the head of a request announces about its upload.
 
@@ -200,4 +200,4 @@ def _disposition_filename(value: str) -> str | None:
 
 
 def _basename(path: str) -> str | None:
-    return truncate_text(re.split(r"[/\\]", path)[-1], MAX_NAME_CHARACTERS) or None
+    return truncate_text(path.replace("\\", "/").rpartition("/")[2], MAX_NAME_CHARACTERS) or None
