@@ -183,6 +183,33 @@ async def test_description_is_kept_for_the_next_attempt(status: int, restarted: 
     )
 
 
+@pytest.mark.parametrize("restarted", [False, True], ids=["same worker", "other worker"])
+async def test_path_of_the_next_attempt_does_not_replace_the_announced_name(
+    restarted: bool,
+) -> None:
+    """The last segment of a path is used if nothing announces a file name."""
+    store = MemoryStore()
+    first, second = ProgressTracker(store=store), ProgressTracker(store=store)
+    async with first.lifespan(), second.lifespan():
+        upload_id = (await first.announce(owner=ALICE, filename="big.iso")).upload_id
+        await upload(first, responds(503), upload_scope(upload_id, length=len(BODY)))
+        await stored(first)
+        assert (await first.get(upload_id, owner=ALICE)).filename == "big.iso"
+
+        last = second if restarted else first
+        await upload(last, responds(503), upload_scope(upload_id, length=len(BODY)))
+        await stored(last)
+        done = await first.get(upload_id, owner=ALICE)
+        assert (done.attempt, done.filename) == (2, "big.iso")
+
+        headers = [(b"content-disposition", b'attachment; filename="other.iso"')]
+        named = upload_scope(upload_id, length=len(BODY), headers=headers)
+        await upload(last, responds(200), named)
+        await stored(last)
+        done = await first.get(upload_id, owner=ALICE)
+        assert (done.attempt, done.filename) == (3, "other.iso")
+
+
 async def test_the_next_attempt_announces_another_description() -> None:
     tracker = ProgressTracker()
     async with tracker.lifespan():

@@ -72,6 +72,7 @@ class Admission:
         *,
         requested_id: str | None = None,
         is_proxied: bool = False,
+        has_path_name: bool = False,
         where: str = "open",
         **description: Unpack[Description],
     ) -> LiveUpload:
@@ -80,6 +81,7 @@ class Admission:
         Args:
             requested_id: The upload id that the client chose; one that is not valid is replaced.
             is_proxied: Whether the request came through a proxy.
+            has_path_name: Whether the file name is only a segment of the path.
             where: The name of the call, for the error.
             description: What is announced about the upload.
 
@@ -99,6 +101,7 @@ class Admission:
             prior_state=PriorState.UNKNOWN if upload_id else PriorState.CONFIRMED,
             is_proxied=is_proxied,
             filename=valid["filename"],
+            has_path_name=has_path_name,
             content_type=valid["content_type"],
             group=valid["group"],
             metadata=valid["metadata"],

@@ -188,6 +188,8 @@ def _compare_with_others(upload: LiveUpload, records: Iterable[TransferRecord]) 
 
 def _inherit_description(upload: LiveUpload, before: UploadProgress) -> None:
     """Keep the description of the attempt before, except for what this one announces."""
+    if upload.has_path_name and "filename" not in upload.set_by_app:
+        upload.filename = before.filename or upload.filename
     for name in DESCRIPTION:
         if getattr(upload, name) is None:
             setattr(upload, name, getattr(before, name))

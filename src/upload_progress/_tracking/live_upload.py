@@ -173,6 +173,7 @@ class LiveUpload:
         opened_by: The transfer for which this object was created.
         transfers: The requests that carry the upload at this worker at the moment.
         ranges: The bytes of finished requests; None for an upload in one request.
+        has_path_name: Whether its file name is only a segment of the path: any other one is better.
         limit_key: By what the limit of tracked uploads counts it, see ``Identity.limit_key``.
         meter: The bytes received, and when the next report is due.
         resource_id: The id of its resource, if the upload is known by another id.
@@ -199,6 +200,7 @@ class LiveUpload:
     id_is_sent: bool = False
     group: str | None = None
     filename: str | None = None
+    has_path_name: bool = False
     content_type: str | None = None
     metadata: Metadata | None = None
     created_at: float = 0.0

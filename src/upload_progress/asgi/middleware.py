@@ -223,6 +223,7 @@ class UploadProgressMiddleware:
             requested_id=head.requested_id,
             total_bytes=head.total_bytes,
             filename=head.filename,
+            has_path_name=head.has_path_name,
             content_type=head.content_type,
             group=head.group,
             is_proxied=head.is_proxied,

@@ -56,6 +56,7 @@ class RequestHead:
         total_bytes: Size of the body, in bytes. None if not announced.
         filename: File name from ``Content-Disposition``, or the last segment of the path of a
             ``PUT``. None if there is none.
+        has_path_name: Whether the file name is only a segment of the path.
         content_type: Media type without parameters. None if missing.
         is_form: Whether the body is a multipart form, which may contain the file name.
         is_proxied: Whether the request has passed a proxy that adds headers.
@@ -65,6 +66,7 @@ class RequestHead:
     group: str | None
     total_bytes: int | None
     filename: str | None
+    has_path_name: bool
     content_type: str | None
     is_form: bool
     is_proxied: bool
@@ -84,6 +86,8 @@ def read_request_head(connection: Connection) -> RequestHead:
     """
     query = connection.query if connection.scope.get("query_string") else {}
     content_type = media_type_of(connection)
+    announced_name = _announced_filename(connection)
+    path_name = None if announced_name else _path_filename(connection)
     return RequestHead(
         requested_id=_first_of(
             connection.header("upload-id"),
@@ -95,7 +99,8 @@ def read_request_head(connection: Connection) -> RequestHead:
         total_bytes=(
             content_length(connection) if connection.header("transfer-encoding") is None else None
         ),
-        filename=filename_of(connection),
+        filename=announced_name or path_name,
+        has_path_name=path_name is not None,
         content_type=content_type,
         is_form=content_type == "multipart/form-data",
         is_proxied=not _PROXY_HEADERS.isdisjoint(connection.header_names),
@@ -177,14 +182,18 @@ def filename_of(connection: Connection) -> str | None:
     >>> filename_of(Connection({"type": "http", "method": "PUT", "path": "/files/a.txt"}))
     'a.txt'
     """
+    return _announced_filename(connection) or _path_filename(connection)
+
+
+def _announced_filename(connection: Connection) -> str | None:
     disposition = connection.header("content-disposition")
-    if disposition is not None:
-        name = _disposition_filename(disposition.encode("latin-1").decode("utf-8", "replace"))
-        if name:
-            return name
-    if connection.method != "PUT":
+    if disposition is None:
         return None
-    return _basename(connection.path.rstrip("/"))
+    return _disposition_filename(disposition.encode("latin-1").decode("utf-8", "replace"))
+
+
+def _path_filename(connection: Connection) -> str | None:
+    return _basename(connection.path.rstrip("/")) if connection.method == "PUT" else None
 
 
 def _disposition_filename(value: str) -> str | None:
