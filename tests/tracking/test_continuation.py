@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from tests._support.records import record
-from tests._support.simulation import Simulation
-from upload_progress import UploadProgress, UploadState
+from tests._support.simulation import ANN, Simulation
+from upload_progress import Upload, UploadNotFound, UploadProgress, UploadState
 from upload_progress._model.models import TransferRecord, UploadKey
+from upload_progress._model.state import CANCELLED
+from upload_progress._tracking.live_upload import LiveUpload
+from upload_progress.protocols import (
+    TransferHead,
+    TransferKind,
+    TransferOutcome,
+    TransferResult,
+    Tus,
+)
 
 pytestmark = pytest.mark.anyio
 
 S = UploadState
+ACCEPTED = TransferOutcome(TransferResult.ACCEPTED)
+REFUSED = TransferOutcome(TransferResult.REFUSED)
+CREATE = TransferHead("tus", TransferKind.CREATE, carries_bytes=False)
+PATCH = TransferHead("tus", TransferKind.BYTES, "/files/1", offset=10)
+RANGE = TransferHead("range", TransferKind.BYTES, "/a", offset=0, resource_is_unique=False)
 
 
 def save_at_once(sim: Simulation, monkeypatch: pytest.MonkeyPatch, **changes: float) -> None:
@@ -31,6 +46,49 @@ def save_at_once(sim: Simulation, monkeypatch: pytest.MonkeyPatch, **changes: fl
         await sim.memory.save(records)
 
     monkeypatch.setattr(sim.store, "save", save)
+
+
+def part(number: int) -> TransferHead:
+    address = "/b/k?uploadId=a"
+    return TransferHead("s3", TransferKind.BYTES, address, part=str(number), is_sequential=False)
+
+
+def open_request(sim: Simulation, head: TransferHead, upload_id: str | None = "up") -> LiveUpload:
+    """Return a request of an upload in several requests, whose owner is not known yet."""
+    return sim.internals.admission.open_transfer(
+        head, Tus(), requested_id=upload_id, is_proxied=False, total_bytes=head.total_bytes
+    )
+
+
+def admit(sim: Simulation, opened: LiveUpload) -> LiveUpload:
+    """Let Ann be the owner; return the upload to which the request belongs."""
+    assert sim.internals.admission.admit(opened, ANN)
+    return opened.merged_into or opened
+
+
+def receive(sim: Simulation, head: TransferHead, size: int) -> LiveUpload:
+    """Receive a request of Ann that the application accepts; return its upload."""
+    opened = open_request(sim, head)
+    live = admit(sim, opened)
+    transfer = opened.opened_by
+    live.begin(transfer)
+    transfer.meter.add(size)
+    live.end_transfer(transfer, ACCEPTED)
+    return live
+
+
+async def store(
+    sim: Simulation,
+    protocol: str | None = "tus",
+    **changes: Any,  # noqa: ANN401  # any field
+) -> TransferRecord:
+    """Store the record of another worker: the application has accepted 10 bytes of 30."""
+    now = sim.clock.time()
+    described = {"total_bytes": 30, "byte_ranges": (("", 0, 10, True),), "protocol": protocol}
+    times = {"created_at": now, "started_at": now, "updated_at": now}
+    made = record("up", **{**described, **times, **changes})
+    await sim.memory.save([made])
+    return made
 
 
 async def shown(sim: Simulation) -> UploadProgress:
@@ -78,3 +136,229 @@ async def test_upload_of_which_another_worker_has_the_next_attempt_is_not_report
 
     assert live.is_superseded
     assert (await shown(sim)).attempt == 2
+
+
+# An owner who is known late
+
+
+async def test_older_upload_whose_owner_is_known_late_changes_nothing(sim: Simulation) -> None:
+    late = sim.internals.admission.open(requested_id="up")
+    late.begin()
+    late.meter.add(7)
+    await sim.run(1)
+    newer = sim.begin("up", 10)
+    sim.add(newer, 4)
+
+    assert admit(sim, late) is newer
+    late.end_body()
+    late.finish(200)
+    await sim.run(1)
+
+    now = await shown(sim)
+    assert (now.state, now.attempt, now.bytes_transferred) == (S.RECEIVING, 1, 4)
+
+
+async def test_older_upload_whose_owner_is_known_late_does_not_supersede_another_worker(
+    sim: Simulation,
+) -> None:
+    late = sim.internals.admission.open(requested_id="up")
+    late.begin()
+    await sim.run(1)
+    await store(sim, None, received_bytes=4)
+
+    admit(sim, late)
+    await sim.run(1)
+
+    assert late.is_superseded
+    now = await shown(sim)
+    assert (now.attempt, now.bytes_transferred) == (1, 4)
+    assert len(sim.internals.registry) == 0
+
+
+async def test_stage_of_a_request_whose_owner_is_known_late_is_shown(sim: Simulation) -> None:
+    live = receive(sim, part(1), 10)
+    late = open_request(sim, part(2))
+    late.begin()
+    async with Upload(late).stage("scanning"):
+        assert admit(sim, late) is live
+        assert live.current_stage
+        assert live.current_stage.stage.name == "scanning"
+
+
+async def test_request_that_ended_before_its_owner_is_known_is_counted(sim: Simulation) -> None:
+    live = receive(sim, part(1), 10)
+    late = open_request(sim, part(2))
+    late.begin()
+    late.opened_by.meter.add(5)
+    late.end_transfer(late.opened_by, ACCEPTED)
+
+    assert admit(sim, late) is live
+    await sim.run(3)
+
+    now = await shown(sim)
+    assert (now.state, now.bytes_transferred) == (S.PAUSED, 15)
+
+
+async def test_late_failure_to_create_leaves_the_upload_of_another_worker(sim: Simulation) -> None:
+    late = open_request(sim, CREATE)
+    late.begin()
+    late.end_transfer(late.opened_by, REFUSED)
+    await sim.run(1)
+    await store(sim)
+
+    admit(sim, late)
+    await sim.run(1)
+
+    now = await shown(sim)
+    assert (now.state, now.attempt, now.bytes_transferred) == (S.RECEIVING, 1, 10)
+    assert len(sim.internals.registry) == 0
+
+
+# Requests of several workers
+
+
+async def test_creation_under_the_id_of_another_session_is_the_next_attempt(
+    sim: Simulation,
+) -> None:
+    await store(sim, state=S.PAUSED, worker=None)
+    opened = open_request(sim, CREATE)
+    live = admit(sim, opened)
+    live.begin()
+    live.end_transfer(opened.opened_by, TransferOutcome(TransferResult.CREATED))
+    await sim.run(1)
+
+    now = await shown(sim)
+    assert (now.attempt, now.bytes_transferred, now.total_bytes) == (2, 0, 30)
+
+
+async def test_request_of_an_upload_that_was_cancelled_at_another_worker_is_stopped(
+    sim: Simulation,
+) -> None:
+    now = sim.clock.time()
+    await store(sim, state=S.CANCELLED, finished_at=now, error=CANCELLED, worker=None)
+    opened = open_request(sim, PATCH)
+    transfer = opened.opened_by
+    transfer.on_cancel = lambda: setattr(transfer.meter, "gate_bytes", 0)
+    admit(sim, opened).begin()
+    await sim.run(2)
+
+    assert transfer.is_stopped
+    # The next chunk finds it.
+    assert transfer.meter.gate_bytes == 0
+    assert (await shown(sim)).state is S.CANCELLED
+
+
+async def test_request_of_an_upload_that_was_just_cancelled_is_stopped(sim: Simulation) -> None:
+    live = receive(sim, PATCH, 5)
+    live.cancel()
+    again = open_request(sim, PATCH)
+
+    assert admit(sim, again) is live
+    assert again.opened_by.is_stopped
+
+
+async def test_request_after_the_end_of_a_cancel_is_stopped_before_its_first_byte(
+    sim: Simulation,
+) -> None:
+    receive(sim, PATCH, 5).cancel()
+    await sim.run(1)
+    assert len(sim.internals.registry) == 0
+
+    again = open_request(sim, PATCH)
+    admit(sim, again)
+
+    assert again.opened_by.is_stopped
+
+
+async def test_next_attempt_at_another_worker_ends_the_reports_of_this_one(
+    sim: Simulation,
+) -> None:
+    live = receive(sim, PATCH, 5)
+    await sim.run()
+    await store(sim, attempt=2)
+
+    live.mark_due()
+    await sim.run(1)
+
+    assert live.is_superseded
+    now = await shown(sim)
+    assert (now.attempt, now.bytes_transferred) == (2, 10)
+
+
+async def test_failure_of_an_earlier_upload_that_is_stored_late_does_not_end_this_one(
+    sim: Simulation,
+) -> None:
+    failed_at = sim.clock.time()
+    await sim.run(1)
+    opened = open_request(sim, RANGE)
+    live = admit(sim, opened)
+    live.begin()
+    opened.opened_by.meter.add(5)
+    await sim.run()
+    await store(sim, "range", state=S.FAILED, finished_at=failed_at, worker=None)
+
+    live.mark_due()
+    await sim.run(1)
+
+    now = await shown(sim)
+    assert (now.state, now.attempt, now.bytes_transferred) == (S.RECEIVING, 2, 5)
+
+
+async def test_request_that_created_no_upload_is_not_found(sim: Simulation) -> None:
+    live = admit(sim, open_request(sim, CREATE))
+    live.begin()
+    live.end_transfer(live.opened_by, REFUSED)
+
+    with pytest.raises(UploadNotFound):
+        await sim.tracker.get("up", owner="ann")
+    await sim.run(1)
+    assert len(sim.internals.registry) == 0
+
+
+async def test_attempt_that_is_larger_than_the_one_before_has_no_total(sim: Simulation) -> None:
+    """It has not announced a size of its own."""
+    await store(
+        sim,
+        "range",
+        total_bytes=10,
+        state=S.FAILED,
+        finished_at=sim.clock.time(),
+        worker=None,
+    )
+    await sim.run(1)
+    live = receive(sim, RANGE, 12)
+    await sim.run(0.5)
+
+    assert live.attempt == 2
+    now = await shown(sim)
+    assert (now.bytes_transferred, now.total_bytes, now.percent) == (12, None, None)
+
+
+async def test_failed_creation_whose_owner_is_known_late_is_no_upload(sim: Simulation) -> None:
+    late = open_request(sim, CREATE, None)
+    late.begin()
+    late.end_transfer(late.opened_by, REFUSED)
+    await sim.run(1)
+
+    admit(sim, late)
+    await sim.run(1)
+
+    assert (await sim.tracker.list(owner="ann")).uploads == ()
+    assert len(sim.internals.registry) == 0
+
+
+async def test_attempt_after_one_that_a_store_outage_hid_is_stored_under_its_number(
+    sim: Simulation,
+) -> None:
+    now = sim.clock.time()
+    await store(sim, None, state=S.COMPLETED, finished_at=now, worker=None)
+    sim.store.fault = "raise"
+    live = sim.begin("up", 10)
+    await sim.run(0.5)
+    assert live.attempt == 1
+
+    sim.store.fault = None
+    sim.internals.flusher.loader.breaker.reset()
+    await sim.run(0.1)
+
+    assert [(each.attempt, each.state) for each in sim.writes("up")] == [(2, S.RECEIVING)]

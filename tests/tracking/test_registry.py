@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests._support.simulation import ANN, Simulation
 from upload_progress import Limits
+from upload_progress._model.models import UploadKey
 from upload_progress._tracking import registry as registry_module
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.registry import ResourceIndex
@@ -87,3 +88,15 @@ def test_resource_belongs_to_its_owner() -> None:
     index.remember("ann", "a", "up")
 
     assert index.find("bob", "a") is None
+
+
+def test_number_of_remembered_cancels_is_limited(
+    sim: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_module, "MAX_RESOURCES", 2)
+    registry = sim.internals.registry
+    for number in range(3):
+        sim.begin(f"up{number}").cancel()
+
+    known = [registry.was_cancelled(UploadKey("ann", f"up{number}")) for number in range(3)]
+    assert known == [False, True, True]

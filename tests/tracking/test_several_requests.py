@@ -619,3 +619,41 @@ async def test_sizes_of_parts_add_up_to_the_total(sim: Simulation) -> None:
     assert upload_of(request).is_divided
     # Another part may follow.
     assert (await only_upload(sim)).total_bytes is None
+
+    head = TransferHead("tus", TransferKind.COMPLETE, "/files/3", carries_bytes=False)
+    final = transfer(sim, head, "up")
+    assert sim.internals.admission.admit(upload_of(final), ALICE)
+    final.begin()
+    assert (await only_upload(sim)).total_bytes == 30
+
+
+# --- requests that say something about an upload of which nothing is known ------------------------
+
+
+async def test_final_request_completes_an_upload_that_no_worker_has_seen(sim: Simulation) -> None:
+    head = TransferHead("s3", TransferKind.COMPLETE, "/b/k?uploadId=a", carries_bytes=False)
+    request = transfer(sim, head)
+    assert sim.internals.admission.admit(upload_of(request), ALICE)
+    request.begin()
+    await sim.run(0.3)
+    assert (await only_upload(sim)).state is S.RECEIVING
+
+    request.end(TransferOutcome(TransferResult.COMPLETED))
+    await sim.run(0.3)
+
+    assert (await only_upload(sim)).state is S.COMPLETED
+
+
+async def test_redirected_creation_waits_for_its_repetition(sim: Simulation) -> None:
+    request = transfer(sim, TransferHead("tus", TransferKind.CREATE, carries_bytes=True))
+    assert sim.internals.admission.admit(upload_of(request), ALICE)
+    request.begin()
+    request.add(5)
+    await sim.run(0.3)
+
+    request.upload.read_response(request.transfer, 307, {"location": "/elsewhere"})
+    request.upload.finish(307, request.transfer)
+    await sim.run(0.3)
+
+    shown = await only_upload(sim)
+    assert (shown.state, shown.bytes_transferred, shown.error) == (S.PENDING, 0, None)

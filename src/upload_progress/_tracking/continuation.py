@@ -53,11 +53,9 @@ def _is_replaced_by(upload: LiveUpload, other: LiveUpload) -> bool:
     """
     transfer, resource_id = other.opened_by, other.resource_id
     head, total_bytes = transfer.head, other.meter.total_bytes
-    if head is None:
-        return True
     if _is_fresh_creation(transfer):
         return resource_id is None or resource_id != upload.resource_id
-    if head.resource_is_unique or not head.carries_bytes:
+    if head is None or head.resource_is_unique or not head.carries_bytes:
         return False
     known = upload.meter.total_bytes
     if known is not None and total_bytes is not None and known != total_bytes:
@@ -116,21 +114,18 @@ def load_prior_state(upload: LiveUpload, records: Iterable[TransferRecord]) -> N
 def _continue_plain(
     upload: LiveUpload, stored: list[TransferRecord], before: UploadProgress
 ) -> None:
-    others = [record for record in stored if record.transfer_id != upload.transfer_id]
-    if not others:
-        return
     if _is_older_than(upload, before.started_at):
         upload.supersede()
         return
     # Only an announcement is part of this attempt: it has no transfer.
     if before.started_at is not None or is_final(before.state):
-        _supersede_records(upload, newest(others), before)
+        _supersede_records(upload, newest(stored), before)
     elif before.attempt < upload.attempt:
         upload.sequence += before.sequence + 1
         _inherit_description(upload, before)
     else:
         upload.attempt = before.attempt
-        upload.prior_records = tuple(newest(others))
+        upload.prior_records = tuple(newest(stored))
         for name in DESCRIPTION:
             announced = getattr(before, name)
             if announced is not None and name not in upload.set_by_app:

@@ -95,21 +95,17 @@ class Transfer:
     def part(self) -> str:
         """The part its bytes belong to; a resource without an address yet is a part of its own."""
         head = self.head
-        if head is None:
-            return ""
-        if not (head.resource_may_be_part and self.names_upload):
-            return head.part
-        return part_name(self._resource or head.resource or f"{id(self)}")
+        if head is not None and head.resource_may_be_part and self.names_upload:
+            return part_name(self._resource or head.resource or f"{id(self)}")
+        return "" if head is None else head.part
 
     @property
     def content_bytes(self) -> int:
         """How many bytes of the upload arrived, without protocol overhead in the body."""
-        received = self.meter.received_bytes
-        if self.head is None:
-            return received
-        if not self.head.carries_bytes:
+        received, head = self.meter.received_bytes, self.head
+        if head is not None and not head.carries_bytes:
             return 0
-        return received if self.head.length is None else min(received, self.head.length)
+        return received if head is None or head.length is None else min(received, head.length)
 
     def byte_range(self, end: int) -> ByteRange | None:
         """Return which bytes of the upload arrived; None if they do not count.
@@ -181,28 +177,28 @@ class Transfer:
     def read_response(self, status: int, headers: Headers) -> str | None:
         """Read the head of the response; return the address of a resource that it creates."""
         self.status = status
-        if self.head is None or self.protocol is None:
-            return None
-        self.outcome = self.protocol.read_response(self.head, status, headers)
-        if isinstance(self.protocol, ReadsResponseBody):
-            self.reads_body = self.protocol.reads_response_body(self.outcome)
-        resource = self.outcome.resource
-        if resource is None:
-            return None
-        self._resource = resource
-        return resource
+        head, protocol = self._interpretation()
+        self.outcome = protocol.read_response(head, status, headers)
+        if isinstance(protocol, ReadsResponseBody):
+            self.reads_body = protocol.reads_response_body(self.outcome)
+        self._resource = self.outcome.resource or self._resource
+        return self.outcome.resource
+
+    def _interpretation(self) -> tuple[TransferHead, TransferProtocol]:
+        assert self.head is not None  # noqa: S101  # an upload in several requests
+        assert self.protocol is not None  # noqa: S101  # an upload in several requests
+        return self.head, self.protocol
 
     def read_body(self, content: bytes) -> None:
         """Add to the body of the response, if ``reads_body``."""
         self._body = (self._body + content).lstrip()[:MAX_BODY_BYTES]
 
-    def final_outcome(self, status: int) -> TransferOutcome | None:
-        """Return the outcome at the end of the response; None for an upload in one request."""
-        if self.head is None or self.protocol is None:
-            return None
-        outcome = self.outcome or self.protocol.read_response(self.head, status, {})
-        if self.reads_body and isinstance(self.protocol, ReadsResponseBody):
-            return self.protocol.read_response_body(outcome, self._body)
+    def final_outcome(self, status: int) -> TransferOutcome:
+        """Return the outcome at the end of the response."""
+        head, protocol = self._interpretation()
+        outcome = self.outcome or protocol.read_response(head, status, {})
+        if self.reads_body and isinstance(protocol, ReadsResponseBody):
+            return protocol.read_response_body(outcome, self._body)
         return outcome
 
     def stop(self) -> None:

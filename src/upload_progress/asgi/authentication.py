@@ -66,10 +66,10 @@ class UploadAuthentication:
             self.log_limiter.log_warning("authenticate raised an error", error)
 
     async def wait_briefly(self) -> None:
-        """Wait up to ``RESPONSE_WAIT_SECONDS`` for a pending result."""
-        if self.pending is not None:
-            with anyio.move_on_after(RESPONSE_WAIT_SECONDS):
-                await self.pending.wait()
+        """Wait up to ``RESPONSE_WAIT_SECONDS`` for the pending result."""
+        assert self.pending is not None  # noqa: S101  # the caller has checked it
+        with anyio.move_on_after(RESPONSE_WAIT_SECONDS):
+            await self.pending.wait()
 
     def _await_in_background(self, result: Awaitable[Identity | None]) -> None:
         done = anyio.Event()
