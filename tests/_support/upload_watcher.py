@@ -204,7 +204,8 @@ class UploadWatcher:
         assert ends[: len(first)] == list(first), self.latest()
         assert set(ends[len(first) :]) == {"completed"}, self.latest()
         for shown in self.seen.values():
-            counts = [numbers(each, "attempt", "bytes_transferred") for each in shown]
+            # Bytes that the application has not kept are counted as repeated.
+            counts = [arrived(each) for each in shown]
             assert counts == sorted(counts), shown
         assert self.latest()[-1]["percent"] == 100.0
 
@@ -218,6 +219,14 @@ class UploadWatcher:
                 if self.is_in_progress(each)
             }
         )
+
+
+def arrived(snapshot: Snapshot) -> tuple[int, int]:
+    """Return the attempt, and how many bytes have arrived in it, kept or not."""
+    attempt, kept, repeated = numbers(
+        snapshot, "attempt", "bytes_transferred", "retransmitted_bytes"
+    )
+    return attempt, kept + repeated
 
 
 def numbers(snapshot: Snapshot, *names: str) -> list[int]:

@@ -60,6 +60,12 @@ def test_query() -> None:
     ) == TransferOutcome(R.ACCEPTED, offset=10, total_bytes=30)
 
 
+def test_answer_about_a_part_tells_no_total() -> None:
+    headers = {"upload-offset": "10", "upload-length": "10", "upload-concat": "partial"}
+
+    assert TUS.read_response(read("HEAD"), 200, headers) == TransferOutcome(R.ACCEPTED, offset=10)
+
+
 @pytest.mark.parametrize("status", [403, 404, 410, 500, 200])
 def test_query_without_an_offset_says_nothing(status: int) -> None:
     assert TUS.read_response(read("HEAD"), status, {}) == TransferOutcome(R.REFUSED)

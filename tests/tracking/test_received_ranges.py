@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import cProfile
 from collections.abc import Callable
 
 import pytest
@@ -162,18 +162,9 @@ def test_number_of_ranges_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def count_calls(work: Callable[[], object]) -> int:
     """Return how many Python functions *work* calls."""
-    calls = 0
-
-    def profile(_frame: object, event: str, _argument: object) -> None:
-        nonlocal calls
-        calls += event in {"call", "c_call"}
-
-    sys.setprofile(profile)
-    try:
-        work()
-    finally:
-        sys.setprofile(None)
-    return calls
+    profile = cProfile.Profile()
+    profile.runcall(work)
+    return sum(entry.callcount for entry in profile.getstats())
 
 
 @pytest.mark.parametrize(

@@ -603,8 +603,8 @@ async def test_next_attempt_starts_before_the_last_one_is_stored(sim: Simulation
 # --- parts with a size of their own ---------------------------------------------------------------
 
 
-async def test_sizes_of_parts_add_up_to_the_total(sim: Simulation) -> None:
-    """Of partial uploads (tus concatenation) each announces its own size."""
+async def create_parts(sim: Simulation) -> LiveUpload:
+    """Create two partial uploads of 10 and 20 bytes."""
     sizes = {"/files/1": 10, "/files/2": 20}
     for path, size in sizes.items():
         head = TransferHead(
@@ -615,8 +615,12 @@ async def test_sizes_of_parts_add_up_to_the_total(sim: Simulation) -> None:
         request.begin()
         assert request.upload.read_response(request.transfer, 201, {"location": path})
         request.upload.finish(201, request.transfer)
+    return upload_of(request)
 
-    assert upload_of(request).is_divided
+
+async def test_sizes_of_parts_add_up_to_the_total(sim: Simulation) -> None:
+    """Of partial uploads (tus concatenation) each announces its own size."""
+    assert (await create_parts(sim)).is_divided
     # Another part may follow.
     assert (await only_upload(sim)).total_bytes is None
 
@@ -625,6 +629,24 @@ async def test_sizes_of_parts_add_up_to_the_total(sim: Simulation) -> None:
     assert sim.internals.admission.admit(upload_of(final), ALICE)
     final.begin()
     assert (await only_upload(sim)).total_bytes == 30
+
+
+async def test_size_of_a_part_is_not_the_total(sim: Simulation) -> None:
+    """A client that resumes asks for the offset of each part, before and after a pause."""
+    await create_parts(sim)
+    head = TransferHead(
+        "tus", TransferKind.QUERY, "/files/1", carries_bytes=False, resource_may_be_part=True
+    )
+    answer = TransferOutcome(TransferResult.ACCEPTED, offset=10, total_bytes=10)
+    for _ in range(2):
+        query = transfer(sim, head, "up")
+        assert sim.internals.admission.admit(upload_of(query), ALICE)
+        query.begin()
+        query.end(answer)
+        await sim.run(5)
+
+        shown = await only_upload(sim)
+        assert (shown.bytes_transferred, shown.total_bytes) == (10, None)
 
 
 # --- requests that say something about an upload of which nothing is known ------------------------

@@ -244,6 +244,9 @@ def _continue_record(upload: LiveUpload, record: TransferRecord) -> None:
         upload.state = UploadState.PAUSED
     upload.metadata = upload.metadata or record.metadata
     upload.content_type = record.content_type or upload.content_type
+    if upload.opened_by.kind is TransferKind.QUERY and upload.is_divided:
+        # The answer has told the size of a part.
+        upload.meter.total_bytes = None
 
 
 def _describe(

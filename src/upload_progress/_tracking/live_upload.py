@@ -782,7 +782,8 @@ class LiveUpload:
                 # It has these bytes and no others.
                 ranges.accept_until(transfer.part, outcome.offset)
             ranges.confirm(transfer.part, outcome.offset)
-        if outcome is not None and outcome.total_bytes is not None:
+        asks_for_part = transfer.kind is TransferKind.QUERY and self.is_divided
+        if outcome is not None and outcome.total_bytes is not None and not asks_for_part:
             self.set_total(outcome.total_bytes)
         if transfer.is_accepted and outcome is not None:
             self._names_offsets = self._names_offsets and outcome.offset is not None

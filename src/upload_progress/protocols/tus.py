@@ -141,10 +141,12 @@ def _answer(status: int, headers: Headers) -> TransferOutcome:
     if not is_success(status) or offset is None:
         return TransferOutcome(TransferResult.REFUSED)
     metadata = headers.get("upload-metadata")
+    # The length of a partial upload is not that of the upload (tus 1.0.0, Concatenation).
+    is_part = headers.get("upload-concat", "").strip() == "partial"
     return TransferOutcome(
         TransferResult.ACCEPTED,
         offset=offset,
-        total_bytes=parse_count(headers.get("upload-length")),
+        total_bytes=None if is_part else parse_count(headers.get("upload-length")),
         filename=_filename(metadata),
         content_type=_value(metadata, _TYPE_KEYS),
     )
