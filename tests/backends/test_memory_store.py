@@ -7,6 +7,7 @@ from anyio.lowlevel import checkpoint
 from attrs import evolve
 
 from upload_progress._model.models import TransferRecord, UploadKey, UploadState
+from upload_progress.backends import memory
 from upload_progress.backends.memory import (
     BUCKET_CAPACITY,
     COARSE_BUCKET_SECONDS,
@@ -276,3 +277,23 @@ async def test_owner_with_few_uploads_has_no_queues() -> None:
     await store.overdue(limit=1)
     assert len(store) == 1
     assert store._queues == {}
+
+
+async def test_uploads_that_are_deleted_during_a_list_are_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = FakeClock()
+    store = MemoryStore(clock=clock)
+    await store.save(
+        [record(clock, f"up{number}", S.COMPLETED, finished_at=clock.time()) for number in range(3)]
+    )
+
+    async def delete_all() -> None:
+        monkeypatch.undo()
+        clock.advance(2 * store.retention.ended_seconds)
+        await store.overdue(limit=9)
+
+    monkeypatch.setattr(memory, "YIELD_EVERY", 1)
+    monkeypatch.setattr(memory, "checkpoint", delete_all)
+
+    assert (await store.list("ann")).uploads == ()

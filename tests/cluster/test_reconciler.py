@@ -9,7 +9,7 @@ from attrs import evolve
 from tests._support.simulation import Simulation, deadline
 from upload_progress import MemoryStore, ProgressTracker, UploadCancelled, UploadState
 from upload_progress._cluster.reconciler import Reconciler
-from upload_progress._model.models import TransferRecord, UploadError, UploadKey
+from upload_progress._model.models import ErrorCode, TransferRecord, UploadError, UploadKey
 from upload_progress._model.state import ABORTED, CANCELLED, LOST
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.backends import MemoryPublisher
@@ -147,3 +147,21 @@ async def test_all_uploads_are_checked_periodically(monkeypatch: pytest.MonkeyPa
             tasks.start_soon(cancel)
             with pytest.raises(UploadCancelled):
                 await receive()
+
+
+async def test_announcement_that_expired_meanwhile_does_not_end_its_upload(sim: Simulation) -> None:
+    live = await begin(sim)
+    [record] = await sim.memory.load(UploadKey("ann", "up"))
+    expired = evolve(
+        record,
+        transfer_id="announcement",
+        state=S.FAILED,
+        error=UploadError(ErrorCode.EXPIRED, "No byte arrived for too long."),
+        started_at=None,
+        finished_at=sim.clock.time(),
+    )
+    await sim.memory.save([expired])
+
+    await reconciler(sim).check_all()
+
+    assert live.state is S.RECEIVING
