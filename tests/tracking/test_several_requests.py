@@ -300,6 +300,45 @@ async def test_cancel_at_this_worker_stops_no_upload_that_began_elsewhere(sim: S
     assert not late.transfer.is_stopped
 
 
+async def test_end_at_another_worker_is_not_published_again(sim: Simulation) -> None:
+    """A watcher here sees it with a sequence that contains the versions of this worker."""
+    subscription = sim.internals.subscribe()
+    subscription.add_owner(ALICE.id)
+    app = FileApp()
+
+    async def put(first: int, last: int) -> None:
+        headers = {"content-range": f"bytes {first}-{last}/30", "upload-id": "named"}
+        content = b"x" * (last + 1 - first)
+        await send_request(app, sim.tracker, "PUT", PATH, headers=headers, content=content)
+
+    for first in (0, 10):
+        await put(first, first + 9)
+        await sim.run(1)
+    [own] = await sim.memory.load(UploadKey(ALICE.id, "named"))
+    assert own.sequence > 1
+    now = sim.clock.time()
+    end = evolve(
+        own,
+        transfer_id="other-worker",
+        sequence=1,
+        state=S.COMPLETED,
+        byte_ranges=(("", 20, 30, True),),
+        started_at=now,
+        finished_at=now,
+        worker=None,
+    )
+    await sim.memory.save([end])
+    await put(15, 19)
+    await sim.run(1)
+
+    published = [each.sequence for each in sim.events("named")]
+    assert published == sorted(set(published))
+    assert sim.events("named")[-1].state is S.RECEIVING
+    shown = subscription.take()[-1].progress
+    assert (shown.state, shown.bytes_transferred) == (S.COMPLETED, 30)
+    assert shown.sequence > published[-1]
+
+
 async def test_upload_stalls_if_no_request_receives_bytes(sim: Simulation) -> None:
     one, other = transfer(sim, part(1)), transfer(sim, part(2))
     for each in (one, other):

@@ -369,7 +369,8 @@ def update_from_store(upload: LiveUpload, records: Iterable[TransferRecord]) -> 
 
 
 def _learn_of_others(upload: LiveUpload, records: Iterable[TransferRecord]) -> None:
-    others = [each for each in newest(records) if each.transfer_id != upload.transfer_id]
+    current = newest(records)
+    others = [each for each in current if each.transfer_id != upload.transfer_id]
     upload.prior_records = tuple(each for each in others if each.attempt == upload.attempt)
     if any(each.attempt > upload.attempt for each in others):
         upload.supersede()
@@ -386,7 +387,8 @@ def _learn_of_others(upload: LiveUpload, records: Iterable[TransferRecord]) -> N
             _follow_ended(upload, others, after)
             upload.mark_due()
         else:
-            _end_elsewhere(upload, others, after)
+            # With the own record, whose versions the sequence of the upload contains.
+            _end_elsewhere(upload, list(current), after)
         upload.pause()
 
 

@@ -319,8 +319,9 @@ class Flusher:
                 self._forget(upload)
             if not had_ended and self.has_receivers(upload.owner):
                 update = Update(key.owner, upload.snapshot())
-                updates[update.topic] = update
                 self.hub.deliver(update)
+                if not upload.has_ended_elsewhere:  # else the worker that ended it publishes it
+                    updates[update.topic] = update
         if updates:
             await self.outbox.send(updates)
 
