@@ -62,13 +62,17 @@ S3_UPLOAD = [*PARTS, Request("POST", "/b/key?uploadId=u", XML, b"<x/>")]
 
 @define(eq=False)
 class LateIdentity:
-    """Returns the owner of all requests when they have ended."""
+    """Returns the owner of all requests when they have ended, in the order of the requests."""
 
     requests_ended: anyio.Event = field(factory=anyio.Event)
+    last: anyio.Event | None = None
 
     async def __call__(self, _connection: Connection) -> Identity:
         """Return the owner."""
-        await self.requests_ended.wait()
+        before, own = self.last or self.requests_ended, anyio.Event()
+        self.last = own
+        await before.wait()
+        own.set()
         return ALICE
 
 
