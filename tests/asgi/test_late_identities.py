@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from attrs import define, field
 
 from tests._support.protocol_apps import (
@@ -72,6 +73,8 @@ class LateIdentity:
         before, own = self.last or self.requests_ended, anyio.Event()
         self.last = own
         await before.wait()
+        for _ in range(20):
+            await checkpoint()  # the request before is tracked meanwhile
         own.set()
         return ALICE
 
@@ -95,6 +98,8 @@ async def only_upload(
         assert server.status < 400
     assert not (await tracker.list(owner=ALICE, states=set(UploadState))).uploads
     authenticate.requests_ended.set()
+    assert authenticate.last is not None
+    await authenticate.last.wait()
     await wait_until(lambda: tracker.statistics().live_uploads == 0)
     [shown] = (await tracker.list(owner=ALICE, states=set(UploadState))).uploads
     return shown
