@@ -242,8 +242,7 @@ def assemble(config: TrackerConfig, backends: Backends) -> TrackerInternals:
     """Create the parts of a tracker; nothing runs and nothing connects yet."""
     core = _Core.create(config, backends)
     cluster = _Cluster.create(core, backends)
-    flusher = core.flusher
-    resources = ResourceIndex()
+    flusher, resources = core.flusher, ResourceIndex()
     commands = UploadCommands(
         resources=resources,
         loader=core.loader,

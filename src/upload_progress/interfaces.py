@@ -3,7 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Final, Protocol, runtime_checkable
+from typing import ClassVar, Final, Protocol, runtime_checkable
 
 from attrs import frozen
 
@@ -47,8 +47,8 @@ class Clock(Protocol):
 class SystemClock:
     """The system clocks."""
 
-    monotonic = staticmethod(time.monotonic)
-    time = staticmethod(time.time)
+    monotonic: ClassVar["staticmethod[[], float]"] = staticmethod(time.monotonic)
+    time: ClassVar["staticmethod[[], float]"] = staticmethod(time.time)
 
 
 @frozen

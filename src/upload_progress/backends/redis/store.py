@@ -203,11 +203,13 @@ class RedisStore:
         ended_ms = max(1, round(self.retention.ended_seconds * 1000))
         retention = self.retention
         times = (ended_ms, self._open_ms, retention.waiting_seconds, INITIAL_LEASE_SECONDS)
-        limits = (retention.ended_per_owner, retention.waiting_per_owner)
+        # In one argument: without a password, Redis tells a command with more than ten that its
+        # protocol is wrong, instead of asking for the password.
+        limits = f"{retention.ended_per_owner} {retention.waiting_per_owner}"
         for shard, rows in shards.items():
             for start in range(0, len(rows), BATCH_SIZE):
                 packed = b"".join(rows[start : start + BATCH_SIZE])
-                await self._run("save", shard, packed, *times, *limits)
+                await self._run("save", shard, packed, *times, limits)
 
     async def renew(self, worker: str, *, seconds: float) -> None:
         """Renew the lease of *worker* for *seconds* from now."""

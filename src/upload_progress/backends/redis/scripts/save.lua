@@ -3,7 +3,8 @@
 
 local ended_ms, open_ms = tonumber(ARGV[2]), tonumber(ARGV[3])
 local waiting_seconds, initial_lease_seconds = tonumber(ARGV[4]), tonumber(ARGV[5])
-local ended_per_owner, waiting_per_owner = tonumber(ARGV[6]), tonumber(ARGV[7])
+local ended_per_owner, waiting_per_owner = string.match(ARGV[6], '^(%d+) (%d+)$')
+ended_per_owner, waiting_per_owner = tonumber(ended_per_owner), tonumber(waiting_per_owner)
 local saved_at = string.format('%.6f', now)
 
 -- The same rule as supersedes() in upload_progress.backends.store_records.
