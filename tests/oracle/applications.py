@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from enum import StrEnum, unique
+from typing import ClassVar
 
 from attrs import define, evolve, field, frozen
 
@@ -162,6 +163,7 @@ class Application(ABC):
         has_many_workers: Whether requests may go to several workers.
         completions: How many uploads it has had as a whole.
         sessions: How often the upload was created.
+        is_busy: Whether a request is in progress.
     """
 
     has_id: bool
@@ -173,6 +175,7 @@ class Application(ABC):
     has_many_workers: bool = False
     completions: int = 0
     sessions: int = 0
+    is_busy: bool = False
 
     completes_at_total = False
     """Whether the upload is complete when the application has all announced bytes."""
@@ -184,7 +187,7 @@ class Application(ABC):
     """Whether each part is created by a request of its own."""
     is_sequential = True
     """Whether the application has no bytes beyond the offset in its response."""
-    rejections: frozenset[int] = frozenset()
+    rejections: ClassVar[frozenset[int]] = frozenset()
     """Client errors that end an upload of this protocol, beyond those of all."""
 
     @abstractmethod
@@ -449,9 +452,11 @@ class RangeFiles(Application):
         has_ended = self.has_ended
         end = 0 if has_ended else self.end()
         start = end if step.start is None else step.start
-        # Another beginning is another upload. How two workers would order them is not defined.
+        # Another beginning is another upload. How it would be ordered with requests in progress,
+        # and those at another worker, is not defined.
         start = end if start == 0 and not has_ended else start
-        if start == TOTAL or (has_ended and start == 0 and self.has_many_workers):
+        is_unclear = start == 0 and (self.is_busy or (has_ended and self.has_many_workers))
+        if start == TOTAL or is_unclear:
             return Plan("HEAD", "/files/a", kind=Kind.ASK)
         size = min(max(step.size, 1), TOTAL - start)
         headers = {"content-range": f"bytes {start}-{start + size - 1}/{TOTAL}"}
@@ -527,7 +532,9 @@ class OciBlobs(Application):
         if plan.kind is Kind.FINISH:
             self.has |= exchange.positions(exchange.received)
             return Answer(201, Meaning.COMPLETED, total=len(self.has))
-        kept = self.append(exchange)
+        # A response without a range accepts all bytes: of some, the application keeps one.
+        kept = self.append(exchange) or exchange.positions(min(1, exchange.received))
+        self.has |= kept
         end = self.end()
         headers = {"location": f"{self._address}?_state={end}"}
         headers |= {"range": f"0-{end - 1}"} if end else {}
@@ -538,7 +545,9 @@ class OciBlobs(Application):
         if not self.may_be_created_by(exchange):
             return Answer(429, Meaning.REFUSED)
         self.create()
-        if "digest" in exchange.plan.path and exchange.step.kept == TOTAL:
+        # A registry may also open a session and take no byte. After that the size that the request
+        # has announced is still shown as the total, although the session may become larger.
+        if "digest" in exchange.plan.path:
             self.has |= exchange.positions(exchange.received)
             headers = {"location": "/v2/a/blobs/sha256:1"}
             return Answer(201, Meaning.COMPLETED, headers, total=len(self.has))

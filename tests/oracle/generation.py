@@ -43,6 +43,7 @@ class Dimensions:
         overlaps: Whether a request is sent before the one before it has ended.
         endpoints: Whether the application describes uploads, or fails them.
         workers: Whether there are two workers.
+        races: Whether a worker may get a request before it knows of the one at the other worker.
         refusals: Whether the application refuses requests, or breaks off.
         late_requests: Whether requests follow the end of the upload.
         cancels: Whether the owner cancels.
@@ -52,6 +53,7 @@ class Dimensions:
     overlaps: bool = True
     endpoints: bool = True
     workers: bool = True
+    races: bool = True
     refusals: bool = True
     late_requests: bool = True
     cancels: bool = True
@@ -75,6 +77,7 @@ def random_scenario(protocol: str, seed: int, dimensions: Dimensions = ALL) -> S
         scenario,
         workers=scenario.workers if dimensions.workers else 1,
         stops_at_end=not dimensions.late_requests,
+        has_races=dimensions.races,
         steps=tuple(
             _reduced(step, dimensions)
             for step in scenario.steps
@@ -149,7 +152,7 @@ def _random_request(dice: _Dice) -> Request:
 
 def _random_authentication(dice: _Dice) -> Authentication:
     refusals = dice.mostly(0, 0, 1, 1, 99)
-    after = None if dice.random() < 0.6 else dice.choice((0.0, 0.003, 0.05, 0.4, 2.0, 4.0))
+    after = None if dice.random() < 0.6 else dice.choice((0.0, 0.003, 0.06, 0.4, 2.0, 4.0))
     return Authentication(refusals, after)
 
 
@@ -179,7 +182,7 @@ def _simpler(scenario: Scenario) -> Iterator[Scenario]:
         yield evolve(scenario, steps=(*steps[:at], *steps[at + 1 :]))
     for attribute in fields(Scenario):
         usual = getattr(Scenario(), attribute.name)
-        is_kept = attribute.name in {"protocol", "steps"}
+        is_kept = attribute.name in {"protocol", "steps", "has_races"}
         if not is_kept and getattr(scenario, attribute.name) != usual:
             yield evolve(scenario, **{attribute.name: usual})
     for at, step in enumerate(steps):

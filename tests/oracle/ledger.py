@@ -7,7 +7,7 @@ request has ended, both results are allowed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum, unique
 from functools import reduce
 from math import inf
@@ -19,6 +19,7 @@ from tests.oracle.applications import Answer, Application, Exchange, Meaning, Po
 from tests.oracle.steps import Kind
 from upload_progress import UploadProgress, UploadState
 from upload_progress._model.models import ErrorCode
+from upload_progress._tracking.continuation import LATE_SECONDS
 
 __all__ = ["Cause", "Expectation", "Fact", "Ledger"]
 
@@ -52,6 +53,8 @@ class Fact:
         exchange: The request that it belongs to; None if the owner cancelled the upload.
         answer: The response; None if there was none.
         since: When it began: the call that cancelled the upload.
+        worker: Index of the worker at which the owner cancelled the upload.
+        sent: How many requests had been sent.
     """
 
     at: float
@@ -59,6 +62,8 @@ class Fact:
     exchange: Exchange | None = None
     answer: Answer | None = None
     since: float = 0.0
+    worker: int = 0
+    sent: int = 0
 
     @property
     def known_at(self) -> float:
@@ -135,9 +140,13 @@ class Replay:
         is_refused: Whether no client can go on with it, although nothing was accepted.
         total: The size, if it is known.
         is_named: Whether the application has given it a file name.
+        also: What else may be shown, until something else is certain.
         ended: The final states that the upload may have; none while it is open.
-        ended_at: When it ended.
+        sent_before_end: How many requests had been sent when it ended.
+        undecided_until: When the last request ends that was in progress when it was completed.
         before: What the attempt before may be shown as.
+        resumes_failed: Whether a piece that does not begin at the start may begin the next attempt
+            after a failure.
     """
 
     application: Application
@@ -153,30 +162,94 @@ class Replay:
     is_refused: bool = False
     total: int | None = None
     is_named: bool = False
+    also: frozenset[UploadState] = frozenset()
     ended: frozenset[UploadState | None] = frozenset()
-    ended_at: float = 0.0
+    sent_before_end: int = 0
+    undecided_until: float = 0.0
     before: Expectation | None = None
+    resumes_failed: bool = False
 
     def apply(self, fact: Fact) -> None:
         """Apply *fact*, unless the upload has ended."""
         exchange = fact.exchange
+        self._note_other_end(fact)
         if exchange is None:
-            if not self.ended:
-                self._end(fact, S.CANCELLED)
+            self._cancel(fact)
             return
+        self._note_other_attempt(fact, exchange)
         if self.ended:
             if not self._begins_again(exchange):
                 return
             self._begin_again()
+            # The client may have been told at another request that the bytes before are there.
+            before = exchange.positions(exchange.plan.start or 0, start=0)
+            self.unsure[exchange.step.worker] = set(before)
         self.has_begun |= exchange.received > 0
-        is_answered = fact.answer is None or fact.answer.meaning is not Meaning.TOLD
-        self.is_refused = exchange.plan.kind is Kind.CREATE and is_answered
-        if exchange.failed_at is not None:
+        is_creation = exchange.plan.kind is Kind.CREATE
+        meaning = fact.answer.meaning if fact.answer else None
+        # The client may repeat a creation under the id that it has chosen.
+        may_repeat = self.application.has_id and meaning is Meaning.REFUSED
+        self.is_refused = is_creation and meaning is not Meaning.TOLD and not may_repeat
+        is_another = self.exists or not self.application.has_id
+        is_accepted = meaning in {Meaning.ACCEPTED, Meaning.COMPLETED}
+        if exchange.failed_at is not None and is_creation and is_another and not is_accepted:
+            # A creation that fails is an upload of its own.
+            self.may_have_failed |= not self.exists
+        elif exchange.failed_at is not None:
             self._end(fact, S.FAILED)
         elif fact.answer is None:
             self._apply_failure(fact, exchange)
         else:
             self._apply_answer(fact, exchange, fact.answer)
+
+    def _cancel(self, fact: Fact) -> None:
+        """End the upload by its owner, who may have cancelled an attempt that has just begun.
+
+        A creation in progress has an id of its own, unless the client names the upload.
+        """
+        if not (self.exists or self.application.has_id) and self._is_creating(fact.at):
+            self.also |= {S.CANCELLED}
+            return
+        if self.ended and any(map(self._begins_again, self._in_progress(fact.at))):
+            self._begin_again()
+        if not self.ended:
+            self._end(fact, S.CANCELLED)
+
+    def _is_creating(self, at: float) -> bool:
+        return any(each.plan.kind is Kind.CREATE for each in self._in_progress(at))
+
+    def _in_progress(self, at: float) -> list[Exchange]:
+        """Return the requests that had begun and not ended at a moment."""
+        return [each for each in self.exchanges if each.started_at <= at <= (each.ended_at or inf)]
+
+    def _note_other_attempt(self, fact: Fact, exchange: Exchange) -> None:
+        """Note how a creation under the id of an upload that runs may be shown.
+
+        It is the next attempt, which fails if the creation is refused. A request to abandon the
+        upload may concern the attempt that a creation in progress begins.
+        """
+        meaning = fact.answer.meaning if fact.answer else None
+        is_creation = exchange.plan.kind is Kind.CREATE and self.application.has_id
+        if self.application.creates_parts:
+            return
+        creations = [each for each in self._in_progress(fact.at) if each.plan.kind is Kind.CREATE]
+        is_second = is_creation and (self.exists or len(creations) > 1)
+        if is_second and meaning not in {Meaning.ACCEPTED, Meaning.COMPLETED}:
+            self.also |= {S.FAILED}
+        if meaning is Meaning.ABORTED and self._is_creating(fact.at):
+            self.also |= {S.CANCELLED}
+
+    def _note_other_end(self, fact: Fact) -> None:
+        """Note another end of a completed upload.
+
+        While requests are in progress, an upload that is whole is still to be completed.
+        """
+        if S.COMPLETED not in self.ended or fact.at > self.undecided_until:
+            return
+        if fact.exchange is None or (fact.answer and fact.answer.meaning is Meaning.ABORTED):
+            self.ended |= {S.CANCELLED}
+        elif fact.exchange.failed_at is not None:
+            self.ended |= {S.FAILED}
 
     def _begin_again(self) -> None:
         """Begin the next attempt."""
@@ -184,15 +257,20 @@ class Replay:
         self.told, self.unsure, self.total = set(), {}, None
         self.exists = self.has_begun = self.may_have_failed = self.is_created = False
         self.may_have_completed = self.is_refused = self.is_named = False
+        self.also &= {S.CANCELLED}
 
     def _begins_again(self, exchange: Exchange) -> bool:
         """Return whether a request that is sent after the end begins the next attempt."""
         plan, application = exchange.plan, self.application
-        if exchange.started_at < self.ended_at:
+        is_piece = application.starts_again and plan.kind is Kind.BYTES
+        if is_piece and self.resumes_failed and S.FAILED in self.ended:
+            # As ``curl -C`` does; an upload has failed already when the application says so.
+            return True
+        if exchange.number <= self.sent_before_end:
             return False
         if plan.kind is Kind.CREATE:
             return application.has_id
-        return application.starts_again and plan.kind is Kind.BYTES and not plan.start
+        return is_piece and not plan.start
 
     def _apply_failure(self, fact: Fact, exchange: Exchange) -> None:
         """Apply an exception, a broken connection, or a cancelled application."""
@@ -223,6 +301,11 @@ class Replay:
         if exchange.plan.kind is Kind.FINISH and not self._is_seen(fact):
             # The end of an upload of which nothing else is known need not be shown.
             self.may_have_completed = True
+            self.also |= {S.COMPLETED}
+            return
+        is_late = exchange.plan.kind is not Kind.CREATE and self.before and not self.exists
+        if is_late and not self.application.starts_again:
+            # A creation that was refused is the newest attempt; this request is of the one before.
             return
         if exchange.plan.kind is Kind.CREATE:
             self._create()
@@ -245,8 +328,9 @@ class Replay:
     def _create(self) -> None:
         """Begin the upload; if it has begun before, its end is not known here."""
         if self.is_created and not self.application.creates_parts:
+            also = self.also
             self._begin_again()
-            self.before = None
+            self.before, self.also = None, also
         self.is_created = True
 
     def _may_be_late(self, exchange: Exchange) -> bool:
@@ -266,6 +350,9 @@ class Replay:
             self._end(fact, S.FAILED)
         elif not self.exists:
             self.may_have_failed = self.is_refused = True
+            if len(self._in_progress(fact.at)) > 1:
+                # What has arrived of the other request until then is shown.
+                self.also |= {S.FAILED}
 
     def _accept(self, exchange: Exchange, answer: Answer) -> None:
         part, worker = exchange.plan.part, exchange.step.worker
@@ -283,9 +370,15 @@ class Replay:
         """Complete the upload, or fail it: another request may have called ``fail()`` before."""
         has_failed = any((each.failed_at or inf) <= fact.at for each in self.exchanges)
         self._end(fact, S.COMPLETED, *([S.FAILED] if has_failed else []))
+        others = [each for each in self._in_progress(fact.at) if each is not fact.exchange]
+        for each in others:
+            # What has arrived of them counts as it is, until the application has responded.
+            unsure = self.unsure.setdefault(each.step.worker, set())
+            unsure |= each.positions(each.received)
+        self.undecided_until = max((each.ended_at or inf for each in others), default=0.0)
 
     def _end(self, fact: Fact, *states: UploadState | None) -> None:
-        self.ended, self.ended_at = frozenset(states), fact.at
+        self.ended, self.sent_before_end = frozenset(states), fact.sent
 
     @property
     def may_be(self) -> set[Position]:
@@ -294,7 +387,10 @@ class Replay:
 
     def expectation(self) -> Expectation:
         """Return what may be shown after these facts."""
-        return evolve(self._expectation(), is_named=self.is_named)
+        certain = evolve(self._expectation(), is_named=self.is_named)
+        if not self.also:
+            return certain
+        return certain | Expectation(frozenset(self.also), 0, self.wire_bytes)
 
     def _expectation(self) -> Expectation:
         if self.ended:
@@ -304,7 +400,8 @@ class Replay:
             states |= set() if self.has_begun and self.told else {S.PENDING}
             return Expectation(frozenset(states), len(self.told), len(self.may_be), self.total)
         states = {GONE} if self.is_refused else {GONE, S.PAUSED, S.PENDING}
-        states |= {S.FAILED} if self.may_have_failed else set()
+        # A request after an end is the next attempt, which fails if it is refused.
+        states |= {S.FAILED} if self.may_have_failed or self.before else set()
         states |= {S.COMPLETED} if self.may_have_completed else set()
         size = self.wire_bytes if self.may_have_completed else len(self.may_be)
         nothing = Expectation(frozenset(states), 0, size)
@@ -315,8 +412,10 @@ class Replay:
             size = self.total if self.total is not None else len(self.told)
             if self.application.completes_at_total:
                 return Expectation(self.ended, size, size, size)
-            # Nobody knows the bytes of requests whose owner is unknown.
-            return Expectation(self.ended, min(size, len(self.told)), size)
+            # Nobody knows the bytes of requests whose owner is unknown, or which of a broken one
+            # the application has.
+            low, high = min(size, len(self.told)), max(size, len(self.may_be))
+            return Expectation(self.ended, low, high)
         return Expectation(self.ended, 0, self.wire_bytes)
 
 
@@ -354,6 +453,7 @@ class Ledger:
         is_announced: Whether the upload was announced.
         facts: What happened, in order.
         exchanges: All requests, in the order in which they were sent.
+        delay_seconds: How long it takes until each worker knows what has happened at the other.
     """
 
     application: Application
@@ -361,6 +461,48 @@ class Ledger:
     is_announced: bool = False
     facts: list[Fact] = field(factory=list)
     exchanges: list[Exchange] = field(factory=list)
+    delay_seconds: float = 0.0
+
+    def is_undecided(self, at: float) -> bool:
+        """Return whether something has just happened at two workers, which do not know it yet.
+
+        A worker stores what has happened every 100 ms. Two that end an upload within this time
+        may show two ends, and take back what one of them has shown.
+        """
+        if not self.application.has_many_workers:
+            return False
+        return len(self._recent_workers(at)) > 1
+
+    def is_unknown(self, worker: int, at: float) -> bool:
+        """Return whether something has just happened at another worker than this one."""
+        return self.application.has_many_workers and bool(self._recent_workers(at) - {worker})
+
+    def has_request_in_progress(self, at: float) -> bool:
+        """Return whether requests at several workers are, or have just been, in progress."""
+        running = (each for each in self.exchanges if at <= (each.ended_at or inf))
+        others = {each.step.worker for each in running} | self._recent_workers(at)
+        return self.application.has_many_workers and len(others) > 1
+
+    def _recent_workers(self, at: float) -> set[int]:
+        """Return the workers at which something has just happened."""
+        since = at - self.delay_seconds
+        return {worker for moment, worker in self._moments() if since < moment <= at}
+
+    def _moments(self) -> Iterator[tuple[float, int]]:
+        """Yield when something happened, and at which worker."""
+        for each in self.exchanges:
+            yield each.started_at, each.step.worker
+            if each.identified_at is not None:
+                yield each.identified_at, each.step.worker
+        for fact in self.facts:
+            worker = fact.worker if fact.exchange is None else fact.exchange.step.worker
+            yield fact.at, worker
+
+    @property
+    def workers(self) -> set[int]:
+        """The workers that have received requests whose owner is known."""
+        is_divided = self.application.has_many_workers
+        return {each.step.worker if is_divided else 0 for each in self.identified}
 
     def fact_of(self, exchange: Exchange) -> Fact | None:
         """Return how *exchange* ended; None if it has not."""
@@ -414,8 +556,11 @@ class Ledger:
             expectation = Expectation(frozenset({state}), 0, 0)
             return self._after_cancels(expectation, 0.0, inf)
         newest = max(exchange.started_at for exchange in known)
+        # Of requests that begin within a moment, the one whose owner is known last may count.
         several = [
-            self._expect_request(exchange) for exchange in known if exchange.started_at == newest
+            self._expect_request(exchange)
+            for exchange in known
+            if exchange.started_at >= newest - LATE_SECONDS
         ]
         return reduce(or_, several)
 
@@ -452,11 +597,14 @@ class Ledger:
         for facts in (known, early):
             # A request may count from when it happened, or from when its owner is known.
             as_known = [evolve(fact, at=fact.known_at) for fact in facts]
-            results += [self._replay(facts), self._replay(as_known)]
+            for order in (facts, as_known):
+                results += [self._replay(order), self._replay(order, resumes_failed=True)]
         return reduce(or_, results)
 
-    def _replay(self, facts: Sequence[Fact]) -> Expectation:
-        replay = Replay(self.application, self.identified, self.wire_bytes)
+    def _replay(self, facts: Sequence[Fact], *, resumes_failed: bool = False) -> Expectation:
+        replay = Replay(
+            self.application, self.identified, self.wire_bytes, resumes_failed=resumes_failed
+        )
         for fact in sorted(facts, key=lambda fact: fact.at):
             replay.apply(fact)
         return replay.expectation()

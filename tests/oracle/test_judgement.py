@@ -98,7 +98,7 @@ def test_scenario_is_shortened_within_a_number_of_runs() -> None:
 
 
 def test_scenario_is_reduced_to_dimensions() -> None:
-    none = Dimensions(False, False, False, False, False, False, False)  # all off
+    none = Dimensions(False, False, False, False, False, False, False, False)  # all off
     scenarios = [random_scenario("tus", seed, none) for seed in range(50)]
 
     requests = [step for each in scenarios for step in each.steps if isinstance(step, Request)]

@@ -29,12 +29,16 @@ from upload_progress.backends.redis import RedisPublisher, RedisStore
 
 SHARES = 4
 """The sequences of a protocol are tested in so many parts, which may run in several processes."""
-DIMENSIONS = Dimensions(
-    identities=False, overlaps=False, workers=False, late_requests=False, cancels=False
-)
-"""What the sequences vary; without arguments everything."""
-EXCEPTIONS = {("oci", 53), ("oci", 82), ("range", 90)}
-"""Sequences after which a report is still wrong."""
+DIMENSIONS = Dimensions(identities=False, races=False)
+"""What the sequences vary; without arguments everything.
+
+Not yet true of all sequences:
+
+* *identities*: if the owner of a request is known more than 50 ms late, after the next requests of
+  the upload, the report may lack bytes, begin another attempt, or keep an older end.
+* *races*: if two workers get requests of one upload within 250 ms and the time of the store, bytes
+  may be counted twice, and a creation or a rejection at one of them may be lost.
+"""
 NEVER = Authentication(refusals=99)
 TRIO_EXAMPLES = 10
 REDIS_EXAMPLES = 5
@@ -49,8 +53,7 @@ def seeds(pytestconfig: pytest.Config, share: int) -> range:
 
 def scenarios(protocol: str, seeds: Iterable[int]) -> Iterator[Scenario]:
     """Return the scenarios of a protocol with these numbers."""
-    known = (seed for seed in seeds if (protocol, seed) not in EXCEPTIONS)
-    return (random_scenario(protocol, seed, DIMENSIONS) for seed in known)
+    return (random_scenario(protocol, seed, DIMENSIONS) for seed in seeds)
 
 
 def fails(scenario: Scenario, backend: str = "asyncio") -> Failure | None:
