@@ -43,7 +43,7 @@ class Dimensions:
         overlaps: Whether a request is sent before the one before it has ended.
         endpoints: Whether the application describes uploads, or fails them.
         workers: Whether there are two workers.
-        races: Whether a worker may get a request before it knows of the one at the other worker.
+        races: Whether a worker may get a request before it knows what the other has done.
         refusals: Whether the application refuses requests, or breaks off.
         late_requests: Whether requests follow the end of the upload.
         cancels: Whether the owner cancels.

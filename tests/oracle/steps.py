@@ -140,7 +140,7 @@ class Scenario:
         event_seconds: How long the broker takes to deliver an event.
         lost_events: Which event the broker loses, counted from 1; 0 for none.
         stops_at_end: Whether nothing is sent when the application has ended the upload.
-        has_races: Whether a worker may get a request before it knows of the one at the other worker.
+        has_races: Whether a worker may get a request before it knows what the other has done.
         is_long: Whether the end is checked again when the last timer has run out.
         steps: The steps.
     """

@@ -29,17 +29,22 @@ from upload_progress.backends.redis import RedisPublisher, RedisStore
 
 SHARES = 4
 """The sequences of a protocol are tested in so many parts, which may run in several processes."""
-DIMENSIONS = Dimensions(identities=False, races=False)
+DIMENSIONS = Dimensions(identities=False, late_requests=False, workers=False, races=False)
 """What the sequences vary; without arguments everything.
 
-Not yet true of all sequences:
+What is switched off is not yet true of all sequences:
 
-* *identities*: if the owner of a request is known more than 50 ms late, after the next requests of
-  the upload, the report may lack bytes, begin another attempt, or keep an older end.
-* *races*: if two workers get requests of one upload within 250 ms and the time of the store, bytes
-  may be counted twice, and a creation or a rejection at one of them may be lost.
+* ``identities``: if the owner of a request is known only after the next requests of the upload, the
+  report may lack bytes, begin another attempt, or keep an older end.
+* ``late_requests``: an OCI session after a blob under the same ``Upload-Id`` shows no more bytes
+  than the blob had; a query after a broken first piece brings back the attempt before.
+* ``workers``: after an upload was abandoned at one worker, the next attempt, created at another one
+  that had received bytes of it, may be lost.
+* ``races``: if two workers get requests of an upload before one has read what the other has stored,
+  bytes may be counted twice, and a creation or a rejection at one of them may be lost.
 """
 NEVER = Authentication(refusals=99)
+LATE = Authentication(after_seconds=0.4)
 TRIO_EXAMPLES = 10
 REDIS_EXAMPLES = 5
 
@@ -86,6 +91,28 @@ CHOSEN = {
     "fail() and an exception": Scenario(steps=(Request(endpoint="fail", status=None),)),
     "announced upload that is never sent": Scenario(
         is_announced=True, steps=(Request(authentication=NEVER), Cancel())
+    ),
+    "piece whose owner is known late, when the upload has continued": Scenario(
+        "range",
+        steps=(
+            Request(size=4, status=409, authentication=LATE),
+            Request(),
+            Request(size=24, breaks_after=8),
+        ),
+    ),
+    "piece whose owner is known late, when the upload is stored": Scenario(
+        "range",
+        steps=(
+            Request(breaks_after=0, authentication=Authentication(after_seconds=2.0)),
+            Request(status=307, authentication=LATE),
+            Request(size=12),
+        ),
+    ),
+    "next attempt after a late piece of the one before": Scenario(
+        "range", steps=(Request(), Request(size=16, think_seconds=1.5), Request(start=8), Request())
+    ),
+    "OCI closing request that is refused before the bytes have come": Scenario(
+        "oci", has_id=False, steps=(Request(), Request(Kind.FINISH, size=0, status=409), Request())
     ),
     "nothing after the end": Scenario("tus", stops_at_end=True, steps=(Request(size=24),) * 3),
 }

@@ -60,7 +60,8 @@ def _is_replaced_by(upload: LiveUpload, other: LiveUpload) -> bool:
     known = upload.meter.total_bytes
     if known is not None and total_bytes is not None and known != total_bytes:
         return True
-    if upload.state is not UploadState.PAUSED or _opened_before(other, upload):
+    is_earlier = other.is_late and other.created_at < upload.created_at
+    if upload.state is not UploadState.PAUSED or is_earlier:
         return False
     return _is_new_beginning(head, upload.all_ranges())
 
@@ -332,6 +333,7 @@ def start_after(upload: LiveUpload, before: LiveUpload) -> None:
         _inherit_description(upload, shown)
     else:
         _follow_ended(upload, before.records_with(before.record(upload.context.now())), shown)
+    # That an earlier attempt has ended elsewhere is no end of this one.
     has_ended = before.has_ended_elsewhere
     upload.prior_state = PriorState.CONFIRMED if has_ended else before.prior_state
     if not (before.is_ended and before.has_prior_state):
@@ -356,17 +358,9 @@ def precedes(upload: LiveUpload, finished_at: float | None) -> bool:
     return upload.is_late and finished_at is not None and upload.created_at < finished_at
 
 
-def _opened_before(upload: LiveUpload, other: LiveUpload) -> bool:
-    """Return whether *upload*, whose owner is known late, was opened before *other*."""
-    return upload.is_late and upload.created_at < other.created_at
-
-
 def is_older_than(upload: LiveUpload, other: LiveUpload) -> bool:
-    """Return whether *other*, which does not include this late upload, has begun after it."""
-    if upload.ranges is not None:
-        is_other = _is_fresh_creation(upload.opened_by) and _is_replaced_by(other, upload)
-        return is_other and _opened_before(upload, other)
-    if not upload.is_late or other.started_at is None:
+    """Return whether *other*, an upload in one request, has begun after this late one."""
+    if upload.ranges is not None or not upload.is_late or other.started_at is None:
         return False
     return upload.started_at is not None and upload.started_at < other.started_at
 

@@ -681,8 +681,9 @@ class LiveUpload:
         elif self.has_prior_state:
             transfer.start = end
             if head.is_last and end == 0 and head.length is not None:
-                # This request brings the whole upload.
+                # This request brings the whole upload, unless it is refused.
                 self.set_total(head.length)
+                self.has_inherited_total = True
         return end
 
     def _arriving(self) -> list[ByteRange]:
