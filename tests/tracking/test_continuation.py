@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from tests._support.records import record
 from tests._support.simulation import ANN, Simulation
@@ -362,3 +363,13 @@ async def test_attempt_after_one_that_a_store_outage_hid_is_stored_under_its_num
     await sim.run(0.1)
 
     assert [(each.attempt, each.state) for each in sim.writes("up")] == [(2, S.RECEIVING)]
+
+
+async def test_request_that_announces_another_size_is_another_upload(sim: Simulation) -> None:
+    """At an address that belongs to no upload alone."""
+    live = receive(sim, evolve(RANGE, total_bytes=30), 5)
+    other = open_request(sim, evolve(RANGE, total_bytes=40))
+
+    assert admit(sim, other) is other
+    assert live.is_superseded
+    assert (other.attempt, other.meter.total_bytes) == (2, 40)
