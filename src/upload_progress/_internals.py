@@ -238,21 +238,25 @@ def _background(core: _Core, cluster: _Cluster) -> Background:
     )
 
 
+def _commands(core: _Core, cluster: _Cluster, resources: ResourceIndex) -> UploadCommands:
+    return UploadCommands(
+        resources=resources,
+        loader=core.loader,
+        flusher=core.flusher,
+        registry=core.flusher.registry,
+        rpc=cluster.rpc,
+        worker=core.worker,
+        limits=core.config.limits,
+        tasks=core.tasks,
+    )
+
+
 def assemble(config: TrackerConfig, backends: Backends) -> TrackerInternals:
     """Create the parts of a tracker; nothing runs and nothing connects yet."""
     core = _Core.create(config, backends)
     cluster = _Cluster.create(core, backends)
     flusher, resources = core.flusher, ResourceIndex()
-    commands = UploadCommands(
-        resources=resources,
-        loader=core.loader,
-        flusher=flusher,
-        registry=flusher.registry,
-        rpc=cluster.rpc,
-        worker=core.worker,
-        limits=config.limits,
-        tasks=core.tasks,
-    )
+    commands = _commands(core, cluster, resources)
     return TrackerInternals(
         config=config,
         is_in_memory=isinstance(backends.store, MemoryStore),
