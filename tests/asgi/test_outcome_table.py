@@ -24,15 +24,11 @@ RAISES = 0
 
 def table(page: str, column: str) -> dict[str, str]:
     """Return the rows of the table whose second column has that name: response and meaning."""
-    lines = (DOCS / page).read_text(encoding="utf-8").splitlines()
-    start = lines.index(f"| response | {column} |")
-    rows = dict[str, str]()
-    for line in lines[start + 2 :]:
-        if not line.startswith("|"):
-            break
-        response, meaning = (cell.strip() for cell in line.strip("|").split("|"))
-        rows[response] = meaning
-    return rows
+    text = (DOCS / page).read_text(encoding="utf-8")
+    _, _, after = text.partition(f"| response | {column} |\n| --- | --- |\n")
+    lines = after.partition("\n\n")[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return dict(rows)
 
 
 IN_SEVERAL = table("guides/protocols.md", "upload")

@@ -15,6 +15,7 @@ from upload_progress import (
     UploadNotFound,
     UploadState,
 )
+from upload_progress._cluster.messages import SupersedeRequest, pack
 from upload_progress._model.models import TransferRecord
 from upload_progress._tracking.live_upload import LiveUpload
 
@@ -119,3 +120,11 @@ async def test_upload_that_begins_during_its_cancel_is_cancelled(
 
     assert cancelled.state is S.CANCELLED
     assert lives[0].state is S.CANCELLED
+
+
+async def test_only_an_older_attempt_is_superseded(sim: Simulation) -> None:
+    live = sim.begin("up")
+    for attempt, is_superseded in ((1, False), (2, True), (2, True)):
+        request = pack(SupersedeRequest("ann", "up", attempt))
+        assert await sim.internals.commands._handle_supersede(request) is None
+        assert live.is_superseded is is_superseded

@@ -17,7 +17,7 @@ from tests.oracle.judgement import Failure, failure_of, judge
 from tests.oracle.ledger import Expectation, Ledger
 from tests.oracle.steps import PROTOCOLS, Cancel, Request, Scenario, Wait
 from tests.oracle.surfaces import Surface, Watcher
-from tests.oracle.world import World
+from tests.oracle.world import GROUP, World
 from upload_progress import MemoryStore, ProgressTracker, UploadProgress, UploadState
 from upload_progress._model.models import ErrorCode, TransferRecord, UploadError, UploadKey
 
@@ -148,6 +148,32 @@ def test_only_failed_and_cancelled_uploads_have_an_error() -> None:
     assert expectation.allows(FAILED)
     assert not expectation.allows(evolve(FAILED, error=None))
     assert not expectation.allows(evolve(PAUSED, error=FAILED.error))
+
+
+@pytest.mark.parametrize(
+    ("allowed", "problems"),
+    [(None, ["failed uploads are shown that there were not"]), (S.FAILED, [])],
+)
+def test_failed_creation_must_have_been_tried(
+    allowed: UploadState | None, problems: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = Expectation(frozenset({allowed}), 0, 1 << 53)
+    monkeypatch.setattr(Ledger, "expectation", lambda _: expected)
+    shown = evolve(
+        sample_snapshot(),
+        upload_id="other",
+        state=S.FAILED,
+        group=GROUP,
+        error=UploadError(ErrorCode.REJECTED, "", 500),
+    )
+
+    assert World(Scenario("tus", has_id=False))._untruths({"other": shown}) == problems
+
+
+def test_requests_at_one_resource_are_one_upload() -> None:
+    shown = {name: evolve(sample_snapshot(), upload_id=name) for name in ("one", "other")}
+
+    assert World(Scenario())._untruths(shown) == ["one upload is shown as 2"]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -43,6 +43,9 @@ What is switched off is not yet true of all sequences:
 * ``races``: if two workers get requests of an upload before one has read what the other has stored,
   bytes may be counted twice, and a creation or a rejection at one of them may be lost.
 """
+FULL_EXAMPLES = {"concatenation": 36, "tus": 41}
+"""Sequences of a protocol in which everything varies: 60, or up to the first one that fails because
+of ``races``."""
 NEVER = Authentication(refusals=99)
 LATE = Authentication(after_seconds=0.4)
 TRIO_EXAMPLES = 10
@@ -70,6 +73,17 @@ def fails(scenario: Scenario, backend: str = "asyncio") -> Failure | None:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_reports_are_true(protocol: str, seeds: range) -> None:
     judge(scenarios(protocol, seeds), fails)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_reports_are_true_if_everything_varies(protocol: str) -> None:
+    seeds = range(FULL_EXAMPLES.get(protocol, 60))
+    judge((random_scenario(protocol, seed) for seed in seeds), fails)
+
+
+def test_reports_are_true_at_two_workers_without_races() -> None:
+    dimensions = Dimensions(races=False)
+    judge((random_scenario("plain", seed, dimensions) for seed in range(10)), fails)
 
 
 CHOSEN = {

@@ -373,3 +373,88 @@ async def test_request_that_announces_another_size_is_another_upload(sim: Simula
     assert admit(sim, other) is other
     assert live.is_superseded
     assert (other.attempt, other.meter.total_bytes) == (2, 40)
+
+
+# Rare situations
+
+
+async def test_new_beginning_of_an_upload_that_was_just_paused_is_another_upload(
+    sim: Simulation,
+) -> None:
+    """It is still live here, as the pause is not stored yet."""
+    first = receive(sim, evolve(RANGE, length=10, total_bytes=30), 10)
+    receive(sim, evolve(RANGE, offset=10, length=10, total_bytes=30), 10)
+    await sim.run(0.5)
+    first.pause()
+
+    again = receive(sim, evolve(RANGE, length=10, total_bytes=30), 10)
+
+    assert again is not first
+    await sim.run(0.5)
+    now = await shown(sim)
+    assert (now.attempt, now.bytes_transferred) == (2, 10)
+
+
+async def test_record_of_an_older_attempt_is_no_upload_that_begins_at_once(
+    sim: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        live = sim.begin("up", 10)
+        live.client_disconnected()
+        await sim.run(0.5)
+    live = sim.begin("up", 10)
+    sim.add(live, 4)
+    loads: list[UploadKey] = []
+    older = record("up", attempt=1, started_at=sim.clock.time())
+
+    async def load(*keys: UploadKey) -> list[TransferRecord]:
+        loads.extend(keys)
+        return [older, *await sim.memory.load(*keys)]
+
+    monkeypatch.setattr(sim.store, "load", load)
+    await sim.run(0.5)
+
+    now = live.snapshot()
+    assert loads
+    assert (now.attempt, now.bytes_transferred, live.is_superseded) == (3, 4, False)
+
+
+async def test_bytes_that_were_not_stored_at_the_completion_elsewhere_are_counted(
+    sim: Simulation,
+) -> None:
+    """The size of the upload is not known otherwise."""
+    live = receive(sim, part(1), 5)
+    saved = sim.memory.save
+
+    async def save_after_the_completion(records: Sequence[TransferRecord]) -> None:
+        await store(
+            sim,
+            "s3",
+            state=S.COMPLETED,
+            total_bytes=None,
+            byte_ranges=(("2", 0, 10, True),),
+            finished_at=sim.clock.time(),
+            worker=None,
+        )
+        await saved(records)
+
+    sim.store.save = save_after_the_completion  # type: ignore[method-assign]  # once
+    await sim.internals.flusher.flush(everything=True)
+    del sim.store.save
+    await sim.run(1)
+
+    now = await shown(sim)
+    assert (now.state, now.bytes_transferred) == (S.COMPLETED, 15)
+    assert live.has_ended_elsewhere
+
+
+async def test_late_response_with_an_offset_does_not_drop_newer_bytes(sim: Simulation) -> None:
+    requests = [open_request(sim, evolve(RANGE, offset=offset, length=10)) for offset in (0, 10)]
+    for each in requests:
+        live = admit(sim, each)
+        live.begin(each.opened_by)
+        each.opened_by.meter.add(10)
+    live.end_transfer(requests[0].opened_by, TransferOutcome(TransferResult.ACCEPTED, offset=10))
+    live.end_transfer(requests[1].opened_by, TransferOutcome(TransferResult.ACCEPTED, offset=20))
+
+    assert (await shown(sim)).bytes_transferred == 20
