@@ -198,6 +198,7 @@ async def test_invalid_part_number_is_not_a_part(tracker: ProgressTracker, numbe
 
 
 async def test_concurrent_duplicate_part_counts_once(tracker: ProgressTracker) -> None:
+    """The request that ends last replaces the other one; trio runs tasks in a random order."""
     app, address = S3App(), "/b/k?partNumber=1&uploadId=a"
     async with anyio.create_task_group() as tasks:
         for content in (b"x" * 10, b"y" * 20):
@@ -208,7 +209,8 @@ async def test_concurrent_duplicate_part_counts_once(tracker: ProgressTracker) -
             tasks.start_soon(put, content)
 
     shown = await only_upload(tracker)
-    assert (shown.bytes_transferred, shown.retransmitted_bytes) == (20, 10)
+    assert shown.bytes_transferred in {10, 20}
+    assert shown.retransmitted_bytes == 10
     assert shown.parts
     assert shown.parts.received == 1
 
