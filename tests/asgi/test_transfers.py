@@ -249,6 +249,12 @@ async def test_tus_termination_cancels(workers: list[ProgressTracker]) -> None:
     app = TusApp()
     path = await create(app, workers[0], 30)
     await patch(app, workers[0], path, 0, b"x" * 10)
+
+    async def knows_the_bytes() -> bool:
+        shown = await uploads(workers[1])
+        return [each.bytes_transferred for each in shown] == [10]
+
+    await wait_until_async(knows_the_bytes)
     await send_request(app, workers[1], "DELETE", path, headers=TUS)
 
     cancelled = await only_upload(workers, S.CANCELLED)

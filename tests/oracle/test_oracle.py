@@ -48,7 +48,7 @@ FULL_EXAMPLES = {"concatenation": 36, "tus": 41}
 of ``races``."""
 NEVER = Authentication(refusals=99)
 LATE = Authentication(after_seconds=0.4)
-TRIO_EXAMPLES = 10
+TRIO_EXAMPLES = 2
 REDIS_EXAMPLES = 5
 
 

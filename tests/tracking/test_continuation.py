@@ -424,9 +424,15 @@ async def test_bytes_that_were_not_stored_at_the_completion_elsewhere_are_counte
 ) -> None:
     """The size of the upload is not known otherwise."""
     live = receive(sim, part(1), 5)
-    saved = sim.memory.save
+    second = open_request(sim, part(3))
+    admit(sim, second)
+    live.begin(second.opened_by)
+    second.opened_by.meter.add(7)
 
-    async def save_after_the_completion(records: Sequence[TransferRecord]) -> None:
+    async def save_before_the_completion(records: Sequence[TransferRecord]) -> None:
+        del sim.store.save
+        await sim.store.save(records)
+        live.end_transfer(second.opened_by, ACCEPTED)
         await store(
             sim,
             "s3",
@@ -436,15 +442,13 @@ async def test_bytes_that_were_not_stored_at_the_completion_elsewhere_are_counte
             finished_at=sim.clock.time(),
             worker=None,
         )
-        await saved(records)
 
-    sim.store.save = save_after_the_completion  # type: ignore[method-assign]  # once
+    sim.store.save = save_before_the_completion  # type: ignore[method-assign]  # once
     await sim.internals.flusher.flush(everything=True)
-    del sim.store.save
     await sim.run(1)
 
     now = await shown(sim)
-    assert (now.state, now.bytes_transferred) == (S.COMPLETED, 15)
+    assert (now.state, now.bytes_transferred) == (S.COMPLETED, 22)
     assert live.has_ended_elsewhere
 
 
