@@ -116,20 +116,24 @@ def test_tus_js_client_resumes(
     tmp_path: Path,
     report: ClientReport,
 ) -> None:
-    size, whole = large_artifact.stat().st_size, list[str]()
-    with watch_uploads(tus) as watch:
-        for attempt in range(5):
-            (tmp_path / f"{attempt}").mkdir()
-            command = tus_command(tus, large_artifact, parallel, tmp_path / f"{attempt}")
-            watch.kill_midway(command, NODE_PATH=node_path)
-            watch.read_until_idle()
-            if watch.latest()[-1]["bytes_transferred"] != size:
-                break
-            # The server had received everything before the client was killed.
-            whole.append("paused")
-        url = watch.run(command, NODE_PATH=node_path).strip()
+    size = large_artifact.stat().st_size
 
-    watch.assert_progress(*whole)
+    def command(attempt: int) -> Command:
+        (tmp_path / f"{attempt}").mkdir(exist_ok=True)
+        return tus_command(tus, large_artifact, parallel, tmp_path / f"{attempt}")
+
+    with watch_uploads(tus) as watch:
+
+        def is_interrupted(attempt: int) -> bool:
+            """Kill the client; return whether the server has not received everything before."""
+            watch.kill_midway(command(attempt), NODE_PATH=node_path)
+            watch.read_until_idle()
+            return watch.latest()[-1]["bytes_transferred"] != size
+
+        attempt = next(filter(is_interrupted, range(5)))
+        url = watch.run(command(attempt), NODE_PATH=node_path).strip()
+
+    watch.assert_progress(*["paused"] * attempt)
     report.add(
         watch,
         client=tus_version(node_path),
