@@ -184,10 +184,14 @@ class UploadWatcher:
         self.read_until(self._is_idle)
 
     def _is_idle(self) -> bool:
-        """Return whether all new uploads were received, and none is in progress."""
-        new = {str(each["upload_id"]) for each in self.server.uploads()} - self.known_ids
-        busy = {"receiving", "processing"}
-        return new == set(self.seen) and not any(each["state"] in busy for each in self.latest())
+        """Return whether the socket has told what the server lists, and nothing is in progress.
+
+        A state that is not in progress may be followed by another one that is on its way.
+        """
+        listed = {str(each["upload_id"]): each["state"] for each in self.server.uploads()}
+        new = {name: state for name, state in listed.items() if name not in self.known_ids}
+        told = {name: shown[-1]["state"] for name, shown in self.seen.items()}
+        return new == told and not {"receiving", "processing"} & set(map(str, told.values()))
 
     def latest(self) -> list[Snapshot]:
         """Return the newest snapshot of each upload."""

@@ -121,7 +121,6 @@ def test_tus_js_client_resumes(
         watch.kill_midway(command, NODE_PATH=node_path)
         watch.read_until_idle()
         url = watch.run(command, NODE_PATH=node_path).strip()
-        watch.read_until_idle()
 
     watch.assert_progress()
     report.add(
