@@ -462,3 +462,63 @@ async def test_late_response_with_an_offset_does_not_drop_newer_bytes(sim: Simul
     live.end_transfer(requests[1].opened_by, TransferOutcome(TransferResult.ACCEPTED, offset=20))
 
     assert (await shown(sim)).bytes_transferred == 20
+
+
+# A refused request whose upload another worker has created, and not stored yet
+
+
+def refuse(sim: Simulation, status: int = 410) -> LiveUpload:
+    """Receive a request of Ann that the application rejects."""
+    live = admit(sim, open_request(sim, PATCH))
+    live.begin()
+    live.opened_by.status = status
+    live.end_transfer(live.opened_by, TransferOutcome(TransferResult.REJECTED))
+    return live
+
+
+async def test_rejection_waits_for_the_creation_that_another_worker_stores_later(
+    sim: Simulation,
+) -> None:
+    refuse(sim)
+    await sim.run(0.2)
+    assert not sim.writes("up")
+
+    await store(sim)
+    await sim.run(0.3)
+
+    now = await shown(sim)
+    assert (now.state, now.bytes_transferred, now.total_bytes) == (S.FAILED, 10, 30)
+
+
+async def test_rejection_of_an_upload_that_is_never_stored_is_forgotten(sim: Simulation) -> None:
+    refuse(sim)
+
+    await sim.run(1)
+
+    assert not sim.writes("up")
+    assert sim.is_at_baseline()
+
+
+async def test_undecided_upload_is_not_shown_and_not_cancelled_here(sim: Simulation) -> None:
+    live = refuse(sim)
+    await sim.run(0.2)
+
+    assert live.is_undecided
+    assert (await sim.tracker.list(owner="ann")).uploads == ()
+    with pytest.raises(UploadNotFound):
+        await sim.tracker.cancel("up", owner="ann")
+    assert not live.is_ended
+
+
+async def test_rejection_is_decided_after_an_outage_that_is_longer(sim: Simulation) -> None:
+    sim.store.fault = "raise"
+    live = refuse(sim, 413)
+    await sim.run(1)
+    assert not live.is_undecided
+    assert not live.is_ended
+
+    sim.store.fault = None
+    sim.internals.flusher.loader.breaker.reset()
+    await sim.run(0.2)
+
+    assert (await shown(sim)).state is S.FAILED

@@ -189,7 +189,7 @@ class UploadCommands:
     def _cancel_here(self, key: UploadKey) -> UploadProgress | None:
         """Cut the transfer that this process receives; None if it receives none."""
         live = self.registry.find(key.owner, key.upload_id)
-        if live is None or live.is_superseded or live.has_ended_elsewhere:
+        if live is None or live.is_superseded or live.has_ended_elsewhere or live.is_undecided:
             return None
         live.cancel()
         return live.snapshot()

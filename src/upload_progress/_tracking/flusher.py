@@ -253,6 +253,10 @@ class Flusher:
     def _commit(self, upload: LiveUpload, updates: dict[Topic, Update]) -> None:
         """Make the next version of *upload*, store it later, and add its snapshot to *updates*."""
         now = upload.context.now()
+        if upload.is_undecided:
+            self._due.delay(upload, now.monotonic + FLUSH_SECONDS)
+            self._due.add(upload, has_subscribers=False)
+            return
         if upload.has_ended_elsewhere and upload.has_late_bytes:
             self._unsaved[upload] = evolve(upload.commit(now), state=UploadState.PAUSED)
             return

@@ -76,6 +76,7 @@ __all__ = [
     "DESCRIPTION",
     "FAILURE_MESSAGE_CHARACTERS",
     "PAUSE_AFTER_SECONDS",
+    "STORED_WITHIN_SECONDS",
     "LiveUpload",
     "Moment",
     "PriorState",
@@ -86,6 +87,8 @@ __all__ = [
 FAILURE_MESSAGE_CHARACTERS: Final = 1000
 PAUSE_AFTER_SECONDS: Final = 2.0
 """How long after its last request an upload in several requests is reported as receiving."""
+STORED_WITHIN_SECONDS: Final = 0.5
+"""How long after a request the record that another worker has of its upload may not be stored."""
 DESCRIPTION: Final = ("filename", "content_type", "metadata", "group")
 _ERROR_AFTER_SUCCESS: Final = "The server reported an error in the body of its response."
 _CONCERN_OTHERS: Final = frozenset({TransferKind.COMPLETE, TransferKind.QUERY})
@@ -836,6 +839,9 @@ class LiveUpload:
         """Decide about an upload of which nothing was known before *last*, its only request."""
         is_lost = last.kind is TransferKind.CREATE and not last.names_upload
         is_over = self.is_reported and (last.is_rejected or is_lost)
+        if self._may_be_stored_soon():
+            self.prior_state = PriorState.UNKNOWN
+            return
         # An attempt after one that has ended does not bring that one back.
         is_next = self.attempt > 1 and last.kind is not TransferKind.QUERY
         if last.is_accepted and self.is_reported:
@@ -845,6 +851,21 @@ class LiveUpload:
         elif not self.is_reported:
             # The request has created no upload.
             self.supersede()
+
+    def _may_be_stored_soon(self) -> bool:
+        """Return whether another worker may have created the upload, and not stored it yet."""
+        head = self.opened_by.head
+        if head is None or not head.resource_is_unique or head.kind is TransferKind.CREATE:
+            return False
+        passed = self.context.config.clock.monotonic() - self.idle_since
+        return not self.is_reported and passed < STORED_WITHIN_SECONDS
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether it is not known yet if the only request belongs to an upload."""
+        if self.has_prior_state or self._undecided is None or self.transfers:
+            return False
+        return self._may_be_stored_soon()
 
     def _reject(self, transfer: Transfer) -> None:
         """End by the response to *transfer*, or by the exception that was raised instead."""

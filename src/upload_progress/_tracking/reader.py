@@ -81,7 +81,7 @@ class Reader:
             continuation.load_prior_state(live, records)
         if live.ranges is not None:
             continuation.update_from_store(live, records)
-        if live.has_ended_elsewhere or live.is_superseded:
+        if live.has_ended_elsewhere or live.is_superseded or live.is_undecided:
             return self.loader.fold(records) if records else None
         return live.snapshot()
 
