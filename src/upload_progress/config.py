@@ -91,7 +91,7 @@ class TrackerConfig:
 
     Attributes:
         policy: When a snapshot is sent.
-        watched_interval_seconds: How often, at most, an upload that somebody watches is reported
+        watched_interval_seconds: How often, at most, a watched upload is reported
             while bytes arrive, in addition to the policy.
         limits: Bounds on what one owner, one socket or the process may hold.
         mount_path: Where ``progress_routes`` are mounted, as clients see it: links begin with it.

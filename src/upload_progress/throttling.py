@@ -218,7 +218,7 @@ class Meter:
         gate_bytes: A report is due when that many bytes are received.
         is_waiting: Whether the application is waiting for the next bytes.
         watched_seconds: After that many seconds with new bytes a report is due, whatever the
-            policy says, because somebody watches; None if nobody does.
+            policy says, because the upload is watched; None if it is not.
     """
 
     policy: ThrottlePolicy
@@ -239,7 +239,7 @@ class Meter:
 
     @property
     def is_due_by_policy(self) -> bool:
-        """Whether a report is due even if nobody watches."""
+        """Whether a report is due without a watcher."""
         return self.received_bytes >= self._policy_bytes
 
     def rearm(self) -> None:

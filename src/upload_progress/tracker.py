@@ -90,7 +90,7 @@ class ProgressTracker(HasInternals):
         subscriber: Receives the events of other workers; by default the publisher, if it can.
         transport: Carries messages between workers; by default the publisher, if it can.
         policy: When a snapshot is sent; by default at every 10 %, and at least every second.
-        watched_interval_seconds: How often, at most, an upload that somebody watches is reported
+        watched_interval_seconds: How often, at most, a watched upload is reported
             while bytes arrive, in addition to the policy.
         limits: Bounds on what one owner, one socket and the process may hold.
         mount_path: Where ``progress_routes`` are mounted, as clients see it: links begin with it.

@@ -2,7 +2,7 @@
 
 Workers inherit the command line and the environment of their server. A server that is configured
 in another way, by a file or by its own Python call, is not recognised: the answer is one, so that
-nobody is warned without a reason.
+no warning appears without a reason.
 """
 
 import shlex

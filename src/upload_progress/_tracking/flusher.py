@@ -111,7 +111,7 @@ class Flusher:
     """Delivers, stores and publishes the uploads that are due.
 
     Args:
-        watched_seconds: How often an upload that somebody watches is reported.
+        watched_seconds: How often a watched upload is reported.
         is_single_worker: Whether no other process can write into the store.
 
     Attributes:
