@@ -14,6 +14,7 @@ from tests._support.simulation import ANN, deadline, until
 from upload_progress import MemoryStore, ProgressTracker, UploadProgress, UploadState
 from upload_progress._cluster.follower import Follower
 from upload_progress._fanout.subscription import Subscription
+from upload_progress._fanout.update import Update
 from upload_progress._internals import internals_of
 from upload_progress._model.models import TransferRecord
 from upload_progress.interfaces import ConnectionLost, EventsMissed
@@ -271,3 +272,69 @@ async def test_single_worker_asks_neither_store_nor_broker() -> None:
         await internals_of(tracker).follower.run()
         await internals_of(tracker).background.reconciler.run()
         await internals_of(tracker).rpc.run()
+
+
+async def test_end_that_follows_a_higher_sequence_is_shown(world: World) -> None:
+    """Events were ahead of the store, and the worker that sent them has crashed."""
+    pending = await world.announce()
+    subscription = world.subscription(pending.upload_id)
+    async with world.running():
+        await updates(subscription)
+        world.subscriber.publish(evolve(pending, sequence=5000, state=S.RECEIVING))
+        assert [each.sequence for each in await updates(subscription)] == [5000]
+
+        await world.receiving.cancel(pending.upload_id, owner="ann")
+        world.subscriber.put(EventsMissed())
+
+        assert [each.state for each in await updates(subscription)] == [S.CANCELLED]
+
+
+async def test_upload_is_read_until_each_subscription_was_shown_its_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One subscription was shown the end, and a later one an older snapshot from the store."""
+    monkeypatch.setattr("upload_progress._cluster.follower.QUIET_SECONDS", 0.05)
+    pending = await world.announce()
+    early = world.subscription(pending.upload_id)
+    async with world.running():
+        await world.subscribed()
+        await world.receiving.cancel(pending.upload_id, owner="ann")
+        end = await world.following.get(pending.upload_id, owner="ann")
+        world.subscriber.publish(end)
+        await until(lambda: early.open_topics() == [])
+
+        late = world.subscription(pending.upload_id)
+        late.offer(Update("ann", pending))
+        assert [each.state for each in await updates(late)] == [S.PENDING]
+
+        assert [each.state for each in await updates(late)] == [S.CANCELLED]
+
+
+async def test_uploads_shown_to_a_subscription_to_everything_are_read_until_their_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event of the end was lost."""
+    monkeypatch.setattr("upload_progress._cluster.follower.QUIET_SECONDS", 0.05)
+    pending = await world.announce()
+    subscription = world.subscription()
+    async with world.running():
+        assert [each.state for each in await updates(subscription)] == [S.PENDING]
+        await until(lambda: world.follower.is_current("ann"))
+
+        await world.receiving.cancel(pending.upload_id, owner="ann")
+
+        assert [each.state for each in await updates(subscription)] == [S.CANCELLED]
+
+
+async def test_list_is_read_from_time_to_time_for_a_subscription_to_everything(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All events of an upload were lost."""
+    monkeypatch.setattr("upload_progress._cluster.follower.LIST_SECONDS", 0.05)
+    subscription = world.subscription()
+    async with world.running():
+        await until(lambda: world.follower.is_current("ann"))
+
+        pending = await world.announce()
+
+        assert [each.upload_id for each in await updates(subscription)] == [pending.upload_id]

@@ -10,7 +10,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from tests._support.simulation import Simulation, assert_monotonic, deadline
+from tests._support.simulation import ANN, Simulation, assert_monotonic, deadline
 from upload_progress import EveryBytes, StoreUnavailable, UploadProgress, UploadState
 from upload_progress._model.models import UploadKey
 from upload_progress._model.state import is_final
@@ -18,6 +18,7 @@ from upload_progress._model.version import MAX_UNSTORED_VERSIONS, SKIPPED_VERSIO
 from upload_progress._tracking import flusher as flusher_module
 from upload_progress._tracking import outbox as outbox_module
 from upload_progress._tracking.live_upload import Reporting
+from upload_progress.protocols import TransferHead, TransferKind, Tus
 from upload_progress.testing import Fault, FaultyPublisher, FaultyStore
 from upload_progress.throttling import Gate, ThrottlePolicy
 
@@ -270,7 +271,8 @@ async def test_finish_writes_everything_although_the_circuit_is_open(
 
     assert len(sim.memory) == len(lives)
     assert sim.internals.flusher.is_idle
-    assert {event.data.state for event in sim.publisher.events} == {S.COMPLETED}
+    last = {event.subject: event.data.state for event in sim.publisher.events}
+    assert list(last.values()) == [S.COMPLETED] * len(lives)
 
 
 @pytest.mark.usefixtures("short_call_timeout")
@@ -305,12 +307,11 @@ async def test_failed_pass_is_followed_by_others(
     sim = Simulation()
     live = sim.begin("up", total=10)
     with monkeypatch.context() as patch:
-        patch.setattr(type(sim.internals.hub), "deliver", lambda *_: 1 / 0)
+        patch.setattr(flusher_module.Flusher, "_report_multi_request", lambda *_: 1 / 0)
         await sim.run(1)
         assert caplog.messages == [
             "a pass of the flusher failed (ZeroDivisionError); uploads are not affected"
         ]
-        assert sim.events("up") == []
     live.client_disconnected()
     await sim.run(1)
 
@@ -365,9 +366,63 @@ async def test_overlapping_passes_store_the_newest_version(
             released.set()
     await sim.run(2)
 
-    assert len(saves) == len(publications) == (2 if fault is None else 3)
+    assert len(saves) == (2 if fault is None else 3)
+    assert len(publications) == 2
     assert sorted(event.sequence for event in sim.events("up")) == [1, 2]
     [stored] = await sim.memory.load(UploadKey("ann", "up"))
     assert stored.state is UploadState.FAILED
     assert sim.is_at_baseline()
     assert not [message for message in caplog.messages if "pass" in message]
+
+
+# --- ends and events ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("in_several_requests", [False, True])
+async def test_end_is_published_after_it_is_stored(
+    sim: Simulation, *, in_several_requests: bool
+) -> None:
+    """Whoever subscribes after its event reads the store, and must find the end there."""
+    if in_several_requests:
+        head, admission = TransferHead("tus", TransferKind.CREATE), sim.internals.admission
+        live = admission.open_transfer(head, Tus(), requested_id="up", is_proxied=False)
+        assert admission.admit(live, ANN)
+        live.begin()
+    else:
+        live = sim.begin("up", total=10)
+    await sim.run(0.5)
+    sim.store.fault = "raise"
+    live.cancel()
+    await sim.run(0.5)
+    assert S.CANCELLED not in [each.state for each in sim.events("up")]
+
+    sim.store.fault = None
+    await sim.run(10)
+
+    assert [each.state for each in sim.events("up")][-1] is S.CANCELLED
+    assert sim.is_at_baseline()
+
+
+async def test_event_of_a_pass_that_is_cancelled_is_published_later(sim: Simulation) -> None:
+    sim.begin("up", total=10)
+    sim.publisher.fault = "hang"
+    with anyio.move_on_after(0.05):
+        await sim.internals.flusher.flush(everything=True)
+
+    sim.publisher.fault = None
+    await sim.run(1)
+
+    assert [each.state for each in sim.events("up")] == [S.RECEIVING]
+
+
+async def test_end_that_cannot_be_stored_is_published_when_the_worker_stops(
+    sim: Simulation,
+) -> None:
+    live = sim.begin("up", total=10)
+    await sim.run(0.5)
+    sim.store.fault = "raise"
+    live.cancel()
+
+    await sim.internals.flusher.finish()
+
+    assert [each.state for each in sim.events("up")][-1] is S.CANCELLED

@@ -7,6 +7,8 @@ Events may be lost: before the subscription was confirmed, while the connection 
 it is dead without an error. So the store is read for all uploads that have subscriptions here and
 are received elsewhere: after each ``EventsMissed``, after some seconds without an event of an
 upload, and every second while there is no connection to the broker. Each time it is one batch.
+That goes on until each subscription was shown the end. Where a group or everything is subscribed
+to, the list is read again from time to time: all events of an upload may have been lost.
 """
 
 from collections.abc import Collection, Sequence
@@ -34,6 +36,7 @@ from upload_progress.interfaces import Clock, EventsMissed, EventStream, EventSu
 __all__ = [
     "BATCH_SIZE",
     "LINGER_SECONDS",
+    "LIST_SECONDS",
     "MAX_PAGES",
     "POLL_SECONDS",
     "QUIET_SECONDS",
@@ -45,6 +48,8 @@ __all__ = [
 POLL_SECONDS: Final = 1.0
 QUIET_SECONDS: Final = 5.0
 """An upload without an event for this long is read from the store: the connection may be dead."""
+LIST_SECONDS: Final = 30.0
+"""How often the list of an owner is read for subscriptions to a group or to everything."""
 LINGER_SECONDS: Final = 5.0
 """How long an owner stays subscribed at the broker after the last subscription here: long polls
 come back."""
@@ -102,7 +107,7 @@ class Follower:
     _unused_since: dict[str, float] = field(factory=dict, init=False)
     _is_connected: bool = field(default=False, init=False)
     _read_at: dict[Topic, float] = field(factory=dict, init=False)
-    _ended: set[Topic] = field(factory=set, init=False)
+    _listed_at: dict[str, float] = field(factory=dict, init=False)
     _poll_now: AutoResetEvent = field(factory=AutoResetEvent, init=False)
 
     async def run(self) -> None:
@@ -191,18 +196,14 @@ class Follower:
         self.received += 1
         live = self.registry.find(event.owner, progress.upload_id)
         if live is not None and live.attempt >= progress.attempt:
-            if live.sequence >= progress.sequence:
-                return
             if is_final(progress.state):
                 await self.reconciler.check([live])
+            if live.sequence >= progress.sequence:
+                return
         self._deliver(Update(event.owner, progress))
 
     def _deliver(self, update: Update) -> None:
         self._read_at[update.topic] = self.clock.monotonic()
-        if is_final(update.progress.state):
-            self._ended.add(update.topic)
-        else:
-            self._ended.discard(update.topic)
         self.hub.deliver(update)
 
     # The store
@@ -218,7 +219,7 @@ class Follower:
 
     async def _read_doubtful(self) -> None:
         keys = self._doubtful()
-        owners = [owner for owner in self.hub.broad_owners() if not self.is_current(owner)]
+        owners = self._unlisted()
         stale = [each for each in self._owners.values() if each.is_subscribed and each.is_stale]
         for state in stale:
             state.is_stale = False
@@ -245,21 +246,31 @@ class Follower:
 
     def _doubtful(self) -> Sequence[UploadKey]:
         """Return followed uploads of other workers whose newest snapshot may be unknown here."""
-        now, topics = self.clock.monotonic(), self.hub.topics()
-        self._read_at = {topic: self._read_at.get(topic, now) for topic in topics}
-        self._ended &= topics
+        now, named, waiting = self.clock.monotonic(), self.hub.topics(), self.hub.open_topics()
+        self._read_at = {topic: self._read_at.get(topic, now) for topic in named | waiting}
         doubtful = []
-        for topic in topics:
+        for topic in self._read_at:
             owner, upload_id = topic
             if self.registry.is_receiving(owner, upload_id):
                 continue
             state = self._owners.get(owner)
             is_stale = state is not None and state.is_subscribed and state.is_stale
             is_quiet = now - self._read_at[topic] >= QUIET_SECONDS
-            is_late = topic not in self._ended and (is_quiet or not self.is_current(owner))
-            if is_late or is_stale:
+            is_uncertain = topic in named and not self.is_current(owner)
+            is_late = topic in waiting and (is_quiet or is_uncertain)
+            if is_late or (is_stale and topic in named):
                 doubtful.append(UploadKey(owner, upload_id))
         return doubtful
+
+    def _unlisted(self) -> Sequence[str]:
+        """Return the owners whose list is to be read, because uploads may be unknown here."""
+        now, known = self.clock.monotonic(), self._listed_at
+        self._listed_at = {owner: known.get(owner, now) for owner in self.hub.broad_owners()}
+        return [
+            owner
+            for owner, listed_at in self._listed_at.items()
+            if not self.is_current(owner) or now - listed_at >= LIST_SECONDS
+        ]
 
     async def _read(self, keys: Sequence[UploadKey]) -> None:
         snapshots = await self.loader.snapshots(keys)
@@ -278,5 +289,6 @@ class Follower:
                     self.hub.deliver(Update(owner, progress))
             cursor = page.next
             if cursor is None:
-                return
+                break
             await checkpoint()
+        self._listed_at[owner] = self.clock.monotonic()

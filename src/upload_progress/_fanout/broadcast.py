@@ -55,7 +55,7 @@ class Broadcaster:
     def add(self, update: Update) -> None:
         """Send *update* to all matching subscriptions; of one upload only the newest is sent."""
         pending = self._pending.get(update.topic)
-        if pending is None or pending.progress.sequence < update.progress.sequence:
+        if pending is None or update.version.supersedes(pending.version):
             self._pending[update.topic] = update
         if self._round is None:
             current = self._round = _Round(self._deliveries())

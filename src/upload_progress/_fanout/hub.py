@@ -70,6 +70,10 @@ class Hub:
         """Return the uploads that are subscribed to by id."""
         return {topic for each in self._index.everything() for topic in each.uploads}
 
+    def open_topics(self) -> set[Topic]:
+        """Return the uploads whose end a subscription has not been shown."""
+        return {topic for each in self._index.everything() for topic in each.open_topics()}
+
     def broad_owners(self) -> set[str]:
         """Return the owners of whom a group, or everything, is subscribed to."""
         return {owner for each in self._index.everything() for owner in each.broad_owners}

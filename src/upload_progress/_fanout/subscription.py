@@ -249,6 +249,14 @@ class Subscription:
         """The uploads that are subscribed to by id."""
         return self._uploads
 
+    def open_topics(self) -> list[Topic]:
+        """Return the uploads whose end is still to be shown: those named, and others shown."""
+        ended = {topic for topic, update in self._slots.items() if update.is_end}
+        ended |= {topic for topic, version in self._delivered.items() if version.is_end}
+        broad_owners = self.broad_owners
+        shown = (topic for topic in self._delivered if topic[0] in broad_owners)
+        return [topic for topic in {*self._uploads, *shown} if topic not in ended]
+
     @property
     def broad_owners(self) -> Collection[str]:
         """The owners of whom a group, or everything, is subscribed to."""

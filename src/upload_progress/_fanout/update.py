@@ -35,13 +35,18 @@ class SnapshotVersion:
         Events may arrive twice, late, or forged. The sequence grows over attempts, nothing follows
         an end but the next attempt. Bytes fall within an attempt only if it ends, or if the
         response of the application shows that it does not have them: then the upload waits.
+
+        An end may follow a higher sequence of its attempt: another worker that ends the upload
+        of a crashed one knows only what is stored, and events may have been ahead of that.
         """
+        is_next = self.version.attempt > known.version.attempt
+        if self.is_end and not (is_next or known.is_end):
+            return self.version.attempt == known.version.attempt
         if self.version.sequence <= known.version.sequence:
             return False
         if not self.version.supersedes(known.version):
             return False
-        is_next = self.version.attempt > known.version.attempt
-        may_fall = is_next or self.is_end or self.is_waiting
+        may_fall = is_next or self.is_waiting
         return may_fall or self.received_bytes >= known.received_bytes
 
 

@@ -13,7 +13,8 @@ SKIPPED_VERSIONS: Final = 1000
 """How far another worker that ends or replaces an upload continues the stored sequence.
 
 More than the versions that were shown and not stored, and those that the receiving worker may still
-write until it learns of the end: a receiver keeps the snapshot with the highest sequence.
+write until it learns of the end: of the snapshots of an attempt a receiver keeps the end, else the
+one with the highest sequence.
 """
 
 

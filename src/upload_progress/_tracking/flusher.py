@@ -139,6 +139,7 @@ class Flusher:
     _multi_request: dict[LiveUpload, None] = field(factory=dict, init=False)
     _without_prior_state: dict[LiveUpload, int] = field(factory=dict, init=False)
     _unsaved: dict[LiveUpload, TransferRecord] = field(factory=dict, init=False)
+    _unpublished_ends: dict[LiveUpload, Update] = field(factory=dict, init=False)
     _ended: dict[LiveUpload, None] = field(factory=dict, init=False)
     _woken: anyio.Event | None = field(default=None, init=False)
     _thread: int = field(default=0, init=False)
@@ -230,18 +231,20 @@ class Flusher:
         while (left := self._left) != before:
             before = left
             await self.flush(everything=True)
+        # An end that could not be stored is published all the same: no other worker knows it.
+        await self._publish_ends(list(self._unpublished_ends))
 
     async def _pass(self, *, ends: bool, everything: bool) -> None:
         batch = self._due.take(ends=ends, everything=everything)
         await self._load_prior_state(dict.fromkeys([*self._without_prior_state, *batch]))
         updates, self._stored_updates = self._stored_updates, {}
+        for update in updates.values():
+            self.hub.deliver(update)
         async for upload in yielding([*batch, *self._changed_since(batch)]):
             try:
                 self._commit(upload, updates)
             except Exception as error:  # noqa: BLE001  # one upload's error is not another's
                 self.log_limiter.log_warning("making a report failed", error)
-        for update in updates.values():
-            self.hub.deliver(update)
         if self.outbox.publisher is None:
             await self._save()
         else:
@@ -249,6 +252,13 @@ class Flusher:
                 tasks.start_soon(self._save)
                 tasks.start_soon(self.outbox.send, updates)
         await self._report_multi_request()
+        await self._publish_ends(
+            [
+                upload
+                for upload in self._unpublished_ends
+                if upload not in self._unsaved and upload not in self._without_prior_state
+            ]
+        )
 
     def _commit(self, upload: LiveUpload, updates: dict[Topic, Update]) -> None:
         """Make the next version of *upload*, store it later, and add its snapshot to *updates*."""
@@ -282,7 +292,24 @@ class Flusher:
             self._multi_request[upload] = None
         elif self.has_receivers(upload.owner):
             update = Update(record.owner, upload.snapshot_of(record, now))
+            self._deliver(upload, update, updates)
+
+    def _deliver(self, upload: LiveUpload, update: Update, updates: dict[Topic, Update]) -> None:
+        """Deliver *update* here, and add it to *updates* unless it is an end.
+
+        An end is published when it is stored, so that whoever subscribes after its event finds it
+        in the store.
+        """
+        self.hub.deliver(update)
+        if not upload.is_ended:
             updates[update.topic] = update
+        elif self.outbox.publisher is not None:
+            self._unpublished_ends[upload] = update
+
+    async def _publish_ends(self, uploads: Iterable[LiveUpload]) -> None:
+        ends = [self._unpublished_ends.pop(upload) for upload in uploads]
+        if ends:
+            await self.outbox.send({end.topic: end for end in ends})
 
     async def _load_prior_state(self, uploads: Iterable[LiveUpload]) -> None:
         """Load from the store what is known about uploads whose id came from a client."""
@@ -323,9 +350,10 @@ class Flusher:
                 self._forget(upload)
             if not had_ended and self.has_receivers(upload.owner):
                 update = Update(key.owner, upload.snapshot())
-                self.hub.deliver(update)
-                if not upload.has_ended_elsewhere:  # else the worker that ended it publishes it
-                    updates[update.topic] = update
+                if upload.has_ended_elsewhere:  # the worker that ended it publishes it
+                    self.hub.deliver(update)
+                else:
+                    self._deliver(upload, update, updates)
         if updates:
             await self.outbox.send(updates)
 
@@ -336,6 +364,7 @@ class Flusher:
         """
         for upload in [each for each in self._without_prior_state if each.is_superseded]:
             del self._without_prior_state[upload]
+            self._unpublished_ends.pop(upload, None)
             self._forget(upload)
         loaded = [each for each in self._without_prior_state if each.has_prior_state]
         reported = {upload: self._without_prior_state.pop(upload) for upload in loaded}

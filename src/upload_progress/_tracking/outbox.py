@@ -47,13 +47,14 @@ class Outbox:
             del waiting[next(iter(waiting))]
         if not waiting or self.breaker.is_open:
             return
-        batch = dict(islice(waiting.items(), PORTION))
+        # Not sent twice by passes that overlap.
+        batch = {topic: waiting.pop(topic) for topic in list(islice(waiting, PORTION))}
         events = [event_of(each.owner, each.progress, self.source) for each in batch.values()]
         try:
             await self.breaker.call(lambda: publisher.publish(events))
-        except StoreUnavailable:
-            return
+        except BaseException as error:
+            self.waiting = batch | self.waiting
+            if isinstance(error, StoreUnavailable):
+                return
+            raise
         self.published += len(events)
-        for topic, update in batch.items():
-            if waiting.get(topic) is update:
-                del waiting[topic]

@@ -27,7 +27,6 @@ from upload_progress._fanout.update import Update
 from upload_progress._internals import TrackerInternals, internals_of
 from upload_progress._model.api_types import ServerMessage, Subscribed, Unsubscribed
 from upload_progress._model.codec import encode_json
-from upload_progress._model.models import UploadProgress
 from upload_progress._runtime.worker import worker_of
 from upload_progress.config import Limits
 from upload_progress.exceptions import (
@@ -73,19 +72,28 @@ class OpenSocket:
     subscription: Subscription
     _unsent: list[str] = field(factory=list, init=False)
 
-    def subscribe(self, progress: UploadProgress) -> None:
-        """Subscribe to an upload and show *progress*, its current snapshot.
+    async def subscribe(self, upload_id: str, tracker: ProgressTracker) -> None:
+        """Subscribe to an upload, then read its current snapshot from *tracker* and show it.
+
+        In this order: what happens between the two is shown as well.
 
         Raises:
+            UploadNotFound: The user has no such upload.
             QuotaExceeded: The socket has the maximum number of subscriptions, or the client
                 does not read.
+            StoreUnavailable: The store does not answer.
         """
         self._check_unsent()
-        owner = self.identity.owner_of(progress.upload_id)
+        owner = self.identity.owner_of(upload_id)
         # A repeated subscription shows the current snapshot again.
-        self.subscription.remove_upload(owner, progress.upload_id)
-        self.subscription.add_upload(owner, progress.upload_id)
-        self.send(Subscribed(upload_id=progress.upload_id))
+        self.subscription.remove_upload(owner, upload_id)
+        self.subscription.add_upload(owner, upload_id)
+        try:
+            progress = await tracker.get(upload_id, owner=self.identity)
+        except BaseException:
+            self.subscription.remove_upload(owner, upload_id)
+            raise
+        self.send(Subscribed(upload_id=upload_id))
         self.subscription.offer_current(Update(owner, progress))
 
     def unsubscribe(self, upload_id: str | None) -> None:
@@ -279,7 +287,7 @@ class SocketSubscriptions:
         if socket is None or request.upload_id is None:
             return None
         try:
-            socket.subscribe(await self.tracker.get(request.upload_id, owner=socket.identity))
+            await socket.subscribe(request.upload_id, self.tracker)
         except UploadProgressError as error:
             return _reply_for(error)
         return _DONE

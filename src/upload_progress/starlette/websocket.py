@@ -221,7 +221,7 @@ class WebSocketSession:
             raise UploadNotFound
         match message:
             case Subscribe():
-                self.socket.subscribe(await self.tracker.get(upload_id, owner=identity))
+                await self.socket.subscribe(upload_id, self.tracker)
             case Unsubscribe():
                 self.socket.unsubscribe(upload_id)
             case _:
@@ -303,7 +303,7 @@ class WebSocketEndpoint:
         else:
             # Before the snapshot is read, so that no update between the two is missed.
             subscription.add_upload(identity.owner_of(upload_id), upload_id)
-            socket.subscribe(await self.tracker.get(upload_id, owner=identity))
+            await socket.subscribe(upload_id, self.tracker)
         return socket
 
 

@@ -152,7 +152,8 @@ function isNewer(next, known) {
   if (next.attempt !== known.attempt || next.sequence !== known.sequence) {
     if (Date.parse(next.created_at) > Date.parse(known.updated_at)) return true;
     if (next.attempt !== known.attempt) return next.attempt > known.attempt;
-    return next.sequence > known.sequence;
+    // Nothing follows an end, and an end may follow a higher sequence, see SnapshotVersion.
+    return isFinal(known) ? false : isFinal(next) || next.sequence > known.sequence;
   }
   // Same version: a poll returns the live byte count, which grows between two versions.
   return next.bytes_transferred > known.bytes_transferred;
