@@ -23,3 +23,17 @@ def test_stall_time_must_be_positive(seconds: float) -> None:
 def test_at_least_one_upload_of_an_owner_is_kept(name: str) -> None:
     with pytest.raises(InvalidValue, match=name):
         Retention(**{name: 0})
+
+
+@pytest.mark.parametrize("secret", ["a", "x" * 15, b"x" * 15, "ü" * 7])
+def test_short_secret_is_rejected_and_not_shown(secret: str | bytes) -> None:
+    with pytest.raises(InvalidValue, match=r"secret: must have at least 16 bytes$"):
+        ProgressTracker(secret=secret)
+
+
+@pytest.mark.parametrize("secret", ["a-secret-of-the-system", b"a-secret-of-the-system"])
+def test_secret_is_not_shown(secret: str | bytes) -> None:
+    config = ProgressTracker(secret=secret).config
+
+    assert config.secret == b"a-secret-of-the-system"
+    assert "a-secret" not in repr(config)

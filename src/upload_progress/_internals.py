@@ -12,6 +12,7 @@ from upload_progress._background import Background
 from upload_progress._cluster.commands import UploadCommands
 from upload_progress._cluster.directory import WorkerDirectory
 from upload_progress._cluster.follower import Follower
+from upload_progress._cluster.messages import MessageSeal
 from upload_progress._cluster.reaper import Reaper
 from upload_progress._cluster.reconciler import Reconciler
 from upload_progress._cluster.rpc import RpcEndpoint
@@ -155,7 +156,7 @@ class _Core:
             hub=Hub(tasks),
             clock=clock,
             loader=loader,
-            outbox=Outbox(backends.publisher, publisher_breaker, config.source),
+            outbox=Outbox(backends.publisher, publisher_breaker, config.source, config.namespace),
             registry=Registry(config.limits),
             timers=UploadTimers(clock),
             log_limiter=log_limiter,
@@ -194,6 +195,7 @@ class _Cluster:
             transport=backends.transport,
             breaker=core.breakers.of(backends.transport, "the message transport"),
             worker=core.worker,
+            seal=MessageSeal(core.config.namespace, core.config.secret),
             log_limiter=core.log_limiter,
             on_missed=reconciler.check_all,
         )
@@ -217,6 +219,7 @@ def _follower(core: _Core, backends: Backends, reconciler: Reconciler) -> Follow
         hub=core.flusher.hub,
         registry=core.flusher.registry,
         reconciler=reconciler,
+        namespace=core.config.namespace,
         clock=core.config.clock,
         log_limiter=core.log_limiter,
         is_single_worker=backends.is_single_worker,

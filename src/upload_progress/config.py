@@ -1,12 +1,17 @@
 """Settings: what a tracker is configured with, its limits, and how long stores keep sessions."""
 
+from typing import Final
+
 from attrs import Attribute, field, frozen
 
+from upload_progress._model.cloudevents import DEFAULT_NAMESPACE
 from upload_progress.exceptions import InvalidValue
 from upload_progress.interfaces import Clock, SystemClock
 from upload_progress.throttling import DEFAULT_POLICY, ThrottlePolicy
 
 __all__ = ["Limits", "Retention", "TrackerConfig"]
+
+_MIN_SECRET_BYTES: Final = 16
 
 
 @frozen
@@ -85,6 +90,11 @@ def _check_mount_path(_config: object, attribute: "Attribute[str]", value: str) 
         raise InvalidValue(attribute.name, problem)
 
 
+def _check_secret(_config: object, attribute: "Attribute[bytes]", value: bytes) -> None:
+    if value and len(value) < _MIN_SECRET_BYTES:
+        raise InvalidValue(attribute.name, f"must have at least {_MIN_SECRET_BYTES} bytes")
+
+
 @frozen(kw_only=True)
 class TrackerConfig:
     """The settings of a ``ProgressTracker``; immutable, and the same for all of its parts.
@@ -97,10 +107,12 @@ class TrackerConfig:
         mount_path: Where ``progress_routes`` are mounted, as clients see it: links begin with it.
         stall_after_seconds: After how long without a byte an upload is reported as stalled.
         source: The ``source`` of events, a URI reference (CloudEvents 1.0).
+        namespace: The ``namespace`` of events, and of messages between workers.
+        secret: The key of messages between workers; empty for none.
         clock: The clock; replaceable for tests.
 
     Raises:
-        InvalidValue: The mount path or a time is not valid.
+        InvalidValue: The mount path, the secret or a time is not valid.
     """
 
     policy: ThrottlePolicy = DEFAULT_POLICY
@@ -109,4 +121,6 @@ class TrackerConfig:
     mount_path: str = field(default="/uploads", validator=_check_mount_path)
     stall_after_seconds: float = field(default=30.0, validator=_check_positive)
     source: str = "/upload-progress"
+    namespace: str = DEFAULT_NAMESPACE
+    secret: bytes = field(default=b"", validator=_check_secret, repr=False)
     clock: Clock = field(factory=SystemClock)

@@ -116,7 +116,8 @@ class SchemaMissing(UploadProgressError):
 
     def __init__(self, schema: str) -> None:
         super().__init__(
-            f"The schema {schema!r} is missing or too old: run `upload-progress migrate URL`."
+            f"The schema {schema!r} is missing or too old: "
+            f"run `upload-progress migrate URL --schema {schema}`."
         )
 
 

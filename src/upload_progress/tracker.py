@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Self, Unpack
+from urllib.parse import quote
 
 import anyio
 from attrs import define, frozen
@@ -22,6 +23,7 @@ from upload_progress._model.state import CANCELLED
 from upload_progress._model.validation import Description
 from upload_progress.backends import publisher_from_url, store_from_url
 from upload_progress.backends.memory import MemoryStore
+from upload_progress.backends.namespaces import namespace_of, validate_namespace
 from upload_progress.config import Limits, Retention, TrackerConfig
 from upload_progress.exceptions import InvalidValue, QuotaExceeded, UploadCancelled
 from upload_progress.identity import Identity, as_identity
@@ -95,7 +97,14 @@ class ProgressTracker(HasInternals):
         limits: Bounds on what one owner, one socket and the process may hold.
         mount_path: Where ``progress_routes`` are mounted, as clients see it: links begin with it.
         stall_after_seconds: After how long without a byte an upload is reported as stalled.
-        source: The ``source`` of events, a URI reference (CloudEvents 1.0).
+        source: The ``source`` of events, a URI reference (CloudEvents 1.0); by default a slash and
+            the namespace.
+        namespace: The system that this tracker belongs to. Events and commands of another
+            namespace are rejected. By default that of the store (the prefix and the number of the
+            database in Redis, the schema in PostgreSQL, the topic in Kafka), together with
+            *source* if it is given.
+        secret: At least 16 bytes, the same at all workers of the system: commands between workers
+            are authenticated with it. By default they are not.
         clock: The clock; replaceable for tests.
 
     Attributes:
@@ -119,21 +128,27 @@ class ProgressTracker(HasInternals):
         limits: Limits | None = None,
         mount_path: str = "/uploads",
         stall_after_seconds: float = 30.0,
-        source: str = "/upload-progress",
+        source: str | None = None,
+        namespace: str | None = None,
+        secret: str | bytes = b"",
         clock: Clock | None = None,
     ) -> None:
+        store = MemoryStore() if store is None else store
+        system = _system_of(store, namespace, source)
         self.config = TrackerConfig(
             policy=policy,
             watched_interval_seconds=watched_interval_seconds,
             limits=limits or Limits(),
             mount_path=mount_path,
             stall_after_seconds=stall_after_seconds,
-            source=source,
+            source=f"/{quote(system)}" if source is None else source,
+            namespace=system,
+            secret=secret.encode() if isinstance(secret, str) else secret,
             clock=clock or SystemClock(),
         )
         other: object = publisher
         backends = Backends(
-            store=MemoryStore() if store is None else store,
+            store=store,
             publisher=publisher,
             subscriber=subscriber or (other if isinstance(other, EventSubscriber) else None),
             transport=transport or (other if isinstance(other, MessageTransport) else None),
@@ -152,7 +167,9 @@ class ProgressTracker(HasInternals):
         limits: Limits | None = None,
         mount_path: str = "/uploads",
         stall_after_seconds: float = 30.0,
-        source: str = "/upload-progress",
+        source: str | None = None,
+        namespace: str | None = None,
+        secret: str | bytes = b"",
         clock: Clock | None = None,
     ) -> Self:
         """Return a tracker whose store and broker are given by URL; nothing connects yet.
@@ -171,21 +188,32 @@ class ProgressTracker(HasInternals):
             mount_path: As above.
             stall_after_seconds: As above.
             source: As above.
+            namespace: The name of the system: 1 to 31 of ``a-z 0-9 -``, beginning with a letter.
+                The names of all keys, channels, exchanges, queues and topics begin with it; in
+                PostgreSQL it is the schema, with ``_`` for ``-``. Systems that share a server or
+                broker need different ones. By default ``upload-progress``, and the number of the
+                database if Redis has the store and it is not 0.
+            secret: As above.
             clock: As above.
 
         Raises:
             InvalidValue: A URL or a setting is not valid.
             MissingExtra: The driver is not installed.
         """
+        store = store_from_url(url, retention=retention, namespace=namespace)
+        # A publisher on the server of the store separates databases by itself.
+        named = namespace if namespace or events is None else namespace_of(store)
         return cls(
-            store=store_from_url(url, retention=retention),
-            publisher=publisher_from_url(url if events is None else events),
+            store=store,
+            publisher=publisher_from_url(url if events is None else events, namespace=named),
             policy=policy,
             watched_interval_seconds=watched_interval_seconds,
             limits=limits,
             mount_path=mount_path,
             stall_after_seconds=stall_after_seconds,
             source=source,
+            namespace=namespace,
+            secret=secret,
             clock=clock,
         )
 
@@ -378,3 +406,10 @@ class ProgressTracker(HasInternals):
 
 def _key(upload_id: str, owner: str | Identity) -> UploadKey:
     return UploadKey(as_identity(owner).owner_of(upload_id), upload_id)
+
+
+def _system_of(store: SessionStore, namespace: str | None, source: str | None) -> str:
+    """Return what the events and messages of a system are recognised by."""
+    if namespace is not None:
+        return validate_namespace(namespace)
+    return namespace_of(store) if source is None else f"{namespace_of(store)}:{source}"

@@ -11,7 +11,7 @@ from attrs import define, field
 
 from tests._support.simulation import deadline, until
 from upload_progress._cluster.directory import WorkerDirectory
-from upload_progress._cluster.messages import WorkerIntroduction, pack
+from upload_progress._cluster.messages import MessageSeal, WorkerIntroduction, pack
 from upload_progress._cluster.rpc import ALL_WORKERS, RpcEndpoint
 from upload_progress._runtime.circuit_breaker import CircuitBreaker
 from upload_progress._runtime.log_limiter import LogLimiter
@@ -46,6 +46,7 @@ def directory_at(broker: MemoryPublisher | None) -> WorkerDirectory:
         transport=broker,
         breaker=CircuitBreaker("the message transport", clock),
         worker=worker,
+        seal=MessageSeal("upload-progress"),
         log_limiter=LogLimiter(clock),
         on_missed=do_nothing,
     )

@@ -11,7 +11,7 @@ from attrs import define, field
 
 from tests._support.fake_connections import FakeTransport
 from tests._support.simulation import deadline, until
-from upload_progress._cluster.messages import REPLY, RpcMessage, SocketReply, pack, unpack
+from upload_progress._cluster.messages import REPLY, MessageSeal, RpcMessage, SocketReply
 from upload_progress._cluster.rpc import RpcEndpoint
 from upload_progress._runtime.circuit_breaker import CircuitBreaker
 from upload_progress._runtime.log_limiter import LogLimiter
@@ -22,6 +22,7 @@ from upload_progress.interfaces import ConnectionLost, EventsMissed, SystemClock
 pytestmark = pytest.mark.anyio
 
 WORKER = Worker()
+SEAL = MessageSeal("shop", b"a secret of sixteen bytes or more")
 
 
 @define
@@ -55,9 +56,15 @@ def rpc(
         transport=transport,
         breaker=CircuitBreaker("the message transport", clock),
         worker=WORKER,
+        seal=SEAL,
         log_limiter=LogLimiter(clock),
         on_missed=on_missed,
     )
+
+
+def sealed(message: RpcMessage, seal: MessageSeal = SEAL) -> bytes:
+    """Return *message* as another worker sends it to this one."""
+    return seal.seal(WORKER.name, message)
 
 
 @asynccontextmanager
@@ -81,10 +88,10 @@ async def test_call_returns_the_reply(rpc: RpcEndpoint, transport: FakeTransport
         tasks.start_soon(call)
         await until(lambda: transport.sent)
         [(worker, sent)] = transport.sent
-        request = unpack(sent, RpcMessage)
+        request = SEAL.unseal("other", sent)
         assert (worker, request.kind, request.reply_to) == ("other", "cancel", WORKER.name)
-        transport.put(pack(RpcMessage(REPLY, "of another call", body=b"no")))
-        transport.put(pack(RpcMessage(REPLY, request.id, body=b"yes")))
+        transport.put(sealed(RpcMessage(REPLY, "of another call", body=b"no")))
+        transport.put(sealed(RpcMessage(REPLY, request.id, body=b"yes")))
 
     assert replies == [b"yes"]
     assert not rpc._pending
@@ -159,16 +166,81 @@ async def test_invalid_messages_and_failing_handlers_do_not_end_the_endpoint(
     rpc.register("works", reply)
     async with running(rpc):
         transport.put(b"\xff no message")
-        transport.put(pack(RpcMessage("fails", "1", "other", b"away")))
-        transport.put(pack(RpcMessage("fails", "2", "other", b"broken")))
+        transport.put(sealed(RpcMessage("fails", "1", "other", b"away")))
+        transport.put(sealed(RpcMessage("fails", "2", "other", b"broken")))
         await until(lambda: len(requested) == 2 and not rpc._handling)
-        transport.put(pack(RpcMessage("works", "3", "other", b"it")))
-        transport.put(pack(RpcMessage("unknown", "4", "other", b"it")))
+        transport.put(sealed(RpcMessage("works", "3", "other", b"it")))
+        transport.put(sealed(RpcMessage("unknown", "4", "other", b"it")))
         await until(lambda: len(transport.sent) == 2)
         monkeypatch.setattr("upload_progress._cluster.rpc.MAX_PENDING", 0)
-        transport.put(pack(RpcMessage("works", "5", "other", b"it")))
+        transport.put(sealed(RpcMessage("works", "5", "other", b"it")))
         await until(lambda: rpc.rejected == 2)
 
-    replies = [unpack(message, RpcMessage) for _worker, message in transport.sent]
+    replies = [SEAL.unseal(worker, message) for worker, message in transport.sent]
     assert {(each.id, each.body) for each in replies} == {("3", b"reply to it"), ("4", b"")}
     assert rpc.log_limiter.count == 2
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (sealed(RpcMessage("works", "1"), MessageSeal("forum", SEAL.secret)), "another system"),
+        (sealed(RpcMessage("works", "1"), MessageSeal("shop")), "secret"),
+        (sealed(RpcMessage("works", "1"), MessageSeal("shop", b"another")), "secret"),
+        (SEAL.seal("other", RpcMessage("works", "1")), "secret"),
+    ],
+)
+async def test_request_of_another_system_or_sender_is_rejected(
+    rpc: RpcEndpoint,
+    transport: FakeTransport,
+    caplog: pytest.LogCaptureFixture,
+    data: bytes,
+    problem: str,
+) -> None:
+    """Also one that was recorded on its way to another worker."""
+    requested: list[bytes] = []
+
+    async def reply(body: bytes) -> bytes | None:
+        requested.append(body)
+        return None
+
+    rpc.register("works", reply)
+    async with running(rpc):
+        transport.put(data)
+        await until(lambda: rpc.rejected)
+        transport.put(sealed(RpcMessage("works", "2", body=b"own")))
+        await until(lambda: requested)
+
+    assert requested == [b"own"]
+    assert problem in caplog.text
+
+
+async def test_worker_without_a_secret_rejects_signed_requests(
+    rpc: RpcEndpoint, transport: FakeTransport
+) -> None:
+    rpc.seal = MessageSeal("shop")
+    async with running(rpc):
+        transport.put(sealed(RpcMessage("works", "1")))
+        await until(lambda: rpc.rejected)
+
+
+async def test_request_that_arrives_again_is_not_handled_again(
+    rpc: RpcEndpoint, transport: FakeTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been recorded; the number of remembered requests is bounded."""
+    monkeypatch.setattr("upload_progress._cluster.rpc.MAX_REMEMBERED", 2)
+    requested: list[bytes] = []
+
+    async def record(body: bytes) -> bytes | None:
+        requested.append(body)
+        return None
+
+    rpc.register("works", record)
+    async with running(rpc):
+        for request_id in ("1", "1", "2", "2", "3"):
+            transport.put(sealed(RpcMessage("works", request_id, body=request_id.encode())))
+        await until(lambda: len(requested) == 3)
+
+    assert requested == [b"1", b"2", b"3"]
+    assert rpc.rejected == 2
+    assert set(rpc._remembered) == {"2", "3"}

@@ -101,6 +101,7 @@ def test_event_has_the_attributes_of_cloudevents() -> None:
         "subject": "up",
         "time": datetime.fromtimestamp(9, UTC).isoformat().replace("+00:00", "Z"),
         "owner": "ann",
+        "namespace": "upload-progress",
         "datacontenttype": "application/json",
     }
 

@@ -83,13 +83,15 @@ class Follower:
         hub: Delivers to the subscriptions of this process.
         registry: The uploads that are received here, which are not read from the store.
         reconciler: Checks an upload that is received here and, by an event, has ended elsewhere.
+        namespace: The namespace of this system.
         clock: The time.
         log_limiter: Logs what fails.
         is_single_worker: Whether no other process can write into the store: nothing to follow.
 
     Attributes:
         received: Events of other workers that arrived.
-        rejected: Events that do not belong to the subscribed owners, or name another upload.
+        rejected: Events of another system, or of an owner that is not subscribed, or that name
+            another upload.
     """
 
     subscriber: EventSubscriber | None
@@ -98,6 +100,7 @@ class Follower:
     hub: Hub
     registry: Registry
     reconciler: Reconciler
+    namespace: str
     clock: Clock
     log_limiter: LogLimiter
     is_single_worker: bool
@@ -187,6 +190,13 @@ class Follower:
 
     async def _handle(self, event: CloudEvent) -> None:
         progress = event.data
+        if event.namespace != self.namespace:
+            self.rejected += 1
+            self.log_limiter.log_warning(
+                "an event was rejected: it has another namespace; workers of one system need the "
+                "same one, and systems that share a broker need different channels"
+            )
+            return
         if event.owner not in self._owners or event.subject != progress.upload_id:
             self.rejected += 1
             self.log_limiter.log_warning(

@@ -3,8 +3,13 @@
 A message is small (at most 4 KiB, so that every broker carries it), and contains no password and no
 ticket: a user is named by id, a ticket by its hash. A message may be lost; the caller then goes on
 without a reply.
+
+Each message is in an envelope with the namespace of its system, and with a tag (HMAC-SHA-256) if
+the workers share a secret. The tag covers the recipient too, so that a message that was recorded
+cannot be sent to another worker.
 """
 
+import hmac
 from typing import Final, TypeVar
 
 import msgspec
@@ -19,6 +24,7 @@ __all__ = [
     "CancelRequest",
     "IdentityReference",
     "IdentityReply",
+    "MessageSeal",
     "ResourceBinding",
     "RpcMessage",
     "SocketReply",
@@ -43,7 +49,7 @@ class RpcMessage:
 
     Attributes:
         kind: What is requested; ``reply`` for a reply.
-        id: Chosen by the caller, and repeated in the reply.
+        id: Chosen by the caller at random, and repeated in the reply.
         reply_to: The worker that calls; empty in a reply, and in a request without one.
         body: The packed content; empty in a reply for *not here*.
     """
@@ -199,3 +205,47 @@ def unpack(data: bytes, kind: type[T]) -> T:
         return msgspec.msgpack.decode(data, type=kind)
     except (msgspec.DecodeError, RecursionError, UnicodeError, ValueError) as error:
         raise InvalidValue("message", type(error).__name__) from None
+
+
+@frozen(slots=False)
+class _SealedMessage:
+    namespace: str
+    message: bytes
+    tag: bytes
+
+
+@frozen(repr=False)
+class MessageSeal:
+    """Marks messages as those of one system, and recognises them.
+
+    Args:
+        namespace: Namespace of the system.
+        secret: The secret that all workers of the system share; empty for none, and then everyone
+            who may write to the broker may send messages.
+    """
+
+    namespace: str
+    secret: bytes = b""
+
+    def seal(self, recipient: str, message: RpcMessage) -> bytes:
+        """Encode *message* for the worker *recipient*."""
+        packed = pack(message)
+        return pack(_SealedMessage(self.namespace, packed, self._tag(recipient, packed)))
+
+    def unseal(self, recipient: str, data: bytes) -> RpcMessage:
+        """Decode a message that the worker *recipient* has received.
+
+        Raises:
+            InvalidValue: It is not a message of this system to that worker.
+        """
+        envelope = unpack(data, _SealedMessage)
+        if envelope.namespace != self.namespace:
+            raise InvalidValue("message.namespace", "is that of another system")
+        if not hmac.compare_digest(envelope.tag, self._tag(recipient, envelope.message)):
+            raise InvalidValue("message.tag", "was not made with the secret of this system")
+        return unpack(envelope.message, RpcMessage)
+
+    def _tag(self, recipient: str, packed: bytes) -> bytes:
+        if not self.secret:
+            return b""
+        return hmac.digest(self.secret, pack((self.namespace, recipient, packed)), "sha256")

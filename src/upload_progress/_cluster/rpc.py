@@ -8,20 +8,29 @@ the reply for a second at most.
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import anyio
 from anyio.abc import TaskGroup
 from attrs import define, field
 
-from upload_progress._cluster.messages import REPLY, RpcMessage, pack, unpack
+from upload_progress._cluster.messages import REPLY, MessageSeal, RpcMessage, pack
 from upload_progress._runtime.circuit_breaker import CircuitBreaker
 from upload_progress._runtime.log_limiter import LogLimiter, first_cause
 from upload_progress._runtime.worker import Worker
 from upload_progress.exceptions import InvalidValue, StoreUnavailable
 from upload_progress.interfaces import ConnectionLost, EventsMissed, MessageTransport
 
-__all__ = ["ALL_WORKERS", "MAX_PENDING", "REPLY_SECONDS", "RETRY_SECONDS", "Handler", "RpcEndpoint"]
+__all__ = [
+    "ALL_WORKERS",
+    "MAX_PENDING",
+    "MAX_REMEMBERED",
+    "REPLY_SECONDS",
+    "RETRY_SECONDS",
+    "Handler",
+    "RpcEndpoint",
+]
 
 REPLY_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 1.0
@@ -29,6 +38,8 @@ ALL_WORKERS: Final = "all workers"
 """The name of an inbox that every worker opens; no worker can have it, because of the space."""
 MAX_PENDING: Final = 1000
 """Requests that wait for a reply, and as many that are being handled."""
+MAX_REMEMBERED: Final = 10_000
+"""Requests whose ids are remembered: one that arrives again is not handled again."""
 
 Handler = Callable[[bytes], Awaitable[bytes | None]]
 """Returns the body of the reply to the body of a request; None if the request concerns nothing
@@ -49,22 +60,26 @@ class RpcEndpoint:
         transport: Carries the messages; with None, no call reaches another worker.
         breaker: The circuit breaker of the transport.
         worker: This process.
+        seal: Marks the messages of this system, and recognises them.
         log_limiter: Logs what fails.
         on_missed: Called when requests to this worker may have been lost.
 
     Attributes:
-        rejected: Messages that could not be decoded, or were too many.
+        rejected: Messages that are not of this system, could not be decoded, arrived twice, or were
+            too many.
     """
 
     transport: MessageTransport | None
     breaker: CircuitBreaker
     worker: Worker
+    seal: MessageSeal
     log_limiter: LogLimiter
     on_missed: Callable[[], Awaitable[None]]
     rejected: int = field(default=0, init=False)
     _handlers: dict[str, list[Handler]] = field(factory=dict, init=False)
     _pending: dict[str, _PendingCall] = field(factory=dict, init=False)
     _handling: int = field(default=0, init=False)
+    _remembered: dict[str, None] = field(factory=dict, init=False)
     _is_open: bool = field(default=False, init=False)
     _opened: anyio.Event | None = field(default=None, init=False)
     _on_open: list[Callable[[], Awaitable[None]]] = field(factory=list, init=False)
@@ -86,12 +101,12 @@ class RpcEndpoint:
         transport = self.transport
         if transport is None or worker == self.worker.name or len(self._pending) >= MAX_PENDING:
             return None
-        request = RpcMessage(kind, secrets.token_urlsafe(12), self.worker.name, pack(body))
+        request = RpcMessage(kind, _new_id(), self.worker.name, pack(body))
         pending = self._pending[request.id] = _PendingCall()
         try:
             with anyio.move_on_after(REPLY_SECONDS):
                 await self._wait_until_open()
-                await self.breaker.call(lambda: transport.send(worker, pack(request)))
+                await self._send(transport, worker, request)
                 await pending.replied.wait()
         except StoreUnavailable:
             return None
@@ -103,9 +118,13 @@ class RpcEndpoint:
         """Send a request to which no reply is needed; it may be lost."""
         if self.transport is None:
             return
-        transport, message = self.transport, pack(RpcMessage(kind, "", body=pack(body)))
         with suppress(StoreUnavailable):
-            await self.breaker.call(lambda: transport.send(worker, message))
+            message = RpcMessage(kind, _new_id(), body=pack(body))
+            await self._send(self.transport, worker, message)
+
+    async def _send(self, transport: MessageTransport, worker: str, message: RpcMessage) -> None:
+        sealed = self.seal.seal(worker, message)
+        await self.breaker.call(lambda: transport.send(worker, sealed))
 
     async def _wait_until_open(self) -> None:
         """Wait until replies can arrive."""
@@ -133,46 +152,65 @@ class RpcEndpoint:
             if self._opened is not None:
                 self._opened.set()
                 self._opened = None
-            tasks.start_soon(self._receive, common_inbox, transport, tasks, self._on_open)
+            dispatch = partial(self._dispatch, transport, tasks)
+            receive_common = partial(self._receive, tasks, common_inbox, self._on_open)
+            tasks.start_soon(receive_common, partial(dispatch, ALL_WORKERS))
             try:
-                await self._receive(inbox, transport, tasks, [self.on_missed])
+                dispatch_own = partial(dispatch, self.worker.name)
+                await self._receive(tasks, inbox, [self.on_missed], dispatch_own)
             finally:
                 self._is_open = False
             tasks.cancel_scope.cancel()
 
     async def _receive(
         self,
-        inbox: AsyncIterator[bytes | EventsMissed | ConnectionLost],
-        transport: MessageTransport,
         tasks: TaskGroup,
+        inbox: AsyncIterator[bytes | EventsMissed | ConnectionLost],
         on_missed: Sequence[Callable[[], Awaitable[None]]],
+        dispatch: Callable[[bytes], None],
     ) -> None:
         """Receive messages; call *on_missed* first, and whenever messages may have been lost."""
         for work in on_missed:
             tasks.start_soon(self._run_safely, work)
         async for item in inbox:
             if isinstance(item, bytes):
-                self._dispatch(item, transport, tasks)
+                dispatch(item)
             elif isinstance(item, EventsMissed):
                 for work in on_missed:
                     tasks.start_soon(self._run_safely, work)
 
-    def _dispatch(self, data: bytes, transport: MessageTransport, tasks: TaskGroup) -> None:
+    def _dispatch(
+        self, transport: MessageTransport, tasks: TaskGroup, recipient: str, data: bytes
+    ) -> None:
         if self._handling >= MAX_PENDING:
             self.rejected += 1
             return
         try:
-            message = unpack(data, RpcMessage)
+            message = self.seal.unseal(recipient, data)
         except InvalidValue as error:
             self.rejected += 1
-            self.log_limiter.log_warning("a message to this worker could not be decoded", error)
+            self.log_limiter.log_warning("a message to this worker was rejected", error)
             return
-        if message.kind != REPLY:
+        if message.kind == REPLY:
+            self._resume(message)
+        elif message.id in self._remembered:
+            self.rejected += 1
+        else:
+            self._remember(message.id)
             self._handling += 1
             tasks.start_soon(self._run_safely, lambda: self._handle(message, transport))
-        elif (pending := self._pending.get(message.id)) is not None:
-            pending.reply = message.body
+
+    def _resume(self, reply: RpcMessage) -> None:
+        """Give *reply* to the call that waits for it, if there is one."""
+        pending = self._pending.get(reply.id)
+        if pending is not None:
+            pending.reply = reply.body
             pending.replied.set()
+
+    def _remember(self, request_id: str) -> None:
+        self._remembered[request_id] = None
+        if len(self._remembered) > MAX_REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
 
     async def _handle(self, request: RpcMessage, transport: MessageTransport) -> None:
         try:
@@ -181,8 +219,8 @@ class RpcEndpoint:
                 body = body or await handler(request.body) or b""
             if not request.reply_to:
                 return
-            reply = pack(RpcMessage(REPLY, request.id, body=body))
-            await self.breaker.call(lambda: transport.send(request.reply_to, reply))
+            reply = RpcMessage(REPLY, request.id, body=body)
+            await self._send(transport, request.reply_to, reply)
         finally:
             self._handling -= 1
 
@@ -194,3 +232,7 @@ class RpcEndpoint:
             return
         except Exception as error:  # noqa: BLE001  # it is logged
             self.log_limiter.log_warning("replying to another worker failed", error)
+
+
+def _new_id() -> str:
+    return secrets.token_urlsafe(12)

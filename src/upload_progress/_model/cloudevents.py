@@ -23,6 +23,7 @@ from upload_progress._model.models import UploadProgress
 from upload_progress.exceptions import InvalidValue
 
 __all__ = [
+    "DEFAULT_NAMESPACE",
     "EVENT_TYPE",
     "MAX_EVENT_BYTES",
     "CloudEvent",
@@ -37,6 +38,7 @@ __all__ = [
 ]
 
 EVENT_TYPE: Final = "upload-progress.UploadProgressUpdated.v1"
+DEFAULT_NAMESPACE: Final = "upload-progress"
 
 
 @frozen(slots=False)
@@ -45,7 +47,8 @@ class CloudEvent:
 
     Attributes:
         id: ``{upload_id}/{attempt}/{sequence}``: the same for every copy of one event.
-        owner: Extension attribute: in whose namespace the upload lives.
+        owner: Extension attribute: the owner of the upload.
+        namespace: Extension attribute: the system that the owner belongs to.
     """
 
     id: str
@@ -53,13 +56,16 @@ class CloudEvent:
     subject: str
     time: datetime
     owner: str
+    namespace: str
     data: UploadProgress
     type: str = EVENT_TYPE
     specversion: str = "1.0"
     datacontenttype: str = "application/json"
 
 
-def event_of(owner: str, progress: UploadProgress, source: str) -> CloudEvent:
+def event_of(
+    owner: str, progress: UploadProgress, source: str, *, namespace: str = DEFAULT_NAMESPACE
+) -> CloudEvent:
     """Return the event for a snapshot."""
     return CloudEvent(
         id=f"{progress.upload_id}/{progress.attempt}/{progress.sequence}",
@@ -67,6 +73,7 @@ def event_of(owner: str, progress: UploadProgress, source: str) -> CloudEvent:
         subject=progress.upload_id,
         time=progress.updated_at,
         owner=owner,
+        namespace=namespace,
         data=progress,
     )
 
@@ -74,7 +81,16 @@ def event_of(owner: str, progress: UploadProgress, source: str) -> CloudEvent:
 MAX_EVENT_BYTES: Final = 1_048_576
 """Larger messages are refused without decoding."""
 
-_ATTRIBUTES: Final = ("specversion", "id", "source", "type", "subject", "time", "owner")
+_ATTRIBUTES: Final = (
+    "specversion",
+    "id",
+    "source",
+    "type",
+    "subject",
+    "time",
+    "owner",
+    "namespace",
+)
 
 
 @frozen(slots=False)
@@ -86,6 +102,7 @@ class EventStub:
     subject: str
     time: datetime
     owner: str
+    namespace: str
     type: str
     specversion: str
 
@@ -161,4 +178,5 @@ def _checked(found: _Envelope) -> CloudEvent | EventStub:
         return found
     if found.subject != found.data.upload_id:
         raise InvalidValue("event.subject", "is not the upload that its data tells of")
-    return CloudEvent(found.id, found.source, found.subject, found.time, found.owner, found.data)
+    known = (found.id, found.source, found.subject, found.time, found.owner, found.namespace)
+    return CloudEvent(*known, found.data)

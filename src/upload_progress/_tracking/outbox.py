@@ -26,6 +26,7 @@ class Outbox:
         publisher: Publishes the events; None publishes nothing.
         breaker: The circuit breaker of the publisher.
         source: The ``source`` of the events.
+        namespace: The ``namespace`` of the events.
 
     Attributes:
         published: How many events the broker has accepted.
@@ -34,6 +35,7 @@ class Outbox:
     publisher: EventPublisher | None
     breaker: CircuitBreaker
     source: str
+    namespace: str
     published: int = field(default=0, init=False)
     waiting: dict[Topic, Update] = field(factory=dict, init=False)
 
@@ -49,7 +51,10 @@ class Outbox:
             return
         # Not sent twice by passes that overlap.
         batch = {topic: waiting.pop(topic) for topic in list(islice(waiting, PORTION))}
-        events = [event_of(each.owner, each.progress, self.source) for each in batch.values()]
+        events = [
+            event_of(each.owner, each.progress, self.source, namespace=self.namespace)
+            for each in batch.values()
+        ]
         try:
             await self.breaker.call(lambda: publisher.publish(events))
         except BaseException as error:

@@ -5,8 +5,9 @@ hashed (``key_of``): ``upload.*.*`` matches all owners, ``upload.<owner>.*`` one
 CloudEvents in binary mode: the attributes are headers ``cloudEvents:…``, the body is the snapshot.
 Messages go to ``upload-progress.messages``, so that no consumer of events receives them.
 
-One queue receives for the whole process. It is exclusive to the connection and deleted with it, and
-bounded in length and age, so that a process that was killed or does not read leaves nothing behind.
+One queue receives for the whole process: ``upload-progress.`` and a random name. It is exclusive to
+the connection and deleted with it, and bounded in length and age, so that a process that was killed
+or does not read leaves nothing behind.
 Publishing has a connection to itself: a broker that runs out of memory stops to read from the
 connections that publish, and would not read their subscriptions either.
 
@@ -21,6 +22,7 @@ require("aio_pika", extra="rabbitmq")
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
+from secrets import token_urlsafe
 from typing import Final, Self
 from urllib.parse import urlsplit
 
@@ -66,6 +68,7 @@ MAX_QUEUE_MESSAGES: Final = 10_000
 MAX_QUEUE_BYTES: Final = 32 * 1_048_576
 EXPIRES_SECONDS: Final = 60
 
+_QUEUE_NAME_BYTES: Final = 12
 _QUEUE_ARGUMENTS: Final[dict[str, FieldValue]] = {
     "x-expires": EXPIRES_SECONDS * 1000,
     "x-max-length": MAX_QUEUE_MESSAGES,
@@ -215,7 +218,10 @@ class RabbitPublisher(BrokerSubscriber):
             channel = await connection.channel(publisher_confirms=False)
             exchanges = await _Exchanges.declare(channel, self.exchange, durable=self.durable)
             queue = await channel.declare_queue(
-                exclusive=True, auto_delete=True, arguments=_QUEUE_ARGUMENTS
+                f"{self.exchange}.{token_urlsafe(_QUEUE_NAME_BYTES)}",
+                exclusive=True,
+                auto_delete=True,
+                arguments=_QUEUE_ARGUMENTS,
             )
             consumer = RabbitConnection(
                 channel, exchanges, queue, owned, self._table, self.heartbeat_seconds

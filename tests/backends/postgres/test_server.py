@@ -72,7 +72,7 @@ async def test_missing_schema_is_logged_with_command_to_run(
     async with tracker.lifespan(), tracker.track(owner="ann") as upload:
         upload.advance(1)
 
-    assert "run `upload-progress migrate URL`" in caplog.text
+    assert "run `upload-progress migrate URL --schema nowhere`" in caplog.text
 
 
 async def test_role_of_guide_saves_and_cannot_migrate(

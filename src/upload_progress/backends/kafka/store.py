@@ -89,6 +89,11 @@ class KafkaStore:
     _tasks: TaskGroup | None = field(default=None, init=False)
     _worker: str | None = field(default=None, init=False)
 
+    @property
+    def namespace(self) -> str:
+        """The name of the topic."""
+        return self.topic
+
     def _make_consumer(self) -> TopicConsumer:
         table = RecordTable(retention=self.retention, max_uploads=self.max_uploads)
         return TopicConsumer(

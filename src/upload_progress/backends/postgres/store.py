@@ -130,6 +130,11 @@ class PostgresStore:
         client = LazyConnectionPool(validate_url(url))
         return cls(client, retention=retention or Retention(), schema=schema)
 
+    @property
+    def namespace(self) -> str:
+        """The schema, with hyphens for underscores as in ``from_url(namespace=…)``."""
+        return self.schema.replace("_", "-")
+
     async def __aenter__(self) -> Self:
         """Do nothing: connections are made when they are first used."""
         return self

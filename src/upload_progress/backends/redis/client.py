@@ -8,7 +8,7 @@ from redis.backoff import NoBackoff
 
 from upload_progress.exceptions import InvalidValue
 
-__all__ = ["CALL_SECONDS", "open_client", "validate_client"]
+__all__ = ["CALL_SECONDS", "name_in_database", "open_client", "validate_client"]
 
 
 CALL_SECONDS: Final = 1.0
@@ -46,3 +46,13 @@ def validate_client(client: Redis | RedisCluster) -> None:
     encoder = client.get_encoder()
     if encoder.decode_responses:
         raise InvalidValue("client", "must not decode responses: leave decode_responses out")
+
+
+def name_in_database(name: str, client: Redis | RedisCluster) -> str:
+    """Return *name*, followed by the number of the client's database unless that is 0.
+
+    Publish/subscribe knows no databases: the channels of two databases must have different names.
+    """
+    pool = None if isinstance(client, RedisCluster) else client.connection_pool
+    number = pool.connection_kwargs.get("db") if pool else 0
+    return f"{name}.{number}" if number else name

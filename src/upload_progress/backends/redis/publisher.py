@@ -2,7 +2,8 @@
 
 Channels, after a prefix: ``upload-progress:events:<owner>``, ``upload-progress:messages:<worker>``,
 both names hashed (``key_of``). An event is a CloudEvent in structured JSON mode. The pattern
-``upload-progress:events:*`` matches the events of all owners.
+``upload-progress:events:*`` matches the events of all owners. The channels of database 1 begin with
+``upload-progress.1:``, as Redis delivers what is published to the subscribers of all databases.
 
 One connection subscribes for the whole process. A half-open connection would be silent for ever, so
 after a silence the server is pinged. A client that reconnects by itself and subscribes again is
@@ -19,7 +20,11 @@ from redis.asyncio.client import PubSub
 
 from upload_progress._model.cloudevents import CloudEvent, decode_structured, encode_structured
 from upload_progress.backends.pubsub import BrokerSubscriber
-from upload_progress.backends.redis.client import open_client, validate_client
+from upload_progress.backends.redis.client import (
+    name_in_database,
+    open_client,
+    validate_client,
+)
 from upload_progress.backends.subscriptions import (
     ALL_OWNERS_CHANNEL,
     Channel,
@@ -47,7 +52,8 @@ class RedisPublisher(BrokerSubscriber):
 
     Args:
         client: A client that does not decode responses.
-        prefix: What the names of all channels begin with.
+        prefix: What the names of all channels begin with, followed by the number of the database
+            unless that is 0.
         owns_client: Whether to close the client, too. By default it stays open.
         heartbeat_seconds: After this long without traffic the server is pinged; without an answer
             within the same time the connection counts as lost.
@@ -64,6 +70,10 @@ class RedisPublisher(BrokerSubscriber):
         """Refuse a client that decodes: bytes that are no UTF-8 would end the connection."""
         validate_client(self.client)
 
+    @property
+    def _full_prefix(self) -> str:
+        return name_in_database(self.prefix, self.client)
+
     @classmethod
     def open(
         cls, url: str, *, prefix: str = "upload-progress", heartbeat_seconds: float = 4.0
@@ -72,7 +82,7 @@ class RedisPublisher(BrokerSubscriber):
 
         Args:
             url: ``redis://…``, ``rediss://…`` or ``unix://…``, as redis-py accepts it.
-            prefix: What the names of all channels begin with.
+            prefix: See the class.
             heartbeat_seconds: See the class.
 
         Raises:
@@ -83,9 +93,10 @@ class RedisPublisher(BrokerSubscriber):
 
     async def publish(self, events: Sequence[CloudEvent]) -> None:
         """Send *events*, in order, in one round trip."""
+        prefix = self._full_prefix
         async with self.client.pipeline(transaction=False) as batch:
             for event in events:
-                name = _channel_name(self.prefix, Channel.of_owner(event.owner))
+                name = _channel_name(prefix, Channel.of_owner(event.owner))
                 batch.publish(name, encode_structured(event))
             await batch.execute()
 
@@ -95,13 +106,13 @@ class RedisPublisher(BrokerSubscriber):
         Raises:
             InvalidValue: It is larger than 4 KiB.
         """
-        name = _channel_name(self.prefix, Channel.of_worker(worker))
+        name = _channel_name(self._full_prefix, Channel.of_worker(worker))
         await self.client.publish(name, check_message_size(message))
 
     async def _connect(self) -> "RedisConnection":
         pubsub = self.client.pubsub()
         await pubsub.connect()  # type: ignore[no-untyped-call]  # redis-py has no annotation here
-        return RedisConnection(pubsub, self._table, self.prefix, self.heartbeat_seconds)
+        return RedisConnection(pubsub, self._table, self._full_prefix, self.heartbeat_seconds)
 
     async def _close(self) -> None:
         if self.owns_client:

@@ -50,7 +50,11 @@ from redis.commands.core import AsyncScript
 from upload_progress._model.codec import pack_record
 from upload_progress._model.fold import newest_attempt
 from upload_progress._model.models import TransferRecord, UploadKey
-from upload_progress.backends.redis.client import open_client, validate_client
+from upload_progress.backends.redis.client import (
+    name_in_database,
+    open_client,
+    validate_client,
+)
 from upload_progress.backends.store_records import (
     changed_at,
     decode_record,
@@ -181,6 +185,11 @@ class RedisStore:
         """Close the client, if the store has opened it."""
         if self.closes_client:
             await self.client.aclose()
+
+    @property
+    def namespace(self) -> str:
+        """The prefix, followed by the number of the database unless that is 0."""
+        return name_in_database(self.prefix, self.client)
 
     def _shard(self, hashed_owner: str) -> int:
         return crc32(hashed_owner.encode()) % self.shards
