@@ -228,6 +228,19 @@ def test_each_language_has_all_texts(users: Users) -> None:
     assert keys[0] == keys[1] == keys[2]
 
 
+def test_end_is_shown_although_events_were_ahead_of_it(users: Users, user: str) -> None:
+    """Another worker has ended the upload of a crashed one, and knows only what was stored."""
+    page = users.open(ELEMENT, user=user)
+    apply(page, sequence=9, bytes_transferred=2e9)
+    expect(in_state(page, "test.bin", "receiving")).to_be_visible()
+
+    apply(page, sequence=5, bytes_transferred=1e9, state="failed")
+    expect(in_state(page, "test.bin", "failed")).to_be_visible()
+
+    apply(page, sequence=10, bytes_transferred=3e9)
+    expect(in_state(page, "test.bin", "failed")).to_be_visible()
+
+
 def test_speed_and_time_left_are_updated_at_most_once_per_second(users: Users, user: str) -> None:
     page = users.open(ELEMENT, user=user, clock=True)
     page.clock.run_for(1000)

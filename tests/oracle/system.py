@@ -24,7 +24,7 @@ from upload_progress.interfaces import (
     SessionStore,
 )
 
-__all__ = ["SlowBroker", "SlowStore", "WithoutLeases", "at_once"]
+__all__ = ["Broker", "SlowBroker", "SlowStore", "SlowStream", "WithoutLeases", "at_once"]
 
 at_once: ContextVar[bool] = ContextVar("at_once", default=False)
 """Whether the store answers without delay, because a check asks it."""

@@ -17,6 +17,7 @@ from itertools import chain
 import anyio
 import pytest
 from attrs import define, field
+from redis.asyncio import Redis
 
 from tests._support.asgi_client import (
     App,
@@ -30,11 +31,12 @@ from tests._support.asgi_client import (
 )
 from tests._support.virtual_time import VirtualClock, run_in_virtual_time
 from tests.oracle.steps import Scenario
-from tests.oracle.system import SlowBroker, SlowStore, SlowStream
+from tests.oracle.system import Broker, SlowBroker, SlowStore, SlowStream, WithoutLeases
 from upload_progress import MemoryStore, ProgressTracker, UploadState
 from upload_progress._model.cloudevents import CloudEvent
 from upload_progress.backends import MemoryPublisher
-from upload_progress.interfaces import ConnectionLost, EventsMissed, EventStream
+from upload_progress.backends.redis import RedisPublisher, RedisStore
+from upload_progress.interfaces import ConnectionLost, EventsMissed, EventStream, SessionStore
 
 MAX_DELAY_SECONDS = 0.06
 UPLOADS = 4
@@ -44,6 +46,7 @@ GROUP = "release"
 SETTLE_SECONDS = 40.0
 """Long enough for each path by which a watcher may learn of an end."""
 
+MAX_REDIS_RUNS = 4
 SEQUENCES_PER_RUN = 30
 """There is one run for so many sequences of the oracle."""
 
@@ -228,11 +231,22 @@ KINDS: dict[str, Callable[[Watcher], Awaitable[None]]] = {
 }
 
 
-async def problems_of(seed: int, lost: float) -> list[str]:
+async def problems_in_memory(seed: int, lost: float) -> list[str]:
+    """Return the problems with a store and a broker in memory."""
+    return await problems_of(seed, lost, MemoryStore(clock=VirtualClock()), MemoryPublisher())
+
+
+async def problems_with_redis(seed: int, lost: float, redis_url: str) -> list[str]:
+    """Return the problems with Redis."""
+    async with Redis.from_url(redis_url) as client, RedisPublisher(client) as publisher:
+        await client.flushall()
+        return await problems_of(seed, lost, WithoutLeases(RedisStore(client)), publisher)
+
+
+async def problems_of(seed: int, lost: float, store: SessionStore, broker: Broker) -> list[str]:
     """Let watchers follow uploads; return what they were not shown."""
     dice = random.Random(seed)  # noqa: S311  # repeatable
     delays = RandomDelays(dice, lost)
-    store, broker = MemoryStore(clock=VirtualClock()), MemoryPublisher()
     trackers = [
         ProgressTracker(
             store=RandomStore(store, Scenario(), delays),
@@ -292,5 +306,12 @@ def seeds(pytestconfig: pytest.Config) -> range:
 
 @pytest.mark.parametrize("lost", [0.0, 0.3], ids=["all events", "lost events"])
 def test_each_watcher_is_shown_the_end(lost: float, seeds: range) -> None:
-    found = (run_in_virtual_time(partial(problems_of, seed, lost), "asyncio") for seed in seeds)
+    runs = (partial(problems_in_memory, seed, lost) for seed in seeds)
+    found = (run_in_virtual_time(run, "asyncio") for run in runs)
+    assert not list(chain.from_iterable(found))
+
+
+def test_each_watcher_is_shown_the_end_with_redis(seeds: range, redis_url: str) -> None:
+    runs = (partial(problems_with_redis, seed, 0.0, redis_url) for seed in seeds[:MAX_REDIS_RUNS])
+    found = (run_in_virtual_time(run, "asyncio", uses_sockets=True) for run in runs)
     assert not list(chain.from_iterable(found))
