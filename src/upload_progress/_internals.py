@@ -25,6 +25,7 @@ from upload_progress._runtime.server_workers import configured_workers
 from upload_progress._runtime.task_spawner import TaskSpawner
 from upload_progress._runtime.worker import Worker
 from upload_progress._tracking.admission import Admission
+from upload_progress._tracking.client_lane import ClientLane
 from upload_progress._tracking.flusher import Flusher
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.outbox import Outbox
@@ -142,6 +143,7 @@ class _Core:
     tasks: TaskSpawner
     breakers: CircuitBreakers
     loader: RecordLoader
+    lane: ClientLane
     flusher: Flusher
 
     @classmethod
@@ -170,6 +172,7 @@ class _Core:
             tasks=tasks,
             breakers=breakers,
             loader=loader,
+            lane=ClientLane(loader, tasks),
             flusher=flusher,
         )
 
@@ -245,6 +248,7 @@ def _commands(core: _Core, cluster: _Cluster, resources: ResourceIndex) -> Uploa
     return UploadCommands(
         resources=resources,
         loader=core.loader,
+        lane=core.lane,
         flusher=core.flusher,
         registry=core.flusher.registry,
         rpc=cluster.rpc,
@@ -269,7 +273,7 @@ def assemble(config: TrackerConfig, backends: Backends) -> TrackerInternals:
         hub=flusher.hub,
         registry=flusher.registry,
         flusher=flusher,
-        reader=Reader(flusher.registry, core.loader),
+        reader=Reader(flusher.registry, core.loader, core.lane),
         rpc=cluster.rpc,
         directory=WorkerDirectory(core.worker, cluster.rpc),
         follower=cluster.follower,

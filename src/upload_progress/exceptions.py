@@ -9,6 +9,7 @@
     ├── UploadCancelled                             its owner has cancelled it: stop
     ├── QuotaExceeded                               wait ``retry_after_seconds``, or end an upload
     ├── StoreUnavailable                            the session store did not answer in time
+    │   └── StoreBusy                               too many requests wait for it; try again later
     ├── SchemaMissing                               run ``upload-progress migrate``
     ├── TrackerInUse                                enter a tracker's lifespan once at a time
     ├── NotEntered                                  enter the backend first: ``async with``
@@ -25,6 +26,8 @@ calls itself (``current_upload``, ``track``). Errors marked "client" are raised 
 ``upload_progress.client`` only, which also raises those that its server reports.
 """
 
+from typing import ClassVar
+
 __all__ = [
     "InvalidValue",
     "MiddlewareMissing",
@@ -35,6 +38,7 @@ __all__ = [
     "SchemaMissing",
     "ServerBusy",
     "ServerUnreachable",
+    "StoreBusy",
     "StoreUnavailable",
     "TrackerInUse",
     "UnexpectedResponse",
@@ -107,8 +111,16 @@ class QuotaExceeded(UploadProgressError):
 class StoreUnavailable(UploadProgressError):
     """The session store failed, or did not answer within 1 s."""
 
+    message: ClassVar[str] = "The session store is not available; try again in a moment."
+
     def __init__(self) -> None:
-        super().__init__("The session store is not available; try again in a moment.")
+        super().__init__(self.message)
+
+
+class StoreBusy(StoreUnavailable):
+    """Too many requests wait for the session store, which is no failure of it."""
+
+    message = "Too many requests wait for the session store; try again in a few seconds."
 
 
 class SchemaMissing(UploadProgressError):

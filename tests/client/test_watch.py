@@ -135,6 +135,7 @@ async def test_reconnect_sends_the_last_event_id() -> None:
     [
         ([LOST], ServerUnreachable),
         ([problem_reply(503, "busy", retry_after="0")], ServerBusy),
+        ([status_reply(200, b"retry: 9\n\n", **STREAM, retry_after="0")], ServerBusy),
         ([problem_reply(404, "not_found")], UploadNotFound),
         ([problem_reply(401, "unauthenticated")], NotAllowed),
         ([stream_reply(b"data: {}\n\n")], UnexpectedResponse),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from upload_progress._runtime import circuit_breaker
 from upload_progress._runtime.circuit_breaker import (
@@ -13,7 +15,7 @@ from upload_progress._runtime.circuit_breaker import (
     LONGEST_OPEN_SECONDS,
     CircuitBreaker,
 )
-from upload_progress.exceptions import StoreUnavailable
+from upload_progress.exceptions import StoreBusy, StoreUnavailable
 from upload_progress.testing import FakeClock
 
 pytestmark = pytest.mark.anyio
@@ -94,6 +96,34 @@ async def test_call_that_takes_too_long_is_a_failure(
 
     [message] = caplog.messages
     assert message.startswith("the store is not available (TimeoutError); uploads continue")
+
+
+async def test_waiting_for_a_connection_is_not_a_failure(breaker: CircuitBreaker) -> None:
+    async def wait() -> None:
+        raise StoreBusy
+
+    with pytest.raises(StoreBusy):
+        await breaker.call(wait)
+
+    assert (breaker.is_open, breaker.failures) == (False, 0)
+
+
+async def test_timeout_of_a_process_that_stood_still_is_not_a_failure(
+    breaker: CircuitBreaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer may have been there in time, but the event loop did not run."""
+    monkeypatch.setattr(circuit_breaker, "CALL_SECONDS", 0.01)
+    monkeypatch.setattr(circuit_breaker, "LATE_SECONDS", 0.01)
+
+    async def block() -> None:
+        await checkpoint()
+        time.sleep(0.03)  # noqa: ASYNC251  # it blocks the event loop
+        await anyio.sleep_forever()
+
+    with pytest.raises(StoreBusy):
+        await breaker.call(block)
+
+    assert (breaker.is_open, breaker.failures) == (False, 0)
 
 
 async def test_cancellation_of_the_caller_is_not_a_failure(breaker: CircuitBreaker) -> None:

@@ -469,7 +469,7 @@ async def test_unavailable_store_gives_503() -> None:
         ]:
             answer = await http.request(method, path)
             assert answer.status_code == 503
-            assert answer.headers["retry-after"] == "2"
+            assert 1 <= int(answer.headers["retry-after"]) <= 5
             assert b"canary" not in answer.content
 
 

@@ -22,10 +22,11 @@ from tests._support.asgi_client import (
     open_connection,
     wait_until,
 )
-from upload_progress import Identity, Limits, ProgressTracker
+from upload_progress import Identity, Limits, MemoryStore, ProgressTracker
 from upload_progress._internals import internals_of
 from upload_progress.connection import Connection
-from upload_progress.starlette import sse
+from upload_progress.starlette import http, sse
+from upload_progress.testing import FaultyStore
 
 pytestmark = pytest.mark.anyio
 
@@ -300,6 +301,31 @@ async def test_stream_ends_after_its_maximum_duration(tracker: ProgressTracker) 
     async with open_connection(app, stream("/uploads/progress")) as connection:
         await receive_start(connection)
         await receive_end(connection)
+
+
+@pytest.mark.parametrize("path", ["/uploads/x/progress", "/uploads/progress"])
+async def test_stream_has_no_events_while_the_store_is_away(
+    monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """An ``EventSource`` ends for good at any other status than 200, so it is asked to return."""
+    monkeypatch.setattr(http, "MIN_RETRY_SECONDS", 0)
+    monkeypatch.setattr(http, "RETRY_SPREAD_SECONDS", 1)
+    tracker = ProgressTracker(store=FaultyStore(MemoryStore(), fault="raise"))
+    app = build_app(tracker)
+    async with client(app) as requests:
+        head = await requests.head(path, headers=STREAM)
+    assert (head.status_code, head.headers["retry-after"]) == (503, "0")
+
+    async with open_connection(app, stream(path)) as connection:
+        assert (await receive_start(connection))["retry-after"] == "0"
+        comment = await connection.receive()
+        assert comment["body"].startswith(b": The session store is not available")
+        await receive_end(connection)
+    async with open_connection(app, stream(path)) as connection:
+        await receive_start(connection)
+        tracker.drain()
+        await receive_end(connection)
+    assert tracker.statistics().subscriptions == 0
 
 
 async def test_drain_ends_streams(app: Starlette, tracker: ProgressTracker) -> None:

@@ -36,6 +36,7 @@ from upload_progress._model.validation import Description, validate_description
 from upload_progress._model.version import SKIPPED_VERSIONS
 from upload_progress._runtime.task_spawner import TaskSpawner
 from upload_progress._runtime.worker import Worker
+from upload_progress._tracking.client_lane import ClientLane
 from upload_progress._tracking.flusher import Flusher
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.record_loader import RecordLoader
@@ -57,6 +58,7 @@ class UploadCommands:
 
     Args:
         loader: Reads the store.
+        lane: Limits how many calls of the store clients cause at once.
         flusher: Delivers, publishes and stores.
         registry: The uploads that are received here.
         rpc: Calls other workers, and handles their requests to cancel.
@@ -67,6 +69,7 @@ class UploadCommands:
     """
 
     loader: RecordLoader
+    lane: ClientLane
     flusher: Flusher
     registry: Registry
     rpc: RpcEndpoint
@@ -124,7 +127,9 @@ class UploadCommands:
     async def _check_quota(self, owner: str) -> None:
         allowed = self.limits.announced_per_owner
         now = self.loader.clock.time()
-        page = await self.loader.page(owner, ended_since=now, limit=2 * allowed)
+        page = await self.lane.call(
+            owner, lambda: self.loader.page(owner, ended_since=now, limit=2 * allowed)
+        )
         pending = [
             records
             for records in page.uploads
@@ -231,7 +236,7 @@ class UploadCommands:
         return await self._end_in_store(records)
 
     async def _load(self, key: UploadKey) -> list[TransferRecord]:
-        return newest((await self.loader.load([key])).get(key, ()))
+        return newest(await self.lane.load(key))
 
     def _receivers(self, records: Sequence[TransferRecord]) -> set[str]:
         """Return the other workers that receive a transfer of the upload, and are alive."""
@@ -281,8 +286,8 @@ class UploadCommands:
         self, record: TransferRecord, records: Sequence[TransferRecord]
     ) -> UploadProgress:
         """Store *record*, and publish the snapshot of *records*, of which it is one."""
-        store = self.loader.store
-        await self.loader.breaker.call(lambda: store.save([record]))
+        store, breaker = self.loader.store, self.loader.breaker
+        await self.lane.call(record.owner, lambda: breaker.call(lambda: store.save([record])))
         progress = self.loader.fold(records)
         self.flusher.publish_stored(Update(record.owner, progress))
         return progress

@@ -26,6 +26,7 @@ __all__ = [
     "ALL_WORKERS",
     "MAX_PENDING",
     "MAX_REMEMBERED",
+    "MAX_SENDING",
     "REPLY_SECONDS",
     "RETRY_SECONDS",
     "Handler",
@@ -38,6 +39,8 @@ ALL_WORKERS: Final = "all workers"
 """The name of an inbox that every worker opens; no worker can have it, because of the space."""
 MAX_PENDING: Final = 1000
 """Requests that wait for a reply, and as many that are being handled."""
+MAX_SENDING: Final = 8
+"""Messages that are sent at once; further ones wait."""
 MAX_REMEMBERED: Final = 10_000
 """Requests whose ids are remembered: one that arrives again is not handled again."""
 
@@ -80,6 +83,7 @@ class RpcEndpoint:
     _pending: dict[str, _PendingCall] = field(factory=dict, init=False)
     _handling: int = field(default=0, init=False)
     _remembered: dict[str, None] = field(factory=dict, init=False)
+    _sending: anyio.Semaphore = field(factory=lambda: anyio.Semaphore(MAX_SENDING), init=False)
     _is_open: bool = field(default=False, init=False)
     _opened: anyio.Event | None = field(default=None, init=False)
     _on_open: list[Callable[[], Awaitable[None]]] = field(factory=list, init=False)
@@ -123,8 +127,10 @@ class RpcEndpoint:
             await self._send(self.transport, worker, message)
 
     async def _send(self, transport: MessageTransport, worker: str, message: RpcMessage) -> None:
+        """Send a message: few at once, as each takes a connection to the broker."""
         sealed = self.seal.seal(worker, message)
-        await self.breaker.call(lambda: transport.send(worker, sealed))
+        async with self._sending:
+            await self.breaker.call(lambda: transport.send(worker, sealed))
 
     async def _wait_until_open(self) -> None:
         """Wait until replies can arrive."""

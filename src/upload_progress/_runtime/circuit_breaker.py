@@ -2,7 +2,8 @@
 
 Each call has a time limit. After a failure the circuit is open for a while, longer each time up to
 a bound, so that a dead backend costs next to nothing, and one that returns is found within seconds.
-Failures are logged at a limited rate.
+Failures are logged at a limited rate. To wait for a connection, or for this process itself, is no
+failure of the backend: it does not open the circuit.
 """
 
 import asyncio
@@ -13,14 +14,23 @@ import anyio
 from attrs import Factory, define, field
 
 from upload_progress._runtime.log_limiter import AVAILABILITY, LogLimiter
-from upload_progress.exceptions import StoreUnavailable
+from upload_progress.exceptions import StoreBusy, StoreUnavailable
 from upload_progress.interfaces import Clock
 
-__all__ = ["CALL_SECONDS", "FIRST_OPEN_SECONDS", "LONGEST_OPEN_SECONDS", "CircuitBreaker"]
+__all__ = [
+    "CALL_SECONDS",
+    "FIRST_OPEN_SECONDS",
+    "LATE_SECONDS",
+    "LONGEST_OPEN_SECONDS",
+    "CircuitBreaker",
+]
 
 T = TypeVar("T")
 
 CALL_SECONDS: Final = 1.0
+LATE_SECONDS: Final = 0.5
+"""If a call ends later than this after its time limit, the event loop did not run meanwhile, and
+the answer of the backend may have been there in time."""
 FIRST_OPEN_SECONDS: Final = 0.25
 LONGEST_OPEN_SECONDS: Final = 5.0
 
@@ -63,13 +73,19 @@ class CircuitBreaker:
 
         Raises:
             StoreUnavailable: The circuit is open, or the call failed or took longer than 1 s.
+            StoreBusy: There was no free connection, or this process was too busy.
         """
         if self.is_open:
             raise StoreUnavailable
+        late_at = anyio.current_time() + CALL_SECONDS + LATE_SECONDS
         try:
             with anyio.fail_after(CALL_SECONDS):
                 result = await function()
+        except StoreBusy:
+            raise
         except Exception as error:  # noqa: BLE001  # any error of a driver means: not available
+            if anyio.current_time() >= late_at:
+                raise StoreBusy from None
             self.record_failure(error)
             raise StoreUnavailable from None
         except asyncio.CancelledError as error:

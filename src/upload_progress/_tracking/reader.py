@@ -9,6 +9,7 @@ from attrs import define, field
 from upload_progress._model.fold import accepted_bytes, sum_of
 from upload_progress._model.models import UploadKey, UploadPage, UploadProgress, UploadState
 from upload_progress._tracking import continuation
+from upload_progress._tracking.client_lane import ClientLane
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.record_loader import RecordLoader
 from upload_progress._tracking.registry import Registry
@@ -29,6 +30,7 @@ class Reader:
 
     registry: Registry
     loader: RecordLoader
+    lane: ClientLane
     _lists: SharedReads[str, tuple[str | None, bool], UploadPage] = field(
         factory=SharedReads, init=False
     )
@@ -46,10 +48,10 @@ class Reader:
             if progress is None:
                 raise UploadNotFound
             return progress
-        snapshots = await self.loader.snapshots([key])
-        if key not in snapshots:
+        records = await self.lane.load(key)
+        if not records:
             raise UploadNotFound
-        return snapshots[key]
+        return self.loader.fold(records)
 
     async def get_offset(self, key: UploadKey) -> tuple[UploadProgress, int]:
         """Return the snapshot of *key*, and the first byte that the application has not accepted.
@@ -64,7 +66,7 @@ class Reader:
         if live is not None and progress is not None:
             records = live.records_with(live.record(live.context.now()))
             return progress, accepted_bytes(records, now=now)
-        records = (await self.loader.load([key])).get(key, [])
+        records = await self.lane.load(key)
         if not records:
             raise UploadNotFound
         return self.loader.fold(records), accepted_bytes(records, now=now)
@@ -74,7 +76,7 @@ class Reader:
         if live.ranges is None and live.has_prior_state and not live.is_superseded:
             return live.snapshot()
         try:
-            records = (await self.loader.load([key])).get(key, [])
+            records = await self.lane.load(key)
         except StoreUnavailable:
             return live.snapshot()
         if not live.has_prior_state:

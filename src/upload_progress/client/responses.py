@@ -33,6 +33,7 @@ __all__ = [
     "FailedResponse",
     "api_error",
     "network_error",
+    "parse_retry_after",
     "upload_error",
 ]
 
@@ -75,7 +76,7 @@ class FailedResponse:
             code=str(members.get("code") or ""),
             detail=_one_line(str(text)),
             where=_one_line(str(members.get("where") or "request")),
-            retry_after_seconds=_retry_after(response.headers.get("retry-after", "")),
+            retry_after_seconds=parse_retry_after(response.headers.get("retry-after", "")),
             location=_one_line(response.headers.get("location", "")),
         )
 
@@ -157,5 +158,6 @@ def _one_line(text: str) -> str:
     return f"{cut}…" if len(text) > len(cut) else cut
 
 
-def _retry_after(text: str) -> float:
+def parse_retry_after(text: str) -> float:
+    """Return the seconds in a header ``Retry-After``; a default if it contains none."""
     return float(text) if _SECONDS.fullmatch(text) else DEFAULT_RETRY_SECONDS

@@ -21,6 +21,7 @@ from upload_progress._model.state import is_final
 from upload_progress._model.version import Version, version_of
 from upload_progress._runtime.backoff import Backoff
 from upload_progress.client.api import ProgressApi
+from upload_progress.client.responses import parse_retry_after
 from upload_progress.client.retry import RetryPolicy
 from upload_progress.exceptions import (
     InvalidValue,
@@ -149,6 +150,9 @@ class WatchLoop:
                 self.use_stream = False
                 return
             is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
+            if is_stream and "retry-after" in response.headers:
+                seconds = parse_retry_after(response.headers["retry-after"])
+                raise ServerBusy("it sends no events at the moment", seconds)
             # 204 means that no event will follow; any other response comes from a server or
             # proxy without event streams.
             self.use_stream = is_stream or response.status_code == HTTPStatus.NO_CONTENT

@@ -26,8 +26,8 @@ _ERRORS: Final = {
     413: "The request body is larger than `Limits.message_bytes`.",
     422: "A value is invalid; `where` names it.",
     429: "A limit is reached; retry after `Retry-After`.",
-    503: "The store does not answer and this process is not receiving the upload, or the "
-    "credentials cannot be checked.",
+    503: "The store does not answer, or too many requests wait for it, and this process is not "
+    "receiving the upload; or the credentials cannot be checked.",
 }
 _HEADERS: Final[dict[str, JsonObject]] = {
     "Cache-Control": {

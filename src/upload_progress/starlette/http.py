@@ -12,6 +12,7 @@ Sources: RFC 9110 sections 12.5.1 (Accept), 12.5.3 (Accept-Encoding) and 13.1.2 
 
 import hashlib
 import re
+import secrets
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
@@ -28,6 +29,7 @@ from upload_progress.connection import Connection
 from upload_progress.exceptions import (
     InvalidValue,
     QuotaExceeded,
+    StoreBusy,
     StoreUnavailable,
     UploadEnded,
     UploadProgressError,
@@ -40,7 +42,9 @@ __all__ = [
     "FOREIGN_ORIGIN",
     "MAX_PAGE_SIZE",
     "MAX_WAIT_SECONDS",
+    "MIN_RETRY_SECONDS",
     "NOT_FOUND",
+    "RETRY_SPREAD_SECONDS",
     "UNAUTHENTICATED",
     "Condition",
     "ErrorResponse",
@@ -52,6 +56,7 @@ __all__ = [
     "parse_list_query",
     "parse_wait_seconds",
     "prefers_event_stream",
+    "retry_after_seconds",
     "static_response",
     "version_of",
 ]
@@ -112,6 +117,15 @@ def static_response(
 
 # Errors
 
+MIN_RETRY_SECONDS: Final = 1
+RETRY_SPREAD_SECONDS: Final = 5
+
+
+def retry_after_seconds() -> int:
+    """Return a random time for ``Retry-After``, so that not all clients return at once."""
+    return MIN_RETRY_SECONDS + secrets.randbelow(RETRY_SPREAD_SECONDS)
+
+
 _CLOSE_CODES: Final = {401: 4401, 403: 4403, 404: 4404, 429: 4429, 503: 1013}
 _OTHER_CLOSE_CODE: Final = 4422
 
@@ -171,8 +185,9 @@ class ErrorResponse:
                 headers = {"retry-after": str(error.retry_after_seconds)}
                 return cls.build(429, "quota_exceeded", str(error), headers=headers)
             case StoreUnavailable():
-                headers = {"retry-after": "2"}
-                return cls.build(503, "store_unavailable", str(error), headers=headers)
+                code = "store_busy" if isinstance(error, StoreBusy) else "store_unavailable"
+                headers = {"retry-after": str(retry_after_seconds())}
+                return cls.build(503, code, str(error), headers=headers)
             case _:
                 return NOT_FOUND
 

@@ -3,13 +3,16 @@
 The id of an event is the sequence of the upload. A browser that reconnects sends the last id;
 since each event is a complete snapshot, nothing is replayed: the stream begins with the current
 snapshot. Only if the client has already received the end, the response is 204, which makes an
-``EventSource`` stop (HTML standard, section 9.2).
+``EventSource`` stop (HTML standard, section 9.2). It stops at any other status than 200 as well:
+while the store is not available or too many requests wait for it, the response is a stream without
+events, which ends after a random time, so that clients do not all return at once. Clients that
+read ``Retry-After`` need not wait for its end.
 
 A client that does not read blocks its own stream and no other.
 """
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -23,12 +26,17 @@ from upload_progress._fanout.update import Update
 from upload_progress._internals import internals_of
 from upload_progress._model.models import UploadState
 from upload_progress._model.state import is_final
-from upload_progress.exceptions import UploadNotFound
+from upload_progress.exceptions import StoreUnavailable, UploadNotFound
 from upload_progress.starlette.auth.authentication import RequestAuthenticator, check_upload_id
 from upload_progress.starlette.auth.tickets import AccessGrant
 from upload_progress.starlette.connections import ConnectionRegistry
 from upload_progress.starlette.context import RequestContext, cancel_on_disconnect
-from upload_progress.starlette.http import COMMON_HEADERS, MAX_PAGE_SIZE, parse_list_query
+from upload_progress.starlette.http import (
+    COMMON_HEADERS,
+    MAX_PAGE_SIZE,
+    parse_list_query,
+    retry_after_seconds,
+)
 from upload_progress.tracker import ProgressTracker
 
 __all__ = [
@@ -84,7 +92,11 @@ class EventStreams:
         with self.connections.subscription(identity) as subscription:
             owner = identity.owner_of(upload_id)
             subscription.add_upload(owner, upload_id)
-            progress = await self.tracker.get(upload_id, owner=identity)
+            try:
+                progress = await self.tracker.get(upload_id, owner=identity)
+            except StoreUnavailable as error:
+                await self._run_without_events(request, subscription, error)
+                return None
             if is_final(progress.state) and _last_event_id(request) == str(progress.sequence):
                 return Response(status_code=204, headers=COMMON_HEADERS)
             if request.is_head:
@@ -106,9 +118,13 @@ class EventStreams:
                 subscription.add_owner(identity.id)
             else:
                 subscription.add_group(identity.id, query.group)
-            page = await self.tracker.list(
-                owner=identity, states=query.states, group=query.group, limit=MAX_PAGE_SIZE
-            )
+            try:
+                page = await self.tracker.list(
+                    owner=identity, states=query.states, group=query.group, limit=MAX_PAGE_SIZE
+                )
+            except StoreUnavailable as error:
+                await self._run_without_events(request, subscription, error)
+                return None
             if request.is_head:
                 return Response(headers=_HEADERS)
             for progress in page.uploads:
@@ -133,12 +149,48 @@ class EventStreams:
             with suppress(OSError), anyio.move_on_after(self.stream_life_seconds):
                 await stream.write_events()
             tasks.cancel_scope.cancel()
+        await self._end(request)
+
+    async def _run_without_events(
+        self, request: RequestContext, subscription: Subscription, error: StoreUnavailable
+    ) -> None:
+        """Send a stream without events for a random time, as *error* may be over then.
+
+        Raises:
+            StoreUnavailable: The given *error*, as the answer to a HEAD request.
+        """
+        if request.is_head:
+            raise error
+        seconds = retry_after_seconds()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(cancel_on_disconnect, request.receive, tasks.cancel_scope)
+            with suppress(OSError), anyio.move_on_after(seconds + secrets.randbelow(1000) / 1000):
+                await _start(request, {**_HEADERS, "retry-after": str(seconds)})
+                await _write(request, f": {error}\n\n".encode())
+                while not subscription.is_closed:
+                    await internals_of(self.tracker).wait(subscription)
+            tasks.cancel_scope.cancel()
+        await self._end(request)
+
+    async def _end(self, request: RequestContext) -> None:
         with suppress(OSError), anyio.move_on_after(FINAL_WRITE_SECONDS):
             await request.send({"type": "http.response.body", "body": b""})
 
     async def _cancel_on_expiry(self, grant: AccessGrant, scope: anyio.CancelScope) -> None:
         await self.authenticator.wait_until_expired(grant)
         scope.cancel()
+
+
+async def _start(request: RequestContext, headers: Mapping[str, str]) -> None:
+    """Send *headers*, and after which time an ``EventSource`` connects again."""
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await request.send({"type": "http.response.start", "status": 200, "headers": raw})
+    spread = secrets.randbelow(RETRY_SPREAD_MILLISECONDS)
+    await _write(request, b"retry: %d\n\n" % (RETRY_MIN_MILLISECONDS + spread))
+
+
+async def _write(request: RequestContext, text: bytes) -> None:
+    await request.send({"type": "http.response.body", "body": text, "more_body": True})
 
 
 def _last_event_id(request: RequestContext) -> str | None:
@@ -165,10 +217,7 @@ class _Stream:
 
     async def write_events(self) -> None:
         """Write events until the subscription is closed, or the upload ends."""
-        headers = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
-        await self.request.send({"type": "http.response.start", "status": 200, "headers": headers})
-        spread = secrets.randbelow(RETRY_SPREAD_MILLISECONDS)
-        await self._write(b"retry: %d\n\n" % (RETRY_MIN_MILLISECONDS + spread))
+        await _start(self.request, _HEADERS)
         while not self._is_over:
             updates = await internals_of(self.tracker).wait(self.subscription, self._write_updates)
             if not (updates or self._is_over):
@@ -191,7 +240,7 @@ class _Stream:
             self.subscription.wake_for_heartbeat()
 
     async def _write(self, text: bytes) -> None:
-        await self.request.send({"type": "http.response.body", "body": text, "more_body": True})
+        await _write(self.request, text)
 
     def _is_shown(self, update: Update) -> bool:
         """Tell whether an update passes the filter.

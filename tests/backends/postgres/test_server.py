@@ -29,11 +29,12 @@ from tests._support.services import ProxyTo
 from tests.conftest import RequireProgram
 from upload_progress import ProgressTracker
 from upload_progress._model.models import UploadKey, UploadState
+from upload_progress.backends.postgres import client as postgres_client
 from upload_progress.backends.postgres.client import MAX_CONNECTIONS, LazyConnectionPool, connect
 from upload_progress.backends.postgres.schema import migrate
 from upload_progress.backends.postgres.store import PostgresStore
 from upload_progress.config import Retention
-from upload_progress.exceptions import InvalidValue, SchemaMissing
+from upload_progress.exceptions import InvalidValue, SchemaMissing, StoreBusy
 
 pytestmark = pytest.mark.anyio
 
@@ -386,6 +387,33 @@ async def test_number_of_connections_is_limited(migrated_postgres_url: str) -> N
     await borrowers.pool.close()
 
     assert borrowers.maximum == MAX_CONNECTIONS
+
+
+async def test_full_pool_is_not_a_failure_of_the_server(
+    migrated_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_client, "MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(postgres_client, "WAIT_SECONDS", 0.01)
+    pool = LazyConnectionPool(migrated_postgres_url)
+    async with pool.connection():
+        with pytest.raises(StoreBusy):
+            await PostgresStore(pool).load(record().key)
+    assert await PostgresStore(pool).load(record("unknown").key) == []
+    await pool.close()
+
+
+async def test_pool_shrinks_after_a_burst(
+    migrated_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is returned later has been used last, and stays."""
+    pool = LazyConnectionPool(migrated_postgres_url)
+    async with pool.connection() as last, pool.connection() as first:
+        pass
+    async with pool.connection() as connection:
+        assert connection is last
+        monkeypatch.setattr(postgres_client, "IDLE_SECONDS", 0.0)
+    assert first.closed
+    await pool.close()
 
 
 def test_invalid_schema_name_and_url_are_rejected() -> None:

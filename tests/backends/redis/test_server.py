@@ -20,7 +20,7 @@ from tests.conftest import RequireProgram
 from upload_progress._model.models import UploadState
 from upload_progress.backends.redis.publisher import RedisPublisher
 from upload_progress.backends.redis.store import RedisStore
-from upload_progress.exceptions import InvalidValue
+from upload_progress.exceptions import InvalidValue, StoreBusy
 from upload_progress.interfaces import ALL_OWNERS
 from upload_progress.testing.lease_contract import comparable
 
@@ -90,6 +90,23 @@ async def try_to_save(store: RedisStore) -> bool:
         await store.save([record(sequence=2)])
         return True
     return False
+
+
+async def test_full_pool_of_a_client_is_not_a_failure_of_the_server(
+    redis_server: ServerProcess, admin: Redis
+) -> None:
+    """An application may pass a client with few connections, and use them itself."""
+    client = Redis.from_url(redis_server.url, max_connections=1)
+    async with client, RedisStore(client) as store:
+        assert await store.load(record().key) == []
+        async with client.client():
+            with pytest.raises(StoreBusy):
+                await store.load(record().key)
+        await admin.config_set("maxclients", "1")
+        await client.connection_pool.disconnect()
+        with pytest.raises(RedisConnectionError):
+            await store.load(record().key)
+        await admin.config_set("maxclients", "10000")
 
 
 async def test_failed_authentication_raises_error_without_password(

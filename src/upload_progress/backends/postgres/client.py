@@ -19,12 +19,14 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composed
 
-from upload_progress.exceptions import InvalidValue
+from upload_progress.exceptions import InvalidValue, StoreBusy
 
 __all__ = [
     "CALL_SECONDS",
     "CANCEL_SECONDS",
+    "IDLE_SECONDS",
     "MAX_CONNECTIONS",
+    "WAIT_SECONDS",
     "ConnectionPool",
     "LazyConnectionPool",
     "connect",
@@ -34,9 +36,14 @@ __all__ = [
 ]
 
 
-MAX_CONNECTIONS: Final = 4
+MAX_CONNECTIONS: Final = 6
+"""Four for what clients cause (see ``ClientLane``), and two for the worker itself."""
+IDLE_SECONDS: Final = 30.0
+"""A connection that has been idle for this long is closed."""
 CALL_SECONDS: Final = 0.75
 """Timeout of a call, including the wait for a connection."""
+WAIT_SECONDS: Final = 0.5
+"""Timeout of the wait for a connection of ``LazyConnectionPool``."""
 CANCEL_SECONDS: Final = 0.2
 """How long the server has to stop a cancelled statement before its connection is cut."""
 _MAX_NAME_BYTES: Final = 63
@@ -144,27 +151,51 @@ class LazyConnectionPool:
 
     After an error in a block its connection is closed, and so are the idle ones: most likely the
     server or the network has failed, and the next call connects again. So a server that is back
-    is found at the first attempt.
+    is found at the first attempt. The connection that was used last is lent first; those that
+    nothing has needed for ``IDLE_SECONDS`` are closed when another one is returned.
     """
 
     _url: str
     _limit: anyio.Semaphore = field(factory=lambda: anyio.Semaphore(MAX_CONNECTIONS), init=False)
-    _idle: list[AsyncConnection[TupleRow]] = field(factory=list, init=False)
+    _idle: dict[AsyncConnection[TupleRow], float] = field(factory=dict, init=False)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
-        """Lend a connection for a block, in which each statement is a transaction of its own."""
-        async with self._limit:
-            connection = self._idle.pop() if self._idle else await connect(self._url)
+        """Lend a connection for a block, in which each statement is a transaction of its own.
+
+        Raises:
+            StoreBusy: No connection became free within ``WAIT_SECONDS``.
+        """
+        await self._wait_for_turn()
+        try:
+            connection = self._idle.popitem()[0] if self._idle else await connect(self._url)
             try:
                 yield connection
             except BaseException:
                 await connection.close()
                 await self.close()
                 raise
-            self._idle.append(connection)
+            self._idle[connection] = anyio.current_time()
+            await self._close_unused()
+        finally:
+            self._limit.release()
+
+    async def _wait_for_turn(self) -> None:
+        try:
+            with anyio.fail_after(WAIT_SECONDS):
+                await self._limit.acquire()
+        except TimeoutError:
+            raise StoreBusy from None
+
+    async def _close_unused(self) -> None:
+        now = anyio.current_time()
+        unused = [each for each, since in self._idle.items() if now - since >= IDLE_SECONDS]
+        for connection in unused:
+            del self._idle[connection]
+        for connection in unused:
+            await connection.close()
 
     async def close(self) -> None:
         """Close the idle connections."""
         while self._idle:
-            await self._idle.pop().close()
+            await self._idle.popitem()[0].close()

@@ -5,14 +5,22 @@ from typing import Final
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from upload_progress.exceptions import InvalidValue
 
-__all__ = ["CALL_SECONDS", "name_in_database", "open_client", "validate_client"]
+__all__ = [
+    "CALL_SECONDS",
+    "is_pool_exhausted",
+    "name_in_database",
+    "open_client",
+    "validate_client",
+]
 
 
 CALL_SECONDS: Final = 1.0
 """Timeout of connecting, and of each read and write."""
+_POOL_EXHAUSTED: Final = frozenset({"Too many connections", "No connection available."})
 
 
 def open_client(url: str) -> Redis:
@@ -56,3 +64,11 @@ def name_in_database(name: str, client: Redis | RedisCluster) -> str:
     pool = None if isinstance(client, RedisCluster) else client.connection_pool
     number = pool.connection_kwargs.get("db") if pool else 0
     return f"{name}.{number}" if number else name
+
+
+def is_pool_exhausted(error: RedisConnectionError) -> bool:
+    """Tell whether *error* means that all connections of the client are in use.
+
+    redis-py 5 and 6 raise the same class for a connection that is lost.
+    """
+    return str(error) in _POOL_EXHAUSTED

@@ -46,11 +46,13 @@ from zlib import crc32
 from attrs import Factory, define, field
 from redis.asyncio import Redis, RedisCluster
 from redis.commands.core import AsyncScript
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from upload_progress._model.codec import pack_record
 from upload_progress._model.fold import newest_attempt
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress.backends.redis.client import (
+    is_pool_exhausted,
     name_in_database,
     open_client,
     validate_client,
@@ -65,7 +67,7 @@ from upload_progress.backends.store_records import (
 )
 from upload_progress.backends.subscriptions import key_of
 from upload_progress.config import Retention
-from upload_progress.exceptions import InvalidValue
+from upload_progress.exceptions import InvalidValue, StoreBusy
 from upload_progress.interfaces import RecordPage
 
 __all__ = [
@@ -201,7 +203,17 @@ class RedisStore:
         return round(kept * 1000)
 
     async def _run(self, operation: _Operation, shard: int, *args: str | bytes | float) -> object:
-        return await self._scripts[operation](keys=[f"{self.prefix}:{{{shard}}}"], args=args)
+        """Return the result of a script.
+
+        Raises:
+            StoreBusy: All connections of the client are in use.
+        """
+        try:
+            return await self._scripts[operation](keys=[f"{self.prefix}:{{{shard}}}"], args=args)
+        except RedisConnectionError as error:
+            if is_pool_exhausted(error):
+                raise StoreBusy from None
+            raise
 
     async def save(self, records: Sequence[TransferRecord]) -> None:
         """Save *records*; a record that is not newer than the stored one changes nothing."""

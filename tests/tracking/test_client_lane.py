@@ -1,0 +1,333 @@
+"""The lane of clients: reads are shared, few calls run at once, and owners are served in turn."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+from attrs import define, field
+
+from tests._support.records import record
+from tests._support.virtual_time import VirtualClock, run_in_virtual_time
+from upload_progress import MemoryStore, ProgressTracker, StoreUnavailable, UploadState
+from upload_progress._internals import internals_of
+from upload_progress._model.models import TransferRecord, UploadKey
+from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress._runtime.task_spawner import TaskSpawner
+from upload_progress._tracking import client_lane
+from upload_progress._tracking.client_lane import (
+    BATCH_SIZE,
+    MAX_BATCHES,
+    MAX_CALLS,
+    MAX_WAIT_SECONDS,
+    ClientLane,
+    FairQueue,
+)
+from upload_progress.exceptions import StoreBusy, UploadNotFound
+from upload_progress.testing import FakeClock
+
+pytestmark = pytest.mark.anyio
+
+UP = UploadKey("ann", "up")
+DELAY_SECONDS = 0.02
+
+
+@define(eq=False, slots=False)
+class SlowStore(MemoryStore):
+    """A store that waits before it reads, and notes what."""
+
+    wait: Callable[[], Awaitable[object]] = checkpoint
+    batches: list[tuple[UploadKey, ...]] = field(factory=list)
+    running: int = 0
+    most_running: int = 0
+
+    async def load(self, *keys: UploadKey) -> list[TransferRecord]:
+        self.batches.append(keys)
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            await self.wait()
+            return await super().load(*keys)
+        finally:
+            self.running -= 1
+
+
+@pytest.fixture
+def store() -> SlowStore:
+    return SlowStore(clock=FakeClock())
+
+
+@pytest.fixture
+def lane(store: SlowStore) -> ClientLane:
+    return internals_of(ProgressTracker(store=store)).reader.lane
+
+
+# --- queue ----------------------------------------------------------------------------------------
+
+
+def test_queue_is_bounded_for_each_owner_and_in_total(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_lane, "MAX_WAITING", 3)
+    monkeypatch.setattr(client_lane, "MAX_WAITING_PER_OWNER", 2)
+    queue: FairQueue[int] = FairQueue()
+    queue.put("ann", 1)
+    queue.put("ann", 2)
+    with pytest.raises(StoreBusy):
+        queue.put("ann", 3)
+    queue.put("bob", 4)
+    with pytest.raises(StoreBusy):
+        queue.put("eve", 5)
+
+    assert [queue.take(), queue.take(), queue.take(), queue.take()] == [1, 4, 2, None]
+
+
+def test_discarded_item_is_not_taken() -> None:
+    queue: FairQueue[int] = FairQueue()
+    for owner, item in [("ann", 1), ("ann", 2), ("bob", 3)]:
+        queue.put(owner, item)
+
+    for owner, item in [("ann", 1), ("bob", 3), ("bob", 3), ("eve", 4)]:
+        queue.discard(owner, item)
+
+    assert (len(queue), queue.take(), len(queue)) == (1, 2, 0)
+
+
+# --- reads ----------------------------------------------------------------------------------------
+
+
+async def test_reads_of_one_turn_of_the_loop_are_one_call(
+    lane: ClientLane, store: SlowStore
+) -> None:
+    """Equal keys are read once, and different keys in one round trip."""
+    await store.save([record("up"), record("other")])
+    found: list[list[TransferRecord]] = []
+
+    async def load(upload_id: str) -> None:
+        found.append(await lane.load(UploadKey("ann", upload_id)))
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(30):
+            tasks.start_soon(load, ("up", "other", "unknown")[number % 3])
+
+    assert [len(keys) for keys in store.batches] == [3]
+    assert sorted(map(len, found)) == [0] * 10 + [1] * 20
+
+
+async def test_result_is_not_older_than_the_call(lane: ClientLane, store: SlowStore) -> None:
+    may_end = anyio.Event()
+    store.wait = may_end.wait
+    states: list[UploadState] = []
+
+    async def load() -> None:
+        states.extend(each.state for each in await lane.load(UP))
+
+    await store.save([record("up")])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(load)
+        while not store.running:
+            await checkpoint()
+        await store.save([record("up", sequence=2, state=UploadState.PROCESSING)])
+        tasks.start_soon(load)
+        may_end.set()
+
+    assert states[-1] is UploadState.PROCESSING
+    assert len(store.batches) == 2
+
+
+async def test_failure_of_a_read_reaches_all_who_wait(
+    lane: ClientLane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_store: SlowStore, *_keys: UploadKey) -> list[TransferRecord]:
+        raise OSError
+
+    monkeypatch.setattr(SlowStore, "load", fail)
+    errors: list[StoreUnavailable] = []
+
+    async def load() -> None:
+        with pytest.raises(StoreUnavailable) as caught:
+            await lane.load(UP)
+        errors.append(caught.value)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(load)
+
+    assert len({id(error) for error in errors}) == 3
+
+
+async def test_cancelled_callers_are_not_waited_for(lane: ClientLane, store: SlowStore) -> None:
+    """What nobody waits for any more is not read; what somebody else waits for is."""
+    may_end = anyio.Event()
+    store.wait = may_end.wait
+    async with anyio.create_task_group() as tasks:
+        for number in range(MAX_BATCHES):
+            tasks.start_soon(lane.load, UploadKey("ann", f"running-{number}"))
+            await anyio.wait_all_tasks_blocked()
+        async with anyio.create_task_group() as cancelled:
+            for upload_id in ("cancelled", "up"):
+                cancelled.start_soon(lane.load, UploadKey("ann", upload_id))
+            tasks.start_soon(lane.load, UP)
+            await anyio.wait_all_tasks_blocked()
+            assert len(lane) == 2
+            cancelled.cancel_scope.cancel()
+        assert len(lane) == 1
+        may_end.set()
+
+    assert store.batches[MAX_BATCHES:] == [(UP,)]
+
+
+async def test_reads_fail_when_the_tracker_stops(store: SlowStore) -> None:
+    """Its task group cancels the read, and the caller gets an error instead of waiting."""
+    store.wait = anyio.sleep_forever
+    tracker = ProgressTracker(store=store)
+    lane = internals_of(tracker).reader.lane
+    tasks_of_tracker = TaskSpawner(LogLimiter(FakeClock()))
+    lane.tasks = tasks_of_tracker
+
+    async def load() -> None:
+        with pytest.raises(StoreUnavailable):
+            await lane.load(UP)
+
+    async with anyio.create_task_group() as callers, tasks_of_tracker.running() as tasks:
+        callers.start_soon(load)
+        while not store.running:
+            await checkpoint()
+        tasks.cancel_scope.cancel()
+
+
+# --- other calls ----------------------------------------------------------------------------------
+
+
+async def test_few_calls_run_at_once_and_owners_take_turns(lane: ClientLane) -> None:
+    may_end, began = anyio.Event(), list[str]()
+
+    async def call(owner: str) -> None:
+        async def work() -> None:
+            began.append(owner)
+            await may_end.wait()
+
+        await lane.call(owner, work)
+
+    async with anyio.create_task_group() as tasks:
+        for owner in ("eve",) * MAX_CALLS + ("ann", "ann", "ann", "bob"):
+            tasks.start_soon(call, owner)
+            await anyio.wait_all_tasks_blocked()
+        assert began == ["eve"] * MAX_CALLS
+        assert len(lane) == 4
+        may_end.set()
+
+    assert set(began[MAX_CALLS:][:2]) == {"ann", "bob"}
+    assert began[MAX_CALLS + 2 :] == ["ann", "ann"]
+
+
+@pytest.mark.parametrize("has_turn", [False, True])
+async def test_cancelled_call_gives_its_turn_to_the_next(lane: ClientLane, has_turn: bool) -> None:
+    ended: list[str] = []
+    may_end = [anyio.Event() for _ in range(MAX_CALLS)]
+    scope = anyio.CancelScope()
+
+    async def call(name: str, event: anyio.Event) -> None:
+        await lane.call("ann", event.wait)
+        ended.append(name)
+
+    async def be_cancelled() -> None:
+        with scope:
+            await lane.call("ann", anyio.sleep_forever)
+
+    async with anyio.create_task_group() as tasks:
+        for event in may_end:
+            tasks.start_soon(call, "first", event)
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(be_cancelled)
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(call, "next", may_end[0])
+        await anyio.wait_all_tasks_blocked()
+        if has_turn:
+            lane._end_turn()  # of the first call, before its task runs again
+            lane._calls += 1
+        scope.cancel()
+        for event in may_end:
+            event.set()
+
+    assert sorted(ended) == ["first"] * MAX_CALLS + ["next"]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_who_waits_too_long_is_refused(backend: str) -> None:
+    """The store answers in 0.9 s: the first reads and calls succeed, and the others are refused."""
+
+    async def main() -> None:
+        store = SlowStore(clock=VirtualClock(), wait=partial(anyio.sleep, 0.9))
+        lane = internals_of(ProgressTracker(store=store)).reader.lane
+        refused: list[float] = []
+
+        async def try_to(call: Callable[[], Awaitable[object]]) -> None:
+            try:
+                await call()
+            except StoreBusy:
+                refused.append(anyio.current_time())
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(4 * MAX_BATCHES * BATCH_SIZE):
+                tasks.start_soon(try_to, partial(lane.load, UploadKey("ann", str(number))))
+            for _ in range(6 * MAX_CALLS):
+                tasks.start_soon(try_to, partial(lane.call, "ann", partial(anyio.sleep, 0.9)))
+        assert refused == [MAX_WAIT_SECONDS] * (MAX_BATCHES * BATCH_SIZE + 2 * MAX_CALLS)
+        assert len(lane) == 0
+
+    run_in_virtual_time(main, backend)
+
+
+# --- a storm --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_storm_of_polls_harms_neither_uploads_nor_other_readers(backend: str) -> None:
+    """A thousand requests at once for unknown uploads, at a store 20 ms away, for half a minute."""
+
+    async def main() -> None:
+        clock = VirtualClock()
+        store = SlowStore(clock=clock, wait=partial(anyio.sleep, DELAY_SECONDS))
+        here, other = (ProgressTracker(store=store, clock=clock) for _ in range(2))
+        refused, delays = Counter[str](), list[float]()
+
+        async def poll(number: int) -> None:
+            while True:
+                try:
+                    await here.get(f"unknown-{number}", owner="bob")
+                except (UploadNotFound, StoreBusy) as error:
+                    refused[type(error).__name__] += 1
+
+        async with (
+            here.lifespan(),
+            other.lifespan(),
+            here.track(owner="ann", upload_id="up", total_bytes=10_000) as upload,
+            other.track(owner="ann", upload_id="elsewhere", total_bytes=10),
+            anyio.create_task_group() as tasks,
+        ):
+            await anyio.sleep(1)
+            for number in range(1000):
+                tasks.start_soon(poll, number)
+            for _ in range(300):
+                upload.advance(1)
+                began = anyio.current_time()
+                await here.get("elsewhere", owner="ann")
+                delays.append(anyio.current_time() - began)
+                await anyio.sleep(0.1)
+            progress = await other.get("up", owner="ann")
+            assert progress.state is UploadState.RECEIVING
+            assert progress.bytes_transferred >= 290
+            tasks.cancel_scope.cancel()
+
+        assert max(delays) <= 5 * DELAY_SECONDS
+        assert refused["UploadNotFound"] > 10_000
+        assert store.most_running <= MAX_BATCHES + 2
+        assert max(map(len, store.batches)) == BATCH_SIZE
+        for tracker in (here, other):
+            assert tracker.statistics().store_failures == 0
+            assert tracker.statistics().reaped == 0
+
+    run_in_virtual_time(main, backend)
