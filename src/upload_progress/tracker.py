@@ -51,6 +51,9 @@ class Statistics:
         store_writes: Batches written to the store.
         records_written: Records in these batches.
         events_published: Events that the publisher has accepted.
+        events_dropped: Events that were never published: too many waited, or the broker refused
+            them.
+        end_events_dropped: How many of these were ends of uploads.
         updates_delivered: Snapshots delivered to subscriptions.
         store_failures: Calls to the store that failed or took too long.
         publisher_failures: Calls to the publisher that failed or took too long.
@@ -67,6 +70,8 @@ class Statistics:
     store_writes: int
     records_written: int
     events_published: int
+    events_dropped: int
+    end_events_dropped: int
     updates_delivered: int
     store_failures: int
     publisher_failures: int
@@ -251,6 +256,8 @@ class ProgressTracker(HasInternals):
             store_writes=flusher.writes,
             records_written=flusher.records,
             events_published=flusher.outbox.published,
+            events_dropped=flusher.outbox.dropped,
+            end_events_dropped=flusher.outbox.dropped_ends,
             updates_delivered=internals.hub.delivered,
             store_failures=flusher.loader.breaker.failures,
             publisher_failures=flusher.outbox.breaker.failures,

@@ -289,7 +289,7 @@ async def test_backlog_of_failed_backends_is_bounded(
 
     flusher = sim.internals.flusher
     assert len(flusher._unsaved) + len(flusher._without_prior_state) <= 51
-    assert len(flusher.outbox.waiting) == 50
+    assert len(flusher.outbox) == 50
     assert len(sim.internals.registry) <= 51
     assert sim.tracker.statistics().ends_dropped >= 249
 

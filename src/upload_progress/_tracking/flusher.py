@@ -174,13 +174,13 @@ class Flusher:
             or self._stored_updates
             or self._without_prior_state
             or self._unsaved
-            or self.outbox.waiting
+            or len(self.outbox)
         )
 
     @property
     def _left(self) -> int:
         uploads = len(self._due) + len(self._without_prior_state) + len(self._unsaved)
-        return uploads + len(self.outbox.waiting)
+        return uploads + len(self.outbox)
 
     def wake(self) -> None:
         """Start a pass, if something is due; only from the thread of the event loop."""
@@ -228,11 +228,24 @@ class Flusher:
         self.loader.breaker.reset()
         self.outbox.breaker.reset()
         before = -1
-        while (left := self._left) != before:
-            before = left
-            await self.flush(everything=True)
-        # An end that could not be stored is published all the same: no other worker knows it.
-        await self._publish_ends(list(self._unpublished_ends))
+        try:
+            while (left := self._left) != before:
+                before = left
+                await self.flush(everything=True)
+            # An end that could not be stored is published all the same: no other worker knows it.
+            await self._publish_ends(list(self._unpublished_ends))
+        finally:
+            self._log_left()
+
+    def _log_left(self) -> None:
+        """Log what is lost with this process."""
+        self.outbox.log_waiting()
+        if self._ended:
+            self.log_limiter.log_warning(
+                f"stopped before the store had accepted the ends of {len(self._ended)} uploads",
+                effect="they fail as worker_lost, unless another worker knows their ends",
+                topic="unsaved at stop",
+            )
 
     async def _pass(self, *, ends: bool, everything: bool) -> None:
         batch = self._due.take(ends=ends, everything=everything)

@@ -1,6 +1,11 @@
-"""Events that wait for the publisher: the newest of each upload, up to a limit."""
+"""Events that wait for the publisher: the newest report and the ends of each upload.
 
-from collections.abc import Mapping
+Their number is limited: an end is dropped only if nothing but ends waits. After a failure, events
+are sent one by one, and in growing batches while that succeeds: an event that cannot be encoded, or
+that the broker refuses, delays the others, and does not stop them.
+"""
+
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Final
 
@@ -9,16 +14,24 @@ from attrs import define, field
 from upload_progress._fanout.update import Topic, Update
 from upload_progress._model.cloudevents import event_of
 from upload_progress._runtime.circuit_breaker import CircuitBreaker
+from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress.exceptions import StoreUnavailable
 from upload_progress.interfaces import EventPublisher
 
-__all__ = ["MAX_UNPUBLISHED", "PORTION", "Outbox"]
+__all__ = ["MAX_REFUSALS", "MAX_UNPUBLISHED", "PORTION", "Outbox"]
 
 MAX_UNPUBLISHED: Final = 10_000
 PORTION: Final = 1000
+MAX_REFUSALS: Final = 3
+"""How often the broker has to refuse an event, and to accept another one after that, until the
+event is dropped."""
+
+_REPORT: Final = 0
+_Key = tuple[Topic, int]
+"""An upload, and the attempt that has ended; ``_REPORT`` for the newest report."""
 
 
-@define(eq=False, repr=False)
+@define(eq=False, repr=False, kw_only=True)
 class Outbox:
     """Keeps the events that the broker has not accepted yet.
 
@@ -27,30 +40,46 @@ class Outbox:
         breaker: The circuit breaker of the publisher.
         source: The ``source`` of the events.
         namespace: The ``namespace`` of the events.
+        log_limiter: Logs what is dropped.
 
     Attributes:
         published: How many events the broker has accepted.
+        dropped: How many events were dropped, ends included.
+        dropped_ends: How many ends were dropped.
     """
 
     publisher: EventPublisher | None
     breaker: CircuitBreaker
     source: str
     namespace: str
+    log_limiter: LogLimiter
     published: int = field(default=0, init=False)
-    waiting: dict[Topic, Update] = field(factory=dict, init=False)
+    dropped: int = field(default=0, init=False)
+    dropped_ends: int = field(default=0, init=False)
+    _waiting: dict[_Key, Update] = field(factory=dict, init=False)
+    _reports: dict[_Key, None] = field(factory=dict, init=False)
+    _portion: int = field(default=PORTION, init=False)
+    _suspect: _Key | None = field(default=None, init=False)
+    _refusals: dict[_Key, int] = field(factory=dict, init=False)
+
+    def __len__(self) -> int:
+        """Return the number of events that wait."""
+        return len(self._waiting)
+
+    @property
+    def waiting_ends(self) -> int:
+        """The number of ends that wait."""
+        return len(self._waiting) - len(self._reports)
 
     async def send(self, updates: Mapping[Topic, Update]) -> None:
         """Publish *updates*, and what could not be published before."""
-        publisher, waiting = self.publisher, self.waiting
+        publisher = self.publisher
         if publisher is None:
             return
-        waiting |= updates
-        while len(waiting) > MAX_UNPUBLISHED:
-            del waiting[next(iter(waiting))]
-        if not waiting or self.breaker.is_open:
+        self._add(updates.values())
+        if not self._waiting or self.breaker.is_open:
             return
-        # Not sent twice by passes that overlap.
-        batch = {topic: waiting.pop(topic) for topic in list(islice(waiting, PORTION))}
+        batch = self._take()
         events = [
             event_of(each.owner, each.progress, self.source, namespace=self.namespace)
             for each in batch.values()
@@ -58,8 +87,81 @@ class Outbox:
         try:
             await self.breaker.call(lambda: publisher.publish(events))
         except BaseException as error:
-            self.waiting = batch | self.waiting
+            self._put_back(batch)
             if isinstance(error, StoreUnavailable):
                 return
             raise
         self.published += len(events)
+        self._portion = min(PORTION, 2 * self._portion)
+        self._judge_suspect(batch)
+
+    def _add(self, updates: Iterable[Update]) -> None:
+        for update in updates:
+            report = update.topic, _REPORT
+            if update.is_end:
+                self._remove(report)
+                self._refusals.pop(report, None)
+                self._waiting[update.topic, update.progress.attempt] = update
+            else:
+                self._waiting[report] = update
+                self._reports[report] = None
+        while len(self._waiting) > MAX_UNPUBLISHED:
+            self._drop(
+                next(iter(self._reports or self._waiting)),
+                f"more than {MAX_UNPUBLISHED} events wait for the broker: the oldest are dropped",
+            )
+
+    def log_waiting(self) -> None:
+        """Log what waits; the process is about to stop."""
+        if self._waiting:
+            self.log_limiter.log_warning(
+                f"stopped before the broker had accepted {len(self)} events, "
+                f"of which {self.waiting_ends} are ends of uploads",
+                effect="their consumers read the store, or miss them",
+                topic="unpublished at stop",
+            )
+
+    def _remove(self, key: _Key) -> None:
+        self._waiting.pop(key, None)
+        self._reports.pop(key, None)
+
+    def _drop(self, key: _Key, reason: str) -> None:
+        self.dropped += 1
+        self.dropped_ends += key not in self._reports
+        self._remove(key)
+        self.log_limiter.log_warning(reason, effect="their consumers read the store, or miss them")
+
+    def _take(self) -> dict[_Key, Update]:
+        """Remove and return the oldest events: passes that overlap do not send them twice."""
+        batch = dict(islice(self._waiting.items(), self._portion))
+        for key in batch:
+            self._remove(key)
+        return batch
+
+    def _put_back(self, batch: Mapping[_Key, Update]) -> None:
+        """Let *batch* wait again, unless newer events wait; a single event waits as the last."""
+        left = {key: update for key, update in batch.items() if not self._is_outdated(key, update)}
+        self._portion = 1
+        if len(batch) == 1:
+            self._suspect = next(iter(batch))
+            self._waiting |= left
+        else:
+            self._waiting = left | self._waiting
+        self._reports |= {key: None for key in left if key[1] == _REPORT}
+
+    def _is_outdated(self, key: _Key, update: Update) -> bool:
+        return key in self._waiting or (update.topic, update.progress.attempt) in self._waiting
+
+    def _judge_suspect(self, published: Mapping[_Key, Update]) -> None:
+        """Count that the broker has refused an event alone, and has accepted *published* since."""
+        suspect, self._suspect = self._suspect, None
+        for key in published:
+            self._refusals.pop(key, None)
+        if suspect is None or suspect not in self._waiting:
+            return
+        refusals = self._refusals[suspect] = self._refusals.get(suspect, 0) + 1
+        if refusals >= MAX_REFUSALS:
+            del self._refusals[suspect]
+            self._drop(
+                suspect, "the broker refuses an event, or it cannot be encoded: it is dropped"
+            )

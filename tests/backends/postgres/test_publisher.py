@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import anyio
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
@@ -29,7 +30,7 @@ from upload_progress.backends.subscriptions import key_of
 from upload_progress.exceptions import InvalidValue
 from upload_progress.interfaces import ALL_OWNERS, EventsMissed
 from upload_progress.testing import MessageTransportContract, PublisherContract
-from upload_progress.testing.publisher_contract import subscribed
+from upload_progress.testing.publisher_contract import next_item, subscribed
 
 
 @pytest.fixture(scope="module")
@@ -95,14 +96,56 @@ class TestPostgresFaults(ConnectionFaults):
 
 @pytest.mark.anyio
 async def test_pool_that_is_passed_in_stays_open(postgres_url: str) -> None:
-    async with AsyncConnectionPool(postgres_url, min_size=1, max_size=2, open=False) as pool:
+    """It may have one connection, which the application needs itself."""
+    async with AsyncConnectionPool(postgres_url, min_size=1, max_size=1, open=False) as pool:
         for sequence in (1, 2):
             async with PostgresPublisher(pool) as publisher, subscribed(publisher, "ann") as stream:
                 await publisher.publish([event(sequence)])
                 assert await received(stream, sequence) == [sequence]
+                async with pool.connection():
+                    await publisher.wait_until_confirmed(())
         async with pool.connection() as connection:
             channels = await connection.execute("SELECT pg_listening_channels()")
             assert await channels.fetchall() == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+async def test_events_do_not_depend_on_the_encoding_of_the_database(
+    postgres_url: str, encoding: str
+) -> None:
+    """The own connections use UTF-8; those of an application may use any encoding."""
+    async with database_with(postgres_url, encoding) as url:
+        for sent in (event(1, "Боб", "Отчёт 📈"), event(2, "Боб", "\0 \x7f \ud7ff")):
+            async with (
+                PostgresPublisher.open(url) as publisher,
+                AsyncConnectionPool(url, min_size=1, open=False) as pool,
+                PostgresPublisher(pool) as other,
+                subscribed(publisher, "Боб") as one,
+                subscribed(other, ALL_OWNERS) as all_owners,
+            ):
+                for each in (publisher, other):
+                    await each.publish([sent, event(3)])
+                    assert await next_item(one) == sent
+                    assert {(await next_item(all_owners)).owner for _ in range(2)} == {"Боб", "ann"}
+
+
+@asynccontextmanager
+async def database_with(url: str, encoding: str) -> AsyncIterator[str]:
+    """Create a database with *encoding* while the block runs; yield its URL."""
+    name = f"with_{encoding.lower()}"
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as admin:
+        await admin.execute(
+            sql.SQL(
+                "CREATE DATABASE {} ENCODING {} TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+            ).format(sql.Identifier(name), encoding)
+        )
+        try:
+            yield f"{url.rpartition('/')[0]}/{name}"
+        finally:
+            await admin.execute(
+                sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
+            )
 
 
 @pytest.mark.anyio
@@ -159,7 +202,7 @@ def test_prefix_length_is_limited() -> None:
 
 
 @pytest.mark.anyio
-async def test_connection_that_cannot_listen_is_returned(postgres_url: str) -> None:
+async def test_connection_that_is_closed_is_returned(postgres_url: str) -> None:
     returned: list[bool] = []
 
     class Pool:

@@ -86,8 +86,14 @@ def validate_schema(name: str) -> str:
 
 async def connect(url: str) -> AsyncConnection[TupleRow]:
     """Return a new connection with autocommit and without prepared statements."""
-    # A pooler such as PgBouncer may run the next transaction in another session.
-    return await AsyncConnection.connect(url, autocommit=True, prepare_threshold=None)
+    return await AsyncConnection.connect(
+        url,
+        autocommit=True,
+        # A pooler such as PgBouncer may run the next transaction in another session.
+        prepare_threshold=None,
+        # The default is the encoding of the database; psycopg returns bytes for SQL_ASCII.
+        client_encoding="UTF8",
+    )
 
 
 async def fetch_rows(

@@ -1,9 +1,9 @@
 """``PostgresPublisher``: events and messages over ``LISTEN`` and ``NOTIFY``.
 
 Channels, after a prefix: ``upload_progress:events:<owner>``, ``upload_progress:messages:<worker>``,
-both names hashed (``key_of``). An event is a CloudEvent in structured JSON mode, a message is
-base64. Channels have no wildcards: each event is also sent to ``upload_progress:events:all``, for
-those who listen to all owners.
+both names hashed (``key_of``). An event is a CloudEvent in structured JSON mode, in ASCII, as the
+encoding of the database may lack other characters. A message is base64. Channels have no wildcards:
+each event is also sent to ``upload_progress:events:all``, for those who listen to all owners.
 
 A notification carries less than 8000 bytes. A larger event is sent without its data, as a *stub*,
 and its subscribers receive ``EventsMissed``.
@@ -14,15 +14,18 @@ notifications on, but no ``LISTEN``: then the listener needs a URL of its own.
 """
 
 import binascii
+import json
+import re
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Final, Self
 
 import anyio
 from attrs import define, field
 from psycopg import AsyncConnection, Notify, sql
+from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 
 from upload_progress._model.cloudevents import (
@@ -57,6 +60,7 @@ _NOTIFY: Final = sql.SQL(
     "SELECT pg_notify(channel, payload)"
     " FROM unnest(%s::text[], %s::text[]) AS batch(channel, payload)"
 )
+_NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]")
 _HEARTBEAT: Final = sql.SQL("SELECT 1")
 
 
@@ -65,8 +69,13 @@ def _channel_name(prefix: str, channel: Channel) -> str:
 
 
 def _payload(event: CloudEvent) -> str:
-    encoded = encode_structured(event)
-    return (encoded if len(encoded) <= MAX_PAYLOAD_BYTES else encode_stub(event)).decode()
+    payload = _as_ascii(encode_structured(event))
+    return payload if len(payload) <= MAX_PAYLOAD_BYTES else _as_ascii(encode_stub(event))
+
+
+def _as_ascii(encoded: bytes) -> str:
+    """Return JSON in which other characters are escaped: a database may not have them."""
+    return _NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], encoded.decode())
 
 
 @define(eq=False, repr=False)
@@ -79,10 +88,10 @@ class PostgresPublisher(BrokerSubscriber):
         tracker = ProgressTracker(publisher=publisher)
 
     Args:
-        client: A pool of psycopg. It stays open; one of its connections is kept to listen, unless
-            there is a ``listen_url``.
+        client: A pool of psycopg. It stays open, and its connections are returned at once.
         prefix: What the names of all channels begin with: ASCII, up to 31 characters.
-        listen_url: Where to listen, if the client leads to a pooler in transaction mode.
+        listen_url: Where to listen; by default where the connections of the client lead to.
+            Required if that is a pooler in transaction mode.
         heartbeat_seconds: After this long without traffic the server is queried; without an answer
             within the same time the connection counts as lost.
 
@@ -155,30 +164,21 @@ class PostgresPublisher(BrokerSubscriber):
                 await fetch_rows(connection, _NOTIFY, (names, payloads))
 
     async def _connect(self) -> "PostgresConnection":
-        loan = _connection_to(self.listen_url) if self.listen_url else self.client.connection()
-        connection = await loan.__aenter__()
-        listener = PostgresConnection(
-            loan, connection, self._table, self.prefix, self.heartbeat_seconds
-        )
-        try:
-            await connection.set_autocommit(True)
-        except BaseException:
-            await listener.close()
-            raise
-        return listener
+        connection = await connect(self.listen_url or await self._address())
+        return PostgresConnection(connection, self._table, self.prefix, self.heartbeat_seconds)
+
+    async def _address(self) -> str:
+        """Return where the connections of the client lead to.
+
+        The listener has a connection of its own: a pool may have none to spare.
+        """
+        async with self.client.connection() as connection:
+            info = connection.info
+            return make_conninfo(**info.get_parameters(), password=info.password or None)
 
     async def _close(self) -> None:
         if isinstance(self.client, _SingleConnection):
             await self.client.close()
-
-
-@asynccontextmanager
-async def _connection_to(url: str) -> AsyncIterator[AsyncConnection[TupleRow]]:
-    connection = await connect(url)
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 @define(eq=False, repr=False)
@@ -221,7 +221,6 @@ class PostgresConnection:
     ``unsubscribe`` interrupt to run their statements.
     """
 
-    _loan: AbstractAsyncContextManager[AsyncConnection[TupleRow]]
     _connection: AsyncConnection[TupleRow]
     _table: SubscriptionTable
     _prefix: str
@@ -289,6 +288,5 @@ class PostgresConnection:
         await self._run(sql.SQL("UNLISTEN {}"), names)
 
     async def close(self) -> None:
-        """Disconnect. In a pool the next user would inherit what the connection listens to."""
+        """Disconnect."""
         await self._connection.close()
-        await self._loan.__aexit__(None, None, None)
