@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 from attrs import define, evolve
+from hypothesis import given
+from hypothesis import strategies as st
 
 from upload_progress._model.models import TransferRecord, UploadKey, UploadState
 from upload_progress._runtime.yielding import YIELD_EVERY
@@ -437,7 +439,65 @@ def test_topic_that_would_lose_records_is_rejected(
     ],
 )
 def test_topic_that_keeps_records_is_accepted(settings: dict[str, str]) -> None:
-    check_settings("sessions", settings, Retention(10.0, 20.0))
+    small = {"max.compaction.lag.ms": "300000", "segment.bytes": "4194304"}
+    assert check_settings("sessions", {**settings, **small}, Retention(10.0, 20.0)) is None
+
+
+@pytest.mark.parametrize(
+    ("lag", "segment"), [("9223372036854775807", "4194304"), ("300000", "1073741824")]
+)
+def test_topic_that_is_compacted_late_is_reported_with_the_command(lag: str, segment: str) -> None:
+    settings = {"cleanup.policy": "compact", "retention.ms": "-1"}
+    late = {"max.compaction.lag.ms": lag, "segment.bytes": segment}
+
+    reason = check_settings("sessions", {**settings, **late}, Retention())
+
+    assert reason is not None
+    assert "kafka-configs.sh --alter --add-config cleanup.policy=compact,segment.bytes=" in reason
+
+
+TIME = FakeClock().time()
+KINDS = st.sampled_from(["record", "tombstone", "unreadable", "newer release", "lease"])
+
+
+@st.composite
+def messages_of_few_keys(draw: st.DrawFn) -> Message:
+    """Return a message of one of few keys."""
+    kind = draw(KINDS)
+    if kind == "lease":
+        return Message(lease_key("w"), pack_lease(draw(st.integers(0, 9))))
+    record = TransferRecord(
+        "ann",
+        draw(st.sampled_from(["up", "other"])),
+        draw(st.sampled_from(["t1", "t2"])),
+        draw(st.integers(1, 2)),
+        draw(st.integers(1, 4)),
+        draw(st.sampled_from([S.RECEIVING, S.COMPLETED])),
+        created_at=TIME,
+        updated_at=TIME,
+    )
+    values = {"tombstone": None, "unreadable": b"?", "newer release": b"\x02"}
+    return Message(key(record), values.get(kind, pack_value(record)))
+
+
+@given(st.lists(messages_of_few_keys(), max_size=12))
+def test_collected_messages_have_the_effect_of_all(received: list[Message]) -> None:
+    at_once, collecting = (
+        TopicReconciler(RecordTable(clock=FakeClock(), retention=Retention(10.0, 20.0)))
+        for _ in range(2)
+    )
+    for each in received:
+        at_once.apply(each, 0.0)
+        collecting.collect(each, 0.0)
+    for kept in collecting.take_collected():
+        collecting.apply(kept, 0.0)
+
+    assert collecting.collected == 0
+    for upload_id in ("up", "other"):
+        expected = at_once.table.records("ann", upload_id)
+        assert set(collecting.table.records("ann", upload_id)) == set(expected)
+    assert set(collecting._repairs) == set(at_once._repairs)
+    assert set(collecting._newer_keys) == set(at_once._newer_keys)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from upload_progress.backends.kafka.clients import (
     ReceivedMessage,
 )
 from upload_progress.backends.kafka.messages import pack_value, record_key
+from upload_progress.backends.kafka.reconciler import TopicReconciler
 from upload_progress.config import Retention
 from upload_progress.exceptions import InvalidValue, StoreUnavailable
 from upload_progress.testing import StoreContract
@@ -265,7 +266,7 @@ async def test_missing_topic_is_logged_with_command_to_create_it(
         await until(lambda: store.statistics().disconnects >= 2)
         with pytest.raises(StoreUnavailable):
             await store.load(RECORD.key)
-        await create(kafka_url, topic, **{"cleanup.policy": "compact"})
+        await create(kafka_url, topic, **topics.STORE_SETTINGS)
         await until_current(store)
         await store.save([RECORD])
     ours = [each.getMessage() for each in caplog.records if each.name == "upload_progress"]
@@ -288,6 +289,58 @@ async def test_topic_that_would_lose_records_is_rejected_until_corrected(
         await admin.alter_configs([resource])
         await admin.close()
         await until_current(store)
+
+
+async def test_topic_that_is_compacted_late_is_used_and_logged_once(
+    open_store: Open, kafka_url: str, topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await create(kafka_url, topic, **{"cleanup.policy": "compact"})
+    async with open_store() as store:
+        await until_current(store)
+        await store.save([RECORD])
+
+    ours = [each.getMessage() for each in caplog.records if each.name == "upload_progress"]
+    assert len(ours) == 1
+    assert "is compacted late; set small segments: kafka-configs.sh --alter" in ours[0]
+
+
+async def test_topic_is_created_with_settings_for_a_fast_start(
+    store: KafkaStore, kafka_url: str, topic: str
+) -> None:
+    access = KafkaAccess.from_url(kafka_url)
+    found = await topics.ensure_topics(access, {topic: None})
+    settings = found[topic]
+
+    assert settings is not None
+    assert settings["segment.bytes"] == topics.STORE_SETTINGS["segment.bytes"]
+    assert settings["max.compaction.lag.ms"] == topics.STORE_SETTINGS["max.compaction.lag.ms"]
+
+
+@pytest.mark.parametrize(("portion", "most"), [(50_000, 10), (3, 200)])
+async def test_old_versions_of_records_are_skipped_at_the_start(
+    open_store: Open, store: KafkaStore, monkeypatch: pytest.MonkeyPatch, portion: int, most: int
+) -> None:
+    """Only the newest message of each key is applied, in portions of a bounded number of keys."""
+    monkeypatch.setattr("upload_progress.backends.kafka.consumer._MAX_COLLECTED", portion)
+    applied: list[object] = []
+    apply = TopicReconciler.apply
+
+    def count(reconciler: TopicReconciler, message: ReceivedMessage, now: float) -> None:
+        applied.append(message)
+        apply(reconciler, message, now)
+
+    records = [evolve(RECORD, upload_id=f"up{number}") for number in range(10)]
+    for sequence in range(6, 26):
+        await store.save([evolve(each, sequence=sequence) for each in records])
+    monkeypatch.setattr(TopicReconciler, "apply", count)
+
+    async with open_store() as other:
+        await until_current(other)
+        found = await other.load(*(each.key for each in records))
+
+    assert {each.sequence for each in found} == {25}
+    assert len(found) == 10
+    assert len(applied) <= most
 
 
 async def test_topic_is_created_by_several_stores_at_once(open_store: Open) -> None:

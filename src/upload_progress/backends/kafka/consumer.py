@@ -30,6 +30,9 @@ _FIRST_DELAY_SECONDS: Final = 0.1
 _MAX_DELAY_SECONDS: Final = 3.0
 _REPAIRS_PER_HEARTBEAT: Final = 500
 _MAX_EXPIRED_BATCHES: Final = 50
+_SLOW_START: Final = "until then, workers that start read each record many times"
+_MAX_COLLECTED: Final = 50_000
+"""Messages of different keys that are kept until the topic was read: about 30 MB."""
 
 
 @define(eq=False, repr=False)
@@ -108,17 +111,20 @@ class TopicConsumer:
 
     async def _read_until_error(self) -> NoReturn:
         with anyio.fail_after(2 * CONNECT_SECONDS):
-            await prepare_topic(
+            reason = await prepare_topic(
                 self.access,
                 self.topic,
                 self.reconciler.table.retention,
                 partitions=self.create_partitions,
             )
+            if reason is not None:
+                self._log.log_warning(f"KafkaStore: {reason}", effect=_SLOW_START, topic="settings")
             reader = await KafkaReader.connect(self.access, self.topic)
         try:
             ends = await self._heartbeat(reader, is_first=True)
             while True:
                 if not self.is_current and self._has_reached(ends):
+                    await self._apply_collected()
                     self.is_current = self.reconciler.table.is_complete = True
                     self._notify()
                 await self._read(reader)
@@ -130,14 +136,21 @@ class TopicConsumer:
             await reader.close()
 
     async def _read(self, reader: KafkaReader) -> None:
-        now = self._now()
+        now, reconciler = self._now(), self.reconciler
+        apply = reconciler.apply if reconciler.table.is_complete else reconciler.collect
         async for message in yielding(await reader.read(wait_seconds=_READ_SECONDS)):
-            self.reconciler.apply(message, now)
+            apply(message, now)
             self._offsets[message.partition] = message.offset + 1
+        if reconciler.collected > _MAX_COLLECTED:
+            await self._apply_collected()
         # Some offsets have no message: those of transaction markers and of compacted messages.
         for partition in self._offsets:
             self._offsets[partition] = await reader.offset(partition)
         self._notify()
+
+    async def _apply_collected(self) -> None:
+        async for message in yielding(self.reconciler.take_collected()):
+            self.reconciler.apply(message, self._now())
 
     async def _schedule_expired(self) -> None:
         batches = 0

@@ -10,7 +10,9 @@ from typing import Final
 import msgspec
 
 from upload_progress._model.codec import pack_record, unpack_record
-from upload_progress._model.models import TransferRecord
+from upload_progress._model.models import TransferRecord, UploadState
+from upload_progress._model.state import is_final
+from upload_progress._model.version import Version
 from upload_progress.backends.store_records import without_store_times
 from upload_progress.exceptions import InvalidValue
 
@@ -24,6 +26,7 @@ __all__ = [
     "record_key",
     "unpack_lease",
     "unpack_value",
+    "unpack_version",
 ]
 
 VERSION: Final = 1
@@ -57,7 +60,7 @@ def parse_key(key: bytes | None) -> list[str]:
         InvalidValue: The key has another format.
     """
     try:
-        names = json.loads(key or b"")
+        names = json.loads((key or b"").decode("ascii"))
     except (ValueError, RecursionError) as error:
         raise InvalidValue("key", str(error)) from None
     if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
@@ -88,6 +91,32 @@ def unpack_value(owner: str, upload_id: str, value: bytes) -> TransferRecord:
         return unpack_record(owner, upload_id, value[1:])
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise InvalidValue("record", str(error)) from None
+
+
+class _RecordHead(msgspec.Struct, array_like=True):
+    """The first values of a packed record."""
+
+    transfer_id: str
+    attempt: int
+    sequence: int
+    state: UploadState
+
+
+def unpack_version(value: bytes) -> Version:
+    """Decode only the version of the result of ``pack_value``.
+
+    Raises:
+        InvalidValue: It is not a record.
+    """
+    _check(value)
+    try:
+        head = _head_decoder.decode(value[1:])
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+        raise InvalidValue("record", str(error)) from None
+    return Version(head.attempt, is_final(head.state), head.sequence)
+
+
+_head_decoder: Final = msgspec.msgpack.Decoder(_RecordHead)
 
 
 def pack_lease(seconds: float) -> bytes:

@@ -17,6 +17,7 @@ from typing import Final
 from attrs import define, field, frozen
 
 from upload_progress._model.models import TransferRecord
+from upload_progress._model.version import Version
 from upload_progress._runtime.yielding import YIELD_EVERY
 from upload_progress.backends.kafka.clients import OutgoingMessage, ReceivedMessage, partition_of
 from upload_progress.backends.kafka.messages import (
@@ -27,6 +28,7 @@ from upload_progress.backends.kafka.messages import (
     record_key,
     unpack_lease,
     unpack_value,
+    unpack_version,
 )
 from upload_progress.backends.kafka.table import RecordTable
 from upload_progress.backends.store_records import supersedes
@@ -57,6 +59,32 @@ class _Repair:
     may_delete: bool
 
 
+@frozen(eq=False)
+class _Collected:
+    """A message that is not applied yet.
+
+    Attributes:
+        message: The message.
+        version: The version of its record; None if it has no record that can be read.
+    """
+
+    message: ReceivedMessage
+    version: Version | None
+
+    def is_replaced_by(self, newer: "_Collected") -> bool:
+        """Return whether a later message of the same key makes this one superfluous.
+
+        Not if this one is a tombstone, after which also an older record is stored, or if its record
+        is not older.
+        """
+        value, newer_value = self.message.value, newer.message.value
+        if value is None:
+            return False
+        if newer_value is None or newer_value == value or self.version is None:
+            return True
+        return newer.version is not None and newer.version > self.version
+
+
 @define(eq=False, repr=False)
 class TopicReconciler:
     """Applies messages to the table, and schedules repairs of the topic.
@@ -72,6 +100,7 @@ class TopicReconciler:
     table: RecordTable
     partitions: int = field(default=1, init=False)
     unreadable: int = field(default=0, init=False)
+    _collected: dict[tuple[int, bytes], _Collected] = field(factory=dict, init=False)
     _repairs: dict[tuple[int, bytes], _Repair] = field(factory=dict, init=False)
     _newer_keys: dict[bytes, None] = field(factory=dict, init=False)
     _leases: dict[str, bytes] = field(factory=dict, init=False)
@@ -84,6 +113,29 @@ class TopicReconciler:
     def live_workers(self) -> Sequence[str]:
         """Return the workers that have a lease."""
         return [worker for worker in self._leases if self.table.is_alive(worker)]
+
+    @property
+    def collected(self) -> int:
+        """How many messages were collected and not taken."""
+        return len(self._collected)
+
+    def collect(self, message: ReceivedMessage, now: float) -> None:
+        """Keep *message* until ``take_collected``; apply what it does not replace.
+
+        At the start most messages are replaced by later ones of the same key: to apply them would
+        cost ten times as much.
+        """
+        slot = message.partition, message.key or b""
+        newer = _Collected(message, _version(message))
+        before = self._collected.pop(slot, None)
+        if before is not None and not before.is_replaced_by(newer):
+            self.apply(before.message, now)
+        self._collected[slot] = newer
+
+    def take_collected(self) -> Sequence[ReceivedMessage]:
+        """Return the collected messages, which are then to be applied."""
+        collected, self._collected = self._collected, {}
+        return [each.message for each in collected.values()]
 
     def apply(self, message: ReceivedMessage, now: float) -> None:
         """Apply *message* to the table, at *now* in monotonic seconds."""
@@ -125,7 +177,9 @@ class TopicReconciler:
     def _apply_tombstone(self, partition: int, key: bytes, names: Sequence[str]) -> None:
         self._repairs.pop((partition, key), None)
         self._newer_keys.pop(key, None)
-        if len(names) != _LEASE_NAMES and partition == self._partition_of(key):
+        if len(names) == _LEASE_NAMES or not self.table.records(names[0], names[1]):
+            return
+        if partition == self._partition_of(key):
             self.table.remove(names[0], names[1], names[2])
 
     def _compare(
@@ -208,3 +262,10 @@ class TopicReconciler:
             if record_key(each.owner, each.upload_id, each.transfer_id) not in self._newer_keys
             and supersedes(each, self.table.records(each.owner, each.upload_id))
         ]
+
+
+def _version(message: ReceivedMessage) -> Version | None:
+    try:
+        return unpack_version(message.value or b"")
+    except InvalidValue:
+        return None

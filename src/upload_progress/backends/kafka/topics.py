@@ -21,7 +21,22 @@ _UNKNOWN_TOPIC: Final = 3
 _CLOSE_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.05
 
-_SETTINGS: Final = ("cleanup.policy", "retention.ms")
+_SETTINGS: Final = ("cleanup.policy", "retention.ms", "max.compaction.lag.ms", "segment.bytes")
+
+STORE_SETTINGS: Final = {
+    "cleanup.policy": "compact",
+    "segment.bytes": f"{4 * 1024 * 1024}",
+    "min.cleanable.dirty.ratio": "0.2",
+    "max.compaction.lag.ms": "300000",
+    "delete.retention.ms": "3600000",
+}
+"""Settings of the store's topic. A worker that starts reads the whole topic: these keep it small.
+
+Kafka never compacts the newest segment of a partition. By default it has 1 GiB, a partition is
+compacted when half of it is old, and messages that delete a key are kept for a day.
+"""
+_MAX_LAG_SECONDS: Final = 3600.0
+_MAX_SEGMENT_BYTES: Final = 64 * 1024 * 1024
 
 
 @frozen
@@ -118,8 +133,11 @@ def _raise_for(code: object) -> None:
 
 async def prepare_topic(
     access: KafkaAccess, topic: str, retention: Retention, *, partitions: int | None
-) -> None:
+) -> str | None:
     """Check that *topic* keeps records, and create it if it does not exist.
+
+    Returns:
+        Why workers start slowly with it, and the command that corrects it; None if they do not.
 
     Args:
         access: How to connect.
@@ -130,15 +148,18 @@ async def prepare_topic(
     Raises:
         InvalidValue: The topic does not exist, or would lose records.
     """
-    new = (
-        None if partitions is None else NewTopicSettings(partitions, {"cleanup.policy": "compact"})
-    )
+    new = None if partitions is None else NewTopicSettings(partitions, STORE_SETTINGS)
     found = await ensure_topics(access, {topic: new})
-    check_settings(topic, found[topic], retention)
+    return check_settings(topic, found[topic], retention)
 
 
-def check_settings(topic: str, settings: Mapping[str, str] | None, retention: Retention) -> None:
+def check_settings(
+    topic: str, settings: Mapping[str, str] | None, retention: Retention
+) -> str | None:
     """Check that a topic with *settings* keeps records as long as *retention* demands.
+
+    Returns:
+        Why workers start slowly with it, and the command that corrects it; None if they do not.
 
     Raises:
         InvalidValue: The topic does not exist, or would lose records. The message contains the
@@ -167,3 +188,11 @@ def check_settings(topic: str, settings: Mapping[str, str] | None, retention: Re
             f"deletes records after {kept_seconds:.0f} s; they are needed for "
             f"{needed_seconds:.0f} s: set cleanup.policy=compact, or a longer retention.ms",
         )
+    lag_seconds = int(settings["max.compaction.lag.ms"]) / 1000
+    if lag_seconds <= _MAX_LAG_SECONDS and int(settings["segment.bytes"]) <= _MAX_SEGMENT_BYTES:
+        return None
+    wanted = ",".join(f"{name}={value}" for name, value in STORE_SETTINGS.items())
+    return (
+        f"{where} is compacted late; set small segments: kafka-configs.sh --alter "
+        f"--add-config {wanted} --topic {topic} --bootstrap-server …"
+    )
