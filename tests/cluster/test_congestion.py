@@ -9,6 +9,7 @@ import pytest
 from psycopg import AsyncConnection
 from redis.asyncio import Redis
 
+from tests._support.asgi_client import wait_until
 from upload_progress import ProgressTracker, UploadNotFound, UploadState
 
 pytestmark = pytest.mark.anyio
@@ -62,6 +63,7 @@ async def test_many_polls_at_once_harm_no_upload(
 
     async with here.lifespan(), here.track(owner="congested", total_bytes=10) as upload:
         upload.advance(1)
+        await wait_until(lambda: here.statistics().records_written)
         for _ in range(3):
             async with anyio.create_task_group() as tasks:
                 for number in range(POLLS):
