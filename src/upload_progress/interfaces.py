@@ -81,6 +81,17 @@ class SessionStore(Protocol):
         attempts.
         """
 
+    async def announce(self, record: TransferRecord, *, limit: int) -> bool:
+        """Store a new pending upload, unless its owner has *limit* of them; return whether it did.
+
+        An upload is pending until a request carries it, and until it ends. Calls at the same time,
+        also of several workers, never store more than *limit*.
+
+        Args:
+            record: The only record of the upload.
+            limit: How many pending uploads the owner may have, with this one.
+        """
+
     async def load(self, *keys: UploadKey) -> list[TransferRecord]:
         """Return all records of these uploads, in one round trip; an unknown key adds nothing."""
 

@@ -159,7 +159,7 @@ class FailingStore:
     def __init__(self, failure: Callable[[], Awaitable[object]]) -> None:
         self.failure = failure
         self.calls = 0
-        self.save = self.load = self.list = self.renew = self.overdue = self._fail
+        self.save = self.announce = self.load = self.list = self.renew = self.overdue = self._fail
 
     async def _fail(self, *_args: object, **_options: object) -> NoReturn:
         self.calls += 1

@@ -52,6 +52,13 @@ class SlowStore:
         await self.inner.save(records)
         await self._wait(after)
 
+    async def announce(self, record: TransferRecord, *, limit: int) -> bool:
+        before, after = self.scenario.save_seconds
+        await self._wait(before)
+        is_stored = await self.inner.announce(record, limit=limit)
+        await self._wait(after)
+        return is_stored
+
     async def load(self, *keys: UploadKey) -> list[TransferRecord]:
         await self._wait(self.scenario.load_seconds / 2)
         records = await self.inner.load(*keys)
@@ -92,6 +99,9 @@ class WithoutLeases:
 
     async def save(self, records: Sequence[TransferRecord]) -> None:
         await self.inner.save(records)
+
+    async def announce(self, record: TransferRecord, *, limit: int) -> bool:
+        return await self.inner.announce(record, limit=limit)
 
     async def load(self, *keys: UploadKey) -> list[TransferRecord]:
         return [_without_lease(record) for record in await self.inner.load(*keys)]

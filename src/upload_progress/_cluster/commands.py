@@ -106,9 +106,7 @@ class UploadCommands:
         description = validate_description("body", self.limits.metadata_bytes, announced)
         upload_id = new_upload_id()
         owner = identity.owner_of(upload_id)
-        if identity.listable:
-            await self._check_quota(owner)
-        else:
+        if not identity.listable:
             await self.announcements.add(identity.limit_key, UploadKey(owner, upload_id))
         now = self.loader.clock.time()
         record = TransferRecord(
@@ -122,20 +120,18 @@ class UploadCommands:
             created_at=now,
             updated_at=now,
         )
-        return await self._save(record, [record])
+        if not identity.listable:
+            return await self._save(record, [record])
+        await self._store_within_quota(record)
+        return self._publish([record])
 
-    async def _check_quota(self, owner: str) -> None:
+    async def _store_within_quota(self, record: TransferRecord) -> None:
+        store, breaker = self.loader.store, self.loader.breaker
         allowed = self.limits.announced_per_owner
-        now = self.loader.clock.time()
-        page = await self.lane.call(
-            owner, lambda: self.loader.page(owner, ended_since=now, limit=2 * allowed)
+        is_stored = await self.lane.call(
+            record.owner, lambda: breaker.call(lambda: store.announce(record, limit=allowed))
         )
-        pending = [
-            records
-            for records in page.uploads
-            if deciding(newest(records)).state is UploadState.PENDING
-        ]
-        if len(pending) >= allowed:
+        if not is_stored:
             raise QuotaExceeded("announced_per_owner", allowed)
 
     # Superseding
@@ -288,6 +284,9 @@ class UploadCommands:
         """Store *record*, and publish the snapshot of *records*, of which it is one."""
         store, breaker = self.loader.store, self.loader.breaker
         await self.lane.call(record.owner, lambda: breaker.call(lambda: store.save([record])))
+        return self._publish(records)
+
+    def _publish(self, records: Sequence[TransferRecord]) -> UploadProgress:
         progress = self.loader.fold(records)
-        self.flusher.publish_stored(Update(record.owner, progress))
+        self.flusher.publish_stored(Update(records[0].owner, progress))
         return progress

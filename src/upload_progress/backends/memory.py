@@ -17,7 +17,7 @@ from attrs import define, evolve, field
 from upload_progress._model.cloudevents import CloudEvent
 from upload_progress._model.codec import pack_record, unpack_record
 from upload_progress._model.fold import deciding, newest
-from upload_progress._model.models import TransferRecord, UploadKey
+from upload_progress._model.models import TransferRecord, UploadKey, UploadState
 from upload_progress._model.state import is_final, is_waiting
 from upload_progress._runtime.yielding import YIELD_EVERY, yielding
 from upload_progress.backends.store_records import (
@@ -157,6 +157,7 @@ class MemoryStore:
     _running: dict[str, dict[Entry, None]] = field(factory=dict, init=False)
     _leases: dict[str, float] = field(factory=dict, init=False)
     _queues: dict[str, OwnerQueues] = field(factory=dict, init=False)
+    _pending: dict[str, set[Entry]] = field(factory=dict, init=False)
     _size: int = field(default=0, init=False)
 
     def __repr__(self) -> str:
@@ -171,6 +172,17 @@ class MemoryStore:
         """Save *records*; a record that is not newer than the stored one changes nothing."""
         async for record in yielding(records):
             self._save(record)
+
+    async def announce(self, record: TransferRecord, *, limit: int) -> bool:
+        """Save a new pending upload, unless its owner has *limit* of them."""
+        if self.count_pending(record.owner) >= limit:
+            return False
+        self._save(record)
+        return True
+
+    def count_pending(self, owner: str) -> int:
+        """Return how many uploads of *owner* are pending."""
+        return len(self._pending.get(owner, ()))
 
     def _save(self, record: TransferRecord) -> None:
         entry = self._owners.get(record.owner, {}).get(record.upload_id)
@@ -222,6 +234,8 @@ class MemoryStore:
             self._running.setdefault(entry.location, {})[entry] = None
             return
         entry.is_ended = is_final(decided.state)
+        if decided.state is UploadState.PENDING:
+            self._pending.setdefault(entry.owner, set()).add(entry)
         self._put(entry, self._bucket_number(expires_at))
         self._enforce_owner_limits(entry)
 
@@ -275,6 +289,10 @@ class MemoryStore:
                 del self._buckets[location.number]
         if (queues := self._queues.get(entry.owner)) is not None:
             queues.remove(entry)
+        if (pending := self._pending.get(entry.owner)) is not None:
+            pending.discard(entry)
+            if not pending:
+                del self._pending[entry.owner]
 
     def _expires_at(self, record: TransferRecord) -> float | None:
         if is_final(record.state):

@@ -137,6 +137,11 @@ class FaultyStore:
         await self.inner.save(records)
         self.saved.append(records)
 
+    async def announce(self, record: TransferRecord, *, limit: int) -> bool:
+        """Save a new pending upload, or fail."""
+        await self._count_call()
+        return await self.inner.announce(record, limit=limit)
+
     async def load(self, *keys: UploadKey) -> list[TransferRecord]:
         """Load the uploads *keys*, or fail."""
         await self._count_call()

@@ -175,6 +175,47 @@ class StoreContract(LeaseContract):
 
         assert comparable(await store.load(record.key)) == [new]
 
+    async def test_announcements_of_an_owner_are_limited(
+        self, store: SessionStore, record: TransferRecord
+    ) -> None:
+        """Pending uploads count, and neither those that have begun nor those that have ended."""
+        pending = evolve(record, state=UploadState.PENDING, worker=None, stage=None, error=None)
+        others = [evolve(record, upload_id=f"other{number}") for number in range(300)]
+        ids = [f"up{number}" for number in range(3)]
+        await store.save(others)
+
+        announced = [evolve(pending, upload_id=each) for each in ids]
+        answers = [await store.announce(each, limit=2) for each in announced]
+        await store.save(others)
+        assert answers == [True, True, False]
+        assert comparable(await store.load(announced[0].key)) == [announced[0]]
+        assert await store.load(announced[2].key) == []
+        assert await store.announce(evolve(announced[2], owner="bob"), limit=1)
+        await store.save([evolve(record, upload_id="up0", transfer_id="t2")])
+        assert await store.announce(announced[2], limit=2)
+        assert not await store.announce(evolve(pending, upload_id="up3"), limit=2)
+        await store.save([evolve(announced[1], state=UploadState.CANCELLED, sequence=9)])
+        assert await store.announce(evolve(pending, upload_id="up3"), limit=2)
+        assert not await store.announce(evolve(pending, upload_id="up4"), limit=0)
+
+    async def test_announcements_at_the_same_time_are_counted(
+        self, store: SessionStore, record: TransferRecord
+    ) -> None:
+        """Not more than the limit are stored, and no fewer."""
+        pending = evolve(record, state=UploadState.PENDING, worker=None, stage=None, error=None)
+        answers: list[bool] = []
+
+        async def announce(number: int) -> None:
+            each = evolve(pending, upload_id=f"up{number}")
+            answers.append(await store.announce(each, limit=7))
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(15):
+                tasks.start_soon(announce, number)
+
+        assert sum(answers) == 7
+        assert len((await store.list("ann")).uploads) == 7
+
     async def test_list_is_newest_first_in_pages(
         self, store: SessionStore, record: TransferRecord
     ) -> None:

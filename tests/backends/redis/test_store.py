@@ -112,10 +112,30 @@ async def test_every_key_has_a_time_to_live(client: Redis, store: RedisStore) ->
 
     seconds_by_key = {str(key, "utf-8"): await client.ttl(key) for key in await every_key(client)}
 
-    assert len(seconds_by_key) == 10
+    assert len(seconds_by_key) == 11
     assert min(seconds_by_key.values()) > 0
     assert 3500 < seconds_by_key[upload_key("e")] <= 3600
     assert seconds_by_key[upload_key("p")] > 24 * 3600
+
+
+async def test_index_of_an_owner_expires_with_the_last_upload(
+    client: Redis, store: RedisStore
+) -> None:
+    """Without users, each upload is an owner, and the keys of a day would be left behind."""
+    index, done = f"upload-progress:{{0}}:o:{key_of('ann')}", {"state": S.COMPLETED, "worker": None}
+    await store.save([record("first"), record("second")])
+    await store.save([record("first", sequence=2, **done)])
+    assert await client.ttl(index) > 24 * 3600
+    await store.save([record("second", sequence=2, **done)])
+    assert max([await client.ttl(key) for key in await every_key(client) if b"u:" in key]) <= 3600
+    assert await client.ttl(index) <= 3600
+
+    await store.save([record("third")])
+    assert await client.ttl(index) > 24 * 3600
+    await client.delete(upload_key("first"))
+    await client.zrem(f"upload-progress:{{0}}:e:{key_of('ann')}", "first")
+    await store.save([record("third", sequence=2, **done)])
+    assert await client.ttl(index) <= 3600
 
 
 async def test_silent_upload_is_kept_while_its_worker_lives(

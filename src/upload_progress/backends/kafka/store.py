@@ -13,6 +13,7 @@ in a topic: ``ReaperAssignment`` decides which worker ends them.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
@@ -88,6 +89,7 @@ class KafkaStore:
     _assignment: ReaperAssignment = field(factory=ReaperAssignment, init=False)
     _tasks: TaskGroup | None = field(default=None, init=False)
     _worker: str | None = field(default=None, init=False)
+    _announcing: Counter[str] = field(factory=Counter, init=False)
 
     @property
     def namespace(self) -> str:
@@ -177,6 +179,24 @@ class KafkaStore:
                 for each in reconciler.select_writable(records)
             ]
         )
+
+    async def announce(self, record: TransferRecord, *, limit: int) -> bool:
+        """Save a new pending upload, unless its owner has *limit* of them.
+
+        Several workers that announce uploads of one owner at the same time may each save one that
+        the others do not know yet.
+        """
+        owner, announcing = record.owner, self._announcing
+        known = self._current_reconciler().table.count_pending(owner)
+        if known + announcing[owner] >= limit:
+            return False
+        announcing[owner] += 1
+        try:
+            await self.save([record])
+        finally:
+            announcing[owner] -= 1
+            announcing += Counter()  # removes what is zero
+        return True
 
     async def load(self, *keys: UploadKey) -> list[TransferRecord]:
         """Return all records of the uploads *keys*; unknown uploads add nothing."""

@@ -13,6 +13,7 @@ with an unknown ``format`` was written by a newer release, and is left as it is.
 from typing import Final
 
 __all__ = [
+    "ANNOUNCE",
     "CLAIM",
     "CLAIM_LOST",
     "COLUMNS",
@@ -56,10 +57,28 @@ COMMENT ON TABLE {schema}.transfers IS 'upload-progress: one row for each transf
 COMMENT ON COLUMN {schema}.transfers.state_code IS
     'N pending, R receiving or processing, P paused, C or D completed, S otherwise';
 """,
+    """
+CREATE INDEX ON {schema}.transfers (owner) WHERE state_code = 'N';
+CREATE FUNCTION {schema}.count_pending(bytea) RETURNS bigint LANGUAGE plpgsql AS $count_pending$
+BEGIN
+    PERFORM pg_advisory_xact_lock(
+        hashtext('upload_progress pending'), hashtext(encode($1, 'hex'))
+    );
+    RETURN (
+        SELECT count(*) FROM {schema}.transfers AS known
+        WHERE known.owner = $1 AND known.state_code = 'N' AND NOT EXISTS (
+            SELECT FROM {schema}.transfers AS other
+            WHERE other.owner = known.owner AND other.upload_id = known.upload_id
+                AND other.state_code <> 'N'
+        )
+    );
+END
+$count_pending$;
+""",
 )
 """Migration ``n``, counted from 1, brings the schema to version ``n``. Add; never change one."""
 
-SAVE: Final = """
+_INSERT: Final = """
 WITH leased AS (
     INSERT INTO {schema}.leases (worker, until)
     SELECT worker, now() + make_interval(secs => %(initial_lease)s)
@@ -83,6 +102,11 @@ FROM unnest(
     owner, upload_id, transfer_id, attempt, sequence, state_code, changed_at, created_at,
     group_name, worker, record
 )
+"""
+
+SAVE: Final = (
+    _INSERT
+    + """
 ON CONFLICT (owner, upload_id, transfer_id) DO UPDATE SET
     attempt = excluded.attempt, sequence = excluded.sequence, state_code = excluded.state_code,
     changed_at = excluded.changed_at, created_at = excluded.created_at,
@@ -95,6 +119,18 @@ WHERE known.format <= 1 AND (
     AND known.state_code NOT IN ('C', 'D', 'S')
 )
 """
+)
+
+ANNOUNCE: Final = (
+    _INSERT
+    + """
+WHERE {schema}.count_pending(owner) < %(limit)s
+ON CONFLICT (owner, upload_id, transfer_id) DO NOTHING
+RETURNING upload_id
+"""
+)
+"""Saves one pending upload, unless its owner has too many. The function waits for a lock, which is
+held until the end of the statement, and counts then: so statements at the same time are counted."""
 
 DROP_OLD: Final = """
 DELETE FROM {schema}.transfers AS known

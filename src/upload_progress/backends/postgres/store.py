@@ -181,13 +181,24 @@ class PostgresStore:
         for start in range(0, len(latest), BATCH_SIZE):
             await self._save(latest[start : start + BATCH_SIZE])
 
-    async def _save(self, records: Sequence[TransferRecord]) -> None:
-        times = {
+    async def announce(self, record: TransferRecord, *, limit: int) -> bool:
+        """Save a new pending upload, unless its owner has *limit* of them."""
+        values = {**self._times, **to_columns([record]), "limit": limit}
+        is_saved = bool(await self._run(statements.ANNOUNCE, values))
+        if is_saved:
+            await self._limit_owners([record])
+        return is_saved
+
+    @property
+    def _times(self) -> dict[str, float]:
+        return {
             "ended": self.retention.ended_seconds,
             "waiting": self.retention.waiting_seconds,
             "initial_lease": INITIAL_LEASE_SECONDS,
         }
-        await self._run(statements.SAVE, {**times, **to_columns(records)})
+
+    async def _save(self, records: Sequence[TransferRecord]) -> None:
+        await self._run(statements.SAVE, {**self._times, **to_columns(records)})
         if repeated := [record for record in records if record.attempt > 1]:
             # Rows of older attempts are ignored when read. Deleting them keeps the table small.
             keys = key_columns(to_keys(record.key for record in repeated))

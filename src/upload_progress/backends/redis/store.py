@@ -18,6 +18,7 @@ key                    type        content
 ``o:OWNER``            sorted set  ids of the owner's uploads, by time of creation
 ``e:OWNER``            sorted set  ids of the owner's ended uploads, by the time they were saved
 ``p:OWNER``            sorted set  ids of the owner's pending and paused uploads, likewise
+``a:OWNER``            sorted set  ids of the owner's pending uploads, by expiry
 ``w:WORKER``           sorted set  ``OWNER:UPLOAD`` of what a worker receives; the score is the
                                    time before which the upload is not reported as lost again
 ``due``                sorted set  ``OWNER:UPLOAD`` of pending and paused uploads, by expiry
@@ -221,16 +222,25 @@ class RedisStore:
         for record in records:
             owner = key_of(record.owner)
             shards[self._shard(owner)].append(_pack_row(owner, record))
-        ended_ms = max(1, round(self.retention.ended_seconds * 1000))
+        for shard, rows in shards.items():
+            for start in range(0, len(rows), BATCH_SIZE):
+                await self._save(shard, rows[start : start + BATCH_SIZE], max_pending=0)
+
+    async def announce(self, record: TransferRecord, *, limit: int) -> bool:
+        """Save a new pending upload, unless its owner has *limit* of them."""
+        owner = key_of(record.owner)
+        row = _pack_row(owner, record)
+        return bool(limit and await self._save(self._shard(owner), [row], max_pending=limit))
+
+    async def _save(self, shard: int, rows: Sequence[bytes], *, max_pending: int) -> object:
+        """Save *rows*; return 0 if the owner of a pending one has *max_pending*, which 0 allows."""
         retention = self.retention
+        ended_ms = max(1, round(retention.ended_seconds * 1000))
         times = (ended_ms, self._open_ms, retention.waiting_seconds, INITIAL_LEASE_SECONDS)
         # In one argument: without a password, Redis tells a command with more than ten that its
         # protocol is wrong, instead of asking for the password.
-        limits = f"{retention.ended_per_owner} {retention.waiting_per_owner}"
-        for shard, rows in shards.items():
-            for start in range(0, len(rows), BATCH_SIZE):
-                packed = b"".join(rows[start : start + BATCH_SIZE])
-                await self._run("save", shard, packed, *times, limits)
+        limits = f"{retention.ended_per_owner} {retention.waiting_per_owner} {max_pending}"
+        return await self._run("save", shard, b"".join(rows), *times, limits)
 
     async def renew(self, worker: str, *, seconds: float) -> None:
         """Renew the lease of *worker* for *seconds* from now."""

@@ -1,10 +1,12 @@
 -- Saves a batch of records. A record that is not newer than the stored one changes nothing.
--- ARGV: the records, packed; then retention and lease times.
+-- ARGV: the records, packed; retention and lease times; limits for each owner. With a limit of pending
+-- uploads, which is not 0, returns 0 if the owner of the first record has so many, and saves nothing.
 
 local ended_ms, open_ms = tonumber(ARGV[2]), tonumber(ARGV[3])
 local waiting_seconds, initial_lease_seconds = tonumber(ARGV[4]), tonumber(ARGV[5])
-local ended_per_owner, waiting_per_owner = string.match(ARGV[6], '^(%d+) (%d+)$')
+local ended_per_owner, waiting_per_owner, max_pending = string.match(ARGV[6], '^(%d+) (%d+) (%d+)$')
 ended_per_owner, waiting_per_owner = tonumber(ended_per_owner), tonumber(waiting_per_owner)
+max_pending = tonumber(max_pending)
 local saved_at = string.format('%.6f', now)
 
 -- The same rule as supersedes() in upload_progress.backends.store_records.
@@ -59,6 +61,32 @@ local function limit_owner(owner, upload_id, ended_at, waiting_since)
     for _, excess in ipairs(pop_excess(waiting, waiting_per_owner)) do
       redis.call('ZADD', base .. ':due', saved_at, owner .. ':' .. excess)
     end
+  end
+end
+
+-- Puts an upload into the set of its owner's pending uploads, or removes it there.
+local function update_pending(owner, upload_id, headers, waiting_since)
+  local pending, is_pending = base .. ':a:' .. owner, waiting_since ~= nil
+  for _, header in pairs(headers) do is_pending = is_pending and header.code == 'N' end
+  if is_pending then
+    redis.call('ZADD', pending, string.format('%.6f', waiting_since + waiting_seconds), upload_id)
+    extend_ttl(pending, open_ms)
+  else
+    redis.call('ZREM', pending, upload_id)
+  end
+end
+
+-- An index whose uploads have all ended expires with the last of them. The uploads that were created
+-- first are checked, as they expire first, so that the index has as many members as there are uploads.
+local function shorten_owner_index(owner)
+  local index = base .. ':o:' .. owner
+  for _, member in ipairs(redis.call('ZRANGE', index, 0, 2)) do
+    if redis.call('EXISTS', base .. ':u:' .. owner .. ':' .. member) == 0 then
+      redis.call('ZREM', index, member)
+    end
+  end
+  if redis.call('ZCARD', index) <= redis.call('ZCARD', base .. ':e:' .. owner) then
+    redis.call('PEXPIRE', index, ended_ms)
   end
 end
 
@@ -141,10 +169,16 @@ local function save(owner, owner_name, upload_id, transfer_id, value, created_at
   redis.call('PEXPIRE', key, ms)
   extend_ttl(add_to_owner_index(owner, upload_id, created_at), ms)
   limit_owner(owner, upload_id, ended_at, waiting_since)
+  update_pending(owner, upload_id, headers, waiting_since)
+  if ended_at then shorten_owner_index(owner) end
 end
 
 local rows, format, position = ARGV[1], string.rep('>I4c0', 6), 1
 local owner, owner_name, upload_id, transfer_id, value, created_at
+if max_pending > 0 then
+  owner = struct.unpack('>I4c0', rows, 1)
+  if redis.call('ZCOUNT', base .. ':a:' .. owner, saved_at, '+inf') >= max_pending then return 0 end
+end
 while position <= #rows do
   owner, owner_name, upload_id, transfer_id, value, created_at, position = struct.unpack(
     format, rows, position)
