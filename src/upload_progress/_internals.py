@@ -26,6 +26,7 @@ from upload_progress._runtime.task_spawner import TaskSpawner
 from upload_progress._runtime.worker import Worker
 from upload_progress._tracking.admission import Admission
 from upload_progress._tracking.client_lane import ClientLane
+from upload_progress._tracking.end_outbox import EndOutbox
 from upload_progress._tracking.flusher import Flusher
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.outbox import Outbox
@@ -39,6 +40,7 @@ from upload_progress.config import TrackerConfig
 from upload_progress.interfaces import (
     EventPublisher,
     EventSubscriber,
+    KeepsEvents,
     MessageTransport,
     SessionStore,
 )
@@ -54,6 +56,12 @@ class Backends:
     publisher: EventPublisher | None
     subscriber: EventSubscriber | None
     transport: MessageTransport | None
+
+    @property
+    def keeps_events(self) -> bool:
+        """Whether the broker may keep events for consumers that are not connected."""
+        publisher: object = self.publisher
+        return isinstance(publisher, KeepsEvents) and publisher.keeps_events
 
     @property
     def is_single_worker(self) -> bool:
@@ -153,6 +161,7 @@ class _Core:
         tasks, breakers = TaskSpawner(log_limiter), CircuitBreakers(clock)
         store_breaker = breakers.of(backends.store, "the session store")
         loader = RecordLoader(backends.store, store_breaker, clock, config.mount_path)
+        worker = Worker()
         publisher_breaker = breakers.of(backends.publisher, "the event publisher")
         flusher = Flusher(
             hub=Hub(tasks),
@@ -163,6 +172,7 @@ class _Core:
                 breaker=publisher_breaker,
                 source=config.source,
                 namespace=config.namespace,
+                ends=EndOutbox(loader, worker, is_enabled=backends.keeps_events),
                 log_limiter=log_limiter,
             ),
             registry=Registry(config.limits),
@@ -173,7 +183,7 @@ class _Core:
         )
         return cls(
             config=config,
-            worker=Worker(),
+            worker=worker,
             log_limiter=log_limiter,
             tasks=tasks,
             breakers=breakers,

@@ -21,6 +21,7 @@ __all__ = [
     "EventStream",
     "EventSubscriber",
     "EventsMissed",
+    "KeepsEvents",
     "MessageTransport",
     "RecordPage",
     "SessionStore",
@@ -131,6 +132,19 @@ class EventPublisher(Protocol):
         Args:
             events: Events of any owners. No events is no error.
         """
+
+
+@runtime_checkable
+class KeepsEvents(Protocol):
+    """A publisher whose broker may keep events for consumers that are not connected.
+
+    The tracker then publishes each end at least once, also if its worker stops before the broker
+    has accepted it: the store keeps the end until then.
+    """
+
+    @property
+    def keeps_events(self) -> bool:
+        """Whether the broker keeps events."""
 
 
 @frozen

@@ -10,12 +10,15 @@ from attrs import define, evolve, field
 
 from benchmarks.sample_snapshot import sample_snapshot
 from tests._support.simulation import Simulation
-from upload_progress import CloudEvent, UploadState
+from upload_progress import CloudEvent, MemoryStore, UploadState
 from upload_progress._fanout.update import Topic, Update
 from upload_progress._runtime.circuit_breaker import CircuitBreaker
 from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress._runtime.worker import Worker
 from upload_progress._tracking import outbox as outbox_module
+from upload_progress._tracking.end_outbox import EndOutbox
 from upload_progress._tracking.outbox import Outbox
+from upload_progress._tracking.record_loader import RecordLoader
 from upload_progress.testing import FakeClock, Fault, RecordingPublisher
 
 pytestmark = pytest.mark.anyio
@@ -72,9 +75,12 @@ class Line:
     outbox: Outbox = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        breaker = CircuitBreaker("the event publisher", self.clock)
+        loader = RecordLoader(MemoryStore(), breaker, self.clock, "/uploads")
         self.outbox = Outbox(
             publisher=self.publisher,
-            breaker=CircuitBreaker("the event publisher", self.clock),
+            breaker=breaker,
+            ends=EndOutbox(loader, Worker(), is_enabled=False),
             source="/tests",
             namespace="tests",
             log_limiter=LogLimiter(self.clock),

@@ -20,6 +20,7 @@ from upload_progress._model.state import is_waiting
 from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._runtime.worker import Worker
 from upload_progress._runtime.yielding import yielding
+from upload_progress._tracking.end_outbox import is_entry
 from upload_progress._tracking.flusher import Flusher
 from upload_progress._tracking.record_loader import RecordLoader
 from upload_progress.exceptions import StoreUnavailable
@@ -118,8 +119,14 @@ class Reaper:
         store, breaker = self.loader.store, self.loader.breaker
         overdue = await breaker.call(lambda: store.overdue(limit=BATCH_SIZE))
         now, worker = self.clock.time(), self.worker.name
-        lost = [record for record in overdue if record.worker != worker or is_waiting(record.state)]
-        if len(lost) < len(overdue):
+        foreign = [
+            record for record in overdue if record.worker != worker or is_waiting(record.state)
+        ]
+        entries = [record for record in foreign if is_entry(record)]
+        for update in await self.flusher.outbox.ends.take_over(entries):
+            self.flusher.publish_stored(update)
+        lost = [record for record in foreign if not is_entry(record)]
+        if len(foreign) < len(overdue):
             # Our own, and we are alive: the wall clock has jumped, or this machine has slept.
             self._renewed_at = None
             await self._renew()

@@ -395,11 +395,15 @@ class Flusher:
         if not self._unsaved or self.loader.breaker.is_open:
             return
         batch = dict(islice(self._unsaved.items(), PORTION))
-        store = self.loader.store
+        entries = self.outbox.ends.entries_of(
+            self._unpublished_ends[upload] for upload in batch if upload in self._unpublished_ends
+        )
+        store, records = self.loader.store, [*entries, *batch.values()]
         try:
-            await self.loader.breaker.call(lambda: store.save(list(batch.values())))
+            await self.loader.breaker.call(lambda: store.save(records))
         except StoreUnavailable:
             return
+        self.outbox.ends.mark_stored(entries)
         self.writes += 1
         self.records += len(batch)
         await self._compare_with_others(batch)

@@ -5,7 +5,7 @@ are sent one by one, and in growing batches while that succeeds: an event that c
 that the broker refuses, delays the others, and does not stop them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
@@ -15,6 +15,7 @@ from upload_progress._fanout.update import Topic, Update
 from upload_progress._model.cloudevents import event_of
 from upload_progress._runtime.circuit_breaker import CircuitBreaker
 from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress._tracking.end_outbox import EndOutbox
 from upload_progress.exceptions import StoreUnavailable
 from upload_progress.interfaces import EventPublisher
 
@@ -40,6 +41,7 @@ class Outbox:
         breaker: The circuit breaker of the publisher.
         source: The ``source`` of the events.
         namespace: The ``namespace`` of the events.
+        ends: Keeps the ends in the store, too.
         log_limiter: Logs what is dropped.
 
     Attributes:
@@ -52,6 +54,7 @@ class Outbox:
     breaker: CircuitBreaker
     source: str
     namespace: str
+    ends: EndOutbox
     log_limiter: LogLimiter
     published: int = field(default=0, init=False)
     dropped: int = field(default=0, init=False)
@@ -77,6 +80,7 @@ class Outbox:
         if publisher is None:
             return
         self._add(updates.values())
+        await self.ends.add(updates.values())
         if not self._waiting or self.breaker.is_open:
             return
         batch = self._take()
@@ -93,7 +97,7 @@ class Outbox:
             raise
         self.published += len(events)
         self._portion = min(PORTION, 2 * self._portion)
-        self._judge_suspect(batch)
+        await self.ends.confirm([*batch.values(), *self._refused_since(batch)])
 
     def _add(self, updates: Iterable[Update]) -> None:
         for update in updates:
@@ -106,10 +110,11 @@ class Outbox:
                 self._waiting[report] = update
                 self._reports[report] = None
         while len(self._waiting) > MAX_UNPUBLISHED:
-            self._drop(
+            dropped = self._drop(
                 next(iter(self._reports or self._waiting)),
                 f"more than {MAX_UNPUBLISHED} events wait for the broker: the oldest are dropped",
             )
+            self.ends.forget(dropped)
 
     def log_waiting(self) -> None:
         """Log what waits; the process is about to stop."""
@@ -125,11 +130,13 @@ class Outbox:
         self._waiting.pop(key, None)
         self._reports.pop(key, None)
 
-    def _drop(self, key: _Key, reason: str) -> None:
+    def _drop(self, key: _Key, reason: str) -> Update:
         self.dropped += 1
         self.dropped_ends += key not in self._reports
+        update = self._waiting[key]
         self._remove(key)
         self.log_limiter.log_warning(reason, effect="their consumers read the store, or miss them")
+        return update
 
     def _take(self) -> dict[_Key, Update]:
         """Remove and return the oldest events: passes that overlap do not send them twice."""
@@ -152,16 +159,20 @@ class Outbox:
     def _is_outdated(self, key: _Key, update: Update) -> bool:
         return key in self._waiting or (update.topic, update.progress.attempt) in self._waiting
 
-    def _judge_suspect(self, published: Mapping[_Key, Update]) -> None:
-        """Count that the broker has refused an event alone, and has accepted *published* since."""
+    def _refused_since(self, published: Mapping[_Key, Update]) -> Sequence[Update]:
+        """Count that the broker has refused an event alone, and has accepted *published* since.
+
+        Returns:
+            The event, if that is dropped now.
+        """
         suspect, self._suspect = self._suspect, None
         for key in published:
             self._refusals.pop(key, None)
         if suspect is None or suspect not in self._waiting:
-            return
+            return ()
         refusals = self._refusals[suspect] = self._refusals.get(suspect, 0) + 1
-        if refusals >= MAX_REFUSALS:
-            del self._refusals[suspect]
-            self._drop(
-                suspect, "the broker refuses an event, or it cannot be encoded: it is dropped"
-            )
+        if refusals < MAX_REFUSALS:
+            return ()
+        del self._refusals[suspect]
+        reason = "the broker refuses an event, or it cannot be encoded: it is dropped"
+        return [self._drop(suspect, reason)]

@@ -128,6 +128,11 @@ class RabbitPublisher(BrokerSubscriber):
     _channel: AbstractChannel | None = field(default=None, init=False)
     _exchanges: _Exchanges | None = field(default=None, init=False)
 
+    @property
+    def keeps_events(self) -> bool:
+        """True: the broker may keep events for consumers that are not connected."""
+        return True
+
     @classmethod
     def open(
         cls,

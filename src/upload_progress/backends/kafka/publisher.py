@@ -82,6 +82,11 @@ class KafkaPublisher(BrokerSubscriber):
     _has_topics: bool = field(default=False, init=False)
 
     @property
+    def keeps_events(self) -> bool:
+        """True: the broker may keep events for consumers that are not connected."""
+        return True
+
+    @property
     def _messages_topic(self) -> str:
         return f"{self.topic}-messages"
 
