@@ -31,9 +31,9 @@ class RoundTripStore(MemoryStore):
 
     round_trips: int = field(default=0, init=False)
 
-    async def save(self, records: Sequence[TransferRecord]) -> None:
+    async def save(self, records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
         self.round_trips += 1
-        await super().save(records)
+        return await super().save(records)
 
     async def load(self, *keys: UploadKey) -> list[TransferRecord]:
         self.round_trips += 1

@@ -45,11 +45,11 @@ class RecordingStore(MemoryStore):
     written: dict[str, list[float]] = field(factory=lambda: defaultdict(list), init=False)
     batches: int = field(default=0, init=False)
 
-    async def save(self, records: Sequence[TransferRecord]) -> None:
+    async def save(self, records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
         self.batches += 1
         for record in records:
             self.written[record.upload_id].append(self.clock.monotonic())
-        await super().save(records)
+        return await super().save(records)
 
 
 @frozen

@@ -51,6 +51,14 @@ CAPABILITIES: Mapping[str, Mapping[str, Sequence[str]]] = {
             "test_record_that_ended_before_its_worker_died_is_not_overdue",
             "test_overdue_returns_at_most_limit_records",
         ),
+        "an outage makes no worker look dead": (
+            "test_lease_lasts_while_no_worker_can_renew_its_own",
+            "test_each_worker_has_a_full_lease_after_a_pause",
+            "test_lease_that_is_renewed_after_a_pause_lasts",
+        ),
+        "a worker finds what it receives by its records": (
+            "test_running_returns_the_records_of_one_worker",
+        ),
         "waiting uploads expire, ended uploads are deleted": (
             "test_waiting_record_expires",
             "test_ended_upload_is_deleted_after_retention",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests._support.simulation import Simulation
+from tests._support.simulation import ENDINGS, Simulation, end_upload
 from upload_progress import InvalidValue, Upload, UploadNotFound, UploadState
 
 pytestmark = pytest.mark.anyio
@@ -69,6 +69,18 @@ async def test_bytes_above_the_largest_number_can_be_stored(sim: Simulation) -> 
 
     assert (await tracker.get("up", owner="ann")).bytes_transferred == 2**53 - 1
     assert not sim.internals.registry.everything()
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_upload_is_cancelled_by_its_owner_only(sim: Simulation, ending: str) -> None:
+    """An application may drop a file for that reason, and for no other end."""
+    live = sim.begin("up", total=10)
+    upload = Upload(live)
+    assert not upload.is_cancelled
+
+    end_upload(live, ending)
+
+    assert upload.is_cancelled == ending.startswith("cancelled")
 
 
 async def test_first_claim_sets_the_owner(sim: Simulation) -> None:

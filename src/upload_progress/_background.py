@@ -2,8 +2,9 @@
 
 In a server that runs ``lifespan``, one task group does the work from start to stop. Without, the
 tasks that wait for updates do it while they wait: one of them holds the work lock, and another
-takes over when that one leaves. While none waits, a short task after each request stores the end
-of its upload, so that no request waits for the store.
+takes over when that one leaves. With a store of several workers, a task of the event loop does it
+while uploads are received: else other workers would take this one for dead. With a store in memory,
+a short task after each request stores the end of its upload, so that no request waits for it.
 """
 
 from collections.abc import AsyncIterator
@@ -27,9 +28,11 @@ from upload_progress._tracking.flusher import Flusher
 from upload_progress._tracking.ticker import Ticker
 from upload_progress.exceptions import TrackerInUse
 
-__all__ = ["FINISH_SECONDS", "Background"]
+__all__ = ["FINISH_SECONDS", "IDLE_SECONDS", "Background"]
 
 FINISH_SECONDS: Final = 5.0
+IDLE_SECONDS: Final = 1.0
+"""How often a task that works without lifespan looks whether uploads are still received."""
 
 
 @define(eq=False, repr=False, kw_only=True)
@@ -47,6 +50,7 @@ class Background:
     tasks: TaskSpawner
     _is_entered: bool = field(default=False, init=False)
     _lock: anyio.Lock | None = field(default=None, init=False)
+    _is_kept_running: bool = field(default=False, init=False)
     _inline_scope: anyio.CancelScope | None = field(default=None, init=False)
 
     @property
@@ -142,11 +146,51 @@ class Background:
             await self._work()
         self._inline_scope = None
 
+    def work_while_receiving(self) -> None:
+        """Let a task do the work while uploads are received, if no lifespan does it.
+
+        It ends when there are none, and is called again with each report of an upload.
+
+        Raises:
+            RuntimeError: No event loop is running.
+        """
+        if self.tasks.is_running or self._is_kept_running or self.flusher.is_single_worker:
+            return
+        self.tasks.start(self._work_while_receiving)
+
+    async def _work_while_receiving(self) -> None:
+        if self._is_kept_running:
+            return
+        self._is_kept_running = True
+        try:
+            # Most uploads are over by then.
+            await anyio.sleep(IDLE_SECONDS)
+            if not self._is_idle:
+                await self._work_until_idle()
+        finally:
+            self._is_kept_running = False
+
+    async def _work_until_idle(self) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._work_inline)
+            while not self._is_idle:  # noqa: ASYNC110  # nothing else tells it
+                await anyio.sleep(IDLE_SECONDS)
+            group.cancel_scope.cancel()
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether no upload is received, and all that is due is stored and published."""
+        return self.flusher.is_idle and not len(self.flusher.registry)
+
     async def run_once(self) -> None:
-        """Do once what no other task will do, at the end of an upload; never raises."""
-        if self.tasks.is_running or self._work_lock.locked():
+        """Do once what no other task will do, at the end of an upload; never raises.
+
+        The event loop may end before a task that works in it has stored the end.
+        """
+        if self.tasks.is_running or (self._work_lock.locked() and not self._is_kept_running):
             return
         with anyio.CancelScope(shield=True):
             await self.flusher.flush(ends=True)
-            await self.ticker.tick()
-            await self.reaper.run_if_due()
+            if not self._work_lock.locked():
+                await self.ticker.tick()
+                await self.reaper.run_if_due()

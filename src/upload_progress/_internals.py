@@ -20,6 +20,7 @@ from upload_progress._fanout.hub import Hub
 from upload_progress._fanout.subscription import DirectSender, Subscription
 from upload_progress._fanout.update import Update
 from upload_progress._resources import CircuitBreakers, ManagedResources
+from upload_progress._runtime.circuit_breaker import LONGEST_OPEN_SECONDS
 from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._runtime.server_workers import configured_workers
 from upload_progress._runtime.task_spawner import TaskSpawner
@@ -28,6 +29,7 @@ from upload_progress._tracking.admission import Admission
 from upload_progress._tracking.client_lane import ClientLane
 from upload_progress._tracking.end_outbox import EndOutbox
 from upload_progress._tracking.flusher import Flusher
+from upload_progress._tracking.lease import Lease
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.outbox import Outbox
 from upload_progress._tracking.reader import Reader
@@ -125,6 +127,7 @@ class TrackerInternals:
     async def receiving(self, live: LiveUpload) -> AsyncIterator[None]:
         """Receive *live* while the block runs, which completes, fails or cancels it."""
         live.begin()
+        self.background.work_while_receiving()
         try:
             yield
         except anyio.get_cancelled_exc_class():
@@ -158,12 +161,18 @@ class _Core:
     def create(cls, config: TrackerConfig, backends: Backends) -> "_Core":
         """Create the parts; nothing connects yet."""
         clock, log_limiter = config.clock, LogLimiter(config.clock)
-        tasks, breakers = TaskSpawner(log_limiter), CircuitBreakers(clock)
+        tasks = TaskSpawner(log_limiter)
+        breakers = CircuitBreakers(clock, min(LONGEST_OPEN_SECONDS, config.lease_seconds / 3))
         store_breaker = breakers.of(backends.store, "the session store")
         loader = RecordLoader(backends.store, store_breaker, clock, config.mount_path)
         worker = Worker()
         publisher_breaker = breakers.of(backends.publisher, "the event publisher")
         flusher = Flusher(
+            lease=Lease(
+                clock=clock,
+                seconds=config.lease_seconds,
+                is_shared=not backends.is_single_worker,
+            ),
             hub=Hub(tasks),
             clock=clock,
             loader=loader,
@@ -206,8 +215,8 @@ class _Cluster:
     def create(cls, core: _Core, backends: Backends) -> "_Cluster":
         """Create the parts; nothing connects yet."""
         reconciler = Reconciler(
-            loader=core.loader,
-            registry=core.flusher.registry,
+            flusher=core.flusher,
+            worker=core.worker,
             is_single_worker=backends.is_single_worker,
         )
         rpc = RpcEndpoint(
@@ -222,9 +231,10 @@ class _Cluster:
             clock=core.config.clock,
             loader=core.loader,
             flusher=core.flusher,
+            lease=core.flusher.lease,
             worker=core.worker,
             log_limiter=core.log_limiter,
-            on_lease_lost=reconciler.check_all,
+            on_doubt=reconciler.check_all,
         )
         follower = _follower(core, backends, reconciler)
         return cls(reconciler=reconciler, rpc=rpc, reaper=reaper, follower=follower)

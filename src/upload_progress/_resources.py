@@ -13,6 +13,7 @@ import anyio
 from attrs import define, field, frozen
 
 from upload_progress._runtime.circuit_breaker import CircuitBreaker
+from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress.backends.pubsub import BrokerSubscriber
 from upload_progress.interfaces import Clock
 
@@ -41,18 +42,32 @@ class ManagedResource:
 
 @define(eq=False, repr=False)
 class CircuitBreakers:
-    """One circuit breaker per backend, even if it is store, publisher and subscriber at once."""
+    """One circuit breaker per backend, even if it is store, publisher and subscriber at once.
+
+    Args:
+        clock: Provides the monotonic time.
+        longest_open_seconds: After an outage, each worker is back within this time.
+    """
 
     clock: Clock
+    longest_open_seconds: float
     _breakers: dict[int, tuple[object, CircuitBreaker]] = field(factory=dict, init=False)
 
     def of(self, backend: object, name: str) -> CircuitBreaker:
         """Return the circuit breaker of *backend*; of several names the first is kept."""
         if id(backend) not in self._breakers:
-            breaker = CircuitBreaker(name, self.clock)
+            log_limiter = LogLimiter(self.clock)
             if isinstance(backend, BrokerSubscriber):
-                breaker = CircuitBreaker(name, self.clock, backend.log_limiter)
-            self._breakers[id(backend)] = backend, breaker
+                log_limiter = backend.log_limiter
+            self._breakers[id(backend)] = (
+                backend,
+                CircuitBreaker(
+                    name,
+                    self.clock,
+                    log_limiter,
+                    longest_open_seconds=self.longest_open_seconds,
+                ),
+            )
         return self._breakers[id(backend)][1]
 
     @property

@@ -106,6 +106,8 @@ class TrackerConfig:
         limits: Bounds on what one owner, one socket or the process may hold.
         mount_path: Where ``progress_routes`` are mounted, as clients see it: links begin with it.
         stall_after_seconds: After how long without a byte an upload is reported as stalled.
+        lease_seconds: After how long without a sign of life a worker counts as dead, and its
+            uploads as ``worker_lost``. The same for all workers.
         source: The ``source`` of events, a URI reference (CloudEvents 1.0).
         namespace: The ``namespace`` of events, and of messages between workers.
         secret: The key of messages between workers; empty for none.
@@ -120,6 +122,7 @@ class TrackerConfig:
     limits: Limits = field(factory=Limits)
     mount_path: str = field(default="/uploads", validator=_check_mount_path)
     stall_after_seconds: float = field(default=30.0, validator=_check_positive)
+    lease_seconds: float = field(default=15.0, validator=_check_positive)
     source: str = "/upload-progress"
     namespace: str = DEFAULT_NAMESPACE
     secret: bytes = field(default=b"", validator=_check_secret, repr=False)

@@ -74,12 +74,16 @@ class SessionStore(Protocol):
     tests what each method must do.
     """
 
-    async def save(self, records: Sequence[TransferRecord]) -> None:
+    async def save(self, records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
         """Store *records* in one round trip; a version that is not newer changes nothing.
 
         Of two versions of a record the one with the higher ``(attempt, sequence)`` stays, in
         whichever order they are saved. A record of a newer attempt replaces all records of older
         attempts.
+
+        Returns:
+            The records that changed nothing, because the store has the same version, or a newer
+            one: another worker may have ended the upload.
         """
 
     async def announce(self, record: TransferRecord, *, limit: int) -> bool:
@@ -116,10 +120,21 @@ class SessionStore(Protocol):
         """
 
     async def renew(self, worker: str, *, seconds: float) -> None:
-        """Extend the lease of *worker*: its open records are alive for *seconds* from now."""
+        """Extend the lease of *worker*: its open records are alive for *seconds* from now.
+
+        After a pause, in which no worker has renewed its lease for a third of *seconds*, the
+        lease of every worker lasts for at least *seconds* from now.
+        """
+
+    async def running(self, worker: str, *, limit: int) -> Sequence[TransferRecord]:
+        """Return up to *limit* records of transfers that *worker* receives by its records."""
 
     async def overdue(self, *, limit: int) -> Sequence[TransferRecord]:
-        """Return up to *limit* open records whose lease has run out, or that waited too long."""
+        """Return up to *limit* open records whose lease has run out, or that waited too long.
+
+        A lease runs out only while leases can be renewed: if no worker renews its lease, none has
+        run out. The clock of the store decides.
+        """
 
 
 @runtime_checkable

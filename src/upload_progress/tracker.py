@@ -102,6 +102,8 @@ class ProgressTracker(HasInternals):
         limits: Bounds on what one owner, one socket and the process may hold.
         mount_path: Where ``progress_routes`` are mounted, as clients see it: links begin with it.
         stall_after_seconds: After how long without a byte an upload is reported as stalled.
+        lease_seconds: After how long without a sign of life a worker counts as dead, and its
+            uploads as ``worker_lost``; the same for all workers.
         source: The ``source`` of events, a URI reference (CloudEvents 1.0); by default a slash and
             the namespace.
         namespace: The system that this tracker belongs to. Events and commands of another
@@ -133,6 +135,7 @@ class ProgressTracker(HasInternals):
         limits: Limits | None = None,
         mount_path: str = "/uploads",
         stall_after_seconds: float = 30.0,
+        lease_seconds: float = 15.0,
         source: str | None = None,
         namespace: str | None = None,
         secret: str | bytes = b"",
@@ -146,6 +149,7 @@ class ProgressTracker(HasInternals):
             limits=limits or Limits(),
             mount_path=mount_path,
             stall_after_seconds=stall_after_seconds,
+            lease_seconds=lease_seconds,
             source=f"/{quote(system)}" if source is None else source,
             namespace=system,
             secret=secret.encode() if isinstance(secret, str) else secret,
@@ -172,6 +176,7 @@ class ProgressTracker(HasInternals):
         limits: Limits | None = None,
         mount_path: str = "/uploads",
         stall_after_seconds: float = 30.0,
+        lease_seconds: float = 15.0,
         source: str | None = None,
         namespace: str | None = None,
         secret: str | bytes = b"",
@@ -192,6 +197,7 @@ class ProgressTracker(HasInternals):
             limits: As above.
             mount_path: As above.
             stall_after_seconds: As above.
+            lease_seconds: As above.
             source: As above.
             namespace: The name of the system: 1 to 31 of ``a-z 0-9 -``, beginning with a letter.
                 The names of all keys, channels, exchanges, queues and topics begin with it; in
@@ -216,6 +222,7 @@ class ProgressTracker(HasInternals):
             limits=limits,
             mount_path=mount_path,
             stall_after_seconds=stall_after_seconds,
+            lease_seconds=lease_seconds,
             source=source,
             namespace=namespace,
             secret=secret,

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from attrs import define
 
 from upload_progress._model.models import Metadata, UploadProgress, UploadState
+from upload_progress._model.state import CANCELLED
 from upload_progress._model.validation import Description, validate_count, validate_description
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.stage import StageHandle
@@ -56,6 +57,15 @@ class Upload:
     def state(self) -> UploadState:
         """The state of the upload."""
         return self._live.state
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the owner has cancelled the upload: the only reason to drop its file.
+
+        Work that takes long after the last byte may ask for it, and stop. That another worker has
+        taken this one for dead is not shown here, nor in ``state``.
+        """
+        return self._live.error == CANCELLED or self._opened.opened_by.is_stopped
 
     @property
     def received_bytes(self) -> int:

@@ -159,7 +159,8 @@ class FailingStore:
     def __init__(self, failure: Callable[[], Awaitable[object]]) -> None:
         self.failure = failure
         self.calls = 0
-        self.save = self.announce = self.load = self.list = self.renew = self.overdue = self._fail
+        self.save = self.announce = self.load = self.list = self._fail
+        self.renew = self.running = self.overdue = self._fail
 
     async def _fail(self, *_args: object, **_options: object) -> NoReturn:
         self.calls += 1

@@ -6,7 +6,7 @@ import pytest
 from attrs import evolve
 
 from tests._support.records import record
-from upload_progress._model.models import TransferRecord, UploadState
+from upload_progress._model.models import TransferRecord, UploadState, without_store_times
 from upload_progress.backends.store_records import (
     changed_at,
     decode_record,
@@ -15,7 +15,6 @@ from upload_progress.backends.store_records import (
     state_code,
     supersedes,
     with_store_times,
-    without_store_times,
 )
 from upload_progress.config import Retention
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 from attrs import evolve
 
+from tests._support.leases import let_lease_run_out
 from tests._support.records import record
 from tests._support.simulation import Simulation
 from upload_progress import ProgressTracker, UploadEnded, UploadProgress, UploadState
@@ -66,6 +67,14 @@ async def test_many_uploads_expire_in_portions(
     assert sim.is_at_baseline()
 
 
+async def outlive_lease(sim: Simulation, *others: ProgressTracker) -> None:
+    """Let the lease of the simulated worker run out, while *others* renew theirs."""
+    for _ in range(10):
+        sim.clock.advance(2)
+        for other in others:
+            await internals_of(other).reaper.run_once()
+
+
 async def test_upload_of_a_lost_worker_is_ended_once(sim: Simulation) -> None:
     """Whichever of several workers finds it first."""
     live = sim.begin("up", total=100)
@@ -78,17 +87,15 @@ async def test_upload_of_a_lost_worker_is_ended_once(sim: Simulation) -> None:
     subscription = internals_of(others[0]).subscribe()
     subscription.add_upload("ann", "up")
     assert (await others[0].get("up", owner="ann")).state is S.RECEIVING
-    sim.clock.advance(16)
-
-    read = await others[1].get("up", owner="ann")
+    await outlive_lease(sim, *others)
     for other in others:
-        await internals_of(other).reaper.run_once()
         await internals_of(other).flusher.flush()
 
+    read = await others[1].get("up", owner="ann")
     assert read.error is not None
     assert read.error.code is ErrorCode.WORKER_LOST
-    [expired] = subscription.take()
-    assert expired.progress.state is S.FAILED
+    [lost] = subscription.take()
+    assert lost.progress == read
     assert sum(other.statistics().reaped for other in others) == 1
 
 
@@ -112,13 +119,11 @@ async def test_end_of_a_lost_worker_is_newer_than_all_that_its_watchers_saw(
     """They reconnect to another worker, with the highest sequence that they have seen."""
     seen = await last_seen(sim)
     other = ProgressTracker(store=sim.memory, clock=sim.clock)
-    sim.clock.advance(16)
-    read = await other.get("up", owner="ann")
-    await internals_of(other).reaper.run_once()
+    await outlive_lease(sim, other)
     ended = await other.get("up", owner="ann")
 
-    assert (read.state, ended.state) == (S.FAILED, S.FAILED)
-    assert read.sequence == ended.sequence > seen.sequence
+    assert ended.state is S.FAILED
+    assert ended.sequence > seen.sequence
 
 
 async def test_cancel_by_another_worker_is_newer_than_all_that_watchers_saw(
@@ -138,9 +143,10 @@ async def test_next_attempt_at_another_worker_is_newer_than_all_that_watchers_sa
 ) -> None:
     """Whether the worker that received the attempt before is alive or not."""
     seen = await last_seen(sim)
-    for seconds in (0, 16):
-        sim.clock.advance(seconds)
+    for is_dead in (False, True):
         other = ProgressTracker(store=sim.memory, clock=sim.clock)
+        if is_dead:
+            await outlive_lease(sim, other)
         async with other.track(owner="ann", upload_id="up"):
             await internals_of(other).flusher.flush(everything=True)
             [stored] = await sim.memory.load(UploadKey("ann", "up"))
@@ -155,10 +161,10 @@ async def test_end_is_published_although_the_store_raised(
 ) -> None:
     """It saved one of two ends before it raised."""
     await sim.memory.save([record("first"), record("second")])
-    await sim.memory.renew("w", seconds=-1)
+    await let_lease_run_out(sim.memory, "w")
     save = sim.store.save
 
-    async def save_one_and_raise(records: Sequence[TransferRecord]) -> None:
+    async def save_one_and_raise(records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
         await save(records[:1])
         raise OSError
 

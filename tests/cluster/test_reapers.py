@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from tests._support.connection_faults import until
+from tests._support.leases import let_lease_run_out
 from tests._support.records import record
 from tests._support.server_processes import ServerProcess
 from upload_progress import ProgressTracker
@@ -44,7 +45,7 @@ async def leave_behind(url: str, owner: str) -> None:
         await store.save(
             [record(f"left-{number}", owner=owner, worker=owner) for number in range(UPLOADS)]
         )
-        await store.renew(owner, seconds=-1)
+        await let_lease_run_out(store, owner)
 
 
 @asynccontextmanager

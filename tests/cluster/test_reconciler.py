@@ -69,16 +69,25 @@ async def test_upload_that_was_cancelled_elsewhere_is_cut(sim: Simulation) -> No
     assert live.state is S.CANCELLED
 
 
-async def test_upload_that_others_ended_as_lost_is_not_reported_any_more(sim: Simulation) -> None:
+async def test_upload_that_others_ended_as_lost_goes_on_as_the_next_attempt(
+    sim: Simulation,
+) -> None:
+    """They were wrong: the worker is alive. Nothing follows the end of an attempt."""
     live = await begin(sim)
     await write(sim, S.FAILED, error=LOST)
+    ended = await ProgressTracker(store=sim.memory, clock=sim.clock).get("up", owner="ann")
 
     await reconciler(sim).check_all()
     sim.add(live, 10)
-    await sim.run(1)
+    await sim.run(2)
 
-    assert live.error == LOST
-    assert (await sim.tracker.get("up", owner="ann")).error == LOST
+    assert live.error is None
+    shown = await sim.tracker.get("up", owner="ann")
+    assert (shown.state, shown.attempt, shown.bytes_transferred) == (S.RECEIVING, 2, 20)
+    assert shown.sequence > ended.sequence
+    [stored] = await sim.memory.load(UploadKey("ann", "up"))
+    assert (stored.attempt, stored.state) == (2, S.RECEIVING)
+    assert {event.data.attempt for event in sim.publisher.events} == {1, 2}
 
 
 async def test_newer_attempt_supersedes_this_one(sim: Simulation) -> None:

@@ -14,7 +14,7 @@ from upload_progress._model.byte_ranges import part_set
 from upload_progress._model.codec import decode_progress, encode_json
 from upload_progress._model.fold import (
     accepted_bytes,
-    as_of,
+    ended,
     fold,
     links_of,
     newest,
@@ -25,13 +25,15 @@ from upload_progress._model.models import (
     Arrival,
     ByteRange,
     ErrorCode,
+    Stage,
     TransferRecord,
     UploadProgress,
     UploadState,
 )
 from upload_progress._model.rate import STALE_SECONDS
-from upload_progress._model.state import is_final, is_waiting
+from upload_progress._model.state import LOST, is_final, is_waiting
 from upload_progress._model.validation import MAX_COUNT
+from upload_progress._model.version import SKIPPED_VERSIONS
 
 S = UploadState
 NOW = 1000.0
@@ -42,7 +44,7 @@ def version(transfer: int, attempt: int, sequence: int) -> TransferRecord:
     seed = transfer * 31 + attempt * 17 + sequence * 7
     states = [S.PENDING, S.RECEIVING, S.PAUSED, S.PROCESSING, S.COMPLETED, S.FAILED, S.CANCELLED]
     state = states[seed % len(states)] if sequence > 3 else S.RECEIVING
-    ended = NOW - seed % 5 if is_final(state) else None
+    finished_at = NOW - seed % 5 if is_final(state) else None
     return TransferRecord(
         "ann",
         "up",
@@ -60,7 +62,7 @@ def version(transfer: int, attempt: int, sequence: int) -> TransferRecord:
         created_at=NOW - transfer % 2,
         started_at=NOW - seed % 9 if state is not S.PENDING else None,
         updated_at=NOW,
-        finished_at=ended,
+        finished_at=finished_at,
         worker="w",
         lease_until=NOW + seed % 3 - 1,
         expires_at=NOW + 1 if is_waiting(state) else None,
@@ -90,7 +92,7 @@ def test_snapshot_agrees_with_the_newest_records(records: list[TransferRecord]) 
 
     assert progress is not None
     assert progress.bytes_transferred == sum(each.received_bytes for each in current)
-    assert progress.sequence == sum(as_of(each, NOW).sequence for each in current)
+    assert progress.sequence == sum(each.sequence for each in current)
     assert progress.attempt == max(each.attempt for each in records)
     assert (progress.error is not None) <= (progress.state in {S.FAILED, S.CANCELLED})
     assert (progress.finished_at is not None) == is_final(progress.state)
@@ -159,26 +161,36 @@ def test_remaining_time_is_that_of_the_missing_bytes() -> None:
 
 
 @pytest.mark.parametrize("running", [S.RECEIVING, S.PROCESSING])
-def test_expired_lease_is_a_lost_worker(running: UploadState) -> None:
-    record = one(running, lease_until=50.0, worker="w")
+def test_overdue_record_of_a_running_transfer_has_lost_its_worker(running: UploadState) -> None:
+    record = one(running, lease_until=50.0, worker="w", stage=Stage("hashing"))
 
-    assert folded(record, now=49.9).state is running
-    lost = folded(record, now=50.0)
-    assert lost.error is not None
-    assert (lost.state, lost.error.code) == (S.FAILED, ErrorCode.WORKER_LOST)
-    assert lost.finished_at is not None
-    assert lost.finished_at.timestamp() == 50.0
+    lost = ended(record, 60.0)
+
+    assert (lost.state, lost.error, lost.stage) == (S.FAILED, LOST, None)
+    assert (lost.finished_at, lost.updated_at, lost.worker) == (50.0, 50.0, None)
+    assert lost.sequence == record.sequence + SKIPPED_VERSIONS
+    assert ended(record, 40.0).finished_at == 40.0
+    assert ended(evolve(record, lease_until=None), 40.0).finished_at == 40.0
 
 
 @pytest.mark.parametrize("waiting", [S.PENDING, S.PAUSED])
-def test_upload_that_waits_too_long_is_expired(waiting: UploadState) -> None:
+def test_overdue_record_of_a_waiting_upload_is_expired(waiting: UploadState) -> None:
     record = one(waiting, expires_at=50.0)
 
-    assert folded(record, now=49.9).state is waiting
-    expired = folded(record, now=50.0)
+    expired = ended(record, 60.0)
+
     assert expired.error is not None
     assert (expired.state, expired.error.code) == (S.FAILED, ErrorCode.EXPIRED)
-    assert as_of(as_of(record, 50.0), 99.0) == as_of(record, 50.0)
+    assert (expired.finished_at, expired.sequence) == (50.0, record.sequence + 1)
+
+
+def test_readers_conclude_no_end_from_the_time() -> None:
+    """The clock of a reader may be wrong, and its records old: a worker ends what is overdue."""
+    running = one(lease_until=50.0, worker="w")
+    waiting = one(S.PENDING, expires_at=50.0)
+
+    assert folded(running, now=1e9).state is S.RECEIVING
+    assert folded(waiting, now=1e9).state is S.PENDING
 
 
 def test_expired_announcement_does_not_end_a_running_upload() -> None:
@@ -325,10 +337,9 @@ def test_upload_in_several_requests_is_paused_when_its_worker_is_lost() -> None:
         worker="w",
         lease_until=5.0,
     )
-    assert as_of(record, 5.0 - 0.1) == record
-    lost = as_of(record, 5.0)
+    lost = ended(record, 6.0)
     assert (lost.state, lost.stalled, lost.error) == (S.PAUSED, False, None)
-    assert as_of(evolve(record, lease_until=None), 9.0).state is S.RECEIVING
+    assert (lost.sequence, lost.updated_at, lost.worker) == (2, 6.0, None)
 
 
 def test_rate_of_a_record_that_is_not_renewed_is_unknown() -> None:
@@ -385,5 +396,5 @@ def test_sums_of_bytes_stay_numbers_that_json_readers_understand() -> None:
     whole = fold([large], now=NOW)
     assert whole is not None
     assert (sum_of([whole]).total_bytes, sum_of([whole, whole]).total_bytes) == (MAX_COUNT, None)
-    assert accepted_bytes([numbered], now=NOW) == MAX_COUNT
-    assert accepted_bytes([evolve(large, state=S.COMPLETED)], now=NOW) == MAX_COUNT
+    assert accepted_bytes([numbered]) == MAX_COUNT
+    assert accepted_bytes([evolve(large, state=S.COMPLETED)]) == MAX_COUNT

@@ -46,11 +46,12 @@ class SlowStore:
         if seconds and not at_once.get():
             await anyio.sleep(seconds)
 
-    async def save(self, records: Sequence[TransferRecord]) -> None:
+    async def save(self, records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
         before, after = self.scenario.save_seconds
         await self._wait(before)
-        await self.inner.save(records)
+        refused = await self.inner.save(records)
         await self._wait(after)
+        return refused
 
     async def announce(self, record: TransferRecord, *, limit: int) -> bool:
         before, after = self.scenario.save_seconds
@@ -83,6 +84,9 @@ class SlowStore:
     async def renew(self, worker: str, *, seconds: float) -> None:
         await self.inner.renew(worker, seconds=seconds)
 
+    async def running(self, worker: str, *, limit: int) -> Sequence[TransferRecord]:
+        return await self.inner.running(worker, limit=limit)
+
     async def overdue(self, *, limit: int) -> Sequence[TransferRecord]:
         return await self.inner.overdue(limit=limit)
 
@@ -97,8 +101,8 @@ class WithoutLeases:
 
     inner: SessionStore
 
-    async def save(self, records: Sequence[TransferRecord]) -> None:
-        await self.inner.save(records)
+    async def save(self, records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
+        return await self.inner.save(records)
 
     async def announce(self, record: TransferRecord, *, limit: int) -> bool:
         return await self.inner.announce(record, limit=limit)
@@ -123,6 +127,9 @@ class WithoutLeases:
 
     async def renew(self, worker: str, *, seconds: float) -> None:
         await self.inner.renew(worker, seconds=seconds)
+
+    async def running(self, worker: str, *, limit: int) -> Sequence[TransferRecord]:
+        return await self.inner.running(worker, limit=limit)
 
     async def overdue(self, *, limit: int) -> Sequence[TransferRecord]:
         return []

@@ -39,8 +39,8 @@ class ForgetfulStore(MemoryStore):
 class NamelessStore(MemoryStore):
     """A store that saves no descriptions."""
 
-    async def save(self, records: Sequence[TransferRecord]) -> None:
-        await super().save([evolve(record, filename=None, group=None) for record in records])
+    async def save(self, records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
+        return await super().save([evolve(record, filename=None, group=None) for record in records])
 
 
 @define(eq=False)

@@ -42,18 +42,18 @@ class SlowStore(MemoryStore):
 
     wait: Callable[[], Awaitable[object]] = checkpoint
     batches: list[tuple[UploadKey, ...]] = field(factory=list)
-    running: int = 0
+    calls_in_progress: int = 0
     most_running: int = 0
 
     async def load(self, *keys: UploadKey) -> list[TransferRecord]:
         self.batches.append(keys)
-        self.running += 1
-        self.most_running = max(self.most_running, self.running)
+        self.calls_in_progress += 1
+        self.most_running = max(self.most_running, self.calls_in_progress)
         try:
             await self.wait()
             return await super().load(*keys)
         finally:
-            self.running -= 1
+            self.calls_in_progress -= 1
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ async def test_result_is_not_older_than_the_call(lane: ClientLane, store: SlowSt
     await store.save([record("up")])
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(load)
-        while not store.running:
+        while not store.calls_in_progress:
             await checkpoint()
         await store.save([record("up", sequence=2, state=UploadState.PROCESSING)])
         tasks.start_soon(load)
@@ -193,7 +193,7 @@ async def test_reads_fail_when_the_tracker_stops(store: SlowStore) -> None:
 
     async with anyio.create_task_group() as callers, tasks_of_tracker.running() as tasks:
         callers.start_soon(load)
-        while not store.running:
+        while not store.calls_in_progress:
             await checkpoint()
         tasks.cancel_scope.cancel()
 

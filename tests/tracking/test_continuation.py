@@ -41,10 +41,10 @@ def save_at_once(sim: Simulation, monkeypatch: pytest.MonkeyPatch, **changes: fl
     times = {"created_at": now, "started_at": now, "updated_at": now}
     other = record("up", received_bytes=7, **{**times, **changes})
 
-    async def save(records: Sequence[TransferRecord]) -> None:
+    async def save(records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
         await sim.memory.save([other])
         monkeypatch.undo()
-        await sim.memory.save(records)
+        return await sim.memory.save(records)
 
     monkeypatch.setattr(sim.store, "save", save)
 
@@ -429,9 +429,11 @@ async def test_bytes_that_were_not_stored_at_the_completion_elsewhere_are_counte
     live.begin(second.opened_by)
     second.opened_by.meter.add(7)
 
-    async def save_before_the_completion(records: Sequence[TransferRecord]) -> None:
+    async def save_before_the_completion(
+        records: Sequence[TransferRecord],
+    ) -> Sequence[TransferRecord]:
         del sim.store.save
-        await sim.store.save(records)
+        refused = await sim.store.save(records)
         live.end_transfer(second.opened_by, ACCEPTED)
         await store(
             sim,
@@ -442,6 +444,7 @@ async def test_bytes_that_were_not_stored_at_the_completion_elsewhere_are_counte
             finished_at=sim.clock.time(),
             worker=None,
         )
+        return refused
 
     sim.store.save = save_before_the_completion  # type: ignore[method-assign]  # once
     await sim.internals.flusher.flush(everything=True)

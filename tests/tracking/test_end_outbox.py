@@ -243,11 +243,12 @@ async def test_entry_that_ends_while_it_is_stored(sim: Simulation) -> None:
     stored: list[UploadState] = []
 
     class SlowStore(MemoryStore):
-        async def save(self, records: Sequence[TransferRecord]) -> None:
+        async def save(self, records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
             if not stored:
                 stored.append(S.PENDING)
                 await ends.confirm([update])
             stored.extend(each.state for each in records)
+            return ()
 
     ends.loader = RecordLoader(SlowStore(), ends.loader.breaker, sim.clock, "/uploads")
     await ends.add([update])

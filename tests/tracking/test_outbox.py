@@ -199,7 +199,7 @@ async def test_report_that_failed_does_not_replace_a_newer_one() -> None:
     class Overtaken(SelectivePublisher):
         async def publish(self, _events: Sequence[CloudEvent]) -> None:
             line.outbox.publisher = line.publisher
-            line.outbox._add(newer)
+            line.outbox.hold({each.topic: each for each in newer})
             raise OSError
 
     line.outbox.publisher = Overtaken()

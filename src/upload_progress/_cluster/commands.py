@@ -22,7 +22,7 @@ from upload_progress._cluster.messages import (
 from upload_progress._cluster.rpc import ALL_WORKERS, RpcEndpoint
 from upload_progress._fanout.update import Update
 from upload_progress._model.codec import decode_progress, encode_json
-from upload_progress._model.fold import as_of, deciding, newest
+from upload_progress._model.fold import deciding, newest
 from upload_progress._model.models import (
     TransferRecord,
     UploadKey,
@@ -31,7 +31,7 @@ from upload_progress._model.models import (
     new_transfer_id,
     new_upload_id,
 )
-from upload_progress._model.state import CANCELLED, Signal, is_final, next_state
+from upload_progress._model.state import CANCELLED, RUNNING_STATES, Signal, next_state
 from upload_progress._model.validation import Description, validate_description
 from upload_progress._model.version import SKIPPED_VERSIONS
 from upload_progress._runtime.task_spawner import TaskSpawner
@@ -237,8 +237,9 @@ class UploadCommands:
     def _receivers(self, records: Sequence[TransferRecord]) -> set[str]:
         """Return the other workers that receive a transfer of the upload, and are alive."""
         now = self.loader.clock.time()
-        running = [record for record in records if not is_final(as_of(record, now).state)]
-        workers = {record.worker for record in running if record.worker is not None}
+        running = [record for record in records if record.state in RUNNING_STATES]
+        alive = [each for each in running if each.lease_until is None or each.lease_until > now]
+        workers = {record.worker for record in alive if record.worker is not None}
         return workers - {self.worker.name}
 
     async def _call_receivers(

@@ -1,9 +1,12 @@
 """Renews the lease of this worker, and ends the uploads that no worker will end.
 
 These are the uploads of workers whose lease has run out, and uploads that waited too long for their
-next request. The store returns them in small batches, and the event loop gets a turn between two
-batches. Several workers may end one upload at the same time: they write the same record, and each
-publishes the end only if the store has taken its own version.
+next request. The store decides which these are, and returns them in small batches; the event loop
+gets a turn between two batches. Several workers may end one upload at the same time: they write the
+same version, and each publishes the end only if the store has taken its own version.
+
+That a worker is dead is an inference. If it was wrong, the living worker overrules it: see the
+`Reconciler`.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,10 +14,10 @@ from typing import Final
 
 import anyio
 from anyio.lowlevel import checkpoint
-from attrs import define, evolve, field
+from attrs import define, field
 
 from upload_progress._fanout.update import Update
-from upload_progress._model.fold import as_of
+from upload_progress._model.fold import ended
 from upload_progress._model.models import TransferRecord
 from upload_progress._model.state import is_waiting
 from upload_progress._runtime.log_limiter import LogLimiter
@@ -22,22 +25,19 @@ from upload_progress._runtime.worker import Worker
 from upload_progress._runtime.yielding import yielding
 from upload_progress._tracking.end_outbox import is_entry
 from upload_progress._tracking.flusher import Flusher
+from upload_progress._tracking.lease import Lease
 from upload_progress._tracking.record_loader import RecordLoader
 from upload_progress.exceptions import StoreUnavailable
 from upload_progress.interfaces import Clock
 
 __all__ = [
     "BATCH_SIZE",
-    "LEASE_SECONDS",
     "MAX_BATCHES",
-    "RENEW_SECONDS",
     "SUSPECT_SECONDS",
     "SWEEP_SECONDS",
     "Reaper",
 ]
 
-LEASE_SECONDS: Final = 15.0
-RENEW_SECONDS: Final = 5.0
 SWEEP_SECONDS: Final = 1.0
 SUSPECT_SECONDS: Final = 3.0
 """How long the records of this worker are checked after its lease had run out."""
@@ -53,10 +53,11 @@ class Reaper:
         clock: The time.
         loader: Reads the store.
         flusher: Delivers and publishes the ends.
+        lease: The lease of this worker.
         worker: This process.
         log_limiter: Logs what fails.
-        on_lease_lost: Called when the lease had run out: other workers may have ended the uploads
-            that are received here.
+        on_doubt: Called when the store was away, and may have lost writes, and when the lease had
+            run out: other workers may have ended the uploads that are received here.
 
     Attributes:
         reaped: Uploads that were ended here.
@@ -65,21 +66,25 @@ class Reaper:
     clock: Clock
     loader: RecordLoader
     flusher: Flusher
+    lease: Lease
     worker: Worker
     log_limiter: LogLimiter
-    on_lease_lost: Callable[[], Awaitable[None]]
+    on_doubt: Callable[[], Awaitable[None]]
     reaped: int = field(default=0, init=False)
     _suspect_until: float = field(default=0.0, init=False)
-    _renewed_at: float | None = field(default=None, init=False)
+    _is_in_doubt: bool = field(default=False, init=False)
     _ran_at: float | None = field(default=None, init=False)
     _unpublished: Sequence[TransferRecord] = field(default=(), init=False)
 
     async def run(self) -> None:
         """Renew and sweep every second until cancelled."""
-        while True:
-            with anyio.CancelScope(shield=True):
-                await self.run_once()
-            await anyio.sleep(SWEEP_SECONDS)
+        try:
+            while True:
+                with anyio.CancelScope(shield=True):
+                    await self.run_once()
+                await anyio.sleep(min(SWEEP_SECONDS, self.lease.seconds / 15))
+        finally:
+            self.lease.give_up()
 
     async def run_if_due(self) -> None:
         """Renew and sweep, unless that was done within the last second."""
@@ -92,27 +97,31 @@ class Reaper:
         try:
             await self._publish_ends()
             await self._renew()
-            if self.clock.monotonic() < self._suspect_until:
-                await self.on_lease_lost()
+            await self._resolve_doubt()
             for _ in range(MAX_BATCHES):
                 if await self._sweep() < BATCH_SIZE:
                     return
                 await checkpoint()
         except StoreUnavailable:
-            return
+            self._is_in_doubt = True
         except Exception as error:  # noqa: BLE001  # it is logged, and the next run may succeed
             self.log_limiter.log_warning("ending lost uploads failed", error)
 
     async def _renew(self) -> None:
-        now = self.clock.monotonic()
-        if self._renewed_at is not None and now - self._renewed_at < RENEW_SECONDS:
+        if not self.lease.is_due:
             return
-        store, worker = self.loader.store, self.worker.name
-        await self.loader.breaker.call(lambda: store.renew(worker, seconds=LEASE_SECONDS))
-        if self._renewed_at is not None and now - self._renewed_at >= LEASE_SECONDS:
+        store, worker, seconds = self.loader.store, self.worker.name, self.lease.seconds
+        asked_at = self.clock.monotonic()
+        await self.loader.breaker.call(lambda: store.renew(worker, seconds=seconds))
+        if self.lease.has_run_out:
             # Another worker may be about to write the ends of our uploads.
-            self._suspect_until = now + SUSPECT_SECONDS
-        self._renewed_at = now
+            self._suspect_until = self.clock.monotonic() + SUSPECT_SECONDS
+        self.lease.mark_renewed(asked_at)
+
+    async def _resolve_doubt(self) -> None:
+        if self._is_in_doubt or self.clock.monotonic() < self._suspect_until:
+            await self.on_doubt()
+            self._is_in_doubt = False
 
     async def _sweep(self) -> int:
         """End a batch of overdue uploads; return its size."""
@@ -127,11 +136,11 @@ class Reaper:
             self.flusher.publish_stored(update)
         lost = [record for record in foreign if not is_entry(record)]
         if len(foreign) < len(overdue):
-            # Our own, and we are alive: the wall clock has jumped, or this machine has slept.
-            self._renewed_at = None
+            # Our own, and we are alive: the clock of the store has jumped.
+            self.lease.give_up()
             await self._renew()
         if lost:
-            ends = [_end_of(record, now) async for record in yielding(lost)]
+            ends = [ended(record, now) async for record in yielding(lost)]
             # A store that did not answer may have saved them all the same.
             self._unpublished = ends
             await breaker.call(lambda: store.save(ends))
@@ -154,14 +163,3 @@ class Reaper:
 
 def _version(record: TransferRecord) -> tuple[object, ...]:
     return record.key, record.transfer_id, record.attempt, record.sequence
-
-
-def _end_of(record: TransferRecord, now: float) -> TransferRecord:
-    """Return the last version of a record: the same on every worker that makes it."""
-    ended = as_of(record, now)
-    return evolve(
-        ended,
-        sequence=max(ended.sequence, record.sequence + 1),
-        updated_at=ended.finished_at or now,
-        worker=None,
-    )

@@ -1,62 +1,91 @@
-"""Compares the uploads that are received here with the store: another worker may have ended them.
+"""Compares the uploads of this worker with the store, in both directions.
 
-That happens when the other worker could not reach this one: its owner cancelled the upload while
-the broker was away, or this worker seemed dead, because it or the store stood still for longer than
-a lease. The store decides, and an end is final.
+From here to the store: another worker may have ended an upload that is received here. Either its
+owner cancelled it while the broker was away, and then it is cancelled here as well. Or this worker
+seemed dead, because it stood still, or could not reach the store. That was an inference, and the
+living worker overrules it: the upload goes on as its next attempt, since nothing follows the end of
+an attempt. A store may also have lost what it had acknowledged: then ends are written again, and so
+are uploads that are received here.
+
+From the store to here: a record may say that this worker receives an upload that it does not
+receive. Then its end was lost, and is written again. If it is not remembered, nobody else will
+write one, and the upload is ended as lost.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import anyio
 from anyio.lowlevel import checkpoint
-from attrs import define
+from attrs import define, field
 
-from upload_progress._model.fold import newest
-from upload_progress._model.models import ErrorCode, TransferRecord
+from upload_progress._fanout.update import Update
+from upload_progress._model.fold import deciding, ended, newest, received_by
+from upload_progress._model.models import ErrorCode, TransferRecord, UploadKey
 from upload_progress._model.state import is_final
+from upload_progress._runtime.worker import Worker
+from upload_progress._tracking import continuation
+from upload_progress._tracking.end_outbox import is_entry
+from upload_progress._tracking.flusher import Flusher
 from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress._tracking.record_loader import RecordLoader
-from upload_progress._tracking.registry import Registry
+from upload_progress._tracking.recent_ends import KEEP_SECONDS
 from upload_progress.exceptions import StoreUnavailable
 
-__all__ = ["BATCH_SIZE", "INTERVAL_SECONDS", "Reconciler"]
+__all__ = ["BATCH_SIZE", "INTERVAL_SECONDS", "NEW_END_SECONDS", "REWRITE_SECONDS", "Reconciler"]
 
 INTERVAL_SECONDS: Final = 15.0
 BATCH_SIZE: Final = 500
+NEW_END_SECONDS: Final = 30.0
+"""Ends that were stored within this time are compared with the store each time."""
+REWRITE_SECONDS: Final = 300.0
+"""An end that the store does not have at all is written again for this time; later, the store may
+have deleted it."""
 
 
 @define(eq=False, repr=False, kw_only=True)
 class Reconciler:
-    """Ends uploads that are received here and have ended in the store.
+    """Ends uploads that were cancelled elsewhere, and corrects what the store has of this worker.
 
     Args:
-        loader: Reads the store.
-        registry: The uploads that are received here.
+        flusher: Stores and publishes; knows the uploads that are received here.
+        worker: This process.
         is_single_worker: Whether no other process can write into the store.
     """
 
-    loader: RecordLoader
-    registry: Registry
+    flusher: Flusher
+    worker: Worker
     is_single_worker: bool
+    _absent: set[UploadKey] = field(factory=set, init=False)
 
     async def run(self) -> None:
-        """Check all uploads every 15 s until cancelled: a message may have been lost."""
+        """Compare every 15 s until cancelled: a message or a write may have been lost."""
         while not self.is_single_worker:
             await anyio.sleep(INTERVAL_SECONDS)
-            await self.check_all()
+            await self._compare(NEW_END_SECONDS)
 
     async def check_all(self) -> None:
-        """Check every upload that is received here. Does nothing while the store is away."""
-        await self.check([upload for upload in self.registry.everything() if not upload.is_ended])
+        """Compare everything, because the store or this worker was away.
+
+        Does nothing while the store is away.
+        """
+        await self._compare(KEEP_SECONDS)
+
+    async def _compare(self, seconds: float) -> None:
+        live = self.flusher.registry.everything()
+        await self.check([upload for upload in live if not upload.is_ended])
+        try:
+            await self._check_ends(seconds)
+            await self._check_stored()
+        except StoreUnavailable:
+            return
 
     async def check(self, uploads: Sequence[LiveUpload]) -> None:
-        """Check *uploads*. Does nothing while the store is away."""
+        """Check *uploads*, which are received here. Does nothing while the store is away."""
         for start in range(0, len(uploads), BATCH_SIZE):
             batch = {upload.key: upload for upload in uploads[start : start + BATCH_SIZE]}
             keys = [key for key in batch if key is not None]
             try:
-                records = await self.loader.load(keys)
+                records = await self.flusher.loader.load(keys)
             except StoreUnavailable:
                 return
             for key in keys:
@@ -64,15 +93,88 @@ class Reconciler:
             await checkpoint()
 
     def _apply(self, records: Sequence[TransferRecord], upload: LiveUpload) -> None:
-        """End *upload* if *records* show that it has ended, or that a newer attempt has begun."""
+        """Compare *upload* with its *records* in the store."""
         if upload.is_ended or not upload.has_prior_state:
-            return None
+            return
         for record in records:
             if record.attempt > upload.attempt:
-                return self.registry.supersede(upload)
+                self.flusher.registry.supersede(upload)
+                return
             if record.attempt == upload.attempt and is_final(record.state):
                 if record.error is not None and record.error.code is ErrorCode.CANCELLED_BY_OWNER:
-                    return upload.cancel()
-                if record.transfer_id == upload.transfer_id:
-                    return upload.lose()
-        return None
+                    upload.cancel()
+                    return
+                if record.transfer_id == upload.transfer_id and continuation.is_inferred(record):
+                    self.flusher.overrule(upload, records)
+                    return
+        if upload.is_reported and not records:
+            upload.mark_due()
+
+    async def _check_ends(self, seconds: float) -> None:
+        """Write those ends again that were stored within *seconds*, and are not in the store."""
+        keys = list(self.flusher.ends.since(seconds))
+        for start in range(0, len(keys), BATCH_SIZE):
+            batch = keys[start : start + BATCH_SIZE]
+            records = await self.flusher.loader.load(batch)
+            recent = set(self.flusher.ends.since(REWRITE_SECONDS))
+            await self._correct(
+                {key: records.get(key, []) for key in batch if key in records or key in recent}
+            )
+            await checkpoint()
+
+    async def _check_stored(self) -> None:
+        """End what this worker receives according to the store, and does not receive.
+
+        An upload is ended if it was absent twice: a newer one of the same id may be about to be
+        stored by another worker.
+        """
+        store, loader = self.flusher.loader.store, self.flusher.loader
+        found = await loader.breaker.call(lambda: store.running(self.worker.name, limit=BATCH_SIZE))
+        transfers = [record for record in found if not is_entry(record)]
+        absent = {record.key for record in transfers if self._is_absent(record.key)}
+        known, self._absent = self._absent, absent
+        records = await loader.load(sorted(absent))
+        await self._correct(
+            {
+                key: stored
+                for key, stored in records.items()
+                if (key in known or self.flusher.ends.find(key)) and self._is_absent(key)
+            }
+        )
+
+    def _is_absent(self, key: UploadKey) -> bool:
+        return self.flusher.registry.find(key.owner, key.upload_id) is None
+
+    async def _correct(self, stored: Mapping[UploadKey, Sequence[TransferRecord]]) -> None:
+        """Store and publish the ends that these uploads lack."""
+        ends = {
+            end.key: end for key, records in stored.items() if (end := self._end_of(key, records))
+        }
+        if not ends:
+            return
+        loader = self.flusher.loader
+        refused = await loader.breaker.call(lambda: loader.store.save(list(ends.values())))
+        for end in ends.values():
+            if end not in refused:
+                self.flusher.ends.add(end)
+                progress = loader.fold([*stored[end.key], end])
+                self.flusher.publish_stored(Update(end.owner, progress))
+
+    def _end_of(self, key: UploadKey, records: Sequence[TransferRecord]) -> TransferRecord | None:
+        """Return the end of an upload that the store lacks; None if it has it."""
+        end, current = self.flusher.ends.find(key), newest(records)
+        if end is None:
+            return self._end_of_unknown(current)
+        if any(record.attempt > end.attempt for record in current):
+            return None
+        own = next((each for each in current if each.transfer_id == end.transfer_id), None)
+        if own is not None and own.attempt == end.attempt and is_final(own.state):
+            return continuation.overruled(end, current) if continuation.is_inferred(own) else None
+        return end
+
+    def _end_of_unknown(self, records: Sequence[TransferRecord]) -> TransferRecord | None:
+        if is_final(deciding(records).state):
+            return None
+        now = self.flusher.clock.time()
+        own = (each for each in received_by(self.worker.name, records))
+        return next((ended(record, now) for record in own), None)

@@ -4,11 +4,11 @@ Each record has one writer, so the newest version of a record is the highest ``V
 of bytes, rates and sequences are sums. Everything else is chosen by a rule that looks at values,
 never at the order of arrival: records may arrive twice, late, or in any order.
 
-Time is an argument. An open record whose worker's lease has run out is ``worker_lost``, and one
-that waited too long is ``expired``, whether or not a worker has stored that end yet.
+The clock decides about no state. That a worker is lost, or that an upload has waited too long, is
+true when a worker has stored it, and then for everybody: readers conclude nothing.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
@@ -34,19 +34,20 @@ from upload_progress._model.models import (
     UploadTotal,
 )
 from upload_progress._model.rate import STALE_SECONDS, eta_seconds
-from upload_progress._model.state import LOST, Signal, is_final, is_waiting, next_state
+from upload_progress._model.state import LOST, RUNNING_STATES, Signal, is_waiting, next_state
 from upload_progress._model.validation import MAX_COUNT
 from upload_progress._model.version import SKIPPED_VERSIONS, version_of
 
 __all__ = [
     "accepted_bytes",
-    "as_of",
     "deciding",
+    "ended",
     "fold",
     "links_of",
     "newest",
     "newest_attempt",
     "percent_of",
+    "received_by",
     "sum_of",
 ]
 
@@ -57,37 +58,47 @@ _STOPPED: Final = frozenset({UploadState.FAILED, UploadState.CANCELLED})
 _EXPIRED: Final = UploadError(ErrorCode.EXPIRED, "No byte arrived for too long.")
 
 
-def as_of(record: TransferRecord, now: float) -> TransferRecord:
-    """Return *record* as it is at *now*: lost or expired, if its time has run out."""
-    if is_final(record.state):
-        return record
+def ended(record: TransferRecord, now: float) -> TransferRecord:
+    """Return an overdue *record* as it is to be stored: expired, lost, or without worker paused.
+
+    Args:
+        record: A record that its store has found to be overdue.
+        now: Seconds since the epoch: the latest time at which it can have ended.
+    """
     if is_waiting(record.state):
-        ended_at, signal, error = record.expires_at, Signal.EXPIRE, _EXPIRED
+        ended_at, signal, error, skipped = record.expires_at, Signal.EXPIRE, _EXPIRED, 1
     elif record.protocol is not None:
-        return _paused_if_lost(record, now)
+        state = next_state(record.state, Signal.PAUSE) or record.state
+        return evolve(
+            record,
+            state=state,
+            stage=None,
+            stalled=False,
+            sequence=record.sequence + 1,
+            updated_at=now,
+            worker=None,
+        )
     else:
-        ended_at, signal, error = record.lease_until, Signal.LOSE, LOST
-    state = next_state(record.state, signal)
-    if ended_at is None or ended_at > now or state is None:
-        return record
-    # The worker may have shown versions that are not stored; while it waited there were none.
-    skipped = SKIPPED_VERSIONS if signal is Signal.LOSE else 0
+        # The worker may have shown versions that are not stored; while it waited there were none.
+        ended_at, signal, error, skipped = record.lease_until, Signal.LOSE, LOST, SKIPPED_VERSIONS
+    ended_at = min(ended_at or now, now)
     return evolve(
         record,
-        state=state,
+        state=next_state(record.state, signal) or record.state,
         error=error,
         stage=None,
         finished_at=ended_at,
+        updated_at=ended_at,
         sequence=record.sequence + skipped,
+        worker=None,
     )
 
 
-def _paused_if_lost(record: TransferRecord, now: float) -> TransferRecord:
-    """Return a record of an upload in several requests: without its worker it is paused."""
-    state = next_state(record.state, Signal.PAUSE)
-    if record.lease_until is None or record.lease_until > now or state is None:
-        return record
-    return evolve(record, state=state, stage=None, stalled=False)
+def received_by(worker: str, upload: Sequence[TransferRecord]) -> Iterator[TransferRecord]:
+    """Yield the records of transfers that *worker* receives by the newest records of an upload."""
+    for record in upload:
+        if record.worker == worker and record.state in RUNNING_STATES:
+            yield record
 
 
 def newest(records: Iterable[TransferRecord]) -> list[TransferRecord]:
@@ -133,16 +144,16 @@ def fold(
 
     Args:
         records: Any versions of the upload's records, in any order.
-        now: Seconds since the epoch, on the clock by which leases end.
+        now: Seconds since the epoch, by which a rate is too old.
         mount_path: Where the progress API is mounted, for the links.
 
     Returns:
         The snapshot; None without records.
     """
-    current = _current(records, now)
+    current = newest(records)
     if not current:
         return None
-    decided = as_of(deciding(current), now)
+    decided = deciding(current)
     # The description by a transfer takes precedence over the announcement.
     by_precedence = sorted(current, key=lambda record: record.started_at is None)
     received, repeated, total = _bounded(*_count_bytes(by_precedence, decided))
@@ -175,13 +186,6 @@ def fold(
         error=decided.error if decided.state in _STOPPED else None,
         links=links_of(decided.upload_id, mount_path),
     )
-
-
-def _current(records: Iterable[TransferRecord], now: float) -> list[TransferRecord]:
-    """Return the newest records at *now*; waiting ones expire later, if they decide the state."""
-    return [
-        record if is_waiting(record.state) else as_of(record, now) for record in newest(records)
-    ]
 
 
 def _count_bytes(
@@ -219,7 +223,7 @@ def _bounded(received: int, repeated: int, total: int | None) -> tuple[int, int,
     return min(received, MAX_COUNT), min(repeated, MAX_COUNT), total
 
 
-def accepted_bytes(records: Iterable[TransferRecord], *, now: float) -> int:
+def accepted_bytes(records: Iterable[TransferRecord]) -> int:
     """Return the first byte of an upload that the application has not accepted.
 
     Of an upload in one request nothing is accepted before its response. After the completion it
@@ -227,9 +231,8 @@ def accepted_bytes(records: Iterable[TransferRecord], *, now: float) -> int:
 
     Args:
         records: As for ``fold``; at least one.
-        now: As for ``fold``.
     """
-    current = _current(records, now)
+    current = newest(records)
     decided = deciding(current)
     if decided.state is UploadState.COMPLETED:
         return min(_count_bytes(current, decided)[0], MAX_COUNT)

@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import StrEnum, unique
 from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 __all__ = [
     "RESERVED_IDS",
@@ -36,6 +36,7 @@ __all__ = [
     "new_transfer_id",
     "new_upload_id",
     "truncate_text",
+    "without_store_times",
 ]
 
 Metadata = Mapping[str, object]
@@ -218,6 +219,13 @@ class TransferRecord:
     def key(self) -> UploadKey:
         """The key of the upload."""
         return UploadKey(self.owner, self.upload_id)
+
+
+def without_store_times(record: TransferRecord) -> TransferRecord:
+    """Return *record* without the times that a store adds when it is loaded."""
+    if record.lease_until is None and record.expires_at is None:
+        return record
+    return evolve(record, lease_until=None, expires_at=None)
 
 
 @frozen(slots=False)

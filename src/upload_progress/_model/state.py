@@ -24,6 +24,7 @@ __all__ = [
     "CANCELLED",
     "DISCONNECTED",
     "FINAL_STATES",
+    "INFERRED_CODES",
     "LOST",
     "OPEN_STATES",
     "RAISED",
@@ -144,6 +145,8 @@ ABORTED: Final = UploadError(
 DISCONNECTED: Final = UploadError(
     ErrorCode.CLIENT_DISCONNECTED, "The client disconnected before the last byte."
 )
+INFERRED_CODES: Final = frozenset({ErrorCode.WORKER_LOST, ErrorCode.EXPIRED})
+"""Ends that workers conclude from silence; the worker that receives the upload overrules them."""
 LOST: Final = UploadError(
     ErrorCode.WORKER_LOST, "The server process that received the upload is gone."
 )

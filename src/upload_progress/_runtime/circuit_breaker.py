@@ -44,6 +44,7 @@ class CircuitBreaker:
         clock: Provides the monotonic time.
         log_limiter: Logs failures; by default a limiter of its own. A backend that logs lost
             connections itself shares its limiter, so that there is one line in the log.
+        longest_open_seconds: For how long calls are refused after a failure, at most.
 
     Attributes:
         failures: How many calls failed or took too long.
@@ -54,6 +55,7 @@ class CircuitBreaker:
     log_limiter: LogLimiter = field(
         default=Factory(lambda self: LogLimiter(self.clock), takes_self=True)
     )
+    longest_open_seconds: float = field(default=LONGEST_OPEN_SECONDS, kw_only=True)
     failures: int = field(default=0, init=False)
     _open_seconds: float = field(default=0.0, init=False)
     _open_until: float = field(default=0.0, init=False)
@@ -110,7 +112,7 @@ class CircuitBreaker:
         """Count and log a failure, and open the circuit."""
         self.failures += 1
         self._open_seconds = min(
-            max(self._open_seconds * 2, FIRST_OPEN_SECONDS), LONGEST_OPEN_SECONDS
+            max(self._open_seconds * 2, FIRST_OPEN_SECONDS), self.longest_open_seconds
         )
         self._open_until = self.clock.monotonic() + self._open_seconds
         self.log_limiter.log_warning(

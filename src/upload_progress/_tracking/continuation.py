@@ -9,10 +9,18 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
+from attrs import evolve
+
 from upload_progress._model.byte_ranges import contiguous_end, count_accepted
 from upload_progress._model.fold import fold, newest
-from upload_progress._model.models import ByteRange, TransferRecord, UploadProgress, UploadState
-from upload_progress._model.state import CANCELLED, RUNNING_STATES, is_final
+from upload_progress._model.models import (
+    ByteRange,
+    TransferRecord,
+    UploadProgress,
+    UploadState,
+    without_store_times,
+)
+from upload_progress._model.state import CANCELLED, INFERRED_CODES, RUNNING_STATES, is_final
 from upload_progress._model.version import SKIPPED_VERSIONS
 from upload_progress._tracking.live_upload import DESCRIPTION, LiveUpload, PriorState, Reporting
 from upload_progress._tracking.transfer import Transfer, TransferPhase
@@ -23,10 +31,14 @@ __all__ = [
     "absorb",
     "belongs_to_ended",
     "can_merge",
+    "follow_refusal",
     "has_begun_before",
+    "is_inferred",
     "is_older_than",
     "load_prior_state",
     "merge",
+    "overrule",
+    "overruled",
     "precedes",
     "start_after",
     "update_from_store",
@@ -180,6 +192,67 @@ def _compare_with_others(upload: LiveUpload, records: Iterable[TransferRecord]) 
                 upload.prior_records = ()
                 upload.reporting = Reporting.CURRENT
                 upload.mark_due()
+
+
+def follow_refusal(
+    upload: LiveUpload, written: TransferRecord, records: Iterable[TransferRecord]
+) -> bool:
+    """Go on after the store has refused a version of *upload*; return whether it had changed there.
+
+    Another worker has ended it, because this worker seemed dead: then the upload is the next
+    attempt, as nothing follows the end of an attempt. Or a newer upload has its id.
+
+    Args:
+        upload: The upload.
+        written: The version that the store has refused.
+        records: What the store has of the upload.
+    """
+    stored = list(records)
+    if any(each.attempt > written.attempt for each in stored):
+        upload.supersede()
+        return True
+    own = next((each for each in stored if each.transfer_id == written.transfer_id), None)
+    if own is None or without_store_times(own) == written:
+        return False  # It was saved by a call that seemed to have failed.
+    if is_inferred(own):
+        _overrule(upload, stored)
+    elif is_final(own.state):
+        return False
+    else:
+        upload.sequence = max(upload.sequence, own.sequence)
+    upload.mark_due()
+    return True
+
+
+def overrule(upload: LiveUpload, records: Iterable[TransferRecord]) -> None:
+    """Report *upload*, which another worker has ended by mistake, as its next attempt."""
+    _overrule(upload, list(records))
+    upload.mark_due()
+
+
+def _overrule(upload: LiveUpload, records: list[TransferRecord]) -> None:
+    ended = fold(records, now=upload.context.config.clock.time())
+    assert ended is not None  # noqa: S101  # there is a record
+    upload.attempt = ended.attempt + 1
+    upload.sequence = max(upload.sequence, ended.sequence)
+    upload.prior_records = ()
+    upload.reporting = Reporting.CURRENT
+
+
+def overruled(record: TransferRecord, records: Iterable[TransferRecord]) -> TransferRecord:
+    """Return *record*, the end of an upload, as the next attempt after those that are stored."""
+    stored = fold(records, now=record.updated_at)
+    assert stored is not None  # noqa: S101  # there is a record
+    return evolve(
+        record,
+        attempt=stored.attempt + 1,
+        sequence=max(record.sequence, stored.sequence) + 1,
+    )
+
+
+def is_inferred(record: TransferRecord) -> bool:
+    """Return whether *record* was ended by another worker than the one that receives it."""
+    return record.error is not None and record.error.code in INFERRED_CODES
 
 
 def _inherit_description(upload: LiveUpload, before: UploadProgress) -> None:

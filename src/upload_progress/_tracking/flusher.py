@@ -6,7 +6,7 @@ this process wait for neither store nor broker.
 """
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from math import inf
 from typing import Final
@@ -21,8 +21,10 @@ from upload_progress._model.state import is_final
 from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._runtime.yielding import yielding
 from upload_progress._tracking import continuation
+from upload_progress._tracking.lease import Lease
 from upload_progress._tracking.live_upload import LiveUpload, PriorState, Reporting
 from upload_progress._tracking.outbox import Outbox
+from upload_progress._tracking.recent_ends import RecentEnds
 from upload_progress._tracking.record_loader import RecordLoader
 from upload_progress._tracking.registry import Registry
 from upload_progress._tracking.timers import UploadTimers
@@ -113,8 +115,11 @@ class Flusher:
     Args:
         watched_seconds: How often a watched upload is reported.
         is_single_worker: Whether no other process can write into the store.
+        lease: The lease of this worker. While it has run out, nothing is published: another worker
+            may have published the ends of these uploads.
 
     Attributes:
+        ends: The ends that were stored last, if a store outside of this process has them.
         writes: How many batches were stored.
         records: How many records were stored.
         dropped: How many ends were dropped because the store was away for too long.
@@ -129,9 +134,13 @@ class Flusher:
     log_limiter: LogLimiter
     watched_seconds: float
     is_single_worker: bool
+    lease: Lease
     writes: int = field(default=0, init=False)
     records: int = field(default=0, init=False)
     dropped: int = field(default=0, init=False)
+    ends: RecentEnds = field(
+        default=Factory(lambda self: RecentEnds(self.clock), takes_self=True), init=False
+    )
     _due: DueUploads = field(
         default=Factory(lambda self: DueUploads(self.clock), takes_self=True), init=False
     )
@@ -174,6 +183,7 @@ class Flusher:
             or self._stored_updates
             or self._without_prior_state
             or self._unsaved
+            or self._unpublished_ends
             or len(self.outbox)
         )
 
@@ -258,12 +268,16 @@ class Flusher:
                 self._commit(upload, updates)
             except Exception as error:  # noqa: BLE001  # one upload's error is not another's
                 self.log_limiter.log_warning("making a report failed", error)
-        if self.outbox.publisher is None:
-            await self._save()
-        else:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._save)
-                tasks.start_soon(self.outbox.send, updates)
+        versions = {upload: upload.sequence for upload in batch}
+        # First the store: what it refuses is not published, nor what is outdated by then, because
+        # another pass has overtaken this one.
+        for upload in await self._save():
+            self._multi_request.pop(upload, None)
+            updates.pop(upload.topic, None)
+        for upload, sequence in versions.items():
+            if upload.sequence != sequence:
+                updates.pop(upload.topic, None)
+        await self._publish(updates)
         await self._report_multi_request()
         await self._publish_ends(
             [
@@ -272,6 +286,22 @@ class Flusher:
                 if upload not in self._unsaved and upload not in self._without_prior_state
             ]
         )
+
+    async def _publish(self, updates: Mapping[Topic, Update]) -> None:
+        if self.lease.has_run_out:
+            self.outbox.hold(updates)
+        else:
+            await self.outbox.send(updates)
+
+    def overrule(self, upload: LiveUpload, records: Iterable[TransferRecord]) -> None:
+        """Report *upload*, which others have ended by mistake in the store, as its next attempt."""
+        self._drop_unpublished(upload)
+        continuation.overrule(upload, records)
+
+    def _drop_unpublished(self, upload: LiveUpload) -> Update | None:
+        """Publish no version of *upload* that waits for it, and return its end, if that waited."""
+        self.outbox.drop(upload.topic, upload.attempt)
+        return self._unpublished_ends.pop(upload, None)
 
     def _commit(self, upload: LiveUpload, updates: dict[Topic, Update]) -> None:
         """Make the next version of *upload*, store it later, and add its snapshot to *updates*."""
@@ -322,7 +352,7 @@ class Flusher:
     async def _publish_ends(self, uploads: Iterable[LiveUpload]) -> None:
         ends = [self._unpublished_ends.pop(upload) for upload in uploads]
         if ends:
-            await self.outbox.send({end.topic: end for end in ends})
+            await self._publish({end.topic: end for end in ends})
 
     async def _load_prior_state(self, uploads: Iterable[LiveUpload]) -> None:
         """Load from the store what is known about uploads whose id came from a client."""
@@ -368,7 +398,7 @@ class Flusher:
                 else:
                     self._deliver(upload, update, updates)
         if updates:
-            await self.outbox.send(updates)
+            await self._publish(updates)
 
     def _changed_since(self, batch: Sequence[LiveUpload]) -> list[LiveUpload]:
         """Return uploads that changed since they were reported without their prior state.
@@ -390,24 +420,56 @@ class Flusher:
             if upload.sequence != sequence and upload not in batch
         ]
 
-    async def _save(self) -> None:
+    async def _save(self) -> Collection[LiveUpload]:
+        """Store a batch; return the uploads of which the store has refused a version."""
         self._drop_excess()
         if not self._unsaved or self.loader.breaker.is_open:
-            return
+            return ()
         batch = dict(islice(self._unsaved.items(), PORTION))
         entries = self.outbox.ends.entries_of(
             self._unpublished_ends[upload] for upload in batch if upload in self._unpublished_ends
         )
         store, records = self.loader.store, [*entries, *batch.values()]
         try:
-            await self.loader.breaker.call(lambda: store.save(records))
+            refused = await self.loader.breaker.call(lambda: store.save(records))
+            self.outbox.ends.mark_stored(entries)
+            changed = await self._follow_refusals(batch, refused)
         except StoreUnavailable:
-            return
-        self.outbox.ends.mark_stored(entries)
+            return ()
         self.writes += 1
         self.records += len(batch)
         await self._compare_with_others(batch)
+        self._mark_stored(batch, changed)
+        return changed
+
+    async def _follow_refusals(
+        self, batch: Mapping[LiveUpload, TransferRecord], refused: Sequence[TransferRecord]
+    ) -> Collection[LiveUpload]:
+        """Load what was refused; return the uploads that have changed in the store.
+
+        Raises:
+            StoreUnavailable: The store does not answer: the batch is saved, and refused, again.
+        """
+        if not refused:
+            return ()
+        keys = {record.key for record in refused}
+        records = await self.loader.load(keys)
+        changed = [
+            upload
+            for upload, record in batch.items()
+            if record.key in keys
+            and continuation.follow_refusal(upload, record, records.get(record.key, ()))
+        ]
+        dropped = [end for each in changed if (end := self._drop_unpublished(each))]
+        await self.outbox.ends.confirm(dropped)
+        return changed
+
+    def _mark_stored(
+        self, batch: Mapping[LiveUpload, TransferRecord], changed: Collection[LiveUpload]
+    ) -> None:
         for upload, record in batch.items():
+            if is_final(record.state) and not self.is_single_worker and upload not in changed:
+                self.ends.add(record)
             if self._unsaved.get(upload) is record:
                 del self._unsaved[upload]
                 # What has changed since is stored by the next pass.

@@ -48,7 +48,6 @@ from upload_progress._model.state import (
     CANCELLED,
     DISCONNECTED,
     FINAL_STATES,
-    LOST,
     RAISED,
     Signal,
     is_waiting,
@@ -306,6 +305,11 @@ class LiveUpload:
         """The key of the upload; None while it has no owner."""
         return None if self.owner is None else UploadKey(self.owner, self.upload_id)
 
+    @property
+    def topic(self) -> tuple[str, str]:
+        """Owner and id, by which updates of the upload are delivered."""
+        return self.owner or "", self.upload_id
+
     # Called by the application
 
     def set_attribute(self, name: str, value: object) -> None:
@@ -479,10 +483,6 @@ class LiveUpload:
         if self._end(Signal.CANCEL, CANCELLED):
             for transfer in transfers:
                 transfer.stop()
-
-    def lose(self) -> None:
-        """End because other workers declared this one dead, and ended the upload in the store."""
-        self._end(Signal.LOSE, LOST)
 
     def track(self, upload_id: str, owner: str) -> None:
         """Report the upload from now on, under that id to that owner."""

@@ -5,7 +5,7 @@ are sent one by one, and in growing batches while that succeeds: an event that c
 that the broker refuses, delays the others, and does not stop them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Final
 
@@ -79,7 +79,7 @@ class Outbox:
         publisher = self.publisher
         if publisher is None:
             return
-        self._add(updates.values())
+        self.hold(updates)
         await self.ends.add(updates.values())
         if not self._waiting or self.breaker.is_open:
             return
@@ -99,8 +99,9 @@ class Outbox:
         self._portion = min(PORTION, 2 * self._portion)
         await self.ends.confirm([*batch.values(), *self._refused_since(batch)])
 
-    def _add(self, updates: Iterable[Update]) -> None:
-        for update in updates:
+    def hold(self, updates: Mapping[Topic, Update]) -> None:
+        """Keep *updates*, to be published later."""
+        for update in updates.values():
             report = update.topic, _REPORT
             if update.is_end:
                 self._remove(report)
@@ -115,6 +116,11 @@ class Outbox:
                 f"more than {MAX_UNPUBLISHED} events wait for the broker: the oldest are dropped",
             )
             self.ends.forget(dropped)
+
+    def drop(self, topic: Topic, attempt: int) -> None:
+        """Drop what waits to be published of an upload: the store has something else."""
+        self._remove((topic, _REPORT))
+        self._remove((topic, attempt))
 
     def log_waiting(self) -> None:
         """Log what waits; the process is about to stop."""

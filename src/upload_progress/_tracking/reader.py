@@ -60,16 +60,15 @@ class Reader:
             UploadNotFound: There is no such upload.
             StoreUnavailable: The store does not answer, and the upload is not received here.
         """
-        now = self.loader.clock.time()
         live = self.registry.find(key.owner, key.upload_id)
         progress = None if live is None else await self._snapshot_of(live, key)
         if live is not None and progress is not None:
             records = live.records_with(live.record(live.context.now()))
-            return progress, accepted_bytes(records, now=now)
+            return progress, accepted_bytes(records)
         records = await self.lane.load(key)
         if not records:
             raise UploadNotFound
-        return self.loader.fold(records), accepted_bytes(records, now=now)
+        return self.loader.fold(records), accepted_bytes(records)
 
     async def _snapshot_of(self, live: LiveUpload, key: UploadKey) -> UploadProgress | None:
         """Return the snapshot of an upload that is received here; None if it is no upload."""

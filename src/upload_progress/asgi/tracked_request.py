@@ -202,6 +202,7 @@ class TrackedRequest:
     def _begin(self) -> None:
         self._has_begun = True
         self.live.begin(self._transfer)
+        self.internals.background.work_while_receiving()
         self._authenticate()
 
     def _authenticate(self) -> None:
@@ -239,7 +240,9 @@ class TrackedRequest:
             return {"type": "http.disconnect"}
         if not self._has_begun and self._is_large(self._transfer.meter.received_bytes):
             self._begin()
-        if not self.live.is_tracked:
+        if self.live.is_tracked:
+            self.internals.background.work_while_receiving()
+        else:
             self._transfer.meter.gate_bytes = NEVER
         self.live.check_due(self._transfer)
         return message

@@ -16,15 +16,20 @@ from attrs import define, evolve, field
 
 from upload_progress._model.cloudevents import CloudEvent
 from upload_progress._model.codec import pack_record, unpack_record
-from upload_progress._model.fold import deciding, newest
-from upload_progress._model.models import TransferRecord, UploadKey, UploadState
+from upload_progress._model.fold import deciding, newest, received_by
+from upload_progress._model.models import (
+    TransferRecord,
+    UploadKey,
+    UploadState,
+    without_store_times,
+)
 from upload_progress._model.state import is_final, is_waiting
 from upload_progress._runtime.yielding import YIELD_EVERY, yielding
+from upload_progress.backends.lease_table import LeaseTable
 from upload_progress.backends.store_records import (
     changed_at,
     supersedes,
     with_store_times,
-    without_store_times,
 )
 from upload_progress.backends.subscriptions import (
     ALL_OWNERS_CHANNEL,
@@ -155,7 +160,7 @@ class MemoryStore:
     _owners: dict[str, dict[str, Entry]] = field(factory=dict, init=False)
     _buckets: dict[int, Bucket] = field(factory=dict, init=False)
     _running: dict[str, dict[Entry, None]] = field(factory=dict, init=False)
-    _leases: dict[str, float] = field(factory=dict, init=False)
+    _leases: LeaseTable = field(factory=LeaseTable, init=False)
     _queues: dict[str, OwnerQueues] = field(factory=dict, init=False)
     _pending: dict[str, set[Entry]] = field(factory=dict, init=False)
     _size: int = field(default=0, init=False)
@@ -168,10 +173,9 @@ class MemoryStore:
         """Return the number of uploads."""
         return self._size
 
-    async def save(self, records: Sequence[TransferRecord]) -> None:
-        """Save *records*; a record that is not newer than the stored one changes nothing."""
-        async for record in yielding(records):
-            self._save(record)
+    async def save(self, records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
+        """Save *records*; return those that are not newer than the stored ones."""
+        return [record async for record in yielding(records) if not self._save(record)]
 
     async def announce(self, record: TransferRecord, *, limit: int) -> bool:
         """Save a new pending upload, unless its owner has *limit* of them."""
@@ -184,7 +188,8 @@ class MemoryStore:
         """Return how many uploads of *owner* are pending."""
         return len(self._pending.get(owner, ()))
 
-    def _save(self, record: TransferRecord) -> None:
+    def _save(self, record: TransferRecord) -> bool:
+        """Save *record*, if it is newer than the stored one; return whether it is."""
         entry = self._owners.get(record.owner, {}).get(record.upload_id)
         known: list[TransferRecord] = []
         if entry is None:
@@ -192,7 +197,7 @@ class MemoryStore:
         else:
             known = entry.records
             if not supersedes(record, known):
-                return
+                return False
         kept = [
             other
             for other in known
@@ -202,6 +207,7 @@ class MemoryStore:
         packed = tuple(pack_record(each) for each in current)
         entry.packed = packed[0] if len(packed) == 1 else packed
         self._index(entry, current)
+        return True
 
     def _add(self, record: TransferRecord) -> Entry:
         if self._size >= self.max_uploads:
@@ -326,7 +332,13 @@ class MemoryStore:
 
     def _with_store_times(self, entry: Entry) -> Iterator[TransferRecord]:
         for record in entry.records:
-            yield with_store_times(record, self.retention, self._leases.get(record.worker or ""))
+            yield with_store_times(record, self.retention, self._lease_until(record.worker))
+
+    def _lease_until(self, worker: str | None) -> float | None:
+        """Return when the lease of *worker* runs out, in seconds since the epoch."""
+        now = self.clock.monotonic()
+        until = self._leases.until(worker, now)
+        return None if until is None else self.clock.time() + until - now
 
     async def list(
         self,
@@ -379,12 +391,18 @@ class MemoryStore:
 
     async def renew(self, worker: str, *, seconds: float) -> None:
         """Renew the lease of *worker* for *seconds* from now."""
-        self._leases[worker] = self.clock.time() + seconds
+        self._leases.renew(worker, seconds=seconds, now=self.clock.monotonic())
+
+    async def running(self, worker: str, *, limit: int) -> Sequence[TransferRecord]:
+        """Return up to *limit* records of transfers that *worker* receives."""
+        entries = islice(self._running.get(worker, ()), limit)
+        uploads = [list(self._with_store_times(entry)) for entry in entries]
+        return [record for upload in uploads for record in received_by(worker, upload)]
 
     async def overdue(self, *, limit: int) -> Sequence[TransferRecord]:
         """Return open records whose lease ended or that have expired; drop old ended uploads."""
         now = self.clock.time()
-        found = list(islice(self._lost(now), limit))
+        found = list(islice(self._lost(), limit))
         while self._buckets and len(found) < limit:
             number = min(self._buckets)
             if number > now:
@@ -393,10 +411,10 @@ class MemoryStore:
             await checkpoint()
         return found
 
-    def _lost(self, now: float) -> Iterator[TransferRecord]:
-        for worker in [worker for worker, until in self._leases.items() if until <= now]:
+    def _lost(self) -> Iterator[TransferRecord]:
+        for worker in self._leases.overdue(self.clock.monotonic()):
             if worker not in self._running:
-                del self._leases[worker]
+                self._leases.remove(worker)
             for entry in self._running.get(worker, ()):
                 yield deciding(newest(self._with_store_times(entry)))
 

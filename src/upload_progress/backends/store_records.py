@@ -27,7 +27,6 @@ __all__ = [
     "state_code",
     "supersedes",
     "with_store_times",
-    "without_store_times",
 ]
 
 _key: Final = attrgetter("owner", "upload_id")
@@ -98,13 +97,6 @@ def decode_record(owner: str, upload_id: str, data: bytes) -> TransferRecord | N
         return unpack_record(owner, upload_id, data)
     except (msgspec.MsgspecError, UnicodeError, ValueError):
         return None
-
-
-def without_store_times(record: TransferRecord) -> TransferRecord:
-    """Return *record* without the times that ``with_store_times`` adds."""
-    if record.lease_until is None and record.expires_at is None:
-        return record
-    return evolve(record, lease_until=None, expires_at=None)
 
 
 def with_store_times(

@@ -19,7 +19,6 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.types import Message
 
-from upload_progress._model.state import is_final
 from upload_progress.asgi import current_upload
 from upload_progress.demo.files import FileStorage, StoredFile, safe_name
 from upload_progress.demo.rate_limit import RateLimit
@@ -162,7 +161,7 @@ class FileReceiver:
                     while size_bytes := await to_thread.run_sync(_update_from, file, digest.update):
                         stage.advance(size_bytes)
                         await rate_limit.wait(size_bytes)
-                        if is_final(upload.state):
+                        if upload.is_cancelled:
                             raise CancelledByOwner
                 checksums.append(digest.hexdigest())
         return checksums

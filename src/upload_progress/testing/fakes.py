@@ -131,11 +131,12 @@ class FaultyStore:
         self.calls += 1
         await _apply(self.fault)
 
-    async def save(self, records: Sequence[TransferRecord]) -> None:
+    async def save(self, records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
         """Save *records*, or fail."""
         await self._count_call()
-        await self.inner.save(records)
+        refused = await self.inner.save(records)
         self.saved.append(records)
+        return refused
 
     async def announce(self, record: TransferRecord, *, limit: int) -> bool:
         """Save a new pending upload, or fail."""
@@ -166,6 +167,11 @@ class FaultyStore:
         """Renew the lease of *worker*, or fail."""
         await self._count_call()
         await self.inner.renew(worker, seconds=seconds)
+
+    async def running(self, worker: str, *, limit: int) -> Sequence[TransferRecord]:
+        """Return the records that *worker* receives, or fail."""
+        await self._count_call()
+        return await self.inner.running(worker, limit=limit)
 
     async def overdue(self, *, limit: int) -> Sequence[TransferRecord]:
         """Return overdue records, or fail."""

@@ -18,7 +18,10 @@ from upload_progress._model.models import (
 from upload_progress.config import Retention
 from upload_progress.interfaces import Clock, SessionStore, SystemClock
 
-__all__ = ["Elapse", "LeaseContract", "comparable"]
+__all__ = ["LEASE_SECONDS", "Elapse", "LeaseContract", "comparable"]
+
+LEASE_SECONDS: Final = 1.2
+"""The leases that run out in a test; a sixth of it is the time between two renewals."""
 
 Elapse = Callable[[float], Awaitable[None]]
 """Waits for that many seconds, on the clock of the store under test."""
@@ -100,14 +103,95 @@ class LeaseContract:
         assert clock.time() < loaded.lease_until <= clock.time() + 2.0
         assert list(await store.overdue(limit=9)) == []
 
+    async def let_die(self, store: SessionStore, elapse: Elapse) -> None:
+        """Let the lease of ``w1`` run out, while another worker renews its own."""
+        await store.renew("w1", seconds=LEASE_SECONDS)
+        for _ in range(8):
+            await store.renew("alive", seconds=LEASE_SECONDS)
+            await elapse(LEASE_SECONDS / 6)
+        await store.renew("alive", seconds=LEASE_SECONDS)
+
+    async def test_lease_lasts_while_no_worker_can_renew_its_own(
+        self, store: SessionStore, record: TransferRecord, clock: Clock, elapse: Elapse
+    ) -> None:
+        """The store was away, or all workers stood still: that says nothing about one of them."""
+        await store.save([record])
+        await store.renew("w1", seconds=LEASE_SECONDS)
+        await store.renew("w2", seconds=LEASE_SECONDS)
+        await elapse(2 * LEASE_SECONDS)
+
+        assert list(await store.overdue(limit=9)) == []
+        [loaded] = await store.load(record.key)
+        assert loaded.lease_until is not None
+        assert loaded.lease_until > clock.time()
+
+    async def test_each_worker_has_a_full_lease_after_a_pause(
+        self, store: SessionStore, record: TransferRecord, clock: Clock, elapse: Elapse
+    ) -> None:
+        """Also a worker that comes back later than others; one that never does is dead."""
+        await store.save([record])
+        await store.renew("w1", seconds=LEASE_SECONDS)
+        await elapse(2 * LEASE_SECONDS)
+        for _ in range(3):
+            await store.renew("w2", seconds=LEASE_SECONDS)
+            assert list(await store.overdue(limit=9)) == []
+            [loaded] = await store.load(record.key)
+            assert loaded.lease_until is not None
+            assert clock.time() < loaded.lease_until < clock.time() + 1.5 * LEASE_SECONDS
+            await elapse(LEASE_SECONDS / 6)
+        for _ in range(5):
+            await store.renew("w2", seconds=LEASE_SECONDS)
+            await elapse(LEASE_SECONDS / 6)
+        await store.renew("w2", seconds=LEASE_SECONDS)
+
+        assert comparable(await store.overdue(limit=9)) == [record]
+
+    async def test_lease_that_is_renewed_after_a_pause_lasts(
+        self, store: SessionStore, record: TransferRecord, elapse: Elapse
+    ) -> None:
+        """The pause has changed nothing for a worker that is alive."""
+        await store.save([record])
+        await store.renew("w1", seconds=LEASE_SECONDS)
+        await elapse(2 * LEASE_SECONDS)
+        await store.renew("w2", seconds=LEASE_SECONDS)
+        for _ in range(8):
+            await elapse(LEASE_SECONDS / 6)
+            await store.renew("w1", seconds=LEASE_SECONDS)
+
+        assert list(await store.overdue(limit=9)) == []
+
+    async def test_running_returns_the_records_of_one_worker(
+        self, store: SessionStore, record: TransferRecord, clock: Clock
+    ) -> None:
+        """Those that it receives: not the ended, the waiting and those of others."""
+        await store.save(
+            [
+                evolve(record, upload_id="other", worker="w2"),
+                evolve(record, upload_id="first"),
+                evolve(record, upload_id="second", state=UploadState.PROCESSING),
+                evolve(record, upload_id="paused", state=UploadState.PAUSED, protocol="tus"),
+                evolve(
+                    record,
+                    upload_id="ended",
+                    state=UploadState.COMPLETED,
+                    finished_at=clock.time(),
+                    worker=None,
+                ),
+            ]
+        )
+
+        found = await store.running("w1", limit=9)
+
+        assert {each.upload_id for each in found} == {"first", "second"}
+        assert len(await store.running("w1", limit=1)) == 1
+        assert list(await store.running("nobody", limit=9)) == []
+
     async def test_record_of_dead_worker_is_overdue_until_it_is_ended(
         self, store: SessionStore, record: TransferRecord, clock: Clock, elapse: Elapse
     ) -> None:
-        """The lease of another worker makes no difference."""
-        await store.save([record, evolve(record, upload_id="other", worker="w2")])
-        await store.renew("w1", seconds=0.5)
-        await elapse(1.0)
-        await store.renew("w2", seconds=5.0)
+        """A worker that renews its lease is not affected."""
+        await store.save([record, evolve(record, upload_id="other", worker="alive")])
+        await self.let_die(store, elapse)
 
         [lost] = await store.overdue(limit=9)
         ended = evolve(lost, sequence=6, state=UploadState.FAILED, finished_at=clock.time())
@@ -122,8 +206,7 @@ class LeaseContract:
         """An upload in several requests can be paused, and then expires like other waiting ones."""
         resumable = evolve(record, protocol="tus", stage=None, error=None, stalled=False)
         await store.save([resumable])
-        await store.renew("w1", seconds=0.5)
-        await elapse(1.0)
+        await self.let_die(store, elapse)
         [lost] = await store.overdue(limit=9)
         paused = evolve(
             lost, sequence=6, state=UploadState.PAUSED, updated_at=clock.time(), worker=None
@@ -140,7 +223,7 @@ class LeaseContract:
     ) -> None:
         """A worker that died after its uploads had ended leaves nothing to be ended."""
         await store.save([record])
-        await store.renew("w1", seconds=0.5)
+        await store.renew("w1", seconds=LEASE_SECONDS)
         ended = evolve(
             record,
             sequence=6,
@@ -149,7 +232,7 @@ class LeaseContract:
             worker=None,
         )
         await store.save([ended])
-        await elapse(1.0)
+        await self.let_die(store, elapse)
 
         assert list(await store.overdue(limit=9)) == []
 
@@ -174,8 +257,7 @@ class LeaseContract:
     ) -> None:
         """Never more than the limit at once, and all of them in the end."""
         await store.save([evolve(record, upload_id=f"u{number}") for number in range(5)])
-        await store.renew("w1", seconds=0.2)
-        await elapse(0.5)
+        await self.let_die(store, elapse)
         sizes = []
         while overdue := await store.overdue(limit=2):
             sizes.append(len(overdue))

@@ -116,11 +116,13 @@ class StoreContract(LeaseContract):
     async def test_older_version_changes_nothing(
         self, store: SessionStore, record: TransferRecord, sequence: int
     ) -> None:
-        """An older version, or the same version again, changes nothing."""
-        await store.save([record])
+        """An older version, or the same version again, changes nothing; its writer learns it."""
+        assert list(await store.save([record])) == []
 
-        await store.save([evolve(record, sequence=sequence, received_bytes=9)])
+        older = evolve(record, sequence=sequence, received_bytes=9)
+        refused = await store.save([evolve(record, upload_id="other"), older])
 
+        assert comparable(refused) == [older]
         assert comparable(await store.load(record.key)) == [record]
 
     async def test_newer_version_replaces_older(

@@ -10,6 +10,7 @@ from psycopg import AsyncConnection, sql
 from psycopg.rows import TupleRow
 
 from tests._support.demo_process import COMMAND
+from tests._support.leases import let_lease_run_out
 from tests._support.records import record
 from upload_progress._model.models import UploadState
 from upload_progress.backends.postgres.client import connect
@@ -113,7 +114,7 @@ async def test_schema_name_is_quoted_in_each_statement(
         waiting = record("waiting", state=UploadState.PENDING, worker=None, updated_at=5.0)
         ended = record("ended", state=UploadState.FAILED, worker=None, finished_at=5.0)
         await store.save([record(attempt=2), waiting, ended])
-        await store.renew("w", seconds=-1)
+        await let_lease_run_out(store, "w")
         assert {each.upload_id for each in await store.overdue(limit=9)} == {"up", "waiting"}
         assert len((await store.list("ann")).uploads) == 3
     kept = await database.execute("SELECT to_regclass('upload_progress.transfers') IS NOT NULL")

@@ -21,6 +21,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
 from tests._support.connection_faults import until
+from tests._support.leases import let_lease_run_out
 from tests._support.paths import ROOT
 from tests._support.records import record
 from tests._support.server_factories import pgbouncer, postgres_standby
@@ -89,7 +90,7 @@ async def test_role_of_guide_saves_and_cannot_migrate(
     try:
         async with PostgresStore.open(url) as store:
             await store.save([record(attempt=2)])
-            await store.renew("w", seconds=-1)
+            await let_lease_run_out(store, "w")
             assert len(await store.overdue(limit=9)) == 1
             assert len((await store.list("ann")).uploads) == 1
         with pytest.raises(InsufficientPrivilege):

@@ -11,6 +11,7 @@ from attrs import evolve
 from psycopg import AsyncConnection, sql
 from psycopg.rows import TupleRow
 
+from tests._support.leases import let_lease_run_out
 from tests._support.records import record
 from upload_progress._model.models import UploadState
 from upload_progress.backends.postgres import statements
@@ -109,7 +110,7 @@ async def test_row_of_newer_release_is_kept_and_unreadable_row_is_skipped(
     await admin.execute(
         "UPDATE upload_progress.transfers SET record = '\\xc1' WHERE transfer_id = 'torn'"
     )
-    await store.renew("w", seconds=-1)
+    await let_lease_run_out(store, "w")
 
     await store.save([record(transfer_id="future", sequence=9)])
 
@@ -191,7 +192,7 @@ async def test_expired_record_is_not_claimed_again_at_once(
 async def test_only_transfers_of_dead_worker_are_overdue(store: PostgresStore) -> None:
     await store.save([record(), record(transfer_id="t2", worker="w2")])
     await store.renew("w", seconds=60)
-    await store.renew("w2", seconds=-1)
+    await let_lease_run_out(store, "w2")
 
     assert [lost.transfer_id for lost in await store.overdue(limit=9)] == ["t2"]
     assert await store.overdue(limit=0) == []
@@ -202,7 +203,7 @@ async def test_lost_transfers_of_one_upload_are_claimed_once_each(
 ) -> None:
     """P10: each is returned once, also if both belong to one upload."""
     await store.save([record(), record(transfer_id="t2")])
-    await store.renew("w", seconds=-1)
+    await let_lease_run_out(store, "w")
 
     claimed = [each.transfer_id for _ in range(3) for each in await store.overdue(limit=1)]
 
@@ -212,7 +213,7 @@ async def test_lost_transfers_of_one_upload_are_claimed_once_each(
 async def test_record_of_cancelled_upload_is_not_overdue(store: PostgresStore) -> None:
     """The worker that cancels adds a record beside that of the worker that receives."""
     await store.save([record()])
-    await store.renew("w", seconds=-1)
+    await let_lease_run_out(store, "w")
     await store.save([record(transfer_id="c", state=S.CANCELLED, worker=None, finished_at=9.0)])
 
     assert await store.overdue(limit=9) == []

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from tests._support.leases import let_lease_run_out
 from tests._support.paths import ROOT
 from tests._support.records import record
 from tests._support.server_factories import redis
@@ -150,7 +151,7 @@ async def test_evicted_key_is_restored_by_later_writes(
             assert len(await store.load(record().key)) == 1
             assert len((await store.list("ann")).uploads) == 1
             assert await admin.exists(key)
-        await store.renew("w", seconds=-1)
+        await let_lease_run_out(store, "w")
         assert len(await store.overdue(limit=9)) == 1
 
 
@@ -192,7 +193,7 @@ async def use(url: str, admin: Redis) -> None:
         await store.save(
             [record(attempt=2), record("ended", state=UploadState.FAILED, worker=None)]
         )
-        await store.renew("w", seconds=-1)
+        await let_lease_run_out(store, "w")
         assert len((await store.list("ann")).uploads) == 2
         assert len(await store.overdue(limit=9)) == 1
 

@@ -12,6 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from tests._support import server_factories as recipes
+from tests._support.leases import let_lease_run_out
 from tests._support.records import record
 from tests._support.server_processes import ServerProcess, free_port
 from tests._support.services import ProxyTo
@@ -112,7 +113,7 @@ async def test_every_key_has_a_time_to_live(client: Redis, store: RedisStore) ->
 
     seconds_by_key = {str(key, "utf-8"): await client.ttl(key) for key in await every_key(client)}
 
-    assert len(seconds_by_key) == 11
+    assert len(seconds_by_key) == 12
     assert min(seconds_by_key.values()) > 0
     assert 3500 < seconds_by_key[upload_key("e")] <= 3600
     assert seconds_by_key[upload_key("p")] > 24 * 3600
@@ -240,7 +241,7 @@ async def test_records_and_scripts_are_restored_after_flush(
 async def test_only_transfers_of_dead_worker_are_overdue(client: Redis, store: RedisStore) -> None:
     await store.save([record(), record(transfer_id="t2", worker="w2")])
     await store.renew("w", seconds=60)
-    await store.renew("w2", seconds=-1)
+    await let_lease_run_out(store, "w2")
 
     [lost] = await store.overdue(limit=9)
 
@@ -252,7 +253,7 @@ async def test_only_transfers_of_dead_worker_are_overdue(client: Redis, store: R
 async def test_record_of_cancelled_upload_is_not_overdue(client: Redis, store: RedisStore) -> None:
     """The worker that cancels adds a record beside that of the worker that receives."""
     await store.save([record()])
-    await store.renew("w", seconds=-1)
+    await let_lease_run_out(store, "w")
     await client.zadd(f"upload-progress:{{0}}:w:{key_of('w')}", {f"{key_of('ann')}:gone": 0})
     await store.save(
         [record(transfer_id="c", state=S.CANCELLED, worker=None, finished_at=1_800_000_001.0)]
@@ -292,7 +293,7 @@ async def test_overdue_stops_at_its_limit(store: RedisStore) -> None:
     many = RedisStore(store.client, shards=8)
     owners = [record(f"u{number}", owner=f"o{number}") for number in range(20)]
     await many.save(owners)
-    await many.renew("w", seconds=-1)
+    await let_lease_run_out(many, "w")
 
     assert len(await many.overdue(limit=3)) == 3
 
@@ -351,7 +352,7 @@ async def test_each_script_uses_one_slot_of_cluster(
         assert store.shards == 16
         records = [record(f"u{number}", owner=f"o{number}") for number in range(40)]
         await store.save(records)
-        await store.renew("w", seconds=-1)
+        await let_lease_run_out(store, "w")
 
         assert comparable(await store.load(*(each.key for each in records))) == comparable(records)
         assert len((await store.list("o7")).uploads) == 1

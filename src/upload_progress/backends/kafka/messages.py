@@ -10,10 +10,9 @@ from typing import Final
 import msgspec
 
 from upload_progress._model.codec import pack_record, unpack_record
-from upload_progress._model.models import TransferRecord, UploadState
+from upload_progress._model.models import TransferRecord, UploadState, without_store_times
 from upload_progress._model.state import is_final
 from upload_progress._model.version import Version
-from upload_progress.backends.store_records import without_store_times
 from upload_progress.exceptions import InvalidValue
 
 __all__ = [

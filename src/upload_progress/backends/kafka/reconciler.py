@@ -17,7 +17,7 @@ from typing import Final
 from attrs import define, field, frozen
 
 from upload_progress._model.models import TransferRecord
-from upload_progress._model.version import Version
+from upload_progress._model.version import Version, version_of
 from upload_progress._runtime.yielding import YIELD_EVERY
 from upload_progress.backends.kafka.clients import OutgoingMessage, ReceivedMessage, partition_of
 from upload_progress.backends.kafka.messages import (
@@ -262,6 +262,11 @@ class TopicReconciler:
             if record_key(each.owner, each.upload_id, each.transfer_id) not in self._newer_keys
             and supersedes(each, self.table.records(each.owner, each.upload_id))
         ]
+
+    def is_superseded(self, record: TransferRecord) -> bool:
+        """Return whether the table has not *record*, which was written, but a newer version."""
+        known = self.table.find(record.owner, record.upload_id, record.transfer_id)
+        return known is None or version_of(known) != version_of(record)
 
 
 def _version(message: ReceivedMessage) -> Version | None:

@@ -168,17 +168,21 @@ class KafkaStore:
         await tasks.__aexit__(None, None, None)
         await self._consumer.close()
 
-    async def save(self, records: Sequence[TransferRecord]) -> None:
-        """Save *records*; a record that is not newer than the stored one changes nothing."""
+    async def save(self, records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
+        """Save *records*; return those that are not newer than the stored ones."""
         reconciler = self._current_reconciler()
+        writable = reconciler.select_writable(records)
         await self._consumer.write(
             [
                 OutgoingMessage(
                     record_key(each.owner, each.upload_id, each.transfer_id), pack_value(each)
                 )
-                for each in reconciler.select_writable(records)
+                for each in writable
             ]
         )
+        # Another worker may have written before, and this one has read it only now.
+        stored = {id(each) for each in writable if not reconciler.is_superseded(each)}
+        return [each for each in records if id(each) not in stored]
 
     async def announce(self, record: TransferRecord, *, limit: int) -> bool:
         """Save a new pending upload, unless its owner has *limit* of them.
@@ -221,6 +225,10 @@ class KafkaStore:
         self._current_reconciler()
         self._worker = worker
         await self._consumer.write([OutgoingMessage(lease_key(worker), pack_lease(seconds))])
+
+    async def running(self, worker: str, *, limit: int) -> Sequence[TransferRecord]:
+        """Return up to *limit* records of transfers that *worker* receives."""
+        return await self._current_reconciler().table.running(worker, limit=limit)
 
     async def overdue(self, *, limit: int) -> Sequence[TransferRecord]:
         """Return overdue records that this worker has to end; drop old ended uploads."""

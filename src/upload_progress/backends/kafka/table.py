@@ -67,7 +67,7 @@ class RecordTable(MemoryStore):
 
     def set_lease(self, worker: str, seconds: float) -> None:
         """Set the lease of *worker* to *seconds* from now."""
-        self._leases[worker] = self.clock.time() + seconds
+        self._leases.renew(worker, seconds=seconds, now=self.clock.monotonic())
 
     def is_known(self, worker: str) -> bool:
         """Return whether *worker* has a lease, or had one and has left open records."""
@@ -75,12 +75,15 @@ class RecordTable(MemoryStore):
 
     def is_alive(self, worker: str) -> bool:
         """Return whether *worker* has a lease."""
-        return self._leases.get(worker, 0.0) > self.clock.time()
+        now = self.clock.monotonic()
+        until = self._leases.until(worker, now)
+        return until is not None and until > now
 
     def _index(self, entry: Entry, records: Sequence[TransferRecord]) -> None:
         super()._index(entry, records)
         if isinstance(entry.location, str):
-            self._leases.setdefault(entry.location, self.clock.time() + INITIAL_LEASE_SECONDS)
+            now = self.clock.monotonic()
+            self._leases.add(entry.location, seconds=INITIAL_LEASE_SECONDS, now=now)
         owner, upload_id = entry.owner, entry.upload_id
         created_at = min(record.created_at for record in records)
         if self._created_at.get(owner, {}).get(upload_id) != created_at:

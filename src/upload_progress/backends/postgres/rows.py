@@ -5,8 +5,8 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from upload_progress._model.codec import pack_record
-from upload_progress._model.models import TransferRecord, UploadKey
-from upload_progress.backends.store_records import changed_at, state_code, without_store_times
+from upload_progress._model.models import TransferRecord, UploadKey, without_store_times
+from upload_progress.backends.store_records import changed_at, state_code
 
 __all__ = [
     "FORMAT",

@@ -25,6 +25,7 @@ __all__ = [
     "MIGRATIONS",
     "RELEASE",
     "RENEW",
+    "RUNNING",
     "SAVE",
 ]
 
@@ -75,6 +76,13 @@ BEGIN
 END
 $count_pending$;
 """,
+    """
+ALTER TABLE {schema}.leases
+    ADD COLUMN renewed_at timestamptz, ADD COLUMN seconds double precision,
+    ADD COLUMN resumed_at timestamptz;
+COMMENT ON COLUMN {schema}.leases.resumed_at IS
+    'the newest renewal of any worker after a pause: since then each worker has a full lease';
+""",
 )
 """Migration ``n``, counted from 1, brings the schema to version ``n``. Add; never change one."""
 
@@ -118,8 +126,10 @@ WHERE known.format <= 1 AND (
     AND excluded.sequence > known.sequence
     AND known.state_code NOT IN ('C', 'D', 'S')
 )
+RETURNING owner, upload_id, transfer_id
 """
 )
+"""Returns the rows that were changed."""
 
 ANNOUNCE: Final = (
     _INSERT
@@ -169,15 +179,43 @@ WITH deleted AS (
         SELECT FROM {schema}.transfers AS known
         WHERE known.worker = lease.worker AND known.state_code = 'R'
     )
+), newest AS (
+    SELECT max(renewed_at) AS renewed_at, max(resumed_at) AS resumed_at FROM {schema}.leases
 )
-INSERT INTO {schema}.leases (worker, until) VALUES (%s, now() + make_interval(secs => %s))
-ON CONFLICT (worker) DO UPDATE SET until = excluded.until
+INSERT INTO {schema}.leases (worker, until, renewed_at, seconds, resumed_at)
+SELECT
+    %(worker)s, now() + make_interval(secs => %(seconds)s), now(), %(seconds)s,
+    CASE
+        WHEN renewed_at >= now() - make_interval(secs => %(seconds)s / 3) THEN resumed_at
+        ELSE now()
+    END
+FROM newest
+ON CONFLICT (worker) DO UPDATE SET
+    until = excluded.until, renewed_at = excluded.renewed_at, seconds = excluded.seconds,
+    resumed_at = excluded.resumed_at
 """
 
 COLUMNS: Final = """
     known.owner, known.upload_id, known.transfer_id, known.attempt, known.sequence, known.format,
     known.record,
-    extract(epoch FROM lease.until - clock_timestamp())::double precision
+    extract(epoch FROM CASE WHEN lease.until IS NOT NULL THEN greatest(lease.until, (
+        SELECT make_interval(secs => seconds) + CASE
+            WHEN renewed_at < clock_timestamp() - make_interval(secs => seconds / 3)
+            THEN clock_timestamp() ELSE max(resumed_at) OVER ()
+        END
+        FROM {schema}.leases ORDER BY renewed_at DESC NULLS LAST LIMIT 1
+    )) END - clock_timestamp())::double precision
+"""
+"""The last column is how long the lease of the worker still lasts: in a pause, in which no worker
+renews its lease, a full lease from now, and after it at least a full lease from its end. The rule
+is that of ``upload_progress.backends.lease_table``."""
+
+RUNNING: Final = """
+SELECT {columns}, 0::double precision
+FROM {schema}.transfers AS known
+LEFT JOIN {schema}.leases AS lease USING (worker)
+WHERE known.worker = %s AND known.state_code = 'R'
+LIMIT %s
 """
 
 LOAD: Final = """
@@ -244,10 +282,16 @@ WHERE known.owner = batch.owner AND known.upload_id = batch.upload_id
 """
 
 CLAIM_LOST: Final = """
+WITH renewals AS (
+    SELECT renewed_at, seconds, max(resumed_at) OVER () AS resumed_at
+    FROM {schema}.leases ORDER BY renewed_at DESC NULLS LAST LIMIT 1
+)
 UPDATE {schema}.transfers AS known SET due_at = now() + make_interval(secs => %s)
 FROM (
     SELECT received.owner, received.upload_id, received.transfer_id
     FROM {schema}.leases AS lease
+    JOIN renewals ON now() <= renewals.renewed_at + make_interval(secs => renewals.seconds / 3)
+        AND now() >= renewals.resumed_at + make_interval(secs => renewals.seconds)
     JOIN {schema}.transfers AS received
         ON received.worker = lease.worker AND received.state_code = 'R'
     WHERE lease.until <= now() AND received.format <= 1

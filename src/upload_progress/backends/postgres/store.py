@@ -19,7 +19,7 @@ from psycopg import sql
 from psycopg.errors import InvalidSchemaName, UndefinedColumn, UndefinedTable
 from psycopg.rows import TupleRow
 
-from upload_progress._model.fold import deciding, newest, newest_attempt
+from upload_progress._model.fold import deciding, newest, newest_attempt, received_by
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress._model.state import is_final, is_waiting
 from upload_progress.backends.postgres import statements
@@ -166,7 +166,8 @@ class PostgresStore:
             SchemaMissing: A table or column does not exist.
             TimeoutError: The call took longer than ``CALL_SECONDS``.
         """
-        schema, columns = sql.Identifier(self.schema), sql.SQL(statements.COLUMNS)
+        schema = sql.Identifier(self.schema)
+        columns = sql.SQL(statements.COLUMNS).format(schema=schema)
         query = sql.SQL(statement).format(schema=schema, columns=columns, states=states)
         try:
             with anyio.fail_after(CALL_SECONDS):
@@ -175,11 +176,13 @@ class PostgresStore:
         except (UndefinedTable, UndefinedColumn, InvalidSchemaName):
             raise SchemaMissing(self.schema) from None
 
-    async def save(self, records: Sequence[TransferRecord]) -> None:
-        """Save *records*; a record that is not newer than the stored one changes nothing."""
+    async def save(self, records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
+        """Save *records*; return those that are not newer than the stored ones."""
         latest = latest_records(records)
+        refused: builtins.list[TransferRecord] = []
         for start in range(0, len(latest), BATCH_SIZE):
-            await self._save(latest[start : start + BATCH_SIZE])
+            refused += await self._save(latest[start : start + BATCH_SIZE])
+        return refused
 
     async def announce(self, record: TransferRecord, *, limit: int) -> bool:
         """Save a new pending upload, unless its owner has *limit* of them."""
@@ -197,13 +200,15 @@ class PostgresStore:
             "initial_lease": INITIAL_LEASE_SECONDS,
         }
 
-    async def _save(self, records: Sequence[TransferRecord]) -> None:
-        await self._run(statements.SAVE, {**self._times, **to_columns(records)})
+    async def _save(self, records: Sequence[TransferRecord]) -> builtins.list[TransferRecord]:
+        changed = await self._run(statements.SAVE, {**self._times, **to_columns(records)})
         if repeated := [record for record in records if record.attempt > 1]:
             # Rows of older attempts are ignored when read. Deleting them keeps the table small.
             keys = key_columns(to_keys(record.key for record in repeated))
             await self._run(statements.DROP_OLD, (*keys, [each.attempt for each in repeated]))
         await self._limit_owners(records)
+        saved = {tuple(row) for row in changed}
+        return [each for each in records if _row_key(each) not in saved]
 
     async def _limit_owners(self, records: Sequence[TransferRecord]) -> None:
         """Let the oldest uploads of an owner be due who has more of them than the limits allow.
@@ -231,7 +236,7 @@ class PostgresStore:
 
     async def renew(self, worker: str, *, seconds: float) -> None:
         """Renew the lease of *worker* for *seconds* from now."""
-        await self._run(statements.RENEW, (worker, seconds))
+        await self._run(statements.RENEW, {"worker": worker, "seconds": seconds})
 
     async def load(self, *keys: UploadKey) -> builtins.list[TransferRecord]:
         """Return all records of the uploads *keys*; unknown uploads add nothing."""
@@ -287,6 +292,12 @@ class PostgresStore:
             record = decode_record(owner, row.upload_id, row.record)
         self.unreadable += record is None
         return record
+
+    async def running(self, worker: str, *, limit: int) -> Sequence[TransferRecord]:
+        """Return up to *limit* records of transfers that *worker* receives."""
+        rows = await self._run(statements.RUNNING, (worker, limit))
+        uploads = [self._decode(upload) for upload in group_by_upload(rows)]
+        return [record for upload in uploads for record in received_by(worker, upload)]
 
     async def overdue(self, *, limit: int) -> Sequence[TransferRecord]:
         """Return open records whose lease ended or that have expired; delete old ended uploads."""
@@ -364,3 +375,8 @@ class PostgresStore:
         if stale:
             await self._run(statements.RELEASE, version_columns(stale))
         return found
+
+
+def _row_key(record: TransferRecord) -> tuple[bytes, str, str]:
+    """Return the primary key of the row of *record*."""
+    return encode_name(record.owner), record.upload_id, record.transfer_id

@@ -23,6 +23,8 @@ key                    type        content
                                    time before which the upload is not reported as lost again
 ``due``                sorted set  ``OWNER:UPLOAD`` of pending and paused uploads, by expiry
 ``leases``             sorted set  workers, by the end of their lease
+``renewals``           hash        the newest renewal of any worker: ``at``, ``seconds``; and
+                                   ``resumed``, the first one after a pause
 ``k:WORKER``           string      exists while the keys of what the worker receives were extended
                                    recently
 =====================  ==========  ==============================================================
@@ -41,7 +43,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from struct import Struct
 from types import TracebackType
-from typing import Final, Literal, Self, cast
+from typing import Final, Literal, Self, cast, get_args
 from zlib import crc32
 
 from attrs import Factory, define, field
@@ -50,8 +52,8 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from upload_progress._model.codec import pack_record
-from upload_progress._model.fold import newest_attempt
-from upload_progress._model.models import TransferRecord, UploadKey
+from upload_progress._model.fold import newest_attempt, received_by
+from upload_progress._model.models import TransferRecord, UploadKey, without_store_times
 from upload_progress.backends.redis.client import (
     is_pool_exhausted,
     name_in_database,
@@ -64,7 +66,6 @@ from upload_progress.backends.store_records import (
     overdue_records,
     state_code,
     with_store_times,
-    without_store_times,
 )
 from upload_progress.backends.subscriptions import key_of
 from upload_progress.config import Retention
@@ -97,7 +98,7 @@ EXPIRY_GRACE_SECONDS: Final = 60.0
 
 _VERSION: Final = b"1\t"
 
-_Operation = Literal["save", "load", "list", "renew", "overdue"]
+_Operation = Literal["save", "load", "list", "renew", "running", "overdue"]
 _Uploads = Sequence[tuple[bytes, Sequence[bytes]]]
 _Answer = tuple[bytes, Sequence[bytes], _Uploads]
 _Page = tuple[bytes, Sequence[bytes], _Uploads, bytes]
@@ -108,9 +109,9 @@ _length: Final = Struct(">I").pack
 def _script_sources() -> dict[_Operation, str]:
     folder = files(__package__).joinpath("scripts")
     prelude = folder.joinpath("prelude.lua").read_text("utf-8")
-    operations: tuple[_Operation, ...] = ("save", "load", "list", "renew", "overdue")
     return {
-        name: prelude + folder.joinpath(f"{name}.lua").read_text("utf-8") for name in operations
+        name: prelude + folder.joinpath(f"{name}.lua").read_text("utf-8")
+        for name in get_args(_Operation)
     }
 
 
@@ -216,31 +217,39 @@ class RedisStore:
                 raise StoreBusy from None
             raise
 
-    async def save(self, records: Sequence[TransferRecord]) -> None:
-        """Save *records*; a record that is not newer than the stored one changes nothing."""
-        shards: dict[int, list[bytes]] = defaultdict(list)
+    async def save(self, records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
+        """Save *records*; return those that are not newer than the stored ones."""
+        shards: dict[int, list[TransferRecord]] = defaultdict(list)
         for record in records:
-            owner = key_of(record.owner)
-            shards[self._shard(owner)].append(_pack_row(owner, record))
-        for shard, rows in shards.items():
-            for start in range(0, len(rows), BATCH_SIZE):
-                await self._save(shard, rows[start : start + BATCH_SIZE], max_pending=0)
+            shards[self._shard(key_of(record.owner))].append(record)
+        refused: list[TransferRecord] = []
+        for shard, found in shards.items():
+            for start in range(0, len(found), BATCH_SIZE):
+                batch = found[start : start + BATCH_SIZE]
+                numbers = await self._save(shard, batch, max_pending=0)
+                refused += [batch[number - 1] for number in cast("Sequence[int]", numbers)]
+        return refused
 
     async def announce(self, record: TransferRecord, *, limit: int) -> bool:
         """Save a new pending upload, unless its owner has *limit* of them."""
-        owner = key_of(record.owner)
-        row = _pack_row(owner, record)
-        return bool(limit and await self._save(self._shard(owner), [row], max_pending=limit))
+        shard = self._shard(key_of(record.owner))
+        return limit > 0 and await self._save(shard, [record], max_pending=limit) != 0
 
-    async def _save(self, shard: int, rows: Sequence[bytes], *, max_pending: int) -> object:
-        """Save *rows*; return 0 if the owner of a pending one has *max_pending*, which 0 allows."""
+    async def _save(
+        self, shard: int, records: Sequence[TransferRecord], *, max_pending: int
+    ) -> object:
+        """Return the numbers of those *records* that changed nothing, counted from 1.
+
+        Or 0, if the owner of a pending one has *max_pending* of them, which 0 allows.
+        """
         retention = self.retention
         ended_ms = max(1, round(retention.ended_seconds * 1000))
         times = (ended_ms, self._open_ms, retention.waiting_seconds, INITIAL_LEASE_SECONDS)
         # In one argument: without a password, Redis tells a command with more than ten that its
         # protocol is wrong, instead of asking for the password.
         limits = f"{retention.ended_per_owner} {retention.waiting_per_owner} {max_pending}"
-        return await self._run("save", shard, b"".join(rows), *times, limits)
+        packed = b"".join(map(_pack_row, records))
+        return await self._run("save", shard, packed, *times, limits)
 
     async def renew(self, worker: str, *, seconds: float) -> None:
         """Renew the lease of *worker* for *seconds* from now."""
@@ -289,6 +298,17 @@ class RedisStore:
         now, leases, found, next_cursor = cast("_Page", page)
         uploads = tuple(tuple(upload) for upload in self._decode(now, leases, found))
         return RecordPage(uploads, next_cursor.decode() or None)
+
+    async def running(self, worker: str, *, limit: int) -> Sequence[TransferRecord]:
+        """Return up to *limit* records of transfers that *worker* receives."""
+        found: list[TransferRecord] = []
+        for shard in range(self.shards):
+            missing = limit - len(found)
+            if missing > 0:
+                answer = cast("_Answer", await self._run("running", shard, key_of(worker), missing))
+                for upload in self._decode(*answer):
+                    found += received_by(worker, upload)
+        return found[:limit]
 
     async def overdue(self, *, limit: int) -> Sequence[TransferRecord]:
         """Return up to *limit* open records whose lease ended or that have expired."""
@@ -358,8 +378,9 @@ def _pack_strings(*strings: str | bytes) -> bytes:
     return b"".join(packed)
 
 
-def _pack_row(hashed_owner: str, record: TransferRecord) -> bytes:
+def _pack_row(record: TransferRecord) -> bytes:
     """Return what ``save.lua`` needs of one record: where it is stored, and its value."""
+    hashed_owner = key_of(record.owner)
     worker = "" if record.worker is None else key_of(record.worker)
     group = "" if record.group is None else key_of(record.group)
     begin = f"1\t{record.attempt}\t{state_code(record)}\t{worker}\t{group}"

@@ -18,7 +18,10 @@ local function claim(key)
   end
 end
 
-local dead = redis.call('ZRANGEBYSCORE', base .. ':leases', '-inf', string.format('%.6f', now))
+local dead, is_paused, earliest = {}, read_renewals()
+if not is_paused and earliest <= now then
+  dead = redis.call('ZRANGEBYSCORE', base .. ':leases', '-inf', string.format('%.6f', now))
+end
 -- Read before the leases of workers without uploads are removed.
 local leases = read_leases()
 for _, worker in ipairs(dead) do

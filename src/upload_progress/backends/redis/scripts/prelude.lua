@@ -78,6 +78,23 @@ local function extend_ttl(key, ms)
   if redis.call('PTTL', key) < ms then redis.call('PEXPIRE', key, ms) end
 end
 
+-- Returns whether no worker has renewed its lease recently, and the earliest time at which a lease can
+-- run out: a full lease after the renewals have begun again. Until then, that is a full lease from now.
+-- The same rule as in upload_progress.backends.lease_table.
+local function read_renewals()
+  local at, seconds, resumed = unpack(
+    redis.call('HMGET', base .. ':renewals', 'at', 'seconds', 'resumed'))
+  at, seconds, resumed = tonumber(at), tonumber(seconds or 0), tonumber(resumed or 0)
+  local is_paused = not at or now - at > seconds / 3
+  return is_paused, (is_paused and now or resumed) + seconds
+end
+
+-- Returns all workers, each followed by the end of its lease.
 local function read_leases()
-  return redis.call('ZRANGE', base .. ':leases', 0, -1, 'WITHSCORES')
+  local leases = redis.call('ZRANGE', base .. ':leases', 0, -1, 'WITHSCORES')
+  local _, earliest = read_renewals()
+  for i = 2, #leases, 2 do
+    leases[i] = string.format('%.6f', math.max(tonumber(leases[i]), earliest))
+  end
+  return leases
 end

@@ -3,8 +3,15 @@
 
 local worker, lease_seconds, open_ms = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local received = base .. ':w:' .. worker
+local at = redis.call('HGET', base .. ':renewals', 'at')
+local saved_at = string.format('%.6f', now)
+if not at or now - tonumber(at) > lease_seconds / 3 then
+  redis.call('HSET', base .. ':renewals', 'resumed', saved_at)
+end
+redis.call('HSET', base .. ':renewals', 'at', saved_at, 'seconds', lease_seconds)
 redis.call('ZADD', base .. ':leases', string.format('%.6f', now + lease_seconds), worker)
 extend_ttl(base .. ':leases', open_ms)
+extend_ttl(base .. ':renewals', open_ms)
 
 -- An upload that is received may be silent for longer than keys live. The time to live of what the
 -- worker receives is extended four times in that time.

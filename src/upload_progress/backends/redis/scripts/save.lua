@@ -1,4 +1,5 @@
--- Saves a batch of records. A record that is not newer than the stored one changes nothing.
+-- Saves a batch of records. A record that is not newer than the stored one changes nothing: returns
+-- the numbers of these, counted from 1.
 -- ARGV: the records, packed; retention and lease times; limits for each owner. With a limit of pending
 -- uploads, which is not 0, returns 0 if the owner of the first record has so many, and saves nothing.
 
@@ -153,15 +154,16 @@ local function is_of_newer_release(fields, headers, transfer_id)
   return false
 end
 
+-- Saves one record; returns whether it changed anything.
 local function save(owner, owner_name, upload_id, transfer_id, value, created_at)
   local member = owner .. ':' .. upload_id
   local key = base .. ':u:' .. member
-  if update_in_place(key, transfer_id, value) then return end
+  if update_in_place(key, transfer_id, value) then return true end
   local headers, fields = read_upload(member)
-  if not headers or is_of_newer_release(fields, headers, transfer_id) then return end
+  if not headers or is_of_newer_release(fields, headers, transfer_id) then return false end
   local new = parse_header(value)
   local previous_worker = headers[transfer_id] and headers[transfer_id].worker or ''
-  if not supersedes(new, transfer_id, headers) then return end
+  if not supersedes(new, transfer_id, headers) then return false end
   drop_older_attempts(key, member, new.attempt, headers)
   headers[transfer_id] = new
   redis.call('HSET', key, transfer_id, value, '', owner_name)
@@ -171,8 +173,10 @@ local function save(owner, owner_name, upload_id, transfer_id, value, created_at
   limit_owner(owner, upload_id, ended_at, waiting_since)
   update_pending(owner, upload_id, headers, waiting_since)
   if ended_at then shorten_owner_index(owner) end
+  return true
 end
 
+local refused, number = {}, 0
 local rows, format, position = ARGV[1], string.rep('>I4c0', 6), 1
 local owner, owner_name, upload_id, transfer_id, value, created_at
 if max_pending > 0 then
@@ -182,6 +186,9 @@ end
 while position <= #rows do
   owner, owner_name, upload_id, transfer_id, value, created_at, position = struct.unpack(
     format, rows, position)
-  save(owner, owner_name, upload_id, transfer_id, value, created_at)
+  number = number + 1
+  if not save(owner, owner_name, upload_id, transfer_id, value, created_at) then
+    refused[#refused + 1] = number
+  end
 end
-return 1
+return refused
