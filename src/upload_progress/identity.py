@@ -19,8 +19,10 @@ __all__ = [
     "MAX_IDENTITY_CHARACTERS",
     "CapabilityIdentity",
     "Identity",
+    "WrongAnswer",
     "alphabet_bits",
     "as_identity",
+    "identity_from",
 ]
 
 CAPABILITY_BITS: Final = 120
@@ -150,3 +152,25 @@ class CapabilityIdentity(Identity):
 def as_identity(owner: str | Identity) -> Identity:
     """Return *owner* as an identity; a string is the id of one."""
     return owner if isinstance(owner, Identity) else Identity(owner)
+
+
+def identity_from(answer: object) -> Identity | None:
+    """Return what ``authenticate`` has returned as an identity.
+
+    Raises:
+        InvalidValue: It is a name that is not valid.
+        WrongAnswer: It has another type. The message contains the type, and not the value.
+    """
+    if answer is None or isinstance(answer, Identity):
+        return answer
+    if isinstance(answer, str):
+        return Identity(answer)
+    raise WrongAnswer(
+        "authenticate",
+        "must return an Identity, the name of the user, or None; it returned an object of type "
+        f"{type(answer).__qualname__}",
+    )
+
+
+class WrongAnswer(InvalidValue):
+    """``authenticate`` has returned an object of another type."""

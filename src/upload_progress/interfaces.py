@@ -28,9 +28,9 @@ __all__ = [
     "SystemClock",
 ]
 
-Authenticate = Callable[[Connection], Identity | Awaitable[Identity | None] | None]
-"""Returns the identity of the user of a request; None if there is none. It may be a coroutine
-function, and must not block."""
+Authenticate = Callable[[Connection], Identity | str | Awaitable[Identity | str | None] | None]
+"""Returns the user of a request: an identity, or a name, the ``id`` of one; None if there is none.
+It may be a coroutine function, and must not block."""
 
 
 @runtime_checkable

@@ -389,7 +389,7 @@ def raises(_connection: Connection) -> Identity:
 
 
 def wrong_type(_connection: Connection) -> Identity:
-    return "alice"  # type: ignore[return-value]  # the invalid value under test
+    return {"sub": "alice"}  # type: ignore[return-value]  # the invalid value under test
 
 
 async def wrong_type_later(_connection: Connection) -> Identity:
@@ -420,8 +420,8 @@ FAILING_HOOKS: list[tuple[Authenticate, str]] = [
     (raises_later, "LookupError"),
     (raises_at_once, "LookupError"),
     (raises, "LookupError"),
-    (wrong_type, "no Identity"),
-    (wrong_type_later, "no Identity"),
+    (wrong_type, "must return an Identity, the name of the user, or None"),
+    (wrong_type_later, "must return an Identity"),
     (returns_none, ""),
     (failing_identity, "RuntimeError"),
     (failing_identity_later, "RuntimeError"),

@@ -59,8 +59,8 @@ async def hangs(_connection: Connection) -> None:
     await anyio.sleep_forever()
 
 
-def returns_a_name(_connection: Connection) -> str:
-    return "alice"
+def returns_a_dict(_connection: Connection) -> dict[str, str]:
+    return {"canary": "alice"}
 
 
 def returns_an_awaitable_twice(_connection: Connection) -> Awaitable[object]:
@@ -80,7 +80,7 @@ BROKEN: list[Callable[[Connection], Any]] = [
     raises,
     raises_later,
     hangs,
-    returns_a_name,
+    returns_a_dict,
     returns_an_awaitable_twice,
     ends_sometime,
 ]
@@ -237,3 +237,36 @@ async def test_user_of_authentication_middleware_is_the_owner(
 
 def test_as_user_returns_basic_credentials() -> None:
     assert as_user("alice") == {"authorization": "Basic YWxpY2U6YWxpY2U="}
+
+
+@pytest.mark.parametrize("authenticate", [raises, raises_later])
+async def test_place_of_an_error_in_authenticate_is_logged(
+    authenticate: Authenticate, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = build_app(authenticate=authenticate)
+    async with app.router.lifespan_context(app), client(app) as http:
+        await http.put("/files/x", content=b"12", headers={"upload-id": "mine"})
+        await http.get("/uploads/progress")
+    line = authenticate.__code__.co_firstlineno + 1
+
+    assert len(caplog.messages) == 2
+    assert all(f"in test_authentication.py, line {line})" in each for each in caplog.messages)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_authenticate_may_return_the_name_of_the_user(*, is_async: bool) -> None:
+    def name(connection: Connection) -> str | None:
+        return connection.header("x-user")
+
+    async def name_later(connection: Connection) -> str | None:
+        return connection.header("x-user")
+
+    app = build_app(authenticate=name_later if is_async else name)
+    async with client(app, headers={"x-user": "alice"}) as alice:
+        await alice.put("/files/x", content=b"12", headers={"upload-id": "mine"})
+        found = await alice.get("/uploads/mine/progress")
+        others = await alice.get("/uploads/mine/progress", headers={"x-user": "bob"})
+        unnamed = await alice.get("/uploads/mine/progress", headers={"x-user": ""})
+
+    assert found.json()["bytes_transferred"] == 2
+    assert (others.status_code, unnamed.status_code) == (404, 401)

@@ -15,7 +15,7 @@ from starlette.authentication import SimpleUser, UnauthenticatedUser
 from tests._support.asgi_client import http_scope
 from upload_progress import Identity
 from upload_progress.connection import Connection
-from upload_progress.identity import CapabilityIdentity
+from upload_progress.identity import CapabilityIdentity, identity_from
 from upload_progress.interfaces import Authenticate
 from upload_progress.starlette import basic, bearer, capability, first_of, user_identity
 from upload_progress.starlette.auth.authenticators import challenges_of
@@ -38,7 +38,7 @@ def encoded(text: str | bytes) -> str:
 
 async def resolve(authenticate: Authenticate, connection: Connection) -> Identity | None:
     answer = authenticate(connection)
-    return await answer if inspect.isawaitable(answer) else answer
+    return identity_from(await answer if inspect.isawaitable(answer) else answer)
 
 
 def as_async(verify: Callable[..., V]) -> Callable[..., Awaitable[V]]:

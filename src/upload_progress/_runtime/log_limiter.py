@@ -1,6 +1,7 @@
 """Log warnings at a limited rate, and without what may be secret."""
 
 import logging
+from pathlib import Path
 from typing import Final
 
 from attrs import define, field
@@ -50,6 +51,7 @@ class LogLimiter:
         *,
         effect: str = "uploads are not affected",
         topic: str | None = None,
+        names_place: bool = False,
     ) -> None:
         """Log a warning, unless one of the same topic was logged less than 30 s ago.
 
@@ -58,6 +60,7 @@ class LogLimiter:
             error: What was raised.
             effect: What follows from it.
             topic: What is limited; by default each message by itself.
+            names_place: Whether the log contains the file and line where *error* was raised.
         """
         self.count += 1
         now = self.clock.monotonic()
@@ -68,5 +71,15 @@ class LogLimiter:
         cause = ""
         if error is not None:
             own = isinstance(error, UploadProgressError)
-            cause = f" ({error if own else type(error).__name__})"
+            place = _place_of(error) if names_place else ""
+            cause = f" ({error if own else type(error).__name__}{place})"
         logger.warning("%s%s; %s", message, cause, effect)
+
+
+def _place_of(error: BaseException) -> str:
+    """Return where *error* was raised, without values."""
+    place, traceback = "", error.__traceback__
+    while traceback is not None:
+        filename = Path(traceback.tb_frame.f_code.co_filename).name
+        place, traceback = f" in {filename}, line {traceback.tb_lineno}", traceback.tb_next
+    return place

@@ -18,7 +18,7 @@ from upload_progress._internals import TrackerInternals
 from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.connection import Connection
-from upload_progress.identity import Identity
+from upload_progress.identity import Identity, identity_from
 from upload_progress.interfaces import Authenticate
 
 __all__ = ["AUTHENTICATE_TIMEOUT_SECONDS", "RESPONSE_WAIT_SECONDS", "UploadAuthentication"]
@@ -63,7 +63,7 @@ class UploadAuthentication:
             else:
                 self._await_in_background(result)
         except Exception as error:  # noqa: BLE001  # the hook's failure must not affect the upload
-            self.log_limiter.log_warning("authenticate raised an error", error)
+            self.log_limiter.log_warning("authenticate failed", error, names_place=True)
 
     async def wait_briefly(self) -> None:
         """Wait up to ``RESPONSE_WAIT_SECONDS`` for the pending result."""
@@ -71,12 +71,12 @@ class UploadAuthentication:
         with anyio.move_on_after(RESPONSE_WAIT_SECONDS):
             await self.pending.wait()
 
-    def _await_in_background(self, result: Awaitable[Identity | None]) -> None:
+    def _await_in_background(self, result: Awaitable[object]) -> None:
         done = anyio.Event()
         self.internals.tasks.start(lambda: self._await_identity(result, done))
         self.pending = done
 
-    async def _await_identity(self, result: Awaitable[Identity | None], done: anyio.Event) -> None:
+    async def _await_identity(self, result: Awaitable[object], done: anyio.Event) -> None:
         try:
             with anyio.fail_after(AUTHENTICATE_TIMEOUT_SECONDS):
                 identity = await result
@@ -88,14 +88,15 @@ class UploadAuthentication:
             await checkpoint_if_cancelled()
             self.log_limiter.log_warning("authenticate was cancelled", error)
         except Exception as error:  # noqa: BLE001  # the hook's failure must not affect the upload
-            self.log_limiter.log_warning("authenticate failed or took too long", error)
+            self.log_limiter.log_warning(
+                "authenticate failed or took too long", error, names_place=True
+            )
         finally:
             self.pending = None
             done.set()
 
-    def _admit(self, identity: object) -> None:
-        if isinstance(identity, Identity):
+    def _admit(self, answer: object) -> None:
+        identity = identity_from(answer)
+        if identity is not None:
             self.has_identity = True
             self.internals.admission.admit(self.live, identity)
-        elif identity is not None:
-            self.log_limiter.log_warning("authenticate returned something that is no Identity")

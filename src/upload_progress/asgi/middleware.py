@@ -8,6 +8,8 @@ asks for the offset. The middleware itself is immutable; the state of a request 
 """
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
+from contextvars import ContextVar
 from typing import Final, Protocol, runtime_checkable
 
 from upload_progress._internals import TrackerInternals, internals_of
@@ -43,6 +45,10 @@ SCOPE_KEY: Final = "upload_progress"
 UPLOAD_METHODS: Final = ("POST", "PUT", "PATCH")
 MIN_SIZE_BYTES: Final = 64 * 1024
 _WITHOUT_BODY: Final = frozenset({"DELETE", "HEAD"})
+
+
+_current: ContextVar["_HasUpload"] = ContextVar("upload_progress.current")
+"""The request of this task, and of the threads that it starts with its context."""
 
 
 class _HasScope(Protocol):
@@ -110,7 +116,6 @@ class UploadProgressMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Result:
         """Run the application for one request, tracked or untouched; return what it returns."""
-        request = None
         if self._may_carry_upload(scope):
             if self._is_announcement(scope):
                 # A Mount does not answer at its own path, but redirects to this one.
@@ -119,9 +124,23 @@ class UploadProgressMiddleware:
                 # The server's own scope stays as it is (ASGI 3.0, "Middleware").
                 scope = {**scope}
                 request = self._tracked(scope)
-        if request is None:
-            return await self.app(scope, receive, send)
-        return await request.run(self.app, receive, send)
+                return await self._run(request, scope, receive, send)
+        return await self.app(scope, receive, send)
+
+    async def _run(
+        self, request: TrackedRequest | None, scope: Scope, receive: Receive, send: Send
+    ) -> Result:
+        """Run the application for one request that may carry an upload."""
+        tracked = scope.get(SCOPE_KEY)
+        token = None if tracked is None else _current.set(tracked)
+        try:
+            if request is None:
+                return await self.app(scope, receive, send)
+            return await request.run(self.app, receive, send)
+        finally:
+            if token is not None:
+                with suppress(ValueError):  # closed from another context
+                    _current.reset(token)
 
     def _may_carry_upload(self, scope: Scope) -> bool:
         """Return whether this is an HTTP request that can belong to an upload."""
@@ -257,12 +276,13 @@ class _UntrackedRequest:
         return Upload(self._internals.admission.open())
 
 
-def current_upload(request: _HasScope | Mapping[str, object]) -> Upload:
+def current_upload(request: _HasScope | Mapping[str, object] | None = None) -> Upload:
     """Return the upload that *request* carries, to report stages, metadata or a failure.
 
     Args:
-        request: A request with a ``scope``, such as that of Starlette or FastAPI, or the ASGI
-            scope itself.
+        request: A request with a ``scope``, such as that of Starlette, FastAPI or Django, or the
+            ASGI scope itself. None is the request that the current task or thread handles: also
+            in a WSGI application behind a2wsgi or asgiref.
 
     Returns:
         The upload. Its methods have no effect if the request is not tracked.
@@ -279,8 +299,12 @@ def current_upload(request: _HasScope | Mapping[str, object]) -> Upload:
                     await scan(await request.body())
                 return Response()
     """
-    scope = request if isinstance(request, Mapping) else request.scope
-    tracked = scope.get(SCOPE_KEY)
+    tracked: object
+    if request is None:
+        tracked = _current.get(None)
+    else:
+        scope = request if isinstance(request, Mapping) else request.scope
+        tracked = scope.get(SCOPE_KEY)
     if not isinstance(tracked, _HasUpload):
         raise MiddlewareMissing
     return tracked.upload()

@@ -184,7 +184,7 @@ def first_of(*authenticators: Authenticate) -> Authenticate:
     """
 
     async def wait(
-        first: Awaitable[Identity | None], rest: list[Authenticate], connection: Connection
+        first: Awaitable[VerifierResult], rest: list[Authenticate], connection: Connection
     ) -> VerifierResult:
         identity = await first
         if identity is not None:

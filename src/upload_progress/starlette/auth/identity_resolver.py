@@ -15,7 +15,7 @@ from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress.asgi.authentication import AUTHENTICATE_TIMEOUT_SECONDS
 from upload_progress.connection import Connection
 from upload_progress.exceptions import InvalidValue
-from upload_progress.identity import Identity
+from upload_progress.identity import Identity, WrongAnswer, identity_from
 from upload_progress.interfaces import Authenticate, Clock
 from upload_progress.starlette.auth.authenticators import challenges_of
 from upload_progress.starlette.http import (
@@ -50,6 +50,11 @@ class IdentityResolver:
                 with anyio.fail_after(AUTHENTICATE_TIMEOUT_SECONDS):
                     answer = await answer
             return self._current(answer)
+        except WrongAnswer as error:
+            self.log_limiter.log_warning(
+                "authenticate failed", error, effect="the request is refused with 503"
+            )
+            raise RequestRefused(AUTHENTICATION_UNAVAILABLE) from None
         except InvalidValue as error:
             self.log_limiter.log_warning(
                 "authenticate returned no valid identity",
@@ -59,17 +64,18 @@ class IdentityResolver:
             return None
         except Exception as error:  # noqa: BLE001  # a failure of the hook must admit no request
             self.log_limiter.log_warning(
-                "authenticate failed or timed out", error, effect="the request is refused with 503"
+                "authenticate failed or timed out",
+                error,
+                effect="the request is refused with 503",
+                names_place=True,
             )
             raise RequestRefused(AUTHENTICATION_UNAVAILABLE) from None
 
     def _current(self, answer: object) -> Identity | None:
-        if answer is None:
-            return None
-        if not isinstance(answer, Identity):
-            raise TypeError
-        expires_at = answer.expires_at
-        return answer if expires_at is None or self.clock.time() < expires_at else None
+        identity = identity_from(answer)
+        if identity is None or identity.expires_at is None:
+            return identity
+        return identity if self.clock.time() < identity.expires_at else None
 
     def unauthenticated(self, connection: Connection) -> RequestRefused:
         """Return the 401 for a request, with the challenges of ``authenticate``."""
