@@ -1,7 +1,7 @@
 """FastAPI: an async endpoint that reports a stage, and a sync endpoint with a form.
 
 Run:
-    pip install 'upload-progress[starlette]' fastapi python-multipart uvicorn
+    pip install 'upload-progress[starlette]' fastapi python-multipart uvicorn websockets
     python examples/fastapi_app.py --port 8000
 
 Upload, and read the progress:
@@ -15,14 +15,14 @@ The users are alice and bob; the password is the name.
 import hashlib
 import hmac
 from argparse import ArgumentParser
+from typing import Annotated
 
 import anyio
 import uvicorn
-from fastapi import FastAPI, Request, UploadFile
+from fastapi import Depends, FastAPI, Request, UploadFile
 
-from upload_progress import ProgressTracker
-from upload_progress.asgi import UploadProgressMiddleware, current_upload
-from upload_progress.starlette import basic, progress_mount
+from upload_progress import Upload
+from upload_progress.starlette import basic, current_upload, upload_progress_app
 
 USERS = ("alice", "bob")
 
@@ -32,15 +32,14 @@ def authenticate(name: str, password: str) -> bool:
     return name in USERS and hmac.compare_digest(name.encode(), password.encode())
 
 
-tracker = ProgressTracker()
-app = FastAPI(lifespan=tracker.lifespan)
-app.add_middleware(UploadProgressMiddleware, tracker=tracker, authenticate=authenticate)
-app.router.routes.append(progress_mount(tracker, authenticate=authenticate))
+api = FastAPI()
 
 
-@app.put("/files/{name}")
-async def put(name: str, request: Request) -> dict[str, str]:
-    upload, digest = current_upload(request), hashlib.sha256()
+@api.put("/files/{name}")
+async def put(
+    name: str, request: Request, upload: Annotated[Upload, Depends(current_upload)]
+) -> dict[str, str]:
+    digest = hashlib.sha256()
     chunks = [chunk async for chunk in request.stream()]
     async with upload.stage("hashing", total=len(chunks)) as stage:
         for chunk in chunks:
@@ -50,10 +49,12 @@ async def put(name: str, request: Request) -> dict[str, str]:
     return {"name": name, "sha256": digest.hexdigest()}
 
 
-@app.post("/forms")
+@api.post("/forms")
 def post(file: UploadFile) -> dict[str, str | int | None]:
     return {"name": file.filename, "bytes": file.size}
 
+
+app = upload_progress_app(api, authenticate=authenticate)
 
 if __name__ == "__main__":
     parser = ArgumentParser(description="FastAPI with upload progress.")

@@ -168,11 +168,7 @@ class _Core:
         worker = Worker()
         publisher_breaker = breakers.of(backends.publisher, "the event publisher")
         flusher = Flusher(
-            lease=Lease(
-                clock=clock,
-                seconds=config.lease_seconds,
-                is_shared=not backends.is_single_worker,
-            ),
+            lease=_lease(config, backends),
             hub=Hub(tasks),
             clock=clock,
             loader=loader,
@@ -200,6 +196,11 @@ class _Core:
             lane=ClientLane(loader, tasks),
             flusher=flusher,
         )
+
+
+def _lease(config: TrackerConfig, backends: Backends) -> Lease:
+    is_shared = not backends.is_single_worker
+    return Lease(clock=config.clock, seconds=config.lease_seconds, is_shared=is_shared)
 
 
 @frozen(eq=False, repr=False, kw_only=True)

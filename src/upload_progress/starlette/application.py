@@ -38,7 +38,8 @@ def upload_progress_app(
     Example:
         ::
 
-            app = upload_progress_app(app, authenticate=bearer(verify))
+            site = Starlette()
+            app = upload_progress_app(site, authenticate=capability())
             tracker = app.tracker
 
         *app* is an application of FastAPI, Starlette, Litestar, Quart, Django or any other ASGI

@@ -25,6 +25,12 @@ def current_upload(request: HTTPConnection) -> Upload:
     Example:
         ::
 
+            from typing import Annotated
+
+            from fastapi import Depends, FastAPI
+
+            app = FastAPI()
+
             @app.put("/files/{name}")
             async def put(upload: Annotated[Upload, Depends(current_upload)]) -> None:
                 upload.set(metadata={"reviewed": True})

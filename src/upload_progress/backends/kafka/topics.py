@@ -14,7 +14,7 @@ from upload_progress.backends.kafka.access import KafkaAccess
 from upload_progress.config import Retention
 from upload_progress.exceptions import InvalidValue
 
-__all__ = ["NewTopicSettings", "check_settings", "ensure_topics", "prepare_topic"]
+__all__ = ["STORE_SETTINGS", "NewTopicSettings", "check_settings", "ensure_topics", "prepare_topic"]
 
 _ALREADY_EXISTS: Final = 36
 _UNKNOWN_TOPIC: Final = 3

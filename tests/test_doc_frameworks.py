@@ -1,0 +1,130 @@
+"""The servers on the page about frameworks, each in a process of its own."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests._support.child_process import run_python_server
+from tests._support.paths import ROOT
+
+PAGE = (ROOT / "docs/guides/frameworks.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r'^``` \{\.python title="(\w+)"\}\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+SERVERS = dict(BLOCK.findall(PAGE))
+SIZE = 300_000
+PREFIXES = {"prefix": "/shop"}
+
+DJANGO_FILES = {
+    "settings.py": """
+SECRET_KEY = "invented"
+ALLOWED_HOSTS = ["*"]
+ROOT_URLCONF = "urls"
+INSTALLED_APPS = [
+    "django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions",
+]
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "site.sqlite3"}}
+DATA_UPLOAD_MAX_MEMORY_SIZE = None
+USE_TZ = True
+""",
+    "urls.py": """
+from django.http import JsonResponse
+from django.urls import path
+from upload_progress.asgi import current_upload
+
+def receive(request, name):
+    current_upload(request).set(metadata={"size": len(request.body)})
+    return JsonResponse({})
+
+urlpatterns = [path("files/<name>", receive)]
+""",
+    "sign_in.py": """
+import django
+django.setup()
+from importlib import import_module
+from django.conf import settings
+from django.contrib import auth
+from django.core.management import call_command
+from django.http import HttpRequest
+
+call_command("migrate", verbosity=0)
+for name in ("alice", "bob"):
+    request = HttpRequest()
+    request.session = import_module(settings.SESSION_ENGINE).SessionStore()
+    auth.login(request, auth.get_user_model().objects.create_user(name))
+    request.session.save()
+    print(request.session.session_key)
+""",
+}
+
+
+def tokens(_url: str, _folder: Path) -> list[dict[str, str]]:
+    """Return the headers with which Alice and Bob send requests."""
+    return [{"authorization": f"Bearer {name}-token"} for name in ("alice", "bob")]
+
+
+def starlette_cookies(url: str, _folder: Path) -> list[dict[str, str]]:
+    cookies = [httpx2.post(f"{url}/login/{name}").cookies["session"] for name in ("alice", "bob")]
+    return [{"cookie": f"session={each}"} for each in cookies]
+
+
+def django_cookies(_url: str, folder: Path) -> list[dict[str, str]]:
+    command = [sys.executable, "sign_in.py"]
+    done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    return [{"cookie": f"sessionid={each}"} for each in done.stdout.split()]
+
+
+SIGN_IN: dict[str, Callable[[str, Path], list[dict[str, str]]]] = {
+    "starlette": starlette_cookies,
+    "django": django_cookies,
+}
+
+
+@contextmanager
+def running(name: str, folder: Path) -> Iterator[str]:
+    for filename, text in {**DJANGO_FILES, "app.py": SERVERS[name]}.items():
+        (folder / filename).write_text(text, encoding="utf-8")
+    with run_python_server("-m", "uvicorn", "app:app", "--port", "0", cwd=folder) as url:
+        yield url
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_server_shows_uploads_to_their_owners(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "settings")
+    with running(name, tmp_path) as url:
+        alice, bob = SIGN_IN.get(name, tokens)(url, tmp_path)
+        sent = httpx2.put(
+            f"{url}{PREFIXES.get(name, '')}/files/a.bin",
+            content=bytes(SIZE),
+            headers={**alice, "upload-id": "one"},
+        )
+        link = sent.headers["link"].partition(">")[0].removeprefix("<")
+        shown = httpx2.get(url + link, headers=alice).json()
+        statuses = [httpx2.get(url + link, headers=each).status_code for each in (bob, {})]
+
+    assert (sent.status_code, link) == (200, f"{PREFIXES.get(name, '')}/uploads/one/progress")
+    assert (shown["state"], shown["bytes_transferred"]) == ("completed", SIZE)
+    assert shown["metadata"] == {"size": SIZE}
+    assert statuses == [404, 401]
+
+
+def test_page_of_another_origin_may_read_progress(tmp_path: Path) -> None:
+    origin = {"origin": "https://app.example"}
+    asked = {"access-control-request-method": "DELETE", "access-control-request-headers": "range"}
+    with running("cors", tmp_path) as url:
+        preflight = httpx2.options(f"{url}/uploads/one", headers={**origin, **asked})
+        listed = httpx2.get(
+            f"{url}/uploads/progress", headers={**origin, **tokens(url, tmp_path)[0]}
+        )
+
+    assert preflight.status_code == 200
+    assert listed.headers["access-control-allow-origin"] == origin["origin"]
+    assert "Upload-Id" in listed.headers["access-control-expose-headers"]
