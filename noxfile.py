@@ -168,6 +168,14 @@ def nightly(session: nox.Session) -> None:
 
 
 @nox.session
+def outages(session: nox.Session) -> None:
+    """Let servers be away for 5 to 40 s while three workers receive uploads; takes 35 minutes."""
+    sync(session, *groups("test", "clients"))
+    options = ("--outages=5,11,20,40", "--lease-seconds=15", REQUIRE_SERVICES)
+    session.run("python", "-m", "pytest", "tests/cluster/test_outages.py", *options)
+
+
+@nox.session
 def benchmarks(session: nox.Session) -> None:
     """Run all benchmarks, or those that are named; ``--markdown`` prints a table."""
     sync(session, *groups("test", "browser"))

@@ -28,7 +28,7 @@ SERVICES = {"get_server", "require_program"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add options: fail if a program is missing, and which sequences the oracle tests."""
+    """Add options: which programs are required, which sequences and outages are tested."""
     parser.addoption(
         "--require-services",
         action="store_true",
@@ -42,6 +42,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption(
         "--oracle-seed", type=int, default=0, help="the number of the first of these sequences"
+    )
+    parser.addoption(
+        "--outages",
+        default="20",
+        help="for how many seconds servers are away, for a lease of 15 s, separated by commas",
+    )
+    parser.addoption(
+        "--lease-seconds", type=float, default=0, help="the lease in tests of outages; 0 is short"
     )
 
 

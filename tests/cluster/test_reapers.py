@@ -21,6 +21,8 @@ pytestmark = pytest.mark.anyio
 
 WORKERS = 10
 UPLOADS = 30
+LEASE_SECONDS = 3.0
+"""The workers that start wait for one lease until they end what others have left."""
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ async def leave_behind(url: str, owner: str) -> None:
 
 @asynccontextmanager
 async def workers(url: str) -> AsyncIterator[list[ProgressTracker]]:
-    trackers = [ProgressTracker.from_url(url) for _ in range(WORKERS)]
+    trackers = [ProgressTracker.from_url(url, lease_seconds=LEASE_SECONDS) for _ in range(WORKERS)]
     async with AsyncExitStack() as stack:
         for tracker in trackers:
             await stack.enter_async_context(tracker.lifespan())

@@ -5,7 +5,7 @@ from datetime import datetime
 from attrs import define, field, frozen
 
 from upload_progress._model.codec import encode_json
-from upload_progress._model.models import UploadProgress
+from upload_progress._model.models import ErrorCode, UploadProgress
 from upload_progress._model.state import is_waiting
 from upload_progress._model.version import Version, version_of
 
@@ -86,6 +86,12 @@ class Update:
     def is_end(self) -> bool:
         """Whether the upload ends with this snapshot."""
         return self.version.is_end
+
+    @property
+    def is_inferred_end(self) -> bool:
+        """Whether it is an end that the worker of the upload may still overrule."""
+        error = self.progress.error
+        return error is not None and error.code is ErrorCode.WORKER_LOST
 
     @property
     def json(self) -> bytes:

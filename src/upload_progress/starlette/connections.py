@@ -40,6 +40,7 @@ from upload_progress.starlette.auth.authentication import check_upload_id
 from upload_progress.tracker import ProgressTracker
 
 __all__ = [
+    "INFERRED_END_SECONDS",
     "MAX_UNSENT_FOR_REQUESTS",
     "ConnectionRegistry",
     "OpenSocket",
@@ -47,6 +48,9 @@ __all__ = [
     "new_client_id",
 ]
 
+INFERRED_END_SECONDS: Final = 10.0
+"""How long the stream or socket of an upload stays open after ``worker_lost``: a worker that stood
+still may overrule it."""
 MAX_UNSENT_FOR_REQUESTS: Final = 2000
 """With this many unsent messages, the subscriptions of a socket can no longer be changed."""
 

@@ -18,18 +18,17 @@ from typing import Final
 
 import anyio
 from anyio.lowlevel import checkpoint
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 from starlette.responses import Response
 
 from upload_progress._fanout.subscription import Subscription
 from upload_progress._fanout.update import Update
 from upload_progress._internals import internals_of
 from upload_progress._model.models import UploadState
-from upload_progress._model.state import is_final
 from upload_progress.exceptions import StoreUnavailable, UploadNotFound
 from upload_progress.starlette.auth.authentication import RequestAuthenticator, check_upload_id
 from upload_progress.starlette.auth.tickets import AccessGrant
-from upload_progress.starlette.connections import ConnectionRegistry
+from upload_progress.starlette.connections import INFERRED_END_SECONDS, ConnectionRegistry
 from upload_progress.starlette.context import RequestContext, cancel_on_disconnect
 from upload_progress.starlette.http import (
     COMMON_HEADERS,
@@ -45,6 +44,7 @@ __all__ = [
     "MAX_SHOWN_UPLOADS",
     "RETRY_MIN_MILLISECONDS",
     "RETRY_SPREAD_MILLISECONDS",
+    "REVIVAL_SECONDS",
     "EventStreams",
 ]
 
@@ -54,6 +54,9 @@ RETRY_SPREAD_MILLISECONDS: Final = 2000
 EVENTS_PER_WRITE: Final = 64
 MAX_SHOWN_UPLOADS: Final = 10_000
 FINAL_WRITE_SECONDS: Final = 1.0
+REVIVAL_SECONDS: Final = 60.0
+"""A client that has an end which a worker has inferred, and comes back, is told to stop after that
+time."""
 _HEARTBEAT: Final = b": heartbeat\n\n"
 _HEADERS: Final = {
     **COMMON_HEADERS,
@@ -97,13 +100,21 @@ class EventStreams:
             except StoreUnavailable as error:
                 await self._run_without_events(request, subscription, error)
                 return None
-            if is_final(progress.state) and _last_event_id(request) == str(progress.sequence):
+            update = Update(owner, progress)
+            is_known = update.is_end and _last_event_id(request) == str(progress.sequence)
+            if is_known and not self._may_go_on(update):
                 return Response(status_code=204, headers=COMMON_HEADERS)
             if request.is_head:
                 return Response(headers=_HEADERS)
-            subscription.offer(Update(owner, progress))
+            subscription.offer(update)
             await self._run(request, grant, subscription, ends_with_upload=True)
         return None
+
+    def _may_go_on(self, update: Update) -> bool:
+        """Return whether a client that has the end *update* may still be told another one."""
+        finished_at, now = update.progress.finished_at, self.tracker.config.clock.time()
+        is_recent = finished_at is not None and now - finished_at.timestamp() < REVIVAL_SECONDS
+        return update.is_inferred_end and is_recent
 
     async def stream_list(self, request: RequestContext) -> Response | None:
         """Stream the snapshots of all uploads of the user, of a group, or in given states."""
@@ -142,11 +153,12 @@ class EventStreams:
         states: Collection[UploadState] | None = None,
     ) -> None:
         """Stream until the client disconnects, its access ends, or the stream is complete."""
-        stream = _Stream(self.tracker, request, subscription, ends_with_upload, states)
+        life = anyio.CancelScope(deadline=anyio.current_time() + self.stream_life_seconds)
+        stream = _Stream(self.tracker, request, subscription, life, ends_with_upload, states)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(cancel_on_disconnect, request.receive, tasks.cancel_scope)
             tasks.start_soon(self._cancel_on_expiry, grant, tasks.cancel_scope)
-            with suppress(OSError), anyio.move_on_after(self.stream_life_seconds):
+            with suppress(OSError), life:
                 await stream.write_events()
             tasks.cancel_scope.cancel()
         await self._end(request)
@@ -203,16 +215,22 @@ class _Stream:
     """The body of one event stream.
 
     Attributes:
-        ends_with_upload: Whether the stream ends with the end of an upload.
+        life: Cancelled when the stream has lasted long enough.
+        ends_with_upload: Whether the stream ends with the end of an upload; some time after it, if
+            a living worker may overrule it.
         states: Only uploads in these states are shown; None for all.
     """
 
     tracker: ProgressTracker
     request: RequestContext
     subscription: Subscription
+    life: anyio.CancelScope
     ends_with_upload: bool
     states: Collection[UploadState] | None
     _has_ended: bool = field(default=False, init=False)
+    _deadline: float = field(
+        default=Factory(lambda self: self.life.deadline, takes_self=True), init=False
+    )
     _shown: dict[tuple[str, str], None] = field(factory=dict, init=False)
 
     async def write_events(self) -> None:
@@ -235,7 +253,16 @@ class _Stream:
                 await checkpoint()  # a server may send without one
             events = [update.sse for update in shown[start : start + EVENTS_PER_WRITE]]
             await self._write(b"".join(events))
-        if self.ends_with_upload and any(update.is_end for update in updates):
+        if self.ends_with_upload:
+            for update in updates:
+                self._end_with(update)
+
+    def _end_with(self, update: Update) -> None:
+        """End the stream with *update*, if that is an end."""
+        self.life.deadline = self._deadline
+        if update.is_inferred_end:
+            self.life.deadline = min(self._deadline, anyio.current_time() + INFERRED_END_SECONDS)
+        elif update.is_end:
             self._has_ended = True
             self.subscription.wake_for_heartbeat()
 

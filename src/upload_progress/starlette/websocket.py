@@ -10,6 +10,7 @@ extension ``websocket.http.response``). Elsewhere a browser could not see the re
 socket is accepted and closed with a code.
 """
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from typing import Final
@@ -38,7 +39,12 @@ from upload_progress.connection import Connection
 from upload_progress.exceptions import InvalidValue, UploadNotFound, UploadProgressError
 from upload_progress.starlette.auth.authentication import RequestAuthenticator, check_upload_id
 from upload_progress.starlette.auth.tickets import AccessGrant
-from upload_progress.starlette.connections import ConnectionRegistry, OpenSocket, new_client_id
+from upload_progress.starlette.connections import (
+    INFERRED_END_SECONDS,
+    ConnectionRegistry,
+    OpenSocket,
+    new_client_id,
+)
 from upload_progress.starlette.context import MountCheck
 from upload_progress.starlette.http import MAX_PAGE_SIZE, NOT_FOUND, ErrorResponse
 from upload_progress.starlette.messages import parse_client_message
@@ -92,6 +98,7 @@ class WebSocketSession:
     receive: Receive
     send: Send
     only: str | None
+    _life: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
     _queue_taken: anyio.Event = field(factory=anyio.Event, init=False)
     _close_code: int | None = field(default=None, init=False)
     _closing: anyio.Event = field(factory=anyio.Event, init=False)
@@ -106,7 +113,10 @@ class WebSocketSession:
             tasks.start_soon(self._cancel_after_close_timeout, tasks.cancel_scope)
             # The client has gone; some servers report it by a RuntimeError ("after close").
             with suppress(OSError, RuntimeError):
-                await self._write()
+                with self._life:
+                    await self._write()
+                if self._life.cancelled_caught:
+                    await self._send_close(_NORMAL)
             tasks.cancel_scope.cancel()
 
     def _close(self, code: int) -> None:
@@ -141,7 +151,10 @@ class WebSocketSession:
             await self._write_updates(updates)
             if self._is_over:
                 code = _RESTART if self._close_code is None else self._close_code
-                return await self.send({"type": "websocket.close", "code": code, "reason": ""})
+                return await self._send_close(code)
+
+    async def _send_close(self, code: int) -> None:
+        await self.send({"type": "websocket.close", "code": code, "reason": ""})
 
     @property
     def _is_over(self) -> bool:
@@ -153,8 +166,16 @@ class WebSocketSession:
             await self.send({"type": "websocket.send", "text": update.websocket_text})
             if number % YIELD_EVERY == 0:
                 await checkpoint()  # a server may send without one
-            if self.only is not None and update.is_end:
-                self._close(_NORMAL)
+            if self.only is not None:
+                self._end_with(update)
+
+    def _end_with(self, update: Update) -> None:
+        """Close the socket with *update*, if that is an end; later, if it may be overruled."""
+        self._life.deadline = math.inf
+        if update.is_inferred_end:
+            self._life.deadline = anyio.current_time() + INFERRED_END_SECONDS
+        elif update.is_end:
+            self._close(_NORMAL)
 
     async def _write_text(self, text: str) -> None:
         await self.send({"type": "websocket.send", "text": text})
