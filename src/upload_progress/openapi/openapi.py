@@ -103,7 +103,8 @@ def _progress() -> JsonObject:
         "operationId": "getProgress",
         "summary": "Get, wait for, or stream the progress of an upload",
         "description": "With `Accept: text/event-stream` the response is a stream of one event "
-        "per snapshot, whose `id` is the `sequence`. The stream ends with the upload.",
+        "per snapshot, whose `id` is the `sequence`. The stream ends with the upload, and "
+        "10 s after `worker_lost`, which a living worker may overrule.",
         "security": [*_SECURITY, {"ticket": []}],
         "parameters": [
             parameters.WAIT,
