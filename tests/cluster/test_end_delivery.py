@@ -110,17 +110,15 @@ def kafka(kafka_server: ServerProcess) -> Kafka:
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("name", ["rabbitmq", "kafka"])
 async def test_end_arrives_after_the_worker_was_replaced_while_the_broker_was_away(
-    name: str,
-    redis_url: str,
-    request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, redis_url: str, request: pytest.FixtureRequest
 ) -> None:
-    monkeypatch.setattr("upload_progress._cluster.reaper.LEASE_SECONDS", 2.0)
-    monkeypatch.setattr("upload_progress._cluster.reaper.RENEW_SECONDS", 0.5)
     broker: RabbitMq | Kafka = request.getfixturevalue(name)
     first, second = (
         ProgressTracker.from_url(
-            f"{redis_url.rpartition('/')[0]}/7", events=broker.url, namespace="upload-progress"
+            f"{redis_url.rpartition('/')[0]}/7",
+            events=broker.url,
+            namespace="upload-progress",
+            lease_seconds=2.0,
         )
         for _ in range(2)
     )

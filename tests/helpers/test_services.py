@@ -104,11 +104,13 @@ def test_all_servers_start(
 
 
 def test_all_servers_have_urls(
-    redis_url: str, postgres_url: str, amqp_url: str, kafka_url: str
+    redis_url: str, valkey_url: str, postgres_url: str, amqp_url: str, kafka_url: str
 ) -> None:
-    schemes = [url.split(":")[0] for url in (redis_url, postgres_url, amqp_url, kafka_url)]
+    urls = (redis_url, valkey_url, postgres_url, amqp_url, kafka_url)
 
-    assert schemes == ["redis", "postgresql", "amqp", "kafka"]
+    schemes = [url.split(":")[0] for url in urls]
+
+    assert schemes == ["redis", "valkey", "postgresql", "amqp", "kafka"]
 
 
 def test_pgbouncer_starts(postgres_server: ServerProcess, require_program: RequireProgram) -> None:

@@ -56,7 +56,10 @@ class _Backend:
 
 
 _MEMORY: Final = "memory"
-_REDIS: Final = ("redis", "rediss", "unix")
+_REDIS: Final = (
+    *("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"),
+    *("valkey", "valkeys", "valkey+sentinel", "valkeys+sentinel"),
+)
 _POSTGRES: Final = ("postgresql", "postgres")
 _KAFKA: Final = ("kafka", "kafkas")
 _RABBITMQ: Final = ("amqp", "amqps")

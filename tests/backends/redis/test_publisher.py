@@ -33,18 +33,23 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(params=["redis_url", "valkey_url"])
+async def opened(request: pytest.FixtureRequest) -> AsyncIterator[RedisPublisher]:
+    """Yield a publisher at Redis, and at Valkey."""
+    async with RedisPublisher.open(request.getfixturevalue(request.param)) as publisher:
+        yield publisher
+
+
 class TestRedisPublisher(PublisherContract):
     @pytest.fixture
-    async def publisher(self, redis_url: str) -> AsyncIterator[RedisPublisher]:
-        async with RedisPublisher.open(redis_url) as publisher:
-            yield publisher
+    async def publisher(self, opened: RedisPublisher) -> RedisPublisher:
+        return opened
 
 
 class TestRedisTransport(MessageTransportContract):
     @pytest.fixture
-    async def transport(self, redis_url: str) -> AsyncIterator[RedisPublisher]:
-        async with RedisPublisher.open(redis_url) as publisher:
-            yield publisher
+    async def transport(self, opened: RedisPublisher) -> RedisPublisher:
+        return opened
 
 
 class TestRedisFaults(ConnectionFaults):

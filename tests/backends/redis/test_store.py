@@ -18,6 +18,7 @@ from tests._support.server_processes import ServerProcess, free_port
 from tests._support.services import ProxyTo
 from tests.conftest import RequireProgram
 from upload_progress._model.models import UploadKey, UploadState
+from upload_progress.backends.redis.client import close_client, open_client
 from upload_progress.backends.redis.store import RedisStore
 from upload_progress.backends.subscriptions import key_of
 from upload_progress.config import Retention
@@ -36,11 +37,13 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture
-async def client(redis_url: str) -> AsyncIterator[Redis]:
-    async with Redis.from_url(redis_url) as client:
-        await client.flushall()
-        yield client
+@pytest.fixture(params=["redis_url", "valkey_url"])
+async def client(request: pytest.FixtureRequest) -> AsyncIterator[Redis]:
+    """Yield a client of an empty server; all tests with it run against Redis and Valkey."""
+    client = open_client(request.getfixturevalue(request.param))
+    await client.flushall()
+    yield client
+    await close_client(client)
 
 
 async def ask(node: Redis, *words: str | int) -> object:
@@ -223,6 +226,40 @@ async def test_key_of_wrong_type_does_not_affect_other_uploads(
     assert await store.load(record("wrong").key) == []
     assert len(await store.load(record("right").key)) == 1
     assert await client.get(upload_key("wrong")) == b"mine"
+
+
+@pytest.mark.parametrize("index", ["o", "e", "p", "a", "w", "due", "leases", "renewals"])
+async def test_index_of_wrong_type_is_created_again(
+    client: Redis, store: RedisStore, index: str
+) -> None:
+    """S07: a foreign key under the name of an index stops neither the batch nor other owners."""
+    names = {"w": f"w:{key_of('wbad')}"} | {name: name for name in ("due", "leases", "renewals")}
+    owner_index = f"{index}:{key_of('bad')}"
+    name = f"upload-progress:{{0}}:{names.get(index, owner_index)}"
+    await client.set(name, "foreign")
+    batch = [
+        record("first", worker="w"),
+        record("bad", owner="bad", worker="wbad"),
+        record("ended", owner="bad", state=S.COMPLETED, worker=None),
+        record("paused", owner="bad", state=S.PAUSED, worker=None),
+        record("pending", owner="bad", state=S.PENDING, worker=None),
+        record("last", worker="w"),
+    ]
+
+    await store.save(batch)
+    await client.set(name, "foreign")
+    await store.renew("w", seconds=9)
+    await client.set(name, "foreign")
+    assert list(await store.overdue(limit=9)) == []
+    await client.set(name, "foreign")
+    page = await store.list("bad")
+    await store.save(batch)
+
+    assert {each.upload_id for each in await store.load(*(each.key for each in batch))} == {
+        each.upload_id for each in batch
+    }
+    assert {upload[0].upload_id for upload in page.uploads} <= {each.upload_id for each in batch}
+    assert len((await store.list("ann")).uploads) == 2
 
 
 async def test_records_and_scripts_are_restored_after_flush(

@@ -1,9 +1,11 @@
 """Clients of Redis for the store and the publisher: short timeouts and no retries."""
 
 from typing import Final
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -11,6 +13,7 @@ from upload_progress.exceptions import InvalidValue
 
 __all__ = [
     "CALL_SECONDS",
+    "close_client",
     "is_pool_exhausted",
     "name_in_database",
     "open_client",
@@ -23,25 +26,110 @@ CALL_SECONDS: Final = 1.0
 _POOL_EXHAUSTED: Final = frozenset({"Too many connections", "No connection available."})
 
 
+_SCHEMES: Final = {
+    "redis": "redis",
+    "rediss": "rediss",
+    "unix": "unix",
+    "valkey": "redis",
+    "valkeys": "rediss",
+}
+"""The schemes of URLs, and those that redis-py knows."""
+_SENTINEL_SCHEMES: Final = {
+    f"{scheme}+sentinel": tls
+    for scheme, tls in (("redis", False), ("rediss", True), ("valkey", False), ("valkeys", True))
+}
+"""The schemes of URLs of Sentinels, and whether connections use TLS."""
+_SENTINEL_PORT: Final = 26379
+_EXPECTED: Final = (
+    "is not a valid Redis URL: expected redis://HOST:PORT/DATABASE, or "
+    "redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DATABASE"
+)
+
+
 def open_client(url: str) -> Redis:
     """Return a client for *url*; it connects when it is first used.
 
+    Args:
+        url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, as redis-py accepts it; or
+            ``valkey://`` or ``valkeys://``, which mean the same; or the Sentinels of a service:
+            ``redis+sentinel://[USER:PASSWORD@]HOST:PORT,HOST:PORT/SERVICE[/DATABASE]``. The
+            password is that of the service; ``?sentinel_username=`` and ``?sentinel_password=``
+            log in to the Sentinels.
+
     Raises:
-        InvalidValue: redis-py does not accept the URL. The message does not contain it, as it may
-            hold a password.
+        InvalidValue: The URL is not valid. The message does not contain it, as it may hold a
+            password.
     """
+    scheme, separator, rest = url.partition(":")
     try:
+        if scheme in _SENTINEL_SCHEMES:
+            return _open_sentinels(url, uses_tls=_SENTINEL_SCHEMES[scheme])
         return Redis.from_url(
-            url,
+            _SCHEMES.get(scheme, scheme) + separator + rest,
             socket_timeout=CALL_SECONDS,
             socket_connect_timeout=CALL_SECONDS,
             # The circuit breaker of the caller decides when to try again.
-            retry=Retry(NoBackoff(), 0),
+            retry=_no_retries(),
         )
     except ValueError:
-        raise InvalidValue(
-            "url", "is not a valid Redis URL: expected redis://HOST:PORT/DATABASE"
-        ) from None
+        raise InvalidValue("url", _EXPECTED) from None
+
+
+def _no_retries() -> Retry:
+    return Retry(NoBackoff(), 0)
+
+
+def _open_sentinels(url: str, *, uses_tls: bool) -> Redis:
+    """Return a client for the primary that the Sentinels of *url* name.
+
+    Raises:
+        ValueError: The URL is not valid.
+    """
+    parts = urlsplit(url)
+    login, _, hosts = parts.netloc.rpartition("@")
+    user, _, password = login.partition(":")
+    service, _, database = parts.path.strip("/").partition("/")
+    query = dict(parse_qsl(parts.query))
+    if not service:
+        raise ValueError
+    sentinels = Sentinel(  # type: ignore[no-untyped-call]  # redis-py has no annotation here
+        [_address(host) for host in hosts.split(",")],
+        sentinel_kwargs={
+            "username": query.get("sentinel_username"),
+            "password": query.get("sentinel_password"),
+            "ssl": uses_tls,
+            "socket_timeout": CALL_SECONDS,
+            "socket_connect_timeout": CALL_SECONDS,
+            "retry": _no_retries(),
+        },
+    )
+    client: Redis = sentinels.master_for(
+        unquote(service),
+        db=int(database or 0),
+        username=unquote(user) or None,
+        password=unquote(password) or None,
+        ssl=uses_tls,
+        socket_timeout=CALL_SECONDS,
+        socket_connect_timeout=CALL_SECONDS,
+        retry=_no_retries(),
+    )
+    return client
+
+
+def _address(host: str) -> tuple[str, int]:
+    parts = urlsplit(f"//{host}")
+    if parts.hostname is None:
+        raise ValueError
+    return parts.hostname, parts.port or _SENTINEL_PORT
+
+
+async def close_client(client: Redis | RedisCluster) -> None:
+    """Close *client*, which ``open_client`` has returned."""
+    pool = None if isinstance(client, RedisCluster) else client.connection_pool
+    if isinstance(pool, SentinelConnectionPool):
+        for sentinel in pool.sentinel_manager.sentinels:
+            await sentinel.aclose()
+    await client.aclose()
 
 
 def validate_client(client: Redis | RedisCluster) -> None:

@@ -21,6 +21,7 @@ from redis.asyncio.client import PubSub
 from upload_progress._model.cloudevents import CloudEvent, decode_structured, encode_structured
 from upload_progress.backends.pubsub import BrokerSubscriber
 from upload_progress.backends.redis.client import (
+    close_client,
     name_in_database,
     open_client,
     validate_client,
@@ -81,7 +82,7 @@ class RedisPublisher(BrokerSubscriber):
         """Return one with a client of its own, which it closes.
 
         Args:
-            url: ``redis://…``, ``rediss://…`` or ``unix://…``, as redis-py accepts it.
+            url: ``redis://…``, ``valkey://…`` or ``redis+sentinel://…``; see ``open_client``.
             prefix: See the class.
             heartbeat_seconds: See the class.
 
@@ -116,7 +117,7 @@ class RedisPublisher(BrokerSubscriber):
 
     async def _close(self) -> None:
         if self.owns_client:
-            await self.client.aclose()
+            await close_client(self.client)
 
 
 @define(eq=False, repr=False)

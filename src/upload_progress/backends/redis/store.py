@@ -55,6 +55,7 @@ from upload_progress._model.codec import pack_record
 from upload_progress._model.fold import newest_attempt, received_by
 from upload_progress._model.models import TransferRecord, UploadKey, without_store_times
 from upload_progress.backends.redis.client import (
+    close_client,
     is_pool_exhausted,
     name_in_database,
     open_client,
@@ -166,7 +167,7 @@ class RedisStore:
         """Return a store with a client of its own, which it closes. It connects when first used.
 
         Args:
-            url: ``redis://…``, ``rediss://…`` or ``unix://…``, as in redis-py.
+            url: ``redis://…``, ``valkey://…`` or ``redis+sentinel://…``; see ``open_client``.
             retention: How long records are kept; by default as in ``Retention()``.
             prefix: What the names of all keys begin with.
 
@@ -188,7 +189,7 @@ class RedisStore:
     ) -> None:
         """Close the client, if the store has opened it."""
         if self.closes_client:
-            await self.client.aclose()
+            await close_client(self.client)
 
     @property
     def namespace(self) -> str:

@@ -18,9 +18,9 @@ local function matches(headers)
   return false
 end
 
-local rank = cursor ~= '' and redis.call('ZREVRANK', index, cursor)
+local rank = cursor ~= '' and call_index('ZREVRANK', index, cursor)
 local start, page, expired, next_cursor = rank and rank + 1 or 0, {}, {}, ''
-local scanned = redis.call('ZREVRANGE', index, start, start + max_scanned - 1)
+local scanned = call_index('ZREVRANGE', index, start, start + max_scanned - 1)
 for _, upload_id in ipairs(scanned) do
   local member = owner .. ':' .. upload_id
   local headers, fields = read_upload(member)
@@ -33,6 +33,6 @@ for _, upload_id in ipairs(scanned) do
 end
 if next_cursor == '' and #scanned == max_scanned then next_cursor = scanned[max_scanned] end
 for _, upload_id in ipairs(expired) do
-  if upload_id ~= next_cursor then redis.call('ZREM', index, upload_id) end
+  if upload_id ~= next_cursor then call_index('ZREM', index, upload_id) end
 end
 return {string.format('%.6f', now), read_leases(), page, next_cursor}

@@ -5,29 +5,29 @@
 local limit, retry_seconds, uploads = tonumber(ARGV[1]), tonumber(ARGV[2]), {}
 
 local function claim(key)
-  local members = redis.call(
+  local members = call_index(
     'ZRANGEBYSCORE', key, '-inf', string.format('%.6f', now), 'LIMIT', 0, limit - #uploads)
   for _, member in ipairs(members) do
     local headers, fields = read_upload(member)
     if headers and #fields > 0 then
       uploads[#uploads + 1] = {member, fields}
-      redis.call('ZADD', key, string.format('%.6f', now + retry_seconds), member)
+      call_index('ZADD', key, string.format('%.6f', now + retry_seconds), member)
     else
-      redis.call('ZREM', key, member)
+      call_index('ZREM', key, member)
     end
   end
 end
 
 local dead, is_paused, earliest = {}, read_renewals()
 if not is_paused and earliest <= now then
-  dead = redis.call('ZRANGEBYSCORE', base .. ':leases', '-inf', string.format('%.6f', now))
+  dead = call_index('ZRANGEBYSCORE', base .. ':leases', '-inf', string.format('%.6f', now))
 end
 -- Read before the leases of workers without uploads are removed.
 local leases = read_leases()
 for _, worker in ipairs(dead) do
   if #uploads < limit then claim(base .. ':w:' .. worker) end
-  if redis.call('ZCARD', base .. ':w:' .. worker) == 0 then
-    redis.call('ZREM', base .. ':leases', worker)
+  if call_index('ZCARD', base .. ':w:' .. worker) == 0 then
+    call_index('ZREM', base .. ':leases', worker)
   end
 end
 if #uploads < limit then claim(base .. ':due') end

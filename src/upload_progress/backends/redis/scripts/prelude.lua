@@ -5,6 +5,15 @@ local base = KEYS[1]
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1e6
 
+-- Calls a command on the key of an index. Its name belongs to this library: a key of another type
+-- under that name is deleted, so that it does not stop the batches of everybody.
+local function call_index(command, key, ...)
+  local result = redis.pcall(command, key, ...)
+  if type(result) ~= 'table' or not result.err then return result end
+  if string.find(result.err, 'WRONGTYPE', 1, true) then redis.call('DEL', key) end
+  return redis.call(command, key, ...)
+end
+
 -- Returns the header of a stored record, or nil if its version is not 1.
 local function parse_header(value)
   local attempt, code, worker, group, sequence, changed_at = string.match(
@@ -83,7 +92,7 @@ end
 -- The same rule as in upload_progress.backends.lease_table.
 local function read_renewals()
   local at, seconds, resumed = unpack(
-    redis.call('HMGET', base .. ':renewals', 'at', 'seconds', 'resumed'))
+    call_index('HMGET', base .. ':renewals', 'at', 'seconds', 'resumed'))
   at, seconds, resumed = tonumber(at), tonumber(seconds or 0), tonumber(resumed or 0)
   local is_paused = not at or now - at > seconds / 3
   return is_paused, (is_paused and now or resumed) + seconds
@@ -91,7 +100,7 @@ end
 
 -- Returns all workers, each followed by the end of its lease.
 local function read_leases()
-  local leases = redis.call('ZRANGE', base .. ':leases', 0, -1, 'WITHSCORES')
+  local leases = call_index('ZRANGE', base .. ':leases', 0, -1, 'WITHSCORES')
   local _, earliest = read_renewals()
   for i = 2, #leases, 2 do
     leases[i] = string.format('%.6f', math.max(tonumber(leases[i]), earliest))

@@ -2,7 +2,7 @@
 -- ARGV: the worker, the limit.
 
 local uploads = {}
-local members = redis.call('ZRANGE', base .. ':w:' .. ARGV[1], 0, tonumber(ARGV[2]) - 1)
+local members = call_index('ZRANGE', base .. ':w:' .. ARGV[1], 0, tonumber(ARGV[2]) - 1)
 for _, member in ipairs(members) do
   local headers, fields = read_upload(member)
   if headers and #fields > 0 then uploads[#uploads + 1] = {member, fields} end

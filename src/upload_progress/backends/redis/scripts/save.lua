@@ -24,10 +24,10 @@ end
 -- and removed if their upload has expired, so that the index stays small without ever being listed.
 local function add_to_owner_index(owner, upload_id, created_at)
   local key = base .. ':o:' .. owner
-  if redis.call('ZADD', key, 'NX', created_at, upload_id) == 0 then return key end
-  for _, member in ipairs(redis.call('ZRANDMEMBER', key, 3)) do
+  if call_index('ZADD', key, 'NX', created_at, upload_id) == 0 then return key end
+  for _, member in ipairs(call_index('ZRANDMEMBER', key, 3)) do
     if redis.call('EXISTS', base .. ':u:' .. owner .. ':' .. member) == 0 then
-      redis.call('ZREM', key, member)
+      call_index('ZREM', key, member)
     end
   end
   return key
@@ -35,9 +35,9 @@ end
 
 -- Removes the oldest members beyond `limit` from a set, and returns them.
 local function pop_excess(key, limit)
-  local excess, members = redis.call('ZCARD', key) - limit, {}
+  local excess, members = call_index('ZCARD', key) - limit, {}
   if excess <= 0 then return members end
-  local popped = redis.call('ZPOPMIN', key, excess)
+  local popped = call_index('ZPOPMIN', key, excess)
   for i = 1, #popped, 2 do members[#members + 1] = popped[i] end
   return members
 end
@@ -46,21 +46,21 @@ end
 -- ones are deleted, and the oldest waiting ones are due.
 local function limit_owner(owner, upload_id, ended_at, waiting_since)
   local ended, waiting = base .. ':e:' .. owner, base .. ':p:' .. owner
-  if not ended_at then redis.call('ZREM', ended, upload_id) end
-  if not waiting_since then redis.call('ZREM', waiting, upload_id) end
+  if not ended_at then call_index('ZREM', ended, upload_id) end
+  if not waiting_since then call_index('ZREM', waiting, upload_id) end
   if ended_at then
-    redis.call('ZREMRANGEBYSCORE', ended, '-inf', string.format('%.6f', now - ended_ms / 1000))
-    redis.call('ZADD', ended, saved_at, upload_id)
+    call_index('ZREMRANGEBYSCORE', ended, '-inf', string.format('%.6f', now - ended_ms / 1000))
+    call_index('ZADD', ended, saved_at, upload_id)
     extend_ttl(ended, ended_ms)
     for _, excess in ipairs(pop_excess(ended, ended_per_owner)) do
       redis.call('DEL', base .. ':u:' .. owner .. ':' .. excess)
-      redis.call('ZREM', base .. ':o:' .. owner, excess)
+      call_index('ZREM', base .. ':o:' .. owner, excess)
     end
   elseif waiting_since then
-    redis.call('ZADD', waiting, saved_at, upload_id)
+    call_index('ZADD', waiting, saved_at, upload_id)
     extend_ttl(waiting, open_ms)
     for _, excess in ipairs(pop_excess(waiting, waiting_per_owner)) do
-      redis.call('ZADD', base .. ':due', saved_at, owner .. ':' .. excess)
+      call_index('ZADD', base .. ':due', saved_at, owner .. ':' .. excess)
     end
   end
 end
@@ -70,10 +70,10 @@ local function update_pending(owner, upload_id, headers, waiting_since)
   local pending, is_pending = base .. ':a:' .. owner, waiting_since ~= nil
   for _, header in pairs(headers) do is_pending = is_pending and header.code == 'N' end
   if is_pending then
-    redis.call('ZADD', pending, string.format('%.6f', waiting_since + waiting_seconds), upload_id)
+    call_index('ZADD', pending, string.format('%.6f', waiting_since + waiting_seconds), upload_id)
     extend_ttl(pending, open_ms)
   else
-    redis.call('ZREM', pending, upload_id)
+    call_index('ZREM', pending, upload_id)
   end
 end
 
@@ -81,12 +81,12 @@ end
 -- first are checked, as they expire first, so that the index has as many members as there are uploads.
 local function shorten_owner_index(owner)
   local index = base .. ':o:' .. owner
-  for _, member in ipairs(redis.call('ZRANGE', index, 0, 2)) do
+  for _, member in ipairs(call_index('ZRANGE', index, 0, 2)) do
     if redis.call('EXISTS', base .. ':u:' .. owner .. ':' .. member) == 0 then
-      redis.call('ZREM', index, member)
+      call_index('ZREM', index, member)
     end
   end
-  if redis.call('ZCARD', index) <= redis.call('ZCARD', base .. ':e:' .. owner) then
+  if call_index('ZCARD', index) <= call_index('ZCARD', base .. ':e:' .. owner) then
     redis.call('PEXPIRE', index, ended_ms)
   end
 end
@@ -102,22 +102,22 @@ local function update_indexes(member, headers, previous_worker)
     for _, header in pairs(headers) do
       if header.code == 'R' then
         idle_workers[header.worker] = nil
-        redis.call('ZADD', base .. ':w:' .. header.worker, 0, member)
+        call_index('ZADD', base .. ':w:' .. header.worker, 0, member)
         extend_ttl(base .. ':w:' .. header.worker, open_ms)
-        redis.call('ZADD', base .. ':leases', 'NX', now + initial_lease_seconds, header.worker)
+        call_index('ZADD', base .. ':leases', 'NX', now + initial_lease_seconds, header.worker)
         extend_ttl(base .. ':leases', open_ms)
       end
     end
   end
   for worker in pairs(idle_workers) do
-    if worker ~= '' then redis.call('ZREM', base .. ':w:' .. worker, member) end
+    if worker ~= '' then call_index('ZREM', base .. ':w:' .. worker, member) end
   end
   if waiting_since then
     local expires_at = string.format('%.6f', waiting_since + waiting_seconds)
-    redis.call('ZADD', base .. ':due', expires_at, member)
+    call_index('ZADD', base .. ':due', expires_at, member)
     extend_ttl(base .. ':due', open_ms)
   else
-    redis.call('ZREM', base .. ':due', member)
+    call_index('ZREM', base .. ':due', member)
   end
   return ended_at and ended_ms or open_ms, ended_at, waiting_since
 end
@@ -138,7 +138,7 @@ local function drop_older_attempts(key, member, attempt, headers)
   for transfer_id, header in pairs(headers) do
     if header.attempt < attempt then
       redis.call('HDEL', key, transfer_id)
-      if header.worker ~= '' then redis.call('ZREM', base .. ':w:' .. header.worker, member) end
+      if header.worker ~= '' then call_index('ZREM', base .. ':w:' .. header.worker, member) end
       headers[transfer_id] = nil
     end
   end
@@ -181,7 +181,7 @@ local rows, format, position = ARGV[1], string.rep('>I4c0', 6), 1
 local owner, owner_name, upload_id, transfer_id, value, created_at
 if max_pending > 0 then
   owner = struct.unpack('>I4c0', rows, 1)
-  if redis.call('ZCOUNT', base .. ':a:' .. owner, saved_at, '+inf') >= max_pending then return 0 end
+  if call_index('ZCOUNT', base .. ':a:' .. owner, saved_at, '+inf') >= max_pending then return 0 end
 end
 while position <= #rows do
   owner, owner_name, upload_id, transfer_id, value, created_at, position = struct.unpack(
