@@ -59,10 +59,12 @@ class RecordPage:
     Attributes:
         uploads: The records of each upload, newest upload first.
         next: The cursor of the next page; None on the last page.
+        cursors: For each upload, the cursor of the page that begins after it.
     """
 
     uploads: tuple[tuple[TransferRecord, ...], ...]
     next: str | None = None
+    cursors: tuple[str, ...] = ()
 
 
 @runtime_checkable

@@ -16,9 +16,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from tests._support.demo_process import COMMAND, DEADLINE_SECONDS, DemoProcess, running_demo
-from upload_progress.cli import commands, main
+from upload_progress._model.fold import sum_of
+from upload_progress.cli import commands, main, watch
 
 ALICE = {"UPLOAD_PROGRESS_BASIC": "alice:alice"}
 BIG = 2_000_000
@@ -110,6 +112,12 @@ def test_put_sends_a_folder_as_a_group(demo: DemoProcess, tmp_path: Path) -> Non
     assert ends == {"a", "b", "c"}
     assert len(re.findall(r"completed  100 %  [abc]", listed.stdout)) == 3
     assert listed.stdout.endswith("3 uploads, 900.0 kB received\n")
+
+
+def test_list_tells_that_there_are_more_uploads_than_were_summed() -> None:
+    total = evolve(sum_of([]), uploads=2000, bytes_transferred=10, approximate=True)
+
+    assert watch._table([], total) == ["more than 2000 uploads, 10 B received"]
 
 
 def test_put_in_a_terminal_draws_bars_and_prints_results(demo: DemoProcess, big: Path) -> None:

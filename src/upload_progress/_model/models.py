@@ -261,7 +261,11 @@ class UploadProgress:
 
 @frozen(slots=False)
 class UploadTotal:
-    """The sum over several uploads; None for a sum with an unknown part."""
+    """The sum over several uploads; None for a sum with an unknown part.
+
+    Attributes:
+        approximate: Whether there are more uploads: the sum is that of the newest ones.
+    """
 
     uploads: int
     bytes_transferred: int
@@ -269,6 +273,7 @@ class UploadTotal:
     percent: float | None
     bytes_per_second: float | None
     eta_seconds: float | None
+    approximate: bool = False
 
 
 @frozen(slots=False)

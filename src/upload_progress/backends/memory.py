@@ -351,7 +351,7 @@ class MemoryStore:
     ) -> RecordPage:
         """Return one page of the uploads of *owner*, newest first."""
         uploads = self._owners.get(owner, {})
-        page: list[tuple[TransferRecord, ...]] = []
+        page: dict[str, tuple[TransferRecord, ...]] = {}
         # A copy of the ids: other tasks may change the uploads meanwhile.
         for number, upload_id in enumerate(list(self._newest_first(owner, cursor)), start=1):
             if number % YIELD_EVERY == 0:
@@ -364,10 +364,10 @@ class MemoryStore:
             records = tuple(self._with_store_times(entry))
             if group is not None and all(record.group != group for record in records):
                 continue
-            page.append(records)
+            page[upload_id] = records
             if len(page) == limit:
-                return RecordPage(tuple(page), upload_id)
-        return RecordPage(tuple(page))
+                return RecordPage(tuple(page.values()), upload_id, tuple(page))
+        return RecordPage(tuple(page.values()), None, tuple(page))
 
     def _newest_first(self, owner: str, cursor: str | None) -> Iterator[str]:
         """Yield the ids of the uploads of *owner* after *cursor*."""

@@ -91,6 +91,7 @@ def _table(uploads: Sequence[UploadProgress], total: UploadTotal) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
     count = "1 upload" if total.uploads == 1 else f"{total.uploads} uploads"
+    count = f"more than {count}" if total.approximate else count
     return [*lines, f"{count}, {format_size(total.bytes_transferred)} received"]
 
 

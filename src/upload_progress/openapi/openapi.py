@@ -8,6 +8,7 @@ from typing import Final
 
 from upload_progress._model.api_types import Announcement, SubscribeRequest, Ticket
 from upload_progress._model.models import UploadPage, UploadProgress
+from upload_progress._tracking.lists import MAX_SUMMED
 from upload_progress.openapi import parameters
 from upload_progress.openapi.responses import (
     error_responses,
@@ -131,7 +132,10 @@ def _list() -> JsonObject:
         "operationId": "listProgress",
         "summary": "List or stream all uploads of the user",
         "description": "With `Accept: text/event-stream` the response is a stream of one event "
-        "per snapshot of any upload, including uploads that begin later.",
+        "per snapshot of any upload, including uploads that begin later. A page may have fewer "
+        "uploads than `limit` although `next` is not null. The total covers the uploads that are "
+        f"being received and the newest {MAX_SUMMED} others; `approximate` tells whether there are "
+        "more.",
         "security": [*_SECURITY, {"ticket": []}],
         "parameters": [
             parameters.STATE,

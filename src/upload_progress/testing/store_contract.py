@@ -228,6 +228,14 @@ class StoreContract(LeaseContract):
             )
             await store.save([each, evolve(each, owner="bob")])
 
+        first = await store.list("ann")
+        for number, cursor in enumerate(first.cursors, start=1):
+            rest = (await store.list("ann", cursor=cursor)).uploads
+            assert [upload[0].upload_id for upload in rest] == [
+                f"u{older}" for older in reversed(range(7 - number))
+            ]
+        assert len(first.cursors) == 7
+
         listed: list[str] = []
         page = await store.list("ann", limit=3)
         sizes = [len(page.uploads)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from math import inf
 from typing import Final, NamedTuple
 
 from upload_progress._model.codec import pack_record
@@ -118,10 +119,10 @@ def format_cursor(row: TransferRow) -> str:
     return f"{row.created_at!r}:{row.upload_id}"
 
 
-def parse_cursor(cursor: str | None) -> tuple[float | None, str]:
-    """Return time of creation and id of the upload in *cursor*; None and "" if it is not valid."""
+def parse_cursor(cursor: str | None) -> tuple[float, str]:
+    """Return time of creation and id of the upload in *cursor*; the first page if it is invalid."""
     moment, _, upload_id = (cursor or "").partition(":")
     try:
         return float(moment), upload_id
     except ValueError:
-        return None, ""
+        return inf, ""

@@ -83,6 +83,9 @@ ALTER TABLE {schema}.leases
 COMMENT ON COLUMN {schema}.leases.resumed_at IS
     'the newest renewal of any worker after a pause: since then each worker has a full lease';
 """,
+    """
+CREATE INDEX ON {schema}.transfers (owner, created_at, upload_id);
+""",
 )
 """Migration ``n``, counted from 1, brings the schema to version ``n``. Add; never change one."""
 
@@ -226,31 +229,45 @@ LEFT JOIN {schema}.leases AS lease USING (worker)
 """
 
 LIST: Final = """
-WITH owned AS (
-    SELECT *, max(attempt) OVER (PARTITION BY upload_id) AS newest
-    FROM {schema}.transfers WHERE owner = %(owner)s
-), decided AS (
-    SELECT
-        upload_id,
-        min(created_at) AS created_at,
-        bool_or(group_name = %(group)s::bytea) AS is_in_group,
-        bool_or(state_code IN ('R', 'P')) AND NOT bool_or(state_code = 'D') AS is_open,
-        min(changed_at) FILTER (WHERE state_code = 'S') AS stopped,
-        max(changed_at) FILTER (WHERE state_code IN ('C', 'D')) AS completed
-    FROM owned WHERE attempt = newest GROUP BY upload_id
-), page AS (
-    SELECT upload_id, created_at FROM decided
-    WHERE (%(group)s::bytea IS NULL OR is_in_group)
+WITH page AS (
+    SELECT first.upload_id, first.created_at
+    FROM {schema}.transfers AS first
+    CROSS JOIN LATERAL (
+        SELECT
+            bool_or(group_name = %(group)s::bytea) AS is_in_group,
+            bool_or(state_code IN ('R', 'P')) AND NOT bool_or(state_code = 'D') AS is_open,
+            min(changed_at) FILTER (WHERE state_code = 'S') AS stopped,
+            max(changed_at) FILTER (WHERE state_code IN ('C', 'D')) AS completed
+        FROM {schema}.transfers AS known
+        WHERE known.owner = first.owner AND known.upload_id = first.upload_id
+            AND known.attempt = first.attempt
+    ) AS decided
+    WHERE first.owner = %(owner)s
+        AND (first.created_at, first.upload_id)
+            < (%(before)s::double precision, %(upload_id)s COLLATE "C")
+        AND (
+            first.changed_at >= coalesce(%(since)s::double precision, '-infinity')
+            OR first.state_code NOT IN ('C', 'D', 'S')
+        )
+        AND NOT EXISTS (
+            SELECT FROM {schema}.transfers AS other
+            WHERE other.owner = first.owner AND other.upload_id = first.upload_id AND (
+                other.attempt > first.attempt
+                OR other.attempt = first.attempt
+                AND (other.created_at, other.transfer_id) < (first.created_at, first.transfer_id)
+                AND (
+                    other.changed_at >= coalesce(%(since)s::double precision, '-infinity')
+                    OR other.state_code NOT IN ('C', 'D', 'S')
+                )
+            )
+        )
+        AND (%(group)s::bytea IS NULL OR decided.is_in_group)
         AND coalesce(%(since)s::double precision <= CASE
             WHEN stopped IS NOT NULL AND (is_open OR completed IS NULL OR stopped < completed)
             THEN stopped
             WHEN NOT is_open THEN completed
         END, true)
-        AND (
-            %(before)s::double precision IS NULL
-            OR (created_at, upload_id) < (%(before)s, %(upload_id)s COLLATE "C")
-        )
-    ORDER BY created_at DESC, upload_id DESC LIMIT %(limit)s
+    ORDER BY first.created_at DESC, first.upload_id DESC LIMIT %(limit)s
 )
 SELECT {columns}, page.created_at
 FROM page
@@ -258,6 +275,9 @@ JOIN {schema}.transfers AS known ON known.owner = %(owner)s AND known.upload_id 
 LEFT JOIN {schema}.leases AS lease USING (worker)
 ORDER BY page.created_at DESC, page.upload_id DESC
 """
+"""Reads a page in the order of an index, from where the one before has ended. A record that ended
+before ``since`` is skipped; of the others of an upload, the one that was created first stands for
+it."""
 
 CLAIM: Final = """
 UPDATE {schema}.transfers AS known SET due_at = now() + make_interval(secs => %s)

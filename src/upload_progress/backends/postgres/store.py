@@ -272,9 +272,14 @@ class PostgresStore:
             "limit": limit,
         }
         found = group_by_upload(await self._run(statements.LIST, values))
-        uploads = [tuple(self._decode(upload)) for upload in found]
         next_cursor = format_cursor(found[-1][0]) if len(found) == limit else None
-        return RecordPage(tuple(upload for upload in uploads if upload), next_cursor)
+        decoded = ((tuple(self._decode(rows)), format_cursor(rows[0])) for rows in found)
+        uploads = [(records, cursor) for records, cursor in decoded if records]
+        return RecordPage(
+            tuple(records for records, _ in uploads),
+            next_cursor,
+            tuple(cursor for _, cursor in uploads),
+        )
 
     def _decode(self, upload: Sequence[TransferRow]) -> builtins.list[TransferRecord]:
         """Return the newest records of an upload, with store times on the clock of this machine."""

@@ -298,7 +298,8 @@ class RedisStore:
         )
         now, leases, found, next_cursor = cast("_Page", page)
         uploads = tuple(tuple(upload) for upload in self._decode(now, leases, found))
-        return RecordPage(uploads, next_cursor.decode() or None)
+        cursors = tuple(upload[0].upload_id for upload in uploads)
+        return RecordPage(uploads, next_cursor.decode() or None, cursors)
 
     async def running(self, worker: str, *, limit: int) -> Sequence[TransferRecord]:
         """Return up to *limit* records of transfers that *worker* receives."""
