@@ -449,6 +449,8 @@ async def test_cancel_of_an_ended_upload_gives_409(
 class AwayStore:
     """A session store whose every call fails."""
 
+    namespace = "away"
+
     def __getattr__(self, name: str) -> Callable[..., Awaitable[None]]:
         async def fail(*_: object, **__: object) -> None:
             raise ConnectionError("canary-dsn")
