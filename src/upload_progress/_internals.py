@@ -78,6 +78,7 @@ class TrackerInternals:
     Attributes:
         is_in_memory: Whether the store is in the memory of this process.
         has_routes: Whether ``progress_routes`` were created: then the mount path is theirs.
+        has_middleware: Whether an ``UploadProgressMiddleware`` was created.
     """
 
     config: TrackerConfig
@@ -97,6 +98,13 @@ class TrackerInternals:
     commands: UploadCommands
     background: Background
     has_routes: bool = field(default=False, init=False)
+    has_middleware: bool = field(default=False, init=False)
+
+    @property
+    def gets_uploads(self) -> bool:
+        """Whether uploads can be known here: by middleware, ``track()``, or another worker."""
+        is_used = self.has_middleware or self.flusher.records or len(self.registry)
+        return bool(is_used) or not self.flusher.is_single_worker
 
     def subscribe(self) -> Subscription:
         """Open a subscription for a socket or stream, within the limits; close it after use."""

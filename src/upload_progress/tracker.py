@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
 from typing import Self, Unpack
 from urllib.parse import quote
 
@@ -81,6 +82,34 @@ class Statistics:
     ends_dropped: int
     reaped: int
     untracked: int
+
+
+class _Lifespan(AbstractAsyncContextManager[None]):
+    """A lifespan that may also be called, as by ``Starlette(lifespan=tracker.lifespan())``.
+
+    Args:
+        running: The work of the tracker.
+    """
+
+    def __init__(self, running: AbstractAsyncContextManager[None]) -> None:
+        self._running = running
+
+    def __call__(self, _app: object) -> Self:
+        """Return itself."""
+        return self
+
+    async def __aenter__(self) -> None:
+        """Start the work."""
+        await self._running.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        """End the work."""
+        return await self._running.__aexit__(kind, error, trace)
 
 
 @define(eq=False, repr=False, init=False)
@@ -246,7 +275,7 @@ class ProgressTracker(HasInternals):
             TrackerInUse: The tracker is running already.
         """
         self._internals.check_workers()
-        return self._internals.background.running()
+        return _Lifespan(self._internals.background.running())
 
     @property
     def is_running(self) -> bool:

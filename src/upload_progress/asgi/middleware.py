@@ -101,6 +101,7 @@ class UploadProgressMiddleware:
             raise InvalidValue("authenticate", "must be a callable that returns an Identity")
         self.app = app
         self._internals = internals_of(tracker)
+        self._internals.has_middleware = True
         self._authenticate = authenticate
         self._min_size_bytes = min_size_bytes
         self._protocols = tuple(protocols)

@@ -7,9 +7,9 @@ from attrs import frozen
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress._internals import TrackerInternals
 from upload_progress.connection import Connection
-from upload_progress.exceptions import UploadProgressError
+from upload_progress.exceptions import UploadNotFound, UploadProgressError
 from upload_progress.starlette.http import NOT_FOUND, ErrorResponse, RequestRefused
 
 __all__ = ["Handler", "MountCheck", "RequestContext", "Resource", "cancel_on_disconnect"]
@@ -17,26 +17,33 @@ __all__ = ["Handler", "MountCheck", "RequestContext", "Resource", "cancel_on_dis
 
 @frozen(eq=False, repr=False)
 class MountCheck:
-    """Logs a warning if the links in snapshots do not lead to the routes.
+    """Logs a warning if links do not lead to the routes, or the routes cannot know an upload.
 
     Attributes:
-        mount_path: The ``mount_path`` of the tracker, with which links begin.
-        log_limiter: Logs the warning.
+        internals: The parts of the tracker.
     """
 
-    mount_path: str
-    log_limiter: LogLimiter
+    internals: TrackerInternals
 
     def check(self, scope: Scope) -> None:
         """Compare the mount path with the path under which *scope* reached the routes."""
-        root_path = scope.get("root_path", "")
+        root_path, mount_path = scope.get("root_path", ""), self.internals.config.mount_path
         # A proxy may have removed a prefix of the path.
-        if not root_path or not self.mount_path.endswith(root_path):
-            self.log_limiter.log_warning(
+        if not root_path or not mount_path.endswith(root_path):
+            self.internals.log_limiter.log_warning(
                 f"progress_routes are mounted at {root_path or '/'!r}, but links begin with "
-                f"{self.mount_path!r}: set ProgressTracker(mount_path=…) to the path of the mount",
+                f"{mount_path!r}: set ProgressTracker(mount_path=…) to the path of the mount",
                 effect="links in snapshots lead nowhere",
                 topic="mount path",
+            )
+
+    def check_not_found(self) -> None:
+        """Say why no upload is found, if no middleware has tracked one."""
+        if not self.internals.gets_uploads:
+            self.internals.log_limiter.log_warning(
+                "no UploadProgressMiddleware uses the tracker of the routes, no upload is found: "
+                "add it with the same tracker, or use upload_progress_app",
+                effect="the progress API responds with 404",
             )
 
 
@@ -82,6 +89,8 @@ class Resource:
         try:
             response = await self._handler(request.connection.method)(request)
         except UploadProgressError as error:
+            if isinstance(error, UploadNotFound):
+                self.mount_check.check_not_found()
             response = ErrorResponse.for_exception(error).to_response()
         if response is None:
             return

@@ -92,7 +92,7 @@ def progress_routes(
     streams = EventStreams(tracker, authenticator, connections, stream_life_seconds)
     sockets = SocketSubscriptions(tracker, connections)
     endpoints = RestEndpoints(tracker, authenticator, connections, streams, sockets)
-    mount_check = MountCheck(tracker.config.mount_path, internals.log_limiter)
+    mount_check = MountCheck(internals)
     socket = WebSocketEndpoint(tracker, authenticator, connections, mount_check)
     return _routes(endpoints, socket, mount_check)
 
@@ -108,8 +108,8 @@ def _routes(
         route = Route(path, Resource(mount_check, handlers), include_in_schema=False)
         return _matching_slash(route)
 
-    openapi = partial(openapi_document, mount_path=mount_check.mount_path)
-    asyncapi = partial(asyncapi_document, mount_path=mount_check.mount_path)
+    openapi = partial(openapi_document, mount_path=mount_check.internals.config.mount_path)
+    asyncapi = partial(asyncapi_document, mount_path=mount_check.internals.config.mount_path)
     return [
         route("/", POST=endpoints.announce),
         route("/progress", GET=endpoints.list),

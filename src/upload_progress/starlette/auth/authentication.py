@@ -65,7 +65,7 @@ class RequestAuthenticator:
         """
         is_write = connection.method in {"POST", "DELETE"}
         if is_write and not self.origins.permits_write(connection):
-            raise RequestRefused(FOREIGN_ORIGIN)
+            raise self._foreign_origin()
         return await self._by_credentials(connection)
 
     async def authenticate_stream(self, connection: Connection) -> AccessGrant:
@@ -75,7 +75,7 @@ class RequestAuthenticator:
             RequestRefused: As for ``authenticate``, or the ticket is not valid (401).
         """
         if not self.origins.permits_read(connection):
-            raise RequestRefused(FOREIGN_ORIGIN)
+            raise self._foreign_origin()
         return await self._by_ticket(connection) or await self._by_credentials(connection)
 
     async def authenticate_socket(self, connection: Connection) -> AccessGrant:
@@ -86,8 +86,15 @@ class RequestAuthenticator:
         """
         has_ticket = "ticket" in connection.query
         if not self.origins.permits_socket(connection, has_ticket=has_ticket):
-            raise RequestRefused(FOREIGN_ORIGIN)
+            raise self._foreign_origin()
         return await self._by_ticket(connection) or await self._by_credentials(connection)
+
+    def _foreign_origin(self) -> RequestRefused:
+        self.identities.log_limiter.log_warning(
+            "a page of another origin was refused; if it is yours, add it to allowed_origins",
+            effect="the request is refused with 403",
+        )
+        return RequestRefused(FOREIGN_ORIGIN)
 
     async def _by_ticket(self, connection: Connection) -> AccessGrant | None:
         ticket = connection.query.get("ticket")

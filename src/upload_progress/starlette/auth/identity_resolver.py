@@ -17,7 +17,7 @@ from upload_progress.connection import Connection
 from upload_progress.exceptions import InvalidValue
 from upload_progress.identity import Identity, WrongAnswer, identity_from
 from upload_progress.interfaces import Authenticate, Clock
-from upload_progress.starlette.auth.authenticators import challenges_of
+from upload_progress.starlette.auth.authenticators import challenges_of, user_identity
 from upload_progress.starlette.http import (
     AUTHENTICATION_UNAVAILABLE,
     UNAUTHENTICATED,
@@ -49,6 +49,8 @@ class IdentityResolver:
             if inspect.isawaitable(answer):
                 with anyio.fail_after(AUTHENTICATE_TIMEOUT_SECONDS):
                     answer = await answer
+            if answer is None and self.authenticate is user_identity:
+                self._check_user(connection)
             return self._current(answer)
         except WrongAnswer as error:
             self.log_limiter.log_warning(
@@ -70,6 +72,13 @@ class IdentityResolver:
                 names_place=True,
             )
             raise RequestRefused(AUTHENTICATION_UNAVAILABLE) from None
+
+    def _check_user(self, connection: Connection) -> None:
+        if "user" not in connection.scope:
+            self.log_limiter.log_warning(
+                "user_identity needs AuthenticationMiddleware outside of the progress routes",
+                effect="the request is refused with 401",
+            )
 
     def _current(self, answer: object) -> Identity | None:
         identity = identity_from(answer)
