@@ -155,7 +155,7 @@ class UploadProgressApp:
 
     async def _run_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the lifespan of the application inside that of the tracker."""
-        lifespan = _Lifespan(self.tracker, receive, send)
+        lifespan = _LifespanRun(self.tracker, receive, send)
         async with anyio.create_task_group() as tasks:
             await tasks.start(lifespan.run_tracker)
             try:
@@ -164,7 +164,7 @@ class UploadProgressApp:
                 lifespan.stop()
 
 
-class _Lifespan:
+class _LifespanRun:
     """One run of both lifespans: the tracker starts first and stops last.
 
     The tracker runs in a task of its own, as the application may send its messages from any task.
