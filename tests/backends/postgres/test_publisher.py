@@ -23,12 +23,17 @@ from tests._support.connection_faults import (
 )
 from tests._support.server_factories import pgbouncer
 from tests._support.server_processes import ServerProcess
+from tests._support.services import ProxyTo
 from tests.conftest import RequireProgram
 from upload_progress._model.cloudevents import CloudEvent, encode_structured
-from upload_progress.backends.postgres.publisher import MAX_PAYLOAD_BYTES, PostgresPublisher
-from upload_progress.backends.subscriptions import key_of
+from upload_progress.backends.postgres.publisher import (
+    MAX_PAYLOAD_BYTES,
+    PostgresPublisher,
+    _arrives,
+)
+from upload_progress.backends.subscriptions import Channel, SubscriptionTable, key_of
 from upload_progress.exceptions import InvalidValue
-from upload_progress.interfaces import ALL_OWNERS, EventsMissed
+from upload_progress.interfaces import ALL_OWNERS, ConnectionLost, EventsMissed
 from upload_progress.testing import MessageTransportContract, PublisherContract
 from upload_progress.testing.publisher_contract import next_item, subscribed
 
@@ -192,6 +197,60 @@ async def test_listener_behind_a_pooler_has_a_url_of_its_own(
             assert (await received(stream, 9))[-1] == 9
     finally:
         pooler.stop()
+
+
+@pytest.mark.anyio
+async def test_pooler_without_a_url_to_listen_at_is_logged_with_the_fix(
+    postgres_server: ServerProcess,
+    require_program: RequireProgram,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Once, and not for a publisher that listens at the server."""
+    monkeypatch.setattr("upload_progress.backends.postgres.publisher.ECHO_SECONDS", 0.5)
+    pooler = pgbouncer(require_program, postgres_server).start()
+    try:
+        async with (
+            PostgresPublisher.open(pooler.url, listen_url=postgres_server.url) as direct,
+            PostgresPublisher.open(postgres_server.url) as without,
+        ):
+            await until(lambda: direct.statistics().messages and without.statistics().messages)
+            assert not caplog.records
+            async with PostgresPublisher.open(pooler.url, heartbeat_seconds=30):
+                await until(lambda: caplog.records)
+    finally:
+        pooler.stop()
+
+    [logged] = [each.getMessage() for each in caplog.records]
+    assert "LISTEN has no effect" in logged
+    assert "listen_url=SERVER" in logged
+
+
+@pytest.mark.anyio
+async def test_listening_is_checked_when_the_server_accepts_notifications(
+    postgres_server: ServerProcess, proxy_to: ProxyTo, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A lost connection proves nothing."""
+    proxy = proxy_to(postgres_server.port)
+    url = f"postgresql://test@127.0.0.1:{proxy.port}/postgres"
+    publisher = PostgresPublisher.open(url, listen_url=postgres_server.url, heartbeat_seconds=0.1)
+    proxy.refuses_connections = True
+    async with publisher:
+        await until(lambda: proxy.connections > 1)
+        proxy.refuses_connections = False
+        await until(lambda: publisher.statistics().messages)
+
+    assert "LISTEN" not in caplog.text
+
+
+@pytest.mark.anyio
+async def test_lost_connection_proves_nothing_about_listening() -> None:
+    table = SubscriptionTable()
+    with table.inbox("w") as inbox:
+        table.notify(ConnectionLost())
+        assert await _arrives(inbox) is None
+        table.deliver_message(b"echo", Channel.of_worker("w"))
+        assert await _arrives(inbox) is True
 
 
 def test_prefix_length_is_limited() -> None:

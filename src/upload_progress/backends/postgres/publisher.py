@@ -10,7 +10,8 @@ and its subscribers receive ``EventsMissed``.
 
 One connection listens for the whole process, and does nothing else. A half-open connection would be
 silent for ever, so after a silence the server is queried. A pooler in transaction mode passes
-notifications on, but no ``LISTEN``: then the listener needs a URL of its own.
+notifications on, but no ``LISTEN``: then the listener needs a URL of its own. A notification that
+this process sends to itself at the start shows whether that is so.
 """
 
 import binascii
@@ -18,13 +19,14 @@ import json
 import re
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
+from secrets import token_urlsafe
 from typing import Final, Self
 
 import anyio
 from attrs import define, field
-from psycopg import AsyncConnection, Notify, sql
+from psycopg import AsyncConnection, Error, Notify, sql
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 
@@ -44,17 +46,27 @@ from upload_progress.backends.pubsub import BrokerSubscriber
 from upload_progress.backends.subscriptions import (
     ALL_OWNERS_CHANNEL,
     Channel,
+    Inbox,
     SubscriptionTable,
     check_message_size,
 )
-from upload_progress.exceptions import InvalidValue
+from upload_progress.exceptions import InvalidValue, NotEntered
 
-__all__ = ["MAX_PAYLOAD_BYTES", "MAX_PREFIX_CHARACTERS", "PostgresConnection", "PostgresPublisher"]
+__all__ = [
+    "ECHO_SECONDS",
+    "MAX_PAYLOAD_BYTES",
+    "MAX_PREFIX_CHARACTERS",
+    "PostgresConnection",
+    "PostgresPublisher",
+]
 
 
 MAX_PAYLOAD_BYTES: Final = 7999
 MAX_PREFIX_CHARACTERS: Final = 31
 """A name has at most 63 bytes; ``:messages:`` and a hash take 32."""
+
+ECHO_SECONDS: Final = 2.0
+"""How long a notification to this process may take at the start."""
 
 _NOTIFY: Final = sql.SQL(
     "SELECT pg_notify(channel, payload)"
@@ -137,6 +149,46 @@ class PostgresPublisher(BrokerSubscriber):
             heartbeat_seconds=heartbeat_seconds,
         )
 
+    async def __aenter__(self) -> Self:
+        """Start to connect. The server need not be available.
+
+        Raises:
+            InvalidValue: The event loop is not asyncio's, or this is entered already.
+        """
+        await super().__aenter__()
+        assert self._tasks is not None  # noqa: S101  # just entered
+        self._tasks.start_soon(self._check_listening)
+        return self
+
+    async def _check_listening(self) -> None:
+        """Log a warning if a notification to this process does not come back.
+
+        A pooler in transaction mode accepts ``LISTEN``, and delivers nothing.
+        """
+        # It may be left before it is connected.
+        with suppress(NotEntered):
+            if not await self._is_echoed():
+                self.log_limiter.log_warning(
+                    "PostgresPublisher: LISTEN has no effect; the URL seems to lead to a pooler in "
+                    "transaction mode: pass the address of the server itself, as "
+                    "from_url(…, events='postgresql://SERVER/…') or "
+                    "PostgresPublisher.open(POOLER, listen_url=SERVER)",
+                    effect="progress is read from the store every 5 s, cancels take up to 15 s",
+                )
+
+    async def _is_echoed(self) -> bool:
+        """Return whether a notification to this process comes back, once one can be sent."""
+        name = token_urlsafe()
+        async with self.inbox(name) as inbox:
+            while True:
+                with suppress(Error, OSError):
+                    with anyio.fail_after(ECHO_SECONDS):
+                        await self.send(name, b"echo")
+                    is_echoed = await _arrives(inbox)
+                    if is_echoed is not None:
+                        return is_echoed
+                await anyio.sleep(self.heartbeat_seconds)
+
     async def publish(self, events: Sequence[CloudEvent]) -> None:
         """Send *events*, in order, in one round trip."""
         notifications = [
@@ -179,6 +231,13 @@ class PostgresPublisher(BrokerSubscriber):
     async def _close(self) -> None:
         if isinstance(self.client, _SingleConnection):
             await self.client.close()
+
+
+async def _arrives(inbox: Inbox) -> bool | None:
+    """Return whether a message arrives; None if the connection was lost meanwhile."""
+    with anyio.move_on_after(ECHO_SECONDS):
+        return True if isinstance(await anext(inbox), bytes) else None
+    return False
 
 
 @define(eq=False, repr=False)
