@@ -15,6 +15,7 @@ from upload_progress.cli.exit_codes import combined_exit_code, error_text, exit_
         (exceptions.UploadNotFound(), 1, ""),
         (exceptions.InvalidValue("x", "is bad"), 2, ""),
         (exceptions.UnexpectedResponse("http://h", "answers 404"), 2, "--mount"),
+        (exceptions.UnexpectedResponse("http://h", "accepts parts"), 2, "--chunk-size"),
         (exceptions.ServerUnreachable("http://h", "gone"), 3, ""),
         (exceptions.ServerUnreachable("http://h", "Certificate verify failed"), 3, "--cacert"),
         (exceptions.ServerBusy("later", 1), 3, ""),

@@ -41,6 +41,7 @@ DEADLINE_SECONDS = 20
 BODY = bytes(range(10))
 LOST = httpx2.WriteError("lost")
 ACCEPTED = status_reply(201, b"accepted")
+PART_CONFIRMED = status_reply(308, range="bytes=0-3")
 
 
 def failed(code: ErrorCode, attempt: int = 1) -> UploadProgress:
@@ -223,7 +224,8 @@ async def test_received_file_is_not_sent_again_after_a_lost_response(
     assert server.bodies == [BODY]
 
 
-async def test_paused_upload_is_resumed_with_a_range(path: Path) -> None:
+def paused_server(*first_replies: Reply) -> RecordingServer:
+    """Return a server whose upload is paused at 4 bytes until another request is accepted."""
     paused = make_snapshot(UploadState.PAUSED, bytes_transferred=4)
     server = RecordingServer(api_replies=[json_reply(paused)])
 
@@ -231,13 +233,34 @@ async def test_paused_upload_is_resumed_with_a_range(path: Path) -> None:
         server.api_replies = [json_reply(COMPLETED)]
         return httpx2.Response(201)
 
-    server.put_replies = [LOST, accept]
-    await put(server, path)
+    server.put_replies = [*first_replies, accept]
+    return server
 
-    first, second = [each for each in server.requests if each.method == "PUT"]
-    assert server.bodies == [BODY, BODY[4:]]
-    assert "content-range" not in first.headers
-    assert second.headers["content-range"] == "bytes 4-9/10"
+
+def ranges_of(server: RecordingServer) -> list[str | None]:
+    return [r.headers.get("content-range") for r in server.requests if r.method == "PUT"]
+
+
+async def test_confirmed_part_is_resumed_with_a_range(path: Path) -> None:
+    server = paused_server(PART_CONFIRMED, LOST)
+
+    await put(server, path, chunk_bytes=6)
+
+    assert server.bodies == [BODY[:6], BODY[4:], BODY[4:]]
+    assert ranges_of(server) == ["bytes 0-5/10", "bytes 4-9/10", "bytes 4-9/10"]
+
+
+@pytest.mark.parametrize(("chunk_bytes", "first"), [(None, BODY), (6, BODY[:6])])
+async def test_paused_upload_restarts_if_no_part_was_confirmed(
+    path: Path, chunk_bytes: int | None, first: bytes
+) -> None:
+    """A server that does not know ``Content-Range`` would store the rest as the whole file."""
+    server = paused_server(LOST)
+    server.put_replies = [LOST, PART_CONFIRMED if chunk_bytes else ACCEPTED, ACCEPTED]
+
+    await put(server, path, chunk_bytes=chunk_bytes)
+
+    assert server.bodies[:2] == [first, first]
 
 
 async def test_put_waits_until_the_server_notices_the_lost_connection(path: Path) -> None:
@@ -273,16 +296,48 @@ async def test_put_retries_while_the_progress_routes_are_unreachable(path: Path)
     assert server.bodies == [BODY]
 
 
-async def test_chunks_are_sent_with_content_range(path: Path) -> None:
-    server = RecordingServer(
-        [status_reply(308), status_reply(204), ACCEPTED], [json_reply(COMPLETED)]
-    )
+@pytest.mark.parametrize(
+    "last", [ACCEPTED, status_reply(200, upload_offset="10"), status_reply(204, upload_offset="x")]
+)
+async def test_parts_are_sent_with_content_range(path: Path, last: Reply) -> None:
+    confirmed = [PART_CONFIRMED, status_reply(204, upload_offset="8")]
+    server = RecordingServer([*confirmed, last], [json_reply(COMPLETED)])
 
     await put(server, path, chunk_bytes=4)
 
-    ranges = [r.headers["content-range"] for r in server.requests if r.method == "PUT"]
-    assert ranges == ["bytes 0-3/10", "bytes 4-7/10", "bytes 8-9/10"]
+    assert ranges_of(server) == ["bytes 0-3/10", "bytes 4-7/10", "bytes 8-9/10"]
     assert b"".join(server.bodies) == BODY
+
+
+async def test_parts_continue_from_the_confirmed_offset(path: Path) -> None:
+    """The server has taken less than what was sent, also of the last part."""
+    took_less = [status_reply(308, range="Bytes 0-2"), status_reply(308, range="0-6")]
+    server = RecordingServer([*took_less, ACCEPTED], [json_reply(COMPLETED)])
+
+    await put(server, path, chunk_bytes=8)
+
+    assert ranges_of(server) == ["bytes 0-7/10", "bytes 3-9/10", "bytes 7-9/10"]
+
+
+async def test_part_of_which_no_byte_is_accepted_is_a_failure(path: Path) -> None:
+    server = RecordingServer([status_reply(204, upload_offset="0")])
+
+    with pytest.raises(ServerUnreachable, match="accepted no byte"):
+        await put(server, path, chunk_bytes=4, retries=2)
+
+    assert len(server.bodies) == 3
+
+
+@pytest.mark.parametrize("reply", [ACCEPTED, status_reply(204), status_reply(200, range="0-3")])
+async def test_no_further_part_is_sent_to_a_server_that_does_not_confirm(
+    path: Path, reply: Reply
+) -> None:
+    server = RecordingServer([reply], [json_reply(COMPLETED)])
+
+    with pytest.raises(UnexpectedResponse, match="send the file again in one request"):
+        await put(server, path, chunk_bytes=4)
+
+    assert server.bodies == [BODY[:4]]
 
 
 async def test_request_is_aborted_when_a_snapshot_shows_a_rejection(

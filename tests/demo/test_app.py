@@ -216,6 +216,26 @@ async def test_file_larger_than_free_disk_space_is_rejected_at_once(tmp_path: Pa
     assert response.status_code == 507
 
 
+@pytest.mark.parametrize("content_range", ["bytes 0-99/1000", "bytes 900-999/1000", "Bytes */9"])
+async def test_part_of_a_file_is_rejected_and_replaces_nothing(
+    tmp_path: Path, content_range: str
+) -> None:
+    """RFC 9110 section 14.5: a part that is stored as the whole file destroys it."""
+    async with running(tmp_path) as demo:
+        await demo.client.put("/files/a.bin", content=CONTENT, auth=ALICE)
+        response = await demo.client.put(
+            "/files/a.bin",
+            content=CONTENT[:100],
+            headers={"content-range": content_range},
+            auth=ALICE,
+        )
+        got = await demo.client.get("/files/a.bin", auth=ALICE)
+
+    assert response.status_code == 400
+    assert "in one request" in response.json()["detail"]
+    assert got.content == CONTENT
+
+
 class FullStorage(FileStorage):
     @contextmanager
     def partial(self, user: str) -> Iterator[Path]:

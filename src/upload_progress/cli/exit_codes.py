@@ -40,6 +40,7 @@ _AUTHENTICATION_HINT: Final = (
     "or add this host to ~/.netrc."
 )
 _MOUNT_HINT: Final = "If the progress routes are mounted elsewhere, set --mount /path."
+_PARTS_HINT: Final = "Use the command without --chunk-size."
 _TARGET_HINT: Final = "Check that the URL accepts uploads; a folder needs one that accepts paths."
 _CERTIFICATE_HINT: Final = "If you trust this server, set --cacert FILE to its authority."
 
@@ -75,6 +76,8 @@ def _hint(error: UploadProgressError) -> str:
             return _AUTHENTICATION_HINT
         case UploadRejected(status=404 | 405):
             return _TARGET_HINT
+        case UnexpectedResponse() if "accepts parts" in error.problem:
+            return _PARTS_HINT
         case UnexpectedResponse():
             return _MOUNT_HINT
         case ServerUnreachable() if "certificate verify failed" in error.problem.lower():

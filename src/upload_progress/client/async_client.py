@@ -163,7 +163,8 @@ class AsyncProgressClient:
                 id that the server chooses. Default None.
             content_type: Media type of the file. Default None: guessed from the file name.
             chunk_bytes: Size of each request in bytes, for a server that assembles requests with
-                ``Content-Range``. Default None: one request.
+                ``Content-Range`` and confirms each (308 with ``Range``, or ``Upload-Offset``).
+                Default None: one request.
             on_progress: Called with each new snapshot of the upload at the server.
             on_sent: Called with the number of bytes that were handed to the network.
 
@@ -173,7 +174,7 @@ class AsyncProgressClient:
             NotAllowed: The server denies access.
             ServerUnreachable: The server was unreachable, and no retry is left.
             ServerBusy: The server was busy, and no retry is left.
-            UnexpectedResponse: The server answered with a redirect.
+            UnexpectedResponse: The server answered with a redirect, or does not confirm parts.
             InvalidValue: The file cannot be read, or an argument is not valid.
         """
         if chunk_bytes is not None and chunk_bytes <= 0:

@@ -3,14 +3,15 @@
 A lost connection does not show what became of an upload. Before anything is sent again, the
 server is asked for its snapshot, since each of these happens: the server has every byte, and only
 its response was lost; it has rejected the upload, and closed the connection before the response
-was read; it waits for the rest (``paused``), which is sent with ``Content-Range`` (RFC 9110
-section 14.4); or it has given up, and the file is sent again under the same id, as the next
-attempt.
+was read; it waits for the rest (``paused``) of an upload in parts; or it has given up, and the
+file is sent again under the same id, as the next attempt.
+
+Parts are sent with ``Content-Range`` (RFC 9110 section 14.4), and only to a server that confirms
+them: any other server stores the first part as the whole file, or the last one.
 """
 
 from collections.abc import Callable, Mapping
 from contextlib import aclosing, suppress
-from http import HTTPStatus
 from typing import Final
 
 import anyio
@@ -21,12 +22,14 @@ from upload_progress._model.models import ErrorCode, UploadProgress, UploadState
 from upload_progress._model.state import is_final, is_receiving
 from upload_progress.client.api import ProgressApi, read_content, translated_errors
 from upload_progress.client.files import FileSource
+from upload_progress.client.parts import confirmed_offset
 from upload_progress.client.responses import FailedResponse, upload_error
 from upload_progress.client.retry import RetryPolicy
 from upload_progress.client.watch import WatchLoop, is_newer
 from upload_progress.exceptions import (
     ServerBusy,
     ServerUnreachable,
+    UnexpectedResponse,
     UploadCancelled,
     UploadProgressError,
     UploadRejected,
@@ -112,6 +115,7 @@ class FileUpload:
     on_progress: Callable[[UploadProgress], object] = field(kw_only=True)
     on_sent: Callable[[int], object] = field(kw_only=True)
     _attempt: int = field(default=1, init=False)
+    _accepts_parts: bool = field(default=False, init=False)
     _newest: UploadProgress | None = field(default=None, init=False)
     _request_scope: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
 
@@ -161,13 +165,15 @@ class FileUpload:
             size = self.source.size_bytes
             stop = size if self.chunk_bytes is None else min(offset + self.chunk_bytes, size)
             result = await self._send_range(offset, stop)
-            if result is not None:
+            if isinstance(result, UploadResult):
                 return result
-            offset = stop
+            if result <= offset:
+                raise ServerUnreachable(str(self.target), "it has accepted no byte of a part")
+            offset = result
             self.retry.reset()
 
-    async def _send_range(self, start: int, stop: int) -> UploadResult | None:
-        """Send one request; return the result of the last one, else None."""
+    async def _send_range(self, start: int, stop: int) -> UploadResult | int:
+        """Send one request; return the result of the last one, else the offset to continue from."""
         address = str(self.target)
         is_last = stop == self.source.size_bytes
         with anyio.CancelScope() as self._request_scope, translated_errors(address):
@@ -180,15 +186,18 @@ class FileUpload:
                 auth=httpx2.USE_CLIENT_DEFAULT if self.auth is None else self.auth,
             ) as response:
                 content = await read_content(response)
-            # Some servers answer 308 to a range that is not the last one.
-            is_incomplete = response.status_code == HTTPStatus.PERMANENT_REDIRECT and not is_last
-            if not (response.is_success or is_incomplete):
+            is_part = stop - start < self.source.size_bytes
+            offset = confirmed_offset(response) if is_part else None
+            if offset is not None and offset < self.source.size_bytes:
+                self._accepts_parts = True
+                return offset
+            if not response.is_success:
                 await self._check_rejection()
                 raise upload_error(FailedResponse.from_response(response, content), address)
+            if not is_last:
+                raise UnexpectedResponse(address, _not_confirmed(response.status_code, stop))
             upload_id = response.headers.get("upload-id", self.upload_id)
-            if is_last:
-                return await self._result(upload_id, response.status_code, content)
-            return None
+            return await self._result(upload_id, response.status_code, content)
         # The request was cancelled: a snapshot showed a rejection, and no response arrived.
         await self._check_rejection()
         raise ServerUnreachable(address, "the request was aborted after the upload had failed")
@@ -237,7 +246,7 @@ class FileUpload:
             return 0
         if progress.state in _RECEIVED_STATES and progress.attempt >= self._attempt:
             return None
-        if progress.state is UploadState.PAUSED:
+        if progress.state is UploadState.PAUSED and self._accepts_parts:
             return progress.bytes_transferred
         if progress.state is UploadState.FAILED:
             self._attempt = progress.attempt + 1
@@ -291,3 +300,11 @@ class FileUpload:
                         if rejection_in(progress) is not None:
                             await anyio.sleep(RESPONSE_SECONDS)
                             self._request_scope.cancel()
+
+
+def _not_confirmed(status: int, size_bytes: int) -> str:
+    return (
+        f"answered {status} to the first {size_bytes} bytes, and did not confirm that it accepts "
+        "parts (308 with Range, or Upload-Offset): it may have stored them as the whole file; "
+        "send the file again in one request"
+    )

@@ -9,7 +9,12 @@ from starlette.responses import Response
 
 from upload_progress._model.codec import encode_json
 from upload_progress.demo.shutdown import ServerShuttingDown
-from upload_progress.demo.uploads import CancelledByOwner, DiskFull, FileTooLarge
+from upload_progress.demo.uploads import (
+    CancelledByOwner,
+    DiskFull,
+    FileTooLarge,
+    PartNotAccepted,
+)
 from upload_progress.exceptions import InvalidValue
 from upload_progress.starlette.http import ErrorResponse
 
@@ -27,6 +32,12 @@ _DISK_FULL: Final = ErrorResponse.build(
 )
 _SHUTTING_DOWN: Final = ErrorResponse.build(
     503, "stopping", "The server is shutting down; try again in a moment.", headers=_CLOSE
+)
+_PART_NOT_ACCEPTED: Final = ErrorResponse.build(
+    400,
+    "part_not_accepted",
+    "This server stores whole files only: send the file in one request, without Content-Range.",
+    headers=_CLOSE,
 )
 _CANCELLED: Final = ErrorResponse.build(
     409, "cancelled", "The upload was cancelled; its file was not kept."
@@ -69,6 +80,7 @@ EXCEPTION_HANDLERS: Final[Mapping[type[Exception], _Handler]] = {
     InvalidValue: _handle_invalid_value,
     FileTooLarge: _handler_of(_FILE_TOO_LARGE),
     DiskFull: _handler_of(_DISK_FULL),
+    PartNotAccepted: _handler_of(_PART_NOT_ACCEPTED),
     CancelledByOwner: _handler_of(_CANCELLED),
     ServerShuttingDown: _handler_of(_SHUTTING_DOWN),
     ClientDisconnect: _handle_disconnect,

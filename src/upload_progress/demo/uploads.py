@@ -25,7 +25,7 @@ from upload_progress.demo.rate_limit import RateLimit
 from upload_progress.exceptions import InvalidValue
 from upload_progress.upload import Upload
 
-__all__ = ["CancelledByOwner", "DiskFull", "FileReceiver", "FileTooLarge"]
+__all__ = ["CancelledByOwner", "DiskFull", "FileReceiver", "FileTooLarge", "PartNotAccepted"]
 
 _BLOCK_BYTES: Final = 1024 * 1024
 _MAX_FILES: Final = 100
@@ -35,6 +35,10 @@ _HASHING_SPEEDUP: Final = 4
 
 class FileTooLarge(Exception):
     """The body is larger than the demo accepts."""
+
+
+class PartNotAccepted(Exception):
+    """The body is a part of a file: the demo stores whole files only."""
 
 
 class DiskFull(Exception):
@@ -83,11 +87,14 @@ class FileReceiver:
 
         Raises:
             InvalidValue: *name* is not a valid file name.
+            PartNotAccepted: The request has a ``Content-Range`` (RFC 9110 section 14.5).
             FileTooLarge: The body is too large.
             DiskFull: The disk has no space for the file.
             CancelledByOwner: The upload was cancelled while its file was hashed.
         """
         name = safe_name(name)
+        if "content-range" in request.headers:
+            raise PartNotAccepted
         request = self._limited(request)
         with _disk_full_errors(), self.storage.partial(user) as partial:
             async with (
