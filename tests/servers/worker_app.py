@@ -28,7 +28,8 @@ async def worker(_request: Request) -> PlainTextResponse:
 
 def create_app() -> Starlette:
     """Return the application of one worker; all workers share a store."""
-    tracker = ProgressTracker.from_url(os.environ["STORE_URL"])
+    lease_seconds = float(os.environ.get("LEASE_SECONDS", "15"))
+    tracker = ProgressTracker.from_url(os.environ["STORE_URL"], lease_seconds=lease_seconds)
     authenticate = capability()
     return Starlette(
         routes=[
