@@ -33,8 +33,16 @@ class DemoProcess:
 
 
 @contextmanager
-def running_demo(*arguments: str, port: int = 0) -> Iterator[DemoProcess]:
-    """Run the demo while the block runs; fail if it writes to its standard error."""
+def running_demo(
+    *arguments: str, port: int = 0, expected_errors: str = ""
+) -> Iterator[DemoProcess]:
+    """Run the demo while the block runs; fail if it writes to its standard error.
+
+    Args:
+        arguments: Options of the demo.
+        port: Its port; 0 is any free one.
+        expected_errors: A regular expression for what it may write there.
+    """
     with tempfile.TemporaryFile("w+") as errors:
         command = [*COMMAND, "demo", "--port", str(port), *arguments]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
@@ -50,7 +58,7 @@ def running_demo(*arguments: str, port: int = 0) -> Iterator[DemoProcess]:
             assert process.stdout is not None
             process.stdout.close()
         errors.seek(0)
-        assert errors.read() == ""
+        assert re.fullmatch(expected_errors, errors.read(), re.DOTALL)
 
 
 def _wait_until_started(process: subprocess.Popen[str]) -> DemoProcess:

@@ -23,7 +23,11 @@ from upload_progress import ProgressTracker, Upload, UploadNotFound, UploadProgr
 from upload_progress.backends.postgres.schema import migrate
 from upload_progress.exceptions import StoreUnavailable
 
-pytestmark = pytest.mark.anyio
+pytestmark = [
+    pytest.mark.anyio,
+    # A connection of aiokafka that broke off while it was made may be closed by its finalizer.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 WORKERS: Final = 3
 UPLOADS: Final = 10
