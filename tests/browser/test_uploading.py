@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests._support.browser_pages import events, in_state, release, row, upload, wait_for_connection
 from tests.browser.conftest import Users
@@ -43,6 +43,13 @@ def make_file(folder: Path, name: str, size_bytes: int = 1_000_000) -> Path:
 
 def choose(page: Page, *paths: Path) -> None:
     page.get_by_label("Files").set_input_files([str(path) for path in paths])
+
+
+def center(button: Locator) -> tuple[float, float]:
+    """Return the middle of a button, where a pointer presses it."""
+    box = button.bounding_box()
+    assert box
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
 # --- upload() -------------------------------------------------------------------------------------
@@ -88,6 +95,49 @@ def test_cancelled_upload_can_be_retried(users: Users, user: str) -> None:
     expect(page.locator("upload-progress li")).to_have_count(1)
     assert page.evaluate("transfer.id") == upload_id
     assert page.evaluate(FINAL_STATE) == "completed"
+
+
+@pytest.mark.parametrize("width", [390, 900])
+def test_cancel_and_retry_never_take_the_place_of_each_other(
+    users: Users, user: str, width: int
+) -> None:
+    page = users.open(ALL, user=user, viewport={"width": width, "height": 700})
+    upload(page, "a.bin", megabytes=4, hold=0.01)
+    expect(in_state(page, "a.bin", "receiving")).to_be_visible()
+    cancel = center(row(page, "a.bin").get_by_role("button", name="Cancel a.bin"))
+
+    page.mouse.click(*cancel)
+    retry_button = row(page, "a.bin").get_by_role("button", name="Retry a.bin")
+    expect(retry_button).to_be_visible()
+    retry = center(retry_button)
+    page.mouse.click(*cancel)
+    expect(in_state(page, "a.bin", "cancelled")).to_be_visible()
+
+    page.mouse.click(*retry)
+    expect(in_state(page, "a.bin", "receiving")).to_be_visible()
+    page.mouse.click(*retry)
+    release(page, "a.bin")
+    expect(in_state(page, "a.bin", "completed")).to_be_visible()
+    assert events(page, "error") == ["cancelled"]
+
+
+def test_second_click_of_a_double_click_does_not_press_another_button(
+    users: Users, user: str
+) -> None:
+    page = users.open(ALL, user=user)
+    upload(page, "a.bin", megabytes=4, hold=0.01)
+    expect(in_state(page, "a.bin", "receiving")).to_be_visible()
+    cancel, retry = (row(page, "a.bin").locator(one) for one in (".cancel", ".retry"))
+
+    # What a browser sends for the second click, wherever the button is by then.
+    cancel.dispatch_event("click", {"detail": 2})
+    cancel.dispatch_event("click", {"detail": 1})
+    expect(in_state(page, "a.bin", "cancelled")).to_be_visible()
+    retry.dispatch_event("click", {"detail": 2})
+
+    assert events(page, "statechange").count("cancelled") == 1
+    expect(in_state(page, "a.bin", "cancelled")).to_be_visible()
+    assert page.evaluate("component.unsent()") == 0
 
 
 def test_rejected_upload_shows_the_reason(users: Users, user: str) -> None:

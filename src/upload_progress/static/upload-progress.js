@@ -788,7 +788,7 @@ STYLES.replaceSync(`
 [hidden], :host([hidden]) { display: none !important; }
 ul { margin: 0; padding: 0; display: grid; gap: 10px; }
 .row {
-  display: grid; grid-template-columns: minmax(0, 1fr) auto auto; align-items: center;
+  display: grid; grid-template-columns: minmax(0, 1fr) auto auto auto; align-items: center;
   min-height: 40px; padding: 12px 16px;
   border: 1px solid var(--border); border-radius: 12px; background: var(--surface);
 }
@@ -806,6 +806,10 @@ button {
   font: inherit; font-size: 13.5px; line-height: 1; color: var(--muted); background: none;
   border: 1px solid var(--border); border-radius: 8px; padding: 8px 11px; cursor: pointer;
 }
+.retry, .cancel { grid-area: 1 / 3; }
+.cancel { grid-column: 4; }
+.row .cancel[hidden] { display: block !important; visibility: hidden; }
+.total .cancel { display: none !important; }
 button:hover { color: var(--text); border-color: currentColor; }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 [aria-disabled] { opacity: .6; }
@@ -834,10 +838,12 @@ p { margin: 5px 0 0; font-size: 13.5px; color: var(--error); overflow-wrap: anyw
 .status { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 @container (max-width: 420px) {
   .name { white-space: normal; overflow-wrap: anywhere; }
-  .percent, button { grid-column: 2 / -1; justify-self: end; }
-  button, .details { grid-row: 3; }
+  .percent { grid-column: 2 / -1; justify-self: end; }
+  .retry { margin-block: -4px; }
+  .percent:has(~ .retry:not([hidden])) { display: none; }
+  .cancel, .details { grid-row: 3; }
+  .cancel { grid-column: 2 / -1; align-self: start; margin-top: 7px; }
   .details { grid-column: 1; }
-  button { align-self: start; margin-top: 7px; }
 }
 @media (prefers-reduced-motion) {
   i { transition: none; }
@@ -1200,13 +1206,15 @@ export class UploadProgressElement extends HTMLElement {
     const { upload_id: id } = upload;
     row.createdAt = Date.parse(upload.created_at);
     row.node.dataset.uploadId = id;
-    row.cancel.onclick = () => {
-      if (row.cancel.ariaDisabled) return;
+    // The second click of a double click is for what was shown at the first.
+    row.cancel.onclick = ({ detail }) => {
+      if (detail > 1 || row.cancel.ariaDisabled) return;
       // Not `disabled`, which would remove the focus.
       row.cancel.ariaDisabled = "true";
       this.cancel(id);
     };
-    row.retry.onclick = () => {
+    row.retry.onclick = ({ detail }) => {
+      if (detail > 1) return;
       row.node.focus();
       this.#client?.transfers.get(id)?.retry();
     };
