@@ -5,7 +5,7 @@ cannot change what is stored. Uploads that expire lie in buckets by time. Only b
 has come are visited, a bounded number of uploads at once.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing
 from itertools import dropwhile, islice
@@ -23,7 +23,7 @@ from upload_progress._model.models import (
     UploadState,
     without_store_times,
 )
-from upload_progress._model.state import is_final, is_waiting
+from upload_progress._model.state import FINAL_STATES, is_final, is_waiting
 from upload_progress._runtime.yielding import YIELD_EVERY, yielding
 from upload_progress.backends.lease_table import LeaseTable
 from upload_progress.backends.store_records import (
@@ -76,14 +76,19 @@ class Entry:
         packed: The packed record, or several of them.
         location: Where the entry is indexed: the bucket in which it expires, or the name of the
             worker that receives it.
-        is_ended: Whether the upload has ended, so that it is dropped with its bucket.
+        state: Its state, while it is in a bucket.
     """
 
     owner: str
     upload_id: str
     packed: bytes | tuple[bytes, ...] = b""
     location: "Bucket | str | None" = None
-    is_ended: bool = False
+    state: UploadState | None = None
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the upload has ended, so that it is dropped with its bucket."""
+        return self.state in FINAL_STATES
 
     @property
     def records(self) -> list[TransferRecord]:
@@ -162,7 +167,7 @@ class MemoryStore:
     _running: dict[str, dict[Entry, None]] = field(factory=dict, init=False)
     _leases: LeaseTable = field(factory=LeaseTable, init=False)
     _queues: dict[str, OwnerQueues] = field(factory=dict, init=False)
-    _pending: dict[str, set[Entry]] = field(factory=dict, init=False)
+    _pending: Counter[str] = field(factory=Counter, init=False)
     _size: int = field(default=0, init=False)
 
     def __repr__(self) -> str:
@@ -186,7 +191,7 @@ class MemoryStore:
 
     def count_pending(self, owner: str) -> int:
         """Return how many uploads of *owner* are pending."""
-        return len(self._pending.get(owner, ()))
+        return self._pending[owner]
 
     def _save(self, record: TransferRecord) -> bool:
         """Save *record*, if it is newer than the stored one; return whether it is."""
@@ -239,9 +244,9 @@ class MemoryStore:
             entry.location = decided.worker or ""
             self._running.setdefault(entry.location, {})[entry] = None
             return
-        entry.is_ended = is_final(decided.state)
+        entry.state = decided.state
         if decided.state is UploadState.PENDING:
-            self._pending.setdefault(entry.owner, set()).add(entry)
+            self._pending[entry.owner] += 1
         self._put(entry, self._bucket_number(expires_at))
         self._enforce_owner_limits(entry)
 
@@ -283,7 +288,7 @@ class MemoryStore:
 
     def _unindex(self, entry: Entry) -> None:
         """Remove *entry* from its bucket or worker, and that as well if it is empty then."""
-        location, entry.location, entry.is_ended = entry.location, None, False
+        location, entry.location, state, entry.state = entry.location, None, entry.state, None
         if isinstance(location, str):
             running = self._running[location]
             del running[entry]
@@ -295,9 +300,9 @@ class MemoryStore:
                 del self._buckets[location.number]
         if (queues := self._queues.get(entry.owner)) is not None:
             queues.remove(entry)
-        if (pending := self._pending.get(entry.owner)) is not None:
-            pending.discard(entry)
-            if not pending:
+        if state is UploadState.PENDING:
+            self._pending[entry.owner] -= 1
+            if not self._pending[entry.owner]:
                 del self._pending[entry.owner]
 
     def _expires_at(self, record: TransferRecord) -> float | None:
