@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from upload_progress.exceptions import (
+    CertificateInvalid,
     InvalidValue,
     MiddlewareMissing,
     MissingExtra,
@@ -20,6 +21,7 @@ from upload_progress.exceptions import (
 )
 
 ERRORS = [
+    CertificateInvalid("https://example.org", "self-signed certificate"),
     InvalidValue("body.total_bytes", "must not be negative"),
     NotAllowed(403, "not yours"),
     NotEntered("RedisPublisher"),

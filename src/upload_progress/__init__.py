@@ -32,6 +32,7 @@ from upload_progress.backends.memory import MemoryStore
 from upload_progress.config import Limits, Retention, TrackerConfig
 from upload_progress.connection import Connection
 from upload_progress.exceptions import (
+    CertificateInvalid,
     InvalidValue,
     MiddlewareMissing,
     MissingExtra,
@@ -68,6 +69,7 @@ __version__ = version("upload-progress")
 __all__ = [
     "Arrival",
     "ByTotal",
+    "CertificateInvalid",
     "CloudEvent",
     "Connection",
     "ErrorCode",

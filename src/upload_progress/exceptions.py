@@ -15,6 +15,7 @@
     ├── NotEntered                                  enter the backend first: ``async with``
     ├── MiddlewareMissing                           add ``UploadProgressMiddleware``
     ├── ServerUnreachable                           client: check address and network; retry later
+    │   └── CertificateInvalid                      client: trust its authority, or fix the server
     ├── ServerBusy                                  client: wait ``retry_after_seconds``
     ├── NotAllowed                                  client: check credentials and permissions
     ├── UploadRejected                              client: the server rejects this upload
@@ -29,6 +30,7 @@ calls itself (``current_upload``, ``track``). Errors marked "client" are raised 
 from typing import ClassVar
 
 __all__ = [
+    "CertificateInvalid",
     "InvalidValue",
     "MiddlewareMissing",
     "MissingExtra",
@@ -171,6 +173,10 @@ class ServerUnreachable(UploadProgressError):
         super().__init__(f"{address} cannot be reached: {problem}")
         self.address = address
         self.problem = problem
+
+
+class CertificateInvalid(ServerUnreachable):
+    """The server's certificate is not valid or not trusted; trying again does not help."""
 
 
 class ServerBusy(UploadProgressError):

@@ -94,9 +94,38 @@ def test_put_on_a_pipe_writes_lines_and_a_result(demo: DemoProcess, big: Path) -
     assert finished.returncode == 0
     assert re.fullmatch(r"big\.bin: completed, 2\.0 MB, in \d+ s, id [\w-]+\n", finished.stdout)
     assert len(lines) >= 2
-    assert all(line.startswith("big.bin  ") for line in lines)
+    assert all(line.startswith("big.bin  ") for line in lines[:-1])
+    assert re.fullmatch(r"1 file completed, 2\.0 MB in \d\.\d s, [\d.]+ [kM]B/s", lines[-1])
     assert "\x1b" not in finished.stderr
     assert "\r" not in finished.stderr
+
+
+def test_put_says_each_retry_and_the_restart(tmp_path: Path) -> None:
+    path = tmp_path / "long.bin"
+    path.write_bytes(bytes(8_000_000))
+    with running_demo("--slow", "2M") as demo:
+        port = int(demo.url.rpartition(":")[2])
+        with piped([*COMMAND, "put", str(path), f"{demo.url}/files/", "--retries", "9"]) as sending:
+            assert sending.stderr is not None
+            assert "long.bin  " in sending.stderr.readline()
+            demo.process.kill()
+            demo.process.wait(DEADLINE_SECONDS)
+            lost = next(line for line in sending.stderr if "trying" in line)
+            with running_demo(port=port):
+                _, errors = sending.communicate(timeout=2 * DEADLINE_SECONDS)
+
+    assert re.search(r"connection failed \(.+\), trying again in \d\.\d s \(1/9\)", lost)
+    assert "long.bin: starting again from 0 bytes (attempt " in errors
+    assert "1 file completed, 8.0 MB in " in errors
+    assert sending.returncode == 0
+
+
+def test_part_of_a_file_is_refused_by_the_demo(demo: DemoProcess, big: Path) -> None:
+    finished = run("put", "--chunk-size", "500k", big, f"{demo.url}/files/")
+
+    assert finished.returncode == 1
+    assert "big.bin: The upload was rejected (400)" in finished.stderr
+    assert "0 files completed, 1 failed" in finished.stderr
 
 
 def test_put_sends_a_folder_as_a_group(demo: DemoProcess, tmp_path: Path) -> None:

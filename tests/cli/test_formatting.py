@@ -12,9 +12,14 @@ from upload_progress.cli.formatting import (
     format_duration,
     format_progress,
     format_result,
+    format_resumption,
+    format_retry,
     format_status,
+    format_summary,
     printable,
 )
+from upload_progress.client import Resumption, Retry
+from upload_progress.exceptions import ServerBusy, ServerUnreachable, UploadProgressError
 
 HALF = evolve(sample_snapshot(), bytes_transferred=5000, total_bytes=10_000, eta_seconds=70.4)
 
@@ -71,3 +76,38 @@ def test_result_is_one_line() -> None:
 
     row.progress = HALF
     assert format_result(row) == "a.bin: completed, 5.0 kB, id upload-0000"
+
+
+@pytest.mark.parametrize(
+    ("error", "delay", "text"),
+    [
+        (
+            ServerUnreachable("http://h", "reset\x1b"),
+            2.04,
+            "connection failed (reset?), trying again in 2.0 s (1/5)",
+        ),
+        (ServerBusy("full", 1), 30, "The server is busy: full, trying again in 30 s (1/5)"),
+    ],
+)
+def test_retry_names_the_reason_and_the_wait(
+    error: UploadProgressError, delay: float, text: str
+) -> None:
+    assert format_retry(Retry(error, delay, 1, 5)) == text
+
+
+def test_resumption_names_the_offset() -> None:
+    assert format_resumption(Resumption(0, 2)) == "starting again from 0 bytes (attempt 2)"
+    assert format_resumption(Resumption(4_000_000, 2)) == "continuing at 4.0 MB"
+
+
+@pytest.mark.parametrize(
+    ("counts", "text"),
+    [
+        ((1, 0, 5_000_000, 2.5), "1 file completed, 5.0 MB in 2.5 s, 2.0 MB/s"),
+        ((2, 1, 5_000, 0.0), "2 files completed, 1 failed, 5.0 kB in 0.0 s, 5.0 MB/s"),
+    ],
+)
+def test_summary_counts_files_bytes_and_seconds(
+    counts: tuple[int, int, int, float], text: str
+) -> None:
+    assert format_summary(*counts) == text

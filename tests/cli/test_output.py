@@ -45,6 +45,16 @@ def test_plain_output_has_a_line_for_every_10_percent() -> None:
     assert out.getvalue().startswith("a: completed, ")
 
 
+def test_plain_output_begins_again_with_a_file_that_is_sent_again() -> None:
+    output, _, log, _ = plain_output()
+    row = UploadRow("a")
+    for percent in [45.0, 5.0, 12.0, 50.0]:
+        row.progress = evolve(sample_snapshot(), percent=percent)
+        output.update(row)
+
+    assert percents(log) == ["45 %", "12 %", "50 %"]
+
+
 def test_plain_output_has_a_line_at_least_every_10_seconds() -> None:
     output, _, log, now = plain_output()
     row = UploadRow("a")
@@ -60,6 +70,7 @@ def test_quiet_output_has_results_only() -> None:
     for now[0] in [0.0, 100.0]:
         output.update(row)
     output.finish(row)
+    output.summarize("1 file")
 
     assert log.getvalue() == ""
     assert out.getvalue().count("\n") == 1

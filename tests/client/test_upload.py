@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,16 @@ from tests._support.recording_server import (
 )
 from upload_progress import UploadProgress, UploadState
 from upload_progress._model.models import ErrorCode, UploadError
-from upload_progress.client import AsyncProgressClient, UploadResult, async_client
+from upload_progress.client import (
+    AsyncProgressClient,
+    Resumption,
+    Retry,
+    UploadResult,
+    async_client,
+)
 from upload_progress.client import upload as upload_module
 from upload_progress.exceptions import (
+    CertificateInvalid,
     InvalidValue,
     NotAllowed,
     ServerBusy,
@@ -148,6 +156,78 @@ async def test_failed_request_is_repeated_under_the_same_id(path: Path, busy: Re
 
     assert server.bodies == [BODY, BODY, BODY]
     assert {r.headers["upload-id"] for r in server.requests if r.method == "PUT"} == {"u"}
+
+
+async def test_each_retry_and_each_restart_is_reported(path: Path) -> None:
+    api_replies = [json_reply(DISCONNECTED)] * 9 + [json_reply(COMPLETED)]
+    server = RecordingServer([LOST, status_reply(503, retry_after="0"), ACCEPTED], api_replies)
+    retries, resumptions = list[Retry](), list[Resumption]()
+
+    await put(server, path, on_retry=retries.append, on_resume=resumptions.append)
+
+    assert [(type(each.error), each.number, each.retries) for each in retries] == [
+        (ServerUnreachable, 1, 3),
+        (ServerBusy, 2, 3),
+    ]
+    assert all(0 < each.delay_seconds < 1 for each in retries)
+    assert resumptions == [Resumption(0, 2), Resumption(0, 3)]
+
+
+async def test_progress_is_reported_after_the_server_has_forgotten_the_upload(path: Path) -> None:
+    """A restarted server counts attempts and sequences from one again."""
+    before, after = make_snapshot(sequence=7, attempt=3), make_snapshot(sequence=1)
+    end = make_snapshot(UploadState.COMPLETED, sequence=2)
+    server, received = RecordingServer(api_replies=[json_reply(before)]), list[UploadProgress]()
+    old_is_seen, new_is_seen = anyio.Event(), anyio.Event()
+
+    async def respond(request: httpx2.Request) -> httpx2.Response:
+        if request.method == "PUT" and not server.bodies:
+            await old_is_seen.wait()
+            server.api_replies = [problem_reply(404, "not_found")]
+        elif request.method == "PUT":
+            server.api_replies = [json_reply(after)]
+            await new_is_seen.wait()
+            server.api_replies = [json_reply(end)]
+        return await server(request)
+
+    def on_progress(progress: UploadProgress) -> None:
+        received.append(progress)
+        (old_is_seen if progress == before else new_is_seen).set()
+
+    server.put_replies = [LOST, ACCEPTED]
+    http = httpx2.AsyncClient(transport=httpx2.MockTransport(respond))
+    with anyio.fail_after(DEADLINE_SECONDS):
+        async with AsyncProgressClient(URL, http=http, first_delay_seconds=0.001) as client:
+            await client.put(path, f"{URL}/files/", on_progress=on_progress)
+
+    assert received == [before, after, end]
+
+
+async def test_invalid_certificate_is_not_retried(path: Path) -> None:
+    certificate = httpx2.ConnectError("TLS")
+    certificate.__cause__ = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    server = RecordingServer([certificate])
+
+    with pytest.raises(CertificateInvalid, match="verify failed"):
+        await put(server, path)
+
+    assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "expected"),
+    [
+        (failed(ErrorCode.REJECTED), "It is too_large"),
+        (make_snapshot(UploadState.CANCELLED), "cancelled by its owner"),
+    ],
+)
+async def test_reason_is_that_of_the_response_unless_the_owner_has_cancelled(
+    path: Path, snapshot: UploadProgress, expected: str
+) -> None:
+    server = RecordingServer([problem_reply(413, "too_large")], [json_reply(snapshot)])
+
+    with pytest.raises((UploadRejected, UploadCancelled), match=expected):
+        await put(server, path)
 
 
 @pytest.mark.parametrize(

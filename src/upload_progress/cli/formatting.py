@@ -6,18 +6,27 @@ from attrs import define
 
 from upload_progress._model.models import Arrival, UploadProgress, UploadState
 from upload_progress._runtime.sizes import format_size
+from upload_progress.client import Resumption, Retry
+from upload_progress.exceptions import ServerUnreachable
 
 __all__ = [
     "UploadRow",
+    "format_delay",
     "format_duration",
     "format_progress",
     "format_result",
+    "format_resumption",
+    "format_retry",
     "format_status",
+    "format_summary",
     "printable",
 ]
 
 _MINUTE: Final = 60
 _HOUR: Final = 3600
+_SHORT_SECONDS: Final = 10
+_LEAST_SECONDS: Final = 0.001
+_REASON_CHARACTERS: Final = 250
 _OBVIOUS_STATES: Final = frozenset({UploadState.RECEIVING, UploadState.COMPLETED})
 
 
@@ -60,6 +69,37 @@ def format_duration(seconds: float) -> str:
     if whole < _HOUR:
         return f"{whole // _MINUTE} min {whole % _MINUTE:02} s"
     return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02} min"
+
+
+def format_delay(seconds: float) -> str:
+    """Return a delay; a short one with a decimal: ``0.5 s``."""
+    return f"{seconds:.1f} s" if seconds < _SHORT_SECONDS else format_duration(seconds)
+
+
+def format_retry(retry: Retry) -> str:
+    """Return why a request failed, and when it is sent again."""
+    error = retry.error
+    if isinstance(error, ServerUnreachable):
+        reason = f"connection failed ({printable(error.problem, _REASON_CHARACTERS)})"
+    else:
+        reason = printable(str(error), _REASON_CHARACTERS)
+    delay = format_delay(retry.delay_seconds)
+    return f"{reason}, trying again in {delay} ({retry.number}/{retry.retries})"
+
+
+def format_resumption(resumption: Resumption) -> str:
+    """Return from where an upload goes on after a failure."""
+    if resumption.offset_bytes:
+        return f"continuing at {format_size(resumption.offset_bytes)}"
+    return f"starting again from 0 bytes (attempt {resumption.attempt})"
+
+
+def format_summary(completed: int, failed: int, size_bytes: int, seconds: float) -> str:
+    """Return count, bytes, duration and speed of several uploads on one line."""
+    count = "1 file" if completed == 1 else f"{completed} files"
+    words = [f"{count} completed", *([f"{failed} failed"] if failed else [])]
+    speed = f"{format_size(size_bytes / max(seconds, _LEAST_SECONDS))}/s"
+    return f"{', '.join(words)}, {format_size(size_bytes)} in {format_delay(seconds)}, {speed}"
 
 
 def format_status(progress: UploadProgress) -> str:

@@ -53,6 +53,10 @@ class Output(AbstractContextManager["Output", None]):
         """Write a line to the log."""
         write_line(self.log, line)
 
+    def summarize(self, line: str) -> None:
+        """Write what became of all uploads to the log."""
+        self.message(line)
+
 
 @define(eq=False, repr=False)
 class PlainOutput(Output):
@@ -74,11 +78,19 @@ class PlainOutput(Output):
         now = self.clock()
         step, since = self._last_lines.setdefault(id(row), (0, now))
         reached = step if row.percent is None else int(row.percent // STEP_PERCENT)
+        # A file that is sent again begins at zero.
+        step = min(step, reached)
         if self.is_quiet or (reached <= step and now - since < LINE_SECONDS):
+            self._last_lines[id(row)] = (step, since)
             return
-        self._last_lines[id(row)] = (max(step, reached), now)
+        self._last_lines[id(row)] = (reached, now)
         share = "" if row.percent is None else f"  {row.percent:.0f} %"
         self.message(f"{row.label}{share}  {format_progress(row)}")
+
+    def summarize(self, line: str) -> None:
+        """Write the line, unless only results are wanted."""
+        if not self.is_quiet:
+            self.message(line)
 
     def finish(self, row: UploadRow) -> None:
         """Write the result."""

@@ -2,17 +2,24 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from time import monotonic
 
 import anyio
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from upload_progress._model.models import UploadProgress
 from upload_progress.cli.connection import open_client
 from upload_progress.cli.exit_codes import SUCCESS, combined_exit_code, error_text, exit_code
-from upload_progress.cli.formatting import UploadRow, printable
+from upload_progress.cli.formatting import (
+    UploadRow,
+    format_resumption,
+    format_retry,
+    format_summary,
+    printable,
+)
 from upload_progress.cli.options import ConnectionOptions
 from upload_progress.cli.output import Output
-from upload_progress.client import AsyncProgressClient
+from upload_progress.client import AsyncProgressClient, Resumption, Retry
 from upload_progress.client.urls import DEFAULT_MOUNT, parse_url, target_url
 from upload_progress.exceptions import InvalidValue, UploadProgressError
 
@@ -109,17 +116,25 @@ async def put(
         raise InvalidValue("--id", "is the id of one upload, but there are several files")
     async with open_client(url, connection, default_mount=DEFAULT_MOUNT) as client:
         uploader = _Uploader(client, options, output)
+        began_at = monotonic()
         with output:
             await uploader.send_all(files)
+        output.summarize(uploader.summary(monotonic() - began_at))
     return combined_exit_code(uploader.codes)
 
 
-@frozen(eq=False, repr=False)
+@define(eq=False, repr=False)
 class _Uploader:
     client: AsyncProgressClient
     options: PutOptions
     output: Output
     codes: list[int] = field(factory=list, init=False)
+    completed_bytes: int = field(default=0, init=False)
+
+    def summary(self, seconds: float) -> str:
+        completed = self.codes.count(SUCCESS)
+        failed = len(self.codes) - completed
+        return format_summary(completed, failed, self.completed_bytes, seconds)
 
     async def send_all(self, files: Sequence[FileToUpload]) -> None:
         limiter = anyio.CapacityLimiter(self.options.parallel)
@@ -134,6 +149,7 @@ class _Uploader:
         try:
             await self._put(file, row)
             row.result = "completed"
+            self.completed_bytes += row.sent_bytes
             self.codes.append(SUCCESS)
             self.output.finish(row)
         except UploadProgressError as error:
@@ -152,6 +168,14 @@ class _Uploader:
             row.sent_bytes = size_bytes
             self.output.update(row)
 
+        def on_retry(retry: Retry) -> None:
+            self.output.message(f"{row.label}: {format_retry(retry)}")
+
+        def on_resume(resumption: Resumption) -> None:
+            self.output.message(f"{row.label}: {format_resumption(resumption)}")
+            row.sent_bytes = resumption.offset_bytes
+            row.progress = None
+
         self.output.update(row)
         await self.client.put(
             file.path,
@@ -162,4 +186,6 @@ class _Uploader:
             chunk_bytes=self.options.chunk_bytes,
             on_progress=on_progress,
             on_sent=on_sent,
+            on_retry=on_retry,
+            on_resume=on_resume,
         )

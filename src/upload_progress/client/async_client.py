@@ -18,13 +18,13 @@ from upload_progress._model.models import (
 )
 from upload_progress.client.api import ProgressApi
 from upload_progress.client.files import FileSource, open_file
-from upload_progress.client.retry import RetryPolicy
-from upload_progress.client.upload import FileUpload, UploadResult
+from upload_progress.client.retry import Retry, RetryPolicy, ignore
+from upload_progress.client.upload import FileUpload, Resumption, UploadResult
 from upload_progress.client.urls import ServerUrl, mount_url, parse_url, target_url
 from upload_progress.client.watch import WatchLoop
 from upload_progress.exceptions import InvalidValue, UploadEnded
 
-__all__ = ["FIRST_DELAY_SECONDS", "RETRIES", "AsyncProgressClient", "Auth", "ignore"]
+__all__ = ["FIRST_DELAY_SECONDS", "RETRIES", "AsyncProgressClient", "Auth"]
 
 Auth = tuple[str, str] | httpx2.Auth
 
@@ -32,10 +32,6 @@ RETRIES: Final = 5
 FIRST_DELAY_SECONDS: Final = 0.5
 _TIMEOUT: Final = httpx2.Timeout(30.0, connect=10.0)
 _PAGE_SIZE: Final = "1000"
-
-
-def ignore(_value: object) -> None:
-    """Do nothing: the default of a callback."""
 
 
 @define(eq=False, repr=False)
@@ -148,6 +144,8 @@ class AsyncProgressClient:
         chunk_bytes: int | None = None,
         on_progress: Callable[[UploadProgress], object] = ignore,
         on_sent: Callable[[int], object] = ignore,
+        on_retry: Callable[[Retry], object] = ignore,
+        on_resume: Callable[[Resumption], object] = ignore,
     ) -> UploadResult:
         """Upload a file with ``PUT``, and return when the server has accepted it.
 
@@ -167,6 +165,8 @@ class AsyncProgressClient:
                 Default None: one request.
             on_progress: Called with each new snapshot of the upload at the server.
             on_sent: Called with the number of bytes that were handed to the network.
+            on_retry: Called with each failure after which the client tries again, before it waits.
+            on_resume: Called before bytes are sent again after a failure: from which offset.
 
         Raises:
             UploadRejected: The server or its application rejected the upload.
@@ -191,13 +191,14 @@ class AsyncProgressClient:
             source,
             target_url(target.url, PurePosixPath(source.name)),
             used_id,
-            self._retry(),
+            RetryPolicy.create(self.retries, self.first_delay_seconds, on_retry),
             may_exist=upload_id is not None,
             headers={} if group is None else {"upload-group": group},
             auth=target.credentials,
             chunk_bytes=chunk_bytes,
             on_progress=on_progress,
             on_sent=on_sent,
+            on_resume=on_resume,
         ).run()
 
     async def _announce(self, source: FileSource, group: str | None, metadata: Metadata) -> str:

@@ -7,6 +7,7 @@ tags and control characters, before it becomes part of an error message.
 
 import os
 import re
+import ssl
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
@@ -16,6 +17,7 @@ from attrs import frozen
 
 from upload_progress._model.codec import decode_json
 from upload_progress.exceptions import (
+    CertificateInvalid,
     InvalidValue,
     NotAllowed,
     ServerBusy,
@@ -56,6 +58,7 @@ class FailedResponse:
         where: The invalid value that the problem document names; ``request`` if none.
         retry_after_seconds: From ``Retry-After`` (RFC 9110 section 10.2.3), in seconds.
         location: From ``Location``; empty if absent.
+        has_reason: Whether the body gives the reason, not just the status.
     """
 
     status: int
@@ -64,20 +67,22 @@ class FailedResponse:
     where: str
     retry_after_seconds: float
     location: str
+    has_reason: bool
 
     @classmethod
     def from_response(cls, response: httpx2.Response, content: bytes) -> "FailedResponse":
         """Read it from the headers of a response and the beginning of its body."""
         members = _problem_members(response, content)
         phrase = f"{response.status_code} {response.reason_phrase}".strip()
-        text = members.get("detail") or members.get("title") or _plain_text(content) or phrase
+        text = members.get("detail") or members.get("title") or _plain_text(content)
         return cls(
             status=response.status_code,
             code=str(members.get("code") or ""),
-            detail=_one_line(str(text)),
+            detail=_one_line(str(text or phrase)),
             where=_one_line(str(members.get("where") or "request")),
             retry_after_seconds=parse_retry_after(response.headers.get("retry-after", "")),
             location=_one_line(response.headers.get("location", "")),
+            has_reason=bool(text),
         )
 
 
@@ -124,12 +129,15 @@ def _common_error(response: FailedResponse, address: str) -> UploadProgressError
 def network_error(error: httpx2.TransportError, address: str) -> UploadProgressError:
     """Return the exception for a failed connection, with the innermost reason that has a text."""
     reason, cause = str(error), error.__cause__ or error.__context__
+    error_type = ServerUnreachable
     while cause is not None:
         reason = _reason(cause) or reason
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            error_type = CertificateInvalid
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, httpx2.TimeoutException):
         reason = f"timed out ({type(error).__name__})"
-    return ServerUnreachable(address, _one_line(reason) or type(error).__name__)
+    return error_type(address, _one_line(reason) or type(error).__name__)
 
 
 def _reason(cause: BaseException) -> str:

@@ -1,16 +1,38 @@
 """Retries after network failures: how many, and how long to wait before each."""
 
+from collections.abc import Callable
 from typing import Final
 
 import anyio
-from attrs import define, field
+from attrs import define, field, frozen
 
 from upload_progress._runtime.backoff import Backoff
-from upload_progress.exceptions import ServerBusy, UploadProgressError
+from upload_progress.exceptions import CertificateInvalid, ServerBusy, UploadProgressError
 
-__all__ = ["MAX_DELAY_SECONDS", "RetryPolicy"]
+__all__ = ["MAX_DELAY_SECONDS", "Retry", "RetryPolicy", "ignore"]
 
 MAX_DELAY_SECONDS: Final = 30.0
+
+
+def ignore(_value: object) -> None:
+    """Do nothing: the default of a callback."""
+
+
+@frozen
+class Retry:
+    """A failure after which a request is sent again.
+
+    Attributes:
+        error: The failure.
+        delay_seconds: How long the client waits before it tries again, in seconds.
+        number: How many consecutive failures there were, this one included.
+        retries: How many consecutive failures are allowed.
+    """
+
+    error: UploadProgressError
+    delay_seconds: float
+    number: int
+    retries: int
 
 
 @define(eq=False, repr=False)
@@ -20,17 +42,24 @@ class RetryPolicy:
     Attributes:
         retries: How many consecutive failures are allowed.
         backoff: The delays between them.
+        on_retry: Called with each failure before the wait.
     """
 
     retries: int
     backoff: Backoff
+    on_retry: Callable[[Retry], object] = ignore
     _failures: int = field(default=0, init=False)
 
     @classmethod
-    def create(cls, retries: int, first_delay_seconds: float) -> "RetryPolicy":
+    def create(
+        cls,
+        retries: int,
+        first_delay_seconds: float,
+        on_retry: Callable[[Retry], object] = ignore,
+    ) -> "RetryPolicy":
         """Return a policy whose delays grow from *first_delay_seconds* to 30 s."""
         backoff = Backoff(first_seconds=first_delay_seconds, maximum_seconds=MAX_DELAY_SECONDS)
-        return cls(retries, backoff)
+        return cls(retries, backoff, on_retry)
 
     def reset(self) -> None:
         """Count from zero again, after a success."""
@@ -41,11 +70,12 @@ class RetryPolicy:
         """Wait before the next attempt; at least as long as a busy server asked for.
 
         Raises:
-            UploadProgressError: The given *error*, if no retry is left.
+            UploadProgressError: The given *error*, if no retry is left or none can help.
         """
-        if self._failures >= self.retries:
+        if self._failures >= self.retries or isinstance(error, CertificateInvalid):
             raise error
         self._failures += 1
         requested = error.retry_after_seconds if isinstance(error, ServerBusy) else 0.0
         delay = max(self.backoff.next_delay_seconds(), min(requested, MAX_DELAY_SECONDS))
+        self.on_retry(Retry(error, delay, self._failures, self.retries))
         await anyio.sleep(delay)

@@ -17,9 +17,9 @@ from upload_progress.client.async_client import (
     RETRIES,
     AsyncProgressClient,
     Auth,
-    ignore,
 )
-from upload_progress.client.upload import UploadResult
+from upload_progress.client.retry import Retry, ignore
+from upload_progress.client.upload import Resumption, UploadResult
 
 __all__ = ["ProgressClient"]
 
@@ -124,6 +124,8 @@ class ProgressClient(AbstractContextManager["ProgressClient"]):
         chunk_bytes: int | None = None,
         on_progress: Callable[[UploadProgress], object] = ignore,
         on_sent: Callable[[int], object] = ignore,
+        on_retry: Callable[[Retry], object] = ignore,
+        on_resume: Callable[[Resumption], object] = ignore,
     ) -> UploadResult:
         """Upload a file; see ``AsyncProgressClient.put``."""
         return self._portal.call(
@@ -138,6 +140,8 @@ class ProgressClient(AbstractContextManager["ProgressClient"]):
                 chunk_bytes=chunk_bytes,
                 on_progress=on_progress,
                 on_sent=on_sent,
+                on_retry=on_retry,
+                on_resume=on_resume,
             )
         )
 

@@ -16,7 +16,7 @@ from typing import Final
 
 import anyio
 import httpx2
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 
 from upload_progress._model.models import ErrorCode, UploadProgress, UploadState
 from upload_progress._model.state import is_final, is_receiving
@@ -24,13 +24,14 @@ from upload_progress.client.api import ProgressApi, read_content, translated_err
 from upload_progress.client.files import FileSource
 from upload_progress.client.parts import confirmed_offset
 from upload_progress.client.responses import FailedResponse, upload_error
-from upload_progress.client.retry import RetryPolicy
+from upload_progress.client.retry import RetryPolicy, ignore
 from upload_progress.client.watch import WatchLoop, is_newer
 from upload_progress.exceptions import (
     ServerBusy,
     ServerUnreachable,
     UnexpectedResponse,
     UploadCancelled,
+    UploadNotFound,
     UploadProgressError,
     UploadRejected,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "RESPONSE_SECONDS",
     "WATCH_RETRIES",
     "FileUpload",
+    "Resumption",
     "UploadResult",
     "rejection_in",
 ]
@@ -75,6 +77,19 @@ class UploadResult:
     progress: UploadProgress | None
 
 
+@frozen
+class Resumption:
+    """An upload goes on after a failure.
+
+    Attributes:
+        offset_bytes: The first byte that is sent now; 0 if the file is sent again.
+        attempt: How many times the client has begun to send, this time included.
+    """
+
+    offset_bytes: int
+    attempt: int
+
+
 def rejection_in(progress: UploadProgress) -> UploadProgressError | None:
     """Return why the upload must not be sent again, according to a snapshot; None if it may."""
     if progress.state is UploadState.CANCELLED:
@@ -101,6 +116,7 @@ class FileUpload:
         may_exist: Whether the id may have been used before.
         on_progress: Called with each new snapshot.
         on_sent: Called with the number of bytes handed to the network.
+        on_resume: Called before bytes are sent again after a failure.
     """
 
     api: ProgressApi
@@ -114,10 +130,18 @@ class FileUpload:
     may_exist: bool = field(default=False, kw_only=True)
     on_progress: Callable[[UploadProgress], object] = field(kw_only=True)
     on_sent: Callable[[int], object] = field(kw_only=True)
+    on_resume: Callable[[Resumption], object] = field(default=ignore, kw_only=True)
     _attempt: int = field(default=1, init=False)
     _accepts_parts: bool = field(default=False, init=False)
     _newest: UploadProgress | None = field(default=None, init=False)
     _request_scope: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
+    _watch_loop: WatchLoop = field(
+        default=Factory(lambda self: self._create_watch_loop(), takes_self=True), init=False
+    )
+
+    def _create_watch_loop(self) -> WatchLoop:
+        retry = RetryPolicy.create(WATCH_RETRIES, _FIRST_DELAY_SECONDS)
+        return WatchLoop(self.api, retry, upload_id=self.upload_id, is_endless=True)
 
     async def run(self) -> UploadResult:
         """Send the file, with retries, and return the result.
@@ -147,15 +171,17 @@ class FileUpload:
             self._attempt = progress.attempt + 1
 
     async def _send_with_retries(self) -> UploadResult:
-        has_failed = False
+        attempt = 1
         while True:
             try:
-                offset = await self._resume_offset() if has_failed else 0
+                offset = await self._resume_offset() if attempt > 1 else 0
                 if offset is None:
                     return await self._result(self.upload_id, None, b"")
+                if attempt > 1:
+                    self.on_resume(Resumption(offset, attempt))
+                attempt += 1
                 return await self._send_from(offset)
             except (ServerUnreachable, ServerBusy) as error:
-                has_failed = True
                 await self._check_rejection()
                 await self.retry.wait(error)
 
@@ -192,8 +218,8 @@ class FileUpload:
                 self._accepts_parts = True
                 return offset
             if not response.is_success:
-                await self._check_rejection()
-                raise upload_error(FailedResponse.from_response(response, content), address)
+                failure = FailedResponse.from_response(response, content)
+                raise await self._error_of(failure, address)
             if not is_last:
                 raise UnexpectedResponse(address, _not_confirmed(response.status_code, stop))
             upload_id = response.headers.get("upload-id", self.upload_id)
@@ -201,6 +227,15 @@ class FileUpload:
         # The request was cancelled: a snapshot showed a rejection, and no response arrived.
         await self._check_rejection()
         raise ServerUnreachable(address, "the request was aborted after the upload had failed")
+
+    async def _error_of(self, failure: FailedResponse, address: str) -> UploadProgressError:
+        """Return why an upload failed: the server's own words, unless a snapshot knows more."""
+        error = upload_error(failure, address)
+        rejection = await self._rejection()
+        has_own_words = failure.has_reason and isinstance(error, UploadRejected)
+        if rejection is None or (has_own_words and isinstance(rejection, UploadRejected)):
+            return error
+        return rejection
 
     def _headers(self, start: int, stop: int) -> dict[str, str]:
         size = self.source.size_bytes
@@ -226,11 +261,15 @@ class FileUpload:
         Raises:
             UploadProgressError: The upload was rejected or cancelled.
         """
+        error = await self._rejection()
+        if error is not None:
+            raise error
+
+    async def _rejection(self) -> UploadProgressError | None:
         progress = await self._snapshot()
-        if progress is not None and progress.attempt >= self._attempt:
-            error = rejection_in(progress)
-            if error is not None:
-                raise error
+        if progress is None or progress.attempt < self._attempt:
+            return None
+        return rejection_in(progress)
 
     async def _resume_offset(self) -> int | None:
         """Return the offset to continue from; None if the server has every byte."""
@@ -242,6 +281,11 @@ class FileUpload:
                     progress = await self.api.get(self.upload_id)
         except (ServerUnreachable, ServerBusy):
             raise
+        except UploadNotFound:
+            # The server was restarted, and has forgotten the upload: it counts from the start.
+            self._attempt, self._newest = 1, None
+            self._watch_loop.forget()
+            return 0
         except UploadProgressError:
             return 0
         if progress.state in _RECEIVED_STATES and progress.attempt >= self._attempt:
@@ -290,10 +334,8 @@ class FileUpload:
         Errors are ignored: an upload does not depend on its progress.
         """
         upload_id = self.upload_id
-        retry = RetryPolicy.create(WATCH_RETRIES, _FIRST_DELAY_SECONDS)
-        watch = WatchLoop(self.api, retry, upload_id=upload_id, is_endless=True)
         with suppress(UploadProgressError):
-            async with aclosing(watch.snapshots()) as snapshots:
+            async with aclosing(self._watch_loop.snapshots()) as snapshots:
                 async for progress in snapshots:
                     if self.upload_id == upload_id and progress.attempt >= self._attempt:
                         self._report(progress)

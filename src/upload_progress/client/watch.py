@@ -113,6 +113,11 @@ class WatchLoop:
             if not self._has_ended:
                 await anyio.sleep(self.poll_seconds)
 
+    def forget(self) -> None:
+        """Yield whatever comes next: the server has been restarted without its uploads."""
+        self._seen.clear()
+        self._last_event_id = ""
+
     def _is_newer(self, progress: UploadProgress) -> bool:
         if self.upload_id is not None and is_final(progress.state) and not self.is_endless:
             self._has_ended = True
