@@ -165,29 +165,31 @@ class PostgresPublisher(BrokerSubscriber):
 
         A pooler in transaction mode accepts ``LISTEN``, and delivers nothing.
         """
+        name = token_urlsafe()
         # It may be left before it is connected.
         with suppress(NotEntered):
-            if not await self._is_echoed():
-                self.log_limiter.log_warning(
-                    "PostgresPublisher: LISTEN has no effect; the URL seems to lead to a pooler in "
-                    "transaction mode: pass the address of the server itself, as "
-                    "from_url(…, events='postgresql://SERVER/…') or "
-                    "PostgresPublisher.open(POOLER, listen_url=SERVER)",
-                    effect="progress is read from the store every 5 s, cancels take up to 15 s",
-                )
+            async with self.inbox(name) as inbox:
+                while not await self._has_checked(name, inbox):  # noqa: ASYNC110  # tries again
+                    await anyio.sleep(self.heartbeat_seconds)
 
-    async def _is_echoed(self) -> bool:
-        """Return whether a notification to this process comes back, once one can be sent."""
-        name = token_urlsafe()
-        async with self.inbox(name) as inbox:
-            while True:
-                with suppress(Error, OSError):
-                    with anyio.fail_after(ECHO_SECONDS):
-                        await self.send(name, b"echo")
-                    is_echoed = await _arrives(inbox)
-                    if is_echoed is not None:
-                        return is_echoed
-                await anyio.sleep(self.heartbeat_seconds)
+    async def _has_checked(self, name: str, inbox: Inbox) -> bool:
+        """Send a notification to this process; return False if the server is not available."""
+        try:
+            with anyio.fail_after(ECHO_SECONDS):
+                await self.send(name, b"echo")
+        except (Error, OSError):
+            return False
+        with anyio.move_on_after(ECHO_SECONDS):
+            # A lost connection proves nothing.
+            return isinstance(await anext(inbox), bytes)
+        self.log_limiter.log_warning(
+            "PostgresPublisher: LISTEN has no effect; the URL seems to lead to a pooler in "
+            "transaction mode: pass the address of the server itself, as "
+            "from_url(…, events='postgresql://SERVER/…') or "
+            "PostgresPublisher.open(POOLER, listen_url=SERVER)",
+            effect="progress is read from the store every 5 s, cancels take up to 15 s",
+        )
+        return True
 
     async def publish(self, events: Sequence[CloudEvent]) -> None:
         """Send *events*, in order, in one round trip."""
@@ -231,13 +233,6 @@ class PostgresPublisher(BrokerSubscriber):
     async def _close(self) -> None:
         if isinstance(self.client, _SingleConnection):
             await self.client.close()
-
-
-async def _arrives(inbox: Inbox) -> bool | None:
-    """Return whether a message arrives; None if the connection was lost meanwhile."""
-    with anyio.move_on_after(ECHO_SECONDS):
-        return True if isinstance(await anext(inbox), bytes) else None
-    return False
 
 
 @define(eq=False, repr=False)
