@@ -21,7 +21,7 @@ async def main(url: str) -> None:
         async with queue.iterator() as messages:
             async for message in messages:
                 async with message.process():
-                    owner, data = message.headers["cloudEvents:owner"], json.loads(message.body)
+                    owner, data = message.headers["ce-owner"], json.loads(message.body)
                     print(owner, data["upload_id"], data["state"])
                     if data["state"] == "completed":
                         return

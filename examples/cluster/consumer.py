@@ -31,8 +31,8 @@ async def main(url: str, path: str) -> None:
         async with queue.iterator() as messages:
             async for message in messages:
                 async with message.process():
-                    event_type = str(message.headers["cloudEvents:type"]).split(".")[1]
-                    owner = str(message.headers["cloudEvents:owner"])
+                    event_type = str(message.headers["ce-type"]).split(".")[1]
+                    owner = str(message.headers["ce-owner"])
                     log.write(log_line(event_type, owner, json.loads(message.body)))
 
 

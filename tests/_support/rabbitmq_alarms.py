@@ -1,4 +1,4 @@
-"""Faults of RabbitMQ that only its command line can cause."""
+"""Faults and users of RabbitMQ that only its command line can create."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from tests._support.server_processes import ServerProcess
 
-__all__ = ["clear_memory_alarm", "evaluate", "set_memory_alarm"]
+__all__ = ["add_user", "clear_memory_alarm", "evaluate", "set_memory_alarm"]
 
 CONTROL_SECONDS: Final = 60
 ALARM: Final = "{resource_limit, memory, node()}"
@@ -17,9 +17,19 @@ ALARM: Final = "{resource_limit, memory, node()}"
 
 def evaluate(server: ServerProcess, expression: str) -> None:
     """Evaluate an Erlang expression in the broker."""
+    _control(server, "eval", expression)
+
+
+def add_user(server: ServerProcess, name: str, *, configure: str, write: str, read: str) -> None:
+    """Add a user, whose password is its name, with rights on names that match the patterns."""
+    _control(server, "add_user", name, name)
+    _control(server, "set_permissions", "-p", "/", name, configure, write, read)
+
+
+def _control(server: ServerProcess, *arguments: str) -> None:
     program = Path(server.command[0]).with_name("rabbitmqctl")
     subprocess.run(
-        [program, "-q", "eval", expression],
+        [program, "-q", *arguments],
         env={**os.environ, **server.environment},
         check=True,
         stdout=subprocess.DEVNULL,

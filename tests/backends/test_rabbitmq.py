@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
+from typing import Final
 
 import aio_pika
 import pytest
 from aio_pika.abc import FieldValue
 from anyio import to_thread
+from cloudevents.core.bindings.rabbitmq import RabbitMQMessage, from_rabbitmq_event
 
 from tests._support.connection_faults import (
+    FAULT_SECONDS,
     HEARTBEAT_SECONDS,
     ConnectionFaults,
     event,
@@ -21,14 +27,23 @@ from tests._support.connection_faults import (
     received,
     until,
 )
-from tests._support.rabbitmq_alarms import clear_memory_alarm, evaluate, set_memory_alarm
+from tests._support.paths import ROOT
+from tests._support.rabbitmq_alarms import (
+    add_user,
+    clear_memory_alarm,
+    evaluate,
+    set_memory_alarm,
+)
 from tests._support.server_processes import ServerProcess, free_port
 from tests._support.services import ProxyTo
 from upload_progress._model.cloudevents import CloudEvent, attributes_of, encode_data
 from upload_progress.backends.rabbitmq import ATTRIBUTE_PREFIX, RabbitPublisher
 from upload_progress.backends.subscriptions import key_of
+from upload_progress.interfaces import ALL_OWNERS
 from upload_progress.testing import MessageTransportContract, PublisherContract
-from upload_progress.testing.publisher_contract import subscribed
+from upload_progress.testing.publisher_contract import next_item, subscribed
+
+GUIDE: Final = ROOT / "docs" / "guides" / "events.md"
 
 
 @pytest.fixture(scope="module")
@@ -179,16 +194,77 @@ async def test_closed_adapter_leaves_no_queue(rabbitmq_server: ServerProcess) ->
     await to_thread.run_sync(evaluate, rabbitmq_server, "[] = rabbit_amqqueue:list().")
 
 
+def rights_in_guide(role: str) -> dict[str, str]:
+    """Return the patterns of the guide for a user who creates the exchanges, or does not."""
+    command = re.search(rf"set_permissions -p / {role} '(.*)' '(.*)' '(.*)'", GUIDE.read_text())
+    assert command is not None
+    return dict(zip(("configure", "write", "read"), command.groups(), strict=True))
+
+
 @pytest.mark.anyio
-async def test_exchange_of_another_type_is_a_connection_failure(amqp_url: str) -> None:
-    async with await aio_pika.connect(amqp_url) as connection:
+@pytest.mark.parametrize("role", ["uploads", "uploads-only"])
+async def test_user_of_the_guide_has_enough_rights(
+    rabbitmq_server: ServerProcess, role: str
+) -> None:
+    """Also if the exchanges exist, with other settings, and must not be declared."""
+    name = f"shop-{role}"
+    rights = {
+        kind: pattern.replace("upload-progress", name)
+        for kind, pattern in rights_in_guide(role).items()
+    }
+    await to_thread.run_sync(partial(add_user, rabbitmq_server, role, **rights))
+    if role == "uploads-only":
+        async with RabbitPublisher.open(rabbitmq_server.url, exchange=name, durable=True) as admin:
+            await until(lambda: admin.statistics().is_connected)
+    url = f"amqp://{role}:{role}@127.0.0.1:{rabbitmq_server.port}/"
+    async with (
+        RabbitPublisher.open(url, exchange=name) as publisher,
+        subscribed(publisher, "ann") as one,
+        subscribed(publisher, ALL_OWNERS) as all_owners,
+        publisher.inbox("w") as inbox,
+    ):
+        await publisher.publish([event(1)])
+        assert await received(one, 1) == [1]
+        assert await received(all_owners, 1) == [1]
+        await one.unsubscribe("ann")
+        await publisher.send("w", b"message")
+        assert await next_item(inbox) == b"message"
+
+
+@pytest.mark.anyio
+async def test_missing_right_to_create_exchanges_is_a_connection_failure(
+    rabbitmq_server: ServerProcess,
+) -> None:
+    rights = {"configure": "^$", "write": ".*", "read": ".*"}
+    await to_thread.run_sync(partial(add_user, rabbitmq_server, "nobody", **rights))
+    url = f"amqp://nobody:nobody@127.0.0.1:{rabbitmq_server.port}/"
+    async with RabbitPublisher.open(url, exchange="nowhere") as publisher:
+        await until(lambda: publisher.statistics().connection_failures)
+        assert not await is_published(publisher, event(1))
+
+
+@pytest.mark.anyio
+async def test_messages_are_cloud_events_for_other_programs(amqp_url: str) -> None:
+    """The SDK of the CloudEvents project reads them, with every attribute."""
+    async with (
+        await aio_pika.connect(amqp_url) as connection,
+        RabbitPublisher.open(amqp_url) as publisher,
+    ):
+        await until(lambda: publisher.statistics().is_connected)
         channel = await connection.channel()
-        await channel.declare_exchange("taken", aio_pika.ExchangeType.FANOUT)
-        async with RabbitPublisher.open(amqp_url, exchange="taken") as publisher:
-            await until(lambda: publisher.statistics().connection_failures)
-            assert not await is_published(publisher, event(1))
-            assert not publisher.statistics().is_connected
-        await channel.exchange_delete("taken")
+        queue = await channel.declare_queue(exclusive=True)
+        await queue.bind("upload-progress", "upload.*.*")
+        sent = event(1, "Боб")
+        await publisher.publish([sent])
+        message = await queue.get(timeout=FAULT_SECONDS)
+
+    headers = {name: str(value) for name, value in message.headers.items()}
+    read = from_rabbitmq_event(RabbitMQMessage(headers, message.content_type, message.body))
+    expected = {"specversion": "1.0", "type": sent.type, "owner": "Боб", "time": sent.time}
+    assert read.get_attributes().items() >= expected.items()
+    assert (read.get_id(), read.get_source()) == (sent.id, sent.source)
+    assert read.get_datacontenttype() == "application/json"
+    assert read.get_data() == json.loads(encode_data(sent))
 
 
 @pytest.mark.anyio

@@ -35,7 +35,7 @@ async def rabbitmq_consumer(server: ServerProcess) -> AsyncIterator[EventIds]:
             async with queue.iterator() as messages:
                 async for message in messages:
                     state = json.loads(message.body)["state"]
-                    yield str(message.headers["cloudEvents:id"]), state
+                    yield str(message.headers["ce-id"]), state
 
         yield ids()
 

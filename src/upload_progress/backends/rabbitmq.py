@@ -2,7 +2,7 @@
 
 Events go to the exchange ``upload-progress`` with the routing key ``upload.<owner>.<upload>``, both
 hashed (``key_of``): ``upload.*.*`` matches all owners, ``upload.<owner>.*`` one. They are
-CloudEvents in binary mode: the attributes are headers ``cloudEvents:…``, the body is the snapshot.
+CloudEvents in binary mode: the attributes are headers ``ce-…``, the body is the snapshot.
 Messages go to ``upload-progress.messages``, so that no consumer of events receives them.
 
 One queue receives for the whole process: ``upload-progress.`` and a random name. It is exclusive to
@@ -11,8 +11,8 @@ or does not read leaves nothing behind.
 Publishing has a connection to itself: a broker that runs out of memory stops to read from the
 connections that publish, and would not read their subscriptions either.
 
-Sources: AMQP 0-9-1, RabbitMQ's guides on confirms, memory alarms and queue arguments, and the
-CloudEvents binding for AMQP, whose application properties RabbitMQ calls headers.
+Sources: AMQP 0-9-1, RabbitMQ's guides on confirms, access control, memory alarms and queue
+arguments, and the CloudEvents binding for RabbitMQ (of Knative; the SDK for Python has it).
 """
 
 from upload_progress._runtime.optional import require
@@ -36,6 +36,7 @@ from aio_pika.abc import (
     AbstractQueue,
     FieldValue,
 )
+from aio_pika.exceptions import ChannelNotFoundEntity
 from attrs import define, field, frozen
 
 from upload_progress._model.cloudevents import CloudEvent, attributes_of, decode_binary, encode_data
@@ -61,7 +62,7 @@ __all__ = [
 ]
 
 
-ATTRIBUTE_PREFIX: Final = "cloudEvents:"
+ATTRIBUTE_PREFIX: Final = "ce-"
 AMQP_HEARTBEAT_SECONDS: Final = 2
 """aiormq gives a connection up after three heartbeats without an answer, and one: nine seconds."""
 MAX_QUEUE_MESSAGES: Final = 10_000
@@ -90,15 +91,35 @@ class _Exchanges:
     messages: AbstractExchange
 
     @classmethod
-    async def declare(cls, channel: AbstractChannel, name: str, *, durable: bool) -> Self:
-        declare = partial(channel.declare_exchange, durable=durable)
+    async def open(
+        cls, connection: AbstractConnection, channel: AbstractChannel, name: str, *, durable: bool
+    ) -> Self:
+        """Return the exchanges on *channel*; declare those that do not exist."""
+        for each, kind in (
+            (name, ExchangeType.TOPIC),
+            (f"{name}.messages", ExchangeType.DIRECT),
+        ):
+            if not await _exists(connection, each):
+                await channel.declare_exchange(each, kind, durable=durable)
         return cls(
-            await declare(name, ExchangeType.TOPIC),
-            await declare(f"{name}.messages", ExchangeType.DIRECT),
+            await channel.get_exchange(name, ensure=False),
+            await channel.get_exchange(f"{name}.messages", ensure=False),
         )
 
     def of(self, channel: Channel) -> AbstractExchange:
         return self.events if channel.kind == "events" else self.messages
+
+
+async def _exists(connection: AbstractConnection, name: str) -> bool:
+    """Return whether an exchange exists; asking requires no right, and declaring it one."""
+    # The broker closes the channel of a question with a negative answer.
+    channel = await connection.channel(publisher_confirms=False)
+    try:
+        await channel.get_exchange(name)
+    except ChannelNotFoundEntity:
+        return False
+    await channel.close()
+    return True
 
 
 @define(eq=False, repr=False)
@@ -114,8 +135,9 @@ class RabbitPublisher(BrokerSubscriber):
         client: A connection of aio-pika, which stays open; or a function that returns a new one:
             it is called for publishing and for subscribing, and its connections are closed here.
         exchange: The name of the exchange for events.
-        durable: Whether the exchanges survive a restart of the broker, and durable queues of other
-            consumers store events. Existing exchanges must have been declared with the same value.
+        durable: Whether exchanges that are created here survive a restart of the broker, and
+            durable queues of other consumers store events. Existing exchanges are used as they
+            are.
         heartbeat_seconds: How often the queue is checked; without an answer within the same time
             the connection counts as lost.
     """
@@ -203,8 +225,8 @@ class RabbitPublisher(BrokerSubscriber):
                 else:
                     connection = self.client
                 channel = self._channel = await connection.channel()
-                self._exchanges = await _Exchanges.declare(
-                    channel, self.exchange, durable=self.durable
+                self._exchanges = await _Exchanges.open(
+                    connection, channel, self.exchange, durable=self.durable
                 )
             return self._exchanges
 
@@ -221,7 +243,9 @@ class RabbitPublisher(BrokerSubscriber):
         owned = connection if callable(self.client) else None
         try:
             channel = await connection.channel(publisher_confirms=False)
-            exchanges = await _Exchanges.declare(channel, self.exchange, durable=self.durable)
+            exchanges = await _Exchanges.open(
+                connection, channel, self.exchange, durable=self.durable
+            )
             queue = await channel.declare_queue(
                 f"{self.exchange}.{token_urlsafe(_QUEUE_NAME_BYTES)}",
                 exclusive=True,
