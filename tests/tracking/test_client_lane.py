@@ -20,7 +20,7 @@ from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._runtime.task_spawner import TaskSpawner
 from upload_progress._tracking import client_lane
 from upload_progress._tracking.client_lane import (
-    BATCH_SIZE,
+    BATCH_SIZE_PER_OWNER,
     MAX_BATCHES,
     MAX_CALLS,
     MAX_WAIT_SECONDS,
@@ -82,6 +82,19 @@ def test_queue_is_bounded_for_each_owner_and_in_total(monkeypatch: pytest.Monkey
         queue.put("eve", 5)
 
     assert [queue.take(), queue.take(), queue.take(), queue.take()] == [1, 4, 2, None]
+
+
+def test_several_items_are_of_several_owners() -> None:
+    queue: FairQueue[str] = FairQueue()
+    for owner in ("ann", "bob"):
+        for number in range(4):
+            queue.put(owner, f"{owner}{number}")
+    queue.put("eve", "eve0")
+
+    assert queue.take_several(5, per_owner=3) == ["ann0", "bob0", "eve0", "ann1", "bob1"]
+    assert queue.take_several(9, per_owner=1) == ["ann2", "bob2"]
+    assert queue.take_several(9, per_owner=3) == ["ann3", "bob3"]
+    assert queue.take_several(9, per_owner=3) == []
 
 
 def test_discarded_item_is_not_taken() -> None:
@@ -271,11 +284,11 @@ def test_who_waits_too_long_is_refused(backend: str) -> None:
                 refused.append(anyio.current_time())
 
         async with anyio.create_task_group() as tasks:
-            for number in range(4 * MAX_BATCHES * BATCH_SIZE):
+            for number in range(4 * MAX_BATCHES * BATCH_SIZE_PER_OWNER):
                 tasks.start_soon(try_to, partial(lane.load, UploadKey("ann", str(number))))
             for _ in range(6 * MAX_CALLS):
                 tasks.start_soon(try_to, partial(lane.call, "ann", partial(anyio.sleep, 0.9)))
-        assert refused == [MAX_WAIT_SECONDS] * (MAX_BATCHES * BATCH_SIZE + 2 * MAX_CALLS)
+        assert refused == [MAX_WAIT_SECONDS] * (MAX_BATCHES * BATCH_SIZE_PER_OWNER + 2 * MAX_CALLS)
         assert len(lane) == 0
 
     run_in_virtual_time(main, backend)
@@ -325,7 +338,7 @@ def test_storm_of_polls_harms_neither_uploads_nor_other_readers(backend: str) ->
         assert max(delays) <= 5 * DELAY_SECONDS
         assert refused["UploadNotFound"] > 10_000
         assert store.most_running <= MAX_BATCHES + 2
-        assert max(map(len, store.batches)) == BATCH_SIZE
+        assert BATCH_SIZE_PER_OWNER <= max(map(len, store.batches)) <= BATCH_SIZE_PER_OWNER + 2
         for tracker in (here, other):
             assert tracker.statistics().store_failures == 0
             assert tracker.statistics().reaped == 0

@@ -10,6 +10,7 @@ An owner who waits for much does not delay others: waiting owners are served in 
 long, or finds the lane full, gets ``StoreBusy``. That is no failure of the store.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final, Generic, TypeVar
 
@@ -23,6 +24,7 @@ from upload_progress.exceptions import StoreBusy, StoreUnavailable
 
 __all__ = [
     "BATCH_SIZE",
+    "BATCH_SIZE_PER_OWNER",
     "MAX_BATCHES",
     "MAX_CALLS",
     "MAX_WAITING",
@@ -35,8 +37,10 @@ __all__ = [
 T = TypeVar("T")
 H = TypeVar("H")
 
-BATCH_SIZE: Final = 20
-"""Uploads in one read. Their responses are sent in one go, and other requests wait meanwhile."""
+BATCH_SIZE: Final = 64
+"""Uploads in one read."""
+BATCH_SIZE_PER_OWNER: Final = 8
+"""Uploads of one owner in one read. Their responses are sent in one go, while others wait."""
 MAX_BATCHES: Final = 2
 MAX_CALLS: Final = 2
 MAX_WAITING: Final = 10_000
@@ -87,6 +91,21 @@ class FairQueue(Generic[H]):
             self._items[owner] = own
         self._size -= 1
         return item
+
+    def take_several(self, limit: int, *, per_owner: int) -> list[H]:
+        """Remove and return up to *limit* items, of which up to *per_owner* of each owner."""
+        items: list[H] = []
+        taken: Counter[str] = Counter()
+        while len(items) < limit and (item := self._next_of(taken, per_owner)) is not None:
+            items.append(item)
+        return items
+
+    def _next_of(self, taken: Counter[str], per_owner: int) -> H | None:
+        owner = next(iter(self._items), "")
+        if taken[owner] >= per_owner:
+            return None  # as all others have had their turns
+        taken[owner] += 1
+        return self.take()
 
     def discard(self, owner: str, item: H) -> None:
         """Remove an item, if it is in the queue."""
@@ -180,9 +199,8 @@ class ClientLane:
             self._batches -= 1
 
     async def _load_batch(self) -> None:
-        batch: dict[UploadKey, _KeyRead] = {}
-        while len(batch) < BATCH_SIZE and (read := self._reads.take()) is not None:
-            batch[read.key] = self._waiting.pop(read.key)
+        reads = self._reads.take_several(BATCH_SIZE, per_owner=BATCH_SIZE_PER_OWNER)
+        batch = {read.key: self._waiting.pop(read.key) for read in reads}
         try:
             known = await self.loader.load(batch)
             for key, read in batch.items():
