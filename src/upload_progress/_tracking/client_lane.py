@@ -39,7 +39,7 @@ H = TypeVar("H")
 
 BATCH_SIZE: Final = 64
 """Uploads in one read."""
-BATCH_SIZE_PER_OWNER: Final = 8
+BATCH_SIZE_PER_OWNER: Final = 4
 """Uploads of one owner in one read. Their responses are sent in one go, while others wait."""
 MAX_BATCHES: Final = 2
 MAX_CALLS: Final = 2
