@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import AsyncIterator
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from attrs import define, field
 from psycopg import AsyncConnection, OperationalError, sql
 from psycopg.conninfo import make_conninfo
@@ -31,6 +33,7 @@ from tests.conftest import RequireProgram
 from upload_progress import ProgressTracker
 from upload_progress._model.models import UploadKey, UploadState
 from upload_progress.backends.postgres import client as postgres_client
+from upload_progress.backends.postgres import store as postgres_store
 from upload_progress.backends.postgres.client import MAX_CONNECTIONS, LazyConnectionPool, connect
 from upload_progress.backends.postgres.schema import migrate
 from upload_progress.backends.postgres.store import PostgresStore
@@ -401,6 +404,26 @@ async def test_full_pool_is_not_a_failure_of_the_server(
             await PostgresStore(pool).load(record().key)
     assert await PostgresStore(pool).load(record("unknown").key) == []
     await pool.close()
+
+
+async def test_timeout_of_a_process_that_stood_still_is_not_a_failure(
+    migrated_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer may have been there in time, but the event loop did not run."""
+    monkeypatch.setattr(postgres_store, "CALL_SECONDS", 0.02)
+    monkeypatch.setattr(postgres_store, "LATE_SECONDS", 0.02)
+    async with (
+        PostgresStore.open(migrated_postgres_url) as store,
+        anyio.create_task_group() as tasks,
+    ):
+
+        async def load() -> None:
+            with pytest.raises(StoreBusy):
+                await store.load(record().key)
+
+        tasks.start_soon(load)
+        await checkpoint()
+        time.sleep(0.1)  # noqa: ASYNC251  # it blocks the event loop
 
 
 async def test_pool_shrinks_after_a_burst(

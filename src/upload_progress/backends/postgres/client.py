@@ -25,6 +25,7 @@ __all__ = [
     "CALL_SECONDS",
     "CANCEL_SECONDS",
     "IDLE_SECONDS",
+    "LATE_SECONDS",
     "MAX_CONNECTIONS",
     "WAIT_SECONDS",
     "ConnectionPool",
@@ -46,6 +47,8 @@ WAIT_SECONDS: Final = 0.5
 """Timeout of the wait for a connection of ``LazyConnectionPool``."""
 CANCEL_SECONDS: Final = 0.2
 """How long the server has to stop a cancelled statement before its connection is cut."""
+LATE_SECONDS: Final = CANCEL_SECONDS + 0.15
+"""If a call ends later than this after its timeout, the event loop did not run meanwhile."""
 _MAX_NAME_BYTES: Final = 63
 # PostgreSQL has no zero byte in names; psycopg reads a percent sign as a placeholder.
 _FORBIDDEN: Final = frozenset("\0%")

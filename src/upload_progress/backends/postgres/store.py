@@ -25,6 +25,7 @@ from upload_progress._model.state import is_final, is_waiting
 from upload_progress.backends.postgres import statements
 from upload_progress.backends.postgres.client import (
     CALL_SECONDS,
+    LATE_SECONDS,
     ConnectionPool,
     LazyConnectionPool,
     fetch_rows,
@@ -51,7 +52,7 @@ from upload_progress.backends.store_records import (
     with_store_times,
 )
 from upload_progress.config import Retention
-from upload_progress.exceptions import SchemaMissing
+from upload_progress.exceptions import SchemaMissing, StoreBusy
 from upload_progress.interfaces import Clock, RecordPage, SystemClock
 
 __all__ = [
@@ -165,14 +166,20 @@ class PostgresStore:
         Raises:
             SchemaMissing: A table or column does not exist.
             TimeoutError: The call took longer than ``CALL_SECONDS``.
+            StoreBusy: There was no free connection, or this process was too busy.
         """
         schema = sql.Identifier(self.schema)
         columns = sql.SQL(statements.COLUMNS).format(schema=schema)
         query = sql.SQL(statement).format(schema=schema, columns=columns, states=states)
+        late_at = anyio.current_time() + CALL_SECONDS + LATE_SECONDS
         try:
             with anyio.fail_after(CALL_SECONDS):
                 async with self.client.connection() as connection:
                     return await fetch_rows(connection, query, values)
+        except TimeoutError:
+            if anyio.current_time() >= late_at:
+                raise StoreBusy from None
+            raise
         except (UndefinedTable, UndefinedColumn, InvalidSchemaName):
             raise SchemaMissing(self.schema) from None
 
