@@ -94,32 +94,24 @@ class _Exchanges:
     async def open(
         cls, connection: AbstractConnection, channel: AbstractChannel, name: str, *, durable: bool
     ) -> Self:
-        """Return the exchanges on *channel*; declare those that do not exist."""
-        for each, kind in (
-            (name, ExchangeType.TOPIC),
-            (f"{name}.messages", ExchangeType.DIRECT),
-        ):
-            if not await _exists(connection, each):
+        """Return the exchanges on *channel*; declare those that do not exist.
+
+        To ask whether one exists requires no right. The broker closes the channel of a question
+        with a negative answer.
+        """
+        names = {name: ExchangeType.TOPIC, f"{name}.messages": ExchangeType.DIRECT}
+        for each, kind in names.items():
+            asking = await connection.channel(publisher_confirms=False)
+            try:
+                await asking.get_exchange(each)
+                await asking.close()
+            except ChannelNotFoundEntity:
                 await channel.declare_exchange(each, kind, durable=durable)
-        return cls(
-            await channel.get_exchange(name, ensure=False),
-            await channel.get_exchange(f"{name}.messages", ensure=False),
-        )
+        events, messages = [await channel.get_exchange(each, ensure=False) for each in names]
+        return cls(events, messages)
 
     def of(self, channel: Channel) -> AbstractExchange:
         return self.events if channel.kind == "events" else self.messages
-
-
-async def _exists(connection: AbstractConnection, name: str) -> bool:
-    """Return whether an exchange exists; asking requires no right, and declaring it one."""
-    # The broker closes the channel of a question with a negative answer.
-    channel = await connection.channel(publisher_confirms=False)
-    try:
-        await channel.get_exchange(name)
-    except ChannelNotFoundEntity:
-        return False
-    await channel.close()
-    return True
 
 
 @define(eq=False, repr=False)
