@@ -7,11 +7,12 @@ away from all of them, or from one.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 
+from tests._support.records import record
 from tests._support.simulation import ANN
 from upload_progress import MemoryStore, ProgressTracker, UploadProgress, UploadState
 from upload_progress._internals import internals_of
@@ -347,3 +348,56 @@ async def test_upload_that_its_worker_does_not_receive_is_ended(
     shown = await cluster.shown("up", other)
     assert shown.error is not None
     assert (shown.error.code, shown.attempt) == (ErrorCode.WORKER_LOST, 1)
+
+
+async def test_end_of_an_upload_that_was_received_again_is_not_written(
+    cluster: SimulatedCluster,
+) -> None:
+    """Another worker has its next attempt, which is lost as well, or not."""
+    one, other, _ = cluster.workers
+    finish(one.begin("up"))
+    await cluster.run(2)
+    other.begin("up")
+    await cluster.run(32)
+
+    shown = await cluster.shown("up", one)
+    assert (shown.state, shown.attempt) == (S.RECEIVING, 2)
+
+
+async def test_end_that_is_refused_is_not_published(
+    cluster: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A newer attempt was stored at the same moment."""
+    one, _, _ = cluster.workers
+    finish(one.begin("up"))
+    await cluster.run(2)
+    before = len(cluster.events("up"))
+    await cluster.lose("up")
+
+    async def refuse(records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
+        return records
+
+    with monkeypatch.context() as patch:
+        patch.setattr(one.store, "save", refuse)
+        await internals_of(one.tracker).background.reconciler.check_all()
+    await cluster.run(1)
+
+    assert len(cluster.events("up")) == before
+
+
+async def test_own_part_of_an_upload_that_ended_elsewhere_is_left_alone(
+    cluster: SimulatedCluster,
+) -> None:
+    """The record of a worker may say that it receives an upload which another one has completed."""
+    one, other, _ = cluster.workers
+    part = record("up", worker=one.tracker.worker, transfer_id="a", protocol="s3")
+    whole = evolve(part, worker=None, transfer_id="b", state=S.COMPLETED, finished_at=5.0)
+    await cluster.memory.save([part])
+    reconciler = internals_of(one.tracker).background.reconciler
+    reconciler._absent = {part.key}
+    await cluster.memory.save([whole])
+
+    assert reconciler._end_of(part.key, [part, whole]) is None
+    ended = reconciler._end_of(part.key, [part, evolve(part, worker=other.tracker.worker)])
+    assert ended is not None
+    assert ended.state is S.PAUSED

@@ -192,3 +192,21 @@ async def test_invalid_result_of_the_store_does_not_end_the_reaper(
     assert caplog.messages == [
         "ending lost uploads failed (AttributeError); uploads are not affected"
     ]
+
+
+async def test_end_is_not_published_if_the_upload_has_ended_otherwise(
+    sim: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker was quicker."""
+    lost = record("up")
+    await sim.memory.save([evolve(lost, sequence=5, state=S.COMPLETED, finished_at=5.0)])
+
+    async def overdue(*, limit: int) -> Sequence[TransferRecord]:
+        return [lost][:limit]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sim.store, "overdue", overdue)
+        await sim.internals.reaper.run_once()
+    await sim.run(1)
+
+    assert sim.publisher.events == []

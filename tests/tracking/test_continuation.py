@@ -11,8 +11,9 @@ from attrs import evolve
 from tests._support.records import record
 from tests._support.simulation import ANN, Simulation
 from upload_progress import Upload, UploadNotFound, UploadProgress, UploadState
-from upload_progress._model.models import TransferRecord, UploadKey
-from upload_progress._model.state import CANCELLED
+from upload_progress._model.models import ErrorCode, TransferRecord, UploadError, UploadKey
+from upload_progress._model.state import ABORTED, CANCELLED, DISCONNECTED
+from upload_progress._tracking import continuation
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.protocols import (
     TransferHead,
@@ -525,3 +526,89 @@ async def test_rejection_is_decided_after_an_outage_that_is_longer(sim: Simulati
     await sim.run(0.2)
 
     assert (await shown(sim)).state is S.FAILED
+
+
+# --- versions that the store refuses --------------------------------------------------------------
+
+
+async def test_version_of_an_upload_with_a_newer_attempt_is_not_reported(sim: Simulation) -> None:
+    """The message of the other worker was lost."""
+    live = sim.begin("up", total=10)
+    await sim.run(1)
+    [stored] = await sim.memory.load(UploadKey("ann", "up"))
+    newer = evolve(stored, attempt=2, transfer_id="other", worker="other", lease_until=None)
+    await sim.memory.save([newer])
+
+    sim.add(live, 5)
+    live.mark_due()
+    await sim.run(2)
+
+    assert live.is_superseded
+    assert [event.attempt for event in sim.events("up")] == [1]
+
+
+async def test_version_that_was_stored_by_a_call_that_seemed_to_fail_is_stored(
+    sim: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = sim.begin("up", total=10)
+    await sim.run(1)
+    save = sim.store.save
+
+    async def save_and_raise(records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
+        await save(records)
+        raise OSError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sim.store, "save", save_and_raise)
+        live.client_disconnected()
+        await sim.run(0.3)
+    await sim.run(5)
+
+    ends = [event for event in sim.events("up") if event.state is S.FAILED]
+    assert [end.attempt for end in ends] == [1]
+    assert sim.is_at_baseline()
+
+
+@pytest.mark.parametrize("state", [S.FAILED, S.PAUSED])
+async def test_upload_in_several_requests_that_seemed_dead_goes_on(
+    sim: Simulation, state: UploadState
+) -> None:
+    """It was paused, or has expired, in the store."""
+    opened = open_request(sim, RANGE)
+    live = admit(sim, opened)
+    live.begin()
+    opened.opened_by.meter.add(5)
+    await sim.run(1)
+    [stored] = await sim.memory.load(UploadKey("ann", "up"))
+    expired = UploadError(ErrorCode.EXPIRED, "No byte arrived for too long.")
+    await sim.memory.save(
+        [
+            evolve(
+                stored,
+                sequence=stored.sequence + 1,
+                state=state,
+                error=expired if state is S.FAILED else None,
+                finished_at=sim.clock.time() if state is S.FAILED else None,
+                lease_until=None,
+                worker=None,
+            )
+        ]
+    )
+
+    live.mark_due()
+    await sim.run(2)
+
+    now = await shown(sim)
+    assert (now.state, now.bytes_transferred) == (S.RECEIVING, 5)
+    assert now.attempt == (2 if state is S.FAILED else 1)
+    assert now.sequence > stored.sequence + 1
+
+
+async def test_end_that_the_store_has_already_is_no_news(sim: Simulation) -> None:
+    live = sim.begin("up", total=10)
+    written = evolve(record("up"), state=S.FAILED, error=ABORTED, finished_at=5.0)
+    other_end = evolve(written, error=DISCONNECTED, sequence=9)
+
+    assert not continuation.follow_refusal(live, written, [other_end])
+    assert not continuation.follow_refusal(live, written, [])
+    assert live.attempt == 1

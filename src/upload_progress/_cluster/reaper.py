@@ -128,17 +128,11 @@ class Reaper:
         store, breaker = self.loader.store, self.loader.breaker
         overdue = await breaker.call(lambda: store.overdue(limit=BATCH_SIZE))
         now, worker = self.clock.time(), self.worker.name
-        foreign = [
-            record for record in overdue if record.worker != worker or is_waiting(record.state)
-        ]
+        foreign = [each for each in overdue if each.worker != worker or is_waiting(each.state)]
         entries = [record for record in foreign if is_entry(record)]
         for update in await self.flusher.outbox.ends.take_over(entries):
             self.flusher.publish_stored(update)
         lost = [record for record in foreign if not is_entry(record)]
-        if len(foreign) < len(overdue):
-            # Our own, and we are alive: the clock of the store has jumped.
-            self.lease.give_up()
-            await self._renew()
         if lost:
             ends = [ended(record, now) async for record in yielding(lost)]
             # A store that did not answer may have saved them all the same.

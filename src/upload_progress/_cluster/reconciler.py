@@ -176,5 +176,5 @@ class Reconciler:
         if is_final(deciding(records).state):
             return None
         now = self.flusher.clock.time()
-        own = (each for each in received_by(self.worker.name, records))
+        own = received_by(self.worker.name, records)
         return next((ended(record, now) for record in own), None)
