@@ -213,19 +213,58 @@ def test_cancel_ends_put_and_watch(tmp_path: Path) -> None:
     assert "\n1 upload, " in first.stdout
 
 
-def test_ctrl_c_ends_put_at_once(tmp_path: Path) -> None:
-    path = tmp_path / "long.bin"
-    path.write_bytes(bytes(50_000_000))
-    with running_demo("--slow", "1M") as demo:
-        put = [*COMMAND, "put", "--json", str(path), f"{demo.url}/files/"]
-        with piped(put) as sending:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_put_cancels_on_the_server(tmp_path: Path, number: signal.Signals) -> None:
+    """Also if the whole file is on its way: the server would complete it. No file follows."""
+    for name in ("long.bin", "next.bin"):
+        (tmp_path / name).write_bytes(bytes(2_000_000))
+    with running_demo("--slow", "200k") as demo:
+        options = ["--json", "--parallel", "1"]
+        with piped([*COMMAND, "put", *options, str(tmp_path), f"{demo.url}/files/"]) as sending:
             assert sending.stdout is not None
             assert "receiving" in sending.stdout.readline()
-            sending.send_signal(signal.SIGINT)
+            sending.send_signal(number)
             _, errors = sending.communicate(timeout=DEADLINE_SECONDS)
+        listed = run("list", demo.url)
 
     assert sending.returncode == 130
-    assert errors == ""
+    assert "upload-progress: long.bin: interrupted, cancelled on the server\n" in errors
+    assert "next.bin" not in errors
+    assert re.search(r"cancelled .*long\.bin .*The owner cancelled the upload\.", listed.stdout)
+    assert "\n1 upload, " in listed.stdout
+
+
+def test_closed_pipe_does_not_end_put(tmp_path: Path) -> None:
+    path = tmp_path / "long.bin"
+    path.write_bytes(bytes(4_000_000))
+    with running_demo("--slow", "2M") as demo:
+        put = [*COMMAND, "put", "--id", "x", "--json", str(path), f"{demo.url}/files/"]
+        with piped(put) as sending:
+            assert sending.stdout is not None
+            assert sending.stdout.readline()
+            sending.stdout.close()
+            assert sending.stderr is not None
+            errors = sending.stderr.read()
+            sending.wait(DEADLINE_SECONDS)
+        watched = run("watch", demo.url, "x")
+
+    assert (sending.returncode, watched.returncode) == (0, 0)
+    assert re.fullmatch(r"1 file completed, 4\.0 MB in .*\n", errors)
+
+
+def test_closed_pipe_ends_watch_and_list(demo: DemoProcess, big: Path) -> None:
+    run("put", big, f"{demo.url}/files/")
+    watch = [*COMMAND, "watch", "--json", demo.url]
+    listing = [*COMMAND, "list", demo.url]
+    for command in (watch, listing):
+        with piped(command) as process:
+            assert process.stdout is not None
+            process.stdout.close()
+            assert process.stderr is not None
+            assert process.stderr.read() == ""
+            process.wait(DEADLINE_SECONDS)
+
+        assert process.returncode == 0
 
 
 def test_interrupt_outside_of_a_command_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,13 +352,17 @@ def test_wrong_mount_is_an_error_with_a_hint(demo: DemoProcess) -> None:
         (["watch", "nowhere"], "must begin with http"),
         (["list", "http://h", "--state", "lost"], "state"),
         (["list", "http://h", "--cacert", os.devnull], "cannot be used as a certificate file"),
+        (["cancel", "http://h"], "needs the ids of the uploads, or the URL of one"),
+        (["nosuch"], "Unknown command"),
+        (["list"], "requires an argument"),
     ],
 )
 def test_invalid_arguments_are_a_usage_error(arguments: list[str], text: str) -> None:
     finished = run(*arguments)
 
-    assert finished.returncode == 2
-    assert text in finished.stdout + finished.stderr
+    assert (finished.returncode, finished.stdout) == (2, "")
+    assert finished.stderr.startswith("upload-progress: ")
+    assert text in finished.stderr
 
 
 LOADED = """

@@ -1,10 +1,30 @@
 from __future__ import annotations
 
+import io
+import re
 from pathlib import Path
 
+import anyio
+import httpx2
 import pytest
 
-from upload_progress.cli.put import find_files
+from tests._support.recording_server import (
+    URL as SERVER,
+)
+from tests._support.recording_server import (
+    RecordingServer,
+    Reply,
+    client_for,
+    json_reply,
+    make_snapshot,
+    problem_reply,
+)
+from upload_progress import UploadProgress, UploadState
+from upload_progress.cli import put as put_module
+from upload_progress.cli.formatting import UploadRow
+from upload_progress.cli.output import PlainOutput
+from upload_progress.cli.put import FileToUpload, PutOptions, Uploader, find_files
+from upload_progress.client import AsyncProgressClient
 from upload_progress.exceptions import InvalidValue
 
 URL = "http://h/files/"
@@ -54,3 +74,72 @@ def test_invalid_arguments_are_rejected(
 ) -> None:
     with pytest.raises(InvalidValue, match=text):
         find_files([str(folder / name) for name in names], url)
+
+
+OPTIONS = PutOptions(None, None, None, None, 4)
+RUNNING = make_snapshot(UploadState.RECEIVING)
+
+
+async def interrupt(client: AsyncProgressClient, progress: UploadProgress | None) -> str:
+    """Cancel one upload that runs, and return what is said about it."""
+    log = io.StringIO()
+    uploader = Uploader(client, OPTIONS, PlainOutput(log=log))
+    uploader._rows.append(UploadRow("a.bin", progress=progress))
+    with anyio.fail_after(10):
+        await uploader.cancel_all()
+    return log.getvalue()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        (json_reply(make_snapshot(UploadState.CANCELLED)), "interrupted, cancelled on the server"),
+        (httpx2.ConnectError("gone"), "not cancelled on the server: .* gone"),
+    ],
+)
+async def test_interruption_says_what_the_server_has_done(reply: Reply, text: str) -> None:
+    client = client_for(RecordingServer(api_replies=[reply]))
+
+    assert re.search(text, await interrupt(client, RUNNING))
+
+
+@pytest.mark.anyio
+async def test_interruption_says_that_it_was_too_late() -> None:
+    ended = problem_reply(409, "upload_ended")
+    server = RecordingServer(api_replies=[ended, json_reply(make_snapshot(UploadState.COMPLETED))])
+
+    assert "had ended on the server: completed" in await interrupt(client_for(server), RUNNING)
+
+
+@pytest.mark.anyio
+async def test_interruption_of_an_upload_that_the_server_has_not_reported() -> None:
+    assert "has not reported" in await interrupt(client_for(RecordingServer()), None)
+
+
+@pytest.mark.anyio
+async def test_interruption_does_not_wait_for_a_server_that_does_not_respond(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(put_module, "CANCEL_SECONDS", 0.01)
+    hang = httpx2.MockTransport(lambda _request: anyio.sleep_forever())  # type: ignore[arg-type]  # no response
+    http = httpx2.AsyncClient(transport=hang)
+
+    said = await interrupt(AsyncProgressClient(SERVER, http=http), RUNNING)
+
+    assert "the server has not confirmed" in said
+
+
+@pytest.mark.anyio
+async def test_failure_that_the_interruption_causes_is_not_reported(tmp_path: Path) -> None:
+    path, log = tmp_path / "a.bin", io.StringIO()
+    path.write_bytes(b"abc")
+    async with client_for(RecordingServer([problem_reply(409, "cancelled")])) as client:
+        uploader = Uploader(client, OPTIONS, PlainOutput(log=log))
+        await uploader.cancel_all()
+        file = FileToUpload(path, "a.bin", f"{SERVER}/files/a.bin")
+        limiter = anyio.CapacityLimiter(1)
+        await limiter.acquire_on_behalf_of(file)
+        await uploader._send(file, limiter)
+
+    assert (log.getvalue(), uploader.codes) == ("", [])

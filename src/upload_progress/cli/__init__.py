@@ -7,7 +7,7 @@ denied, 130 interrupted.
 import sys
 
 from upload_progress._runtime.optional import require
-from upload_progress.cli.exit_codes import INTERRUPTED, error_text, exit_code
+from upload_progress.cli.exit_codes import INTERRUPTED, SUCCESS, error_text, exit_code
 from upload_progress.exceptions import UploadProgressError
 
 __all__ = ["main"]
@@ -21,7 +21,14 @@ def main() -> None:
         require("cyclopts", extra=extra)
         from upload_progress.cli.commands import run  # noqa: PLC0415  # imports cyclopts
 
-        sys.exit(run())
+        code = run()
+        sys.stdout.flush()
+        sys.exit(code)
+    except BrokenPipeError:
+        from upload_progress.cli.process import discard  # noqa: PLC0415  # imports anyio
+
+        discard(sys.stdout)
+        sys.exit(SUCCESS)
     except UploadProgressError as error:
         sys.stderr.write(f"upload-progress: {error_text(error)}\n")
         sys.exit(exit_code(error))

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
-from cyclopts import App, Parameter, Token, validators
+from cyclopts import App, CycloptsError, Parameter, Token, validators
 
 from upload_progress._model.models import UploadState
 from upload_progress._runtime.optional import require
@@ -252,5 +252,8 @@ def run() -> int:
     Raises:
         UploadProgressError: The command failed; the message contains the cause.
     """
-    code = app(result_action="return_value")
+    try:
+        code = app(result_action="return_value", exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        raise InvalidValue(" ".join(sys.argv[1:2]) or "arguments", str(error)) from None
     return code if isinstance(code, int) else 0

@@ -16,8 +16,9 @@ from attrs import define, field
 from upload_progress._model.codec import encode_json
 from upload_progress._model.state import is_final
 from upload_progress.cli.formatting import UploadRow, format_progress, format_result
+from upload_progress.cli.process import write_line
 
-__all__ = ["LINE_SECONDS", "STEP_PERCENT", "JsonOutput", "Output", "PlainOutput", "write_line"]
+__all__ = ["LINE_SECONDS", "STEP_PERCENT", "JsonOutput", "Output", "PlainOutput"]
 
 STEP_PERCENT: Final = 10
 LINE_SECONDS: Final = 10.0
@@ -30,10 +31,13 @@ class Output(AbstractContextManager["Output", None]):
     Attributes:
         out: Where results go.
         log: Where progress and messages go.
+        is_closed: Whether the reader of the results has closed its pipe.
     """
 
     out: TextIO = field(factory=lambda: sys.stdout, kw_only=True)
     log: TextIO = field(factory=lambda: sys.stderr, kw_only=True)
+
+    is_closed: bool = field(default=False, init=False)
 
     def __exit__(self, *_exc_info: object) -> None:
         """Remove what is drawn."""
@@ -48,6 +52,10 @@ class Output(AbstractContextManager["Output", None]):
 
     def remove(self, row: UploadRow) -> None:
         """Remove the progress of an upload, without a result."""
+
+    def write(self, line: str) -> None:
+        """Write a result."""
+        self.is_closed |= not write_line(self.out, line)
 
     def message(self, line: str) -> None:
         """Write a line to the log."""
@@ -95,7 +103,7 @@ class PlainOutput(Output):
     def finish(self, row: UploadRow) -> None:
         """Write the result."""
         self.remove(row)
-        write_line(self.out, format_result(row))
+        self.write(format_result(row))
 
     def remove(self, row: UploadRow) -> None:
         """Forget when the last line was written."""
@@ -112,13 +120,7 @@ class JsonOutput(Output):
         """Write the snapshot, unless it was written before."""
         if row.progress is not None and row.progress is not self._last:
             self._last = row.progress
-            write_line(self.out, encode_json(row.progress).decode())
+            self.write(encode_json(row.progress).decode())
 
     def finish(self, row: UploadRow) -> None:
         """Write nothing: the last snapshot is the result."""
-
-
-def write_line(stream: TextIO, line: str) -> None:
-    """Write a line at once, so that a pipe receives it without delay."""
-    stream.write(f"{line}\n")
-    stream.flush()

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from upload_progress._runtime.sizes import format_size
 from upload_progress.cli.formatting import UploadRow, format_progress, format_result, printable
-from upload_progress.cli.output import Output, write_line
+from upload_progress.cli.output import Output
 
 __all__ = ["LABEL_CHARACTERS", "TerminalOutput"]
 
@@ -94,7 +94,7 @@ class TerminalOutput(Output):
             # Results and bars are on the same screen: print above the bars.
             self._console.print(format_result(row))
         else:
-            write_line(self.out, format_result(row))
+            self.write(format_result(row))
 
     def remove(self, row: UploadRow) -> None:
         """Remove the bar."""

@@ -1,15 +1,22 @@
 """The command ``put``: sends files and folders, several files at once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from time import monotonic
+from typing import Final
 
 import anyio
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 
 from upload_progress._model.models import UploadProgress
 from upload_progress.cli.connection import open_client
-from upload_progress.cli.exit_codes import SUCCESS, combined_exit_code, error_text, exit_code
+from upload_progress.cli.exit_codes import (
+    INTERRUPTED,
+    SUCCESS,
+    combined_exit_code,
+    error_text,
+    exit_code,
+)
 from upload_progress.cli.formatting import (
     UploadRow,
     format_resumption,
@@ -19,11 +26,15 @@ from upload_progress.cli.formatting import (
 )
 from upload_progress.cli.options import ConnectionOptions
 from upload_progress.cli.output import Output
+from upload_progress.cli.process import interruptible
 from upload_progress.client import AsyncProgressClient, Resumption, Retry
 from upload_progress.client.urls import DEFAULT_MOUNT, parse_url, target_url
-from upload_progress.exceptions import InvalidValue, UploadProgressError
+from upload_progress.exceptions import InvalidValue, UploadEnded, UploadProgressError
 
-__all__ = ["FileToUpload", "PutOptions", "find_files", "put"]
+__all__ = ["CANCEL_SECONDS", "FileToUpload", "PutOptions", "Uploader", "find_files", "put"]
+
+CANCEL_SECONDS: Final = 1.0
+"""How long an interrupted command waits until the server has cancelled the uploads."""
 
 
 @frozen
@@ -115,37 +126,92 @@ async def put(
     if options.upload_id is not None and len(files) > 1:
         raise InvalidValue("--id", "is the id of one upload, but there are several files")
     async with open_client(url, connection, default_mount=DEFAULT_MOUNT) as client:
-        uploader = _Uploader(client, options, output)
+        uploader = Uploader(client, options, output)
         began_at = monotonic()
         with output:
-            await uploader.send_all(files)
+            is_interrupted = await interruptible(
+                lambda: uploader.send_all(files), uploader.cancel_all
+            )
         output.summarize(uploader.summary(monotonic() - began_at))
-    return combined_exit_code(uploader.codes)
+    return INTERRUPTED if is_interrupted else combined_exit_code(uploader.codes)
 
 
 @define(eq=False, repr=False)
-class _Uploader:
+class Uploader:
+    """Sends files, several at once, and counts what became of them.
+
+    Attributes:
+        client: Sends each file.
+        options: How the files are sent.
+        output: Shows their progress and results.
+        codes: The exit code of each file that has ended.
+        completed_bytes: Size of the completed files in bytes.
+    """
+
     client: AsyncProgressClient
     options: PutOptions
     output: Output
     codes: list[int] = field(factory=list, init=False)
     completed_bytes: int = field(default=0, init=False)
+    _rows: list[UploadRow] = field(factory=list, init=False)
+    _queue: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
+    _on_failure: Callable[[UploadRow, UploadProgressError], None] = field(
+        default=Factory(lambda self: self._report_failure, takes_self=True), init=False
+    )
 
     def summary(self, seconds: float) -> str:
+        """Return how many files were sent in *seconds*, and how large they are."""
         completed = self.codes.count(SUCCESS)
         failed = len(self.codes) - completed
         return format_summary(completed, failed, self.completed_bytes, seconds)
 
     async def send_all(self, files: Sequence[FileToUpload]) -> None:
+        """Send the files; failures are reported and counted."""
         limiter = anyio.CapacityLimiter(self.options.parallel)
         async with anyio.create_task_group() as tasks:
-            for file in files:
-                # Acquire before the task starts: a folder may contain very many files.
-                await limiter.acquire_on_behalf_of(file)
-                tasks.start_soon(self._send, file, limiter)
+            with self._queue:
+                for file in files:
+                    # Acquire before the task starts: a folder may contain very many files.
+                    await limiter.acquire_on_behalf_of(file)
+                    tasks.start_soon(self._send, file, limiter)
+
+    async def cancel_all(self) -> None:
+        """Cancel the running uploads on the server, and say what became of each.
+
+        A closed connection alone would not do: the server goes on with what it has received,
+        which may be everything.
+        """
+        self._queue.cancel()
+        # Their requests fail now; the reason is known.
+        self._on_failure = _ignore_failure
+        async with anyio.create_task_group() as tasks:
+            for row in self._rows:
+                tasks.start_soon(self._cancel, row)
+
+    async def _cancel(self, row: UploadRow) -> None:
+        result = await self._cancel_on_server(row)
+        self.output.message(f"upload-progress: {row.label}: interrupted, {result}")
+
+    async def _cancel_on_server(self, row: UploadRow) -> str:
+        if row.progress is None:
+            return "the server has not reported the upload yet"
+        with anyio.move_on_after(CANCEL_SECONDS):
+            try:
+                await self.client.cancel(row.progress.upload_id)
+            except UploadEnded as error:
+                return f"but the upload had ended on the server: {error.state}"
+            except UploadProgressError as error:
+                return f"not cancelled on the server: {error}"
+            return "cancelled on the server"
+        return "the server has not confirmed that the upload is cancelled"
+
+    def _report_failure(self, row: UploadRow, error: UploadProgressError) -> None:
+        self.codes.append(exit_code(error))
+        self.output.message(f"upload-progress: {row.label}: {error_text(error)}")
 
     async def _send(self, file: FileToUpload, limiter: anyio.CapacityLimiter) -> None:
         row = UploadRow(printable(file.name))
+        self._rows.append(row)
         try:
             await self._put(file, row)
             row.result = "completed"
@@ -153,10 +219,10 @@ class _Uploader:
             self.codes.append(SUCCESS)
             self.output.finish(row)
         except UploadProgressError as error:
-            self.codes.append(exit_code(error))
             self.output.remove(row)
-            self.output.message(f"upload-progress: {row.label}: {error_text(error)}")
+            self._on_failure(row, error)
         finally:
+            self._rows[:] = [each for each in self._rows if each is not row]
             limiter.release_on_behalf_of(file)
 
     async def _put(self, file: FileToUpload, row: UploadRow) -> None:
@@ -189,3 +255,7 @@ class _Uploader:
             on_retry=on_retry,
             on_resume=on_resume,
         )
+
+
+def _ignore_failure(_row: UploadRow, _error: UploadProgressError) -> None:
+    """Do nothing: the uploads were interrupted."""

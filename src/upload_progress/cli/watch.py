@@ -14,6 +14,7 @@ from upload_progress.cli.formatting import UploadRow, format_progress, printable
 from upload_progress.cli.options import ConnectionOptions
 from upload_progress.cli.output import Output
 from upload_progress.client.urls import parse_url, upload_id_in
+from upload_progress.exceptions import InvalidValue
 
 __all__ = ["cancel", "list_uploads", "watch"]
 
@@ -35,6 +36,8 @@ async def watch(
                 async for progress in snapshots:
                     state = progress.state
                     _show(output, rows, progress)
+                    if output.is_closed:
+                        return SUCCESS
     return SUCCESS if state is UploadState.COMPLETED else FAILED
 
 
@@ -53,9 +56,12 @@ def _label(progress: UploadProgress) -> str:
 
 
 def _result(progress: UploadProgress) -> str:
-    if progress.error is None:
-        return str(progress.state)
-    return f"{progress.state} ({printable(progress.error.message, 200)})"
+    reason = _reason(progress)
+    return f"{progress.state} ({reason})" if reason else str(progress.state)
+
+
+def _reason(progress: UploadProgress) -> str:
+    return "" if progress.error is None else printable(progress.error.message, 200)
 
 
 async def list_uploads(
@@ -85,6 +91,7 @@ def _table(uploads: Sequence[UploadProgress], total: UploadTotal) -> list[str]:
             "" if progress.percent is None else f"{progress.percent:.0f} %",
             _label(progress),
             format_progress(UploadRow("", progress=progress)),
+            _reason(progress),
         )
         for progress in uploads
     ]
@@ -98,6 +105,8 @@ def _table(uploads: Sequence[UploadProgress], total: UploadTotal) -> list[str]:
 async def cancel(url: str, upload_ids: Sequence[str], connection: ConnectionOptions) -> int:
     """Cancel uploads, print their state, and return the exit code."""
     linked = upload_id_in(parse_url(url, "URL").url)
+    if not (upload_ids or linked):
+        raise InvalidValue("cancel", "needs the ids of the uploads, or the URL of one")
     async with open_client(url, connection) as client:
         for upload_id in [*upload_ids, *([linked] if linked else [])]:
             progress = await client.cancel(upload_id)
