@@ -59,6 +59,10 @@ CAPABILITIES: Mapping[str, Mapping[str, Sequence[str]]] = {
         "a worker finds what it receives by its records": (
             "test_running_returns_the_records_of_one_worker",
         ),
+        "announced uploads of an owner are limited, also those of the same moment": (
+            "test_announcements_of_an_owner_are_limited",
+            "test_announcements_at_the_same_time_are_counted",
+        ),
         "waiting uploads expire, ended uploads are deleted": (
             "test_waiting_record_expires",
             "test_ended_upload_is_deleted_after_retention",
