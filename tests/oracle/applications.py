@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from attrs import define, evolve, field, frozen
 
-from tests.oracle.steps import TOTAL, Kind, Request
+from tests.oracle.steps import TOTAL, Authentication, Kind, Request
 
 __all__ = ["APPLICATIONS", "Answer", "Application", "Exchange", "Meaning", "Plan", "Position"]
 
@@ -116,6 +116,7 @@ class Exchange:
         ended_at: When the server's call of the application ended.
         set_at: When the application described the upload.
         failed_at: When the application called ``fail()``.
+        is_stale: Whether a newer upload had been created when it ended.
     """
 
     number: int
@@ -131,11 +132,17 @@ class Exchange:
     ended_at: float | None = None
     set_at: float | None = None
     failed_at: float | None = None
+    is_stale: bool = False
 
     def positions(self, size: int, start: int | None = None) -> frozenset[Position]:
         """Return the first *size* bytes of the request."""
         first = self.plan.start if start is None else start
         return frozenset((self.plan.part, (first or 0) + at) for at in range(size))
+
+    @property
+    def is_identified_at_once(self) -> bool:
+        """Whether the first call of ``authenticate`` returns the owner."""
+        return self.step.authentication == Authentication()
 
     @property
     def breaks_at(self) -> int | None:
@@ -180,7 +187,7 @@ class Application(ABC):
     completes_at_total = False
     """Whether the upload is complete when the application has all announced bytes."""
     starts_again = False
-    """Whether a new upload may follow at the same address."""
+    """Whether a new upload may follow at the same address; else each has an address of its own."""
     knows_session = True
     """Whether a request shows that the upload exists at the application."""
     creates_parts = False
@@ -202,6 +209,8 @@ class Application(ABC):
         """Return the response when the body is read, and keep what it accepts."""
         status = exchange.step.status
         assert status is not None
+        if exchange.is_stale:
+            return Answer(status or 404, Meaning.TOLD)
         answer = self.refuse(exchange, status) if status else self.accept(exchange)
         if exchange.failed_at is not None:
             self.abort()
@@ -225,8 +234,15 @@ class Application(ABC):
         is_client_error = 400 <= status < 500 and status not in MAY_GO_ON
         return is_client_error or status in self.rejections
 
+    def is_stale(self, exchange: Exchange) -> bool:
+        """Return whether a request is for the address of an upload before the newest one."""
+        is_creation = exchange.plan.kind is Kind.CREATE or self.starts_again
+        return not is_creation and exchange.plan.session != self.sessions
+
     def keep_broken(self, exchange: Exchange) -> None:
         """Keep the bytes that came before the connection broke, if they can be appended."""
+        if exchange.is_stale:
+            return
         if exchange.plan.kind is Kind.BYTES and exchange.plan.start == self.end(exchange.plan.part):
             self.has |= exchange.positions(exchange.received)
 
@@ -302,14 +318,15 @@ class TusFiles(Application):
             headers = {**TUS, "upload-length": str(TOTAL), "content-length": str(size)}
             headers |= OCTETS if size else {}
             return Plan("POST", "/files", headers, size, kind=Kind.CREATE, announced=TOTAL)
+        path = f"/files/{self.sessions}"
         if step.kind is Kind.ABORT:
-            return Plan("DELETE", "/files/1", TUS, kind=Kind.ABORT)
+            return Plan("DELETE", path, TUS, kind=Kind.ABORT)
         if step.kind is Kind.ASK:
-            return Plan("HEAD", "/files/1", TUS, kind=Kind.ASK)
+            return Plan("HEAD", path, TUS, kind=Kind.ASK)
         start = self.end() if step.start is None else step.start
         size = min(step.size, TOTAL - start)
         headers = {**TUS, **OCTETS, "upload-offset": str(start), "content-length": str(size)}
-        return Plan("PATCH", "/files/1", headers, size, start)
+        return Plan("PATCH", path, headers, size, start)
 
     def accept(self, exchange: Exchange) -> Answer:
         plan = exchange.plan
@@ -318,7 +335,7 @@ class TusFiles(Application):
                 return Answer(409, Meaning.REFUSED)
             self.create()
             kept = self.append(exchange)
-            headers = {"location": "/files/1", "upload-offset": str(len(kept))}
+            headers = {"location": f"/files/{self.sessions}", "upload-offset": str(len(kept))}
             return self._progress(Answer(201, Meaning.ACCEPTED, headers, accepted=kept))
         if not self.is_created or self.is_gone:
             return self.refuse(exchange, 404)
@@ -395,16 +412,17 @@ class IetfFiles(Application):
             headers = {"upload-complete": "?1" if size == TOTAL else "?0"}
             headers |= {"upload-length": str(TOTAL), "content-length": str(size)}
             return Plan("POST", "/drafts", headers, size, kind=Kind.CREATE, announced=TOTAL)
+        path = f"/drafts/{self.sessions}"
         if step.kind is Kind.ABORT:
             headers = {"upload-draft-interop-version": "8"}
-            return Plan("DELETE", "/drafts/1", headers, kind=Kind.ABORT)
+            return Plan("DELETE", path, headers, kind=Kind.ABORT)
         if step.kind is Kind.ASK:
-            return Plan("HEAD", "/drafts/1", {"upload-draft-interop-version": "8"}, kind=Kind.ASK)
+            return Plan("HEAD", path, {"upload-draft-interop-version": "8"}, kind=Kind.ASK)
         start = self.end() if step.start is None else step.start
         size = TOTAL - start if step.kind is Kind.FINISH else min(step.size, TOTAL - start)
         headers = {"upload-complete": "?1" if start + size == TOTAL else "?0"}
         headers |= {"upload-offset": str(start), "content-length": str(size)}
-        return Plan("PATCH", "/drafts/1", headers, size, start)
+        return Plan("PATCH", path, headers, size, start)
 
     def refuse(self, exchange: Exchange, status: int) -> Answer:
         answer = super().refuse(exchange, status)
@@ -431,7 +449,7 @@ class IetfFiles(Application):
         is_whole = self.end() == TOTAL
         headers["upload-complete"] = "?1" if is_whole else "?0"
         if exchange.plan.kind is Kind.CREATE:
-            headers["location"] = "/drafts/1"
+            headers["location"] = f"/drafts/{self.sessions}"
         status = {Kind.CREATE: 201, Kind.ASK: 204}.get(exchange.plan.kind, 200)
         answer = Answer(status, Meaning.ACCEPTED, headers, accepted=kept, offset=self.end())
         return self.completed(evolve(answer, total=self.end() if is_whole else None))
@@ -446,10 +464,11 @@ class RangeFiles(Application):
     knows_session = False
 
     def plan(self, step: Request) -> Plan:
-        if step.kind is Kind.ASK:
+        has_ended = self.has_ended
+        # Whether a question is about a new beginning that is in progress is not defined, either.
+        if step.kind is Kind.ASK and not (has_ended and self.is_busy):
             headers = {"content-range": f"bytes */{TOTAL}", "content-length": "0"}
             return Plan("PUT", "/files/a", headers, kind=Kind.ASK)
-        has_ended = self.has_ended
         end = 0 if has_ended else self.end()
         start = end if step.start is None else step.start
         # Another beginning is another upload. How it would be ordered with requests in progress,
@@ -466,8 +485,10 @@ class RangeFiles(Application):
     def accept(self, exchange: Exchange) -> Answer:
         plan = exchange.plan
         has_ended = self.has_ended
-        if plan.method == "HEAD" or (plan.kind is Kind.ASK and self.is_complete):
+        if plan.method == "HEAD":
             return Answer(200, Meaning.TOLD)
+        if plan.kind is Kind.ASK and self.is_complete:
+            return self.completed(Answer(200, Meaning.ACCEPTED, offset=TOTAL, total=TOTAL))
         if plan.kind is Kind.ASK:
             return self._more(frozenset())
         if has_ended and plan.start:
@@ -492,7 +513,10 @@ class OciBlobs(Application):
 
     rejections = frozenset({403})
     has_address = False
-    _address = "/v2/a/blobs/uploads/1"
+
+    @property
+    def _address(self) -> str:
+        return f"/v2/a/blobs/uploads/{self.sessions}"
 
     def plan(self, step: Request) -> Plan:
         if self.may_create:
@@ -574,7 +598,7 @@ class S3Files(Application):
     def accept(self, exchange: Exchange) -> Answer:
         plan = exchange.plan
         if plan.kind is Kind.FINISH and self.is_complete:
-            return Answer(200, Meaning.TOLD)
+            return Answer(200, Meaning.COMPLETED, total=len(self.has))
         if self.has_ended:
             return self.refuse(exchange, 404)
         if plan.kind is Kind.ABORT:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from enum import StrEnum, unique
 from functools import reduce
+from itertools import product
 from math import inf
 from operator import or_
 
@@ -122,11 +123,30 @@ class Expectation:
         return not (error and self.errors) or (error.code, error.http_status) in self.errors
 
 
+@frozen
+class Reading:
+    """What may be read in one way or another, for the same facts.
+
+    Attributes:
+        resumes_failed: Whether a piece that does not begin at the start may begin the next attempt
+            after a failure.
+        renews: Whether a piece from the start begins the next attempt while the one before waits:
+            it does so if more than its bytes were accepted, which the tracker may not know.
+        close: The number of a request that belongs to the other side of an end, because it was
+            sent when the upload was just ending, and its owner was known late.
+    """
+
+    resumes_failed: bool = False
+    renews: bool = False
+    close: int = 0
+
+
 @define(eq=False)
 class Replay:
     """The state of an upload in several requests, after some facts.
 
     Attributes:
+        reading: How the facts are read.
         application: The application, for the rules of its protocol.
         exchanges: All requests whose owner is known.
         wire_bytes: How many bytes were received over the wire.
@@ -144,11 +164,16 @@ class Replay:
         ended: The final states that the upload may have; none while it is open.
         sent_before_end: How many requests had been sent when it ended.
         undecided_until: When the last request ends that was in progress when it was completed.
+        ended_at: When it ended.
+        ended_by: The number of the request that ended it, or of the newest one before a cancel.
+        late_until: The number of the newest request that was sent before the end of the attempt
+            before.
+        newest: The number of the newest request that was accepted.
+        may_be_repeated: Whether the client repeats a request to create it at another address.
         before: What the attempt before may be shown as.
-        resumes_failed: Whether a piece that does not begin at the start may begin the next attempt
-            after a failure.
     """
 
+    reading: Reading
     application: Application
     exchanges: Sequence[Exchange] = ()
     wire_bytes: int = 0
@@ -166,8 +191,12 @@ class Replay:
     ended: frozenset[UploadState | None] = frozenset()
     sent_before_end: int = 0
     undecided_until: float = 0.0
+    ended_at: float = 0.0
+    ended_by: int = 0
+    late_until: int = 0
+    newest: int = 0
+    may_be_repeated: bool = False
     before: Expectation | None = None
-    resumes_failed: bool = False
 
     def apply(self, fact: Fact) -> None:
         """Apply *fact*, unless the upload has ended."""
@@ -175,21 +204,49 @@ class Replay:
         self._note_other_end(fact)
         if exchange is None:
             self._cancel(fact)
-            return
+        elif exchange.is_stale:
+            self._note_stale(exchange)
+        else:
+            self._apply_request(fact, exchange)
+
+    def _note_stale(self, exchange: Exchange) -> None:
+        """Note the end of a request that belongs to an upload before the newest one.
+
+        The tracker may not know of the newer one yet, or of its owner.
+        """
+        is_known = all(each.is_identified_at_once for each in self.exchanges)
+        if not is_known or len(self.exchanges) < exchange.number:
+            self.also |= {S.FAILED}
+
+    def _apply_request(self, fact: Fact, exchange: Exchange) -> None:
         self._note_other_attempt(fact, exchange)
+        if exchange.number <= self.late_until and exchange.plan.kind is not Kind.CREATE:
+            self._note_of_before(fact, exchange)
+            return
         if self.ended:
-            if not self._begins_again(exchange):
+            if not any(map(self._begins_again, [exchange, *self._in_progress(fact.at)])):
                 return
+            self.late_until = min(self.sent_before_end, exchange.number - 1)
             self._begin_again()
+            self._note_other_attempt(fact, exchange)
             # The client may have been told at another request that the bytes before are there.
             before = exchange.positions(exchange.plan.start or 0, start=0)
             self.unsure[exchange.step.worker] = set(before)
+        elif self._is_renewed_by(exchange):
+            self._begin_again()
+        self._note_late(exchange)
+        self._apply_end(fact, exchange)
+
+    def _apply_end(self, fact: Fact, exchange: Exchange) -> None:
+        """Apply the end of a request of this attempt."""
         self.has_begun |= exchange.received > 0
         is_creation = exchange.plan.kind is Kind.CREATE
         meaning = fact.answer.meaning if fact.answer else None
         # The client may repeat a creation under the id that it has chosen.
         may_repeat = self.application.has_id and meaning is Meaning.REFUSED
-        self.is_refused = is_creation and meaning is not Meaning.TOLD and not may_repeat
+        self.may_be_repeated |= is_creation and may_repeat
+        if self.application.has_id or not is_creation:
+            self.is_refused = is_creation and meaning is not Meaning.TOLD and not may_repeat
         is_another = self.exists or not self.application.has_id
         is_accepted = meaning in {Meaning.ACCEPTED, Meaning.COMPLETED}
         if exchange.failed_at is not None and is_creation and is_another and not is_accepted:
@@ -201,6 +258,13 @@ class Replay:
             self._apply_failure(fact, exchange)
         else:
             self._apply_answer(fact, exchange, fact.answer)
+
+    def _note_of_before(self, fact: Fact, exchange: Exchange) -> None:
+        """Note a request of the attempt before: its owner may be known only now."""
+        is_rejected = fact.answer is not None and fact.answer.meaning is Meaning.REJECTED
+        self.also |= {S.FAILED} if is_rejected else set()
+        received = exchange.positions(exchange.received)
+        self.unsure.setdefault(exchange.step.worker, set()).update(received)
 
     def _cancel(self, fact: Fact) -> None:
         """End the upload by its owner, who may have cancelled an attempt that has just begun.
@@ -256,17 +320,24 @@ class Replay:
         self.before, self.ended = self.expectation(), frozenset()
         self.told, self.unsure, self.total = set(), {}, None
         self.exists = self.has_begun = self.may_have_failed = self.is_created = False
-        self.may_have_completed = self.is_refused = self.is_named = False
+        self.may_have_completed = self.is_refused = self.is_named = self.may_be_repeated = False
+        self.newest = 0
         self.also &= {S.CANCELLED}
 
     def _begins_again(self, exchange: Exchange) -> bool:
         """Return whether a request that is sent after the end begins the next attempt."""
         plan, application = exchange.plan, self.application
         is_piece = application.starts_again and plan.kind is Kind.BYTES
-        if is_piece and self.resumes_failed and S.FAILED in self.ended:
+        if is_piece and self.reading.resumes_failed and S.FAILED in self.ended:
             # As ``curl -C`` does; an upload has failed already when the application says so.
             return True
-        if exchange.number <= self.sent_before_end:
+        # A creation is always another upload than the one before.
+        is_creation = plan.kind is Kind.CREATE
+        is_before = exchange.number <= (self.ended_by if is_creation else self.sent_before_end)
+        is_close = abs(exchange.started_at - self.ended_at) <= LATE_SECONDS
+        if is_close and self.reading.close == exchange.number:
+            is_before = not is_before
+        if is_before:
             return False
         if plan.kind is Kind.CREATE:
             return application.has_id
@@ -287,8 +358,6 @@ class Replay:
 
     def _apply_answer(self, fact: Fact, exchange: Exchange, answer: Answer) -> None:
         match answer.meaning:
-            case Meaning.TOLD:
-                pass
             case Meaning.REFUSED:
                 if answer.status >= 500:
                     self._note_first_failure(exchange)
@@ -303,17 +372,24 @@ class Replay:
             self.may_have_completed = True
             self.also |= {S.COMPLETED}
             return
+        if exchange.plan.kind is Kind.ASK and answer.total == answer.offset and not self.exists:
+            # It has ended before.
+            self.may_have_completed = True
+            self.also |= {S.COMPLETED}
+            return
         is_late = exchange.plan.kind is not Kind.CREATE and self.before and not self.exists
         if is_late and not self.application.starts_again:
             # A creation that was refused is the newest attempt; this request is of the one before.
             return
         if exchange.plan.kind is Kind.CREATE:
-            self._create()
+            self._create(exchange)
+        self.newest = max(self.newest, exchange.number)
         if self._may_be_late(exchange):
+            self.also |= {S.COMPLETED} if answer.meaning is Meaning.COMPLETED else set()
             self.unsure.setdefault(exchange.step.worker, set()).update(answer.accepted)
             return
         self.exists |= exchange.plan.kind is not Kind.ASK
-        self.is_named |= exchange.set_at is not None
+        self.is_named |= exchange.set_at is not None and self._is_attempt_certain(exchange)
         if answer.meaning is Meaning.ABORTED:
             self._end(fact, S.CANCELLED, S.FAILED)
             return
@@ -325,24 +401,47 @@ class Replay:
             self.total = answer.total
             self._complete(fact)
 
-    def _create(self) -> None:
+    def _create(self, exchange: Exchange) -> None:
         """Begin the upload; if it has begun before, its end is not known here."""
-        if self.is_created and not self.application.creates_parts:
+        has_begun = self.is_created or (self.exists and exchange.number > self.newest)
+        if has_begun and not self.application.creates_parts:
             also = self.also
             self._begin_again()
             self.before, self.also = None, also
         self.is_created = True
 
+    def _is_attempt_certain(self, exchange: Exchange) -> bool:
+        """Return whether a request belongs to this attempt, and not to one that failed before."""
+        return exchange.plan.kind is not Kind.ABORT or not self.may_have_failed
+
     def _may_be_late(self, exchange: Exchange) -> bool:
         """Return whether a request may belong to an attempt that has failed before."""
-        has_failed = self.may_have_failed and not self.exists
+        has_failed = self.may_have_failed and not self.exists and self.application.has_id
         return has_failed and self.application.knows_session and exchange.plan.kind is Kind.BYTES
+
+    def _is_renewed_by(self, exchange: Exchange) -> bool:
+        """Return whether a request sends from the start what the application has."""
+        plan = exchange.plan
+        is_beginning = self.application.starts_again and plan.kind is Kind.BYTES and not plan.start
+        has_more = all((plan.part, at) in self.told for at in range(plan.size + 1))
+        return self.reading.renews and is_beginning and has_more
+
+    def _note_late(self, exchange: Exchange) -> None:
+        """Note that a failure may be shown before the owner of *exchange* was known.
+
+        What is known after the end of an upload changes nothing.
+        """
+        earlier = (each for each in self.exchanges if each.number <= exchange.number)
+        is_late = not all(each.is_identified_at_once for each in earlier)
+        if is_late and self.may_have_failed and not self.exists:
+            self.also |= {S.FAILED}
 
     def _is_seen(self, fact: Fact) -> bool:
         """Return whether another request has shown the upload before."""
         return self.exists or any(
-            each is not fact.exchange and max(each.started_at, each.identified_at or 0.0) <= fact.at
+            max(each.started_at, each.identified_at or 0.0) <= fact.at
             for each in self.exchanges
+            if each.plan.kind is not Kind.FINISH
         )
 
     def _apply_rejection(self, fact: Fact, exchange: Exchange) -> None:
@@ -379,6 +478,8 @@ class Replay:
 
     def _end(self, fact: Fact, *states: UploadState | None) -> None:
         self.ended, self.sent_before_end = frozenset(states), fact.sent
+        self.ended_at = fact.at
+        self.ended_by = fact.exchange.number if fact.exchange else fact.sent
 
     @property
     def may_be(self) -> set[Position]:
@@ -403,7 +504,10 @@ class Replay:
         # A request after an end is the next attempt, which fails if it is refused.
         states |= {S.FAILED} if self.may_have_failed or self.before else set()
         states |= {S.COMPLETED} if self.may_have_completed else set()
-        size = self.wire_bytes if self.may_have_completed else len(self.may_be)
+        states |= {S.PENDING, S.PAUSED} if self.may_be_repeated else set()
+        # What has arrived of other requests until the end is shown.
+        is_end = self.may_have_completed or self.may_have_failed
+        size = self.wire_bytes if is_end else len(self.may_be)
         nothing = Expectation(frozenset(states), 0, size)
         return nothing | self.before if self.before else nothing
 
@@ -454,6 +558,7 @@ class Ledger:
         facts: What happened, in order.
         exchanges: All requests, in the order in which they were sent.
         delay_seconds: How long it takes until each worker knows what has happened at the other.
+        load_seconds: How long the store takes to load.
     """
 
     application: Application
@@ -462,6 +567,7 @@ class Ledger:
     facts: list[Fact] = field(factory=list)
     exchanges: list[Exchange] = field(factory=list)
     delay_seconds: float = 0.0
+    load_seconds: float = 0.0
 
     def is_undecided(self, at: float) -> bool:
         """Return whether something has just happened at two workers, which do not know it yet.
@@ -597,14 +703,35 @@ class Ledger:
         for facts in (known, early):
             # A request may count from when it happened, or from when its owner is known.
             as_known = [evolve(fact, at=fact.known_at) for fact in facts]
-            for order in (facts, as_known):
-                results += [self._replay(order), self._replay(order, resumes_failed=True)]
+            as_admitted = [evolve(fact, at=self._admitted_at(fact)) for fact in facts]
+            for order in (facts, as_known, as_admitted):
+                results += [self._replay(order, reading) for reading in self._readings()]
         return reduce(or_, results)
 
-    def _replay(self, facts: Sequence[Fact], *, resumes_failed: bool = False) -> Expectation:
-        replay = Replay(
-            self.application, self.identified, self.wire_bytes, resumes_failed=resumes_failed
-        )
+    def _readings(self) -> Iterator[Reading]:
+        first = next((each for each in self.identified if not each.is_identified_at_once), None)
+        late = range(first.number, len(self.exchanges) + 1) if first else ()
+        for close in (0, *late):
+            for resumes_failed, renews in product((False, True), repeat=2):
+                yield Reading(resumes_failed, renews, close)
+
+    def _admitted_at(self, fact: Fact) -> float:
+        """Return when the owners of all earlier requests at the worker of a request are known."""
+        exchange, is_one = fact.exchange, not self.application.has_many_workers
+        earlier = [
+            each
+            for each in self.identified
+            if exchange is not None
+            and each.number <= exchange.number
+            and (is_one or each.step.worker == exchange.step.worker)
+        ]
+        # Before the next one is admitted, the store is asked.
+        late = sum(not each.is_identified_at_once for each in earlier)
+        known = (each.identified_at or 0.0 for each in earlier)
+        return max(fact.at, max(known, default=0.0) + late * self.load_seconds)
+
+    def _replay(self, facts: Sequence[Fact], reading: Reading) -> Expectation:
+        replay = Replay(reading, self.application, self.identified, self.wire_bytes)
         for fact in sorted(facts, key=lambda fact: fact.at):
             replay.apply(fact)
         return replay.expectation()

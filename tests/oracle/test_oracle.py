@@ -29,17 +29,11 @@ from upload_progress.backends.redis import RedisPublisher, RedisStore
 
 SHARES = 4
 """The sequences of a protocol are tested in so many parts, which may run in several processes."""
-DIMENSIONS = Dimensions(identities=False, late_requests=False, workers=False, races=False)
+DIMENSIONS = Dimensions(races=False)
 """What the sequences vary; without arguments everything.
 
 What is switched off is not yet true of all sequences:
 
-* ``identities``: if the owner of a request is known only after the next requests of the upload, the
-  report may lack bytes, begin another attempt, or keep an older end.
-* ``late_requests``: an OCI session after a blob under the same ``Upload-Id`` shows no more bytes
-  than the blob had; a query after a broken first piece brings back the attempt before.
-* ``workers``: after an upload was abandoned at one worker, the next attempt, created at another one
-  that had received bytes of it, may be lost.
 * ``races``: if two workers get requests of an upload before one has read what the other has stored,
   bytes may be counted twice, and a creation or a rejection at one of them may be lost.
 """
@@ -128,6 +122,210 @@ CHOSEN = {
     "OCI closing request that is refused before the bytes have come": Scenario(
         "oci", has_id=False, steps=(Request(), Request(Kind.FINISH, size=0, status=409), Request())
     ),
+    "creation whose owner is known after those of the pieces": Scenario(
+        "tus",
+        steps=(
+            Request(Kind.FINISH, size=12, breaks_after=8),
+            Request(authentication=LATE),
+            Request(think_seconds=0.4),
+        ),
+    ),
+    "next upload under the same id while the owner of the one before is awaited": Scenario(
+        "ietf",
+        steps=(
+            Request(Kind.FINISH, authentication=Authentication(after_seconds=0.06)),
+            Request(size=0, think_seconds=0.05),
+        ),
+    ),
+    "first piece whose owner is known after the exception of the second one": Scenario(
+        "range",
+        steps=(Request(authentication=Authentication(after_seconds=4.0)), Request(status=None)),
+    ),
+    "retry of a failed first piece, with late owners": Scenario(
+        "range",
+        has_id=False,
+        steps=(
+            Request(status=500, authentication=Authentication(after_seconds=2.0)),
+            Request(authentication=Authentication(after_seconds=4.0)),
+        ),
+    ),
+    "whole upload after an exception, with late owners": Scenario(
+        "range",
+        steps=(
+            Request(status=None, authentication=LATE),
+            Request(size=24, authentication=Authentication(after_seconds=2.0)),
+        ),
+    ),
+    "DELETE that is refused after a rejection, with a late owner": Scenario(
+        "tus",
+        has_id=False,
+        steps=(
+            Request(),
+            Request(status=413, authentication=Authentication(after_seconds=2.0)),
+            Request(Kind.ABORT),
+        ),
+    ),
+    "DELETE after the completion, with a late owner": Scenario(
+        "tus",
+        steps=(
+            Request(),
+            Request(authentication=LATE),
+            Request(size=24),
+            Request(Kind.ABORT),
+        ),
+    ),
+    "piece that is rejected after others have completed the upload": Scenario(
+        "range",
+        steps=(
+            Request(),
+            Request(status=410, pace_seconds=0.05, gap_seconds=0.05),
+            Request(size=24),
+        ),
+    ),
+    "session after a smaller blob under the same id": Scenario(
+        "oci", steps=(Request(Kind.FINISH, size=1), Request(), Request(), Request())
+    ),
+    "blob of another size after a late creation": Scenario(
+        "oci",
+        steps=(
+            Request(Kind.FINISH, authentication=Authentication(1, 0.003)),
+            Request(pace_seconds=2.2, authentication=Authentication(99, 0.0)),
+            Request(status=403),
+            Request(authentication=Authentication(after_seconds=2.0)),
+            Request(Kind.FINISH, size=1),
+        ),
+    ),
+    "accepted bytes while another request is in progress": Scenario(
+        "oci",
+        steps=(
+            Request(),
+            Request(think_seconds=1.5, gap_seconds=0.003),
+            Request(cancelled_after=0.31, think_seconds=1.5),
+            Request(size=1),
+        ),
+    ),
+    "creation that has begun before the owner cancelled": Scenario(
+        "concatenation",
+        steps=(
+            Request(think_seconds=0.4, gap_seconds=0.05),
+            Request(gap_seconds=0.3),
+            Cancel(),
+            Request(),
+        ),
+    ),
+    "part that is created after the owner cancelled, while an owner is awaited": Scenario(
+        "concatenation",
+        steps=(
+            Request(),
+            Request(part=2, authentication=Authentication(after_seconds=4.0)),
+            Cancel(),
+            Request(part=1),
+        ),
+    ),
+    "answers without an offset among those with one": Scenario(
+        "range",
+        has_id=False,
+        steps=(Request(start=4, size=24), Request(kept=0, gap_seconds=1.5), Request(kept=0)),
+    ),
+    "new beginning after pieces with late owners": Scenario(
+        "range",
+        steps=(
+            Request(),
+            Request(),
+            Request(authentication=Authentication(1, 4.0)),
+            Request(authentication=Authentication(after_seconds=4.0)),
+        ),
+    ),
+    "creations while those before have late owners": Scenario(
+        "ietf",
+        steps=(
+            Request(),
+            Request(size=24, authentication=Authentication(1, 4.0)),
+            Request(size=12, breaks_after=8),
+            Request(think_seconds=0.05),
+            Cancel(),
+        ),
+    ),
+    "refused creations before one that is accepted, with late owners": Scenario(
+        "ietf",
+        steps=(
+            Request(Kind.FINISH, status=307),
+            Request(status=409, authentication=Authentication(after_seconds=4.0)),
+            Request(status=None, gap_seconds=0.003),
+            Request(Kind.FINISH, size=24, gap_seconds=0.05),
+        ),
+    ),
+    "plain upload whose owner is known when a newer one is received": Scenario(
+        steps=(
+            Request(
+                status=401, pace_seconds=1.0, authentication=Authentication(1, 0.4), gap_seconds=0.3
+            ),
+            Request(size=16, chunks=2, pace_seconds=1.0),
+        ),
+    ),
+    "session whose completion is not known, before a rejection": Scenario(
+        "oci",
+        steps=(
+            Request(authentication=NEVER),
+            Request(status=413),
+            Request(),
+        ),
+    ),
+    "completion while the owner of a part is awaited": Scenario(
+        "s3",
+        has_id=False,
+        load_seconds=0.7,
+        steps=(
+            Request(
+                Kind.FINISH,
+                think_seconds=1.5,
+                authentication=Authentication(after_seconds=2.0),
+                gap_seconds=0.05,
+            ),
+            Request(status=409),
+            Request(),
+        ),
+    ),
+    "piece of an attempt before, whose owner is known late at another worker": Scenario(
+        "oci",
+        workers=2,
+        has_races=False,
+        steps=(
+            Request(),
+            Request(Kind.ABORT, status=404, authentication=Authentication(after_seconds=4.0)),
+            Request(worker=1),
+            Request(),
+            Request(worker=1, endpoint="fail", gap_seconds=0.3),
+            Request(worker=1),
+        ),
+    ),
+    "creation that is refused after a list has shown it": Scenario(
+        "ietf",
+        has_id=False,
+        steps=(
+            Request(think_seconds=0.05, gap_seconds=0.003),
+            Watch(everything=True),
+            Request(gap_seconds=0.0),
+        ),
+    ),
+    "blob that is larger than a refused closing request": Scenario(
+        "oci", steps=(Request(), Request(Kind.FINISH, status=409), Request(), Request(Kind.FINISH))
+    ),
+    "requests of the session before": Scenario(
+        "tus",
+        steps=(
+            Request(),
+            Request(size=24, pace_seconds=0.3, gap_seconds=0.003),
+            Request(pace_seconds=0.3, breaks_after=1, keeps_broken=True, gap_seconds=0.003),
+            Request(endpoint="fail"),
+            Request(Kind.CREATE),
+            Request(start=8),
+        ),
+    ),
+    "question about an upload whose owner was not known": Scenario(
+        "range", steps=(Request(size=24, authentication=NEVER), Request(Kind.ASK))
+    ),
+    "question without a range": Scenario("range", steps=(Request(), Request(start=24))),
     "nothing after the end": Scenario("tus", stops_at_end=True, steps=(Request(size=24),) * 3),
 }
 """Scenarios that random sequences seldom contain."""

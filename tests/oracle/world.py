@@ -17,7 +17,7 @@ from attrs import define, evolve, field
 
 from tests._support.scripted_server import Message, Receive, Scope, Send
 from tests._support.virtual_time import VirtualClock
-from tests.oracle.applications import APPLICATIONS, Answer, Application, Exchange, Plan
+from tests.oracle.applications import APPLICATIONS, Answer, Application, Exchange, Meaning, Plan
 from tests.oracle.ledger import Cause, Fact, Ledger
 from tests.oracle.steps import Cancel, Kind, Request, Scenario, Step, Watch
 from tests.oracle.surfaces import ANN, Surface, Watcher, facts_of, text_of
@@ -32,6 +32,7 @@ from upload_progress import (
     UploadState,
 )
 from upload_progress._internals import internals_of
+from upload_progress._model.models import ErrorCode
 from upload_progress.asgi import UploadProgressMiddleware, current_upload
 from upload_progress.backends import MemoryPublisher
 from upload_progress.connection import Connection
@@ -41,6 +42,7 @@ from upload_progress.interfaces import SessionStore
 __all__ = ["World"]
 
 S = UploadState
+ACCEPTED = frozenset({Meaning.ACCEPTED, Meaning.COMPLETED})
 EXCHANGE = "oracle.exchange"
 UPLOAD_ID, FILENAME, GROUP = "up", "by-app.bin", "release"
 FLUSH_SECONDS = 0.25
@@ -117,6 +119,7 @@ def leftovers(tracker: ProgressTracker) -> dict[str, int]:
     registry, flusher = internals.registry, internals.flusher
     return {
         "uploads": len(registry),
+        "awaited owners": len(internals.admission.order),
         "owners": len(registry._owners),
         "places": sum(registry._open.values()),
         "reports": not flusher.is_idle,
@@ -160,6 +163,7 @@ class World:
         self.ledger = Ledger(application, scenario.protocol, is_announced)
         store_seconds = sum(scenario.save_seconds) + scenario.load_seconds
         self.ledger.delay_seconds = 2 * (FLUSH_SECONDS + store_seconds + scenario.event_seconds)
+        self.ledger.load_seconds = scenario.load_seconds
         store, broker = SlowStore(self.store, scenario), SlowBroker(self.broker, scenario)
         self.trackers = [
             ProgressTracker(store=store, publisher=broker, clock=VirtualClock())
@@ -248,6 +252,7 @@ class World:
     async def _cancel(self, step: Cancel) -> None:
         """Cancel the upload, as its owner."""
         upload_id, since = await self._known_id(), anyio.current_time()
+        began_at = VirtualClock().time()
         if upload_id is None:
             return
         self.trace(f"the owner cancels at worker {step.worker}")
@@ -257,9 +262,25 @@ class World:
             self.trace(f"the owner is told {type(error).__name__}")
             return
         self.trace(f"the owner is told {text_of(shown)}")
+        is_by_owner = shown.error and shown.error.code is ErrorCode.CANCELLED_BY_OWNER
+        ended_at = shown.finished_at.timestamp() if shown.finished_at else 0.0
+        if not is_by_owner or ended_at < began_at or self._is_another(upload_id):
+            # It had ended before, or is another one.
+            return
         now, worker = anyio.current_time(), step.worker
         fact = Fact(now, Cause.CANCELLED, since=since, worker=worker, sent=self._sent)
         self.ledger.facts.append(fact)
+
+    def _is_another(self, upload_id: str) -> bool:
+        """Return whether an id is that of a request which has not created the upload."""
+        names = {
+            fact.exchange.upload_id
+            for fact in self.ledger.facts
+            if fact.exchange and fact.answer and fact.answer.meaning in ACCEPTED
+        }
+        has_id = self.application.has_id or self.scenario.protocol == "plain"
+        is_named = upload_id in names or upload_id.startswith(f"{self.scenario.protocol}-")
+        return self.application.is_created and not (has_id or is_named)
 
     def _watch(self, step: Watch, watching: TaskGroup) -> None:
         number = len(self.watchers) + 1
@@ -339,6 +360,7 @@ class World:
         if step.status is None:
             self._note(exchange, Cause.RAISED)
             raise Raised
+        exchange.is_stale = self.application.is_stale(exchange)
         answer = self.application.answer(exchange)
         self._note(exchange, Cause.ANSWERED, answer)
         with anyio.CancelScope(shield=True):
@@ -352,6 +374,7 @@ class World:
         while message.get("more_body"):
             message = await receive()
         if message["type"] == "http.disconnect":
+            exchange.is_stale = self.application.is_stale(exchange)
             if exchange.step.keeps_broken:
                 self.application.keep_broken(exchange)
             self._note(exchange, Cause.BROKEN)
@@ -360,6 +383,7 @@ class World:
     def _note(self, exchange: Exchange, cause: Cause, answer: Answer | None = None) -> None:
         """Add how a request ended, unless that is known."""
         if self.ledger.fact_of(exchange) is None:
+            exchange.is_stale = self.application.is_stale(exchange)
             now = anyio.current_time()
             self.ledger.facts.append(Fact(now, cause, exchange, answer, sent=self._sent))
             said = "" if answer is None else f" {answer.status} {answer.meaning}"
@@ -436,6 +460,7 @@ class World:
         if len(uploads) > 1:
             return [f"one upload is shown as {len(uploads)}"]
         if not uploads and failed and expected.states & {S.FAILED, S.CANCELLED}:
+            failed.sort(key=lambda each: not expected.allows(each))
             uploads, failed = failed[:1], failed[1:]
         if len(failed) > self.ledger.failed_creations:
             return ["failed uploads are shown that there were not"]

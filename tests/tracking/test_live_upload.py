@@ -299,7 +299,7 @@ async def test_prior_state_that_two_tasks_load_is_applied_once(
     with anyio.fail_after(5):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(lambda: sim.tracker.get("up", owner="ann"))
-            tasks.start_soon(sim.internals.flusher._load_prior_state, [live])
+            tasks.start_soon(sim.internals.flusher.load_prior_state, [live])
 
     assert len(loaded_keys) == 2
     assert (live.attempt, live.sequence) == (2, before.sequence + 1)

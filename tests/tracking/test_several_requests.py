@@ -718,3 +718,16 @@ async def test_redirected_creation_waits_for_its_repetition(sim: Simulation) -> 
 
     shown = await only_upload(sim)
     assert (shown.state, shown.bytes_transferred, shown.error) == (S.PENDING, 0, None)
+
+
+async def test_larger_upload_than_announced_completes_with_its_size(sim: Simulation) -> None:
+    head = TransferHead("ietf", TransferKind.BYTES, "/a", offset=0, total_bytes=5, is_last=True)
+    request = transfer(sim, head)
+    assert sim.internals.admission.admit(request.opened, ALICE)
+    request.begin()
+    request.add(12)
+    request.end(TransferOutcome(TransferResult.COMPLETED))
+    await sim.run(1)
+
+    shown = await only_upload(sim)
+    assert (shown.state, shown.bytes_transferred, shown.total_bytes) == (S.COMPLETED, 12, 12)

@@ -198,7 +198,8 @@ def _count_bytes(
     total = _total(records, received)
     if decided.protocol is not None and decided.state is UploadState.COMPLETED:
         # The application has all bytes that it wants.
-        total = received if total is None else total
+        total = decided.total_bytes or total or received
+        received = min(received, total)
     return received, repeated, total
 
 
@@ -214,8 +215,7 @@ def _received(records: Sequence[TransferRecord]) -> tuple[int, int]:
     repeated += sum(count_bytes(without_confirmed(record.byte_ranges)) for record in several) - sent
     held = max(record.confirmed_bytes for record in several)
     here = count_bytes(with_confirmed([*byte_ranges, ("", 0, held, True)]))
-    total = _announced(records)
-    return plain + (here if total is None else min(here, total)), repeated
+    return plain + here, repeated
 
 
 def _bounded(received: int, repeated: int, total: int | None) -> tuple[int, int, int | None]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Unpack
 
+import anyio
 from attrs import Factory, define, field
 
 from upload_progress._model.models import (
@@ -24,7 +25,59 @@ from upload_progress.identity import Identity
 from upload_progress.protocols import TransferHead, TransferProtocol, upload_id_for
 from upload_progress.throttling import Meter
 
-__all__ = ["Admission"]
+__all__ = ["Admission", "AdmissionOrder"]
+
+
+@define(eq=False, repr=False)
+class AdmissionOrder:
+    """Lets requests of one upload be admitted in their order, when their owners are known late.
+
+    Only requests whose owner is awaited are kept, under each id by which their upload is known.
+    """
+
+    _awaited: dict[str, dict[LiveUpload, anyio.Event]] = field(factory=dict, init=False)
+    _ids: dict[LiveUpload, dict[str, None]] = field(factory=dict, init=False)
+
+    def __len__(self) -> int:
+        """Return the number of requests whose owner is awaited."""
+        return len(self._ids)
+
+    def enter(self, upload: LiveUpload) -> None:
+        """Add an upload whose owner is awaited; again, when its resource is known."""
+        ids = self._ids.setdefault(upload, {})
+        for each in (upload.upload_id, upload.resource_id):
+            if each is not None and each not in ids:
+                ids[each] = None
+                self._awaited.setdefault(each, {})[upload] = anyio.Event()
+
+    def is_preceded(self, upload: LiveUpload) -> bool:
+        """Return whether the owner of an earlier request of the same upload is awaited."""
+        return bool(self._awaited) and self._before(upload) is not None
+
+    def _before(self, upload: LiveUpload) -> anyio.Event | None:
+        """Return what is set when the last request before *upload* was admitted."""
+        for each in (upload.upload_id, upload.resource_id):
+            for other, admitted in reversed(self._awaited.get(each or "", {}).items()):
+                if other.number < upload.number:
+                    return admitted
+        return None
+
+    def has_next(self, upload: LiveUpload) -> bool:
+        """Return whether a later request of the same upload waits for this one."""
+        return any(next(reversed(self._awaited[each])) is not upload for each in self._ids[upload])
+
+    async def wait(self, upload: LiveUpload) -> None:
+        """Wait until all earlier requests of the same upload were admitted."""
+        while (before := self._before(upload)) is not None:
+            await before.wait()
+
+    def leave(self, upload: LiveUpload) -> None:
+        """Remove an upload whose owner is known, or will not be."""
+        for each in self._ids.pop(upload):
+            awaited = self._awaited[each]
+            awaited.pop(upload).set()
+            if not awaited:
+                del self._awaited[each]
 
 
 def _context_of(admission: "Admission") -> UploadContext:
@@ -55,6 +108,7 @@ class Admission:
 
     Attributes:
         untracked: How many uploads were received without progress because a limit was reached.
+        order: The order of the requests whose owner is awaited.
     """
 
     config: TrackerConfig
@@ -65,6 +119,7 @@ class Admission:
     resources: ResourceIndex
     on_resource: Callable[[str, str, str], None]
     untracked: int = field(default=0, init=False)
+    order: AdmissionOrder = field(factory=AdmissionOrder, init=False)
     _context: UploadContext = field(default=Factory(_context_of, takes_self=True), init=False)
 
     def open(
@@ -92,6 +147,7 @@ class Admission:
         upload_id = _valid_id(requested_id)
         meter = Meter(self.config.policy, valid["total_bytes"])
         return LiveUpload(
+            number=self.registry.next_number(),
             upload_id=upload_id or new_upload_id(),
             transfer_id=new_transfer_id(),
             opened_by=Transfer(meter=meter),
@@ -136,6 +192,7 @@ class Admission:
         is_part = chosen_id is not None and head.part_total_bytes is not None
         policy = self.config.policy
         return LiveUpload(
+            number=self.registry.next_number(),
             upload_id=upload_id or new_upload_id(),
             # All requests of an upload at one worker write one record.
             transfer_id=self.worker.name,
@@ -172,6 +229,7 @@ class Admission:
         if upload.ranges is not None:
             self._find_by_resource(upload, identity)
         upload.is_late = continuation.has_begun_before(upload)
+        upload.begun_at = upload.created_at if upload.is_late else None
         upload.limit_key = identity.limit_key
         key = UploadKey(identity.owner_of(upload.upload_id), upload.upload_id)
         is_late = continuation.belongs_to_ended(upload, UploadState.CANCELLED)
@@ -188,7 +246,7 @@ class Admission:
         if not (upload.is_ended or self.registry.has_room(upload.limit_key, before)):
             self.untracked += 1
             return False
-        if before is not None:
+        if before is not None and not before.is_superseded:
             continuation.start_after(upload, before)
         self._add(upload, UploadKey(identity.owner_of(upload.upload_id), upload.upload_id))
         return True
@@ -231,10 +289,10 @@ class Admission:
         """Return whether *upload* is an older or late request, or has created nothing."""
         if continuation.is_older_than(upload, before):
             return True
+        if before.is_ended and before.has_ended_elsewhere:
+            return continuation.belongs_to_stored_end(upload, before)
         if before.is_ended:
-            is_late = upload.ranges is not None and continuation.precedes(
-                upload, before.finished_at
-            )
+            is_late = continuation.precedes_end(upload, before)
             return is_late or continuation.belongs_to_ended(upload, before.state)
         return upload.is_failed_creation
 

@@ -30,6 +30,7 @@ __all__ = [
     "LATE_SECONDS",
     "absorb",
     "belongs_to_ended",
+    "belongs_to_stored_end",
     "can_merge",
     "follow_refusal",
     "has_begun_before",
@@ -39,7 +40,7 @@ __all__ = [
     "merge",
     "overrule",
     "overruled",
-    "precedes",
+    "precedes_end",
     "start_after",
     "update_from_store",
 ]
@@ -53,7 +54,9 @@ def can_merge(upload: LiveUpload, other: LiveUpload) -> bool:
     if upload.is_ended or upload.protocol is None or upload.protocol != other.protocol:
         return False
     if upload.has_ended_elsewhere or upload.opened_by.is_stopped:
-        return belongs_to_ended(other, UploadState.CANCELLED)
+        return belongs_to_stored_end(other, upload)
+    if upload.is_completed_by_request and not belongs_to_ended(other, UploadState.COMPLETED):
+        return False
     return not _is_replaced_by(upload, other)
 
 
@@ -63,17 +66,16 @@ def _is_replaced_by(upload: LiveUpload, other: LiveUpload) -> bool:
     Its request creates one, announces another size, or sends from the start what the
     application has.
     """
-    transfer, resource_id = other.opened_by, other.resource_id
+    transfer, is_newer = other.opened_by, other.number > upload.newest_number
     head, total_bytes = transfer.head, other.meter.total_bytes
     if _is_fresh_creation(transfer):
-        return resource_id is None or resource_id != upload.resource_id
+        return is_newer or other.resource_id != upload.resource_id
     if head is None or head.resource_is_unique or not head.carries_bytes:
         return False
     known = upload.meter.total_bytes
     if known is not None and total_bytes is not None and known != total_bytes:
         return True
-    is_earlier = other.is_late and other.created_at < upload.created_at
-    if upload.state is not UploadState.PAUSED or is_earlier:
+    if upload.state is not UploadState.PAUSED or not is_newer:
         return False
     return _is_new_beginning(head, upload.all_ranges())
 
@@ -82,6 +84,9 @@ def merge(upload: LiveUpload, other: LiveUpload) -> None:
     """Let *upload* take over the request of *other*, which is the same upload."""
     transfer, phase = other.opened_by, other.opened_by.phase
     other.merged_into = upload
+    upload.newest_number = max(upload.newest_number, other.number)
+    if not belongs_to_ended(other, UploadState.CANCELLED):
+        upload.begun_by, upload.begun_at = transfer, other.begun_at
     for name in DESCRIPTION:
         announced = getattr(other, name)
         is_better = name in other.set_by_app or getattr(upload, name) is None
@@ -103,8 +108,17 @@ def merge(upload: LiveUpload, other: LiveUpload) -> None:
     for part, size_bytes in other.held_ranges.part_sizes():
         upload.held_ranges.add_part_size(part, size_bytes)
     if phase is TransferPhase.ENDED:
-        upload.end_transfer(transfer, transfer.outcome)
+        _end_as_before(upload, other)
     upload.mark_due()
+
+
+def _end_as_before(upload: LiveUpload, other: LiveUpload) -> None:
+    """End the request of *other*, at the time at which it ended before its owner was known."""
+    idle_since = max(upload.idle_since, other.idle_since)
+    upload.end_transfer(other.opened_by, other.opened_by.outcome)
+    upload.idle_since = idle_since
+    if upload.is_ended:
+        upload.finished_at = upload.idle_at
 
 
 def load_prior_state(upload: LiveUpload, records: Iterable[TransferRecord]) -> None:
@@ -262,7 +276,9 @@ def _inherit_description(upload: LiveUpload, before: UploadProgress) -> None:
     for name in DESCRIPTION:
         if getattr(upload, name) is None:
             setattr(upload, name, getattr(before, name))
-    if upload.meter.total_bytes is None:
+    head = upload.opened_by.head
+    if upload.meter.total_bytes is None and (head is None or head.completes_at_total):
+        # Else the response to the last request tells the size, and it may be another one.
         upload.meter.total_bytes = before.total_bytes
         upload.has_inherited_total = before.total_bytes is not None
 
@@ -275,7 +291,7 @@ def _continue_in_several_requests(
     if is_final(before.state):
         _follow_ended(upload, current, before)
         return
-    if upload.is_late and upload.is_failed_creation:
+    if _is_of_earlier_attempt(upload, before) or (upload.is_late and upload.is_failed_creation):
         upload.supersede()
         return
     is_other = any(each.started_at and each.protocol != upload.protocol for each in current)
@@ -289,6 +305,14 @@ def _continue_in_several_requests(
     upload.exists = True
     _describe(upload, before.filename, before.total_bytes, before.group)
     _learn_of_others(upload, stored)
+
+
+def _is_of_earlier_attempt(upload: LiveUpload, newest_attempt: UploadProgress) -> bool:
+    """Return whether a request, whose owner is known late, had begun before the newest attempt."""
+    is_creation = upload.opened_by.kind is TransferKind.CREATE
+    if newest_attempt.attempt == 1 or is_creation:
+        return False
+    return _precedes(upload, newest_attempt.created_at.timestamp())
 
 
 def _replaces_session(
@@ -344,26 +368,37 @@ def belongs_to_ended(upload: LiveUpload, state: UploadState) -> bool:
         upload: The upload of the request.
         state: The state in which that upload has ended.
     """
-    head = upload.opened_by.head
-    if head is None or (upload.opened_by.names_upload and head.kind is TransferKind.CREATE):
+    head = upload.begun_by.head
+    if head is None or (upload.begun_by.names_upload and head.kind is TransferKind.CREATE):
         return False
     if head.resource_is_unique or head.kind is TransferKind.QUERY:
         return True
     return state is not UploadState.FAILED and bool(head.offset)
 
 
+def belongs_to_stored_end(upload: LiveUpload, ended: LiveUpload) -> bool:
+    """Return whether its request belongs to *ended*, which has ended elsewhere or is stopped."""
+    ended_at = max((each.finished_at or 0.0 for each in ended.prior_records), default=None)
+    return belongs_to_ended(upload, UploadState.CANCELLED) or _precedes(upload, ended_at)
+
+
 def _follow_ended(
     upload: LiveUpload, records: list[TransferRecord], before: UploadProgress
 ) -> None:
-    """Start the next attempt after one that has ended; a late request starts none.
+    """Start the next attempt after one that has ended; a late request starts none."""
+    finished_at = None if before.finished_at is None else before.finished_at.timestamp()
+    if belongs_to_ended(upload, before.state) or _precedes(upload, finished_at):
+        _end_elsewhere(upload, records, before)
+    else:
+        _begin_after(upload, before)
+
+
+def _begin_after(upload: LiveUpload, before: UploadProgress) -> None:
+    """Start the next attempt.
 
     A client that continues at the end of the bytes that arrived has them at the server, and
     sends the rest.
     """
-    finished_at = None if before.finished_at is None else before.finished_at.timestamp()
-    if belongs_to_ended(upload, before.state) or precedes(upload, finished_at):
-        _end_elsewhere(upload, records, before)
-        return
     head = upload.opened_by.head
     offset = 0 if head is None else head.offset or 0
     upload.attempt = before.attempt + 1
@@ -405,7 +440,7 @@ def start_after(upload: LiveUpload, before: LiveUpload) -> None:
         upload.sequence += shown.sequence + 1
         _inherit_description(upload, shown)
     else:
-        _follow_ended(upload, before.records_with(before.record(upload.context.now())), shown)
+        _begin_after(upload, shown)
     # That an earlier attempt has ended elsewhere is no end of this one.
     has_ended = before.has_ended_elsewhere
     upload.prior_state = PriorState.CONFIRMED if has_ended else before.prior_state
@@ -414,8 +449,12 @@ def start_after(upload: LiveUpload, before: LiveUpload) -> None:
 
 
 def absorb(upload: LiveUpload, late: LiveUpload) -> None:
-    """Let a request after the end change nothing; stop it if the owner has cancelled."""
-    late.merged_into = upload
+    """Let a request after the end change nothing; stop it if the owner has cancelled.
+
+    Nor does an upload in one request change the newer one.
+    """
+    if late.ranges is not None:
+        late.merged_into = upload
     transfer = late.opened_by
     if upload.error == CANCELLED and transfer.phase is not TransferPhase.ENDED:
         transfer.stop()
@@ -426,16 +465,25 @@ def has_begun_before(upload: LiveUpload) -> bool:
     return upload.context.config.clock.time() - upload.created_at > LATE_SECONDS
 
 
-def precedes(upload: LiveUpload, finished_at: float | None) -> bool:
+def _precedes(upload: LiveUpload, finished_at: float | None) -> bool:
     """Return whether its request, whose owner is known late, had begun before that end."""
-    return upload.is_late and finished_at is not None and upload.created_at < finished_at
+    begun_at = upload.begun_at
+    return begun_at is not None and finished_at is not None and begun_at < finished_at
 
 
 def is_older_than(upload: LiveUpload, other: LiveUpload) -> bool:
-    """Return whether *other*, an upload in one request, has begun after this late one."""
-    if upload.ranges is not None or not upload.is_late or other.started_at is None:
-        return False
-    return upload.started_at is not None and upload.started_at < other.started_at
+    """Return whether *other* has begun after this upload in one request."""
+    return upload.ranges is None and upload.number < other.newest_number
+
+
+def precedes_end(upload: LiveUpload, ended: LiveUpload) -> bool:
+    """Return whether a request had begun before the newest one of an upload that ended here.
+
+    The owner may have cancelled that upload since.
+    """
+    is_cancelled = ended.error == CANCELLED
+    last_number = ended.ended_after if is_cancelled else ended.newest_number - 1
+    return upload.ranges is not None and upload.number <= last_number
 
 
 def update_from_store(upload: LiveUpload, records: Iterable[TransferRecord]) -> None:

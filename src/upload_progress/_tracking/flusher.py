@@ -259,7 +259,7 @@ class Flusher:
 
     async def _pass(self, *, ends: bool, everything: bool) -> None:
         batch = self._due.take(ends=ends, everything=everything)
-        await self._load_prior_state(dict.fromkeys([*self._without_prior_state, *batch]))
+        await self.load_prior_state(dict.fromkeys([*self._without_prior_state, *batch]))
         updates, self._stored_updates = self._stored_updates, {}
         for update in updates.values():
             self.hub.deliver(update)
@@ -354,7 +354,7 @@ class Flusher:
         if ends:
             await self._publish({end.topic: end for end in ends})
 
-    async def _load_prior_state(self, uploads: Iterable[LiveUpload]) -> None:
+    async def load_prior_state(self, uploads: Iterable[LiveUpload]) -> None:
         """Load from the store what is known about uploads whose id came from a client."""
         wanted = {
             key: upload

@@ -172,7 +172,12 @@ class LiveUpload:
     upload.
 
     Attributes:
+        number: The number of its first request at this worker, in the order of their arrival.
         opened_by: The transfer for which this object was created.
+        begun_by: The newest one that may begin another attempt after an end.
+        begun_at: When it began, in seconds since the epoch, if its owner was known late.
+        newest_number: The number of its newest request.
+        ended_after: The number of the newest request of any upload when this one ended.
         transfers: The requests that carry the upload at this worker at the moment.
         ranges: The bytes of finished requests; None for an upload in one request.
         has_path_name: Whether its file name is only a segment of the path: any other one is better.
@@ -188,6 +193,7 @@ class LiveUpload:
         has_late_bytes: Whether it has ended elsewhere before all bytes of this worker were stored.
     """
 
+    number: int
     upload_id: str
     transfer_id: str
     opened_by: Transfer
@@ -212,6 +218,10 @@ class LiveUpload:
     error: UploadError | None = field(default=None, init=False)
     current_stage: StageHandle | None = field(default=None, init=False)
     transfers: dict[Transfer, None] = field(init=False)
+    begun_by: Transfer = field(init=False)
+    begun_at: float | None = field(default=None, init=False)
+    newest_number: int = field(init=False)
+    ended_after: int = field(default=0, init=False)
     merged_into: "LiveUpload | None" = field(default=None, init=False)
     attempt: int = field(default=1, init=False)
     sequence: int = field(default=0, init=False)
@@ -232,19 +242,19 @@ class LiveUpload:
     _reported_at: float = field(default=0.0, init=False)
     _final_bytes: int | None = field(default=None, init=False)
     # Only for an upload in several requests: whether the application has confirmed that it exists,
-    # the last transfer whose meaning depends on that, whether each response names the first byte
-    # that is missing, what had arrived of transfers in progress when it ended, and when the last
-    # request ended.
+    # the last transfer whose meaning depends on that, what had arrived of transfers in progress
+    # when it ended, and when the last request ended.
     exists: bool = field(default=False, init=False)
     _undecided: Transfer | None = field(default=None, init=False)
     has_inherited_total: bool = field(default=False, init=False)
-    _names_offsets: bool = field(default=True, init=False)
     _arrived: tuple[ByteRange, ...] = field(default=(), init=False)
     idle_since: float = field(default=0.0, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Begin with the transfer that opened the upload."""
         self.transfers = {self.opened_by: None}
+        self.begun_by = self.opened_by
+        self.newest_number = self.number
 
     def __repr__(self) -> str:
         """Show id, state and size; no owner and no names."""
@@ -272,7 +282,7 @@ class LiveUpload:
 
     @property
     def is_reported(self) -> bool:
-        """Whether there was a report of it."""
+        """Whether there was a report of it, or a query has shown it."""
         return self._reports > 0
 
     @property
@@ -701,8 +711,8 @@ class LiveUpload:
         else:
             received = self.held_ranges.count_with(arriving)
         if total is not None and received > total and self.has_inherited_total:
-            total = self.meter.total_bytes = None
-        return received if total is None else min(received, total)
+            self.meter.total_bytes = None
+        return received
 
     @property
     def is_divided(self) -> bool:
@@ -781,16 +791,14 @@ class LiveUpload:
             # Such a server accepts bytes only at the end of those that it has.
             ranges.confirm(transfer.part, head.offset)
         if outcome is not None and outcome.offset is not None and head is not None:
-            is_newest = not transfer.is_outdated and not self.transfers
-            if is_newest and (head.is_sequential or self._names_offsets):
+            is_exact = head.is_sequential or not ranges.has_unconfirmed(transfer.part)
+            if is_exact and not transfer.is_outdated:
                 # It has these bytes and no others.
                 ranges.accept_until(transfer.part, outcome.offset)
             ranges.confirm(transfer.part, outcome.offset)
         asks_for_part = transfer.kind is TransferKind.QUERY and self.is_divided
         if outcome is not None and outcome.total_bytes is not None and not asks_for_part:
             self.set_total(outcome.total_bytes)
-        if transfer.is_accepted and outcome is not None:
-            self._names_offsets = self._names_offsets and outcome.offset is not None
         self.meter.received_bytes = self._count_received()
 
     def _change_state(self, transfer: Transfer) -> None:
@@ -799,8 +807,11 @@ class LiveUpload:
         if kind is TransferKind.QUERY and result is not TransferResult.COMPLETED:
             self._answer_query(transfer)
             return
-        is_completion = self._undecided is not None and self._undecided.is_accepted
-        if not is_completion and (transfer.is_refused or self.has_prior_state):
+        before = self._undecided
+        is_kept = before is not None and (
+            before.is_accepted or (before.is_rejected and transfer.is_refused)
+        )
+        if not is_kept and (transfer.is_refused or self.has_prior_state):
             self._undecided = transfer if transfer.is_refused else None
         if self.failure_message is not None:
             self._end(*result_of(None, self.failure_message, has_whole_body=False))
@@ -810,8 +821,7 @@ class LiveUpload:
             else:
                 self._complete(transfer)
         elif result is TransferResult.ABORTED:
-            self.begin_receiving()
-            self._end(Signal.CANCEL, ABANDONED)
+            self._undecided = transfer
         elif transfer.outcome is None and kind is TransferKind.CREATE:
             if not self._end(Signal.DISCONNECT, DISCONNECTED):
                 self._end(Signal.RAISE, ABORTED)
@@ -823,14 +833,16 @@ class LiveUpload:
         last = self._undecided
         if self.is_ended or self.has_ended_elsewhere:
             return
-        if last is None:
-            if self._is_whole():
-                self._complete(None)
-        elif self.exists or (self.transfers and last.kind is TransferKind.COMPLETE):
-            is_joined = last.result is TransferResult.COMPLETED and not self.transfers
+        if (last is None or self.exists) and self._is_whole():
+            self._complete(None)
+        elif last is None:
+            return
+        elif last.result is TransferResult.ABORTED:
+            self._abandon()
+        elif self.exists or (self.transfers and last.concerns_parts):
             if last.is_rejected:
                 self._reject(last)
-            elif is_joined or self._is_whole():
+            elif last.result is TransferResult.COMPLETED and not self.transfers:
                 self._complete(None)
         elif self.has_prior_state and not self.transfers:
             self._decide_unknown(last)
@@ -867,19 +879,28 @@ class LiveUpload:
             return False
         return self._may_be_stored_soon()
 
+    def _abandon(self) -> None:
+        """End because the client gave the upload up, once it is known that it was not whole."""
+        if self.has_prior_state:
+            self.begin_receiving()
+            self._end(Signal.CANCEL, ABANDONED)
+
     def _reject(self, transfer: Transfer) -> None:
         """End by the response to *transfer*, or by the exception that was raised instead."""
         self._undecided = None
         self.begin_receiving()
-        if transfer.status is None:
-            self._end(Signal.RAISE, RAISED)
-            return
-        message = _ERROR_AFTER_SUCCESS if is_success(transfer.status) else None
-        signal, error = result_of(transfer.status, message, has_whole_body=False)
+        signal, error = _rejection_of(transfer.status)
         if signal is Signal.REDIRECT:
             self._redirect(transfer)
         else:
             self._end(signal, error)
+            self.finished_at = self.idle_at
+
+    @property
+    def idle_at(self) -> float:
+        """When its last request ended, in seconds since the epoch."""
+        now = self.context.now()
+        return now.wall - (now.monotonic - self.idle_since)
 
     def _complete(self, transfer: Transfer | None) -> None:
         """Complete the upload.
@@ -889,10 +910,17 @@ class LiveUpload:
                 application has all bytes, unless it says so before the last one has arrived.
         """
         head, total = None if transfer is None else transfer.head, self.meter.total_bytes
+        if total is not None and self.held_ranges.accepted_bytes > total:
+            total = self.meter.total_bytes = None
         if total is not None and (head is None or head.is_last or head.kind in _CONCERN_OTHERS):
-            self.held_ranges.confirm("", total)
+            self.held_ranges.confirm("", max(0, total - count_bytes(self._named_ranges())))
+            self.meter.received_bytes = total
         self.begin_receiving()
         self._end(Signal.ACCEPT, None)
+
+    def _named_ranges(self) -> list[ByteRange]:
+        """Return what has arrived of parts with names, at all workers."""
+        return [each for each in self.all_ranges() if each[0]]
 
     def _answer_query(self, transfer: Transfer) -> None:
         """Learn the name, and that the upload exists, from the answer to a request that only asks.
@@ -911,6 +939,11 @@ class LiveUpload:
             self.pause()
         elif not (is_open or self.exists):
             self._undecided = transfer
+
+    @property
+    def is_completed_by_request(self) -> bool:
+        """Whether a request has completed an upload of which nothing else was known before."""
+        return self._undecided is not None and self._undecided.is_accepted
 
     @property
     def is_failed_creation(self) -> bool:
@@ -1014,7 +1047,7 @@ class LiveUpload:
         """Return the current snapshot; an end that is not stored yet as it will be stored."""
         now = self.context.now()
         self.observe(now)
-        self.sequence = max(self.sequence, 1)
+        self.sequence, self._reports = max(self.sequence, 1), max(self._reports, 1)
         return self.snapshot_of(self.record(now), now)
 
     def snapshot_of(self, record: TransferRecord, now: Moment) -> UploadProgress:
@@ -1026,3 +1059,11 @@ class LiveUpload:
             # One sequence must not carry two states: a receiver keeps the highest sequence.
             return evolve(progress, sequence=progress.sequence + 1)
         return progress
+
+
+def _rejection_of(status: int | None) -> tuple[Signal, UploadError | None]:
+    """Return the end by a response that rejects, or by an exception instead of a response."""
+    if status is None:
+        return Signal.RAISE, RAISED
+    message = _ERROR_AFTER_SUCCESS if is_success(status) else None
+    return result_of(status, message, has_whole_body=False)

@@ -194,6 +194,14 @@ class ReceivedRanges:
         """Return the announced sizes by part."""
         return list(self._part_sizes.items())
 
+    def has_unconfirmed(self, part: str) -> bool:
+        """Return whether bytes were accepted by a response that did not name its first byte."""
+        known = self._parts.get(part)
+        if known is None:
+            return False
+        within = known.accepted.count_within(0, known.confirmed_bytes)
+        return within < known.accepted.total_bytes
+
     def end_of(self, part: str) -> int:
         """Return up to which byte *part* is known without a gap."""
         known = self._parts.get(part)

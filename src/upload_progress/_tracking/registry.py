@@ -23,12 +23,18 @@ class Registry:
     limits: Limits
     _owners: dict[str, dict[str, LiveUpload]] = field(factory=dict, init=False)
     _size: int = field(default=0, init=False)
+    _number: int = field(default=0, init=False)
     _open: dict[str | None, int] = field(factory=dict, init=False)
     _cancelled: dict[UploadKey, float] = field(factory=dict, init=False)
 
     def __len__(self) -> int:
         """Return the number of live uploads."""
         return self._size
+
+    def next_number(self) -> int:
+        """Return the number of a request that arrives: uploads are told apart by their order."""
+        self._number += 1
+        return self._number
 
     def find(self, owner: str, upload_id: str) -> LiveUpload | None:
         """Return the live upload of that key; None if this process has none."""
@@ -67,6 +73,7 @@ class Registry:
     def mark_ended(self, upload: LiveUpload) -> None:
         """Free the owner's place of *upload*; the upload stays until its end is stored."""
         owner = upload.owner or ""
+        upload.ended_after = self._number
         if self.find(owner, upload.upload_id) is upload:
             self._decrement(upload.limit_key)
             if upload.error is CANCELLED:

@@ -160,6 +160,12 @@ class Transfer:
         return self.result is TransferResult.REJECTED and self.kind not in _WITHOUT_EFFECT
 
     @property
+    def concerns_parts(self) -> bool:
+        """Whether it completes an upload whose parts are in progress, or says that it failed."""
+        is_there = not self.is_refused or self.status not in _NOT_THERE
+        return self.kind is TransferKind.COMPLETE and is_there
+
+    @property
     def fails_new_upload(self) -> bool:
         """Whether its refusal is the end of an upload of which nothing was accepted before.
 

@@ -54,14 +54,19 @@ class UploadAuthentication:
 
     def attempt(self, connection: Connection) -> None:
         """Call ``authenticate``, unless the owner is known or a call is pending."""
+        order = self.internals.admission.order
+        if self.pending is not None:
+            order.enter(self.live)
         if self.has_identity or self.live.owner is not None or self.pending is not None:
             return
         try:
             result = self.authenticate(connection)
-            if isinstance(result, Identity) or not inspect.isawaitable(result):
-                self._admit(result)
-            else:
+            if inspect.isawaitable(result) and not isinstance(result, Identity):
                 self._await_in_background(result)
+            elif result is not None and order.is_preceded(self.live):
+                self._await_in_background(_known(result))
+            else:
+                self._admit(result)
         except Exception as error:  # noqa: BLE001  # the hook's failure must not affect the upload
             self.log_limiter.log_warning("authenticate failed", error, names_place=True)
 
@@ -72,15 +77,20 @@ class UploadAuthentication:
             await self.pending.wait()
 
     def _await_in_background(self, result: Awaitable[object]) -> None:
+        self.internals.admission.order.enter(self.live)
         done = anyio.Event()
         self.internals.tasks.start(lambda: self._await_identity(result, done))
         self.pending = done
 
     async def _await_identity(self, result: Awaitable[object], done: anyio.Event) -> None:
+        order = self.internals.admission.order
         try:
             with anyio.fail_after(AUTHENTICATE_TIMEOUT_SECONDS):
                 identity = await result
+            if identity is not None:
+                await order.wait(self.live)
             self._admit(identity)
+            await self._prepare_next()
             self.on_admitted()
         except anyio.get_cancelled_exc_class() as error:
             # Either this task was cancelled, or one that the hook awaited: the checkpoint raises
@@ -92,11 +102,24 @@ class UploadAuthentication:
                 "authenticate failed or took too long", error, names_place=True
             )
         finally:
+            order.leave(self.live)
             self.pending = None
             done.set()
+
+    async def _prepare_next(self) -> None:
+        """Learn what the store has of the upload, before the next request is judged by it."""
+        live = self.live.merged_into or self.live
+        has_next = self.internals.admission.order.has_next(self.live)
+        if has_next and not live.is_completed_by_request:
+            await self.internals.flusher.load_prior_state([live])
 
     def _admit(self, answer: object) -> None:
         identity = identity_from(answer)
         if identity is not None:
             self.has_identity = True
             self.internals.admission.admit(self.live, identity)
+
+
+async def _known(answer: object) -> object:
+    """Return *answer*, which is used in the order of the requests."""
+    return answer
