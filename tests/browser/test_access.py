@@ -259,6 +259,30 @@ def test_speed_and_time_left_are_updated_at_most_once_per_second(users: Users, u
     expect(details).to_contain_text("20.0 MB/s")
 
 
+def test_speed_and_time_left_vanish_when_nothing_moves_and_the_row_keeps_its_height(
+    users: Users, user: str
+) -> None:
+    page = users.open(ELEMENT, user=user, clock=True, viewport={"width": 390, "height": 700})
+    page.clock.run_for(1000)
+    page.clock.pause_at(page.evaluate("Date.now() / 1000 + 1"))
+    apply(page, sequence=1, bytes_transferred=1e9, bytes_per_second=1e7, eta_seconds=50)
+    page.clock.run_for(1000)
+    details = row(page, "test.bin").locator(".details")
+    expect(details).to_contain_text("10.0 MB/s")
+    height = row(page, "test.bin").evaluate("(node) => node.offsetHeight")
+
+    page.clock.run_for(4000)
+
+    expect(details).to_contain_text("1.0 GB of 4.0 GB")
+    expect(details).not_to_contain_text("MB/s")
+    expect(details).not_to_contain_text("left")
+    assert row(page, "test.bin").evaluate("(node) => node.offsetHeight") == height
+    apply(page, sequence=2, state="cancelled", bytes_transferred=1e9)
+    page.clock.run_for(1000)
+    expect(in_state(page, "test.bin", "cancelled")).to_be_visible()
+    assert row(page, "test.bin").evaluate("(node) => node.offsetHeight") == height
+
+
 def test_buffering_proxy_is_reported(users: Users, user: str) -> None:
     page = users.open(ELEMENT, user=user)
 

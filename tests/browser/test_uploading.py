@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests._support.browser_pages import events, in_state, release, row, upload, wait_for_connection
+from tests._support.browser_pages import (
+    RECORD,
+    events,
+    in_state,
+    release,
+    row,
+    row_states,
+    upload,
+    wait_for_connection,
+)
 from tests.browser.conftest import Users
 
 ALL = '<upload-progress src="/uploads" all></upload-progress>'
@@ -162,7 +171,7 @@ def test_untracked_upload_ends_with_its_response(users: Users, user: str) -> Non
     expect(in_state(page, "b.bin", "failed")).to_contain_text("HTTP 500")
 
 
-def test_unreachable_server_is_reported(users: Users, user: str) -> None:
+def test_upload_is_sent_again_by_itself_when_its_request_fails(users: Users, user: str) -> None:
     def abort(page: Page) -> None:
         page.route("**/files/*", lambda route: route.abort())
 
@@ -170,11 +179,75 @@ def test_unreachable_server_is_reported(users: Users, user: str) -> None:
 
     upload(page, "a.bin")
 
-    expect(in_state(page, "a.bin", "failed")).to_contain_text(
-        "The file cannot be read, or the server"
-    )
+    expect(row(page, "a.bin")).to_contain_text("Interrupted, waiting for the server")
+    expect(row(page, "a.bin").get_by_role("button", name="Cancel a.bin")).to_be_visible()
+    assert page.evaluate("component.unsent()") == 1
     page.unroute("**/files/*")
-    row(page, "a.bin").get_by_role("button", name="Retry a.bin").click()
+    expect(in_state(page, "a.bin", "completed")).to_be_visible()
+    assert page.evaluate(FINAL_STATE) == "completed"
+    assert events(page, "error") == []
+
+
+def test_interrupted_upload_can_be_cancelled(users: Users, user: str) -> None:
+    def abort(page: Page) -> None:
+        page.route("**/files/*", lambda route: route.abort())
+
+    page = users.open(ALL, user=user, before=abort)
+    upload(page, "a.bin")
+    expect(row(page, "a.bin")).to_contain_text("Interrupted, waiting for the server")
+
+    row(page, "a.bin").get_by_role("button", name="Cancel a.bin").click()
+
+    expect(in_state(page, "a.bin", "cancelled")).to_be_visible()
+    assert page.evaluate(FINAL_STATE) == "cancelled"
+    assert page.evaluate("component.unsent()") == 0
+
+
+def test_cut_connection_starts_the_next_attempt(users: Users, user: str) -> None:
+    page = users.open(ALL, user=user)
+    upload_id = upload(page, "a.bin", megabytes=4, hold=0.01)
+    expect(in_state(page, "a.bin", "receiving")).to_be_visible()
+    page.evaluate(RECORD, "a.bin")
+
+    # For the server as for the page, the connection breaks.
+    page.evaluate("transfer.request.abort()")
+
+    attempt = in_state(page, "a.bin", "receiving").filter(has_text="attempt 2")
+    expect(attempt).to_be_visible()
+    release(page, "a.bin")
+    expect(in_state(page, "a.bin", "completed")).to_be_visible()
+    texts = list(dict.fromkeys(each["text"] for each in row_states(page)))
+    assert texts == ["Interrupted, waiting for the server", "Receiving", "Completed"]
+    assert page.evaluate("transfer.id") == upload_id
+    assert events(page, "error") == []
+    expect(page.locator("upload-progress li")).to_have_count(1)
+
+
+def test_unreadable_file_is_not_sent_again(users: Users, user: str, tmp_path: Path) -> None:
+    form = FORM.replace("{attributes}", ' data-upload-url="/files/{name}"')
+    page = users.open(form, user=user)
+    path = make_file(tmp_path, "a.bin")
+    choose(page, path)
+    path.unlink()
+
+    page.get_by_role("button", name="Upload").click()
+
+    expect(in_state(page, "a.bin", "failed")).to_contain_text("The file cannot be read")
+    assert page.evaluate("component.unsent()") == 0
+
+
+def test_server_that_is_silent_is_said_in_the_row(users: Users, user: str) -> None:
+    page = users.open(ALL, user=user)
+    upload(page, "a.bin", megabytes=4, hold=0.01)
+    expect(in_state(page, "a.bin", "receiving")).to_be_visible()
+    # The requests of the page are not answered.
+    page.route("**/progress", lambda route: None)
+
+    expect(row(page, "a.bin")).to_contain_text("Interrupted, waiting for the server")
+
+    page.unroute("**/progress")
+    expect(row(page, "a.bin")).to_contain_text("Receiving")
+    release(page, "a.bin")
     expect(in_state(page, "a.bin", "completed")).to_be_visible()
 
 

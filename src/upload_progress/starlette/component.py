@@ -39,6 +39,10 @@ _STRING_OR_OPERATOR: Final = re.compile(
     r"""(?P<string>"[^"\n]*"|`[^`]*`)|[ ]?(?P<operator>[=!]==|[?:,;{}()=<>|&]+)[ ]?"""
     r"""|[ ](?P<arithmetic>[-+*/%])[ ]"""
 )
+_STYLE_SHEET: Final = re.compile(r"(?<=replaceSync\(`)[^`]*")
+_STYLE_SPACE: Final = re.compile(r"\s*([{};,])\s*|(?<=:)[ ]")
+# After these no semicolon is inserted.
+_LINE_END: Final = re.compile(r"([;{,>])\n")
 _PRIVATE_MEMBER: Final = re.compile(r"^(?:async |get )*#(\w+)", re.MULTILINE)
 _LETTERS: Final = string.ascii_letters
 
@@ -47,7 +51,9 @@ def minify(source: str) -> str:
     """Return the script *source* without comments, superfluous spaces and long private names."""
     lines = (line.strip() for line in _COMMENT.sub("", source).splitlines())
     text = "\n".join(line for line in lines if line) + "\n"
-    return _shorten_private_names(_STRING_OR_OPERATOR.sub(_without_spaces, text))
+    script = _shorten_private_names(_STRING_OR_OPERATOR.sub(_without_spaces, text))
+    script = _STYLE_SHEET.sub(lambda style: _STYLE_SPACE.sub(r"\1", style[0]), script)
+    return _LINE_END.sub(r"\1", script)
 
 
 def _without_spaces(match: re.Match[str]) -> str:

@@ -29,6 +29,8 @@ export interface Snapshot {
   error: UploadError | null;
   /** Set by the page when the server responds 404 for this upload. */
   is_lost?: boolean;
+  /** Set by the page while it waits to send this upload again; the state is "paused". */
+  is_interrupted?: boolean;
   retransmitted_bytes?: number;
   parts?: { received: number; total: number | null } | null;
   content_type?: string | null;

@@ -18,6 +18,10 @@ const MAX_DELAY_MS = 15000;
 // A stream without a message for so long is buffered by a proxy.
 const OPEN_TIMEOUT_MS = 4000;
 const MAX_ROWS = 100;
+// Without a byte for so long, there is no speed, and the page asks whether the server responds.
+const IDLE_MS = 3000;
+// How often an interrupted upload is sent again by itself.
+const MAX_RESENDS = 10;
 const DEFAULT_SRC = "/uploads";
 
 /** @type {(upload?: Snapshot) => boolean} */
@@ -45,10 +49,11 @@ sent|{0} sent|{0} enviados|{0} gesendet
 received|{0} received|{0} recibidos|{0} empfangen
 no_data|no data is arriving|no llegan datos|es kommen keine Daten an
 buffered|buffered by a proxy|almacenado por un proxy|von einem Proxy gepuffert
+attempt|attempt {0}|intento {0}|Versuch {0}
+interrupted|Interrupted, waiting for the server|Interrumpido, esperando al servidor|Unterbrochen, wartet auf den Server
 cancel|Cancel|Cancelar|Abbrechen
 retry|Retry|Reintentar|Wiederholen
 uploads|{0} of {1} uploads|{0} de {1} archivos|{0} von {1} Dateien
-lost|The server does not respond; retrying.|El servidor no responde; reintentando.|Der Server antwortet nicht; neuer Versuch läuft.
 unauthorized|Sign in to see your uploads.|Inicie sesión para ver sus envíos.|Bitte anmelden, um die Uploads zu sehen.
 client_disconnected|The connection broke before the last byte.|La conexión se cortó antes del último byte.|Die Verbindung brach vor dem letzten Byte ab.
 worker_lost|The server stopped during the upload.|El servidor se detuvo durante el envío.|Der Server wurde während des Uploads beendet.
@@ -114,7 +119,8 @@ class Formatter {
   }
 
   /** @param {Snapshot} upload */
-  state({ state, stage, stalled }) {
+  state({ state, stage, stalled, is_interrupted: isInterrupted }) {
+    if (isInterrupted) return this.text("interrupted");
     if (state !== "processing" || !stage) return this.text(stalled ? "stalled" : state);
     const name = this.labels[stage.name] ?? stage.name;
     return name.charAt(0).toUpperCase() + name.slice(1);
@@ -253,6 +259,16 @@ export class ProgressClient extends EventTarget {
       // Responses may arrive in any order; a bar never goes back.
       upload.bytes_transferred = Math.max(upload.bytes_transferred, known.bytes_transferred);
     }
+    this.#store(upload, known);
+  }
+
+  /** @param {Snapshot} upload @param {Snapshot} [known] */
+  #store(upload, known) {
+    const { upload_id: id } = upload;
+    const transfer = this.transfers.get(id);
+    if (transfer?.isInterruptedBy(upload)) {
+      upload = { ...upload, state: "paused", error: null, bytes_per_second: null, is_interrupted: true };
+    }
     this.uploads.delete(id);
     this.uploads.set(id, upload);
     if (this.uploads.size > 10 * MAX_ROWS) {
@@ -260,7 +276,13 @@ export class ProgressClient extends EventTarget {
       if (oldest) this.uploads.delete(oldest.upload_id);
     }
     this.emit("upload", { upload, known });
-    if (isFinal(upload)) this.transfers.get(id)?.finish(upload);
+    if (isFinal(upload)) transfer?.finish(upload);
+  }
+
+  /** Show the upload as interrupted, see `Transfer.isInterruptedBy`. @param {string} uploadId */
+  interrupt(uploadId) {
+    const known = this.uploads.get(uploadId);
+    if (known) this.#store(known, known);
   }
 
   /** Poll one upload; resolves to whether the server responded. @param {string} uploadId */
@@ -268,14 +290,17 @@ export class ProgressClient extends EventTarget {
     const tag = longPoll && this.#etags.get(uploadId);
     const { signal } = this.#polls;
     const wait = tag && { headers: { prefer: "wait=25", "if-none-match": tag }, signal };
-    const response = await this.fetch(`${encodeURIComponent(uploadId)}/progress`, wait || {});
+    const init = wait || { signal: AbortSignal.timeout(OPEN_TIMEOUT_MS) };
+    const response = await this.fetch(`${encodeURIComponent(uploadId)}/progress`, init);
     if (wait) {
       if (signal.aborted) return true;
       this.#canLongPoll = !!response?.headers.has("preference-applied");
     }
     if (response?.ok) {
+      const upload = await response.json().catch(() => null);
+      if (!upload) return false;
       this.#etags.set(uploadId, response.headers.get("etag") ?? "");
-      this.apply(await response.json());
+      this.apply(upload);
     }
     if (response?.status === 404) this.#markLost(uploadId);
     return !!response && (response.ok || response.status === 304 || response.status === 404);
@@ -469,8 +494,7 @@ export class ProgressClient extends EventTarget {
     const error = { code: "unknown", message: "" };
     const lost = { stage: null, stalled: false, error, is_lost: true };
     // `apply` would ignore it as outdated.
-    this.uploads.set(uploadId, { ...upload, ...lost, state: "failed" });
-    this.emit("upload", { upload: this.uploads.get(uploadId), known: upload });
+    this.#store({ ...upload, ...lost, state: "failed" }, upload);
   }
 
   /** Receive from a WebSocket until it closes; resolves to whether it was opened. */
@@ -612,6 +636,13 @@ function batchTime() {
   return (time ||= new Date().toISOString());
 }
 
+/** Whether the same upload may succeed later. @param {{code: string, http_status?: number | null}} error */
+const isTemporary = ({ code, http_status: status }) =>
+  /^(client_disconnected|worker_lost|unknown)$/.test(code) || /^50[234]$/.test(`${status}`);
+
+/** @param {Snapshot} upload */
+const versionOf = ({ created_at: createdAt, attempt }) => `${createdAt} ${attempt}`;
+
 /** An upload of this page: queued, sent, and possibly retried. */
 export class Transfer {
   id = "";
@@ -619,6 +650,12 @@ export class Transfer {
   reason = "";
   /** @type {XMLHttpRequest | null} */
   request = null;
+  /** How often it was sent. */
+  attempts = 0;
+  isInterrupted = false;
+  /** The version that was interrupted last. */
+  #interrupted = "";
+  #resends = 0;
   #isCancelled = false;
   /** @type {() => void} */
   #unsubscribe = () => {};
@@ -648,7 +685,8 @@ export class Transfer {
     if (!known || !isFinal(known)) this.id = createId();
     this.sentShare = 0;
     this.reason = "";
-    this.#isCancelled = false;
+    this.#resends = 0;
+    this.#isCancelled = this.isInterrupted = false;
     this.done = new Promise((resolve) => (this.#resolve = resolve));
     this.client.transfers.set(this.id, this);
     this.bar?.add(this.id);
@@ -664,25 +702,75 @@ export class Transfer {
       queue.splice(queue.indexOf(this), 1);
       return this.#report("cancelled");
     }
+    const wasInterrupted = this.isInterrupted;
+    this.isInterrupted = false;
     await this.client.cancel(this.id);
+    if (wasInterrupted) this.#report("cancelled");
     return this.request?.abort();
+  }
+
+  /** Whether a snapshot is of an attempt that is interrupted, and is sent again. @param {Snapshot} upload */
+  isInterruptedBy(upload) {
+    const { state, error } = upload;
+    const version = versionOf(upload);
+    const hasEnded = isFinal(upload);
+    if (hasEnded && !(state === "failed" && error && isTemporary(error))) return (this.isInterrupted = false);
+    if (hasEnded && version !== this.#interrupted && this.#canResend) this.#interrupt(version);
+    return this.isInterrupted || (version === this.#interrupted && !this.#isCancelled);
+  }
+
+  get #method() {
+    return this.options.method ?? (this.options.field ? "POST" : "PUT");
+  }
+
+  /** A form may have been processed although its response was lost: it is sent again only if it was not sent whole. */
+  get #canResend() {
+    const isWhole = this.sentShare === 1 && this.#method === "POST";
+    return !isWhole && !this.#isCancelled && this.#resends < MAX_RESENDS;
+  }
+
+  /** Wait for the server, and send the upload again, unless the server knows its end. @param {string} version */
+  async #interrupt(version) {
+    this.#interrupted = version;
+    if (this.isInterrupted) return;
+    this.isInterrupted = true;
+    const { request } = this;
+    this.request = null;
+    request?.abort();
+    this.client.interrupt(this.id);
+    const { attempts } = this;
+    for (let wait = 0; ; ) {
+      const isAnswered = await this.client.refresh(this.id);
+      if (!this.isInterrupted || attempts !== this.attempts) return;
+      if (isAnswered && wait) break;
+      wait = Math.min(MAX_DELAY_MS, wait ? 2 * wait : (POLL_MS / 2) * 2 ** this.#resends);
+      await new Promise((resolve) => setTimeout(resolve, wait * (0.5 + Math.random() / 2)));
+    }
+    this.#resends++;
+    this.isInterrupted = false;
+    await this.send();
   }
 
   /** Handle the final snapshot. @param {Snapshot} upload */
   finish(upload) {
     this.#unsubscribe();
+    if (!this.request) this.client.sending.delete(this);
     if (!this.client.sending.has(this)) this.#resolve(upload);
     if (upload.state === "cancelled") this.request?.abort();
     if (upload.state === "completed") this.client.transfers.delete(this.id);
+    sendQueued(this.client);
   }
 
   async send() {
     const { client, options } = this;
     const request = (this.request = new XMLHttpRequest());
     client.sending.add(this);
+    this.attempts++;
+    this.sentShare = 0;
+    this.#unsubscribe();
     this.#unsubscribe = client.subscribe({ upload_id: this.id });
     const name = encodeURIComponent(this.name);
-    request.open(options.method ?? (options.field ? "POST" : "PUT"), this.url.replace("{name}", name));
+    request.open(this.#method, this.url.replace("{name}", name));
     request.withCredentials = client.access.credentials === "include";
     const tracked = { "Upload-Id": this.id, ...(options.group && { "Upload-Group": options.group }) };
     const headers = { ...(await client.headers()), ...options.headers, ...tracked };
@@ -708,20 +796,32 @@ export class Transfer {
   async #handleEnd(request) {
     const { status } = request;
     const isSuccess = status >= 200 && status < 400;
+    const isReadable = status > 0 || (await this.#isReadable());
+    if (request !== this.request) return;
+    if (status && !isSuccess) this.reason = detailOf(request) ?? "";
+    const last = /** @type {Snapshot} */ (this.client.uploads.get(this.id));
+    const isLost = isTemporary({ code: status ? "" : "unknown", http_status: status });
+    if (isLost && isReadable && this.#canResend && !isFinal(last)) return this.#interrupt(versionOf(last));
     this.client.sending.delete(this);
     sendQueued(this.client);
     if (status === 401) this.client.stop();
-    if (status && !isSuccess) this.reason = detailOf(request) ?? "";
     await this.client.refresh(this.id);
     if (request !== this.request) return;
     // Without a snapshot of the server, the response to the upload decides.
     const known = this.client.uploads.get(this.id);
-    if (known && !isLocal(known)) {
+    if (known && !isLocal(known) && !known.is_interrupted) {
       this.client.emit("sent", this.id);
       if (isFinal(known)) this.#resolve(known);
     } else if (isSuccess) this.#report("completed");
     else if (this.#isCancelled) this.#report("cancelled");
     else this.#report("failed", { code: status ? "rejected" : "network", message: this.reason || `HTTP ${status}` });
+  }
+
+  /** A browser reports a file that it cannot read as a network error. */
+  async #isReadable() {
+    const { body } = this;
+    if (!(body instanceof Blob)) return true;
+    return (body.size ? body.slice(0, 1) : body).arrayBuffer().then(() => true, () => false);
   }
 
   /** Create a snapshot, until the server sends one. @param {State} state @param {UploadError | null} error */
@@ -796,7 +896,7 @@ ul { margin: 0; padding: 0; display: grid; gap: 10px; }
 [data-state=completed] { --color: var(--success); }
 [data-state=failed] { --color: var(--error); }
 [data-state=cancelled] { --color: var(--muted); }
-[data-state=paused], [data-stalled] { --color: var(--warning); }
+[data-state=paused], [data-stalled], [data-interrupted] { --color: var(--warning); }
 .name, .percent, b { font-weight: 600; }
 .name { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .percent, button { margin-inline-start: 14px; }
@@ -824,7 +924,7 @@ i {
 [data-unknown] .received { width: 30%; animation: slide 1.6s ease-in-out infinite alternate; }
 @keyframes slide { to { inset-inline-start: 70%; } }
 .details {
-  display: flex; flex-wrap: wrap; margin-top: 7px; margin-inline-start: -20px;
+  display: flex; flex-wrap: wrap; align-content: start; height: 1lh; margin-top: 7px; margin-inline-start: -20px;
   font-size: 13.5px; color: var(--muted); clip-path: inset(0 0 0 20px);
 }
 .details:dir(rtl) { clip-path: inset(0 20px 0 0); }
@@ -836,6 +936,9 @@ span::before { content: "·"; position: absolute; inset-inline-start: 8px; }
 p { margin: 5px 0 0; font-size: 13.5px; color: var(--error); overflow-wrap: anywhere; }
 .notice { margin: 0 0 10px; color: var(--warning); }
 .status { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+@container (max-width: 640px) {
+  .details { height: 2lh; }
+}
 @container (max-width: 420px) {
   .name { white-space: normal; overflow-wrap: anywhere; }
   .percent { grid-column: 2 / -1; justify-self: end; }
@@ -915,6 +1018,15 @@ class Row {
   error = make("p", "error");
   #speed = /** @type {string[]} */ ([]);
   #speedAt = -Infinity;
+  /** Whether the server does not respond. */
+  isSilent = false;
+  /** Whether the server is behind the page by more than the time between two reports. */
+  isBehind = false;
+  #movedAt = 0;
+  #bytes = -1;
+  #sentBytes = 0;
+  #sentAt = 0;
+  #timer = 0;
 
   /** @param {"li" | "div"} tag @param {string} part */
   constructor(tag, part) {
@@ -924,6 +1036,37 @@ class Row {
     this.node.tabIndex = -1;
     name.dir = "auto";
     cancel.hidden = retry.hidden = stage.node.hidden = error.hidden = true;
+  }
+
+  get isIdle() {
+    return performance.now() - this.#movedAt > IDLE_MS - 100;
+  }
+
+  /**
+   * Note what has moved; call `checkIdle` when nothing moves.
+   * @param {Snapshot} upload @param {Transfer | undefined} transfer @param {() => void} checkIdle
+   */
+  update({ state, bytes_transferred: bytes, total_bytes: total }, transfer, checkIdle) {
+    clearTimeout(this.#timer);
+    if (state !== "receiving") {
+      this.#bytes = -1;
+      this.isBehind = false;
+      return;
+    }
+    const now = performance.now();
+    const hasMoved = bytes !== this.#bytes;
+    if (hasMoved) {
+      this.#bytes = bytes;
+      this.#movedAt = now;
+      this.isSilent = false;
+    }
+    const sentBytes = (transfer?.sentShare ?? 0) * (total ?? 0);
+    if (bytes >= this.#sentBytes) {
+      this.#sentBytes = sentBytes;
+      this.#sentAt = now;
+    }
+    this.isBehind ||= now - this.#sentAt > 2 * POLL_MS;
+    this.#timer = setTimeout(checkIdle, IDLE_MS);
   }
 
   /** Speed and time left, updated at a readable rate. @param {() => string[]} compute */
@@ -1003,9 +1146,9 @@ export class UploadProgressElement extends HTMLElement {
     const on = (name, listener) => this.#client?.addEventListener(name, listener, { signal });
     on("upload", ({ detail }) => this.#includes(detail.upload) && this.#handleUpload(detail));
     on("sent", ({ detail }) => this.#rows.has(detail) && this.#invalidate(detail));
-    on("connection", () => this.#updateConnection());
+    on("connection", () => (this.#updateConnection(), this.#invalidateAll()));
     on("unauthorized", () => this.#emit("unauthorized"));
-    for (const upload of this.uploads) this.#invalidate(upload.upload_id);
+    this.#invalidateAll();
     for (const target of this.#targets()) {
       signal.addEventListener("abort", this.#client.subscribe(target));
     }
@@ -1066,7 +1209,7 @@ export class UploadProgressElement extends HTMLElement {
     const { connection = "" } = this.#client ?? {};
     const hasProblem = connection === "lost" || connection === "unauthorized";
     this.#notice.hidden = !hasProblem;
-    setText(this.#notice, hasProblem ? this.#formatter.text(connection) : "");
+    setText(this.#notice, hasProblem ? this.#formatter.text(connection === "lost" ? "interrupted" : connection) : "");
     this.dataset.connection = connection;
     if (connection !== "connecting") setTimeout(() => (this.#isInitial = false), MIN_STATE_MS);
   }
@@ -1101,6 +1244,10 @@ export class UploadProgressElement extends HTMLElement {
     this.#frame ||= requestAnimationFrame(() => this.#render());
   }
 
+  #invalidateAll() {
+    for (const upload of this.uploads) if (!isFinal(upload) || !this.#rows.size) this.#invalidate(upload.upload_id);
+  }
+
   #render() {
     this.#frame = 0;
     const ids = [...this.#dirty];
@@ -1130,10 +1277,14 @@ export class UploadProgressElement extends HTMLElement {
     setAttr(node, "data-stalled", stalled && "");
     setAttr(node, "data-final", hasEnded && "");
     const isReceiving = state === "receiving";
+    row.update(upload, transfer, () => this.#checkIdle(row, id));
+    const isSilent = isReceiving && (row.isSilent || this.#client?.connection === "lost");
+    const stateText = isSilent ? format.text("interrupted") : format.state(upload);
+    setAttr(node, "data-interrupted", (isSilent || !!upload.is_interrupted) && "");
     const known = shareOf(upload.bytes_transferred, upload.total_bytes);
     const share = /^(processing|completed)$/.test(state) ? 1 : known ?? (isReceiving ? null : 0);
     const sentShare = hasEnded ? 0 : transfer?.sentShare ?? 0;
-    row.show(format, label, format.state(upload), share, this.#details(upload, row, sentShare), sentShare);
+    row.show(format, label, stateText, share, this.#details(upload, row, sentShare), sentShare);
     this.#toggleButton(row, row.cancel, hasEnded);
     this.#toggleButton(row, row.retry, !(transfer && /failed|cancelled/.test(state)));
     for (const key of /** @type {const} */ (["cancel", "retry"])) {
@@ -1161,10 +1312,22 @@ export class UploadProgressElement extends HTMLElement {
     if (state === "pending") return total === null ? [] : [format.bytes(total)];
     const details = [format.share(bytes, total)];
     if (state !== "receiving") return details;
+    const attempt = Math.max(this.#client?.transfers.get(upload.upload_id)?.attempts ?? 1, Math.floor(upload.attempt));
+    if (attempt > 1) details.push(format.text("attempt", attempt));
     const sentBytes = sentShare * (total ?? 0);
-    if (total && sentBytes - bytes > total / 100) details.push(format.text("sent", format.bytes(sentBytes)));
+    if (row.isBehind && sentBytes > bytes) details.push(format.text("sent", format.bytes(sentBytes)));
     if (stalled) return [...details, format.text("no_data")];
+    if (row.isIdle) return details;
     return [...details, ...row.speed(() => format.speed(upload.bytes_per_second, upload.eta_seconds))];
+  }
+
+  /** Show that nothing moves, and whether the server responds. @param {Row} row @param {string} uploadId */
+  async #checkIdle(row, uploadId) {
+    this.#invalidate(uploadId);
+    const client = this.#client;
+    if (!client?.transfers.has(uploadId)) return;
+    row.isSilent = !(await client.refresh(uploadId));
+    this.#invalidate(uploadId);
   }
 
   /** Show or hide a button; move its focus to the row. */
