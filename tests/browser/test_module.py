@@ -57,16 +57,16 @@ def test_guide_states_the_size_of_the_served_file() -> None:
     assert re.findall(r"\d+\.\d kB", GUIDE) == sizes
 
 
-def minified(modules: Path, source: str) -> str:
-    """Return *source* minified by esbuild, with private names replaced by numbers."""
+def minified(modules: Path, source: str) -> tuple[str, list[str]]:
+    """Return *source* minified by esbuild, with words replaced by numbers, and its strings."""
     flags = ("--minify-whitespace", "--minify-syntax", "--loader=js")
     script = run(modules, "esbuild", *flags, text=source)
-    names = {
-        name: number for number, name in enumerate(dict.fromkeys(re.findall(r"#(\w+)", script)))
-    }
     # The style sheet and the list of texts differ by their spaces, too.
     script = re.sub(r"\s*([{};,>])\s*|(?<=:) | *\n *", r"\1", script)
-    return re.sub(r"#(\w+)", lambda found: f"#{names[found[1]]}", script)
+    words = dict.fromkeys(re.findall(r"#?[$a-zA-Z_][$\w]*", script))
+    numbers = {word: f"<{number}>" for number, word in enumerate(words)}
+    strings = re.findall(r'"[^"]*"', script)
+    return re.sub(r"#?[$a-zA-Z_][$\w]*", lambda word: numbers[word[0]], script), strings
 
 
 def test_served_file_is_equivalent_to_the_source(modules: Path) -> None:
@@ -113,7 +113,7 @@ KINDS = {
 NOT_IN_THE_GUIDE = re.compile(
     r"LABELS|ProgressClient|Transfer|UploadProgressElement|constructor|\w+Callback|add|apply|refresh|"
     r"fetch|headers|stop|restart|emit|subscribe|finish|send|speed|show|bytes|percent|reason|share|"
-    r"state|time|text"
+    r"state|time|text|update|interrupt|isInterruptedBy"
 )
 
 

@@ -5,7 +5,7 @@ name they ask each time whether their copy is current, so that a page never runs
 
 The file works without a build. It is served minified, a third smaller: without comments,
 indentation and spaces around operators, and with short names for the private members, which only
-a class itself can use. A test checks with an independent minifier that both are equivalent.
+a class itself can use, and for variables whose name has no other meaning in the file. A test checks with an independent minifier that both are equivalent.
 """
 
 import base64
@@ -44,6 +44,10 @@ _STYLE_SPACE: Final = re.compile(r"\s*([{};,])\s*|(?<=:)[ ]")
 # After these no semicolon is inserted.
 _LINE_END: Final = re.compile(r"([;{,>])\n")
 _PRIVATE_MEMBER: Final = re.compile(r"^(?:async |get )*#(\w+)", re.MULTILINE)
+_LOCAL_NAME: Final = re.compile(r"\b(?:const|let|function) (\w{3,})[=;(]")
+_EXPORTED: Final = re.compile(r"export (?:const|function|class) (\w+)")
+_TEXT: Final = re.compile(r"""\"[^"\n]*"|`[^`]*`""")
+_WORD: Final = re.compile(r"\w+")
 _LETTERS: Final = string.ascii_letters
 
 
@@ -52,6 +56,7 @@ def minify(source: str) -> str:
     lines = (line.strip() for line in _COMMENT.sub("", source).splitlines())
     text = "\n".join(line for line in lines if line) + "\n"
     script = _shorten_private_names(_STRING_OR_OPERATOR.sub(_without_spaces, text))
+    script = _shorten_local_names(script)
     script = _STYLE_SHEET.sub(lambda style: _STYLE_SPACE.sub(r"\1", style[0]), script)
     return _LINE_END.sub(r"\1", script)
 
@@ -59,6 +64,20 @@ def minify(source: str) -> str:
 def _without_spaces(match: re.Match[str]) -> str:
     """Return a string unchanged, and an operator without the spaces around it."""
     return match["string"] or match["operator"] or match["arithmetic"]
+
+
+def _shorten_local_names(script: str) -> str:
+    texts = " ".join(_TEXT.findall(script))
+    words, exported = set(_WORD.findall(texts)), set(_EXPORTED.findall(script))
+    number = 0
+    for name in dict.fromkeys(_LOCAL_NAME.findall(script)):
+        is_property = re.search(rf"[.#]{name}\b|\b{name}:|[{{,]{name}[,}}]", script)
+        if name in words or name in exported or is_property:
+            continue
+        high, low = divmod(number, len(_LETTERS))
+        script = re.sub(rf"\b{name}\b", f"${_LETTERS[low]}{high or ''}", script)
+        number += 1
+    return script
 
 
 def _shorten_private_names(script: str) -> str:
