@@ -25,6 +25,22 @@ from tests.browser.conftest import SERVER, Users
 ALL = '<upload-progress src="/uploads" all></upload-progress>'
 
 
+SHOW_ALL = """
+async () => {
+  window.component = await import("/uploads/upload-progress.js");
+  document.body.innerHTML = '<upload-progress src="/uploads" all></upload-progress>';
+}
+"""
+HIDE = """
+([event, isHidden]) => {
+  const options = { persisted: true };
+  if (event !== "visibility") return dispatchEvent(new PageTransitionEvent(event, options));
+  Object.defineProperty(document, "hidden", { value: isHidden, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}
+"""
+
+
 def block_sockets(page: Page) -> None:
     """Block WebSockets, as some networks do."""
     page.route_web_socket(re.compile("/progress"), lambda socket: socket.close(code=1011))
@@ -127,6 +143,52 @@ def test_one_upload_is_long_polled_if_streams_are_blocked(users: Users, user: st
     release(page, "a.bin")
 
     expect(in_state(page, "a.bin", "completed")).to_be_visible()
+
+
+def test_seventh_page_works_although_a_browser_opens_six_connections(
+    users: Users, user: str
+) -> None:
+    context = users.context(user=user)
+    pages = [users.page(context) for _ in range(7)]
+
+    for page in pages:
+        block_sockets(page)
+        page.goto(f"{users.site}/count")
+        page.evaluate(SHOW_ALL)
+        expect(page.locator("upload-progress")).to_have_attribute(
+            "data-connection", re.compile("sse|polling")
+        )
+    # From any of them, a file can be sent, and all show it.
+    upload(pages[0], "a.bin")
+
+    for page in pages:
+        expect(in_state(page, "a.bin", "completed")).to_be_visible()
+    connections = [
+        page.locator("upload-progress").get_attribute("data-connection") for page in pages
+    ]
+    assert connections.count("sse") == 1
+
+
+@pytest.mark.parametrize(("hide", "show"), [("visibility", "visibility"), ("pagehide", "pageshow")])
+def test_hidden_page_holds_no_connection(users: Users, user: str, hide: str, show: str) -> None:
+    closed: list[str] = []
+
+    def record(page: Page) -> None:
+        page.on("websocket", lambda socket: socket.on("close", lambda _: closed.append(hide)))
+
+    page = users.open(ALL, user=user, before=record)
+    wait_for_connection(page, "websocket")
+    page.evaluate(HIDE, [hide, True])
+    wait_for_connection(page, "polling")
+    upload_id = "hidden-" + user
+    url = f"{users.site}/files/hidden.bin"
+    page.request.put(url, data=bytes(100_000), headers={"Upload-Id": upload_id})
+
+    page.evaluate(HIDE, [show, False])
+
+    wait_for_connection(page, "websocket")
+    expect(in_state(page, "hidden.bin", "completed")).to_be_visible()
+    assert closed == [hide]
 
 
 def test_closed_socket_is_reopened_and_the_end_is_not_missed(users: Users, user: str) -> None:

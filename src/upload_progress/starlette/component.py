@@ -4,8 +4,9 @@ Under its own version (``?v=``) browsers keep it for a year and never ask again.
 name they ask each time whether their copy is current, so that a page never runs an old script.
 
 The file works without a build. It is served minified, a third smaller: without comments,
-indentation and spaces around operators, and with short names for the private members, which only
-a class itself can use, and for variables whose name has no other meaning in the file. A test checks with an independent minifier that both are equivalent.
+indentation and spaces around operators, with short names for the private members, which only
+a class itself can use, and for variables whose name has no other meaning in the file. A test
+checks with an independent minifier that both are equivalent.
 """
 
 import base64

@@ -207,6 +207,7 @@ export class ProgressClient extends EventTarget {
   #stream = new AbortController();
   #polls = new AbortController();
   #isRunning = false;
+  #isHidden = document.hidden;
   #isStopping = false;
   #canLongPoll = true;
   #isLongPolling = false;
@@ -224,9 +225,11 @@ export class ProgressClient extends EventTarget {
   constructor(base) {
     super();
     this.base = base;
-    const check = () => document.hidden || this.#check();
-    addEventListener("online", check);
-    document.addEventListener("visibilitychange", check);
+    addEventListener("online", () => this.#check());
+    document.addEventListener("visibilitychange", () => this.#setHidden(document.hidden));
+    // With an open connection, browsers do not keep a page for "back".
+    addEventListener("pagehide", () => this.#setHidden(true));
+    addEventListener("pageshow", () => this.#setHidden(document.hidden));
   }
 
   /** Subscribe; returns a function that unsubscribes. @param {Target} target */
@@ -363,6 +366,16 @@ export class ProgressClient extends EventTarget {
     this.#wake();
   }
 
+  /** A hidden page holds no connection; it polls. @param {boolean} isHidden */
+  #setHidden(isHidden) {
+    if (this.#isHidden === isHidden) return;
+    this.#isHidden = isHidden;
+    this.#check();
+    if (!isHidden) return;
+    this.#stream.abort();
+    this.#polls.abort();
+  }
+
   #check() {
     // After sleep, the connection may be dead without notice.
     this.#confirmed.clear();
@@ -427,6 +440,11 @@ export class ProgressClient extends EventTarget {
   async #connect() {
     for (let failures = 0; this.#isActive; ) {
       this.#stream = new AbortController();
+      if (this.#isHidden) {
+        this.#setConnection("polling");
+        await this.#sleep(MAX_DELAY_MS);
+        continue;
+      }
       const wasOpen = (await this.#openWebSocket()) || (await this.#openEventStreams());
       if (!this.#isActive) return;
       failures = wasOpen ? 0 : failures + 1;
@@ -451,20 +469,24 @@ export class ProgressClient extends EventTarget {
       }
       const isMissing = this.#isLive && this.#sendSubscriptions();
       const pause = Math.min(MAX_DELAY_MS, POLL_MS * 2 ** Math.max(0, failures - 2));
-      if (this.#isLive && !isMissing) await this.#sleep(2 * MAX_DELAY_MS);
+      if (this.#isHidden || (this.#isLive && !isMissing)) await this.#sleep(2 * MAX_DELAY_MS);
       else await this.#sleep(this.#isLongPolling && isAnswered ? POLL_MS / 10 : pause);
     }
   }
 
   async #pollAll() {
     const active = this.#isLive ? [] : this.#active;
-    const longPoll = active.length === 1 && this.#canLongPoll;
+    const longPoll = active.length === 1 && this.#canLongPoll && !this.#isHidden;
     if (active.length) this.#confirmed.clear();
     this.#isLongPolling = false;
-    const responses = active.map(({ target }) => {
+    const responses = active.map(async ({ target }) => {
       if (!("upload_id" in target)) return this.#pollList(target);
-      this.#isLongPolling = longPoll && this.#etags.has(target.upload_id);
-      return this.refresh(target.upload_id, longPoll);
+      const { upload_id: id } = target;
+      const isAnswered = longPoll && (await this.#alone(() => {
+        this.#isLongPolling = this.#etags.has(id);
+        return this.refresh(id, true);
+      }));
+      return isAnswered || this.refresh(id);
     });
     const isAnswered = (await Promise.all(responses)).every(Boolean) && (await this.#refreshOthers());
     if (!active.length) this.#confirmed.clear();
@@ -559,12 +581,25 @@ export class ProgressClient extends EventTarget {
     setTimeout(() => this.connection === kind && this.#refreshOthers(), 2 * POLL_MS);
   }
 
-  /** Receive from at most two event streams, as a browser opens only six connections. */
+  /**
+   * Call `receive` unless another page waits for a response of this server: a browser opens only six
+   * connections to it for all pages. @param {() => Promise<boolean>} receive
+   */
+  async #alone(receive) {
+    const { locks } = navigator;
+    // Not in pages without TLS.
+    if (!locks) return receive();
+    return locks.request(this.base, { ifAvailable: true }, (lock) => !!lock && receive());
+  }
+
+  /** Receive from at most two event streams. */
   async #openEventStreams() {
     const active = this.#active;
     if (active.length > 2) return false;
-    const ends = active.map(({ target }) => this.#openEventStream(target));
-    return (await Promise.all(ends)).includes(true);
+    return this.#alone(async () => {
+      const ends = active.map(({ target }) => this.#openEventStream(target));
+      return (await Promise.all(ends)).includes(true);
+    });
   }
 
   /** @param {Target} target */
@@ -900,7 +935,7 @@ ul { margin: 0; padding: 0; display: grid; gap: 10px; }
 .name, .percent, b { font-weight: 600; }
 .name { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .percent, button { margin-inline-start: 14px; }
-.percent { font-size: 17px; }
+.percent { font-size: 17px; line-height: 1; }
 [data-final] .percent { color: var(--muted); font-weight: 500; font-size: 15px; }
 button {
   font: inherit; font-size: 13.5px; line-height: 1; color: var(--muted); background: none;
@@ -947,6 +982,9 @@ p { margin: 5px 0 0; font-size: 13.5px; color: var(--error); overflow-wrap: anyw
   .cancel, .details { grid-row: 3; }
   .cancel { grid-column: 2 / -1; align-self: start; margin-top: 7px; }
   .details { grid-column: 1; }
+}
+@container (max-width: 340px) {
+  .details { height: 3lh; }
 }
 @media (prefers-reduced-motion) {
   i { transition: none; }
