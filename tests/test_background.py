@@ -89,6 +89,22 @@ async def test_shared_store_is_kept_up_to_date_without_lifespan(
     assert not internals.flusher.lease.has_run_out
 
 
+async def test_short_upload_keeps_no_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end is stored by its own task. A lease that has run out would delay later events."""
+    monkeypatch.setattr("upload_progress._background.IDLE_SECONDS", 0.01)
+    store = MemoryStore()
+    one, other = two_workers(store)
+    background = internals_of(one).background
+    with deadline():
+        async with one.track(owner="ann", upload_id="up"):
+            background.work_while_receiving()
+        assert (await other.get("up", owner="ann")).state is UploadState.COMPLETED
+        await until(lambda: background._is_kept_running)
+        await until_slept(lambda: not background._is_kept_running)
+
+    assert internals_of(one).flusher.lease.is_due
+
+
 async def test_lifespan_takes_over_from_the_task_of_the_event_loop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

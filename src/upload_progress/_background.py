@@ -194,3 +194,5 @@ class Background:
             if not self._work_lock.locked():
                 await self.ticker.tick()
                 await self.reaper.run_if_due()
+                # No task renews it: when it has run out, that says nothing about this worker.
+                self.reaper.lease.give_up()

@@ -16,6 +16,7 @@ from upload_progress._model.models import UploadState
 from upload_progress.backends.postgres.client import connect
 from upload_progress.backends.postgres.schema import LATEST_VERSION, MigrationResult, migrate
 from upload_progress.backends.postgres.store import PostgresStore
+from upload_progress.config import Retention
 from upload_progress.testing.lease_contract import comparable
 
 pytestmark = pytest.mark.anyio
@@ -110,8 +111,9 @@ async def test_schema_name_is_quoted_in_each_statement(
     """D06: a name cannot inject SQL."""
     await migrate(postgres_url)
     await migrate(postgres_url, schema=NASTY)
-    async with PostgresStore.open(postgres_url, schema=NASTY) as store:
-        waiting = record("waiting", state=UploadState.PENDING, worker=None, updated_at=5.0)
+    retention = Retention(waiting_seconds=0.1)
+    async with PostgresStore.open(postgres_url, schema=NASTY, retention=retention) as store:
+        waiting = record("waiting", state=UploadState.PENDING, worker=None)
         ended = record("ended", state=UploadState.FAILED, worker=None, finished_at=5.0)
         await store.save([record(attempt=2), waiting, ended])
         await let_lease_run_out(store, "w")

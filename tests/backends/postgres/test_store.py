@@ -307,3 +307,24 @@ async def test_list_decides_state_like_fold(store: PostgresStore) -> None:
     assert await listed(9.0) == {"mixed", "done", "cut"}
     assert await listed(9.5) == {"mixed", "done"}
     assert await listed(20.5) == {"mixed"}
+
+
+async def test_wrong_clock_of_a_worker_expires_nothing_early(store: PostgresStore) -> None:
+    """The clock of the server decides."""
+    a_month_ago = time.time() - 30 * 24 * 3600
+    for number, state in enumerate((S.PENDING, S.PAUSED, S.COMPLETED)):
+        await store.save(
+            [
+                record(
+                    f"u{number}",
+                    state=state,
+                    worker=None,
+                    created_at=a_month_ago,
+                    updated_at=a_month_ago,
+                    finished_at=a_month_ago if state is S.COMPLETED else None,
+                )
+            ]
+        )
+
+    assert list(await store.overdue(limit=9)) == []
+    assert len((await store.list("ann")).uploads) == 3

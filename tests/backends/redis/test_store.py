@@ -330,6 +330,7 @@ async def test_overdue_stops_at_its_limit(store: RedisStore) -> None:
     many = RedisStore(store.client, shards=8)
     owners = [record(f"u{number}", owner=f"o{number}") for number in range(20)]
     await many.save(owners)
+    assert len(await many.running("w", limit=3)) == 3
     await let_lease_run_out(many, "w")
 
     assert len(await many.overdue(limit=3)) == 3
@@ -406,3 +407,24 @@ def test_invalid_url_and_decoding_client_are_rejected() -> None:
 def test_password_is_not_in_repr() -> None:
     opened = RedisStore.open("redis://user:secret@127.0.0.1", retention=Retention())
     assert "secret" not in repr(opened)
+
+
+async def test_wrong_clock_of_a_worker_expires_nothing_early(store: RedisStore) -> None:
+    """The clock of the server decides."""
+    a_month_ago = time.time() - 30 * 24 * 3600
+    for number, state in enumerate((S.PENDING, S.PAUSED, S.COMPLETED)):
+        await store.save(
+            [
+                record(
+                    f"u{number}",
+                    state=state,
+                    worker=None,
+                    created_at=a_month_ago,
+                    updated_at=a_month_ago,
+                    finished_at=a_month_ago if state is S.COMPLETED else None,
+                )
+            ]
+        )
+
+    assert list(await store.overdue(limit=9)) == []
+    assert len((await store.list("ann")).uploads) == 3

@@ -102,7 +102,7 @@ INSERT INTO {schema}.transfers AS known (
 )
 SELECT batch.*, 1, CASE
     WHEN state_code IN ('C', 'D', 'S') THEN now() + make_interval(secs => %(ended)s)
-    WHEN state_code IN ('N', 'P') THEN to_timestamp(changed_at + %(waiting)s)
+    WHEN state_code IN ('N', 'P') THEN now() + make_interval(secs => %(waiting)s)
 END
 FROM unnest(
     %(owner)b::bytea[], %(upload_id)b::text[], %(transfer_id)b::text[], %(attempt)b::bigint[],

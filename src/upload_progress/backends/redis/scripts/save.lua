@@ -70,7 +70,7 @@ local function update_pending(owner, upload_id, headers, waiting_since)
   local pending, is_pending = base .. ':a:' .. owner, waiting_since ~= nil
   for _, header in pairs(headers) do is_pending = is_pending and header.code == 'N' end
   if is_pending then
-    call_index('ZADD', pending, string.format('%.6f', waiting_since + waiting_seconds), upload_id)
+    call_index('ZADD', pending, string.format('%.6f', now + waiting_seconds), upload_id)
     extend_ttl(pending, open_ms)
   else
     call_index('ZREM', pending, upload_id)
@@ -113,7 +113,8 @@ local function update_indexes(member, headers, previous_worker)
     if worker ~= '' then call_index('ZREM', base .. ':w:' .. worker, member) end
   end
   if waiting_since then
-    local expires_at = string.format('%.6f', waiting_since + waiting_seconds)
+    -- By the clock of this server: that of the worker may be wrong.
+    local expires_at = string.format('%.6f', now + waiting_seconds)
     call_index('ZADD', base .. ':due', expires_at, member)
     extend_ttl(base .. ':due', open_ms)
   else
