@@ -149,6 +149,19 @@ def test_list_tells_that_there_are_more_uploads_than_were_summed() -> None:
     assert watch._table([], total) == ["more than 2000 uploads, 10 B received"]
 
 
+def test_dry_run_sends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(2000))
+    (tmp_path / ".b").write_bytes(bytes(10))
+    gone = "http://ann:s3cret@127.0.0.1:1/files/"
+    finished = run("put", "-q", "--dry-run", "--hidden", tmp_path, gone)
+
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert finished.stdout.splitlines() == [
+        ".b: 10 B, would be sent to http://127.0.0.1:1/files/.b",
+        "a: 2.0 kB, would be sent to http://127.0.0.1:1/files/a",
+    ]
+
+
 def test_put_in_a_terminal_draws_bars_and_prints_results(demo: DemoProcess, big: Path) -> None:
     code, drawn = on_terminal("put", str(big), f"{demo.url}/files/")
 

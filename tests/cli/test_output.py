@@ -120,6 +120,7 @@ def test_auto_mode_depends_on_terminal_and_environment(
 def test_json_option_selects_the_json_mode() -> None:
     assert OutputOptions(json=True).mode is OutputMode.JSON
     assert OutputOptions(OutputMode.PLAIN).mode is OutputMode.PLAIN
+    assert OutputOptions(quiet=True).mode is OutputMode.NONE
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])

@@ -23,7 +23,7 @@ from upload_progress import UploadProgress, UploadState
 from upload_progress.cli import put as put_module
 from upload_progress.cli.formatting import UploadRow
 from upload_progress.cli.output import PlainOutput
-from upload_progress.cli.put import FileToUpload, PutOptions, Uploader, find_files
+from upload_progress.cli.put import FileToUpload, HiddenFiles, PutOptions, Uploader, find_files
 from upload_progress.client import AsyncProgressClient
 from upload_progress.exceptions import InvalidValue
 
@@ -49,6 +49,21 @@ def test_folder_is_expanded_to_its_files(folder: Path) -> None:
         ("sub/c", "http://h/files/sub/c"),
         ("b", "http://h/files/b"),
     ]
+
+
+def test_hidden_files_of_a_folder_are_sent_on_request_only(folder: Path) -> None:
+    for name in (".env", ".git/config", "sub/.cache"):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(name)
+
+    shown = [each.name for each in find_files([str(folder)], URL)]
+    every = [each.name for each in find_files([str(folder)], URL, hidden=HiddenFiles.SEND)]
+    given = [each.name for each in find_files([str(folder / ".env")], URL)]
+
+    assert shown == ["a", "sub/b", "sub/c"]
+    assert every == [".env", ".git/config", "a", "sub/.cache", "sub/b", "sub/c"]
+    assert given == [".env"]
 
 
 def test_single_file_is_sent_to_the_given_url(folder: Path) -> None:

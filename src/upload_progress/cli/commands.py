@@ -96,6 +96,8 @@ def put(
     content_type: str | None = None,
     chunk_size: _OptionalSize = None,
     parallel: _Parallel = 4,
+    hidden: _Flag = False,
+    dry_run: _Flag = False,
     connection: _Connection = _DEFAULT_CONNECTION,
     output: _Output = _DEFAULT_OUTPUT,
 ) -> int:
@@ -110,15 +112,25 @@ def put(
         content_type: Media type of the files. Default: guessed from their names.
         chunk_size: Size of one request, such as 8M, for a server that accepts Content-Range.
         parallel: How many files are sent at once.
+        hidden: Send the files of a folder whose names, or folders, begin with a dot, too.
+        dry_run: Print what would be sent and where; send nothing.
         connection: How to connect to the server.
         output: How to show progress.
     """
     require("httpx2", "rich", extra="cli")
-    from upload_progress.cli.put import PutOptions, put  # noqa: PLC0415  # imports httpx2
+    from upload_progress.cli.put import HiddenFiles, PutOptions, put  # noqa: PLC0415  # imports httpx2
 
     if len(items) <= 1:
         raise InvalidValue("put", "needs at least one file, and the URL as the last argument")
-    options = PutOptions(id, group, content_type, chunk_size, parallel)
+    options = PutOptions(
+        upload_id=id,
+        group=group,
+        content_type=content_type,
+        chunk_bytes=chunk_size,
+        parallel=parallel,
+        hidden=HiddenFiles.SEND if hidden else HiddenFiles.SKIP,
+        is_dry_run=dry_run,
+    )
     return _run(lambda: put(items[:-1], items[-1], connection, options, open_output(output.mode)))
 
 

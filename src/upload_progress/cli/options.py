@@ -2,8 +2,10 @@
 
 from enum import StrEnum, unique
 from pathlib import Path
+from typing import Annotated
 
 from attrs import frozen
+from cyclopts import Parameter
 
 __all__ = ["ConnectionOptions", "OutputMode", "OutputOptions"]
 
@@ -43,12 +45,16 @@ class OutputOptions:
     Attributes:
         progress: Bars for a terminal, plain lines for a log, JSON for a program, or none.
         json: Same as --progress=json: print one snapshot per line.
+        quiet: Same as --progress=none: print results and errors only.
     """
 
     progress: OutputMode = OutputMode.AUTO
     json: bool = False
+    quiet: Annotated[bool, Parameter(name=("--quiet", "-q"))] = False
 
     @property
     def mode(self) -> OutputMode:
         """The mode that both options together select."""
-        return OutputMode.JSON if self.json else self.progress
+        if self.json:
+            return OutputMode.JSON
+        return OutputMode.NONE if self.quiet else self.progress

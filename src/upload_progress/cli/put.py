@@ -1,6 +1,7 @@
 """The command ``put``: sends files and folders, several files at once."""
 
 from collections.abc import Callable, Iterator, Sequence
+from enum import Enum, unique
 from pathlib import Path, PurePosixPath
 from time import monotonic
 from typing import Final
@@ -9,6 +10,7 @@ import anyio
 from attrs import Factory, define, field, frozen
 
 from upload_progress._model.models import UploadProgress
+from upload_progress._runtime.sizes import format_size
 from upload_progress.cli.connection import open_client
 from upload_progress.cli.exit_codes import (
     INTERRUPTED,
@@ -31,10 +33,26 @@ from upload_progress.client import AsyncProgressClient, Resumption, Retry
 from upload_progress.client.urls import DEFAULT_MOUNT, parse_url, target_url
 from upload_progress.exceptions import InvalidValue, UploadEnded, UploadProgressError
 
-__all__ = ["CANCEL_SECONDS", "FileToUpload", "PutOptions", "Uploader", "find_files", "put"]
+__all__ = [
+    "CANCEL_SECONDS",
+    "FileToUpload",
+    "HiddenFiles",
+    "PutOptions",
+    "Uploader",
+    "find_files",
+    "put",
+]
 
 CANCEL_SECONDS: Final = 1.0
 """How long an interrupted command waits until the server has cancelled the uploads."""
+
+
+@unique
+class HiddenFiles(Enum):
+    """What becomes of the hidden files of a folder."""
+
+    SKIP = "skip"
+    SEND = "send"
 
 
 @frozen
@@ -52,15 +70,23 @@ class FileToUpload:
     target: str
 
 
-def find_files(paths: Sequence[str], url: str) -> list[FileToUpload]:
+def find_files(
+    paths: Sequence[str], url: str, *, hidden: HiddenFiles = HiddenFiles.SKIP
+) -> list[FileToUpload]:
     """Return the given files, and the files in the given folders, with their targets.
+
+    Args:
+        paths: Files and folders. A file that is given by its name is sent, whatever the name.
+        url: URL that they are sent to.
+        hidden: Whether to send files in a folder if their names, or those of their folders,
+            begin with a dot: they often contain secrets.
 
     Raises:
         InvalidValue: A file does not exist, two files have the same target, or several files
             are to be sent to a URL that does not end with ``/``.
     """
     server = parse_url(url, "URL")
-    found = [each for path in paths for each in _files_in(Path(path))]
+    found = [each for path in paths for each in _files_in(Path(path), hidden)]
     if not found:
         raise InvalidValue(" ".join(paths), "contains no file")
     accepts_names = server.url.path.endswith("/")
@@ -73,17 +99,23 @@ def find_files(paths: Sequence[str], url: str) -> list[FileToUpload]:
     return files
 
 
-def _files_in(path: Path) -> Iterator[tuple[Path, PurePosixPath]]:
+def _files_in(path: Path, hidden: HiddenFiles) -> Iterator[tuple[Path, PurePosixPath]]:
     if path.is_dir():
         for each in sorted(path.rglob("*")):
-            if each.is_file():
-                yield each, PurePosixPath(each.relative_to(path).as_posix())
+            name = PurePosixPath(each.relative_to(path).as_posix())
+            is_wanted = hidden is HiddenFiles.SEND or not _is_hidden(name)
+            if is_wanted and each.is_file():
+                yield each, name
     else:
         try:
             path.stat()
         except OSError as error:
             raise InvalidValue(str(path), error.strerror or "cannot be read") from error
         yield path, PurePosixPath(path.name)
+
+
+def _is_hidden(name: PurePosixPath) -> bool:
+    return any(part.startswith(".") for part in name.parts)
 
 
 def _check_targets(files: Sequence[FileToUpload]) -> None:
@@ -105,6 +137,8 @@ class PutOptions:
         content_type: Media type of the files; None to guess it from their names.
         chunk_bytes: Size of one request in bytes; None for one request per file.
         parallel: How many files are sent at once.
+        hidden: What becomes of the hidden files of a folder.
+        is_dry_run: Whether to print what would be sent, and to send nothing.
     """
 
     upload_id: str | None
@@ -112,6 +146,8 @@ class PutOptions:
     content_type: str | None
     chunk_bytes: int | None
     parallel: int
+    hidden: HiddenFiles = HiddenFiles.SKIP
+    is_dry_run: bool = False
 
 
 async def put(
@@ -122,9 +158,12 @@ async def put(
     output: Output,
 ) -> int:
     """Send the files, and return the exit code."""
-    files = find_files(paths, url)
+    files = find_files(paths, url, hidden=options.hidden)
     if options.upload_id is not None and len(files) > 1:
         raise InvalidValue("--id", "is the id of one upload, but there are several files")
+    if options.is_dry_run:
+        _list_files(files, output)
+        return SUCCESS
     async with open_client(url, connection, default_mount=DEFAULT_MOUNT) as client:
         uploader = Uploader(client, options, output)
         began_at = monotonic()
@@ -134,6 +173,12 @@ async def put(
             )
         output.summarize(uploader.summary(monotonic() - began_at))
     return INTERRUPTED if is_interrupted else combined_exit_code(uploader.codes)
+
+
+def _list_files(files: Sequence[FileToUpload], output: Output) -> None:
+    for file in files:
+        size = format_size(file.path.stat().st_size)
+        output.write(f"{printable(file.name)}: {size}, would be sent to {file.target}")
 
 
 @define(eq=False, repr=False)
