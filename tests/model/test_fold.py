@@ -19,6 +19,7 @@ from upload_progress._model.fold import (
     links_of,
     newest,
     percent_of,
+    share_of,
     sum_of,
 )
 from upload_progress._model.models import (
@@ -100,6 +101,15 @@ def test_snapshot_agrees_with_the_newest_records(records: list[TransferRecord]) 
         assert progress.bytes_per_second is None
         assert progress.eta_seconds is None
         assert not progress.stalled
+
+
+@given(st.lists(versions, min_size=1, max_size=12))
+def test_share_of_a_total_is_that_of_the_snapshot(records: list[TransferRecord]) -> None:
+    progress, share = fold(records, now=NOW), share_of(records, now=NOW)
+
+    assert progress is not None
+    assert share.state is progress.state
+    assert sum_of([share]) == sum_of([progress])
 
 
 @given(st.lists(versions, min_size=1, max_size=6), st.integers(1, 9))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -62,6 +62,52 @@ async def test_batch_is_one_statement(
     await store.save([record(f"u{number}") for number in range(500)])
 
     assert len(executed) == 1
+
+
+MANY = """
+INSERT INTO upload_progress.transfers
+SELECT 'ann', 'u' || number, 't', 1, 1, 'C', %(now)s - number, %(now)s - number, NULL, NULL,
+    now() + interval '1 hour', 1, ''
+FROM generate_series(1, 20000) AS number
+"""
+
+
+def nodes_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the nodes of a plan that read a table or an index."""
+    for child in plan.get("Plans", ()):
+        yield from nodes_of(child)
+    if "Scan" in plan["Node Type"]:
+        yield plan
+
+
+@pytest.mark.parametrize("since", [None, -15_000.0])
+@pytest.mark.parametrize("before", [float("inf"), -10_000.0])
+async def test_page_of_a_long_list_reads_few_rows(
+    migrated_postgres_url: str,
+    admin: AsyncConnection[TupleRow],
+    since: float | None,
+    before: float,
+) -> None:
+    """The first page and a late one, of all uploads and of those that ended lately."""
+    now = time.time()
+    await admin.execute(MANY, {"now": now})
+    await admin.execute("ANALYZE upload_progress.transfers")
+    schema = sql.Identifier("upload_progress")
+    columns = sql.SQL(statements.COLUMNS).format(schema=schema)
+    query = sql.SQL(statements.LIST).format(schema=schema, columns=columns)
+    values = {
+        "owner": b"ann",
+        "group": None,
+        "since": None if since is None else now + since,
+        "before": now + before,
+        "upload_id": "",
+        "limit": 101,
+    }
+    explained = await admin.execute(sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) ") + query, values)
+    [[[plan]]] = await explained.fetchall()
+
+    read = [node["Actual Rows"] * node["Actual Loops"] for node in nodes_of(plan["Plan"])]
+    assert max(read) == 101
 
 
 async def test_batch_larger_than_one_statement_is_saved_and_loaded(store: PostgresStore) -> None:
