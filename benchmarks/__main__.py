@@ -41,6 +41,7 @@ BUDGET_NUMBERS = {
     "two_workers": 22,
     "commit_latency": 23,
     "one_client": 24,
+    "long_lists": 25,
 }
 """The benchmark modules, and the number of the budget that each of them measures."""
 
