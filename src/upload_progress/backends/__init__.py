@@ -59,6 +59,7 @@ _MEMORY: Final = "memory"
 _REDIS: Final = (
     *("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"),
     *("valkey", "valkeys", "valkey+sentinel", "valkeys+sentinel"),
+    *("redis+cluster", "rediss+cluster", "valkey+cluster", "valkeys+cluster"),
 )
 _POSTGRES: Final = ("postgresql", "postgres")
 _KAFKA: Final = ("kafka", "kafkas")

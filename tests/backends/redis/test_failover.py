@@ -1,4 +1,4 @@
-"""``RedisStore`` on a cluster during failovers."""
+"""``RedisStore`` and ``RedisPublisher`` on a cluster, also during failovers."""
 
 from __future__ import annotations
 
@@ -7,13 +7,27 @@ from collections.abc import AsyncIterator
 import anyio
 import pytest
 from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
 
+from tests._support.connection_faults import (
+    event,
+    missed,
+    publish_with_retries,
+    received,
+    until,
+)
 from tests._support.records import record
 from tests._support.server_factories import redis
 from tests._support.server_processes import ServerProcess, free_port
 from tests.conftest import RequireProgram
+from upload_progress import InvalidValue, ProgressTracker
 from upload_progress._model.models import TransferRecord
-from upload_progress.backends.redis.store import RedisStore
+from upload_progress.backends.redis.client import open_client
+from upload_progress.backends.redis.publisher import RedisPublisher
+from upload_progress.backends.redis.store import RedisStore, _Operation
+from upload_progress.backends.subscriptions import key_of
+from upload_progress.interfaces import ALL_OWNERS
+from upload_progress.testing.publisher_contract import next_item, subscribed
 
 pytestmark = pytest.mark.anyio
 
@@ -108,3 +122,92 @@ async def test_promoted_replica_is_found(nodes: tuple[ServerProcess, ServerProce
             await until_response_contains(first, "'role': 'master'", "INFO", "replication")
             await store.save(records(3))
             assert await stored_sequences(store) == {3}
+
+
+async def test_events_and_messages_reach_the_subscribers_of_every_node(
+    nodes: tuple[ServerProcess, ServerProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They go on after the node of a publisher was killed."""
+    first, second = nodes
+    url = f"redis+cluster://127.0.0.1:{first.port}"
+    chosen = iter([second.port, first.port, first.port, first.port])
+
+    def choose(found: list[ClusterNode]) -> ClusterNode:
+        port = next(chosen, first.port)
+        return next(node for node in found if node.port == port)
+
+    monkeypatch.setattr("upload_progress.backends.redis.client.choice", choose)
+    with anyio.fail_after(SECONDS):
+        await until_response_contains(first, str(second.port), "CLUSTER", "SLOTS")
+        async with (
+            RedisPublisher.open(url, heartbeat_seconds=0.5) as one,
+            subscribed(one, "ann") as stream,
+            RedisPublisher.open(url, heartbeat_seconds=0.5) as other,
+            subscribed(other, ALL_OWNERS) as all_owners,
+            other.inbox("w") as inbox,
+        ):
+            for sequence, publisher in enumerate([one, other], 1):
+                await publisher.publish([event(sequence)])
+                assert await received(stream, sequence) == [sequence]
+                assert await received(all_owners, sequence) == [sequence]
+            await one.send("w", b"message")
+            assert await next_item(inbox) == b"message"
+            second.kill()
+            await publish_with_retries(one, event(3))
+            await missed(stream)
+            await publish_with_retries(one, event(4))
+
+            assert (await received(stream, 4))[-1] == 4
+
+
+async def test_tracker_with_the_url_of_a_cluster(
+    nodes: tuple[ServerProcess, ServerProcess],
+) -> None:
+    url = f"redis+cluster://127.0.0.1:{nodes[0].port}"
+    with anyio.fail_after(SECONDS):
+        one, other = ProgressTracker.from_url(url), ProgressTracker.from_url(url)
+        async with one.lifespan(), other.lifespan():
+            async with one.track(owner="ann", upload_id="up", total_bytes=9) as upload:
+                upload.advance(5)
+                await until(lambda: one.statistics().records_written)
+                watch = other.watch("up", owner="ann")
+                seen = [await anext(watch)]
+                upload.advance(4)
+            seen += [snapshot async for snapshot in watch]
+
+    assert one.statistics().events_published
+    assert seen[-1].bytes_transferred == 9
+
+
+class StoreWithoutShard(RedisStore):
+    """A store one shard of which is not available."""
+
+    missing = -1
+
+    async def _run(self, operation: _Operation, shard: int, *args: str | bytes | float) -> object:
+        if shard == self.missing:
+            raise TimeoutError
+        return await super()._run(operation, shard, *args)
+
+
+async def test_shard_that_fails_stops_only_its_part(
+    nodes: tuple[ServerProcess, ServerProcess],
+) -> None:
+    """The others are saved and renewed, and the call raises."""
+    async with StoreWithoutShard.open(f"redis+cluster://127.0.0.1:{nodes[0].port}") as store:
+        store.missing = store._shard(key_of("owner-0"))
+        with pytest.raises(TimeoutError):
+            await store.save(records(1))
+        with pytest.raises(TimeoutError):
+            await store.renew("w", seconds=9)
+        store.missing = -1
+        saved = {each.owner for each in await store.load(*(each.key for each in records(1)))}
+
+    missing = store._shard(key_of("owner-0"))
+    expected = {each.owner for each in records(1) if store._shard(key_of(each.owner)) != missing}
+    assert saved == expected
+
+
+def test_cluster_has_no_databases() -> None:
+    with pytest.raises(InvalidValue, match=r"redis\+cluster://HOST:PORT"):
+        open_client("redis+cluster://host/1")

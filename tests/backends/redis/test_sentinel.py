@@ -111,7 +111,8 @@ async def test_scheme_of_either_server(scheme: str, redis_url: str) -> None:
 
 def sentinel_options(url: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the parameters of connections to the service, and of those to its Sentinels."""
-    pool: Any = open_client(url).connection_pool
+    client: Any = open_client(url)
+    pool = client.connection_pool
     sentinels = [each.connection_pool.connection_kwargs for each in pool.sentinel_manager.sentinels]
     return {"service": pool.service_name, **pool.connection_kwargs}, sentinels
 
@@ -156,9 +157,9 @@ def test_invalid_url_is_refused(url: str) -> None:
 
 @pytest.mark.anyio
 async def test_client_of_sentinels_is_closed(service: tuple[ServerProcess, ServerProcess]) -> None:
-    client = open_client(service[0].url)
+    client: Any = open_client(service[0].url)
     await client.ping()
-    pool: Any = client.connection_pool
+    pool = client.connection_pool
 
     await close_client(client)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from importlib.resources import files
 
 import anyio
 import pytest
@@ -19,6 +20,7 @@ from tests._support.server_factories import redis
 from tests._support.server_processes import ServerProcess
 from tests.conftest import RequireProgram
 from upload_progress._model.models import UploadState
+from upload_progress.backends import redis as redis_backend
 from upload_progress.backends.redis.publisher import RedisPublisher
 from upload_progress.backends.redis.store import RedisStore
 from upload_progress.exceptions import InvalidValue, StoreBusy
@@ -179,6 +181,18 @@ async def test_user_of_guide_has_enough_rights(redis_server: ServerProcess, admi
         await admin.acl_deluser("uploads")
 
 
+def test_user_of_guide_has_the_right_to_each_command_of_the_scripts() -> None:
+    """Some of them run only for owners with many uploads."""
+    [rule] = re.findall(r"ACL SETUSER uploads (on .*?)```", GUIDE.read_text("utf-8"), re.DOTALL)
+    scripts = files(redis_backend).joinpath("scripts")
+    sources = [each.read_text("utf-8") for each in scripts.iterdir() if each.name.endswith(".lua")]
+    call = re.compile(r"(?:call_index|redis\.p?call)\(\s*'([A-Z]+)'")
+    commands = {name.lower() for source in sources for name in call.findall(source)}
+
+    assert {"zadd", "hmget"} <= commands
+    assert commands <= {word.removeprefix("+") for word in rule.split()}
+
+
 async def use(url: str, admin: Redis) -> None:
     """Run every operation that a tracker uses."""
     async with (
@@ -193,8 +207,10 @@ async def use(url: str, admin: Redis) -> None:
         await store.save(
             [record(attempt=2), record("ended", state=UploadState.FAILED, worker=None)]
         )
+        assert await store.announce(record("p", state=UploadState.PENDING), limit=9)
+        assert len(await store.running("w", limit=9)) == 1
         await let_lease_run_out(store, "w")
-        assert len((await store.list("ann")).uploads) == 2
+        assert len((await store.list("ann")).uploads) == 3
         assert len(await store.overdue(limit=9)) == 1
 
 

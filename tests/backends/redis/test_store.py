@@ -41,6 +41,7 @@ def anyio_backend() -> str:
 async def client(request: pytest.FixtureRequest) -> AsyncIterator[Redis]:
     """Yield a client of an empty server; all tests with it run against Redis and Valkey."""
     client = open_client(request.getfixturevalue(request.param))
+    assert isinstance(client, Redis)
     await client.flushall()
     yield client
     await close_client(client)

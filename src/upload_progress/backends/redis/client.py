@@ -1,18 +1,23 @@
 """Clients of Redis for the store and the publisher: short timeouts and no retries."""
 
+from random import choice
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from redis.asyncio import Redis, RedisCluster
+import anyio
+from attrs import define, field
+from redis.asyncio import ConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisClusterException
 
 from upload_progress.exceptions import InvalidValue
 
 __all__ = [
     "CALL_SECONDS",
+    "PubSubClient",
     "close_client",
     "is_pool_exhausted",
     "name_in_database",
@@ -40,13 +45,20 @@ _SENTINEL_SCHEMES: Final = {
 }
 """The schemes of URLs of Sentinels, and whether connections use TLS."""
 _SENTINEL_PORT: Final = 26379
+_CLUSTER_SCHEMES: Final = {
+    "redis+cluster": "redis",
+    "rediss+cluster": "rediss",
+    "valkey+cluster": "redis",
+    "valkeys+cluster": "rediss",
+}
+"""The schemes of URLs of clusters, and those that redis-py knows."""
 _EXPECTED: Final = (
-    "is not a valid Redis URL: expected redis://HOST:PORT/DATABASE, or "
-    "redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DATABASE"
+    "is not a valid Redis URL: expected redis://HOST:PORT/DATABASE, "
+    "redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DATABASE, or redis+cluster://HOST:PORT"
 )
 
 
-def open_client(url: str) -> Redis:
+def open_client(url: str) -> Redis | RedisCluster:
     """Return a client for *url*; it connects when it is first used.
 
     Args:
@@ -54,7 +66,7 @@ def open_client(url: str) -> Redis:
             ``valkey://`` or ``valkeys://``, which mean the same; or the Sentinels of a service:
             ``redis+sentinel://[USER:PASSWORD@]HOST:PORT,HOST:PORT/SERVICE[/DATABASE]``. The
             password is that of the service; ``?sentinel_username=`` and ``?sentinel_password=``
-            log in to the Sentinels.
+            log in to the Sentinels. ``redis+cluster://HOST:PORT`` is any node of a cluster.
 
     Raises:
         InvalidValue: The URL is not valid. The message does not contain it, as it may hold a
@@ -64,6 +76,12 @@ def open_client(url: str) -> Redis:
     try:
         if scheme in _SENTINEL_SCHEMES:
             return _open_sentinels(url, uses_tls=_SENTINEL_SCHEMES[scheme])
+        if scheme in _CLUSTER_SCHEMES:
+            return RedisCluster.from_url(
+                _CLUSTER_SCHEMES[scheme] + separator + rest,
+                socket_timeout=CALL_SECONDS,
+                socket_connect_timeout=CALL_SECONDS,
+            )
         return Redis.from_url(
             _SCHEMES.get(scheme, scheme) + separator + rest,
             socket_timeout=CALL_SECONDS,
@@ -71,7 +89,7 @@ def open_client(url: str) -> Redis:
             # The circuit breaker of the caller decides when to try again.
             retry=_no_retries(),
         )
-    except ValueError:
+    except (ValueError, RedisClusterException):
         raise InvalidValue("url", _EXPECTED) from None
 
 
@@ -130,6 +148,36 @@ async def close_client(client: Redis | RedisCluster) -> None:
         for sentinel in pool.sentinel_manager.sentinels:
             await sentinel.aclose()
     await client.aclose()
+
+
+@define(eq=False, repr=False)
+class PubSubClient:
+    """The client for publish/subscribe: of a cluster, that of one node, which informs all others.
+
+    Args:
+        client: A client of a server or of a cluster.
+    """
+
+    client: Redis | RedisCluster
+    _node: Redis | None = field(default=None, init=False)
+
+    async def get(self) -> Redis:
+        """Return the client; of a cluster, always the same one until ``discard`` is called."""
+        if not isinstance(self.client, RedisCluster):
+            return self.client
+        if self._node is None:
+            await self.client.initialize()
+            node = choice(self.client.get_nodes())  # noqa: S311  # no secret
+            pool = ConnectionPool(connection_class=node.connection_class, **node.connection_kwargs)
+            self._node = Redis.from_pool(pool)
+        return self._node
+
+    async def discard(self) -> None:
+        """Close the connections to the node: the next call takes another one."""
+        node, self._node = self._node, None
+        if node is not None:
+            with anyio.move_on_after(CALL_SECONDS, shield=True):
+                await node.aclose()
 
 
 def validate_client(client: Redis | RedisCluster) -> None:

@@ -5,6 +5,9 @@ both names hashed (``key_of``). An event is a CloudEvent in structured JSON mode
 ``upload-progress:events:*`` matches the events of all owners. The channels of database 1 begin with
 ``upload-progress.1:``, as Redis delivers what is published to the subscribers of all databases.
 
+In a cluster, one node is used, and another one after an error: each node passes on to all others
+what is published.
+
 One connection subscribes for the whole process. A half-open connection would be silent for ever, so
 after a silence the server is pinged. A client that reconnects by itself and subscribes again is
 detected by Redis's second confirmation: then events may have been missed.
@@ -14,13 +17,14 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Self
 
 import anyio
-from attrs import define, field
-from redis.asyncio import Redis
+from attrs import Factory, define, field
+from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.client import PubSub
 
 from upload_progress._model.cloudevents import CloudEvent, decode_structured, encode_structured
 from upload_progress.backends.pubsub import BrokerSubscriber
 from upload_progress.backends.redis.client import (
+    PubSubClient,
     close_client,
     name_in_database,
     open_client,
@@ -52,7 +56,7 @@ class RedisPublisher(BrokerSubscriber):
         tracker = ProgressTracker(publisher=publisher)
 
     Args:
-        client: A client that does not decode responses.
+        client: A client of a server or of a cluster that does not decode responses.
         prefix: What the names of all channels begin with, followed by the number of the database
             unless that is 0.
         owns_client: Whether to close the client, too. By default it stays open.
@@ -63,9 +67,12 @@ class RedisPublisher(BrokerSubscriber):
         InvalidValue: The client decodes responses.
     """
 
-    client: Redis
+    client: Redis | RedisCluster
     prefix: str = field(default="upload-progress", kw_only=True)
     owns_client: bool = field(default=False, kw_only=True)
+    _pubsub: PubSubClient = field(
+        default=Factory(lambda self: PubSubClient(self.client), takes_self=True), init=False
+    )
 
     def __attrs_post_init__(self) -> None:
         """Refuse a client that decodes: bytes that are no UTF-8 would end the connection."""
@@ -94,12 +101,9 @@ class RedisPublisher(BrokerSubscriber):
 
     async def publish(self, events: Sequence[CloudEvent]) -> None:
         """Send *events*, in order, in one round trip."""
-        prefix = self._full_prefix
-        async with self.client.pipeline(transaction=False) as batch:
-            for event in events:
-                name = _channel_name(prefix, Channel.of_owner(event.owner))
-                batch.publish(name, encode_structured(event))
-            await batch.execute()
+        await self._publish(
+            [(Channel.of_owner(event.owner), encode_structured(event)) for event in events]
+        )
 
     async def send(self, worker: str, message: bytes) -> None:
         """Send *message* to the inbox of *worker*.
@@ -107,15 +111,34 @@ class RedisPublisher(BrokerSubscriber):
         Raises:
             InvalidValue: It is larger than 4 KiB.
         """
-        name = _channel_name(self._full_prefix, Channel.of_worker(worker))
-        await self.client.publish(name, check_message_size(message))
+        await self._publish([(Channel.of_worker(worker), check_message_size(message))])
+
+    async def _publish(self, messages: Sequence[tuple[Channel, bytes]]) -> None:
+        prefix, client = self._full_prefix, await self._pubsub.get()
+        try:
+            async with client.pipeline(transaction=False) as batch:
+                for channel, message in messages:
+                    batch.publish(_channel_name(prefix, channel), message)
+                await batch.execute()
+        except BaseException:
+            # Of a cluster, another node may be available.
+            await self._pubsub.discard()
+            raise
 
     async def _connect(self) -> "RedisConnection":
-        pubsub = self.client.pubsub()
-        await pubsub.connect()  # type: ignore[no-untyped-call]  # redis-py has no annotation here
-        return RedisConnection(pubsub, self._table, self._full_prefix, self.heartbeat_seconds)
+        client = PubSubClient(self.client)
+        pubsub = (await client.get()).pubsub()
+        try:
+            await pubsub.connect()  # type: ignore[no-untyped-call]  # redis-py has no annotation here
+        except BaseException:
+            await client.discard()
+            raise
+        return RedisConnection(
+            pubsub, client, self._table, self._full_prefix, self.heartbeat_seconds
+        )
 
     async def _close(self) -> None:
+        await self._pubsub.discard()
         if self.owns_client:
             await close_client(self.client)
 
@@ -125,6 +148,7 @@ class RedisConnection:
     """The connection that subscribes."""
 
     _pubsub: PubSub
+    _client: PubSubClient
     _table: SubscriptionTable
     _prefix: str
     _heartbeat_seconds: float
@@ -206,3 +230,4 @@ class RedisConnection:
     async def close(self) -> None:
         """Disconnect."""
         await self._pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py has no annotation here
+        await self._client.discard()

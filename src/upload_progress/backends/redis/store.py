@@ -37,13 +37,15 @@ separated by tabs. Values with another version, or without a header, are left as
 release has written them.
 """
 
+import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from importlib.resources import files
+from random import shuffle
 from struct import Struct
 from types import TracebackType
-from typing import Final, Literal, Self, cast, get_args
+from typing import Final, Literal, Self, TypeVar, cast, get_args
 from zlib import crc32
 
 from attrs import Factory, define, field
@@ -96,6 +98,8 @@ INITIAL_LEASE_SECONDS: Final = 60.0
 """The lease of a worker that has saved a record and not renewed its lease yet."""
 EXPIRY_GRACE_SECONDS: Final = 60.0
 """How much longer than its retention an open upload is kept, so that a worker can end it."""
+
+T = TypeVar("T")
 
 _VERSION: Final = b"1\t"
 
@@ -223,12 +227,17 @@ class RedisStore:
         shards: dict[int, list[TransferRecord]] = defaultdict(list)
         for record in records:
             shards[self._shard(key_of(record.owner))].append(record)
+        saved = [self._save_batches(shard, found) for shard, found in shards.items()]
+        return [record for refused in await _together(saved) for record in refused]
+
+    async def _save_batches(
+        self, shard: int, records: Sequence[TransferRecord]
+    ) -> Sequence[TransferRecord]:
         refused: list[TransferRecord] = []
-        for shard, found in shards.items():
-            for start in range(0, len(found), BATCH_SIZE):
-                batch = found[start : start + BATCH_SIZE]
-                numbers = await self._save(shard, batch, max_pending=0)
-                refused += [batch[number - 1] for number in cast("Sequence[int]", numbers)]
+        for start in range(0, len(records), BATCH_SIZE):
+            batch = records[start : start + BATCH_SIZE]
+            numbers = await self._save(shard, batch, max_pending=0)
+            refused += [batch[number - 1] for number in cast("Sequence[int]", numbers)]
         return refused
 
     async def announce(self, record: TransferRecord, *, limit: int) -> bool:
@@ -254,8 +263,13 @@ class RedisStore:
 
     async def renew(self, worker: str, *, seconds: float) -> None:
         """Renew the lease of *worker* for *seconds* from now."""
-        for shard in range(self.shards):
-            await self._run("renew", shard, key_of(worker), seconds, self._open_ms)
+        name = key_of(worker)
+        await _together(
+            [
+                self._run("renew", shard, name, seconds, self._open_ms)
+                for shard in range(self.shards)
+            ]
+        )
 
     async def load(self, *keys: UploadKey) -> list[TransferRecord]:
         """Return all records of the uploads *keys*; unknown uploads add nothing."""
@@ -263,13 +277,16 @@ class RedisStore:
         for key in keys:
             owner = key_of(key.owner)
             shards[self._shard(owner)].append(f"{owner}:{key.upload_id}")
+        loaded = [self._load(shard, members) for shard, members in shards.items()]
+        return [record for records in await _together(loaded) for record in records]
+
+    async def _load(self, shard: int, members: Sequence[str]) -> Sequence[TransferRecord]:
         records: list[TransferRecord] = []
-        for shard, members in shards.items():
-            for start in range(0, len(members), BATCH_SIZE):
-                packed = _pack_strings(*members[start : start + BATCH_SIZE])
-                answer = cast("_Answer", await self._run("load", shard, packed))
-                for upload in self._decode(*answer):
-                    records += upload
+        for start in range(0, len(members), BATCH_SIZE):
+            packed = _pack_strings(*members[start : start + BATCH_SIZE])
+            answer = cast("_Answer", await self._run("load", shard, packed))
+            for upload in self._decode(*answer):
+                records += upload
         return records
 
     async def list(
@@ -303,24 +320,32 @@ class RedisStore:
 
     async def running(self, worker: str, *, limit: int) -> Sequence[TransferRecord]:
         """Return up to *limit* records of transfers that *worker* receives."""
-        found: list[TransferRecord] = []
-        for shard in range(self.shards):
-            missing = limit - len(found)
-            if missing > 0:
-                answer = cast("_Answer", await self._run("running", shard, key_of(worker), missing))
-                for upload in self._decode(*answer):
-                    found += received_by(worker, upload)
+        name = key_of(worker)
+        answers = await _together(
+            [self._run("running", shard, name, limit) for shard in range(self.shards)]
+        )
+        found = [
+            record
+            for answer in answers
+            for upload in self._decode(*cast("_Answer", answer))
+            for record in received_by(worker, upload)
+        ]
         return found[:limit]
 
     async def overdue(self, *, limit: int) -> Sequence[TransferRecord]:
         """Return up to *limit* open records whose lease ended or that have expired."""
-        overdue: list[TransferRecord] = []
-        for shard in range(self.shards):
-            missing = limit - len(overdue)
-            if missing > 0:
-                answer = cast("_Answer", await self._run("overdue", shard, missing, RETRY_SECONDS))
-                for upload in self._decode(*answer):
-                    overdue += overdue_records(upload, time.time())
+        # What a shard returns is claimed: it is not asked for more than its share.
+        share, shards = max(1, limit // self.shards), list(range(self.shards))
+        shuffle(shards)
+        answers = await _together(
+            [self._run("overdue", shard, share, RETRY_SECONDS) for shard in shards[:limit]]
+        )
+        overdue = [
+            record
+            for answer in answers
+            for upload in self._decode(*cast("_Answer", answer))
+            for record in overdue_records(upload, time.time())
+        ]
         return overdue[:limit]
 
     def _decode(
@@ -360,6 +385,20 @@ class RedisStore:
         record = decode_record(owner, upload_id, packed) if is_known else None
         self.unreadable += record is None
         return record
+
+
+async def _together(calls: Sequence[Awaitable[T]]) -> Sequence[T]:
+    """Return the results of *calls* to several shards; raise the first error when all are done.
+
+    So a shard that is not available delays no other one, and stops only its part.
+    """
+    if len(calls) == 1:
+        return [await calls[0]]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return cast("Sequence[T]", results)
 
 
 def _default_shards(client: Redis | RedisCluster) -> int:
