@@ -87,7 +87,7 @@ def ignore_faults(name: str, text: str) -> list[str]:
 
 def export_faults(name: str, text: str) -> list[str]:
     """Return the differences between ``__all__`` and the public names of the module."""
-    body = ast.parse(text).body
+    body = [inner for node in ast.parse(text).body for inner in statements(node)]
     defined = {found for node in body for found in defined_names(node)}
     imported = {
         alias.asname or alias.name
@@ -101,6 +101,13 @@ def export_faults(name: str, text: str) -> list[str]:
     return [f"{name}: {entry} is listed, but not defined" for entry in sorted(absent)] + [
         f"{name}: {entry} is public, but not listed" for entry in sorted(forgotten)
     ]
+
+
+def statements(node: ast.stmt) -> list[ast.stmt]:
+    """Return the statement, or those for type checkers: names that are imported when used."""
+    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        return node.body
+    return [node]
 
 
 def defined_names(node: ast.stmt) -> list[str]:
@@ -163,6 +170,7 @@ import json, sys
 before, effects = set(sys.modules), []
 sys.addaudithook(lambda name, _: effects.append(name))
 import upload_progress
+from upload_progress import *
 loud = ("socket.__new__", "socket.connect", "subprocess.Popen", "_thread.start")
 print(json.dumps({
     "effects": [name for name in effects if name.startswith(loud)],
@@ -181,6 +189,14 @@ def test_the_import_has_no_side_effects_and_loads_only_the_core_dependencies() -
     assert finished.stderr == ""
     assert report["effects"] == []
     assert set(report["loaded"]) - CORE - set(sys.stdlib_module_names) == {"upload_progress"}
+
+
+def test_public_names_are_found_before_they_are_used() -> None:
+    names = {name: getattr(upload_progress, name) for name in upload_progress.__all__}
+
+    assert names.keys() <= set(dir(upload_progress))
+    assert names["__version__"] == importlib.metadata.version("upload-progress")
+    assert not hasattr(upload_progress, "nothing")
 
 
 # --- the wheel ------------------------------------------------------------------------------------

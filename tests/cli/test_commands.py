@@ -387,6 +387,8 @@ finally:
     print("LOADED", *sys.modules)
 """
 LARGE_PACKAGES = {"httpx2", "httpcore2", "starlette", "uvicorn", "wsproto", "markdown_it"}
+# The whole of this package, and the event loop.
+LARGE_PACKAGES |= {"upload_progress.tracker", "upload_progress.asgi", "anyio", "asyncio"}
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["put", "--help"]])
