@@ -67,6 +67,14 @@ class Fact:
     sent: int = 0
 
     @property
+    def begun_at(self) -> float:
+        """When it began: the call that cancelled the upload, or ``fail()``."""
+        if self.exchange is None:
+            return self.since
+        failed_at = self.exchange.failed_at
+        return self.at if failed_at is None else failed_at
+
+    @property
     def known_at(self) -> float:
         """When the tracker can know it."""
         return max(self.at, (self.exchange and self.exchange.identified_at) or 0.0)
@@ -332,7 +340,7 @@ class Replay:
             # As ``curl -C`` does; an upload has failed already when the application says so.
             return True
         # A creation is always another upload than the one before.
-        is_creation = plan.kind is Kind.CREATE
+        is_creation = plan.kind is Kind.CREATE and not application.creates_parts
         is_before = exchange.number <= (self.ended_by if is_creation else self.sent_before_end)
         is_close = abs(exchange.started_at - self.ended_at) <= LATE_SECONDS
         if is_close and self.reading.close == exchange.number:
@@ -667,8 +675,21 @@ class Ledger:
             self._expect_request(exchange)
             for exchange in known
             if exchange.started_at >= newest - LATE_SECONDS
+            or self._is_known_at_once_with(exchange, newest)
         ]
         return reduce(or_, several)
+
+    def _is_known_at_once_with(self, exchange: Exchange, newest: float) -> bool:
+        """Return whether an owner is known just when the newest request begins elsewhere."""
+        identified = (
+            each.identified_at
+            for each in self.identified
+            if each.identified_at is not None
+            and not each.is_identified_at_once
+            and each.number <= exchange.number
+        )
+        is_close = abs(max(identified, default=inf) - newest) <= self.delay_seconds
+        return self.application.has_many_workers and is_close
 
     def _expect_request(self, exchange: Exchange) -> Expectation:
         fact = self.fact_of(exchange)
@@ -697,8 +718,9 @@ class Ledger:
         """Return what an upload in several requests may be shown as."""
         known = [each for each in self.facts if each.exchange is None]
         known += [fact for each in self.identified if (fact := self.fact_of(each))]
-        # What happened during a call that cancelled the upload may have been first.
-        early = [evolve(fact, at=fact.since) if fact.exchange is None else fact for fact in known]
+        # What happened during a call that cancelled the upload may have been first. An upload has
+        # failed already when the application says so, if another request ends then.
+        early = [evolve(fact, at=fact.begun_at) for fact in known]
         results = list[Expectation]()
         for facts in (known, early):
             # A request may count from when it happened, or from when its owner is known.
