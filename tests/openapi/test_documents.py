@@ -20,10 +20,13 @@ from tests._support.records import record
 from upload_progress import ProgressTracker
 from upload_progress._fanout.update import Update
 from upload_progress._model.api_types import CLIENT_MESSAGES, SERVER_MESSAGES, ProgressMessage
+from upload_progress._model.cloudevents import attributes_of, event_of
 from upload_progress._model.codec import encode_json
 from upload_progress._model.fold import fold
 from upload_progress._model.models import RESERVED_IDS, UploadProgress, UploadState, is_upload_id
 from upload_progress._model.state import TRANSITIONS
+from upload_progress.backends import rabbitmq
+from upload_progress.backends.kafka import publisher as kafka_publisher
 from upload_progress.openapi import asyncapi_document, openapi_document, parameters, schemas
 from upload_progress.openapi.descriptions import FIELD_DESCRIPTIONS
 from upload_progress.starlette import capability, progress_routes
@@ -179,9 +182,28 @@ def test_both_sockets_and_the_event_are_described() -> None:
     }
     assert messages.keys() == {
         "UploadProgressUpdated",
+        "UploadProgressUpdatedKafka",
+        "UploadProgressUpdatedRabbitMQ",
         *(kind.__name__ for kind in (*SERVER_MESSAGES, *CLIENT_MESSAGES)),
     }
     assert messages["UploadProgressUpdated"]["contentType"] == "application/cloudevents+json"
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"),
+    [("RabbitMQ", rabbitmq.ATTRIBUTE_PREFIX), ("Kafka", kafka_publisher.ATTRIBUTE_PREFIX)],
+)
+def test_event_in_binary_mode_is_described_as_it_is_sent(name: str, prefix: str) -> None:
+    progress = fold([record()], now=0.0)
+    assert progress is not None
+    event = event_of("ann", progress, "/tests")
+    message = asyncapi()["components"]["messages"][f"UploadProgressUpdated{name}"]
+    headers = {f"{prefix}{each}": value for each, value in attributes_of(event).items()}
+
+    assert jsonschema_rs.validator_for(message["headers"]).is_valid(headers)
+    assert message["headers"]["required"] == list(headers)
+    assert message["payload"] == {"$ref": "#/components/schemas/UploadProgress"}
+    assert message["contentType"] == event.datacontenttype
 
 
 # Schemas

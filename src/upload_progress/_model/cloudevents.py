@@ -23,6 +23,7 @@ from upload_progress._model.models import UploadProgress
 from upload_progress.exceptions import InvalidValue
 
 __all__ = [
+    "ATTRIBUTES",
     "DEFAULT_NAMESPACE",
     "EVENT_TYPE",
     "MAX_EVENT_BYTES",
@@ -81,7 +82,7 @@ def event_of(
 MAX_EVENT_BYTES: Final = 1_048_576
 """Larger messages are refused without decoding."""
 
-_ATTRIBUTES: Final = (
+ATTRIBUTES: Final = (
     "specversion",
     "id",
     "source",
@@ -127,7 +128,7 @@ def encode_stub(event: CloudEvent) -> bytes:
 
 def attributes_of(event: CloudEvent) -> dict[str, str]:
     """Return what goes into the headers of a message whose body is ``encode_data``."""
-    return {name: str(msgspec.to_builtins(getattr(event, name))) for name in _ATTRIBUTES}
+    return {name: str(msgspec.to_builtins(getattr(event, name))) for name in ATTRIBUTES}
 
 
 def encode_data(event: CloudEvent) -> bytes:

@@ -10,12 +10,18 @@ from inspect import getdoc
 from typing import Final
 
 from upload_progress._model.api_types import CLIENT_MESSAGES, SERVER_MESSAGES
-from upload_progress._model.cloudevents import CloudEvent
+from upload_progress._model.cloudevents import ATTRIBUTES, CloudEvent
+from upload_progress._model.models import UploadProgress
 from upload_progress.openapi.schemas import EVENT_TYPES, JsonObject, schema_reference, schemas_of
 
 __all__ = ["asyncapi_document"]
 
 _EVENT_NAME: Final = "UploadProgressUpdated"
+_BINARY_PREFIXES: Final = {
+    "UploadProgressUpdatedRabbitMQ": "ce-",
+    "UploadProgressUpdatedKafka": "ce_",
+}
+"""The event in binary mode, and what the names of its headers begin with."""
 _BINDINGS: Final[JsonObject] = {
     "ws": {
         "method": "GET",
@@ -75,29 +81,49 @@ def _channels(mount_path: str) -> JsonObject:
         "events": {
             "address": None,
             "title": "The channel of a broker, as configured for the publisher",
-            "messages": _references([CloudEvent]),
+            "messages": _references([CloudEvent]) | _event_references(),
         },
     }
 
 
 def _operations() -> JsonObject:
     sockets = [
-        _operation(action, channel, messages)
+        _operation(action, channel, list(map(_name, messages)))
         for channel in ("uploads", "upload")
         for action, messages in (("send", SERVER_MESSAGES), ("receive", CLIENT_MESSAGES))
     ]
-    return dict([*sockets, _operation("send", "events", [CloudEvent])])
+    events = _operation("send", "events", [_EVENT_NAME, *_BINARY_PREFIXES])
+    return dict([*sockets, events])
 
 
-def _operation(action: str, channel: str, messages: Sequence[type]) -> tuple[str, JsonObject]:
+def _operation(action: str, channel: str, names: Sequence[str]) -> tuple[str, JsonObject]:
     path = f"#/channels/{channel}"
-    names = [{"$ref": f"{path}/messages/{_name(message)}"} for message in messages]
-    operation: JsonObject = {"action": action, "channel": {"$ref": path}, "messages": names}
+    messages = [{"$ref": f"{path}/messages/{name}"} for name in names]
+    operation: JsonObject = {"action": action, "channel": {"$ref": path}, "messages": messages}
     return f"{action}-{channel}", operation
 
 
 def _messages() -> JsonObject:
-    return {_name(kind): _message(kind) for kind in EVENT_TYPES}
+    messages: JsonObject = {_name(kind): _message(kind) for kind in EVENT_TYPES}
+    for name, prefix in _BINARY_PREFIXES.items():
+        messages[name] = _binary_message(name, prefix)
+    return messages
+
+
+def _binary_message(name: str, prefix: str) -> JsonObject:
+    """Return the event in binary mode: attributes as headers, the snapshot as payload."""
+    headers = {f"{prefix}{attribute}": {"type": "string"} for attribute in ATTRIBUTES}
+    return {
+        "name": name,
+        "summary": f"The event in binary mode: its attributes are headers ``{prefix}…``.",
+        "contentType": "application/json",
+        "headers": {"type": "object", "properties": headers, "required": list(headers)},
+        "payload": schema_reference(UploadProgress),
+    }
+
+
+def _event_references() -> JsonObject:
+    return {name: {"$ref": f"#/components/messages/{name}"} for name in _BINARY_PREFIXES}
 
 
 def _message(kind: type) -> JsonObject:
