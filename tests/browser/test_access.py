@@ -283,6 +283,35 @@ def test_speed_and_time_left_vanish_when_nothing_moves_and_the_row_keeps_its_hei
     assert row(page, "test.bin").evaluate("(node) => node.offsetHeight") == height
 
 
+@pytest.mark.parametrize(
+    ("language", "text"), [("en", "10 bytes"), ("es", "10 bytes"), ("de", "10 Byte")]
+)
+def test_few_bytes_are_named_in_full(users: Users, user: str, language: str, text: str) -> None:
+    page = users.open(f'<div lang="{language}">{ELEMENT}</div>', user=user)
+
+    apply(page, state="completed", bytes_transferred=10, total_bytes=10)
+
+    expect(row(page, "test.bin").locator(".details")).to_have_text(re.compile(rf"\w+{text}$"))
+
+
+def test_long_name_keeps_its_extension_visible_and_is_whole_in_a_tooltip(
+    users: Users, user: str
+) -> None:
+    page = users.open(ELEMENT, user=user, viewport={"width": 390, "height": 700})
+    name = f"{'panorama-of-the-south-coast-' * 4}final.tar.gz"
+
+    apply(page, filename=name, bytes_transferred=1e9)
+
+    shown = page.locator("upload-progress li .name")
+    expect(shown).to_have_attribute("title", name)
+    expect(shown).to_have_text(name)
+    start, end = (shown.locator("span").nth(place) for place in (0, 1))
+    expect(end).to_have_text("tar.gz")
+    assert start.evaluate("(node) => node.scrollWidth > node.offsetWidth")
+    assert end.evaluate("(node) => node.scrollWidth <= node.offsetWidth")
+    assert shown.evaluate("(node) => node.offsetHeight") < 30
+
+
 def test_buffering_proxy_is_reported(users: Users, user: str) -> None:
     page = users.open(ELEMENT, user=user)
 

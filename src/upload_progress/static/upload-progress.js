@@ -50,7 +50,7 @@ received|{0} received|{0} recibidos|{0} empfangen
 no_data|no data is arriving|no llegan datos|es kommen keine Daten an
 buffered|buffered by a proxy|almacenado por un proxy|von einem Proxy gepuffert
 attempt|attempt {0}|intento {0}|Versuch {0}
-interrupted|Interrupted, waiting for the server|Interrumpido, esperando al servidor|Unterbrochen, wartet auf den Server
+lost|Interrupted, waiting for the server|Interrumpido, esperando al servidor|Unterbrochen, wartet auf den Server
 cancel|Cancel|Cancelar|Abbrechen
 retry|Retry|Reintentar|Wiederholen
 uploads|{0} of {1} uploads|{0} de {1} archivos|{0} von {1} Dateien
@@ -88,7 +88,8 @@ class Formatter {
     const key = unit + digits;
     let format = this.#formats.get(key);
     if (!format) {
-      const style = unit ? { style: "unit", unit, unitDisplay: "short" } : { style: "percent" };
+      const unitDisplay = unit === UNITS[0] ? "long" : "short";
+      const style = unit ? { style: "unit", unit, unitDisplay } : { style: "percent" };
       const options = { ...style, maximumFractionDigits: digits, minimumFractionDigits: digits };
       format = new Intl.NumberFormat(this.language, /** @type {any} */ (options));
       this.#formats.set(key, format);
@@ -120,7 +121,7 @@ class Formatter {
 
   /** @param {Snapshot} upload */
   state({ state, stage, stalled, is_interrupted: isInterrupted }) {
-    if (isInterrupted) return this.text("interrupted");
+    if (isInterrupted) return this.text("lost");
     if (state !== "processing" || !stage) return this.text(stalled ? "stalled" : state);
     const name = this.labels[stage.name] ?? stage.name;
     return name.charAt(0).toUpperCase() + name.slice(1);
@@ -849,7 +850,9 @@ export class Transfer {
       if (isFinal(known)) this.#resolve(known);
     } else if (isSuccess) this.#report("completed");
     else if (this.#isCancelled) this.#report("cancelled");
-    else this.#report("failed", { code: status ? "rejected" : "network", message: this.reason || `HTTP ${status}` });
+    else this.#report("failed", {
+      code: status ? "rejected" : "network", message: this.reason || `HTTP ${status}`, http_status: status,
+    });
   }
 
   /** A browser reports a file that it cannot read as a network error. */
@@ -933,7 +936,8 @@ ul { margin: 0; padding: 0; display: grid; gap: 10px; }
 [data-state=cancelled] { --color: var(--muted); }
 [data-state=paused], [data-stalled], [data-interrupted] { --color: var(--warning); }
 .name, .percent, b { font-weight: 600; }
-.name { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.name { display: flex; white-space: pre; }
+.name :first-child { overflow: hidden; text-overflow: ellipsis; }
 .percent, button { margin-inline-start: 14px; }
 .percent { font-size: 17px; line-height: 1; }
 [data-final] .percent { color: var(--muted); font-weight: 500; font-size: 15px; }
@@ -944,7 +948,7 @@ button {
 .retry, .cancel { grid-area: 1 / 3; }
 .cancel { grid-column: 4; }
 .row .cancel[hidden] { display: block !important; visibility: hidden; }
-.total .cancel { display: none !important; }
+.total .cancel[hidden] { display: none !important; }
 button:hover { color: var(--text); border-color: currentColor; }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 [aria-disabled] { opacity: .6; }
@@ -967,7 +971,7 @@ i {
 span, p { unicode-bidi: plaintext; }
 .row:dir(rtl) { text-align: right; }
 b { color: var(--color); }
-span::before { content: "·"; position: absolute; inset-inline-start: 8px; }
+.details span::before { content: "·"; position: absolute; inset-inline-start: 8px; }
 p { margin: 5px 0 0; font-size: 13.5px; color: var(--error); overflow-wrap: anywhere; }
 .notice { margin: 0 0 10px; color: var(--warning); }
 .status { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
@@ -975,8 +979,7 @@ p { margin: 5px 0 0; font-size: 13.5px; color: var(--error); overflow-wrap: anyw
   .details { height: 2lh; }
 }
 @container (max-width: 420px) {
-  .name { white-space: normal; overflow-wrap: anywhere; }
-  .percent { grid-column: 2 / -1; justify-self: end; }
+  .percent, .retry { grid-column: 2 / -1; justify-self: end; }
   .retry { margin-block: -4px; }
   .percent:has(~ .retry:not([hidden])) { display: none; }
   .cancel, .details { grid-row: 3; }
@@ -1045,7 +1048,7 @@ class Row {
   insertedAt = performance.now();
   createdAt = 0;
   milestone = -1;
-  name = make("div", "name");
+  name = make("div", "name", make("span"), make("span"));
   percent = make("div", "percent");
   cancel = make("button", "cancel");
   retry = make("button", "retry");
@@ -1122,7 +1125,10 @@ class Row {
    */
   show(format, label, state, share, details, sentShare = 0) {
     const percent = share === null ? "" : format.percent(share);
-    setText(this.name, label);
+    // The extension stays visible. A short name is one text for screen readers.
+    const [, start = label, end = ""] = (label.length > 20 && /^(.*?)(.{0,3}\.[^.]{1,15})$/su.exec(label)) || [];
+    [start, end].forEach((text, place) => setText(/** @type {Element} */ (this.name.children[place]), text));
+    setAttr(this.name, "title", label);
     setText(this.percent, percent);
     setText(this.state, state);
     this.bar.show(share, label, [percent, state, ...details].filter(Boolean).join(", "), sentShare);
@@ -1247,7 +1253,7 @@ export class UploadProgressElement extends HTMLElement {
     const { connection = "" } = this.#client ?? {};
     const hasProblem = connection === "lost" || connection === "unauthorized";
     this.#notice.hidden = !hasProblem;
-    setText(this.#notice, hasProblem ? this.#formatter.text(connection === "lost" ? "interrupted" : connection) : "");
+    setText(this.#notice, hasProblem ? this.#formatter.text(connection) : "");
     this.dataset.connection = connection;
     if (connection !== "connecting") setTimeout(() => (this.#isInitial = false), MIN_STATE_MS);
   }
@@ -1317,14 +1323,15 @@ export class UploadProgressElement extends HTMLElement {
     const isReceiving = state === "receiving";
     row.update(upload, transfer, () => this.#checkIdle(row, id));
     const isSilent = isReceiving && (row.isSilent || this.#client?.connection === "lost");
-    const stateText = isSilent ? format.text("interrupted") : format.state(upload);
+    const stateText = isSilent ? format.text("lost") : format.state(upload);
     setAttr(node, "data-interrupted", (isSilent || !!upload.is_interrupted) && "");
     const known = shareOf(upload.bytes_transferred, upload.total_bytes);
     const share = /^(processing|completed)$/.test(state) ? 1 : known ?? (isReceiving ? null : 0);
     const sentShare = hasEnded ? 0 : transfer?.sentShare ?? 0;
     row.show(format, label, stateText, share, this.#details(upload, row, sentShare), sentShare);
     this.#toggleButton(row, row.cancel, hasEnded);
-    this.#toggleButton(row, row.retry, !(transfer && /failed|cancelled/.test(state)));
+    const isRefused = /^4(13|15|22)$/.test(`${upload.error?.http_status}`);
+    this.#toggleButton(row, row.retry, !transfer || isRefused || !/failed|cancelled/.test(state));
     for (const key of /** @type {const} */ (["cancel", "retry"])) {
       setText(row[key], format.text(key));
       setAttr(row[key], "aria-label", `${format.text(key)} ${label}`);

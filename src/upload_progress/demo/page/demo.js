@@ -72,7 +72,7 @@ function fileItem(file) {
   const link = make("a", "", file.name);
   link.href = `/files/${encodeURIComponent(file.name)}`;
   link.dir = "auto";
-  const time = make("time", "", new Date(file.uploaded_at).toLocaleString("en-GB", TIME_FORMAT));
+  const time = make("time", "", new Date(file.uploaded_at).toLocaleString(undefined, TIME_FORMAT));
   time.dateTime = file.uploaded_at;
   const item = make("li");
   const checksum = file.sha256 ? `sha256 ${file.sha256}` : "no checksum";
@@ -91,7 +91,11 @@ function make(tag, className = "", text = "") {
 
 function formatBytes(bytes) {
   const exponent = bytes < 1000 ? 0 : Math.min(4, Math.floor(Math.log10(bytes) / 3));
-  return `${(bytes / 1000 ** exponent).toFixed(exponent ? 1 : 0)} ${["byte", "kB", "MB", "GB", "TB"][exponent]}`;
+  const unit = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"][exponent];
+  const digits = { minimumFractionDigits: exponent ? 1 : 0, maximumFractionDigits: exponent ? 1 : 0 };
+  const unitDisplay = exponent ? "short" : "long";
+  const format = new Intl.NumberFormat(undefined, { style: "unit", unit, unitDisplay, ...digits });
+  return format.format(bytes / 1000 ** exponent);
 }
 
 showFiles();
