@@ -964,9 +964,9 @@ i {
 @keyframes slide { to { inset-inline-start: 70%; } }
 .details {
   display: flex; flex-wrap: wrap; align-content: start; height: 1lh; margin-top: 7px; margin-inline-start: -20px;
-  font-size: 13.5px; color: var(--muted); clip-path: inset(0 0 0 20px);
+  font-size: 13.5px; color: var(--muted); clip-path: inset(0 -9px 0 20px);
 }
-.details:dir(rtl) { clip-path: inset(0 20px 0 0); }
+.details:dir(rtl) { clip-path: inset(0 20px 0 -9px); }
 .details > * { position: relative; padding-inline-start: 20px; }
 span, p { unicode-bidi: plaintext; }
 .row:dir(rtl) { text-align: right; }
@@ -979,12 +979,8 @@ p { margin: 5px 0 0; font-size: 13.5px; color: var(--error); overflow-wrap: anyw
   .details { height: 2lh; }
 }
 @container (max-width: 420px) {
-  .percent, .retry { grid-column: 2 / -1; justify-self: end; }
-  .retry { margin-block: -4px; }
-  .percent:has(~ .retry:not([hidden])) { display: none; }
-  .cancel, .details { grid-row: 3; }
-  .cancel { grid-column: 2 / -1; align-self: start; margin-top: 7px; }
-  .details { grid-column: 1; }
+  .retry { grid-area: 3 / 2 / auto / -1; justify-self: end; align-self: start; margin-top: 7px; }
+  .retry:not([hidden]) ~ .details { grid-area: 3 / 1; }
 }
 @container (max-width: 340px) {
   .details { height: 3lh; }
@@ -1126,7 +1122,7 @@ class Row {
   show(format, label, state, share, details, sentShare = 0) {
     const percent = share === null ? "" : format.percent(share);
     // The extension stays visible. A short name is one text for screen readers.
-    const [, start = label, end = ""] = (label.length > 20 && /^(.*?)(.{0,3}\.[^.]{1,15})$/su.exec(label)) || [];
+    const [, start = label, end = ""] = (label.length > 12 && /^(.*?)(.{0,3}\.[^.]{1,15})$/su.exec(label)) || [];
     [start, end].forEach((text, place) => setText(/** @type {Element} */ (this.name.children[place]), text));
     setAttr(this.name, "title", label);
     setText(this.percent, percent);
