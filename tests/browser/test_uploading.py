@@ -224,6 +224,32 @@ def test_cut_connection_starts_the_next_attempt(users: Users, user: str) -> None
     expect(page.locator("upload-progress li")).to_have_count(1)
 
 
+def test_upload_is_sent_again_after_a_gateway_error(users: Users, user: str) -> None:
+    def refuse(page: Page) -> None:
+        page.route("**/files/*", lambda route: route.fulfill(status=503), times=1)
+
+    page = users.open(ALL, user=user, before=refuse)
+
+    upload(page, "a.bin")
+
+    expect(in_state(page, "a.bin", "completed")).to_be_visible()
+    assert page.evaluate("transfer.attempts") == 2
+    assert events(page, "error") == []
+
+
+def test_form_that_was_sent_whole_is_not_sent_again_by_itself(users: Users, user: str) -> None:
+    page = users.open(ALL, user=user)
+    # The server has all, and does not answer.
+    upload(page, "a.bin", field="attachment", hold=1)
+    expect(in_state(page, "a.bin", "processing")).to_be_visible()
+
+    page.evaluate("transfer.request.abort()")
+    release(page, "a.bin")
+
+    assert page.evaluate(FINAL_STATE) in {"completed", "failed"}
+    assert page.evaluate("transfer.attempts") == 1
+
+
 def test_unreadable_file_is_not_sent_again(users: Users, user: str, tmp_path: Path) -> None:
     form = FORM.replace("{attributes}", ' data-upload-url="/files/{name}"')
     page = users.open(form, user=user)
