@@ -135,3 +135,20 @@ async def test_rejection_is_kept_after_a_refusal_of_a_request_that_changes_nothi
     now = await shown(sim)
     assert now.error is not None
     assert (now.state, now.error.http_status) == (S.FAILED, 413)
+
+
+async def test_new_beginning_after_a_completion_of_which_nothing_is_known_is_another_upload(
+    sim: Simulation,
+) -> None:
+    head = TransferHead("s3", TransferKind.COMPLETE, "/a", resource_is_unique=False)
+    last = open_request(sim, head)
+    assert sim.internals.admission.admit(last, ANN)
+    receive(last, 0, COMPLETED)
+    beginning = open_request(sim, evolve(head, kind=TransferKind.BYTES, offset=0))
+    assert sim.internals.admission.admit(beginning, ANN)
+    assert beginning.merged_into is None
+    receive(beginning, 4, ACCEPTED)
+    await sim.run(1)
+
+    now = await shown(sim)
+    assert (now.state, now.bytes_transferred) == (S.RECEIVING, 4)
