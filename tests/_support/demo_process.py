@@ -58,7 +58,8 @@ def running_demo(
             assert process.stdout is not None
             process.stdout.close()
         errors.seek(0)
-        assert re.fullmatch(expected_errors, errors.read(), re.DOTALL)
+        text = errors.read()
+        assert re.fullmatch(expected_errors, text, re.DOTALL), text
 
 
 def _wait_until_started(process: subprocess.Popen[str]) -> DemoProcess:
