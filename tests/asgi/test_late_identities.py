@@ -158,3 +158,23 @@ async def test_upload_was_described_by_the_application(tracker: ProgressTracker)
     shown = await only_upload(Describing(), tracker, S3_UPLOAD)
     assert shown.state is UploadState.COMPLETED
     assert (shown.filename, shown.metadata) == ("report.pdf", {"scan": "clean"})
+
+
+async def test_upload_without_an_owner_is_not_tracked(tracker: ProgressTracker) -> None:
+    async def authenticate(_connection: Connection) -> None:
+        await checkpoint()
+
+    method, path, headers, content = RANGES[0]
+    await send_request(
+        ContentRangeApp(),
+        tracker,
+        method,
+        path,
+        headers=headers,
+        content=content,
+        authenticate=authenticate,
+    )
+    for _ in range(20):
+        await checkpoint()  # the result is used meanwhile
+    assert tracker.statistics().live_uploads == 0
+    assert not (await tracker.list(owner=ALICE, states=set(UploadState))).uploads
