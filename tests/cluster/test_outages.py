@@ -32,7 +32,7 @@ pytestmark = [
 WORKERS: Final = 3
 UPLOADS: Final = 10
 """At each worker."""
-SIZE: Final = 100
+SIZE: Final = 10_000
 LEASES: Final = {"redis": 3.0, "postgres": 3.0, "kafka": 6.0}
 """As short as clients of these servers allow, which reconnect after some seconds."""
 
