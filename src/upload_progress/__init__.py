@@ -72,6 +72,24 @@ if TYPE_CHECKING:
 
     __version__: str
 
+else:
+
+    def __getattr__(name: str) -> object:
+        """Import a public name when it is first used."""
+        if name == "__version__":
+            value = version("upload-progress")
+        elif name in _MODULES:
+            value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        """Return the public names also before they are used, for completion."""
+        return sorted({*globals(), *__all__})
+
+
 __all__ = [
     "Arrival",
     "ByTotal",
@@ -177,20 +195,3 @@ _MODULES: Final = {
     "UploadTotal": "_model.models",
     "encode_json": "_model.codec",
 }
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        """Import a public name when it is first used."""
-        if name == "__version__":
-            value = version("upload-progress")
-        elif name in _MODULES:
-            value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-        else:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = value
-        return value
-
-    def __dir__() -> list[str]:
-        """Return the public names also before they are used, for completion."""
-        return sorted({*globals(), *__all__})

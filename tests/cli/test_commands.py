@@ -292,6 +292,21 @@ def test_interrupt_outside_of_a_command_exits_with_130(monkeypatch: pytest.Monke
     assert left.value.code == 130
 
 
+def test_closed_pipe_outside_of_a_command_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken() -> int:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(commands, "run", broken)
+    with (tmp_path / "out").open("w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        with pytest.raises(SystemExit) as left:
+            main()
+
+    assert left.value.code == 0
+
+
 def test_too_large_file_is_rejected(demo: DemoProcess, tmp_path: Path) -> None:
     path = tmp_path / "huge.bin"
     with path.open("wb") as file:

@@ -203,6 +203,14 @@ async def test_progress_is_reported_after_the_server_has_forgotten_the_upload(pa
     assert received == [before, after, end]
 
 
+async def test_file_is_sent_again_without_progress_routes(path: Path) -> None:
+    server = RecordingServer([LOST, ACCEPTED], [status_reply(404)])
+
+    await put(server, path)
+
+    assert server.bodies == [BODY, BODY]
+
+
 async def test_invalid_certificate_is_not_retried(path: Path) -> None:
     certificate = httpx2.ConnectError("TLS")
     certificate.__cause__ = ssl.SSLCertVerificationError(1, "certificate verify failed")
