@@ -12,6 +12,7 @@ from psycopg.conninfo import make_conninfo
 
 from tests._support.demo_process import COMMAND, DEADLINE_SECONDS
 from tests._support.server_processes import free_port
+from upload_progress.backends.postgres.schema import LATEST_VERSION
 from upload_progress.cli import commands
 from upload_progress.cli.migrate import MigrationFailed, run_migration
 from upload_progress.exceptions import InvalidValue, NotAllowed, ServerUnreachable
@@ -38,8 +39,8 @@ def test_migrate_prints_the_version(postgres_url: str, database: psycopg.Connect
     ]
 
     assert outputs == [
-        f"Migrated the schema '{SCHEMA}' from version 0 to 1.\n",
-        f"The schema '{SCHEMA}' is up to date: version 1.\n",
+        f"Migrated the schema '{SCHEMA}' from version 0 to {LATEST_VERSION}.\n",
+        f"The schema '{SCHEMA}' is up to date: version {LATEST_VERSION}.\n",
     ]
 
 
@@ -48,7 +49,7 @@ def test_command_prints_the_version(
 ) -> None:
     commands.migrate(postgres_url, schema=SCHEMA)
 
-    assert "from version 0 to 1" in capsys.readouterr().out
+    assert f"from version 0 to {LATEST_VERSION}" in capsys.readouterr().out
 
 
 def test_unreachable_database_is_named_without_the_password() -> None:
