@@ -189,6 +189,8 @@ async def test_invalid_messages_and_failing_handlers_do_not_end_the_endpoint(
         (sealed(RpcMessage("works", "1"), MessageSeal("shop", b"another")), "secret"),
         (SEAL.seal("other", RpcMessage("works", "1")), "secret"),
     ],
+    # The messages contain random bytes, and each process of pytest must know the same tests.
+    ids=["another namespace", "no secret", "another secret", "another recipient"],
 )
 async def test_request_of_another_system_or_sender_is_rejected(
     rpc: RpcEndpoint,
