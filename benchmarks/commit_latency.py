@@ -24,7 +24,7 @@ from benchmarks.sample_snapshot import sample_snapshot
 from benchmarks.store_throughput import running_backend
 from tests._support.server_factories import postgres
 from upload_progress._model.cloudevents import event_of
-from upload_progress._tracking.flusher import FLUSH_SECONDS
+from upload_progress._reporting.flusher import FLUSH_SECONDS
 from upload_progress.backends.postgres.client import connect
 from upload_progress.backends.postgres.publisher import PostgresPublisher
 

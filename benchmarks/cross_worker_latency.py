@@ -22,7 +22,7 @@ from benchmarks.client import Server, open_stream, request_head, running_server
 from benchmarks.harness import BenchmarkUnavailable, Figure, percentile, run
 from benchmarks.store_throughput import running_backend
 from tests._support.server_factories import redis
-from upload_progress._tracking.flusher import FLUSH_SECONDS
+from upload_progress._reporting.flusher import FLUSH_SECONDS
 
 TITLE = "latency from one worker to a subscriber of another"
 CHUNKS = 10

@@ -27,7 +27,7 @@ from benchmarks.store_writes import VirtualClock
 from benchmarks.synthetic_requests import BODY, OWNER, application, discard, scope_of
 from tests._support.server_factories import redis
 from upload_progress import Limits, ProgressTracker
-from upload_progress._tracking.flusher import FLUSH_SECONDS
+from upload_progress._reporting.flusher import FLUSH_SECONDS
 from upload_progress.asgi import UploadProgressMiddleware
 from upload_progress.asgi.receive import Message
 

@@ -20,7 +20,11 @@ settings.load_profile("steady")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Loading these starts no server: that happens when a test uses one.
-pytest_plugins = ["tests._support.backend_matrix", "tests._support.services"]
+pytest_plugins = [
+    "tests._support.backend_matrix",
+    "tests._support.services",
+    "tests._support.simulation_fixtures",
+]
 
 RequireProgram = Callable[..., str]
 # Fixtures that start or need a program that is not a Python package.

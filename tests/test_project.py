@@ -17,6 +17,7 @@ import sys
 import tokenize
 import tomllib
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from email.parser import Parser
 from pathlib import Path
@@ -128,6 +129,12 @@ def exports(node: ast.stmt) -> list[str]:
     if isinstance(node, ast.Assign) and defined_names(node) == ["__all__"]:
         return [str(entry) for entry in ast.literal_eval(node.value)]
     return []
+
+
+def test_folders_have_few_modules() -> None:
+    folders = Counter(path.parent for path in PACKAGE.rglob("*.py") if "__" not in path.stem)
+
+    assert [f"{folder} has {count}" for folder, count in folders.items() if count > 12] == []
 
 
 def test_functions_are_short() -> None:

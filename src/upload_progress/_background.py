@@ -22,10 +22,10 @@ from upload_progress._cluster.rpc import RpcEndpoint
 from upload_progress._fanout.hub import Hub
 from upload_progress._fanout.subscription import DirectSender, Subscription
 from upload_progress._fanout.update import Update
+from upload_progress._reporting.flusher import Flusher
+from upload_progress._reporting.ticker import Ticker
 from upload_progress._resources import ManagedResources
 from upload_progress._runtime.task_spawner import TaskSpawner
-from upload_progress._tracking.flusher import Flusher
-from upload_progress._tracking.ticker import Ticker
 from upload_progress.exceptions import TrackerInUse
 
 __all__ = ["FINISH_SECONDS", "IDLE_SECONDS", "Background"]

@@ -19,6 +19,15 @@ from upload_progress._cluster.rpc import RpcEndpoint
 from upload_progress._fanout.hub import Hub
 from upload_progress._fanout.subscription import DirectSender, Subscription
 from upload_progress._fanout.update import Update
+from upload_progress._reading.client_lane import ClientLane
+from upload_progress._reading.reader import Reader
+from upload_progress._reading.record_loader import RecordLoader
+from upload_progress._reporting.end_outbox import EndOutbox
+from upload_progress._reporting.flusher import Flusher
+from upload_progress._reporting.lease import Lease
+from upload_progress._reporting.outbox import Outbox
+from upload_progress._reporting.ticker import Ticker
+from upload_progress._reporting.timers import UploadTimers
 from upload_progress._resources import CircuitBreakers, ManagedResources
 from upload_progress._runtime.circuit_breaker import LONGEST_OPEN_SECONDS
 from upload_progress._runtime.log_limiter import LogLimiter
@@ -26,17 +35,8 @@ from upload_progress._runtime.server_workers import configured_workers
 from upload_progress._runtime.task_spawner import TaskSpawner
 from upload_progress._runtime.worker import Worker
 from upload_progress._tracking.admission import Admission
-from upload_progress._tracking.client_lane import ClientLane
-from upload_progress._tracking.end_outbox import EndOutbox
-from upload_progress._tracking.flusher import Flusher
-from upload_progress._tracking.lease import Lease
 from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress._tracking.outbox import Outbox
-from upload_progress._tracking.reader import Reader
-from upload_progress._tracking.record_loader import RecordLoader
 from upload_progress._tracking.registry import Registry, ResourceIndex
-from upload_progress._tracking.ticker import Ticker
-from upload_progress._tracking.timers import UploadTimers
 from upload_progress.backends.memory import MemoryStore
 from upload_progress.config import TrackerConfig
 from upload_progress.interfaces import (

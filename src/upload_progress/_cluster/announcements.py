@@ -14,7 +14,7 @@ from attrs import define, field
 
 from upload_progress._model.fold import deciding, newest
 from upload_progress._model.models import UploadKey, UploadState
-from upload_progress._tracking.record_loader import RecordLoader
+from upload_progress._reading.record_loader import RecordLoader
 from upload_progress.config import Limits
 from upload_progress.exceptions import QuotaExceeded
 

@@ -34,12 +34,12 @@ from upload_progress._model.models import (
 from upload_progress._model.state import CANCELLED, RUNNING_STATES, Signal, next_state
 from upload_progress._model.validation import Description, validate_description
 from upload_progress._model.version import SKIPPED_VERSIONS
+from upload_progress._reading.client_lane import ClientLane
+from upload_progress._reading.record_loader import RecordLoader
+from upload_progress._reporting.flusher import Flusher
 from upload_progress._runtime.task_spawner import TaskSpawner
 from upload_progress._runtime.worker import Worker
-from upload_progress._tracking.client_lane import ClientLane
-from upload_progress._tracking.flusher import Flusher
 from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress._tracking.record_loader import RecordLoader
 from upload_progress._tracking.registry import Registry, ResourceIndex
 from upload_progress.config import Limits
 from upload_progress.exceptions import QuotaExceeded, UploadEnded, UploadNotFound

@@ -24,11 +24,11 @@ from upload_progress._fanout.update import Topic, Update
 from upload_progress._model.cloudevents import CloudEvent
 from upload_progress._model.models import UploadKey
 from upload_progress._model.state import is_final
+from upload_progress._reading.record_loader import RecordLoader
 from upload_progress._runtime.auto_reset_event import AutoResetEvent
 from upload_progress._runtime.circuit_breaker import CircuitBreaker
 from upload_progress._runtime.log_limiter import LogLimiter, first_cause
 from upload_progress._runtime.yielding import yielding
-from upload_progress._tracking.record_loader import RecordLoader
 from upload_progress._tracking.registry import Registry
 from upload_progress.exceptions import StoreUnavailable
 from upload_progress.interfaces import Clock, EventsMissed, EventStream, EventSubscriber

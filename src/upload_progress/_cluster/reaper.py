@@ -20,13 +20,13 @@ from upload_progress._fanout.update import Update
 from upload_progress._model.fold import ended
 from upload_progress._model.models import TransferRecord
 from upload_progress._model.state import is_waiting
+from upload_progress._reading.record_loader import RecordLoader
+from upload_progress._reporting.end_outbox import is_entry
+from upload_progress._reporting.flusher import Flusher
+from upload_progress._reporting.lease import Lease
 from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._runtime.worker import Worker
 from upload_progress._runtime.yielding import yielding
-from upload_progress._tracking.end_outbox import is_entry
-from upload_progress._tracking.flusher import Flusher
-from upload_progress._tracking.lease import Lease
-from upload_progress._tracking.record_loader import RecordLoader
 from upload_progress.exceptions import StoreUnavailable
 from upload_progress.interfaces import Clock
 

@@ -23,12 +23,12 @@ from upload_progress._fanout.update import Update
 from upload_progress._model.fold import deciding, ended, newest, received_by
 from upload_progress._model.models import ErrorCode, TransferRecord, UploadKey
 from upload_progress._model.state import is_final
+from upload_progress._reporting.end_outbox import is_entry
+from upload_progress._reporting.flusher import Flusher
+from upload_progress._reporting.recent_ends import KEEP_SECONDS
 from upload_progress._runtime.worker import Worker
 from upload_progress._tracking import continuation
-from upload_progress._tracking.end_outbox import is_entry
-from upload_progress._tracking.flusher import Flusher
 from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress._tracking.recent_ends import KEEP_SECONDS
 from upload_progress.exceptions import StoreUnavailable
 
 __all__ = ["BATCH_SIZE", "INTERVAL_SECONDS", "NEW_END_SECONDS", "REWRITE_SECONDS", "Reconciler"]

@@ -1,1 +1,1 @@
-"""Uploads that this process receives: admission, counting, reports, and reading their progress."""
+"""Uploads that this process receives: admission, counting, and how they continue."""

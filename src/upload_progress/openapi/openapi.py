@@ -8,7 +8,7 @@ from typing import Final
 
 from upload_progress._model.api_types import Announcement, SubscribeRequest, Ticket
 from upload_progress._model.models import UploadPage, UploadProgress
-from upload_progress._tracking.lists import MAX_SUMMED
+from upload_progress._reading.lists import MAX_SUMMED
 from upload_progress.openapi import parameters
 from upload_progress.openapi.responses import (
     error_responses,

@@ -1,4 +1,4 @@
-"""Fixtures for the tests of live uploads."""
+"""Fixtures for the tests of live uploads, their reports and queries."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from upload_progress._tracking.lease import Lease
+from upload_progress._reporting.lease import Lease
 from upload_progress.testing import FakeClock
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tests._support.records import record
 from upload_progress import UploadState
-from upload_progress._tracking import recent_ends
-from upload_progress._tracking.recent_ends import KEEP_SECONDS, RecentEnds
+from upload_progress._reporting import recent_ends
+from upload_progress._reporting.recent_ends import KEEP_SECONDS, RecentEnds
 from upload_progress.testing import FakeClock
 
 

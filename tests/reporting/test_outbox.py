@@ -12,13 +12,13 @@ from benchmarks.sample_snapshot import sample_snapshot
 from tests._support.simulation import Simulation
 from upload_progress import CloudEvent, MemoryStore, UploadState
 from upload_progress._fanout.update import Topic, Update
+from upload_progress._reading.record_loader import RecordLoader
+from upload_progress._reporting import outbox as outbox_module
+from upload_progress._reporting.end_outbox import EndOutbox
+from upload_progress._reporting.outbox import Outbox
 from upload_progress._runtime.circuit_breaker import CircuitBreaker
 from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._runtime.worker import Worker
-from upload_progress._tracking import outbox as outbox_module
-from upload_progress._tracking.end_outbox import EndOutbox
-from upload_progress._tracking.outbox import Outbox
-from upload_progress._tracking.record_loader import RecordLoader
 from upload_progress.testing import FakeClock, Fault, RecordingPublisher
 
 pytestmark = pytest.mark.anyio

@@ -6,13 +6,13 @@ from attrs import define, field
 
 from upload_progress._model.fold import accepted_bytes
 from upload_progress._model.models import UploadKey, UploadPage, UploadProgress, UploadState
+from upload_progress._reading.client_lane import ClientLane
+from upload_progress._reading.lists import ListCursor, ListSelection, UploadLists
+from upload_progress._reading.record_loader import RecordLoader
+from upload_progress._reading.shared_reads import SharedReads
 from upload_progress._tracking import continuation
-from upload_progress._tracking.client_lane import ClientLane
-from upload_progress._tracking.lists import ListCursor, ListSelection, UploadLists
 from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress._tracking.record_loader import RecordLoader
 from upload_progress._tracking.registry import Registry
-from upload_progress._tracking.shared_reads import SharedReads
 from upload_progress.exceptions import InvalidValue, StoreUnavailable, UploadNotFound
 
 __all__ = ["Reader"]

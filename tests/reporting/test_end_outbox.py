@@ -12,10 +12,10 @@ from upload_progress import CloudEvent, MemoryStore, ProgressTracker, UploadStat
 from upload_progress._fanout.update import Update
 from upload_progress._internals import internals_of
 from upload_progress._model.models import TransferRecord
-from upload_progress._tracking import end_outbox as end_outbox_module
-from upload_progress._tracking import outbox as outbox_module
-from upload_progress._tracking.end_outbox import is_entry
-from upload_progress._tracking.record_loader import RecordLoader
+from upload_progress._reading.record_loader import RecordLoader
+from upload_progress._reporting import end_outbox as end_outbox_module
+from upload_progress._reporting import outbox as outbox_module
+from upload_progress._reporting.end_outbox import is_entry
 from upload_progress.identity import Identity
 from upload_progress.testing import FaultyPublisher, RecordingPublisher
 

@@ -18,8 +18,8 @@ import anyio
 from attrs import define, field
 
 from upload_progress._model.models import TransferRecord, UploadKey
+from upload_progress._reading.record_loader import RecordLoader
 from upload_progress._runtime.task_spawner import TaskSpawner
-from upload_progress._tracking.record_loader import RecordLoader
 from upload_progress.exceptions import StoreBusy, StoreUnavailable
 
 __all__ = [

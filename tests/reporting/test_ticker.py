@@ -9,8 +9,8 @@ from anyio.lowlevel import checkpoint
 from tests._support.simulation import Simulation
 from upload_progress import EveryPercent, UploadState
 from upload_progress._model.activity import OBSERVE_SECONDS
+from upload_progress._reporting.ticker import PORTION
 from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress._tracking.ticker import PORTION
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,7 @@ from tests._support.records import record
 from tests._support.simulation import Simulation
 from upload_progress import StoreUnavailable, UploadState
 from upload_progress._model.models import UploadKey
-from upload_progress._tracking.record_loader import RecordLoader
+from upload_progress._reading.record_loader import RecordLoader
 
 pytestmark = pytest.mark.anyio
 

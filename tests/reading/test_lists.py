@@ -9,7 +9,7 @@ import pytest
 from tests._support.records import record
 from tests._support.simulation import Simulation
 from upload_progress import UploadPage, UploadState
-from upload_progress._tracking import lists
+from upload_progress._reading import lists
 
 pytestmark = pytest.mark.anyio
 

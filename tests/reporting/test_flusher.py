@@ -16,8 +16,8 @@ from upload_progress import EveryBytes, StoreUnavailable, UploadProgress, Upload
 from upload_progress._model.models import UploadKey
 from upload_progress._model.state import is_final
 from upload_progress._model.version import MAX_UNSTORED_VERSIONS, SKIPPED_VERSIONS
-from upload_progress._tracking import flusher as flusher_module
-from upload_progress._tracking import outbox as outbox_module
+from upload_progress._reporting import flusher as flusher_module
+from upload_progress._reporting import outbox as outbox_module
 from upload_progress._tracking.live_upload import Reporting
 from upload_progress.protocols import TransferHead, TransferKind, Tus
 from upload_progress.testing import Fault, FaultyStore

@@ -24,10 +24,10 @@ from upload_progress._model.models import (
     UploadState,
     UploadTotal,
 )
+from upload_progress._reading.client_lane import ClientLane
+from upload_progress._reading.record_loader import RecordLoader
 from upload_progress._runtime.yielding import YIELD_EVERY
-from upload_progress._tracking.client_lane import ClientLane
 from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress._tracking.record_loader import RecordLoader
 from upload_progress._tracking.registry import Registry
 from upload_progress.exceptions import InvalidValue
 

@@ -13,9 +13,9 @@ from attrs import define, field
 
 from upload_progress._fanout.update import Topic, Update
 from upload_progress._model.cloudevents import event_of
+from upload_progress._reporting.end_outbox import EndOutbox
 from upload_progress._runtime.circuit_breaker import CircuitBreaker
 from upload_progress._runtime.log_limiter import LogLimiter
-from upload_progress._tracking.end_outbox import EndOutbox
 from upload_progress.exceptions import StoreUnavailable
 from upload_progress.interfaces import EventPublisher
 

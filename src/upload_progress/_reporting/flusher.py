@@ -18,16 +18,16 @@ from upload_progress._fanout.hub import Hub
 from upload_progress._fanout.update import Topic, Update
 from upload_progress._model.models import TransferRecord, UploadState
 from upload_progress._model.state import is_final
+from upload_progress._reading.record_loader import RecordLoader
+from upload_progress._reporting.lease import Lease
+from upload_progress._reporting.outbox import Outbox
+from upload_progress._reporting.recent_ends import RecentEnds
+from upload_progress._reporting.timers import UploadTimers
 from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._runtime.yielding import yielding
 from upload_progress._tracking import continuation
-from upload_progress._tracking.lease import Lease
 from upload_progress._tracking.live_upload import LiveUpload, PriorState, Reporting
-from upload_progress._tracking.outbox import Outbox
-from upload_progress._tracking.recent_ends import RecentEnds
-from upload_progress._tracking.record_loader import RecordLoader
 from upload_progress._tracking.registry import Registry
-from upload_progress._tracking.timers import UploadTimers
 from upload_progress.exceptions import StoreUnavailable
 from upload_progress.interfaces import Clock
 

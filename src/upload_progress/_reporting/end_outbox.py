@@ -16,8 +16,8 @@ from attrs import define, evolve, field
 from upload_progress._fanout.update import Update
 from upload_progress._model.codec import decode_json, decode_progress, encode_json
 from upload_progress._model.models import TransferRecord, UploadKey, UploadState
+from upload_progress._reading.record_loader import RecordLoader
 from upload_progress._runtime.worker import Worker
-from upload_progress._tracking.record_loader import RecordLoader
 from upload_progress.exceptions import InvalidValue, StoreUnavailable
 from upload_progress.identity import CapabilityIdentity
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests._support.simulation import Simulation
 from upload_progress._model.activity import OBSERVE_SECONDS
-from upload_progress._tracking.timers import TICK_SECONDS, UploadTimers
+from upload_progress._reporting.timers import TICK_SECONDS, UploadTimers
 
 LATER = 1000.0
 

@@ -7,8 +7,8 @@ import pytest
 from attrs import define, field
 
 from tests._support.simulation import deadline, until
-from upload_progress._tracking import shared_reads
-from upload_progress._tracking.shared_reads import SharedReads
+from upload_progress._reading import shared_reads
+from upload_progress._reading.shared_reads import SharedReads
 from upload_progress.exceptions import StoreUnavailable
 
 pytestmark = pytest.mark.anyio

@@ -11,9 +11,9 @@ from anyio.lowlevel import checkpoint
 from attrs import define
 
 from upload_progress._fanout.hub import Hub
+from upload_progress._reporting.flusher import Flusher
+from upload_progress._reporting.timers import TICK_SECONDS, UploadTimers
 from upload_progress._runtime.log_limiter import LogLimiter
-from upload_progress._tracking.flusher import Flusher
-from upload_progress._tracking.timers import TICK_SECONDS, UploadTimers
 from upload_progress.interfaces import Clock
 
 __all__ = ["PORTION", "Ticker"]

@@ -16,10 +16,8 @@ from tests._support.virtual_time import VirtualClock, run_in_virtual_time
 from upload_progress import MemoryStore, ProgressTracker, StoreUnavailable, UploadState
 from upload_progress._internals import internals_of
 from upload_progress._model.models import TransferRecord, UploadKey
-from upload_progress._runtime.log_limiter import LogLimiter
-from upload_progress._runtime.task_spawner import TaskSpawner
-from upload_progress._tracking import client_lane
-from upload_progress._tracking.client_lane import (
+from upload_progress._reading import client_lane
+from upload_progress._reading.client_lane import (
     BATCH_SIZE_PER_OWNER,
     MAX_BATCHES,
     MAX_CALLS,
@@ -27,6 +25,8 @@ from upload_progress._tracking.client_lane import (
     ClientLane,
     FairQueue,
 )
+from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress._runtime.task_spawner import TaskSpawner
 from upload_progress.exceptions import StoreBusy, UploadNotFound
 from upload_progress.testing import FakeClock
 

@@ -1,0 +1,1 @@
+"""Queries: snapshots and lists of uploads, from this process and from the store."""

@@ -1,0 +1,1 @@
+"""Reports: when uploads are due, and storing and publishing them."""
