@@ -612,3 +612,18 @@ async def test_end_that_the_store_has_already_is_no_news(sim: Simulation) -> Non
     assert not continuation.follow_refusal(live, written, [other_end])
     assert not continuation.follow_refusal(live, written, [])
     assert live.attempt == 1
+
+
+async def test_resumed_upload_has_no_bytes_of_a_gap(sim: Simulation) -> None:
+    """The failed attempt had 4 bytes, but not the first ones."""
+    now = sim.clock.time()
+    ranges = (("", 4, 8, True),)
+    await store(
+        sim, "range", state=S.FAILED, finished_at=now, worker=None, byte_ranges=ranges, attempt=1
+    )
+
+    receive(sim, evolve(RANGE, offset=4, length=4, total_bytes=30), 4)
+    await sim.run(0.5)
+
+    resumed = await shown(sim)
+    assert (resumed.attempt, resumed.bytes_transferred) == (2, 4)

@@ -390,10 +390,12 @@ def _follow_ended(
     if belongs_to_ended(upload, before.state) or _precedes(upload, finished_at):
         _end_elsewhere(upload, records, before)
     else:
-        _begin_after(upload, before)
+        _begin_after(upload, records, before)
 
 
-def _begin_after(upload: LiveUpload, before: UploadProgress) -> None:
+def _begin_after(
+    upload: LiveUpload, records: Iterable[TransferRecord], before: UploadProgress
+) -> None:
     """Start the next attempt.
 
     A client that continues at the end of the bytes that arrived has them at the server, and
@@ -404,8 +406,17 @@ def _begin_after(upload: LiveUpload, before: UploadProgress) -> None:
     upload.attempt = before.attempt + 1
     upload.sequence += before.sequence + 1
     _inherit_description(upload, before)
-    if offset <= before.bytes_transferred:
+    if offset <= _arrived_end(records):
         upload.held_ranges.confirm("", offset)
+
+
+def _arrived_end(records: Iterable[TransferRecord]) -> int:
+    """Return up to which byte an upload has arrived without a gap."""
+    current = newest(records)
+    plain = [each.received_bytes for each in current if each.protocol is None]
+    held = max([0, *plain, *(each.confirmed_bytes for each in current)])
+    ranges = [each for record in current for each in record.byte_ranges]
+    return contiguous_end([*ranges, ("", 0, held, True)])
 
 
 def _end_elsewhere(
@@ -440,7 +451,8 @@ def start_after(upload: LiveUpload, before: LiveUpload) -> None:
         upload.sequence += shown.sequence + 1
         _inherit_description(upload, shown)
     else:
-        _begin_after(upload, shown)
+        records = before.records_with(before.record(upload.context.now()))
+        _begin_after(upload, records, shown)
     # That an earlier attempt has ended elsewhere is no end of this one.
     has_ended = before.has_ended_elsewhere
     upload.prior_state = PriorState.CONFIRMED if has_ended else before.prior_state
