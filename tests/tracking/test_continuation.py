@@ -622,7 +622,8 @@ async def test_resumed_upload_has_no_bytes_of_a_gap(sim: Simulation) -> None:
         sim, "range", state=S.FAILED, finished_at=now, worker=None, byte_ranges=ranges, attempt=1
     )
 
-    receive(sim, evolve(RANGE, offset=4, length=4, total_bytes=30), 4)
+    head = evolve(RANGE, offset=4, length=4, total_bytes=30, is_sequential=False)
+    receive(sim, head, 4)
     await sim.run(0.5)
 
     resumed = await shown(sim)
