@@ -49,9 +49,9 @@ PAGES = {
 }
 PUBLIC = ["", ".asgi", ".client", ".interfaces", ".openapi", ".protocols", ".starlette"]
 NAMES = {
-    name: value
-    for package in PUBLIC
-    for name, value in vars(import_module(f"upload_progress{package}")).items()
+    name: getattr(module, name)
+    for module in [import_module(f"upload_progress{package}") for package in PUBLIC]
+    for name in dir(module)
     if not name.startswith("_")
 }
 

@@ -101,7 +101,9 @@ class TcpProxy:
         for link in self._remove_links():
             link.is_reset = True
             for connection in (link.client, link.server):
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                with suppress(OSError):  # its peer has closed it just now
+                    linger = struct.pack("ii", 1, 0)
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             # Wakes the reading threads, which then close the sockets; that sends the RST.
             link.shutdown(socket.SHUT_RD)
 

@@ -30,6 +30,7 @@ from tests._support.scripted_server import (
     wait_until,
 )
 from upload_progress import MemoryStore, ProgressTracker, StoreUnavailable, UploadState
+from upload_progress._internals import internals_of
 from upload_progress._model.cloudevents import CloudEvent
 from upload_progress.asgi import current_upload
 from upload_progress.throttling import Gate, ThrottlePolicy
@@ -183,10 +184,18 @@ async def test_failing_policy_does_not_fail_uploads(lifespan: bool) -> None:
     """R07: its errors are isolated; the end of the upload is still published."""
     tracker = ProgressTracker(policy=FailingPolicy())
 
+    async def read_slowly(scope: Scope, receive: Receive, send: Send) -> None:
+        async def receive_and_report() -> Message:
+            message = await receive()
+            await internals_of(tracker).flusher.flush(everything=True)
+            return message
+
+        await read_and_respond(scope, receive_and_report, send)
+
     async with tracker_lifespan(tracker, lifespan):
         for upload_id in (UPLOAD_ID, "the-next"):
             server = await run_request(
-                read_and_respond,
+                read_slowly,
                 tracker,
                 scope=upload_scope(upload_id),
                 messages=body_messages(b"abc"),

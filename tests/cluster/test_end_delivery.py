@@ -33,7 +33,8 @@ async def rabbitmq_consumer(server: ServerProcess) -> AsyncIterator[EventIds]:
 
         async def ids() -> EventIds:
             async with queue.iterator() as messages:
-                async for message in messages:
+                while True:
+                    message = await anext(messages)
                     state = json.loads(message.body)["state"]
                     yield str(message.headers["ce-id"]), state
 
@@ -47,7 +48,8 @@ async def kafka_consumer(server: ServerProcess) -> AsyncIterator[EventIds]:
     async with AIOKafkaConsumer("upload-progress-events", bootstrap_servers=servers) as consumer:
 
         async def ids() -> EventIds:
-            async for message in consumer:
+            while True:
+                message = await anext(consumer)
                 state = json.loads(message.value)["state"]
                 yield dict(message.headers)["ce_id"].decode(), state
 

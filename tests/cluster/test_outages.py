@@ -33,8 +33,8 @@ WORKERS: Final = 3
 UPLOADS: Final = 10
 """At each worker."""
 SIZE: Final = 10_000
-LEASES: Final = {"redis": 3.0, "postgres": 3.0, "kafka": 6.0}
-"""As short as clients of these servers allow, which reconnect after some seconds."""
+LEASE_SECONDS: Final = 6.0
+"""As short as the timeouts and delays of clients allow, which are not scaled."""
 
 Act = Callable[[ServerProcess], object]
 
@@ -59,10 +59,9 @@ OUTAGES: Final[dict[str, tuple[str, Act, Act]]] = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run the tests with the outages of the command line."""
-    if "outage_seconds" in metafunc.fixturenames:
-        seconds = metafunc.config.getoption("--outages").split(",")
-        metafunc.parametrize("outage_seconds", [float(each) for each in seconds])
+    """Run the test with the outages of the command line."""
+    seconds = metafunc.config.getoption("--outages").split(",")
+    metafunc.parametrize("outage_seconds", [float(each) for each in seconds])
 
 
 @pytest.fixture
@@ -89,8 +88,8 @@ async def server(
 
 
 @pytest.fixture
-def lease_seconds(request: pytest.FixtureRequest, outage: tuple[str, Act, Act]) -> float:
-    return float(request.config.getoption("--lease-seconds") or LEASES[outage[0]])
+def lease_seconds(pytestconfig: pytest.Config) -> float:
+    return float(pytestconfig.getoption("--lease-seconds") or LEASE_SECONDS)
 
 
 @asynccontextmanager

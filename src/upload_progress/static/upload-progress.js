@@ -1122,7 +1122,7 @@ class Row {
   show(format, label, state, share, details, sentShare = 0) {
     const percent = share === null ? "" : format.percent(share);
     // The extension stays visible. A short name is one text for screen readers.
-    const [, start = label, end = ""] = (label.length > 12 && /^(.*?)(.{0,3}\.[^.]{1,15})$/su.exec(label)) || [];
+    const [, start = label, end = ""] = (label.length > 12 && /^(.*?)(.{0,3}\.[^.]{1,9})$/su.exec(label)) || [];
     [start, end].forEach((text, place) => setText(/** @type {Element} */ (this.name.children[place]), text));
     setAttr(this.name, "title", label);
     setText(this.percent, percent);

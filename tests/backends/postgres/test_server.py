@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import anyio
 import pytest
@@ -30,7 +31,7 @@ from tests._support.server_factories import pgbouncer, postgres_standby
 from tests._support.server_processes import ServerProcess
 from tests._support.services import ProxyTo
 from tests.conftest import RequireProgram
-from upload_progress import ProgressTracker
+from upload_progress import ProgressTracker, StoreUnavailable, UploadProgress
 from upload_progress._model.models import UploadKey, UploadState
 from upload_progress.backends.postgres import client as postgres_client
 from upload_progress.backends.postgres import store as postgres_store
@@ -203,6 +204,14 @@ async def test_read_only_server_raises_until_it_is_writable(
         assert [each.sequence for each in await writing.load(record().key)] == [2]
 
 
+async def get_when_available(tracker: ProgressTracker, upload_id: str) -> UploadProgress:
+    """Poll: the lease of the worker cannot be renewed in a standby, which counts as a failure."""
+    while True:
+        await anyio.sleep(0.05)
+        with suppress(StoreUnavailable):
+            return await tracker.get(upload_id, owner="ann")
+
+
 async def test_standby_is_read_and_written_after_promotion(
     postgres_server: ServerProcess,
     require_program: RequireProgram,
@@ -217,7 +226,8 @@ async def test_standby_is_read_and_written_after_promotion(
         with anyio.fail_after(SECONDS):
             tracker = ProgressTracker.from_url(standby.url)
             async with tracker.lifespan(), await connect(standby.url) as admin:
-                assert (await tracker.get("before", owner="ann")).state is UploadState.RECEIVING
+                found = await get_when_available(tracker, "before")
+                assert found.state is UploadState.RECEIVING
                 async with tracker.track(owner="ann", upload_id="during") as upload:
                     upload.advance(1)
                 await until(lambda: tracker.statistics().store_failures)
