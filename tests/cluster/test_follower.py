@@ -280,6 +280,7 @@ async def test_end_that_follows_a_higher_sequence_is_shown(world: World) -> None
     subscription = world.subscription(pending.upload_id)
     async with world.running():
         await updates(subscription)
+        await world.subscribed()
         world.subscriber.publish(evolve(pending, sequence=5000, state=S.RECEIVING))
         assert [each.sequence for each in await updates(subscription)] == [5000]
 

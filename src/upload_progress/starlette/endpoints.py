@@ -113,10 +113,10 @@ class RestEndpoints:
         )
 
     async def _wait_for_newer(self, subscription: Subscription, condition: Condition) -> None:
-        while not subscription.is_closed:
-            for update in await internals_of(self.tracker).wait(subscription):
-                if not condition.matches_version(update.progress):
-                    return
+        is_newer = False
+        while not (is_newer or subscription.is_closed):
+            updates = await internals_of(self.tracker).wait(subscription)
+            is_newer = not all(condition.matches_version(each.progress) for each in updates)
 
     async def _authenticate_for_upload(self, request: RequestContext) -> tuple[AccessGrant, str]:
         grant = await self.authenticator.authenticate(request.connection)

@@ -31,10 +31,10 @@ def resume(client: Any, file: Path, key: str) -> None:  # noqa: ANN401  # boto3 
     uploaded = client.list_parts(**target).get("Parts", [])
     parts = {part["PartNumber"]: part["ETag"] for part in uploaded}
     data = file.read_bytes()
-    for first in range(0, len(data), PART_BYTES):
-        number, content = first // PART_BYTES + 1, data[first : first + PART_BYTES]
-        if number not in parts:
-            parts[number] = client.upload_part(**target, PartNumber=number, Body=content)["ETag"]
+    starts = {first // PART_BYTES + 1: first for first in range(0, len(data), PART_BYTES)}
+    for number in starts.keys() - parts.keys():
+        content = data[starts[number] : starts[number] + PART_BYTES]
+        parts[number] = client.upload_part(**target, PartNumber=number, Body=content)["ETag"]
     listed = [{"PartNumber": number, "ETag": etag} for number, etag in sorted(parts.items())]
     client.complete_multipart_upload(**target, MultipartUpload={"Parts": listed})
 

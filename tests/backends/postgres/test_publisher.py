@@ -253,8 +253,7 @@ async def test_lost_connection_proves_nothing_about_listening(
             assert not await publisher._has_checked("w", inbox)
             table.deliver_message(b"echo", Channel.of_worker("w"))
             assert await publisher._has_checked("w", inbox)
-
-    assert not caplog.records
+            assert not caplog.records
 
 
 def test_prefix_length_is_limited() -> None:
