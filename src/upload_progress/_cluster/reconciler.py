@@ -8,7 +8,7 @@ an attempt. A store may also have lost what it had acknowledged: then ends are w
 are uploads that are received here.
 
 From the store to here: a record may say that this worker receives an upload that it does not
-receive. Then its end was lost, and is written again. If it is not remembered, nobody else will
+receive. Then its end was lost, and is written again. If it is not remembered, no worker will
 write one, and the upload is ended as lost.
 """
 

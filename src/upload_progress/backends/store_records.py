@@ -1,8 +1,8 @@
 """What all stores share: which record replaces which, and the times that only a store knows.
 
 A store outside this process reads only a few fields of a record: its version, its state as one
-letter, and when that state began or ended. The rest is packed. The end of a lease and the time of
-expiry are not part of a packed record: they are added when it is read.
+character, and when that state began or ended. The rest is packed. The end of a lease and the time
+of expiry are not part of a packed record: they are added when it is read.
 """
 
 from collections.abc import Iterator, Sequence
@@ -75,7 +75,7 @@ def latest_records(records: Sequence[TransferRecord]) -> list[TransferRecord]:
 
 
 def state_code(record: TransferRecord) -> str:
-    """Return the state of *record* as one letter, as far as stores distinguish states.
+    """Return the state of *record* as one character, as far as stores distinguish states.
 
     Returns:
         ``N`` pending, ``P`` paused, ``R`` receiving or processing, ``S`` failed or cancelled.
