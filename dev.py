@@ -33,6 +33,8 @@ REQUIRE_SERVICES = "--require-services"
 STAGES = (("browser", "lint", "docs", "types"), ("lowest",), ("tests",))
 # pytest's last line, with or without its frame: "== 3 passed, 1 skipped in 0.12s ==".
 CLOSING_LINE = re.compile(r"(=+ )?(\d+ \w+.*|no tests ran) in [\d.]+s( \([\d:]+\))?( =+)?$")
+# What pytest prints in its short summary for a test that failed.
+FAILED_TEST = re.compile(r"(FAILED|ERROR) \S+::")
 # Debian packages that the tests need, each with programs one of which shows that it is there.
 SAME_NAME = "curl nginx npm pgbouncer rabbitmq-server redis-server skopeo valgrind"
 PROGRAMS = {name: name for name in SAME_NAME.split()} | {
@@ -101,7 +103,10 @@ def run_stages(stages: tuple[tuple[str, ...], ...], for_pytest: list[str]) -> in
 
 
 def run_session(session: str, *, for_pytest: list[str]) -> tuple[bool, str]:
-    """Run a session and print its output; return whether it passed, and its result in words."""
+    """Run a session and print its output; return whether it passed, and its result in words.
+
+    The result names the tests that failed: their output may be far above, or cut off.
+    """
     started = time.monotonic()
     with subprocess.Popen(
         [*NOX, session, "--", *for_pytest],
@@ -115,7 +120,7 @@ def run_session(session: str, *, for_pytest: list[str]) -> tuple[bool, str]:
         result = [""]
         for line in map(str.rstrip, process.stdout or ()):
             print(f"{session:>7} | {line}", flush=True)
-            if CLOSING_LINE.match(line):
+            if CLOSING_LINE.match(line) or FAILED_TEST.match(line):
                 result.append(line)
     word = "FAILED" if process.returncode else "ok"
     result[0] = f"{session:<10}{word:<8}{time.monotonic() - started:5.0f} s"

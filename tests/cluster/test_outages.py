@@ -17,10 +17,10 @@ from anyio import to_thread
 from redis import Redis
 
 from tests._support.connection_faults import until
+from tests._support.namespaces import new_namespace
 from tests._support.server_processes import ServerProcess
 from tests._support.simulation import deadline
 from upload_progress import ProgressTracker, Upload, UploadNotFound, UploadProgress, UploadState
-from upload_progress.backends.postgres.schema import migrate
 from upload_progress.exceptions import StoreUnavailable
 
 pytestmark = [
@@ -80,8 +80,6 @@ async def server(
     request: pytest.FixtureRequest, outage: tuple[str, Act, Act]
 ) -> AsyncIterator[ServerProcess]:
     process: ServerProcess = request.getfixturevalue(f"{outage[0]}_server")
-    if process.name == "postgres":
-        await migrate(process.url)
     yield process
     if process.name == "redis":
         limit_memory(0, process.ensure_running())
@@ -93,8 +91,14 @@ def lease_seconds(pytestconfig: pytest.Config) -> float:
 
 
 @asynccontextmanager
-async def running_workers(url: str, lease_seconds: float) -> AsyncIterator[list[ProgressTracker]]:
-    trackers = [ProgressTracker.from_url(url, lease_seconds=lease_seconds) for _ in range(WORKERS)]
+async def running_workers(
+    server: ServerProcess, lease_seconds: float
+) -> AsyncIterator[list[ProgressTracker]]:
+    namespace = await new_namespace(server)
+    trackers = [
+        ProgressTracker.from_url(server.url, lease_seconds=lease_seconds, namespace=namespace)
+        for _ in range(WORKERS)
+    ]
     async with AsyncExitStack() as stack:
         for tracker in trackers:
             await stack.enter_async_context(tracker.lifespan())
@@ -166,7 +170,7 @@ async def test_outage_ends_no_upload(
     seen: dict[str, UploadProgress] = {}
     with deadline(60 + 10 * lease_seconds):
         async with (
-            running_workers(server.url, lease_seconds) as trackers,
+            running_workers(server, lease_seconds) as trackers,
             AsyncExitStack() as stack,
         ):
             watchers = await stack.enter_async_context(anyio.create_task_group())

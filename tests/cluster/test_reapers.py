@@ -10,12 +10,12 @@ import pytest
 
 from tests._support.connection_faults import until
 from tests._support.leases import let_lease_run_out
+from tests._support.namespaces import new_namespace
 from tests._support.records import record
 from tests._support.server_processes import ServerProcess
 from upload_progress import ProgressTracker
 from upload_progress._model.models import ErrorCode
 from upload_progress.backends import store_from_url
-from upload_progress.backends.postgres.schema import migrate
 
 pytestmark = pytest.mark.anyio
 
@@ -32,16 +32,14 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(params=["redis", "postgres", "kafka"])
-async def url(request: pytest.FixtureRequest) -> str:
-    daemon: ServerProcess = request.getfixturevalue(f"{request.param}_server")
-    if request.param == "postgres":
-        await migrate(daemon.url)
-    return daemon.url
+def server(request: pytest.FixtureRequest) -> ServerProcess:
+    process: ServerProcess = request.getfixturevalue(f"{request.param}_server")
+    return process
 
 
-async def leave_behind(url: str, owner: str) -> None:
+async def leave_behind(url: str, namespace: str, owner: str) -> None:
     """Write what a worker that is dead by now was receiving."""
-    store = store_from_url(url)
+    store = store_from_url(url, namespace=namespace)
     assert isinstance(store, AbstractAsyncContextManager)
     async with store:
         await store.save(
@@ -51,31 +49,32 @@ async def leave_behind(url: str, owner: str) -> None:
 
 
 @asynccontextmanager
-async def workers(url: str) -> AsyncIterator[list[ProgressTracker]]:
-    trackers = [ProgressTracker.from_url(url, lease_seconds=LEASE_SECONDS) for _ in range(WORKERS)]
+async def workers(url: str, namespace: str) -> AsyncIterator[list[ProgressTracker]]:
+    trackers = [
+        ProgressTracker.from_url(url, namespace=namespace, lease_seconds=LEASE_SECONDS)
+        for _ in range(WORKERS)
+    ]
     async with AsyncExitStack() as stack:
         for tracker in trackers:
             await stack.enter_async_context(tracker.lifespan())
         yield trackers
 
 
-async def test_concurrent_workers_end_each_upload_once(url: str) -> None:
+async def test_concurrent_workers_end_each_upload_once(server: ServerProcess) -> None:
     """P09 and P10: all workers were killed, and ten start at the same time."""
-    await leave_behind(url, "reaped")
+    namespace = await new_namespace(server)
+    await leave_behind(server.url, namespace, "reaped")
 
     def known(name: str) -> int:
         return sum(getattr(tracker.statistics(), name) for tracker in trackers)
 
-    async with workers(url) as trackers:
+    async with workers(server.url, namespace) as trackers:
         await until(lambda: known("reaped") >= UPLOADS)
         # A second publication would have arrived by now.
         await anyio.sleep(1)
         ends = (await trackers[0].list(owner="reaped")).uploads
         counts = known("reaped"), known("events_published")
 
-    # Overdue uploads cannot be claimed in Kafka: workers that start at the same time may not know
-    # each other yet, and write the same end twice.
-    most = 2 * UPLOADS if url.startswith("kafka") else UPLOADS
-    assert UPLOADS <= min(counts) <= max(counts) <= most
+    assert counts == (UPLOADS, UPLOADS)
     assert len(ends) == UPLOADS
     assert {each.error.code for each in ends if each.error} == {ErrorCode.WORKER_LOST}
