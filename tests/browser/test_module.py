@@ -18,7 +18,7 @@ from upload_progress.starlette.component import minify
 
 FOLDER = ROOT / "src" / "upload_progress" / "static"
 SOURCE = (FOLDER / "upload-progress.js").read_text(encoding="utf-8")
-MAX_GZIP_BYTES = 13 * 1024
+MAX_GZIP_BYTES = 14 * 1024
 USAGE = """
 import { upload, type UploadProgressElement } from "upload-progress";
 import type { Snapshot } from "upload-progress/types";
@@ -46,7 +46,7 @@ def run(modules: Path, *command: str, cwd: Path = ROOT, text: str = "") -> str:
     return process.stdout
 
 
-def test_compressed_file_has_at_most_13_kib() -> None:
+def test_compressed_file_has_at_most_14_kib() -> None:
     assert len(gzip.compress(minify(SOURCE).encode(), 9)) <= MAX_GZIP_BYTES
 
 

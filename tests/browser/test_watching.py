@@ -40,6 +40,22 @@ HIDE = """
 }
 """
 
+COUNT_REQUESTS = """
+const send = window.fetch;
+window.fetch = async (url, options) => {
+  const kind = options.headers.accept ? "stream" : "poll";
+  const response = await send(url, options);
+  document.body.dataset[kind] = Number(document.body.dataset[kind] ?? 0) + 1;
+  return response;
+};
+"""
+CONNECTION_RETURNS = """
+() => {
+  dispatchEvent(new Event("online"));
+  return new Promise((resolve) => requestIdleCallback(resolve));
+}
+"""
+
 
 def block_sockets(page: Page) -> None:
     """Block WebSockets, as some networks do."""
@@ -129,6 +145,31 @@ def test_next_transport_is_used_if_one_is_blocked(
     release(page, "a.bin")
     expect(in_state(page, "a.bin", "completed")).to_be_visible()
     assert events(page, "complete") == ["completed"]
+
+
+def test_busy_server_is_asked_again_when_it_wants(users: Users, user: str) -> None:
+    """Neither polls nor streams return before the time in ``Retry-After``."""
+
+    def be_busy(page: Page) -> None:
+        block_sockets(page)
+        headers = {"retry-after": "200"}
+        pattern = re.compile("/uploads/progress")
+        page.route(pattern, lambda route: route.fulfill(status=503, headers=headers))
+
+    page = users.open(ALL, user=user, clock=True, before=be_busy, script=COUNT_REQUESTS)
+    body = page.locator("body")
+    for kind in ("poll", "stream"):
+        expect(body).to_have_attribute(f"data-{kind}", "1")
+
+    for _ in range(10):
+        page.clock.run_for(15_000)
+        page.evaluate(CONNECTION_RETURNS)
+        for kind in ("poll", "stream"):
+            assert body.get_attribute(f"data-{kind}") == "1"
+    page.clock.run_for(110_000)
+
+    for kind in ("poll", "stream"):
+        expect(body).not_to_have_attribute(f"data-{kind}", "1")
 
 
 def test_one_upload_is_long_polled_if_streams_are_blocked(users: Users, user: str) -> None:

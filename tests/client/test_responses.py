@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import errno
 import ssl
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import httpx2
 import pytest
@@ -97,6 +99,14 @@ def test_malformed_problem_document_is_shown_as_text() -> None:
     error = parse(httpx2.Response(503, headers=headers, text="{oops"))
 
     assert (error.code, error.detail, error.retry_after_seconds) == ("", "{oops", 1.0)
+
+
+@pytest.mark.parametrize(("ahead", "least", "most"), [(60, 50, 60), (-60, 0, 0)])
+def test_retry_after_may_be_a_date(ahead: int, least: int, most: int) -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=ahead), usegmt=True)
+
+    response = parse(problem_response(503, "busy", retry_after=date))
+    assert least <= response.retry_after_seconds <= most
 
 
 def test_retry_after_is_read() -> None:

@@ -8,7 +8,9 @@ tags and control characters, before it becomes part of an error message.
 import os
 import re
 import ssl
+import time
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final
 
@@ -167,5 +169,10 @@ def _one_line(text: str) -> str:
 
 
 def parse_retry_after(text: str) -> float:
-    """Return the seconds in a header ``Retry-After``; a default if it contains none."""
-    return float(text) if _SECONDS.fullmatch(text) else DEFAULT_RETRY_SECONDS
+    """Return the seconds until the time in a header ``Retry-After``; a default if it has none."""
+    if _SECONDS.fullmatch(text):
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return DEFAULT_RETRY_SECONDS

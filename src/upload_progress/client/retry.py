@@ -9,9 +9,12 @@ from attrs import define, field, frozen
 from upload_progress._runtime.backoff import Backoff
 from upload_progress.exceptions import CertificateInvalid, ServerBusy, UploadProgressError
 
-__all__ = ["MAX_DELAY_SECONDS", "Retry", "RetryPolicy", "ignore"]
+__all__ = ["MAX_DELAY_SECONDS", "MAX_RETRY_AFTER_SECONDS", "Retry", "RetryPolicy", "ignore"]
 
 MAX_DELAY_SECONDS: Final = 30.0
+MAX_RETRY_AFTER_SECONDS: Final = 3600.0
+"""A longer time that a busy server asks for is shortened to this."""
+_RETRY_AFTER_JITTER: Final = 0.25
 
 
 def ignore(_value: object) -> None:
@@ -69,6 +72,8 @@ class RetryPolicy:
     async def wait(self, error: UploadProgressError) -> None:
         """Wait before the next attempt; at least as long as a busy server asked for.
 
+        Up to a quarter is added to that time at random, so that not all clients return at once.
+
         Raises:
             UploadProgressError: The given *error*, if no retry is left or none can help.
         """
@@ -76,6 +81,8 @@ class RetryPolicy:
             raise error
         self._failures += 1
         requested = error.retry_after_seconds if isinstance(error, ServerBusy) else 0.0
-        delay = max(self.backoff.next_delay_seconds(), min(requested, MAX_DELAY_SECONDS))
+        requested = min(requested, MAX_RETRY_AFTER_SECONDS)
+        requested *= 1.0 + _RETRY_AFTER_JITTER * self.backoff.random()
+        delay = max(self.backoff.next_delay_seconds(), requested)
         self.on_retry(Retry(error, delay, self._failures, self.retries))
         await anyio.sleep(delay)

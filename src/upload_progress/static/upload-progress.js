@@ -15,6 +15,7 @@ const SHOW_DELAY_MS = 120;
 const MIN_STATE_MS = 300;
 const POLL_MS = 1000;
 const MAX_DELAY_MS = 15000;
+const MAX_RETRY_AFTER_MS = 3600000;
 // A stream without a message for so long is buffered by a proxy.
 const OPEN_TIMEOUT_MS = 4000;
 const MAX_ROWS = 100;
@@ -213,6 +214,9 @@ export class ProgressClient extends EventTarget {
   #canLongPoll = true;
   #isLongPolling = false;
   #wakeups = new EventTarget();
+  // When a busy server wants the next request: for a snapshot or a list, and for a stream.
+  #pollAt = 0;
+  #streamAt = 0;
 
   /** The client of a mount point. @param {string} src */
   static of(src) {
@@ -289,8 +293,9 @@ export class ProgressClient extends EventTarget {
     if (known) this.#store(known, known);
   }
 
-  /** Poll one upload; resolves to whether the server responded. @param {string} uploadId */
+  /** Poll one upload, unless the server is busy; resolves to whether it responded. @param {string} uploadId */
   async refresh(uploadId, longPoll = false) {
+    if (this.busyMs) return false;
     const tag = longPoll && this.#etags.get(uploadId);
     const { signal } = this.#polls;
     const wait = tag && { headers: { prefer: "wait=25", "if-none-match": tag }, signal };
@@ -317,11 +322,22 @@ export class ProgressClient extends EventTarget {
       const { credentials = "same-origin" } = this.access;
       const options = { cache: /** @type {const} */ ("no-store"), credentials, ...init, headers };
       const response = await fetch(new URL(path, this.base), options);
-      if (response.status === 401) this.stop();
+      const { status } = response;
+      if (status === 401) this.stop();
+      if (status === 429 || status === 503) {
+        const at = performance.now() + retryAfterMs(response);
+        if ("accept" in headers) this.#streamAt = at;
+        else this.#pollAt = at;
+      }
       return response;
     } catch {
       return null;
     }
+  }
+
+  /** How long a busy server wants no requests for snapshots and lists. */
+  get busyMs() {
+    return Math.max(0, this.#pollAt - performance.now());
   }
 
   /** The configured headers. */
@@ -453,13 +469,18 @@ export class ProgressClient extends EventTarget {
       if (wasOpen) this.#wake();
       // Jitter, so that not all clients reconnect to a restarted server at once.
       const wait = Math.min(MAX_DELAY_MS, 250 * 2 ** failures);
-      if (!this.#stream.signal.aborted) await this.#sleep(wait * (0.5 + Math.random() / 2));
+      const pause = Math.max(this.#streamAt - performance.now(), wait * (0.5 + Math.random() / 2));
+      if (!this.#stream.signal.aborted) await this.#sleep(pause);
     }
   }
 
   /** Poll without a live connection; rarely with one, so that no final state is missed. */
   async #poll() {
     for (let failures = 0; this.#isActive; ) {
+      if (this.busyMs) {
+        await this.#sleep(this.busyMs);
+        continue;
+      }
       this.#polls = new AbortController();
       const isAnswered = await this.#pollAll();
       failures = isAnswered ? 0 : failures + 1;
@@ -596,7 +617,7 @@ export class ProgressClient extends EventTarget {
   /** Receive from at most two event streams. */
   async #openEventStreams() {
     const active = this.#active;
-    if (active.length > 2) return false;
+    if (active.length > 2 || this.#streamAt > performance.now()) return false;
     return this.#alone(async () => {
       const ends = active.map(({ target }) => this.#openEventStream(target));
       return (await Promise.all(ends)).includes(true);
@@ -634,6 +655,16 @@ export class ProgressClient extends EventTarget {
     wait(0);
     return wasOpen;
   }
+}
+
+/**
+ * The time in `Retry-After`, which is a number of seconds or a date, and up to a quarter more, so that
+ * not all clients return at once. @param {Response} response
+ */
+function retryAfterMs({ headers }) {
+  const text = headers.get("retry-after") ?? "";
+  const wait = 1000 * Number(text) || Date.parse(text) - Date.now() || 0;
+  return Math.min(MAX_RETRY_AFTER_MS, wait) * (1 + Math.random() / 4);
 }
 
 /**
@@ -780,7 +811,8 @@ export class Transfer {
       if (!this.isInterrupted || attempts !== this.attempts) return;
       if (isAnswered && wait) break;
       wait = Math.min(MAX_DELAY_MS, wait ? 2 * wait : (POLL_MS / 2) * 2 ** this.#resends);
-      await new Promise((resolve) => setTimeout(resolve, wait * (0.5 + Math.random() / 2)));
+      const pause = Math.max(this.client.busyMs, wait * (0.5 + Math.random() / 2));
+      await new Promise((resolve) => setTimeout(resolve, pause));
     }
     this.#resends++;
     this.isInterrupted = false;
