@@ -76,7 +76,7 @@ async def test_concurrent_workers_end_each_upload_once(server: ServerProcess) ->
         counts = known("reaped"), known("events_published")
 
     # Overdue uploads cannot be claimed in Kafka: a worker that is busy for more than
-    # RANK_DELAY_SECONDS is overtaken by the next one. Without ranks there would be ten ends of each.
+    # RANK_DELAY_SECONDS is overtaken by the next one. Without ranks, each end is told ten times.
     most = 2 * UPLOADS if server.name == "kafka" else UPLOADS
     assert UPLOADS <= min(counts) <= max(counts) <= most
     assert len(ends) == UPLOADS
