@@ -9,6 +9,7 @@ from upload_progress.asgi.receive import Message, Receive, Scope, Send
 from upload_progress.protocols import Headers
 
 __all__ = [
+    "DIAGNOSIS_HEADER",
     "DISCARD_SECONDS",
     "HOLD_SECONDS",
     "IDLE_SECONDS",
@@ -19,6 +20,9 @@ __all__ = [
     "send_while_discarding",
     "with_listed_headers",
 ]
+
+DIAGNOSIS_HEADER: Final = "upload-diagnosis"
+"""A request with it asks why it is not tracked; the response has the reason in this header, too."""
 
 HOLD_SECONDS: Final = 5.0
 """For how long the last byte of a response is held back while the client is sending."""

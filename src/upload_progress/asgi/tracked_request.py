@@ -19,6 +19,7 @@ from upload_progress._tracking.transfer import Transfer, TransferPhase
 from upload_progress.asgi.authentication import UploadAuthentication
 from upload_progress.asgi.receive import Message, Receive, Scope, Send, counting
 from upload_progress.asgi.responses import (
+    DIAGNOSIS_HEADER,
     cancelled_response,
     is_http1,
     message_type,
@@ -299,7 +300,7 @@ class TrackedRequest:
         try:
             self._status, live = int(message["status"]), self.live
             if not live.is_tracked:
-                return message
+                return self._with_reason(message)
             live.id_is_sent, upload_id = True, live.upload_id
             link = f'<{self.internals.config.mount_path}/{upload_id}/progress>; rel="status"'
             added = [(b"upload-id", upload_id.encode()), (b"link", link.encode("latin-1"))]
@@ -307,6 +308,14 @@ class TrackedRequest:
         except Exception as error:  # noqa: BLE001  # our failure must not affect the upload
             self._log_failure(error)
             return message
+
+    def _with_reason(self, message: Message) -> Message:
+        """Return ``http.response.start``, if asked with the reason why this is not tracked."""
+        if Connection(self.scope).header(DIAGNOSIS_HEADER) is None:
+            return message
+        reason = b"limit" if self._authentication.has_identity else b"no-identity"
+        added = (DIAGNOSIS_HEADER.encode(), reason)
+        return {**message, "headers": [*message.get("headers", ()), added]}
 
     def _on_response_end(self) -> None:
         if self._transfer.phase is TransferPhase.ENDED:

@@ -200,19 +200,35 @@ def cancel(url: str, /, *upload_ids: str, connection: _Connection = _DEFAULT_CON
 
 
 @app.command
-def doctor(url: str, /, *, connection: _Connection = _DEFAULT_CONNECTION) -> int:
-    """Find out whether a proxy between here and the server hides progress.
+def doctor(
+    url: str,
+    path: str | None = None,
+    /,
+    *,
+    form: str | None = None,
+    connection: _Connection = _DEFAULT_CONNECTION,
+) -> int:
+    """Find out why progress is late, wrong or missing.
 
-    Sends a probe of 1 MiB, and asks the server how much of it has arrived.
+    Sends a probe of 1 MiB, asks the server how much of it has arrived, and names the cause of
+    each problem with its fix.
 
     Args:
-        url: Where to send the probe; if it ends with /, upload-progress-probe is appended.
+        url: Where to send the probe; if it ends with /, upload-progress-probe is appended. Or an
+            application as module:app, which is run in this process, without a proxy.
+        path: With module:app: the path of an endpoint that accepts uploads.
+        form: Send the probe with POST as a form, in this field.
         connection: How to connect to the server.
     """
     require("httpx2", "wsproto", extra="cli")
-    from upload_progress.cli.doctor import diagnose  # noqa: PLC0415  # imports httpx2
+    from upload_progress.cli.doctor import TARGET, diagnose, diagnose_app  # noqa: PLC0415  # imports httpx2
 
-    return _run(lambda: diagnose(url, connection))
+    if TARGET.fullmatch(url):
+        require("uvicorn", extra="demo")
+        return _run(lambda: diagnose_app(url, path, connection, form=form))
+    if path is not None:
+        raise InvalidValue("path", "is part of the URL, unless an application is checked")
+    return _run(lambda: diagnose(url, connection, form=form))
 
 
 @app.command
@@ -264,8 +280,9 @@ def run() -> int:
     Raises:
         UploadProgressError: The command failed; the message contains the cause.
     """
+    arguments = sys.argv[1:]
     try:
-        code = app(result_action="return_value", exit_on_error=False, print_error=False)
+        code = app(arguments, result_action="return_value", exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        raise InvalidValue(" ".join(sys.argv[1:2]) or "arguments", str(error)) from None
+        raise InvalidValue(" ".join(arguments[:1]) or "arguments", str(error)) from None
     return code if isinstance(code, int) else 0

@@ -242,6 +242,8 @@ class FileUpload:
         headers = {
             "content-type": self.source.content_type,
             "upload-id": self.upload_id,
+            # Proxies pass on each part as it arrives (RFC 10036).
+            "incremental": "?1",
             **self.headers,
             "content-length": str(stop - start),
         }

@@ -10,7 +10,12 @@ from starlette.types import Receive, Scope, Send
 from upload_progress._internals import TrackerInternals
 from upload_progress.connection import Connection
 from upload_progress.exceptions import UploadNotFound, UploadProgressError
-from upload_progress.starlette.http import NOT_FOUND, ErrorResponse, RequestRefused
+from upload_progress.starlette.http import (
+    NOT_FOUND,
+    WEBSOCKET_UNSUPPORTED,
+    ErrorResponse,
+    RequestRefused,
+)
 
 __all__ = ["Handler", "MountCheck", "RequestContext", "Resource", "cancel_on_disconnect"]
 
@@ -36,6 +41,20 @@ class MountCheck:
                 effect="links in snapshots lead nowhere",
                 topic="mount path",
             )
+
+    def check_upgrade(self, connection: Connection) -> None:
+        """Refuse a WebSocket handshake that the server has passed on as an ordinary request.
+
+        Raises:
+            RequestRefused: The server supports no WebSockets.
+        """
+        if (connection.header("upgrade") or "").lower() == "websocket":
+            self.internals.log_limiter.log_warning(
+                "the server supports no WebSockets: install a library for them beside it, as with "
+                "pip install websockets",
+                effect="pages follow uploads by event streams",
+            )
+            raise RequestRefused(WEBSOCKET_UNSUPPORTED)
 
     def check_not_found(self) -> None:
         """Say why no upload is found, if no middleware has tracked one."""
@@ -87,6 +106,7 @@ class Resource:
         self.mount_check.check(scope)
         request = RequestContext(scope, receive, send, Connection(scope))
         try:
+            self.mount_check.check_upgrade(request.connection)
             response = await self._handler(request.connection.method)(request)
         except UploadProgressError as error:
             if isinstance(error, UploadNotFound):

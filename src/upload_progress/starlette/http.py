@@ -46,6 +46,7 @@ __all__ = [
     "NOT_FOUND",
     "RETRY_SPREAD_SECONDS",
     "UNAUTHENTICATED",
+    "WEBSOCKET_UNSUPPORTED",
     "Condition",
     "ErrorResponse",
     "ListQuery",
@@ -227,6 +228,11 @@ AUTHENTICATION_UNAVAILABLE: Final = ErrorResponse.build(
     "authentication_unavailable",
     "Your credentials cannot be checked at the moment.",
     headers={"retry-after": "5"},
+)
+WEBSOCKET_UNSUPPORTED: Final = ErrorResponse.build(
+    501,
+    "websocket_unsupported",
+    "The server supports no WebSockets: it has passed the handshake on as an ordinary request.",
 )
 FOREIGN_ORIGIN: Final = ErrorResponse.build(
     403, "foreign_origin", "Pages of this origin may not send requests on behalf of a user."
