@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import anyio
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import RunVar, checkpoint
 from attrs import define, field
 
 from upload_progress._cluster.follower import Follower
@@ -49,16 +49,18 @@ class Background:
     resources: ManagedResources
     tasks: TaskSpawner
     _is_entered: bool = field(default=False, init=False)
-    _lock: anyio.Lock | None = field(default=None, init=False)
+    _lock: RunVar[anyio.Lock] = field(factory=lambda: RunVar("work_lock"), init=False)
     _is_kept_running: bool = field(default=False, init=False)
     _inline_scope: anyio.CancelScope | None = field(default=None, init=False)
 
     @property
     def _work_lock(self) -> anyio.Lock:
-        """The lock, created when it is used: a tracker may be created on another event loop."""
-        if self._lock is None:
-            self._lock = anyio.Lock()
-        return self._lock
+        """The lock of the running event loop: a tracker may be used on several."""
+        lock = self._lock.get(None)
+        if lock is None:
+            lock = anyio.Lock()
+            self._lock.set(lock)
+        return lock
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -4,9 +4,11 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
+from weakref import WeakSet
 
 import anyio
-from attrs import define, field, frozen
+from attrs import define, field, fields, frozen
 
 from upload_progress._background import Background
 from upload_progress._cluster.commands import UploadCommands
@@ -47,7 +49,7 @@ from upload_progress.interfaces import (
     SessionStore,
 )
 
-__all__ = ["Backends", "HasInternals", "TrackerInternals", "assemble", "internals_of"]
+__all__ = ["Backends", "HasInternals", "TrackerInternals", "assemble", "create", "internals_of"]
 
 
 @frozen(eq=False, repr=False, kw_only=True)
@@ -76,13 +78,13 @@ class TrackerInternals:
     """The parts of a tracker; for the ASGI and Starlette layers, not for applications.
 
     Attributes:
-        is_in_memory: Whether the store is in the memory of this process.
+        backends: The store and the brokers.
         has_routes: Whether ``progress_routes`` were created: then the mount path is theirs.
         has_middleware: Whether an ``UploadProgressMiddleware`` was created.
     """
 
     config: TrackerConfig
-    is_in_memory: bool
+    backends: Backends
     worker: Worker
     log_limiter: LogLimiter
     tasks: TaskSpawner
@@ -99,6 +101,25 @@ class TrackerInternals:
     background: Background
     has_routes: bool = field(default=False, init=False)
     has_middleware: bool = field(default=False, init=False)
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether the store is in the memory of this process."""
+        return isinstance(self.backends.store, MemoryStore)
+
+    def start_again(self) -> None:
+        """Forget all uploads, subscriptions and tasks: this process was forked, they are another's.
+
+        The parent process goes on with them. If this one did, too, both would write different
+        versions of the same records.
+        """
+        previous, new = self.rpc, assemble(self.config, self.backends)
+        for attribute in fields(TrackerInternals):
+            if attribute.init:
+                setattr(self, attribute.name, getattr(new, attribute.name))
+        # Those of the web routes, which were created with the tracker.
+        for kind, handlers in previous.handlers.items():
+            self.rpc.handlers.setdefault(kind, handlers)
 
     @property
     def gets_uploads(self) -> bool:
@@ -293,6 +314,26 @@ def _commands(core: _Core, cluster: _Cluster, resources: ResourceIndex) -> Uploa
     )
 
 
+_created: Final[WeakSet[TrackerInternals]] = WeakSet()
+"""The parts of all trackers of this process."""
+
+
+def create(config: TrackerConfig, backends: Backends) -> TrackerInternals:
+    """Create the parts of a tracker, which start again in each process that is forked later."""
+    internals = assemble(config, backends)
+    _created.add(internals)
+    return internals
+
+
+def _start_again() -> None:
+    for internals in list(_created):
+        internals.start_again()
+
+
+# Windows has no fork: there, this makes a dictionary that is not used.
+getattr(os, "register_at_fork", dict)(after_in_child=_start_again)
+
+
 def assemble(config: TrackerConfig, backends: Backends) -> TrackerInternals:
     """Create the parts of a tracker; nothing runs and nothing connects yet."""
     core = _Core.create(config, backends)
@@ -301,7 +342,7 @@ def assemble(config: TrackerConfig, backends: Backends) -> TrackerInternals:
     commands = _commands(core, cluster, resources)
     return TrackerInternals(
         config=config,
-        is_in_memory=isinstance(backends.store, MemoryStore),
+        backends=backends,
         worker=core.worker,
         log_limiter=core.log_limiter,
         tasks=core.tasks,

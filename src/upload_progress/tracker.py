@@ -10,7 +10,7 @@ import anyio
 from attrs import define, frozen
 
 from upload_progress._fanout.watch import Watch
-from upload_progress._internals import Backends, HasInternals, assemble
+from upload_progress._internals import Backends, HasInternals, create
 from upload_progress._model.fold import sum_of
 from upload_progress._model.models import (
     Metadata,
@@ -191,7 +191,7 @@ class ProgressTracker(HasInternals):
             subscriber=subscriber or (other if isinstance(other, EventSubscriber) else None),
             transport=transport or (other if isinstance(other, MessageTransport) else None),
         )
-        self._internals = assemble(self.config, backends)
+        self._internals = create(self.config, backends)
 
     @classmethod
     def from_url(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import os
 from collections.abc import Collection
 
 import anyio
@@ -148,3 +150,19 @@ async def opens_inbox_until_left(broker: FakeBroker) -> None:
 async def test_another_event_loop_than_asyncio_is_refused() -> None:
     with pytest.raises(InvalidValue, match="needs asyncio"):
         await FakeBroker().__aenter__()
+
+
+async def test_forked_process_enters_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the process of the parent, it stays entered, and its streams are those of the parent."""
+    broker, parent = FakeBroker(), os.getpid()
+    with deadline():
+        async with broker, subscribed(broker, "ann"):
+            with monkeypatch.context() as child:
+                child.setattr(os, "getpid", lambda: parent + 1)
+                with pytest.raises(NotEntered):
+                    async with broker.events():
+                        """Not reached."""
+                copied = copy.copy(broker)
+                async with copied, subscribed(copied, "bob"):
+                    assert broker.connections[-1].subscribed == {BOB}
+            assert broker.connections[0].subscribed == {ANN}

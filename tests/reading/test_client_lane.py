@@ -259,8 +259,8 @@ async def test_cancelled_call_gives_its_turn_to_the_next(lane: ClientLane, has_t
         tasks.start_soon(call, "next", may_end[0])
         await anyio.wait_all_tasks_blocked()
         if has_turn:
-            lane._end_turn()  # of the first call, before its task runs again
-            lane._calls += 1
+            lane._lane._end_turn()  # of the first call, before its task runs again
+            lane._lane._calls += 1
         scope.cancel()
         for event in may_end:
             event.set()

@@ -7,9 +7,10 @@ from attrs import evolve
 
 from tests._support.records import record
 from tests._support.simulation import Simulation
-from upload_progress import StoreUnavailable, UploadState
-from upload_progress._model.models import UploadKey
+from upload_progress import MemoryStore, StoreUnavailable, UploadState
+from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress._reading.record_loader import RecordLoader
+from upload_progress.interfaces import RecordPage
 
 pytestmark = pytest.mark.anyio
 
@@ -67,3 +68,38 @@ async def test_store_outage_is_raised(sim: Simulation, loader: RecordLoader) -> 
     sim.store.fault = None
     with pytest.raises(StoreUnavailable):
         await loader.page("ann", ended_since=None)
+
+
+class StoreWithForeignRecords(MemoryStore):
+    """A store that also returns what was not asked for."""
+
+    async def load(self, *keys: UploadKey) -> list[TransferRecord]:
+        return [record(owner="bob"), *await super().load(*keys), record("other")]
+
+    async def list(self, owner: str, **selection: object) -> RecordPage:
+        page = await super().list(owner, **selection)  # type: ignore[arg-type]  # passed on
+        uploads = ((record(owner="bob"),), *page.uploads)
+        return RecordPage(uploads, page.next, ("bob", *page.cursors))
+
+
+@pytest.fixture
+def loader_of_foreign_records(sim: Simulation) -> RecordLoader:
+    store, loader = StoreWithForeignRecords(), sim.internals.reader.loader
+    return RecordLoader(store, loader.breaker, loader.clock, loader.mount_path)
+
+
+async def test_records_that_were_not_asked_for_are_dropped(
+    loader_of_foreign_records: RecordLoader, caplog: pytest.LogCaptureFixture
+) -> None:
+    loader = loader_of_foreign_records
+    await loader.store.save([record("up")])
+
+    known = await loader.load([UP])
+    page = await loader.page("ann", ended_since=None)
+    empty = await loader.page("eve", ended_since=None)
+
+    assert {key: len(records) for key, records in known.items()} == {UP: 1}
+    assert [upload[0].key for upload in page.uploads] == [UP]
+    assert len(page.cursors) == 1
+    assert (empty.uploads, empty.cursors) == ((), ())
+    assert "records that were not asked for" in caplog.text

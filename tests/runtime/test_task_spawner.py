@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from contextvars import ContextVar
 
 import anyio
 import pytest
+from anyio import to_thread
 
 from tests._support.simulation import deadline
 from upload_progress._runtime.log_limiter import LogLimiter
@@ -113,3 +115,22 @@ async def test_task_is_cancelled_with_its_group(spawner: TaskSpawner) -> None:
             group.cancel_scope.cancel()
 
     assert not spawner.is_running
+
+
+async def test_event_loop_in_another_thread_runs_its_own_tasks(spawner: TaskSpawner) -> None:
+    threads: list[int] = []
+
+    async def work() -> None:
+        threads.append(threading.get_ident())
+
+    async def start() -> None:
+        assert not spawner.spawn(work)
+        spawner.start(work)
+        await anyio.wait_all_tasks_blocked()
+
+    with deadline():
+        async with spawner.running():
+            await to_thread.run_sync(anyio.run, start)
+
+    assert threads != [threading.get_ident()]
+    assert len(threads) == 1

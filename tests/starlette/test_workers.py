@@ -208,7 +208,7 @@ async def test_number_of_remembered_tickets_is_bounded(monkeypatch: pytest.Monke
             assert await open_socket_with(other, await issue(one)) == 101
         [service] = {
             handler.__self__  # type: ignore[attr-defined]  # a bound method
-            for handler in internals_of(other.tracker).rpc._handlers["redeem_ticket"]
+            for handler in internals_of(other.tracker).rpc.handlers["redeem_ticket"]
         }
         assert len(service._used) == 2
 
@@ -249,7 +249,7 @@ async def test_socket_opened_by_remote_ticket_is_authenticated_again(
                 # It stays open, until the worker that issued the ticket does not reply.
                 await connection.send_json(type="subscribe", all=True)
                 assert (await connection.receive_json())["type"] == "subscribed"
-                internals_of(one.tracker).rpc._handlers.clear()
+                internals_of(one.tracker).rpc.handlers.clear()
                 assert await connection.receive_close() == 1013
 
 
@@ -262,7 +262,7 @@ async def test_number_of_kept_redeemed_tickets_is_bounded(
             assert await open_socket_with(other, await issue(one)) == 101
         [service] = {
             handler.__self__  # type: ignore[attr-defined]  # a bound method
-            for handler in internals_of(one.tracker).rpc._handlers["redeem_ticket"]
+            for handler in internals_of(one.tracker).rpc.handlers["redeem_ticket"]
         }
         assert len(service._redeemed) == 2
 

@@ -79,7 +79,7 @@ class RpcEndpoint:
     log_limiter: LogLimiter
     on_missed: Callable[[], Awaitable[None]]
     rejected: int = field(default=0, init=False)
-    _handlers: dict[str, list[Handler]] = field(factory=dict, init=False)
+    handlers: dict[str, list[Handler]] = field(factory=dict, init=False)
     _pending: dict[str, _PendingCall] = field(factory=dict, init=False)
     _handling: int = field(default=0, init=False)
     _remembered: dict[str, None] = field(factory=dict, init=False)
@@ -90,7 +90,7 @@ class RpcEndpoint:
 
     def register(self, kind: str, handler: Handler) -> None:
         """Let *handler* reply to requests of *kind*; of several, the first that returns bytes."""
-        self._handlers.setdefault(kind, []).append(handler)
+        self.handlers.setdefault(kind, []).append(handler)
 
     def call_when_open(self, work: Callable[[], Awaitable[None]]) -> None:
         """Call *work* when messages to all workers arrive, and after some may have been lost."""
@@ -221,7 +221,7 @@ class RpcEndpoint:
     async def _handle(self, request: RpcMessage, transport: MessageTransport) -> None:
         try:
             body = b""
-            for handler in self._handlers.get(request.kind, ()):
+            for handler in self.handlers.get(request.kind, ()):
                 body = body or await handler(request.body) or b""
             if not request.reply_to:
                 return

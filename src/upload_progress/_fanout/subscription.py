@@ -15,7 +15,7 @@ import anyio
 from attrs import define, field
 
 from upload_progress._fanout.update import SnapshotVersion, Topic, Update
-from upload_progress._runtime.auto_reset_event import AutoResetEvent
+from upload_progress._runtime.auto_reset_event import AutoResetEvent, LoopEvent
 from upload_progress._runtime.timing_wheel import TimingWheel
 from upload_progress.exceptions import QuotaExceeded
 
@@ -156,7 +156,7 @@ class Subscription:
     _slots: dict[Topic, Update] = field(factory=dict, init=False)
     _delivered: dict[Topic, SnapshotVersion] = field(factory=dict, init=False)
     _forgotten_until: datetime | None = field(default=None, init=False)
-    _woken: anyio.Event | None = field(default=None, init=False)
+    _woken: LoopEvent | None = field(default=None, init=False)
     _heartbeat_due: bool = field(default=False, init=False)
     _direct_sender: DirectSender | None = field(default=None, init=False)
     _send_scope: anyio.CancelScope | None = field(default=None, init=False)
@@ -352,7 +352,7 @@ class Subscription:
         try:
             while not self.is_ready:
                 if self._woken is None:
-                    self._woken = anyio.Event()
+                    self._woken = LoopEvent()
                 await self._woken.wait()
         finally:
             self._direct_sender = None

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Generic, TypeVar
 
 import anyio
+from anyio.lowlevel import RunVar
 from attrs import define, field
 
 from upload_progress._model.models import TransferRecord, UploadKey
@@ -140,6 +141,55 @@ class _KeyRead:
 class ClientLane:
     """Reads uploads for clients, and makes other calls of the store for them.
 
+    The limits hold in each event loop: callers in different ones share nothing.
+
+    Args:
+        loader: Reads the store.
+        tasks: Starts the reads: they go on for the others if one caller is cancelled.
+    """
+
+    loader: RecordLoader
+    tasks: TaskSpawner
+    _lanes: RunVar["_LoopLane"] = field(factory=lambda: RunVar("client_lane"), init=False)
+
+    @property
+    def _lane(self) -> "_LoopLane":
+        lane = self._lanes.get(None)
+        if lane is None:
+            lane = _LoopLane(self.loader, self.tasks)
+            self._lanes.set(lane)
+        return lane
+
+    def __len__(self) -> int:
+        """Return how many reads and calls wait."""
+        return len(self._lane)
+
+    async def load(self, key: UploadKey) -> list[TransferRecord]:
+        """Return the records of an upload, from a read that begins after this call.
+
+        Raises:
+            StoreBusy: Too many reads wait, or this one waited too long.
+            StoreUnavailable: The store does not answer.
+        """
+        return await self._lane.load(key)
+
+    async def call(self, owner: str, function: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of *function*, which calls the store once.
+
+        Args:
+            owner: Who the call is for.
+            function: Makes the call.
+
+        Raises:
+            StoreBusy: Too many calls wait, or this one waited too long.
+        """
+        return await self._lane.call(owner, function)
+
+
+@define(eq=False, repr=False)
+class _LoopLane:
+    """The lane of one event loop.
+
     Args:
         loader: Reads the store.
         tasks: Starts the reads: they go on for the others if one caller is cancelled.
@@ -154,16 +204,9 @@ class ClientLane:
     _calls: int = field(default=0, init=False)
 
     def __len__(self) -> int:
-        """Return how many reads and calls wait."""
         return len(self._reads) + len(self._turns)
 
     async def load(self, key: UploadKey) -> list[TransferRecord]:
-        """Return the records of an upload, from a read that begins after this call.
-
-        Raises:
-            StoreBusy: Too many reads wait, or this one waited too long.
-            StoreUnavailable: The store does not answer.
-        """
         read = self._waiting.get(key) or self._add(key)
         read.callers += 1
         try:
@@ -213,15 +256,6 @@ class ClientLane:
                 read.has_ended.set()
 
     async def call(self, owner: str, function: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of *function*, which calls the store once.
-
-        Args:
-            owner: Who the call is for.
-            function: Makes the call.
-
-        Raises:
-            StoreBusy: Too many calls wait, or this one waited too long.
-        """
         await self._wait_for_turn(owner)
         try:
             return await function()

@@ -1,8 +1,12 @@
-"""Loading records from the store: grouped by upload, and folded into snapshots."""
+"""Loading records from the store: grouped by upload, and folded into snapshots.
+
+Records of other uploads than those that were asked for are dropped. A store returns none; but if
+two processes used one connection, each would receive answers to the requests of the other.
+"""
 
 from collections.abc import Collection, Iterable
 
-from attrs import define
+from attrs import define, evolve
 
 from upload_progress._model.fold import fold
 from upload_progress._model.models import TransferRecord, UploadKey, UploadProgress
@@ -36,9 +40,20 @@ class RecordLoader:
         known: dict[UploadKey, list[TransferRecord]] = {}
         if not keys:
             return known
+        asked = frozenset(keys)
         for record in await self.breaker.call(lambda: self.store.load(*keys)):
-            known.setdefault(record.key, []).append(record)
+            if record.key in asked:
+                known.setdefault(record.key, []).append(record)
+            else:
+                self._log_foreign_record()
         return known
+
+    def _log_foreign_record(self) -> None:
+        self.breaker.log_limiter.log_warning(
+            "the session store has returned records that were not asked for: its connection may "
+            "be used by another process, too; create the client of the store in each worker",
+            effect="these records are dropped",
+        )
 
     async def snapshots(self, keys: Collection[UploadKey]) -> dict[UploadKey, UploadProgress]:
         """Return the snapshot of each of these uploads that the store has, in one round trip."""
@@ -55,11 +70,21 @@ class RecordLoader:
         limit: int = 100,
     ) -> RecordPage:
         """Return a page of the uploads of *owner*; see ``SessionStore.list``."""
-        return await self.breaker.call(
+        page = await self.breaker.call(
             lambda: self.store.list(
                 owner, group=group, ended_since=ended_since, cursor=cursor, limit=limit
             )
         )
+        if all(upload[0].owner == owner for upload in page.uploads):
+            return page
+        self._log_foreign_record()
+        own = [
+            (upload, cursor)
+            for upload, cursor in zip(page.uploads, page.cursors, strict=True)
+            if upload[0].owner == owner
+        ]
+        uploads, cursors = zip(*own, strict=True) if own else ((), ())
+        return evolve(page, uploads=uploads, cursors=cursors)
 
     def fold(self, records: Iterable[TransferRecord]) -> UploadProgress:
         """Return the snapshot of an upload with these records, of which there is at least one."""

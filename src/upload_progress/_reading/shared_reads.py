@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Final, Generic, TypeVar
 
 import anyio
+from anyio.lowlevel import RunVar
 from attrs import define, field
 
 from upload_progress.exceptions import UploadProgressError
@@ -54,9 +55,22 @@ class _State(Generic[Q, V]):
 
 @define(eq=False, repr=False)
 class SharedReads(Generic[K, Q, V]):
-    """Runs the reads of each owner one after the other, each for all callers that wait for it."""
+    """Runs the reads of each owner one after the other, each for all callers that wait for it.
 
-    _states: dict[K, _State[Q, V]] = field(factory=dict, init=False)
+    That is so in each event loop: callers in different ones share nothing.
+    """
+
+    _loop_states: RunVar[dict[K, _State[Q, V]]] = field(
+        factory=lambda: RunVar("shared_reads"), init=False
+    )
+
+    @property
+    def _states(self) -> dict[K, _State[Q, V]]:
+        states = self._loop_states.get(None)
+        if states is None:
+            states = {}
+            self._loop_states.set(states)
+        return states
 
     def __len__(self) -> int:
         """Return the number of owners that are being read, or were read a moment ago."""

@@ -5,6 +5,7 @@ They end by themselves within seconds, and are cancelled when the event loop end
 """
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from contextvars import copy_context
@@ -31,6 +32,7 @@ class TaskSpawner:
 
     log_limiter: LogLimiter
     _tasks: TaskGroup | None = field(default=None, init=False)
+    _thread: int = field(default=0, init=False)
     _loop_tasks: set[asyncio.Task[None]] = field(factory=set, init=False)
 
     @property
@@ -42,7 +44,7 @@ class TaskSpawner:
     async def running(self) -> AsyncIterator[TaskGroup]:
         """Accept tasks while the block runs; at its end, wait for them or for a cancel."""
         async with anyio.create_task_group() as tasks:
-            self._tasks = tasks
+            self._tasks, self._thread = tasks, threading.get_ident()
             try:
                 yield tasks
             finally:
@@ -56,9 +58,9 @@ class TaskSpawner:
         """Start *work* as a task whose failure is logged and ends no other task.
 
         Returns:
-            False where no task group is open: *work* was not started.
+            False where no task group is open, or only in another thread: *work* was not started.
         """
-        if self._tasks is None:
+        if self._tasks is None or threading.get_ident() != self._thread:
             return False
         self._tasks.start_soon(self._run, work)
         return True

@@ -10,6 +10,7 @@ The network drivers run on asyncio only, and so does this.
 
 import asyncio
 import logging
+import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, closing
@@ -106,6 +107,7 @@ class BrokerSubscriber(ABC):
     _confirmed: set[Channel] = field(factory=set, init=False)
     _progressed: anyio.Event = field(factory=anyio.Event, init=False)
     _tasks: TaskGroup | None = field(default=None, init=False)
+    _process_id: int = field(default=0, init=False)
     _is_connected: bool = field(default=False, init=False)
     _connection_failures: int = field(default=0, init=False)
 
@@ -124,12 +126,16 @@ class BrokerSubscriber(ABC):
             InvalidValue: The event loop is not asyncio's, or this is entered already.
         """
         name = type(self).__name__
-        if self._tasks is not None:
+        if self._is_entered:
             raise InvalidValue(name, "is entered already")
         try:
             asyncio.get_running_loop()
         except RuntimeError:
             raise InvalidValue(name, "needs asyncio: its driver runs on no other loop") from None
+        if self._tasks is not None:
+            # The parent process goes on to receive for its streams.
+            self._table, self._confirmed, self._is_connected = SubscriptionTable(), set(), False
+        self._process_id = os.getpid()
         self._tasks = await anyio.create_task_group().__aenter__()
         self._tasks.start_soon(self._stay_connected)
         return self
@@ -150,6 +156,11 @@ class BrokerSubscriber(ABC):
         finally:
             with anyio.move_on_after(CLOSE_SECONDS, shield=True):
                 await self._close()
+
+    @property
+    def _is_entered(self) -> bool:
+        """Whether this is entered, and not only in a parent process."""
+        return self._tasks is not None and self._process_id == os.getpid()
 
     @asynccontextmanager
     async def events(self) -> AsyncIterator[EventQueue]:
@@ -191,7 +202,7 @@ class BrokerSubscriber(ABC):
         Raises:
             NotEntered: This adapter is not entered, or was left meanwhile.
         """
-        while self._tasks is not None:
+        while self._is_entered:
             progressed = self._progressed
             if self._confirmed.issuperset(channels):
                 return

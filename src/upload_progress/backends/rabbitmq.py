@@ -37,9 +37,10 @@ from aio_pika.abc import (
     FieldValue,
 )
 from aio_pika.exceptions import ChannelNotFoundEntity
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 
 from upload_progress._model.cloudevents import CloudEvent, attributes_of, decode_binary, encode_data
+from upload_progress.backends.loop_bound import BorrowedClient, LoopBound
 from upload_progress.backends.pubsub import BrokerSubscriber
 from upload_progress.backends.subscriptions import (
     ALL_OWNERS_CHANNEL,
@@ -137,10 +138,19 @@ class RabbitPublisher(BrokerSubscriber):
     client: AbstractConnection | Connector
     exchange: str = field(default="upload-progress", kw_only=True)
     durable: bool = field(default=False, kw_only=True)
-    _lock: anyio.Lock = field(factory=anyio.Lock, init=False)
-    _publishing: AbstractConnection | None = field(default=None, init=False)
-    _channel: AbstractChannel | None = field(default=None, init=False)
-    _exchanges: _Exchanges | None = field(default=None, init=False)
+    _channels: "LoopBound[_PublishingChannel] | BorrowedClient[_PublishingChannel]" = field(
+        default=Factory(lambda self: self._make_channels(), takes_self=True), init=False
+    )
+
+    def _make_channels(
+        self,
+    ) -> "LoopBound[_PublishingChannel] | BorrowedClient[_PublishingChannel]":
+        def make() -> _PublishingChannel:
+            return _PublishingChannel(self.client, self.exchange, is_durable=self.durable)
+
+        if callable(self.client):
+            return LoopBound(make, _PublishingChannel.close)
+        return BorrowedClient("client", make(), _PublishingChannel.close)
 
     @property
     def keeps_events(self) -> bool:
@@ -209,26 +219,10 @@ class RabbitPublisher(BrokerSubscriber):
 
     async def _open_exchanges(self) -> _Exchanges:
         """Return the exchanges on an open channel for publishing."""
-        async with self._lock:
-            if self._exchanges is None or self._channel is None or self._channel.is_closed:
-                await self._close()
-                if callable(self.client):
-                    connection = self._publishing = await self.client()
-                else:
-                    connection = self.client
-                channel = self._channel = await connection.channel()
-                self._exchanges = await _Exchanges.open(
-                    connection, channel, self.exchange, durable=self.durable
-                )
-            return self._exchanges
+        return await (await self._channels.get()).exchanges()
 
     async def _close(self) -> None:
-        connection, channel = self._publishing, self._channel
-        self._publishing = self._channel = self._exchanges = None
-        if channel is not None and not channel.is_closed:
-            await channel.close()
-        if connection is not None:
-            await connection.close()
+        await self._channels.aclose()
 
     async def _connect(self) -> "RabbitConnection":
         connection = await self.client() if callable(self.client) else self.client
@@ -253,6 +247,49 @@ class RabbitPublisher(BrokerSubscriber):
                 await owned.close()
             raise
         return consumer
+
+
+@define(eq=False, repr=False)
+class _PublishingChannel:
+    """The channel on which one event loop publishes, opened when it is first used.
+
+    Args:
+        client: The connection, or a function that returns a new one.
+        exchange: The name of the exchange for events.
+        is_durable: Whether exchanges that are created here survive a restart of the broker.
+    """
+
+    _client: AbstractConnection | Connector
+    _exchange: str
+    _is_durable: bool = field(kw_only=True)
+    _lock: anyio.Lock = field(factory=anyio.Lock, init=False)
+    _connection: AbstractConnection | None = field(default=None, init=False)
+    _channel: AbstractChannel | None = field(default=None, init=False)
+    _exchanges: _Exchanges | None = field(default=None, init=False)
+
+    async def exchanges(self) -> _Exchanges:
+        """Return the exchanges on an open channel."""
+        async with self._lock:
+            if self._exchanges is None or self._channel is None or self._channel.is_closed:
+                await self.close()
+                if callable(self._client):
+                    connection = self._connection = await self._client()
+                else:
+                    connection = self._client
+                channel = self._channel = await connection.channel()
+                self._exchanges = await _Exchanges.open(
+                    connection, channel, self._exchange, durable=self._is_durable
+                )
+            return self._exchanges
+
+    async def close(self) -> None:
+        """Close the channel, and the connection if it was made here."""
+        connection, channel = self._connection, self._channel
+        self._connection = self._channel = self._exchanges = None
+        if channel is not None and not channel.is_closed:
+            await channel.close()
+        if connection is not None:
+            await connection.close()
 
 
 class _OwnedConnection(Connection):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
@@ -443,3 +445,19 @@ def test_event_loop_other_than_asyncio_is_rejected() -> None:
             await KafkaStore.open("kafka://host").__aenter__()
 
     anyio.run(enter, backend="trio")
+
+
+async def test_forked_process_enters_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table is that of the parent, which nothing updates in the forked process."""
+    store, parent = KafkaStore.open(f"kafka://127.0.0.1:{free_port()}"), os.getpid()
+    async with store:
+        table = store._consumer
+        table.is_current = True
+        assert await store.load() == []
+        with monkeypatch.context() as child:
+            child.setattr(os, "getpid", lambda: parent + 1)
+            with pytest.raises(StoreUnavailable):
+                await store.load()
+            copied = copy.copy(store)
+            async with copied:
+                assert copied._consumer is not table

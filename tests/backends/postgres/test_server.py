@@ -385,7 +385,7 @@ class ConcurrentBorrowers:
         async with self.pool.connection():
             self.borrowed += 1
             self.maximum = max(self.maximum, self.borrowed)
-            waiting = self.pool._limit.statistics().tasks_waiting
+            waiting = (await self.pool._pools.get())._limit.statistics().tasks_waiting
             if (self.borrowed, waiting) == (MAX_CONNECTIONS, 4 * MAX_CONNECTIONS):
                 self.is_full.set()
             await self.is_full.wait()
@@ -406,9 +406,8 @@ async def test_number_of_connections_is_limited(migrated_postgres_url: str) -> N
 async def test_full_pool_is_not_a_failure_of_the_server(
     migrated_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_client, "MAX_CONNECTIONS", 1)
     monkeypatch.setattr(postgres_client, "WAIT_SECONDS", 0.01)
-    pool = LazyConnectionPool(migrated_postgres_url)
+    pool = LazyConnectionPool(migrated_postgres_url, max_connections=1)
     async with pool.connection():
         with pytest.raises(StoreBusy):
             await PostgresStore(pool).load(record().key)

@@ -12,9 +12,10 @@ from typing import Final, Protocol, Self
 import anyio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.partitioner import DefaultPartitioner
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 
 from upload_progress.backends.kafka.access import KafkaAccess
+from upload_progress.backends.loop_bound import LoopBound
 
 __all__ = [
     "KafkaReader",
@@ -105,8 +106,12 @@ class KafkaWriter:
 
     access: KafkaAccess
     topic: str
-    _producer: "AIOKafkaProducer | None" = field(default=None, init=False)
-    _lock: anyio.Lock = field(factory=anyio.Lock, init=False)
+    _producers: LoopBound["_Producer"] = field(
+        default=Factory(lambda self: self._make_producers(), takes_self=True), init=False
+    )
+
+    def _make_producers(self) -> LoopBound["_Producer"]:
+        return LoopBound(lambda: _Producer(self.access), _Producer.close)
 
     async def write(self, messages: Sequence[OutgoingMessage]) -> Sequence[Position]:
         """Write *messages* concurrently, and return where each was written.
@@ -115,7 +120,7 @@ class KafkaWriter:
         """
         if not messages:
             return []
-        producer = await self._connected_producer()
+        producer = await (await self._producers.get()).connected()
         sent = [
             await producer.send(
                 each.topic or self.topic,
@@ -134,13 +139,26 @@ class KafkaWriter:
 
     async def partitions(self, topic: str | None = None) -> int:
         """Return the number of partitions of *topic*, or of the writer's topic."""
-        producer = await self._connected_producer()
+        producer = await (await self._producers.get()).connected()
         return len(await producer.partitions_for(topic or self.topic))
 
-    async def _connected_producer(self) -> "AIOKafkaProducer":
+    async def close(self) -> None:
+        """Send what is buffered, if that takes no more than a few seconds, and disconnect."""
+        await self._producers.aclose()
+
+
+@define(eq=False, repr=False)
+class _Producer:
+    """The producer of one event loop, started when it is first used."""
+
+    _access: KafkaAccess
+    _producer: "AIOKafkaProducer | None" = field(default=None, init=False)
+    _lock: anyio.Lock = field(factory=anyio.Lock, init=False)
+
+    async def connected(self) -> "AIOKafkaProducer":
         async with self._lock:
             if self._producer is None:
-                producer = self.access.producer()
+                producer = self._access.producer()
                 try:
                     await producer.start()
                 except BaseException:
@@ -150,7 +168,6 @@ class KafkaWriter:
             return self._producer
 
     async def close(self) -> None:
-        """Send what is buffered, if that takes no more than a few seconds, and disconnect."""
         producer, self._producer = self._producer, None
         if producer is not None:
             await stop_client(producer)

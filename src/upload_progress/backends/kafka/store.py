@@ -13,6 +13,7 @@ in a topic: ``ReaperAssignment`` decides which worker ends them.
 """
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import Sequence
 from types import TracebackType
@@ -88,6 +89,7 @@ class KafkaStore:
     )
     _assignment: ReaperAssignment = field(factory=ReaperAssignment, init=False)
     _tasks: TaskGroup | None = field(default=None, init=False)
+    _process_id: int = field(default=0, init=False)
     _worker: str | None = field(default=None, init=False)
     _announcing: Counter[str] = field(factory=Counter, init=False)
 
@@ -141,7 +143,7 @@ class KafkaStore:
         Raises:
             InvalidValue: The event loop is not that of asyncio, or the store was entered already.
         """
-        if self._tasks is not None:
+        if self._tasks is not None and self._process_id == os.getpid():
             raise InvalidValue("KafkaStore", "is entered already")
         try:
             asyncio.get_running_loop()
@@ -149,6 +151,10 @@ class KafkaStore:
             raise InvalidValue(
                 "KafkaStore", "needs asyncio: its driver runs on no other event loop"
             ) from None
+        if self._tasks is not None:
+            # The parent process goes on to use its connections and its table.
+            self._consumer = self._make_consumer()
+        self._process_id = os.getpid()
         self._tasks = await anyio.create_task_group().__aenter__()
         self._tasks.start_soon(self._consumer.run)
         with anyio.move_on_after(_START_SECONDS):
@@ -261,6 +267,6 @@ class KafkaStore:
         Raises:
             StoreUnavailable: It is not.
         """
-        if not self._consumer.is_current:
+        if not self._consumer.is_current or self._process_id != os.getpid():
             raise StoreUnavailable
         return self._consumer.reconciler

@@ -7,18 +7,20 @@ hands out each of its dead connections once, unless it checks them with a round 
 """
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Final, Protocol
 
 import anyio
-from attrs import define, field
+from attrs import Factory, define, field
 from psycopg import AsyncConnection, Error, ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composed
 
+from upload_progress.backends.loop_bound import BorrowedClient, LoopBound
 from upload_progress.exceptions import InvalidValue, StoreBusy
 
 __all__ = [
@@ -28,10 +30,12 @@ __all__ = [
     "LATE_SECONDS",
     "MAX_CONNECTIONS",
     "WAIT_SECONDS",
+    "BorrowedPool",
     "ConnectionPool",
     "LazyConnectionPool",
     "connect",
     "fetch_rows",
+    "safe_pool",
     "validate_schema",
     "validate_url",
 ]
@@ -156,17 +160,23 @@ def _shut_down_socket(connection: AsyncConnection[TupleRow]) -> None:
 
 @define(eq=False, repr=False)
 class LazyConnectionPool:
-    """A pool of up to ``MAX_CONNECTIONS`` connections, opened when needed, without a task.
+    """Pools of connections that are opened when needed, one for each event loop of each process.
 
-    After an error in a block its connection is closed, and so are the idle ones: most likely the
-    server or the network has failed, and the next call connects again. So a server that is back
-    is found at the first attempt. The connection that was used last is lent first; those that
-    nothing has needed for ``IDLE_SECONDS`` are closed when another one is returned.
+    Args:
+        url: Where they lead to.
+        max_connections: How many one event loop uses at once.
     """
 
     _url: str
-    _limit: anyio.Semaphore = field(factory=lambda: anyio.Semaphore(MAX_CONNECTIONS), init=False)
-    _idle: dict[AsyncConnection[TupleRow], float] = field(factory=dict, init=False)
+    _max_connections: int = field(default=MAX_CONNECTIONS, kw_only=True)
+    _pools: LoopBound["_LoopPool"] = field(
+        default=Factory(lambda self: self._make_pools(), takes_self=True), init=False
+    )
+
+    def _make_pools(self) -> LoopBound["_LoopPool"]:
+        return LoopBound(
+            lambda: _LoopPool(self._url, self._max_connections), _LoopPool.close, _LoopPool.abandon
+        )
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
@@ -175,6 +185,35 @@ class LazyConnectionPool:
         Raises:
             StoreBusy: No connection became free within ``WAIT_SECONDS``.
         """
+        pool = await self._pools.get()
+        async with pool.connection() as connection:
+            yield connection
+
+    async def close(self) -> None:
+        """Close the idle connections of this event loop."""
+        await self._pools.aclose()
+
+
+@define(eq=False, repr=False)
+class _LoopPool:
+    """A pool of a few connections, opened when needed, without a task.
+
+    After an error in a block its connection is closed, and so are the idle ones: most likely the
+    server or the network has failed, and the next call connects again. So a server that is back
+    is found at the first attempt. The connection that was used last is lent first; those that
+    nothing has needed for ``IDLE_SECONDS`` are closed when another one is returned.
+    """
+
+    _url: str
+    _max_connections: int
+    _limit: anyio.Semaphore = field(
+        default=Factory(lambda self: anyio.Semaphore(self._max_connections), takes_self=True),
+        init=False,
+    )
+    _idle: dict[AsyncConnection[TupleRow], float] = field(factory=dict, init=False)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
         await self._wait_for_turn()
         try:
             connection = self._idle.popitem()[0] if self._idle else await connect(self._url)
@@ -208,3 +247,36 @@ class LazyConnectionPool:
         """Close the idle connections."""
         while self._idle:
             await self._idle.popitem()[0].close()
+
+    async def abandon(self) -> None:
+        """Close the idle connections of the parent process, which goes on using them."""
+        for connection in self._idle:
+            # The goodbye that libpq sends would end the session.
+            with open(os.devnull, "wb") as nowhere:  # noqa: ASYNC230, PTH123  # does not block
+                os.dup2(nowhere.fileno(), connection.fileno())
+        await self.close()
+
+
+@define(eq=False, repr=False)
+class BorrowedPool:
+    """A pool of the application, which is not used if a parent process has used it."""
+
+    _pool: BorrowedClient[ConnectionPool]
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
+        """Lend a connection of the pool.
+
+        Raises:
+            InvalidValue: The pool was used before this process was forked.
+        """
+        pool = await self._pool.get()
+        async with pool.connection() as connection:
+            yield connection
+
+
+def safe_pool(pool: ConnectionPool) -> ConnectionPool:
+    """Return *pool*, or a wrapper that refuses to use it in two processes."""
+    if isinstance(pool, LazyConnectionPool):
+        return pool
+    return BorrowedPool(BorrowedClient("client", pool))

@@ -18,14 +18,14 @@ import binascii
 import json
 import re
 from base64 import b64decode, b64encode
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import Collection, Sequence
+from contextlib import aclosing, suppress
 from functools import partial
 from secrets import token_urlsafe
 from typing import Final, Self
 
 import anyio
-from attrs import define, field
+from attrs import Factory, define, field
 from psycopg import AsyncConnection, Error, Notify, sql
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
@@ -38,8 +38,10 @@ from upload_progress._model.cloudevents import (
 )
 from upload_progress.backends.postgres.client import (
     ConnectionPool,
+    LazyConnectionPool,
     connect,
     fetch_rows,
+    safe_pool,
     validate_url,
 )
 from upload_progress.backends.pubsub import BrokerSubscriber
@@ -114,6 +116,9 @@ class PostgresPublisher(BrokerSubscriber):
     client: ConnectionPool
     prefix: str = field(default="upload_progress", kw_only=True)
     listen_url: str | None = field(default=None, kw_only=True)
+    _pool: ConnectionPool = field(
+        default=Factory(lambda self: safe_pool(self.client), takes_self=True), init=False
+    )
 
     def __attrs_post_init__(self) -> None:
         """Refuse a prefix that PostgreSQL would cut off."""
@@ -143,7 +148,7 @@ class PostgresPublisher(BrokerSubscriber):
         for each in (url, listen_url or ""):
             validate_url(each)
         return cls(
-            _SingleConnection(url),
+            LazyConnectionPool(url, max_connections=1),
             prefix=prefix,
             listen_url=listen_url or url,
             heartbeat_seconds=heartbeat_seconds,
@@ -214,7 +219,7 @@ class PostgresPublisher(BrokerSubscriber):
         if notifications:
             names = [_channel_name(self.prefix, channel) for channel, _ in notifications]
             payloads = [payload for _, payload in notifications]
-            async with self.client.connection() as connection:
+            async with self._pool.connection() as connection:
                 await fetch_rows(connection, _NOTIFY, (names, payloads))
 
     async def _connect(self) -> "PostgresConnection":
@@ -226,39 +231,13 @@ class PostgresPublisher(BrokerSubscriber):
 
         The listener has a connection of its own: a pool may have none to spare.
         """
-        async with self.client.connection() as connection:
+        async with self._pool.connection() as connection:
             info = connection.info
             return make_conninfo(**info.get_parameters(), password=info.password or None)
 
     async def _close(self) -> None:
-        if isinstance(self.client, _SingleConnection):
+        if isinstance(self.client, LazyConnectionPool):
             await self.client.close()
-
-
-@define(eq=False, repr=False)
-class _SingleConnection:
-    """Lends its one connection, made when it is first needed, and again after any error."""
-
-    _url: str
-    _lock: anyio.Lock = field(factory=anyio.Lock, init=False)
-    _connection: AsyncConnection[TupleRow] | None = field(default=None, init=False)
-
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
-        async with self._lock:
-            if self._connection is None:
-                self._connection = await connect(self._url)
-            try:
-                yield self._connection
-            except BaseException:
-                # Also after a cancellation: an answer may still be on its way.
-                await self.close()
-                raise
-
-    async def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
 
 
 @define(eq=False, repr=False)

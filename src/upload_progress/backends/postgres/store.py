@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Final, LiteralString, Self
 
 import anyio
-from attrs import define, field
+from attrs import Factory, define, field
 from psycopg import sql
 from psycopg.errors import InvalidSchemaName, UndefinedColumn, UndefinedTable
 from psycopg.rows import TupleRow
@@ -29,6 +29,7 @@ from upload_progress.backends.postgres.client import (
     ConnectionPool,
     LazyConnectionPool,
     fetch_rows,
+    safe_pool,
     validate_schema,
     validate_url,
 )
@@ -106,6 +107,9 @@ class PostgresStore:
     schema: str = field(default="upload_progress", kw_only=True)
     clock: Clock = field(factory=SystemClock, kw_only=True)
     unreadable: int = field(default=0, init=False)
+    _pool: ConnectionPool = field(
+        default=Factory(lambda store: safe_pool(store.client), takes_self=True), init=False
+    )
     _saved: dict[str, int] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -174,7 +178,7 @@ class PostgresStore:
         late_at = anyio.current_time() + CALL_SECONDS + LATE_SECONDS
         try:
             with anyio.fail_after(CALL_SECONDS):
-                async with self.client.connection() as connection:
+                async with self._pool.connection() as connection:
                     return await fetch_rows(connection, query, values)
         except TimeoutError:
             if anyio.current_time() >= late_at:

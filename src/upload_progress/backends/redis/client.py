@@ -1,5 +1,6 @@
 """Clients of Redis for the store and the publisher: short timeouts and no retries."""
 
+from collections.abc import Callable
 from random import choice
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -13,18 +14,23 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisClusterException
 
+from upload_progress.backends.loop_bound import BorrowedClient, LoopBound
 from upload_progress.exceptions import InvalidValue
 
 __all__ = [
     "CALL_SECONDS",
+    "Client",
     "PubSubClient",
+    "clients_of",
     "close_client",
     "is_pool_exhausted",
     "name_in_database",
     "open_client",
+    "pubsub_clients_of",
     "validate_client",
 ]
 
+Client = Redis | RedisCluster
 
 CALL_SECONDS: Final = 1.0
 """Timeout of connecting, and of each read and write."""
@@ -58,7 +64,7 @@ _EXPECTED: Final = (
 )
 
 
-def open_client(url: str) -> Redis | RedisCluster:
+def open_client(url: str) -> Client:
     """Return a client for *url*; it connects when it is first used.
 
     Args:
@@ -141,13 +147,36 @@ def _address(host: str) -> tuple[str, int]:
     return parts.hostname, parts.port or _SENTINEL_PORT
 
 
-async def close_client(client: Redis | RedisCluster) -> None:
+async def close_client(client: Client) -> None:
     """Close *client*, which ``open_client`` has returned."""
     pool = None if isinstance(client, RedisCluster) else client.connection_pool
     if isinstance(pool, SentinelConnectionPool):
         for sentinel in pool.sentinel_manager.sentinels:
             await sentinel.aclose()
     await client.aclose()
+
+
+def clients_of(
+    client: Client, reopen: Callable[[], Client] | None
+) -> LoopBound[Client] | BorrowedClient[Client]:
+    """Return the clients of all event loops: made by *reopen*, or *client*, which stays open."""
+    if reopen is None:
+        return BorrowedClient("client", client)
+    return LoopBound(reopen, close_client)
+
+
+def pubsub_clients_of(
+    client: Client, reopen: Callable[[], Client] | None
+) -> LoopBound["PubSubClient"] | BorrowedClient["PubSubClient"]:
+    """Return the clients for publish/subscribe of all event loops, like ``clients_of``."""
+    if reopen is None:
+        return BorrowedClient("client", PubSubClient(client), PubSubClient.discard)
+
+    async def close(pubsub: PubSubClient) -> None:
+        await pubsub.discard()
+        await close_client(pubsub.client)
+
+    return LoopBound(lambda: PubSubClient(reopen()), close)
 
 
 @define(eq=False, repr=False)
@@ -158,7 +187,7 @@ class PubSubClient:
         client: A client of a server or of a cluster.
     """
 
-    client: Redis | RedisCluster
+    client: Client
     _node: Redis | None = field(default=None, init=False)
 
     async def get(self) -> Redis:
@@ -180,7 +209,7 @@ class PubSubClient:
                 await node.aclose()
 
 
-def validate_client(client: Redis | RedisCluster) -> None:
+def validate_client(client: Client) -> None:
     """Check that *client* returns bytes.
 
     Raises:
@@ -192,7 +221,7 @@ def validate_client(client: Redis | RedisCluster) -> None:
         raise InvalidValue("client", "must not decode responses: leave decode_responses out")
 
 
-def name_in_database(name: str, client: Redis | RedisCluster) -> str:
+def name_in_database(name: str, client: Client) -> str:
     """Return *name*, followed by the number of the client's database unless that is 0.
 
     Publish/subscribe knows no databases: the channels of two databases must have different names.

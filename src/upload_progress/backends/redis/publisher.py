@@ -13,21 +13,23 @@ after a silence the server is pinged. A client that reconnects by itself and sub
 detected by Redis's second confirmation: then events may have been missed.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Final, Self
 
 import anyio
 from attrs import Factory, define, field
-from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.client import PubSub
 
 from upload_progress._model.cloudevents import CloudEvent, decode_structured, encode_structured
+from upload_progress.backends.loop_bound import BorrowedClient, LoopBound
 from upload_progress.backends.pubsub import BrokerSubscriber
 from upload_progress.backends.redis.client import (
+    Client,
     PubSubClient,
-    close_client,
     name_in_database,
     open_client,
+    pubsub_clients_of,
     validate_client,
 )
 from upload_progress.backends.subscriptions import (
@@ -59,7 +61,8 @@ class RedisPublisher(BrokerSubscriber):
         client: A client of a server or of a cluster that does not decode responses.
         prefix: What the names of all channels begin with, followed by the number of the database
             unless that is 0.
-        owns_client: Whether to close the client, too. By default it stays open.
+        reopen: Makes a client like *client*, to be closed by the publisher. With it, the publisher
+            can be used in several event loops and after a fork: each of them has its own client.
         heartbeat_seconds: After this long without traffic the server is pinged; without an answer
             within the same time the connection counts as lost.
 
@@ -67,11 +70,12 @@ class RedisPublisher(BrokerSubscriber):
         InvalidValue: The client decodes responses.
     """
 
-    client: Redis | RedisCluster
+    client: Client
     prefix: str = field(default="upload-progress", kw_only=True)
-    owns_client: bool = field(default=False, kw_only=True)
-    _pubsub: PubSubClient = field(
-        default=Factory(lambda self: PubSubClient(self.client), takes_self=True), init=False
+    reopen: Callable[[], Client] | None = field(default=None, kw_only=True)
+    _clients: LoopBound[PubSubClient] | BorrowedClient[PubSubClient] = field(
+        default=Factory(lambda self: pubsub_clients_of(self.client, self.reopen), takes_self=True),
+        init=False,
     )
 
     def __attrs_post_init__(self) -> None:
@@ -96,8 +100,8 @@ class RedisPublisher(BrokerSubscriber):
         Raises:
             InvalidValue: The URL is not a valid Redis URL.
         """
-        client = open_client(url)
-        return cls(client, prefix=prefix, heartbeat_seconds=heartbeat_seconds, owns_client=True)
+        reopen = partial(open_client, url)
+        return cls(reopen(), prefix=prefix, heartbeat_seconds=heartbeat_seconds, reopen=reopen)
 
     async def publish(self, events: Sequence[CloudEvent]) -> None:
         """Send *events*, in order, in one round trip."""
@@ -114,7 +118,8 @@ class RedisPublisher(BrokerSubscriber):
         await self._publish([(Channel.of_worker(worker), check_message_size(message))])
 
     async def _publish(self, messages: Sequence[tuple[Channel, bytes]]) -> None:
-        prefix, client = self._full_prefix, await self._pubsub.get()
+        prefix, pubsub = self._full_prefix, await self._clients.get()
+        client = await pubsub.get()
         try:
             async with client.pipeline(transaction=False) as batch:
                 for channel, message in messages:
@@ -122,11 +127,11 @@ class RedisPublisher(BrokerSubscriber):
                 await batch.execute()
         except BaseException:
             # Of a cluster, another node may be available.
-            await self._pubsub.discard()
+            await pubsub.discard()
             raise
 
     async def _connect(self) -> "RedisConnection":
-        client = PubSubClient(self.client)
+        client = PubSubClient((await self._clients.get()).client)
         pubsub = (await client.get()).pubsub()
         try:
             await pubsub.connect()  # type: ignore[no-untyped-call]  # redis-py has no annotation here
@@ -138,9 +143,7 @@ class RedisPublisher(BrokerSubscriber):
         )
 
     async def _close(self) -> None:
-        await self._pubsub.discard()
-        if self.owns_client:
-            await close_client(self.client)
+        await self._clients.aclose()
 
 
 @define(eq=False, repr=False)

@@ -40,7 +40,8 @@ release has written them.
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.resources import files
 from random import shuffle
 from struct import Struct
@@ -49,15 +50,17 @@ from typing import Final, Literal, Self, TypeVar, cast, get_args
 from zlib import crc32
 
 from attrs import Factory, define, field
-from redis.asyncio import Redis, RedisCluster
+from redis.asyncio import RedisCluster
 from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from upload_progress._model.codec import pack_record
 from upload_progress._model.fold import newest_attempt, received_by
 from upload_progress._model.models import TransferRecord, UploadKey, without_store_times
+from upload_progress.backends.loop_bound import BorrowedClient, LoopBound
 from upload_progress.backends.redis.client import (
-    close_client,
+    Client,
+    clients_of,
     is_pool_exhausted,
     name_in_database,
     open_client,
@@ -137,7 +140,8 @@ class RedisStore:
         prefix: What the names of all keys begin with.
         shards: Over how many slots owners are spread: 1 for a server and 16 for a cluster by
             default. It has to be the same for all workers.
-        closes_client: Whether to close the client together with the store.
+        reopen: Makes a client like *client*, to be closed by the store. With it, the store can be
+            used in several event loops and after a fork: each of them has its own client.
 
     Attributes:
         unreadable: How many stored values could not be decoded and were skipped.
@@ -146,14 +150,18 @@ class RedisStore:
         InvalidValue: The client decodes responses, or the prefix contains a brace.
     """
 
-    client: Redis | RedisCluster
+    client: Client
     retention: Retention = field(factory=Retention, kw_only=True)
     prefix: str = field(default="upload-progress", kw_only=True)
     shards: int = field(
         default=Factory(lambda store: _default_shards(store.client), takes_self=True), kw_only=True
     )
-    closes_client: bool = field(default=False, kw_only=True)
+    reopen: Callable[[], Client] | None = field(default=None, kw_only=True)
     unreadable: int = field(default=0, init=False)
+    _clients: LoopBound[Client] | BorrowedClient[Client] = field(
+        default=Factory(lambda store: clients_of(store.client, store.reopen), takes_self=True),
+        init=False,
+    )
     _scripts: Mapping[_Operation, AsyncScript] = field(
         default=Factory(lambda store: _register_scripts(store.client), takes_self=True), init=False
     )
@@ -178,8 +186,8 @@ class RedisStore:
         Raises:
             InvalidValue: The URL is not valid.
         """
-        client = open_client(url)
-        return cls(client, retention=retention or Retention(), prefix=prefix, closes_client=True)
+        reopen = partial(open_client, url)
+        return cls(reopen(), retention=retention or Retention(), prefix=prefix, reopen=reopen)
 
     async def __aenter__(self) -> Self:
         """Do nothing: the client connects when it is first used."""
@@ -192,8 +200,7 @@ class RedisStore:
         _trace: TracebackType | None,
     ) -> None:
         """Close the client, if the store has opened it."""
-        if self.closes_client:
-            await close_client(self.client)
+        await self._clients.aclose()
 
     @property
     def namespace(self) -> str:
@@ -215,8 +222,9 @@ class RedisStore:
         Raises:
             StoreBusy: All connections of the client are in use.
         """
+        keys, client = [f"{self.prefix}:{{{shard}}}"], await self._clients.get()
         try:
-            return await self._scripts[operation](keys=[f"{self.prefix}:{{{shard}}}"], args=args)
+            return await self._scripts[operation](keys=keys, args=args, client=client)
         except RedisConnectionError as error:
             if is_pool_exhausted(error):
                 raise StoreBusy from None
@@ -401,11 +409,11 @@ async def _together(calls: Sequence[Awaitable[T]]) -> Sequence[T]:
     return cast("Sequence[T]", results)
 
 
-def _default_shards(client: Redis | RedisCluster) -> int:
+def _default_shards(client: Client) -> int:
     return SHARDS if isinstance(client, RedisCluster) else 1
 
 
-def _register_scripts(client: Redis | RedisCluster) -> dict[_Operation, AsyncScript]:
+def _register_scripts(client: Client) -> dict[_Operation, AsyncScript]:
     """Return the scripts, which are called by their hash, and loaded where Redis lacks them."""
     return {name: client.register_script(source) for name, source in _SOURCES.items()}
 
