@@ -403,11 +403,8 @@ async def test_number_of_connections_is_limited(migrated_postgres_url: str) -> N
     assert borrowers.maximum == MAX_CONNECTIONS
 
 
-async def test_full_pool_is_not_a_failure_of_the_server(
-    migrated_postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(postgres_client, "WAIT_SECONDS", 0.01)
-    pool = LazyConnectionPool(migrated_postgres_url, max_connections=1)
+async def test_full_pool_is_not_a_failure_of_the_server(migrated_postgres_url: str) -> None:
+    pool = LazyConnectionPool(migrated_postgres_url, max_connections=1, wait_seconds=0.01)
     async with pool.connection():
         with pytest.raises(StoreBusy):
             await PostgresStore(pool).load(record().key)

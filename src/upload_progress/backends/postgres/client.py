@@ -165,17 +165,21 @@ class LazyConnectionPool:
     Args:
         url: Where they lead to.
         max_connections: How many one event loop uses at once.
+        wait_seconds: How long a caller waits for one of them, at most.
     """
 
     _url: str
     _max_connections: int = field(default=MAX_CONNECTIONS, kw_only=True)
+    _wait_seconds: float = field(default=WAIT_SECONDS, kw_only=True)
     _pools: LoopBound["_LoopPool"] = field(
         default=Factory(lambda self: self._make_pools(), takes_self=True), init=False
     )
 
     def _make_pools(self) -> LoopBound["_LoopPool"]:
         return LoopBound(
-            lambda: _LoopPool(self._url, self._max_connections), _LoopPool.close, _LoopPool.abandon
+            lambda: _LoopPool(self._url, self._max_connections, self._wait_seconds),
+            _LoopPool.close,
+            _LoopPool.abandon,
         )
 
     @asynccontextmanager
@@ -183,7 +187,7 @@ class LazyConnectionPool:
         """Lend a connection for a block, in which each statement is a transaction of its own.
 
         Raises:
-            StoreBusy: No connection became free within ``WAIT_SECONDS``.
+            StoreBusy: No connection became free within *wait_seconds*.
         """
         pool = await self._pools.get()
         async with pool.connection() as connection:
@@ -206,6 +210,7 @@ class _LoopPool:
 
     _url: str
     _max_connections: int
+    _wait_seconds: float
     _limit: anyio.Semaphore = field(
         default=Factory(lambda self: anyio.Semaphore(self._max_connections), takes_self=True),
         init=False,
@@ -230,7 +235,7 @@ class _LoopPool:
 
     async def _wait_for_turn(self) -> None:
         try:
-            with anyio.fail_after(WAIT_SECONDS):
+            with anyio.fail_after(self._wait_seconds):
                 await self._limit.acquire()
         except TimeoutError:
             raise StoreBusy from None

@@ -21,6 +21,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Collection, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
+from math import inf
 from secrets import token_urlsafe
 from typing import Final, Self
 
@@ -148,7 +149,8 @@ class PostgresPublisher(BrokerSubscriber):
         for each in (url, listen_url or ""):
             validate_url(each)
         return cls(
-            LazyConnectionPool(url, max_connections=1),
+            # The circuit breaker of the caller limits the wait.
+            LazyConnectionPool(url, max_connections=1, wait_seconds=inf),
             prefix=prefix,
             listen_url=listen_url or url,
             heartbeat_seconds=heartbeat_seconds,
