@@ -1,4 +1,4 @@
-"""Contracts that test a store or publisher of your own, and fakes for tests of applications.
+"""Contracts for a store or publisher of your own; uploads and fakes for tests of applications.
 
 Subclass a contract in a test module, override its fixtures, and run pytest with anyio's plugin. A
 store that passes works with ``ProgressTracker``::
@@ -31,6 +31,7 @@ from upload_progress.testing.publisher_contract import (
     PublisherContract,
 )
 from upload_progress.testing.store_contract import StoreContract
+from upload_progress.testing.uploads import PacedBody, upload_in_state
 
 __all__ = [
     "TIMEOUT_SECONDS",
@@ -41,7 +42,9 @@ __all__ = [
     "FaultyStore",
     "LeaseContract",
     "MessageTransportContract",
+    "PacedBody",
     "PublisherContract",
     "RecordingPublisher",
     "StoreContract",
+    "upload_in_state",
 ]
