@@ -107,17 +107,19 @@ class SessionStore(Protocol):
         owner: str,
         *,
         group: str | None = None,
-        ended_since: float | None = None,
+        ended_within_seconds: float | None = None,
         cursor: str | None = None,
         limit: int = 100,
     ) -> RecordPage:
-        """Return the uploads of *owner*, newest first.
+        """Return the uploads of *owner*, those that were created last first.
 
         Args:
             owner: The owner of the uploads.
             group: Return only uploads of this group.
-            ended_since: Omit uploads that ended before, in seconds since the epoch.
-            cursor: ``next`` of the previous page; an unknown one starts with the first page.
+            ended_within_seconds: Omit uploads whose end was saved longer ago, by the clock of the
+                store.
+            cursor: ``next`` of a page, or one of its ``cursors``: the position of an upload, which
+                may have been deleted since. Text that is no cursor starts with the first page.
             limit: The maximum number of uploads.
         """
 

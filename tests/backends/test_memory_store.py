@@ -182,7 +182,7 @@ async def test_loaded_record_does_not_share_state_with_store() -> None:
 
 
 async def test_full_bucket_overflows_into_next_second() -> None:
-    """The exact end is read from the record where the bucket is too coarse."""
+    """The time of the end is exact nevertheless."""
     clock = FakeClock()
     retention = Retention(ended_seconds=10, ended_per_owner=BUCKET_CAPACITY + 1)
     store = MemoryStore(clock=clock, retention=retention)
@@ -193,10 +193,35 @@ async def test_full_bucket_overflows_into_next_second() -> None:
     await store.save(ended)
 
     assert sorted(map(len, store._buckets.values())) == [1, BUCKET_CAPACITY]
-    page = await store.list("ann", ended_since=clock.time(), limit=2 * BUCKET_CAPACITY)
+    clock.advance(0.25)
+    page = await store.list("ann", ended_within_seconds=0.25, limit=2 * BUCKET_CAPACITY)
     assert len(page.uploads) == BUCKET_CAPACITY + 1
-    page = await store.list("ann", ended_since=clock.time() + 0.001)
+    page = await store.list("ann", ended_within_seconds=0.2)
     assert page.uploads == ()
+
+
+@pytest.mark.parametrize("step", [-30 * 86_400, 30 * 86_400])
+async def test_step_of_the_wall_clock_expires_nothing_and_hides_nothing(step: float) -> None:
+    """All times of the store are those of the monotonic clock."""
+    clock = FakeClock()
+    store = MemoryStore(clock=clock, retention=Retention(ended_seconds=100, waiting_seconds=200))
+    running = record(clock, "running", S.RECEIVING, worker="w")
+    ended = record(clock, "ended", S.COMPLETED, finished_at=clock.time())
+    await store.save([running, ended, record(clock, "waiting")])
+    await store.renew("w", seconds=15)
+
+    clock.step_wall_clock(step)
+
+    assert await store.overdue(limit=9) == []
+    assert len((await store.list("ann", ended_within_seconds=1)).uploads) == 3
+    [loaded] = await store.load(running.key)
+    assert loaded.lease_until == clock.time() + 15
+    clock.advance(102)
+    await store.renew("w", seconds=15)
+    assert await store.overdue(limit=9) == []
+    assert await store.load(ended.key) == []
+    clock.advance(100)
+    assert [each.upload_id for each in await store.overdue(limit=9)] == ["waiting"]
 
 
 def test_repr_of_bucket_has_number_and_no_names() -> None:

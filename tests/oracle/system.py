@@ -71,12 +71,16 @@ class SlowStore:
         owner: str,
         *,
         group: str | None = None,
-        ended_since: float | None = None,
+        ended_within_seconds: float | None = None,
         cursor: str | None = None,
         limit: int = 100,
     ) -> RecordPage:
         page = await self.inner.list(
-            owner, group=group, ended_since=ended_since, cursor=cursor, limit=limit
+            owner,
+            group=group,
+            ended_within_seconds=ended_within_seconds,
+            cursor=cursor,
+            limit=limit,
         )
         await self._wait(self.scenario.load_seconds)
         return page
@@ -115,12 +119,16 @@ class WithoutLeases:
         owner: str,
         *,
         group: str | None = None,
-        ended_since: float | None = None,
+        ended_within_seconds: float | None = None,
         cursor: str | None = None,
         limit: int = 100,
     ) -> RecordPage:
         page = await self.inner.list(
-            owner, group=group, ended_since=ended_since, cursor=cursor, limit=limit
+            owner,
+            group=group,
+            ended_within_seconds=ended_within_seconds,
+            cursor=cursor,
+            limit=limit,
         )
         uploads = tuple(tuple(map(_without_lease, records)) for records in page.uploads)
         return evolve(page, uploads=uploads)

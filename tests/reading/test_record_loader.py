@@ -50,13 +50,13 @@ async def test_records_are_folded_into_snapshots(loader: RecordLoader) -> None:
 
 
 async def test_page_contains_the_uploads_of_an_owner(loader: RecordLoader) -> None:
-    page = await loader.page("ann", ended_since=None, limit=1)
-    rest = await loader.page("ann", ended_since=None, cursor=page.next, limit=1)
+    page = await loader.page("ann", ended_within_seconds=None, limit=1)
+    rest = await loader.page("ann", ended_within_seconds=None, cursor=page.next, limit=1)
 
     uploads = [*page.uploads, *rest.uploads]
     assert {records[0].upload_id for records in uploads} == {"up", "other"}
     assert {loader.fold(records).state for records in uploads} == {UploadState.RECEIVING}
-    last = await loader.page("ann", ended_since=None, cursor=rest.next)
+    last = await loader.page("ann", ended_within_seconds=None, cursor=rest.next)
     assert (last.uploads, last.next) == ((), None)
 
 
@@ -67,7 +67,7 @@ async def test_store_outage_is_raised(sim: Simulation, loader: RecordLoader) -> 
         await loader.load([UP])
     sim.store.fault = None
     with pytest.raises(StoreUnavailable):
-        await loader.page("ann", ended_since=None)
+        await loader.page("ann", ended_within_seconds=None)
 
 
 class StoreWithForeignRecords(MemoryStore):
@@ -95,8 +95,8 @@ async def test_records_that_were_not_asked_for_are_dropped(
     await loader.store.save([record("up")])
 
     known = await loader.load([UP])
-    page = await loader.page("ann", ended_since=None)
-    empty = await loader.page("eve", ended_since=None)
+    page = await loader.page("ann", ended_within_seconds=None)
+    empty = await loader.page("eve", ended_within_seconds=None)
 
     assert {key: len(records) for key, records in known.items()} == {UP: 1}
     assert [upload[0].key for upload in page.uploads] == [UP]

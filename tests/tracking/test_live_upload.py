@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
+from attrs import define, evolve
 
 from tests._support.simulation import ANN, ENDINGS, Simulation, assert_monotonic, end_upload
 from upload_progress import EveryPercent, ProgressTracker, UploadProgress, UploadState
 from upload_progress._fanout.subscription import Subscription
+from upload_progress._internals import internals_of
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress._model.state import is_final
 from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress.testing import FaultyStore
+from upload_progress.interfaces import RecordPage
+from upload_progress.testing import FakeClock, FaultyStore
 
 pytestmark = pytest.mark.anyio
 
@@ -210,6 +215,78 @@ async def test_jump_of_the_wall_clock_does_not_end_a_live_upload(sim: Simulation
     assert [event.state for event in sim.events("up")][-1] is S.COMPLETED
     assert not any(event.state is S.FAILED for event in sim.events("up"))
     assert sim.tracker.statistics().reaped == 0
+
+
+@pytest.mark.parametrize("step", [-7200.0, 30 * 86_400.0])
+async def test_step_of_the_wall_clock_changes_no_rate_and_hides_no_upload(
+    sim: Simulation, step: float
+) -> None:
+    """Rate, remaining time, lists and expiry are those of the monotonic clock."""
+    announced = await sim.tracker.announce(owner="ann", filename="later")
+    done = sim.begin("done", total=1)
+    sim.add(done, 1)
+    done.end_body()
+    done.finish(200)
+    live = sim.begin("up", total=1000)
+    for second in range(8):
+        if second == 4:
+            sim.clock.step_wall_clock(step)
+        sim.add(live, 100)
+        await sim.run(1)
+
+    snapshot = live.snapshot()
+    assert snapshot.bytes_per_second == pytest.approx(100, abs=5)
+    assert snapshot.eta_seconds == pytest.approx(2, abs=0.3)
+    page = await sim.tracker.list(owner="ann")
+    assert {each.upload_id for each in page.uploads} == {announced.upload_id, "done", "up"}
+    await sim.run(20)
+    assert sim.tracker.statistics().reaped == 0
+    assert (await sim.tracker.get(announced.upload_id, owner="ann")).state is S.PENDING
+
+
+@define(eq=False, kw_only=True)
+class SkewedStore(FaultyStore):
+    """A store as a worker sees it whose clock differs by *skew* seconds from that of the others."""
+
+    skew: float
+
+    def _adjusted(self, records: Iterable[TransferRecord]) -> list[TransferRecord]:
+        return [
+            evolve(each, lease_until=each.lease_until and each.lease_until + self.skew)
+            for each in records
+        ]
+
+    async def load(self, *keys: UploadKey) -> list[TransferRecord]:
+        return self._adjusted(await super().load(*keys))
+
+    async def list(self, owner: str, **options: object) -> RecordPage:
+        page = await super().list(owner, **options)  # type: ignore[arg-type]  # any options
+        uploads = tuple(tuple(self._adjusted(each)) for each in page.uploads)
+        return evolve(page, uploads=uploads)
+
+
+@pytest.mark.parametrize("skew", [-3600.0, 3600.0])
+async def test_worker_with_another_clock_shows_rate_and_recent_end(
+    sim: Simulation, skew: float
+) -> None:
+    """What is compared are times of the store, and not those of two workers."""
+    done = sim.begin("done", total=1)
+    sim.add(done, 1)
+    done.end_body()
+    done.finish(200)
+    live = sim.begin("up", total=1000)
+    for _ in range(5):
+        sim.add(live, 100)
+        await sim.run(1)
+    clock = FakeClock(sim.clock.monotonic(), sim.clock.time() + skew)
+    other = ProgressTracker(store=SkewedStore(sim.memory, skew=skew), clock=clock)
+
+    page = await other.list(owner="ann")
+
+    assert {each.upload_id for each in page.uploads} == {"done", "up"}
+    assert (await other.get("up", owner="ann")).bytes_per_second == pytest.approx(100, abs=20)
+    await internals_of(other).reaper.run_once()
+    assert other.statistics().reaped == 0
 
 
 # --- attempts -------------------------------------------------------------------------------------

@@ -290,10 +290,9 @@ class Follower:
             self._deliver(Update(key.owner, progress))
 
     async def _read_all(self, owner: str) -> None:
-        since = self.clock.time() - RECENT_SECONDS
         cursor: str | None = None
         for _ in range(MAX_PAGES):
-            page = await self.loader.page(owner, ended_since=since, cursor=cursor)
+            page = await self.loader.page(owner, ended_within_seconds=RECENT_SECONDS, cursor=cursor)
             for progress in map(self.loader.fold, page.uploads):
                 if not self.registry.is_receiving(owner, progress.upload_id):
                     self.hub.deliver(Update(owner, progress))

@@ -33,7 +33,7 @@ from upload_progress._model.models import (
     UploadState,
     UploadTotal,
 )
-from upload_progress._model.rate import STALE_SECONDS, eta_seconds
+from upload_progress._model.rate import eta_seconds
 from upload_progress._model.state import LOST, RUNNING_STATES, Signal, is_waiting, next_state
 from upload_progress._model.validation import MAX_COUNT
 from upload_progress._model.version import SKIPPED_VERSIONS, version_of
@@ -146,7 +146,7 @@ def fold(
 
     Args:
         records: Any versions of the upload's records, in any order.
-        now: Seconds since the epoch, by which a rate is too old.
+        now: Seconds since the epoch, by which the lease of a worker has run out.
         mount_path: Where the progress API is mounted, for the links.
 
     Returns:
@@ -390,8 +390,12 @@ def _rate(records: Sequence[TransferRecord], now: float) -> float | None:
 
 
 def _is_stale(record: TransferRecord, now: float) -> bool:
-    """Return whether the rate of *record* is too old to say anything about *now*."""
-    return record.last_byte_at is not None and now - record.last_byte_at >= STALE_SECONDS
+    """Return whether the rate of *record* says nothing about *now*, as its worker does not answer.
+
+    A worker measures silence on one clock, and stores it. The times of its record say nothing to
+    other workers, whose clocks may differ: they have the end of its lease, by the store's clock.
+    """
+    return record.lease_until is not None and record.lease_until <= now
 
 
 def _arrival(records: Sequence[TransferRecord]) -> Arrival | None:

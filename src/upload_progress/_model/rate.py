@@ -14,7 +14,6 @@ __all__ = [
     "HALF_LIFE_SECONDS",
     "MINIMUM_SECONDS",
     "SILENT_SECONDS",
-    "STALE_SECONDS",
     "RateEstimate",
     "eta_seconds",
 ]
@@ -23,14 +22,6 @@ HALF_LIFE_SECONDS: Final = 2.0
 MINIMUM_SECONDS: Final = 2.0
 SILENT_SECONDS: Final = 3.0
 """After how long without a byte the worker that receives an upload reports no rate."""
-STALE_SECONDS: Final = 10.0
-"""How old the last byte of a stored record may be until its rate is unknown to other workers.
-
-The receiving worker measures the silence on one clock, and stores it. This is only for records that
-it does not renew, because it or the store hangs. The time is longer than ``SILENT_SECONDS`` by the
-longest interval between two reports of the default policy (5 s) and by 2 s, by which the clocks of
-two workers may differ.
-"""
 
 
 @frozen(slots=False)

@@ -195,8 +195,7 @@ class UploadLists:
             cursor: Where to begin.
             size: How many uploads are read at once.
         """
-        is_recent = query.states is None
-        since = self.loader.clock.time() - RECENT_SECONDS if is_recent else None
+        recent_seconds = RECENT_SECONDS if query.states is None else None
         while True:
             position = cursor
             page = await self.lane.call(
@@ -204,7 +203,7 @@ class UploadLists:
                 lambda: self.loader.page(
                     query.owner,
                     group=query.group,
-                    ended_since=since,
+                    ended_within_seconds=recent_seconds,
                     cursor=position,  # noqa: B023  # it is called at once
                     limit=size,
                 ),

@@ -64,7 +64,7 @@ class RecordLoader:
         self,
         owner: str,
         *,
-        ended_since: float | None,
+        ended_within_seconds: float | None,
         cursor: str | None = None,
         group: str | None = None,
         limit: int = 100,
@@ -72,7 +72,11 @@ class RecordLoader:
         """Return a page of the uploads of *owner*; see ``SessionStore.list``."""
         page = await self.breaker.call(
             lambda: self.store.list(
-                owner, group=group, ended_since=ended_since, cursor=cursor, limit=limit
+                owner,
+                group=group,
+                ended_within_seconds=ended_within_seconds,
+                cursor=cursor,
+                limit=limit,
             )
         )
         if all(upload[0].owner == owner for upload in page.uploads):

@@ -1,14 +1,17 @@
 """The store and the publisher for one process: nothing to install, and lost with the process.
 
 The store keeps records packed: a hundred thousand uploads take tens of megabytes, and a caller
-cannot change what is stored. Uploads that expire lie in buckets by time. Only buckets whose time
-has come are visited, a bounded number of uploads at once.
+cannot change what is stored. Uploads that expire lie in buckets by time, which is monotonic: a step
+of the wall clock expires nothing. Only buckets whose time has come are visited, a bounded number of
+uploads at once.
 """
 
+from bisect import bisect_left
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing
-from itertools import dropwhile, islice
+from itertools import islice
+from math import inf
 from typing import Final
 
 from anyio.lowlevel import checkpoint
@@ -27,7 +30,8 @@ from upload_progress._model.state import FINAL_STATES, is_final, is_waiting
 from upload_progress._runtime.yielding import YIELD_EVERY, yielding
 from upload_progress.backends.lease_table import LeaseTable
 from upload_progress.backends.store_records import (
-    changed_at,
+    format_cursor,
+    parse_cursor,
     supersedes,
     with_store_times,
 )
@@ -73,17 +77,21 @@ class Entry:
     Attributes:
         owner: Owner of the upload.
         upload_id: Id of the upload.
+        created_at: When the first of its records was created, in seconds since the epoch.
         packed: The packed record, or several of them.
         location: Where the entry is indexed: the bucket in which it expires, or the name of the
             worker that receives it.
         state: Its state, while it is in a bucket.
+        ended_at: When its end was saved, in monotonic seconds; None if it has not ended.
     """
 
     owner: str
     upload_id: str
+    created_at: float = 0.0
     packed: bytes | tuple[bytes, ...] = b""
     location: "Bucket | str | None" = None
     state: UploadState | None = None
+    ended_at: float | None = None
 
     @property
     def is_ended(self) -> bool:
@@ -98,7 +106,7 @@ class Entry:
 
 
 class Bucket(set[Entry]):
-    """The entries that expire before the second *number*, counted from the epoch."""
+    """The entries that expire before the second *number* of the monotonic clock."""
 
     __slots__ = ("number",)
 
@@ -153,7 +161,7 @@ class MemoryStore:
         tracker = ProgressTracker(store=MemoryStore(retention=Retention(ended_seconds=60)))
 
     Args:
-        clock: Decides what has expired.
+        clock: Its monotonic time decides what has expired.
         retention: How long records are kept.
         max_uploads: Maximum number of uploads. A new one beyond it replaces the upload of the
             same owner that is oldest, or else the upload that expires next.
@@ -193,8 +201,13 @@ class MemoryStore:
         """Return how many uploads of *owner* are pending."""
         return self._pending[owner]
 
-    def _save(self, record: TransferRecord) -> bool:
-        """Save *record*, if it is newer than the stored one; return whether it is."""
+    def _save(self, record: TransferRecord, *, age_seconds: float = 0.0) -> bool:
+        """Save *record*, if it is newer than the stored one; return whether it is.
+
+        Args:
+            record: A version of a record.
+            age_seconds: How long ago it was saved.
+        """
         entry = self._owners.get(record.owner, {}).get(record.upload_id)
         known: list[TransferRecord] = []
         if entry is None:
@@ -211,7 +224,8 @@ class MemoryStore:
         current = [*kept, without_store_times(record)]
         packed = tuple(pack_record(each) for each in current)
         entry.packed = packed[0] if len(packed) == 1 else packed
-        self._index(entry, current)
+        entry.created_at = min(each.created_at for each in current)
+        self._index(entry, current, age_seconds)
         return True
 
     def _add(self, record: TransferRecord) -> Entry:
@@ -235,19 +249,22 @@ class MemoryStore:
         running = next(iter(self._running.values()))
         return self._drop(next(iter(running)))
 
-    def _index(self, entry: Entry, records: Sequence[TransferRecord]) -> None:
+    def _index(self, entry: Entry, records: Sequence[TransferRecord], age_seconds: float) -> None:
         """Put *entry* into the bucket in which it expires, or under its worker."""
         self._unindex(entry)
+        entry.ended_at = None
         decided = records[0] if len(records) == 1 else deciding(newest(records))
-        expires_at = self._expires_at(decided)
-        if expires_at is None:
+        kept_seconds = self._kept_seconds(decided)
+        if kept_seconds is None:
             entry.location = decided.worker or ""
             self._running.setdefault(entry.location, {})[entry] = None
             return
         entry.state = decided.state
+        if entry.is_ended:
+            entry.ended_at = self.clock.monotonic() - age_seconds
         if decided.state is UploadState.PENDING:
             self._pending[entry.owner] += 1
-        self._put(entry, self._bucket_number(expires_at))
+        self._put(entry, self._bucket_number(kept_seconds - age_seconds))
         self._enforce_owner_limits(entry)
 
     def _enforce_owner_limits(self, entry: Entry) -> None:
@@ -264,16 +281,17 @@ class MemoryStore:
         while len(queues.waiting) > self.retention.waiting_per_owner:
             oldest = next(iter(queues.waiting))
             self._unindex(oldest)
-            self._put(oldest, int(self.clock.time()))
+            self._put(oldest, int(self.clock.monotonic()))
 
     @property
     def _max_unqueued(self) -> int:
         """With so many uploads, an owner cannot exceed a limit."""
         return min(self.retention.ended_per_owner, self.retention.waiting_per_owner)
 
-    def _bucket_number(self, expires_at: float) -> int:
-        """Return the end of the second of *expires_at*, or of its minute if that is far away."""
-        if expires_at - self.clock.time() < FINE_BUCKET_HORIZON_SECONDS:
+    def _bucket_number(self, left_seconds: float) -> int:
+        """Return the end of the second in *left_seconds*, or of its minute if that is far away."""
+        expires_at = self.clock.monotonic() + left_seconds
+        if left_seconds < FINE_BUCKET_HORIZON_SECONDS:
             return int(expires_at) + 1
         return (int(expires_at) // COARSE_BUCKET_SECONDS + 1) * COARSE_BUCKET_SECONDS
 
@@ -305,12 +323,11 @@ class MemoryStore:
             if not self._pending[entry.owner]:
                 del self._pending[entry.owner]
 
-    def _expires_at(self, record: TransferRecord) -> float | None:
+    def _kept_seconds(self, record: TransferRecord) -> float | None:
+        """Return how long *record* is kept from when it was saved; None while bytes arrive."""
         if is_final(record.state):
-            return (record.finished_at or record.updated_at) + self.retention.ended_seconds
-        if is_waiting(record.state):
-            return record.updated_at + self.retention.waiting_seconds
-        return None
+            return self.retention.ended_seconds
+        return self.retention.waiting_seconds if is_waiting(record.state) else None
 
     def _drop(self, entry: Entry) -> None:
         self._unindex(entry)
@@ -350,49 +367,42 @@ class MemoryStore:
         owner: str,
         *,
         group: str | None = None,
-        ended_since: float | None = None,
+        ended_within_seconds: float | None = None,
         cursor: str | None = None,
         limit: int = 100,
     ) -> RecordPage:
         """Return one page of the uploads of *owner*, newest first."""
         uploads = self._owners.get(owner, {})
+        since = -inf
+        if ended_within_seconds is not None:
+            since = self.clock.monotonic() - ended_within_seconds
         page: dict[str, tuple[TransferRecord, ...]] = {}
-        # A copy of the ids: other tasks may change the uploads meanwhile.
-        for number, upload_id in enumerate(list(self._newest_first(owner, cursor)), start=1):
+        # Other tasks may change the uploads meanwhile.
+        for number, upload_id in enumerate(self._newest_first(owner, cursor), start=1):
             if number % YIELD_EVERY == 0:
                 await checkpoint()
             entry = uploads.get(upload_id)
             if entry is None:
                 continue
-            if ended_since is not None and self._ended_before(entry, ended_since):
+            if entry.ended_at is not None and entry.ended_at < since:
                 continue
             records = tuple(self._with_store_times(entry))
             if group is not None and all(record.group != group for record in records):
                 continue
-            page[upload_id] = records
+            page[format_cursor(entry.created_at, upload_id)] = records
             if len(page) == limit:
-                return RecordPage(tuple(page.values()), upload_id, tuple(page))
+                cursors = tuple(page)
+                return RecordPage(tuple(page.values()), cursors[-1], cursors)
         return RecordPage(tuple(page.values()), None, tuple(page))
 
     def _newest_first(self, owner: str, cursor: str | None) -> Iterator[str]:
-        """Yield the ids of the uploads of *owner* after *cursor*."""
-        uploads = self._owners.get(owner, {})
-        ids: Iterator[str] = reversed(uploads)
-        if cursor in uploads:
-            ids = islice(dropwhile(lambda upload_id: upload_id != cursor, ids), 1, None)
-        return ids
-
-    def _ended_before(self, entry: Entry, moment: float) -> bool:
-        """Return whether *entry* ended before *moment*, in seconds since the epoch.
-
-        The number of its bucket decides, unless *moment* is within the span of that bucket.
-        """
-        if not entry.is_ended or not isinstance(entry.location, Bucket):
-            return False
-        latest = entry.location.number - self.retention.ended_seconds
-        if not latest - 2 * COARSE_BUCKET_SECONDS <= moment <= latest:
-            return latest < moment
-        return changed_at(deciding(newest(entry.records))) < moment
+        """Return the ids of the uploads of *owner* after *cursor*."""
+        # They are nearly sorted, which takes little more time than to copy them.
+        order = sorted(
+            (each.created_at, each.upload_id) for each in self._owners.get(owner, {}).values()
+        )
+        end = bisect_left(order, parse_cursor(cursor))
+        return (upload_id for _, upload_id in islice(reversed(order), len(order) - end, None))
 
     async def renew(self, worker: str, *, seconds: float) -> None:
         """Renew the lease of *worker* for *seconds* from now."""
@@ -406,7 +416,7 @@ class MemoryStore:
 
     async def overdue(self, *, limit: int) -> Sequence[TransferRecord]:
         """Return open records whose lease ended or that have expired; drop old ended uploads."""
-        now = self.clock.time()
+        now = self.clock.monotonic()
         found = list(islice(self._lost(), limit))
         while self._buckets and len(found) < limit:
             number = min(self._buckets)
@@ -441,7 +451,7 @@ class MemoryStore:
                 expired.append(evolve(record, expires_at=min(record.expires_at or now, now)))
                 # The caller may fail to end it: then it is reported again.
                 self._unindex(entry)
-                self._put(entry, int(self.clock.time()) + RETRY_SECONDS)
+                self._put(entry, int(self.clock.monotonic()) + RETRY_SECONDS)
         return expired
 
 

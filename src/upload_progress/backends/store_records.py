@@ -6,6 +6,7 @@ of expiry are not part of a packed record: they are added when it is read.
 """
 
 from collections.abc import Iterator, Sequence
+from math import inf, isnan
 from operator import attrgetter
 from typing import Final
 
@@ -22,8 +23,10 @@ from upload_progress.config import Retention
 __all__ = [
     "changed_at",
     "decode_record",
+    "format_cursor",
     "latest_records",
     "overdue_records",
+    "parse_cursor",
     "state_code",
     "supersedes",
     "with_store_times",
@@ -89,6 +92,25 @@ def changed_at(record: TransferRecord) -> float:
     """Return when *record* ended, or was last updated if it is open; seconds since the epoch."""
     ended_at = record.finished_at if is_final(record.state) else None
     return float(record.updated_at if ended_at is None else ended_at)
+
+
+def format_cursor(created_at: float, upload_id: str) -> str:
+    """Return the cursor of the page that follows an upload: its position in the order of a list.
+
+    >>> format_cursor(1.5, "video")
+    '1.5:video'
+    """
+    return f"{created_at!r}:{upload_id}"
+
+
+def parse_cursor(cursor: str | None) -> tuple[float, str]:
+    """Return the time of creation and the id in *cursor*; a position before all if it has none."""
+    moment, _, upload_id = (cursor or "").partition(":")
+    try:
+        created_at = float(moment)
+    except ValueError:
+        return inf, ""
+    return (inf, "") if isnan(created_at) else (created_at, upload_id)
 
 
 def decode_record(owner: str, upload_id: str, data: bytes) -> TransferRecord | None:

@@ -41,6 +41,10 @@ class FakeClock:
         """Return the seconds since the epoch."""
         return self.epoch_seconds
 
+    def step_wall_clock(self, seconds: float) -> None:
+        """Move only the seconds since the epoch, as if the clock of the machine was set."""
+        self.epoch_seconds += seconds
+
     def advance(self, seconds: float) -> None:
         """Move both times forward by *seconds*."""
         self.monotonic_seconds += seconds
@@ -153,14 +157,18 @@ class FaultyStore:
         owner: str,
         *,
         group: str | None = None,
-        ended_since: float | None = None,
+        ended_within_seconds: float | None = None,
         cursor: str | None = None,
         limit: int = 100,
     ) -> RecordPage:
         """List the uploads of *owner*, or fail."""
         await self._count_call()
         return await self.inner.list(
-            owner, group=group, ended_since=ended_since, cursor=cursor, limit=limit
+            owner,
+            group=group,
+            ended_within_seconds=ended_within_seconds,
+            cursor=cursor,
+            limit=limit,
         )
 
     async def renew(self, worker: str, *, seconds: float) -> None:

@@ -18,10 +18,13 @@ from upload_progress._model.models import (
 from upload_progress.config import Retention
 from upload_progress.interfaces import Clock, SessionStore, SystemClock
 
-__all__ = ["LEASE_SECONDS", "Elapse", "LeaseContract", "comparable"]
+__all__ = ["LEASE_SECONDS", "SKEWS", "Elapse", "LeaseContract", "comparable"]
 
 LEASE_SECONDS: Final = 1.2
 """The leases that run out in a test; a sixth of it is the time between two renewals."""
+
+SKEWS: Final = {"behind": -3600.0, "right": 0.0, "ahead": 30 * 86_400.0}
+"""By how many seconds the clocks of workers differ from that of the store."""
 
 Elapse = Callable[[float], Awaitable[None]]
 """Waits for that many seconds, on the clock of the store under test."""
@@ -241,16 +244,19 @@ class LeaseContract:
     ) -> None:
         """Pending and paused records expire; ``expires_at`` is the time."""
         waiting = evolve(record, state=UploadState.PENDING, worker=None)
-        await store.save([waiting])
+        others = [
+            evolve(waiting, owner=name, updated_at=waiting.updated_at + skew)
+            for name, skew in SKEWS.items()
+        ]
+        await store.save([waiting, *others])
         [loaded] = await store.load(record.key)
 
         assert loaded.expires_at == waiting.updated_at + self.RETENTION.waiting_seconds
         assert list(await store.overdue(limit=9)) == []
         await elapse(self.RETENTION.waiting_seconds + 1.5)
-        [expired] = await store.overdue(limit=9)
-        assert comparable([expired]) == [waiting]
-        assert expired.expires_at is not None
-        assert expired.expires_at <= clock.time()
+        expired = await store.overdue(limit=9)
+        assert comparable(expired) == comparable([waiting, *others])
+        assert all(each.expires_at and each.expires_at <= clock.time() for each in expired)
 
     async def test_overdue_returns_at_most_limit_records(
         self, store: SessionStore, record: TransferRecord, clock: Clock, elapse: Elapse
@@ -272,19 +278,45 @@ class LeaseContract:
         assert sum(sizes) == 5
         assert max(sizes) <= 2
 
-    async def test_ended_upload_is_deleted_after_retention(
+    async def test_ended_upload_is_deleted_and_its_cursor_stays_valid(
         self, store: SessionStore, record: TransferRecord, clock: Clock, elapse: Elapse
     ) -> None:
-        """It is kept for a while, so that late subscribers see the end."""
-        ended = evolve(record, state=UploadState.COMPLETED, finished_at=clock.time(), worker=None)
-        await store.save([ended])
-        assert len(await store.load(record.key)) == 1
+        """No other upload is repeated or left out, also of those created at the same time.
 
+        When the ended ones are deleted depends on the clock of the store: the times of a record are
+        those of a worker, whose clock may be wrong.
+        """
+        ended = evolve(record, state=UploadState.COMPLETED, worker=None, stage=None, error=None)
+        skews = [*SKEWS.values(), *SKEWS.values()]
+        created_at = [record.created_at + number // 6 for number in range(12)]
+        uploads = [
+            evolve(record, upload_id=f"u{2 * number:02}", created_at=created_at[2 * number])
+            for number in range(6)
+        ] + [
+            evolve(
+                ended,
+                upload_id=f"u{2 * number + 1:02}",
+                created_at=created_at[2 * number + 1],
+                updated_at=clock.time() + skew,
+                finished_at=clock.time() + skew,
+            )
+            for number, skew in enumerate(skews)
+        ]
+        await store.save(uploads)
+        assert list(await store.overdue(limit=99)) == []
+        page = await store.list("ann")
+        assert [upload[0].upload_id for upload in page.uploads] == [
+            f"u{number:02}" for number in reversed(range(12))
+        ]
         await elapse(self.RETENTION.ended_seconds + 1.5)
-        await store.overdue(limit=9)
+        await store.overdue(limit=99)
 
-        assert await store.load(record.key) == []
-        assert (await store.list("ann")).uploads == ()
+        assert await store.load(*[each.key for each in uploads[6:]]) == []
+        for number, cursor in enumerate(page.cursors):
+            rest = await store.list("ann", cursor=cursor)
+            assert [upload[0].upload_id for upload in rest.uploads] == [
+                f"u{older:02}" for older in reversed(range(0, 11 - number, 2))
+            ]
 
     async def test_ended_uploads_of_one_owner_are_limited(
         self, store: SessionStore, record: TransferRecord, clock: Clock

@@ -6,7 +6,7 @@ from attrs import evolve
 
 from upload_progress._model.models import TransferRecord, UploadKey, UploadState
 from upload_progress.interfaces import Clock, SessionStore
-from upload_progress.testing.lease_contract import LeaseContract, comparable
+from upload_progress.testing.lease_contract import SKEWS, Elapse, LeaseContract, comparable
 
 __all__ = ["StoreContract"]
 
@@ -248,13 +248,31 @@ class StoreContract(LeaseContract):
         assert listed == [f"u{number}" for number in reversed(range(7))]
         assert [size for size in sizes if size] == [3, 3, 1]
 
-    async def test_unknown_cursor_starts_with_first_page(
-        self, store: SessionStore, record: TransferRecord
+    @pytest.mark.parametrize("cursor", ["", "unknown", "x:video", "nan:video"])
+    async def test_list_starts_with_first_page_if_text_is_no_cursor(
+        self, store: SessionStore, record: TransferRecord, cursor: str
     ) -> None:
-        """The upload of a cursor may have been deleted."""
+        """It is no error."""
         await store.save([record])
 
-        assert len((await store.list("ann", cursor="unknown")).uploads) == 1
+        assert len((await store.list("ann", cursor=cursor)).uploads) == 1
+
+    async def test_next_attempt_is_listed_as_a_new_upload(
+        self, store: SessionStore, record: TransferRecord
+    ) -> None:
+        """Its position is that of the record of this attempt that was created first."""
+        first = evolve(record, upload_id="first")
+        second = evolve(record, upload_id="second", created_at=record.created_at + 1)
+        again = evolve(first, attempt=first.attempt + 1, created_at=record.created_at + 3)
+        earlier = evolve(again, transfer_id="t2", created_at=record.created_at + 2)
+        for saved, listed in (
+            ([first, second], ["second", "first"]),
+            ([again], ["first", "second"]),
+            ([earlier, evolve(record, upload_id="third", created_at=record.created_at + 2.5)], []),
+        ):
+            await store.save(saved)
+            found = [upload[0].upload_id for upload in (await store.list("ann")).uploads]
+            assert found == (listed or ["third", "first", "second"])
 
     async def test_list_is_filtered_by_group(
         self, store: SessionStore, record: TransferRecord
@@ -268,29 +286,31 @@ class StoreContract(LeaseContract):
         assert (await store.list("ann", group="daily")).uploads == ()
 
     async def test_list_omits_uploads_that_ended_earlier(
-        self, store: SessionStore, record: TransferRecord, clock: Clock
+        self, store: SessionStore, record: TransferRecord, clock: Clock, elapse: Elapse
     ) -> None:
-        """Open uploads, and those that ended later, are listed."""
+        """Open uploads, and those that ended later, are listed, whatever the clock of a worker."""
         ended = evolve(record, state=UploadState.COMPLETED, worker=None, stage=None, error=None)
-        now = clock.time()
-        await store.save(
-            [
-                evolve(ended, upload_id="before", finished_at=now - 1.0),
-                evolve(ended, upload_id="after", finished_at=now - 0.5),
-                record,
-                evolve(record, upload_id="waiting", state=UploadState.PENDING, worker=None),
-            ]
-        )
+        times = {name: clock.time() + skew for name, skew in SKEWS.items()}
+        before = [evolve(ended, upload_id=f"b{name}", finished_at=at) for name, at in times.items()]
+        after = [evolve(ended, upload_id=f"a{name}", finished_at=at) for name, at in times.items()]
+        waiting = evolve(record, upload_id="waiting", state=UploadState.PENDING, worker=None)
+        await store.save(before)
+        await elapse(0.5)
+        await store.save([*after, record, waiting])
 
-        page = await store.list("ann", ended_since=now - 0.75)
+        page = await store.list("ann", ended_within_seconds=0.4)
 
-        assert {upload[0].upload_id for upload in page.uploads} == {"after", "video", "waiting"}
+        assert sorted(upload[0].upload_id for upload in page.uploads) == [
+            *sorted(each.upload_id for each in after),
+            "video",
+            "waiting",
+        ]
+        assert len((await store.list("ann", ended_within_seconds=60.0)).uploads) == 8
 
     async def test_completed_upload_has_ended_although_transfers_are_open(
-        self, store: SessionStore, record: TransferRecord, clock: Clock
+        self, store: SessionStore, record: TransferRecord, clock: Clock, elapse: Elapse
     ) -> None:
         """An upload in several requests has ended as soon as one record completes it."""
-        now = clock.time()
         running = evolve(record, protocol="tus", stage=None, error=None)
         paused = evolve(running, transfer_id="t3", state=UploadState.PAUSED, worker=None)
         completed = evolve(
@@ -298,10 +318,11 @@ class StoreContract(LeaseContract):
             transfer_id="t2",
             state=UploadState.COMPLETED,
             worker=None,
-            finished_at=now - 1.0,
+            finished_at=clock.time(),
         )
         await store.save([running, paused, completed])
+        await elapse(0.3)
 
-        assert (await store.list("ann", ended_since=now - 0.5)).uploads == ()
-        [upload] = (await store.list("ann", ended_since=now - 1.5)).uploads
+        assert (await store.list("ann", ended_within_seconds=0.2)).uploads == ()
+        [upload] = (await store.list("ann", ended_within_seconds=60.0)).uploads
         assert len(upload) == 3

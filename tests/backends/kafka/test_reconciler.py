@@ -52,6 +52,7 @@ class Message:
     offset: int = 0
     headers: tuple[tuple[str, bytes], ...] = ()
     topic: str = "sessions"
+    timestamp: int = 0
 
 
 @pytest.fixture
@@ -418,8 +419,7 @@ async def test_list_is_ordered_by_creation(
     for number in (1, 2, 3):
         for transfer in ("t1", "t2"):
             reconciler.apply(Message(record_key("ann", f"u{number}", transfer), None), 0.0)
-    assert not reconciler.table._order
-    assert not reconciler.table._created_at
+    assert len(reconciler.table) == 0
 
 
 @pytest.mark.parametrize(
@@ -559,3 +559,25 @@ def test_invalid_url_is_rejected_without_its_text(url: str) -> None:
     with pytest.raises(InvalidValue) as error:
         KafkaAccess.from_url(url)
     assert "canary" not in str(error.value)
+
+
+async def test_records_that_are_read_at_the_start_expire_after_their_age(
+    reconciler: TopicReconciler, record: TransferRecord, clock: FakeClock
+) -> None:
+    """The topic tells the age: neither the times of a record nor the wall clock."""
+    table, then = reconciler.table, clock.time() - 3600
+    retention = table.retention
+    ended = evolve(record, state=S.COMPLETED, worker=None, finished_at=then, updated_at=then)
+    old, new = evolve(ended, upload_id="old"), evolve(ended, upload_id="new")
+    for each, seconds in ((new, 8), (old, 2)):
+        reconciler.collect(evolve(message(each), timestamp=1000 * seconds), 0.0)
+    for found in reconciler.take_collected():
+        reconciler.apply(found, 0.0, age_seconds=8 - found.timestamp / 1000)
+    clock.step_wall_clock(30 * 86_400)
+    assert len(table) == 2
+
+    clock.advance(retention.ended_seconds - 6 + 1.5)
+    await table.overdue(limit=9)
+
+    assert await table.load(old.key) == []
+    assert len(await table.load(new.key)) == 1

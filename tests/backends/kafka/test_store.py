@@ -192,13 +192,18 @@ async def test_old_record_written_last_is_repaired(
 
 @pytest.mark.usefixtures("fast_repairs")
 async def test_expired_records_are_deleted_from_topic(
-    store: KafkaStore, kafka_url: str, topic: str
+    open_store: Open, kafka_url: str, topic: str
 ) -> None:
     """Also if many expire at once, as after an outage."""
-    over = evolve(RECORD, state=S.FAILED, finished_at=1.0, worker=None)
-    await store.save([evolve(over, upload_id=f"up-{number}") for number in range(40)])
-    await store.overdue(limit=9)
-    await until(lambda: not store.statistics().pending_repairs)
+    over = evolve(RECORD, state=S.FAILED, worker=None)
+    async with open_store(retention=Retention(ended_seconds=0.01)) as store:
+        await until_current(store)
+        await store.save([evolve(over, upload_id=f"up-{number}") for number in range(40)])
+        with anyio.fail_after(DEADLINE_SECONDS):
+            while store.statistics().uploads:
+                await store.overdue(limit=9)
+                await anyio.sleep(0.01)
+        await until(lambda: not store.statistics().pending_repairs)
 
     last = {each.key: each.value for each in await messages(kafka_url, topic, 4)}
     assert list(last.values()) == [None] * 40
@@ -327,9 +332,11 @@ async def test_old_versions_of_records_are_skipped_at_the_start(
     applied: list[object] = []
     apply = TopicReconciler.apply
 
-    def count(reconciler: TopicReconciler, message: ReceivedMessage, now: float) -> None:
+    def count(
+        reconciler: TopicReconciler, message: ReceivedMessage, now: float, **age: float
+    ) -> None:
         applied.append(message)
-        apply(reconciler, message, now)
+        apply(reconciler, message, now, **age)
 
     records = [evolve(RECORD, upload_id=f"up{number}") for number in range(10)]
     for sequence in range(6, 26):

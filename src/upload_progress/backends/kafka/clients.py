@@ -94,6 +94,10 @@ class ReceivedMessage(Protocol):
     def headers(self) -> Sequence[tuple[str, bytes]]:
         """Names and values."""
 
+    @property
+    def timestamp(self) -> int:
+        """When it was written, in milliseconds since the epoch."""
+
 
 @define(eq=False, repr=False)
 class KafkaWriter:

@@ -68,6 +68,7 @@ class TopicConsumer:
     _offsets: dict[int, int] = field(factory=dict, init=False)
     _changed: anyio.Event = field(factory=anyio.Event, init=False)
     _heartbeat_at: float = field(default=0.0, init=False)
+    _written_at: int = field(default=0, init=False)
 
     async def wait_until_current(self) -> None:
         """Return when the whole topic was read."""
@@ -140,6 +141,7 @@ class TopicConsumer:
         apply = reconciler.apply if reconciler.table.is_complete else reconciler.collect
         async for message in yielding(await reader.read(wait_seconds=_READ_SECONDS)):
             apply(message, now)
+            self._written_at = max(self._written_at, message.timestamp)
             self._offsets[message.partition] = message.offset + 1
         if reconciler.collected > _MAX_COLLECTED:
             await self._apply_collected()
@@ -149,8 +151,10 @@ class TopicConsumer:
         self._notify()
 
     async def _apply_collected(self) -> None:
+        # By the timestamps of the topic alone: the clock of this machine may be wrong.
         async for message in yielding(self.reconciler.take_collected()):
-            self.reconciler.apply(message, self._now())
+            age_seconds = (self._written_at - message.timestamp) / 1000
+            self.reconciler.apply(message, self._now(), age_seconds=age_seconds)
 
     async def _schedule_expired(self) -> None:
         batches = 0

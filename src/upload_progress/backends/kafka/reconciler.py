@@ -133,12 +133,13 @@ class TopicReconciler:
         self._collected[slot] = newer
 
     def take_collected(self) -> Sequence[ReceivedMessage]:
-        """Return the collected messages, which are then to be applied."""
+        """Return the collected messages, oldest first, which are then to be applied."""
         collected, self._collected = self._collected, {}
-        return [each.message for each in collected.values()]
+        messages = [each.message for each in collected.values()]
+        return sorted(messages, key=lambda message: message.timestamp)
 
-    def apply(self, message: ReceivedMessage, now: float) -> None:
-        """Apply *message* to the table, at *now* in monotonic seconds."""
+    def apply(self, message: ReceivedMessage, now: float, *, age_seconds: float = 0.0) -> None:
+        """Apply *message*, which was written *age_seconds* ago, at *now* in monotonic seconds."""
         key, value, partition = message.key or b"", message.value, message.partition
         try:
             names = parse_key(key)
@@ -147,12 +148,14 @@ class TopicReconciler:
             elif is_of_newer_release(value):
                 self._protect(key)
             else:
-                self._apply_value(names, value, now)
+                self._apply_value(names, value, now, age_seconds)
                 self._compare(partition, key, names, value, now)
         except InvalidValue:
             self.unreadable += 1
 
-    def _apply_value(self, names: Sequence[str], value: bytes, now: float) -> None:
+    def _apply_value(
+        self, names: Sequence[str], value: bytes, now: float, age_seconds: float
+    ) -> None:
         if len(names) == _LEASE_NAMES:
             self.table.set_lease(names[0], unpack_lease(value))
             self._leases[names[0]] = value
@@ -162,7 +165,7 @@ class TopicReconciler:
         if record.transfer_id != transfer_id:
             raise InvalidValue("record", "has another transfer id than its key")
         before = self.table.records(owner, upload_id)
-        self.table.apply(record)
+        self.table.apply(record, age_seconds=age_seconds)
         # A new attempt has replaced the records of older ones.
         for each in before:
             if each.attempt < record.attempt:

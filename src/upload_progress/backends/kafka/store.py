@@ -217,13 +217,17 @@ class KafkaStore:
         owner: str,
         *,
         group: str | None = None,
-        ended_since: float | None = None,
+        ended_within_seconds: float | None = None,
         cursor: str | None = None,
         limit: int = 100,
     ) -> RecordPage:
         """Return one page of the uploads of *owner*, newest first."""
         return await self._current_reconciler().table.list(
-            owner, group=group, ended_since=ended_since, cursor=cursor, limit=limit
+            owner,
+            group=group,
+            ended_within_seconds=ended_within_seconds,
+            cursor=cursor,
+            limit=limit,
         )
 
     async def renew(self, worker: str, *, seconds: float) -> None:

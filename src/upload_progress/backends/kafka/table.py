@@ -1,20 +1,16 @@
 """The records of the topic in memory: a ``MemoryStore`` with three additions.
 
-Records can be removed. Uploads are listed in the order of their creation, although the topic brings
-them in any order. And the records that expired are collected, as they have to be deleted from the
-topic as well.
+Records can be removed. Records that are read at the start were saved a while ago. And the records
+that expired are collected, as they have to be deleted from the topic as well.
 """
 
-from bisect import bisect_left, insort
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from typing import Final
 
 from attrs import define, field
 
-from upload_progress._model.fold import deciding, newest
 from upload_progress._model.models import TransferRecord
-from upload_progress.backends.memory import Entry, MemoryStore
+from upload_progress.backends.memory import Bucket, Entry, MemoryStore
 
 __all__ = ["INITIAL_LEASE_SECONDS", "RecordTable"]
 
@@ -35,12 +31,13 @@ class RecordTable(MemoryStore):
 
     is_complete: bool = field(default=False, init=False)
     expired: list[tuple[str, str, str]] = field(factory=list, init=False)
-    _created_at: dict[str, dict[str, float]] = field(factory=dict, init=False)
-    _order: dict[str, list[tuple[float, str]]] = field(factory=dict, init=False)
 
-    def apply(self, record: TransferRecord) -> None:
-        """Save *record*; one that is not newer than the stored one changes nothing."""
-        self._save(record)
+    def apply(self, record: TransferRecord, *, age_seconds: float = 0.0) -> None:
+        """Save *record*, which was written *age_seconds* ago.
+
+        One that is not newer than the stored one changes nothing.
+        """
+        self._save(record, age_seconds=age_seconds)
 
     def find(self, owner: str, upload_id: str, transfer_id: str) -> TransferRecord | None:
         """Return one record, without store times."""
@@ -61,7 +58,7 @@ class RecordTable(MemoryStore):
         kept = [each for each in known if each.transfer_id != transfer_id]
         if entry is None or len(kept) == len(known):
             return
-        self._remove(entry)
+        super()._drop(entry)
         for record in kept:
             self._save(record)
 
@@ -79,50 +76,24 @@ class RecordTable(MemoryStore):
         until = self._leases.until(worker, now)
         return until is not None and until > now
 
-    def _index(self, entry: Entry, records: Sequence[TransferRecord]) -> None:
-        super()._index(entry, records)
+    def _index(self, entry: Entry, records: Sequence[TransferRecord], age_seconds: float) -> None:
+        super()._index(entry, records, age_seconds)
         if isinstance(entry.location, str):
             now = self.clock.monotonic()
             self._leases.add(entry.location, seconds=INITIAL_LEASE_SECONDS, now=now)
-        owner, upload_id = entry.owner, entry.upload_id
-        created_at = min(record.created_at for record in records)
-        if self._created_at.get(owner, {}).get(upload_id) != created_at:
-            self._remove_from_order(entry)
-            self._created_at.setdefault(owner, {})[upload_id] = created_at
-            insort(self._order.setdefault(owner, []), (created_at, upload_id))
-
-    def _remove_from_order(self, entry: Entry) -> None:
-        owner, upload_id = entry.owner, entry.upload_id
-        created_at = self._created_at.get(owner, {}).pop(upload_id, None)
-        if created_at is None:
-            return
-        order = self._order[owner]
-        del order[bisect_left(order, (created_at, upload_id))]
-        if not order:
-            del self._order[owner], self._created_at[owner]
 
     def _drop(self, entry: Entry) -> None:
-        expires_at = self._expires_at(deciding(newest(entry.records)))
-        if expires_at is not None and expires_at <= self.clock.time():
+        bucket = entry.location
+        if isinstance(bucket, Bucket) and bucket.number <= self.clock.monotonic():
             self._collect(entry)
-        self._remove(entry)
+        super()._drop(entry)
 
     def _drop_excess(self, entry: Entry) -> None:
         self._collect(entry)
-        self._remove(entry)
+        super()._drop(entry)
 
     def _collect(self, entry: Entry) -> None:
         """Let the records of *entry* be deleted from the topic."""
         if self.is_complete:
             names = (entry.owner, entry.upload_id)
             self.expired += [(*names, each.transfer_id) for each in entry.records]
-
-    def _remove(self, entry: Entry) -> None:
-        super()._drop(entry)
-        self._remove_from_order(entry)
-
-    def _newest_first(self, owner: str, cursor: str | None) -> Iterator[str]:
-        order = self._order.get(owner, [])
-        created_at = self._created_at.get(owner, {}).get(cursor or "")
-        end = len(order) if created_at is None else bisect_left(order, (created_at, cursor or ""))
-        return (upload_id for _, upload_id in islice(reversed(order), len(order) - end, None))

@@ -29,11 +29,13 @@ STORE_SETTINGS: Final = {
     "min.cleanable.dirty.ratio": "0.2",
     "max.compaction.lag.ms": "300000",
     "delete.retention.ms": "3600000",
+    "message.timestamp.type": "LogAppendTime",
 }
 """Settings of the store's topic. A worker that starts reads the whole topic: these keep it small.
 
 Kafka never compacts the newest segment of a partition. By default it has 1 GiB, a partition is
-compacted when half of it is old, and messages that delete a key are kept for a day.
+compacted when half of it is old, and messages that delete a key are kept for a day. And by default
+it refuses the messages of a worker whose clock is an hour ahead: with these, its own clock counts.
 """
 _MAX_LAG_SECONDS: Final = 3600.0
 _MAX_SEGMENT_BYTES: Final = 64 * 1024 * 1024

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from math import inf
 from typing import Final, NamedTuple
 
 from upload_progress._model.codec import pack_record
@@ -14,10 +13,8 @@ __all__ = [
     "Key",
     "TransferRow",
     "encode_name",
-    "format_cursor",
     "group_by_upload",
     "key_columns",
-    "parse_cursor",
     "to_columns",
     "to_keys",
     "version_columns",
@@ -112,17 +109,3 @@ def group_by_upload(rows: Iterable[Sequence[object]]) -> list[list[TransferRow]]
         row = TransferRow(*values)  # type: ignore[arg-type]  # COLUMNS has these types
         uploads.setdefault(row.key, []).append(row)
     return list(uploads.values())
-
-
-def format_cursor(row: TransferRow) -> str:
-    """Return the cursor of the page that follows the upload of *row*."""
-    return f"{row.created_at!r}:{row.upload_id}"
-
-
-def parse_cursor(cursor: str | None) -> tuple[float, str]:
-    """Return time of creation and id of the upload in *cursor*; the first page if it is invalid."""
-    moment, _, upload_id = (cursor or "").partition(":")
-    try:
-        return float(moment), upload_id
-    except ValueError:
-        return inf, ""

@@ -237,7 +237,9 @@ WITH page AS (
             bool_or(group_name = %(group)s::bytea) AS is_in_group,
             bool_or(state_code IN ('R', 'P')) AND NOT bool_or(state_code = 'D') AS is_open,
             min(changed_at) FILTER (WHERE state_code = 'S') AS stopped,
-            max(changed_at) FILTER (WHERE state_code IN ('C', 'D')) AS completed
+            max(changed_at) FILTER (WHERE state_code IN ('C', 'D')) AS completed,
+            max(due_at) FILTER (WHERE state_code = 'S') AS stopped_due,
+            max(due_at) FILTER (WHERE state_code IN ('C', 'D')) AS completed_due
         FROM {schema}.transfers AS known
         WHERE known.owner = first.owner AND known.upload_id = first.upload_id
             AND known.attempt = first.attempt
@@ -246,7 +248,7 @@ WITH page AS (
         AND (first.created_at, first.upload_id)
             < (%(before)s::double precision, %(upload_id)s COLLATE "C")
         AND (
-            first.changed_at >= coalesce(%(since)s::double precision, '-infinity')
+            coalesce(first.due_at >= now() + make_interval(secs => %(left)s::float8), true)
             OR first.state_code NOT IN ('C', 'D', 'S')
         )
         AND NOT EXISTS (
@@ -256,16 +258,16 @@ WITH page AS (
                 OR other.attempt = first.attempt
                 AND (other.created_at, other.transfer_id) < (first.created_at, first.transfer_id)
                 AND (
-                    other.changed_at >= coalesce(%(since)s::double precision, '-infinity')
+                    coalesce(other.due_at >= now() + make_interval(secs => %(left)s::float8), true)
                     OR other.state_code NOT IN ('C', 'D', 'S')
                 )
             )
         )
         AND (%(group)s::bytea IS NULL OR decided.is_in_group)
-        AND coalesce(%(since)s::double precision <= CASE
+        AND coalesce(now() + make_interval(secs => %(left)s::float8) <= CASE
             WHEN stopped IS NOT NULL AND (is_open OR completed IS NULL OR stopped < completed)
-            THEN stopped
-            WHEN NOT is_open THEN completed
+            THEN stopped_due
+            WHEN NOT is_open THEN completed_due
         END, true)
     ORDER BY first.created_at DESC, first.upload_id DESC LIMIT %(limit)s
 )
@@ -275,9 +277,9 @@ JOIN {schema}.transfers AS known ON known.owner = %(owner)s AND known.upload_id 
 LEFT JOIN {schema}.leases AS lease USING (worker)
 ORDER BY page.created_at DESC, page.upload_id DESC
 """
-"""Reads a page in the order of an index, from where the one before has ended. A record that ended
-before ``since`` is skipped; of the others of an upload, the one that was created first stands for
-it."""
+"""Reads a page in the order of an index, from where the one before has ended. When the end of a
+record was saved shows in its ``due_at``: with ``left``, a record that is not kept for so many more
+seconds is skipped. Of the others of an upload, the one that was created first stands for it."""
 
 CLAIM: Final = """
 UPDATE {schema}.transfers AS known SET due_at = now() + make_interval(secs => %s)

@@ -38,18 +38,18 @@ from upload_progress.backends.postgres.rows import (
     Key,
     TransferRow,
     encode_name,
-    format_cursor,
     group_by_upload,
     key_columns,
-    parse_cursor,
     to_columns,
     to_keys,
     version_columns,
 )
 from upload_progress.backends.store_records import (
     decode_record,
+    format_cursor,
     latest_records,
     overdue_records,
+    parse_cursor,
     with_store_times,
 )
 from upload_progress.config import Retention
@@ -268,7 +268,7 @@ class PostgresStore:
         owner: str,
         *,
         group: str | None = None,
-        ended_since: float | None = None,
+        ended_within_seconds: float | None = None,
         cursor: str | None = None,
         limit: int = 100,
     ) -> RecordPage:
@@ -277,20 +277,27 @@ class PostgresStore:
         values = {
             "owner": encode_name(owner),
             "group": None if group is None else encode_name(group),
-            "since": ended_since,
+            "left": self._least_left(ended_within_seconds),
             "before": before,
             "upload_id": upload_id,
             "limit": limit,
         }
         found = group_by_upload(await self._run(statements.LIST, values))
-        next_cursor = format_cursor(found[-1][0]) if len(found) == limit else None
-        decoded = ((tuple(self._decode(rows)), format_cursor(rows[0])) for rows in found)
+        cursors = [format_cursor(rows[0].created_at, rows[0].upload_id) for rows in found]
+        next_cursor = cursors[-1] if found and len(found) == limit else None
+        decoded = zip((tuple(self._decode(rows)) for rows in found), cursors, strict=True)
         uploads = [(records, cursor) for records, cursor in decoded if records]
         return RecordPage(
             tuple(records for records, _ in uploads),
             next_cursor,
             tuple(cursor for _, cursor in uploads),
         )
+
+    def _least_left(self, ended_within_seconds: float | None) -> float | None:
+        """Return for how long at least uploads that ended so recently are still kept."""
+        if ended_within_seconds is None:
+            return None
+        return self.retention.ended_seconds - ended_within_seconds
 
     def _decode(self, upload: Sequence[TransferRow]) -> builtins.list[TransferRecord]:
         """Return the newest records of an upload, with store times on the clock of this machine."""

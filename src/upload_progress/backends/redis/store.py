@@ -43,6 +43,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.resources import files
+from math import inf
 from random import shuffle
 from struct import Struct
 from types import TracebackType
@@ -69,7 +70,9 @@ from upload_progress.backends.redis.client import (
 from upload_progress.backends.store_records import (
     changed_at,
     decode_record,
+    format_cursor,
     overdue_records,
+    parse_cursor,
     state_code,
     with_store_times,
 )
@@ -109,7 +112,9 @@ _VERSION: Final = b"1\t"
 _Operation = Literal["save", "load", "list", "renew", "running", "overdue"]
 _Uploads = Sequence[tuple[bytes, Sequence[bytes]]]
 _Answer = tuple[bytes, Sequence[bytes], _Uploads]
-_Page = tuple[bytes, Sequence[bytes], _Uploads, bytes]
+_Page = tuple[
+    bytes, Sequence[bytes], Sequence[tuple[bytes, Sequence[bytes], bytes]], Sequence[bytes]
+]
 
 _length: Final = Struct(">I").pack
 
@@ -302,7 +307,7 @@ class RedisStore:
         owner: str,
         *,
         group: str | None = None,
-        ended_since: float | None = None,
+        ended_within_seconds: float | None = None,
         cursor: str | None = None,
         limit: int = 100,
     ) -> RecordPage:
@@ -315,16 +320,21 @@ class RedisStore:
             "list",
             self._shard(hashed_owner),
             hashed_owner,
-            cursor or "",
+            *_position(cursor),
             limit,
             "" if group is None else key_of(group),
-            "" if ended_since is None else f"{ended_since:.6f}",
+            "" if ended_within_seconds is None else ended_within_seconds,
             LIST_SCAN_LIMIT,
         )
-        now, leases, found, next_cursor = cast("_Page", page)
-        uploads = tuple(tuple(upload) for upload in self._decode(now, leases, found))
-        cursors = tuple(upload[0].upload_id for upload in uploads)
-        return RecordPage(uploads, next_cursor.decode() or None, cursors)
+        now, leases, found, last = cast("_Page", page)
+        uploads, cursors = list[tuple[TransferRecord, ...]](), list[str]()
+        positions = {_upload_id(member): created_at for member, _, created_at in found}
+        for upload in self._decode(now, leases, [(member, fields) for member, fields, _ in found]):
+            upload_id = upload[0].upload_id
+            uploads.append(tuple(upload))
+            cursors.append(format_cursor(float(positions[upload_id]), upload_id))
+        following = format_cursor(float(last[0]), last[1].decode()) if last else None
+        return RecordPage(tuple(uploads), following, tuple(cursors))
 
     async def running(self, worker: str, *, limit: int) -> Sequence[TransferRecord]:
         """Return up to *limit* records of transfers that *worker* receives."""
@@ -373,7 +383,7 @@ class RedisStore:
             for worker, until in zip(leases[::2], leases[1::2], strict=True)
         }
         for member, fields in uploads:
-            upload_id = member.decode().partition(":")[2]
+            upload_id = _upload_id(member)
             values = dict(zip(fields[::2], fields[1::2], strict=True))
             owner = values.pop(b"", b"").decode("utf-8", "surrogatepass")
             records = [self._decode_record(owner, upload_id, value) for value in values.values()]
@@ -407,6 +417,16 @@ async def _together(calls: Sequence[Awaitable[T]]) -> Sequence[T]:
         if isinstance(result, BaseException):
             raise result
     return cast("Sequence[T]", results)
+
+
+def _position(cursor: str | None) -> tuple[str, str]:
+    """Return the time of creation and the id in *cursor* for ``list.lua``; empty without one."""
+    created_at, upload_id = parse_cursor(cursor)
+    return ("", "") if created_at == inf else (repr(created_at), upload_id)
+
+
+def _upload_id(member: bytes) -> str:
+    return member.decode().partition(":")[2]
 
 
 def _default_shards(client: Client) -> int:

@@ -1,15 +1,20 @@
--- Returns the time of the server, all leases, one page of an owner's uploads, newest first, and the
--- cursor of the next page ('' after the last one). At most `max_scanned` uploads are read, so a page
--- may hold fewer than `limit`. Ids whose upload has expired are removed from the index.
+-- Returns the time of the server, all leases, one page of an owner's uploads, newest first, each with
+-- its time of creation, and the last upload that was read, if more follow: its time of creation and id.
+-- At most `max_scanned` uploads are read, so a page may hold fewer than `limit`. Ids whose upload has
+-- expired are removed from the index.
+-- ARGV: the owner; time of creation and id of the upload after which the page begins, which may have
+-- been deleted, or ''; the maximum number of uploads; the group, or ''; within how many seconds an
+-- upload has ended, or ''.
 
-local owner, cursor, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local group, ended_since, max_scanned = ARGV[4], ARGV[5], tonumber(ARGV[6])
+local owner, created_at, after_id, limit = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local group, ended_within, max_scanned = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
 local index = base .. ':o:' .. owner
 
-local function matches(headers)
-  if ended_since ~= '' then
-    local ended_at = decide(headers)
-    if ended_at and ended_at < tonumber(ended_since) then return false end
+local function matches(upload_id, headers)
+  if ended_within and decide(headers) then
+    -- When the end was saved, by the clock of this server.
+    local saved_at = call_index('ZSCORE', base .. ':e:' .. owner, upload_id)
+    if saved_at and tonumber(saved_at) < now - ended_within then return false end
   end
   if group == '' then return true end
   for _, header in pairs(headers) do
@@ -18,21 +23,36 @@ local function matches(headers)
   return false
 end
 
-local rank = cursor ~= '' and call_index('ZREVRANK', index, cursor)
-local start, page, expired, next_cursor = rank and rank + 1 or 0, {}, {}, ''
-local scanned = call_index('ZREVRANGE', index, start, start + max_scanned - 1)
-for _, upload_id in ipairs(scanned) do
+-- Returns how many uploads lie before the page. Those of the same time are in the order of their ids.
+local function count_before()
+  if created_at == '' then return 0 end
+  local score = call_index('ZSCORE', index, after_id)
+  if score and tonumber(score) == tonumber(created_at) then
+    return call_index('ZREVRANK', index, after_id) + 1
+  end
+  local before = call_index('ZCOUNT', index, '(' .. created_at, '+inf')
+  local same = call_index('ZCOUNT', index, created_at, created_at)
+  for _, upload_id in ipairs(call_index('ZREVRANGE', index, before, before + same - 1)) do
+    if upload_id > after_id then before = before + 1 end
+  end
+  return before
+end
+
+local start, page, expired, last = count_before(), {}, {}, {}
+local scanned = call_index('ZREVRANGE', index, start, start + max_scanned - 1, 'WITHSCORES')
+for i = 1, #scanned, 2 do
+  local upload_id, score = scanned[i], scanned[i + 1]
   local member = owner .. ':' .. upload_id
   local headers, fields = read_upload(member)
   if not headers or #fields == 0 then
     expired[#expired + 1] = upload_id
-  elseif matches(headers) then
-    page[#page + 1] = {member, fields}
-    if #page == limit then next_cursor = upload_id break end
+  elseif matches(upload_id, headers) then
+    page[#page + 1] = {member, fields, score}
+    if #page == limit then last = {score, upload_id} break end
   end
 end
-if next_cursor == '' and #scanned == max_scanned then next_cursor = scanned[max_scanned] end
-for _, upload_id in ipairs(expired) do
-  if upload_id ~= next_cursor then call_index('ZREM', index, upload_id) end
+if #last == 0 and #scanned == 2 * max_scanned then
+  last = {scanned[#scanned], scanned[#scanned - 1]}
 end
-return {string.format('%.6f', now), read_leases(), page, next_cursor}
+for _, upload_id in ipairs(expired) do call_index('ZREM', index, upload_id) end
+return {string.format('%.6f', now), read_leases(), page, last}

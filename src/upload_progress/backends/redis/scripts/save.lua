@@ -22,9 +22,12 @@ end
 
 -- Adds an upload to the index of its owner. For each new upload three random members are checked
 -- and removed if their upload has expired, so that the index stays small without ever being listed.
-local function add_to_owner_index(owner, upload_id, created_at)
+-- Its position is that of its newest attempt, and there of the record that was created first.
+local function add_to_owner_index(owner, upload_id, created_at, is_new_attempt)
   local key = base .. ':o:' .. owner
-  if call_index('ZADD', key, 'NX', created_at, upload_id) == 0 then return key end
+  local added = is_new_attempt and call_index('ZADD', key, created_at, upload_id)
+    or call_index('ZADD', key, 'LT', created_at, upload_id)
+  if added == 0 then return key end
   for _, member in ipairs(call_index('ZRANDMEMBER', key, 3)) do
     if redis.call('EXISTS', base .. ':u:' .. owner .. ':' .. member) == 0 then
       call_index('ZREM', key, member)
@@ -135,14 +138,18 @@ local function update_in_place(key, transfer_id, value)
   return redis.call('HSET', key, transfer_id, value)
 end
 
+-- Returns whether there were any.
 local function drop_older_attempts(key, member, attempt, headers)
+  local found = false
   for transfer_id, header in pairs(headers) do
     if header.attempt < attempt then
       redis.call('HDEL', key, transfer_id)
       if header.worker ~= '' then call_index('ZREM', base .. ':w:' .. header.worker, member) end
       headers[transfer_id] = nil
+      found = true
     end
   end
+  return found
 end
 
 -- A stored value with a version but without a header that can be read is of a newer release.
@@ -165,12 +172,12 @@ local function save(owner, owner_name, upload_id, transfer_id, value, created_at
   local new = parse_header(value)
   local previous_worker = headers[transfer_id] and headers[transfer_id].worker or ''
   if not supersedes(new, transfer_id, headers) then return false end
-  drop_older_attempts(key, member, new.attempt, headers)
+  local is_new_attempt = drop_older_attempts(key, member, new.attempt, headers)
   headers[transfer_id] = new
   redis.call('HSET', key, transfer_id, value, '', owner_name)
   local ms, ended_at, waiting_since = update_indexes(member, headers, previous_worker)
   redis.call('PEXPIRE', key, ms)
-  extend_ttl(add_to_owner_index(owner, upload_id, created_at), ms)
+  extend_ttl(add_to_owner_index(owner, upload_id, created_at, is_new_attempt), ms)
   limit_owner(owner, upload_id, ended_at, waiting_since)
   update_pending(owner, upload_id, headers, waiting_since)
   if ended_at then shorten_owner_index(owner) end
