@@ -4,6 +4,8 @@ python3 dev.py demo [ARGUMENTS]        start the demo server
 python3 dev.py test [--require-services] [--quick] [ARGUMENTS OF NOX]
                                        run every check; --quick: the unit tests only
 python3 dev.py bench [NAMES]           run the benchmarks
+python3 dev.py release VERSION         set the version, and give the change log a section for it
+python3 dev.py notes VERSION           print that section
 """
 
 import sys
@@ -24,6 +26,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 PROJECT = ROOT / "pyproject.toml"
+CHANGELOG = ROOT / "CHANGELOG.md"
+NPM_PACKAGE = ROOT / "src/upload_progress/static/package.json"
 VENV = ROOT / ".venv"
 SCRIPTS = VENV / ("Scripts" if os.name == "nt" else "bin")
 NOX = (str(SCRIPTS / "nox"), "--noxfile", str(ROOT / "noxfile.py"), "--session")
@@ -65,9 +69,57 @@ def main(command: str = "", *arguments: str) -> int:
         install("dev", *groups["dev"])
         bench = (*NOX, "benchmarks", "--", *arguments)
         return test(list(arguments)) if command == "test" else run(*bench)
+    if command in ("release", "notes") and len(arguments) == 1:
+        return release(*arguments) if command == "release" else notes(*arguments)
     asked_for_help = command in ("-h", "--help")
     print(__doc__, file=sys.stdout if asked_for_help else sys.stderr)
     return 0 if asked_for_help else 2
+
+
+def release(version: str) -> int:
+    """Set the version, and move what is unreleased in the change log to a section for it."""
+    if not re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc)\d+)?", version):
+        sys.exit(f"{version} is no version: use 1.2.3, or 1.2.3rc1 for a release candidate.")
+    log = CHANGELOG.read_text(encoding="utf-8")
+    if f"## [{version}]" in log:
+        sys.exit(f"{version} has a section in {CHANGELOG.name} already: choose a newer version.")
+    if not section_of(log, "Unreleased"):
+        sys.exit(f"{CHANGELOG.name} has nothing under [Unreleased]: there is nothing to release.")
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    head = f"## [Unreleased]\n\n## [{version}] - {today}"
+    changed = {CHANGELOG: log.replace("## [Unreleased]", head, 1)}
+    # npm writes release candidates in another way: 1.2.3-rc.1.
+    npm = re.sub(r"(a|b|rc)(\d+)$", r"-\1.\2", version)
+    for path, pattern, number in (
+        (PROJECT, r'^(version = ")[^"]+', version),
+        (NPM_PACKAGE, r'^(  "version": ")[^"]+', npm),
+    ):
+        text = path.read_text(encoding="utf-8")
+        changed[path] = re.sub(pattern, rf"\g<1>{number}", text, count=1, flags=re.MULTILINE)
+    for path, text in changed.items():
+        path.write_text(text, encoding="utf-8")
+    print(
+        f"{version}: now run `.venv/bin/uv lock`, commit, and push the tag v{version}.",
+        "The release workflow does the rest.",
+        sep="\n",
+    )
+    return 0
+
+
+def notes(version: str) -> int:
+    """Print the section of a version in the change log, without its heading."""
+    section = section_of(CHANGELOG.read_text(encoding="utf-8"), version)
+    if not section:
+        sys.exit(f"{CHANGELOG.name} has no section for {version}: run dev.py release {version}.")
+    print(section)
+    return 0
+
+
+def section_of(log: str, version: str) -> str:
+    """Return the section of *version* in the change log, without its heading; "" if none."""
+    pattern = rf"^## \[{re.escape(version)}\][^\n]*\n(.*?)(?=^## |\Z)"
+    found = re.search(pattern, log, flags=re.MULTILINE | re.DOTALL)
+    return found[1].strip() if found else ""
 
 
 def run(*command: str) -> int:
