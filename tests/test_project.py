@@ -248,6 +248,21 @@ def test_versions_agree(wheels: list[Path]) -> None:
     assert versions == {importlib.metadata.version("upload-progress")}
 
 
+def test_links_of_the_readme_work_on_a_package_index(wheels: list[Path]) -> None:
+    with zipfile.ZipFile(wheels[0]) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith("/METADATA")]
+        metadata = archive.read(name).decode()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)]+)\)", readme)
+    shown = re.findall(r"\]\(([^)]+)\)", metadata)
+
+    assert len(shown) == len(links)
+    assert all(link.startswith("https://") for link in shown)
+    for link, target in zip(links, shown, strict=True):
+        assert target.endswith(link)
+        assert link.startswith("https://") or (ROOT / link).exists()
+
+
 # --- the documentation ----------------------------------------------------------------------------
 
 
