@@ -14,8 +14,9 @@ import nox
 
 # An option of tests/conftest.py that selects no tests: coverage is still required.
 REQUIRE_SERVICES = "--require-services"
-# Each process starts its own servers: more processes would need more memory than they save time.
-PARALLEL = ("--numprocesses=2", "--dist=loadfile")
+# Each process starts its own servers. The tests wait for servers most of the time: three processes
+# use two cores better than two.
+PROCESSES = 3
 # Patterns of files and folders in tests/: what tests whole programs, ...
 PROGRAMS = ("browser", "clients", "cluster", "demo", "test_doc*.py", "test_examples.py")
 # ... what starts programs and servers, ...
@@ -58,9 +59,11 @@ def dependency_group(name: str) -> tuple[str, ...]:
 
 
 def pytest(session: nox.Session, *arguments: str, runner: tuple[str, ...] = ("python",)) -> None:
-    """Run pytest: in two processes, unless the command line selects tests."""
-    parallel = PARALLEL if selects_no_tests(session) and not has_shared_services() else ()
-    session.run(*runner, "-m", "pytest", *parallel, *arguments, *session.posargs)
+    """Run pytest: in several processes, unless the command line selects tests."""
+    options = ["--durations=20"]
+    if selects_no_tests(session) and not has_shared_services():
+        options += [f"--numprocesses={PROCESSES}", "--dist=loadfile"]
+    session.run(*runner, "-m", "pytest", *options, *arguments, *session.posargs)
 
 
 def ignored(*names: str) -> list[str]:
@@ -74,7 +77,7 @@ def selects_no_tests(session: nox.Session) -> bool:
 
 
 def has_shared_services() -> bool:
-    """Return whether the environment names a service, which two processes would have to share."""
+    """Return whether the environment names a service, which several processes would have to share."""
     return any(name.startswith("UPLOAD_PROGRESS_TEST_") for name in os.environ)
 
 
