@@ -77,7 +77,7 @@ def selects_no_tests(session: nox.Session) -> bool:
 
 
 def has_shared_services() -> bool:
-    """Return whether the environment names a service, which several processes would have to share."""
+    """Return whether the environment names a service, which processes would have to share."""
     return any(name.startswith("UPLOAD_PROGRESS_TEST_") for name in os.environ)
 
 
