@@ -57,6 +57,27 @@ def test_one_event_loop_per_call(store: str, request: pytest.FixtureRequest) -> 
     assert tracker.statistics().store_failures == 0
 
 
+@pytest.mark.parametrize("store", STORES)
+def test_lifespan_on_several_event_loops(store: str, request: pytest.FixtureRequest) -> None:
+    url, name = request.getfixturevalue(store), secrets.token_hex(4)
+    receiver, watcher = ProgressTracker.from_url(url), ProgressTracker.from_url(url)
+
+    async def watch(upload_id: str) -> list[int]:
+        async with receiver.lifespan(), watcher.lifespan():
+            async with receiver.track(owner="ann", upload_id=upload_id, total_bytes=2) as received:
+                await internals_of(receiver).flusher.flush(everything=True)
+                watch = watcher.watch(upload_id, owner="ann")
+                seen = [await anext(watch)]
+                received.advance(2)
+            return [each.bytes_transferred async for each in watch] + [len(seen)]
+
+    ends = [asyncio.run(watch(f"{name}-{number}"))[-2:] for number in range(2)]
+
+    assert ends == [[2, 1]] * 2
+    counters = [each.statistics() for each in (receiver, watcher)]
+    assert [each.publisher_failures for each in counters] == [0, 0]
+
+
 @pytest.mark.parametrize("store", [*STORES, "memory"])
 def test_event_loops_in_threads_at_the_same_time(
     store: str, request: pytest.FixtureRequest

@@ -19,14 +19,11 @@ TIMEOUT_SECONDS = 40
 
 
 async def count_right_answers(tracker: ProgressTracker, owner: str) -> int:
-    """Read the uploads of *owner* many times, and return how often exactly these were found."""
-    return sum([await is_right(tracker, owner) for _ in range(READS)])
-
-
-async def is_right(tracker: ProgressTracker, owner: str) -> bool:
+    """Read the upload of *owner* many times, and return how often it was found."""
+    name = f"of-{owner}"
+    found = [await tracker.get(name, owner=owner) for _ in range(READS - 1)]
     page = await tracker.list(owner=owner)
-    upload = await tracker.get(f"of-{owner}", owner=owner)
-    return [*page.uploads, upload.upload_id] == [upload, f"of-{owner}"]
+    return [each.upload_id for each in (*found, *page.uploads)].count(name)
 
 
 async def use_own_lifespan(tracker: ProgressTracker, owner: str) -> bool:
@@ -35,7 +32,9 @@ async def use_own_lifespan(tracker: ProgressTracker, owner: str) -> bool:
         inherited = tracker.statistics().live_uploads
         async with tracker.track(owner=owner, upload_id="own", total_bytes=2) as upload:
             upload.advance(2)
-    return inherited == 0 and (await tracker.get("own", owner=owner)).percent == 100
+    counters = tracker.statistics()
+    is_stored = (await tracker.get("own", owner=owner)).percent == 100
+    return is_stored and (inherited, counters.publisher_failures, counters.reaped) == (0, 0, 0)
 
 
 def write_result(name: str, right: int) -> None:
@@ -49,30 +48,39 @@ def run_child(tracker: ProgressTracker, owner: str) -> None:
     write_result(owner, right)
 
 
-async def main(url: str, prefix: str) -> None:
-    tracker = ProgressTracker.from_url(url)
-    owners = [f"{prefix}-{number}" for number in range(CHILDREN)]
-    async with tracker.lifespan():
-        for owner in (*owners, prefix):
-            async with tracker.track(owner=owner, upload_id=f"of-{owner}", total_bytes=2) as upload:
-                upload.advance(2)
-        async with tracker.track(owner="open", upload_id=prefix, total_bytes=2) as upload:
-            upload.advance(1)
-            # Now there are connections, which the children have, too.
-            await tracker.list(owner=prefix)
-            context = multiprocessing.get_context("fork")
-            children = [
-                context.Process(target=run_child, args=(tracker, owner)) for owner in owners
-            ]
-            for child in children:
-                child.start()
-            right = await count_right_answers(tracker, prefix)
-            for child in children:
-                await asyncio.to_thread(child.join, TIMEOUT_SECONDS)
-            upload.advance(1)
+async def prepare(tracker: ProgressTracker, owners: list[str]) -> None:
+    """Store an upload of each owner. Without the lifespan, it is stored when the block ends."""
+    for owner in owners:
+        async with tracker.track(owner=owner, upload_id=f"of-{owner}", total_bytes=2) as upload:
+            upload.advance(2)
+
+
+async def fork(tracker: ProgressTracker, prefix: str, owners: list[str]) -> None:
+    async with (
+        tracker.lifespan(),
+        tracker.track(owner="open", upload_id=prefix, total_bytes=2) as upload,
+    ):
+        upload.advance(1)
+        # Now there are connections, which the children have, too.
+        await tracker.list(owner=prefix)
+        context = multiprocessing.get_context("fork")
+        children = [context.Process(target=run_child, args=(tracker, owner)) for owner in owners]
+        for child in children:
+            child.start()
+        right = await count_right_answers(tracker, prefix)
+        for child in children:
+            await asyncio.to_thread(child.join, TIMEOUT_SECONDS)
+        upload.advance(1)
     right += (await tracker.get(prefix, owner="open")).percent == 100
     write_result(prefix, right)
 
 
+def main(url: str, prefix: str) -> None:
+    tracker = ProgressTracker.from_url(url)
+    owners = [f"{prefix}-{number}" for number in range(CHILDREN)]
+    asyncio.run(prepare(tracker, [*owners, prefix]))
+    asyncio.run(fork(tracker, prefix, owners))
+
+
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    main(*sys.argv[1:])

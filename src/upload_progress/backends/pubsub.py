@@ -135,7 +135,8 @@ class BrokerSubscriber(ABC):
         if self._tasks is not None:
             # The parent process goes on to receive for its streams.
             self._table, self._confirmed, self._is_connected = SubscriptionTable(), set(), False
-        self._process_id = os.getpid()
+        # An event belongs to the event loop in which a task has waited for it.
+        self._process_id, self._progressed = os.getpid(), anyio.Event()
         self._tasks = await anyio.create_task_group().__aenter__()
         self._tasks.start_soon(self._stay_connected)
         return self

@@ -70,6 +70,10 @@ class TopicConsumer:
     _heartbeat_at: float = field(default=0.0, init=False)
     _written_at: int = field(default=0, init=False)
 
+    def use_running_loop(self) -> None:
+        """Forget the event loop in which tasks have waited before."""
+        self._changed = anyio.Event()
+
     async def wait_until_current(self) -> None:
         """Return when the whole topic was read."""
         while not self.is_current:

@@ -154,6 +154,7 @@ class KafkaStore:
         if self._tasks is not None:
             # The parent process goes on to use its connections and its table.
             self._consumer = self._make_consumer()
+        self._consumer.use_running_loop()
         self._process_id = os.getpid()
         self._tasks = await anyio.create_task_group().__aenter__()
         self._tasks.start_soon(self._consumer.run)
