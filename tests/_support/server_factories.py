@@ -17,6 +17,7 @@ from tests._support.server_processes import ServerProcess, free_port, new_folder
 
 __all__ = [
     "KAFKA_VERSION",
+    "POSTGRES_BIN",
     "SERVER_FACTORIES",
     "kafka",
     "kafka_jars",
@@ -31,6 +32,8 @@ __all__ = [
 
 FindProgram = Callable[..., str]
 
+POSTGRES_BIN: Final = "UPLOAD_PROGRESS_TEST_POSTGRES_BIN"
+"""Names the folder of the programs of PostgreSQL, for tests with another version."""
 KAFKA_VERSION: Final = "4.3.1"
 LOG4J_VERSION: Final = "2.25.4"
 JARS_SECONDS: Final = 600
@@ -110,8 +113,14 @@ def postgres_standby(find: FindProgram, primary: ServerProcess) -> ServerProcess
 
 def _postgres(find: FindProgram, maker: str, *settings: str) -> ServerProcess:
     """Return PostgreSQL, not started, with a cluster that the program *maker* creates now."""
+    installed = "/usr/lib/postgresql/*/bin"
+    chosen = Path(os.environ.get(POSTGRES_BIN, installed))
     server = find(
-        *newest_paths("/usr/lib/postgresql/*/bin/postgres", "postgres"),
+        *newest_paths(str(chosen / "postgres"), "postgres"), install=apt_hint("postgresql")
+    )
+    # Archives of the server alone lack it; that of any version will do.
+    is_ready_program = find(
+        *newest_paths(str(chosen / "pg_isready"), f"{installed}/pg_isready"),
         install=apt_hint("postgresql"),
     )
     programs, port, folder = Path(server).resolve().parent, free_port(), new_folder("postgres")
@@ -124,7 +133,7 @@ def _postgres(find: FindProgram, maker: str, *settings: str) -> ServerProcess:
         **({"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}),  # type: ignore[call-overload]  # as Popen has them
     )
     fast = ["-F", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
-    is_ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+    is_ready = [is_ready_program, "-q", "-h", "127.0.0.1", "-p", str(port)]
     return ServerProcess(
         name="postgres",
         url=f"postgresql://test@127.0.0.1:{port}/postgres",

@@ -67,7 +67,7 @@ async def test_batch_is_one_statement(
 MANY = """
 INSERT INTO upload_progress.transfers
 SELECT 'ann', 'u' || number, 't', 1, 1, 'C', %(now)s - number, %(now)s - number, NULL, NULL,
-    now() + interval '1 hour', 1, ''
+    now() + make_interval(secs => 3600 - number), 1, ''
 FROM generate_series(1, 20000) AS number
 """
 
@@ -80,12 +80,12 @@ def nodes_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield plan
 
 
-@pytest.mark.parametrize("since", [None, -15_000.0])
+@pytest.mark.parametrize("within", [None, 15_000.0])
 @pytest.mark.parametrize("before", [float("inf"), -10_000.0])
 async def test_page_of_a_long_list_reads_few_rows(
     migrated_postgres_url: str,
     admin: AsyncConnection[TupleRow],
-    since: float | None,
+    within: float | None,
     before: float,
 ) -> None:
     """The first page and a late one, of all uploads and of those that ended lately."""
@@ -98,7 +98,7 @@ async def test_page_of_a_long_list_reads_few_rows(
     values = {
         "owner": b"ann",
         "group": None,
-        "since": None if since is None else now + since,
+        "left": None if within is None else 3600 - within,
         "before": now + before,
         "upload_id": "",
         "limit": 101,

@@ -77,8 +77,8 @@ RETRY_SECONDS: Final = 30.0
 INITIAL_LEASE_SECONDS: Final = 60.0
 """The lease of a worker that has saved a record and not renewed its lease yet."""
 
-_ENDED: Final = sql.SQL("state_code IN ('C', 'D', 'S')")
-_WAITING: Final = sql.SQL("state_code IN ('N', 'P')")
+_ENDED: Final = "state_code IN ('C', 'D', 'S')"
+_WAITING: Final = "state_code IN ('N', 'P')"
 
 
 @define(eq=False, repr=False)
@@ -111,6 +111,7 @@ class PostgresStore:
         default=Factory(lambda store: safe_pool(store.client), takes_self=True), init=False
     )
     _saved: dict[str, int] = field(factory=dict, init=False)
+    _composed: dict[tuple[str, str], sql.Composed] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Check the name of the schema."""
@@ -158,7 +159,7 @@ class PostgresStore:
         self,
         statement: LiteralString,
         values: Mapping[str, object] | Sequence[object],
-        states: sql.SQL | None = None,
+        states: LiteralString = "",
     ) -> Sequence[TupleRow]:
         """Return the rows of *statement*, which is a transaction of its own.
 
@@ -172,9 +173,7 @@ class PostgresStore:
             TimeoutError: The call took longer than ``CALL_SECONDS``.
             StoreBusy: There was no free connection, or this process was too busy.
         """
-        schema = sql.Identifier(self.schema)
-        columns = sql.SQL(statements.COLUMNS).format(schema=schema)
-        query = sql.SQL(statement).format(schema=schema, columns=columns, states=states)
+        query = self._composed.get((statement, states)) or self._compose(statement, states)
         late_at = anyio.current_time() + CALL_SECONDS + LATE_SECONDS
         try:
             with anyio.fail_after(CALL_SECONDS):
@@ -186,6 +185,14 @@ class PostgresStore:
             raise
         except (UndefinedTable, UndefinedColumn, InvalidSchemaName):
             raise SchemaMissing(self.schema) from None
+
+    def _compose(self, statement: LiteralString, states: LiteralString) -> sql.Composed:
+        """Return *statement* with its names; it is composed once, as that takes a while."""
+        schema = sql.Identifier(self.schema)
+        columns = sql.SQL(statements.COLUMNS).format(schema=schema)
+        query = sql.SQL(statement).format(schema=schema, columns=columns, states=sql.SQL(states))
+        self._composed[statement, states] = query
+        return query
 
     async def save(self, records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
         """Save *records*; return those that are not newer than the stored ones."""
@@ -333,7 +340,7 @@ class PostgresStore:
         return found[:limit]
 
     async def _claim(
-        self, limit: int, statement: LiteralString, states: sql.SQL | None = None
+        self, limit: int, statement: LiteralString, states: LiteralString = ""
     ) -> dict[Key, set[str]]:
         """Claim up to *limit* rows, and return the transfer ids of each upload."""
         claimed: dict[Key, set[str]] = {}
