@@ -23,6 +23,7 @@ QUESTIONS = [
     ("My application has a prefix.", "guides/frameworks.md", "Under a prefix", "root_path"),
     ("My page has another origin.", "guides/frameworks.md", "A page of another origin", "cors"),
     ("Nothing moves behind nginx.", "server-guide.md", "Behind nginx", "proxy_request_buffering"),
+    ("Traefik cuts my uploads.", "operations/proxies.md", "Traefik", "readtimeout"),
     ("How do I show a bar?", "guides/web-component.md", "Web Component", "<script"),
     ("In my language?", "guides/web-component.md", "Languages", "texts"),
     ("How often is progress reported?", "server-guide.md", "Report frequency", "policy"),
