@@ -23,6 +23,7 @@ from upload_progress._model.byte_ranges import (
     part_size,
     read_part_set,
     sum_of_part_sizes,
+    unnamed_part,
     with_confirmed,
     without_confirmed,
 )
@@ -106,3 +107,13 @@ def test_confirmed_range_belongs_to_its_part() -> None:
     assert without_confirmed(ranges) == [received]
     assert count_bytes(with_confirmed(ranges)) == 8
     assert count_accepted_parts(with_confirmed(ranges)) == 1
+
+
+def test_bytes_of_a_part_without_an_address_are_those_of_the_only_other_part() -> None:
+    """A worker has stored a creation with bytes before the response told where to go on."""
+    created = (unnamed_part(".x"), 0, 8, False)
+    continued = (".a", 0, 16, True)
+
+    assert count_bytes([created]) == 8
+    assert count_bytes([created, continued]) == 16
+    assert count_bytes([created, continued, (".b", 0, 4, True)]) == 28

@@ -18,6 +18,7 @@ from upload_progress._model.fold import (
     fold,
     links_of,
     newest,
+    newest_attempt,
     percent_of,
     share_of,
     sum_of,
@@ -82,7 +83,7 @@ def test_order_duplicates_and_old_attempts_do_not_matter(
 
     assert fold(again, now=NOW) == expected
     assert fold([*old, *again], now=NOW) == expected
-    assert fold(newest(records), now=NOW) == expected
+    assert fold(newest_attempt(records), now=NOW) == expected
 
 
 @given(st.lists(versions, min_size=1, max_size=12))
@@ -92,8 +93,10 @@ def test_snapshot_agrees_with_the_newest_records(records: list[TransferRecord]) 
 
     assert progress is not None
     assert progress.bytes_transferred == sum(each.received_bytes for each in current)
-    assert progress.sequence == sum(each.sequence for each in current)
-    assert progress.attempt == max(each.attempt for each in records)
+    of_attempt = newest_attempt(records)
+    assert progress.sequence == sum(each.sequence for each in of_attempt)
+    older = max(0, sum(each.started_at is not None for each in of_attempt) - 1)
+    assert progress.attempt == of_attempt[0].attempt + older
     assert (progress.error is not None) <= (progress.state in {S.FAILED, S.CANCELLED})
     assert (progress.finished_at is not None) == is_final(progress.state)
     if progress.state is not S.RECEIVING:
@@ -225,6 +228,17 @@ def test_state_of_several_records() -> None:
     assert folded(failed_later, running, paused).state is S.FAILED
     assert folded(paused, running, done).state is S.RECEIVING
     assert folded(paused, done).state is S.PAUSED
+
+
+def test_plain_uploads_of_one_attempt_count_as_one_attempt_each() -> None:
+    """Two workers got them at once. Nothing follows the end that one of them has shown."""
+    older = one(S.FAILED, transfer_id="a", sequence=2, started_at=3.0, finished_at=4.0)
+    newer = one(S.COMPLETED, transfer_id="b", sequence=1, started_at=3.1, finished_at=3.5)
+    part = one(S.PAUSED, transfer_id="c", sequence=5, started_at=3.2, protocol="tus")
+
+    assert folded(older, newer).state is S.COMPLETED
+    assert (folded(older, newer).attempt, folded(older, newer).sequence) == (2, 3)
+    assert (folded(older, newer, part).attempt, folded(older, newer, part).sequence) == (1, 8)
 
 
 def test_completed_upload_in_several_requests_has_ended_for_all_workers() -> None:

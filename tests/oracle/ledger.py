@@ -142,11 +142,14 @@ class Reading:
             it does so if more than its bytes were accepted, which the tracker may not know.
         close: The number of a request that belongs to the other side of an end, because it was
             sent when the upload was just ending, and its owner was known late.
+        joins_ended: Whether a request belongs to an attempt that has just ended at another worker:
+            its own worker does not know of that end yet.
     """
 
     resumes_failed: bool = False
     renews: bool = False
     close: int = 0
+    joins_ended: bool = False
 
 
 @define(eq=False)
@@ -174,11 +177,13 @@ class Replay:
         undecided_until: When the last request ends that was in progress when it was completed.
         ended_at: When it ended.
         ended_by: The number of the request that ended it, or of the newest one before a cancel.
+        ended_at_worker: Index of the worker at which it ended.
         late_until: The number of the newest request that was sent before the end of the attempt
             before.
         newest: The number of the newest request that was accepted.
         may_be_repeated: Whether the client repeats a request to create it at another address.
         before: What the attempt before may be shown as.
+        delay_seconds: How long it takes until each worker knows what has happened at the other.
     """
 
     reading: Reading
@@ -201,10 +206,12 @@ class Replay:
     undecided_until: float = 0.0
     ended_at: float = 0.0
     ended_by: int = 0
+    ended_at_worker: int = 0
     late_until: int = 0
     newest: int = 0
     may_be_repeated: bool = False
     before: Expectation | None = None
+    delay_seconds: float = 0.0
 
     def apply(self, fact: Fact) -> None:
         """Apply *fact*, unless the upload has ended."""
@@ -286,6 +293,14 @@ class Replay:
             self._begin_again()
         if not self.ended:
             self._end(fact, S.CANCELLED)
+        elif self._is_unknown_at(fact.worker, fact.at):
+            # The owner was told that it is cancelled, at a worker that did not know of its end.
+            self.ended |= {S.CANCELLED}
+
+    def _is_unknown_at(self, worker: int, at: float) -> bool:
+        """Return whether a worker does not know yet that the upload has ended at another one."""
+        is_other = self.application.has_many_workers and worker != self.ended_at_worker
+        return is_other and at - self.ended_at < self.delay_seconds
 
     def _is_creating(self, at: float) -> bool:
         return any(each.plan.kind is Kind.CREATE for each in self._in_progress(at))
@@ -345,6 +360,8 @@ class Replay:
         is_close = abs(exchange.started_at - self.ended_at) <= LATE_SECONDS
         if is_close and self.reading.close == exchange.number:
             is_before = not is_before
+        if self.reading.joins_ended:
+            is_before |= self._is_unknown_at(exchange.step.worker, exchange.started_at)
         if is_before:
             return False
         if plan.kind is Kind.CREATE:
@@ -488,6 +505,7 @@ class Replay:
         self.ended, self.sent_before_end = frozenset(states), fact.sent
         self.ended_at = fact.at
         self.ended_by = fact.exchange.number if fact.exchange else fact.sent
+        self.ended_at_worker = fact.exchange.step.worker if fact.exchange else fact.worker
 
     @property
     def may_be(self) -> set[Position]:
@@ -733,9 +751,10 @@ class Ledger:
     def _readings(self) -> Iterator[Reading]:
         first = next((each for each in self.identified if not each.is_identified_at_once), None)
         late = range(first.number, len(self.exchanges) + 1) if first else ()
-        for close in (0, *late):
+        joins = (False, True) if self.application.has_many_workers else (False,)
+        for close, joins_ended in product((0, *late), joins):
             for resumes_failed, renews in product((False, True), repeat=2):
-                yield Reading(resumes_failed, renews, close)
+                yield Reading(resumes_failed, renews, close, joins_ended)
 
     def _admitted_at(self, fact: Fact) -> float:
         """Return when the owners of all earlier requests at the worker of a request are known."""
@@ -754,6 +773,7 @@ class Ledger:
 
     def _replay(self, facts: Sequence[Fact], reading: Reading) -> Expectation:
         replay = Replay(reading, self.application, self.identified, self.wire_bytes)
+        replay.delay_seconds = self.delay_seconds
         for fact in sorted(facts, key=lambda fact: fact.at):
             replay.apply(fact)
         return replay.expectation()

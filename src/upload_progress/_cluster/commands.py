@@ -22,7 +22,7 @@ from upload_progress._cluster.messages import (
 from upload_progress._cluster.rpc import ALL_WORKERS, RpcEndpoint
 from upload_progress._fanout.update import Update
 from upload_progress._model.codec import decode_progress, encode_json
-from upload_progress._model.fold import deciding, newest
+from upload_progress._model.fold import deciding, newest, newest_attempt
 from upload_progress._model.models import (
     TransferRecord,
     UploadKey,
@@ -232,12 +232,12 @@ class UploadCommands:
         return await self._end_in_store(records)
 
     async def _load(self, key: UploadKey) -> list[TransferRecord]:
-        return newest(await self.lane.load(key))
+        return newest_attempt(await self.lane.load(key))
 
     def _receivers(self, records: Sequence[TransferRecord]) -> set[str]:
         """Return the other workers that receive a transfer of the upload, and are alive."""
         now = self.loader.clock.time()
-        running = [record for record in records if record.state in RUNNING_STATES]
+        running = [record for record in newest(records) if record.state in RUNNING_STATES]
         alive = [each for each in running if each.lease_until is None or each.lease_until > now]
         workers = {record.worker for record in alive if record.worker is not None}
         return workers - {self.worker.name}
@@ -261,7 +261,7 @@ class UploadCommands:
     async def _end_in_store(self, records: Sequence[TransferRecord]) -> UploadProgress:
         """End the upload by a record of our own: the records of others are theirs to write."""
         now = self.loader.clock.time()
-        decided = deciding(records)
+        decided = deciding(newest(records))
         end = TransferRecord(
             owner=decided.owner,
             upload_id=decided.upload_id,

@@ -32,22 +32,21 @@ class SnapshotVersion:
     def supersedes(self, known: "SnapshotVersion") -> bool:
         """Return whether this snapshot may follow *known*.
 
-        Events may arrive twice, late, or forged. The sequence grows over attempts, nothing follows
-        an end but the next attempt. Bytes fall within an attempt only if it ends, or if the
-        response of the application shows that it does not have them: then the upload waits.
+        Events may arrive twice or late. Nothing follows an end but the next attempt, whose sequence
+        is lower if its worker did not know yet how the one before has ended. Bytes fall within an
+        attempt only if it ends, or if the response of the application shows that it does not have
+        them: then the upload waits.
 
         An end may follow a higher sequence of its attempt: another worker that ends the upload
         of a crashed one knows only what is stored, and events may have been ahead of that.
         """
-        is_next = self.version.attempt > known.version.attempt
-        if self.is_end and not (is_next or known.is_end):
-            return self.version.attempt == known.version.attempt
-        if self.version.sequence <= known.version.sequence:
-            return False
+        if self.version.attempt != known.version.attempt:
+            return self.version.attempt > known.version.attempt
+        if self.is_end and not known.is_end:
+            return True
         if not self.version.supersedes(known.version):
             return False
-        may_fall = is_next or self.is_waiting
-        return may_fall or self.received_bytes >= known.received_bytes
+        return self.is_waiting or self.received_bytes >= known.received_bytes
 
 
 @define(eq=False, repr=False)

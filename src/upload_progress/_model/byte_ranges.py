@@ -4,6 +4,9 @@ A range is ``(part, start, stop, is_accepted)``: the bytes from *start* up to *s
 whether the application has accepted them. The union of ranges does not depend on order, duplicates,
 overlaps or the number of writers. Refused bytes are in no range.
 
+A part whose address is not known yet has a name with the prefix ``.?``: a request that creates an
+upload, before the response. If there is one other part with an address, it is the same part.
+
 Prefixes of part names mark entries that are not ranges of received bytes: ``~`` the announced size
 of a part, ``=`` how much of it the application has confirmed, ``%`` a set of numbered parts: their
 numbers as the bits of a hexadecimal number, and the sum of their sizes. So a record of 10,000 parts
@@ -30,6 +33,7 @@ __all__ = [
     "part_size",
     "read_part_set",
     "sum_of_part_sizes",
+    "unnamed_part",
     "with_confirmed",
     "without_confirmed",
 ]
@@ -37,6 +41,7 @@ __all__ = [
 MAX_PART_NUMBER: Final = 10_000
 """The largest number of a part, as in Amazon S3."""
 
+_UNNAMED = ".?"
 _SIZE = "~"
 _CONFIRMED = "="
 _PART_SET = "%"
@@ -88,12 +93,28 @@ def _join(ranges: Iterable[ByteRange]) -> list[ByteRange]:
     return union
 
 
+def unnamed_part(part: str) -> str:
+    """Return the name of *part*, whose address is not known yet."""
+    return _UNNAMED + part
+
+
+def _with_names(ranges: list[ByteRange]) -> list[ByteRange]:
+    """Return *ranges*; those of an unnamed part under the name of the only other part."""
+    if not any(each[0].startswith(_UNNAMED) for each in ranges):
+        return ranges
+    named = {part for part, *_ in ranges if part[:1] == "." and not part.startswith(_UNNAMED)}
+    if len(named) != 1:
+        return ranges
+    [name] = named
+    return [(name, *each[1:]) if each[0].startswith(_UNNAMED) else each for each in ranges]
+
+
 def count_bytes(ranges: Iterable[ByteRange]) -> int:
     """Return the number of bytes in the union of *ranges*.
 
     A part that two workers have accepted is counted once, with the mean size of a part.
     """
-    known = list(ranges)
+    known = _with_names(list(ranges))
     count, numbers = 0, 0
     for more, size_bytes in _part_sets(known):
         count += size_bytes * (more & ~numbers).bit_count() // max(1, more.bit_count())

@@ -105,8 +105,7 @@ def received_by(worker: str, upload: Sequence[TransferRecord]) -> Iterator[Trans
 
 def newest(records: Iterable[TransferRecord]) -> list[TransferRecord]:
     """Return the records of the newest attempt that belong together, in a defined order."""
-    current = newest_attempt(records)
-    return _of_newest_session(current) if len(current) > 1 else current
+    return _of_newest_session(newest_attempt(records))
 
 
 def newest_attempt(records: Iterable[TransferRecord]) -> list[TransferRecord]:
@@ -135,6 +134,18 @@ def _of_newest_session(records: list[TransferRecord]) -> list[TransferRecord]:
     return [each for each in records if each.started_at is None or _session_of(each) == session]
 
 
+def _older_sessions(records: Sequence[TransferRecord], decided: TransferRecord) -> int:
+    """Return how many plain requests have begun before the newest one within its attempt.
+
+    Two workers that got them at once did not know of each other. Nothing follows the end of an
+    attempt, so each counts as one. The sequence contains theirs, so that it does not fall.
+    """
+    if len(records) == 1 or decided.protocol is not None:
+        return 0
+    plain = sum(each.started_at is not None and each.protocol is None for each in records)
+    return max(0, plain - 1)
+
+
 def _session_of(record: TransferRecord) -> tuple[str | None, str]:
     return (record.protocol, record.transfer_id if record.protocol is None else "")
 
@@ -152,9 +163,10 @@ def fold(
     Returns:
         The snapshot; None without records.
     """
-    current = newest(records)
-    if not current:
+    of_attempt = newest_attempt(records)
+    if not of_attempt:
         return None
+    current = _of_newest_session(of_attempt)
     decided = deciding(current)
     # The description by a transfer takes precedence over the announcement.
     by_precedence = sorted(current, key=lambda record: record.started_at is None)
@@ -164,8 +176,8 @@ def fold(
     return UploadProgress(
         upload_id=decided.upload_id,
         group=_first(record.group for record in by_precedence),
-        sequence=sum(record.sequence for record in current),
-        attempt=decided.attempt,
+        sequence=sum(record.sequence for record in of_attempt),
+        attempt=decided.attempt + _older_sessions(of_attempt, decided),
         state=decided.state,
         stage=decided.stage if decided.state is UploadState.PROCESSING else None,
         bytes_transferred=received,

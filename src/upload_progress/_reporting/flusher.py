@@ -26,7 +26,7 @@ from upload_progress._reporting.timers import UploadTimers
 from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._runtime.yielding import yielding
 from upload_progress._tracking import continuation
-from upload_progress._tracking.live_upload import LiveUpload, PriorState, Reporting
+from upload_progress._tracking.live_upload import TO_BE_COMPARED, LiveUpload, Reporting
 from upload_progress._tracking.registry import Registry
 from upload_progress.exceptions import StoreUnavailable
 from upload_progress.interfaces import Clock
@@ -485,7 +485,7 @@ class Flusher:
         keys = {
             key: upload
             for upload in uploads
-            if upload.prior_state is PriorState.LOADED and upload.ranges is None
+            if upload.prior_state in TO_BE_COMPARED and upload.ranges is None
             if (key := upload.key)
         }
         try:
@@ -493,7 +493,24 @@ class Flusher:
         except StoreUnavailable:
             return
         for key, upload in keys.items():
-            continuation.load_prior_state(upload, records.get(key, []))
+            stored = records.get(key, [])
+            continuation.load_prior_state(upload, stored)
+            if (
+                upload.is_superseded
+                and stored
+                and is_final((end := self.loader.fold(stored)).state)
+            ):
+                # Its worker has published it as the end of an attempt that had ended here.
+                self.publish_stored(Update(key.owner, end))
+
+    def _publish_end_of_newer(self, owner: str, records: Sequence[TransferRecord]) -> None:
+        """Publish the end of an upload that has ended elsewhere, and is newer than one here.
+
+        Its worker has published it within the attempt of the one here, of which it did not know.
+        """
+        progress = self.loader.fold(records)
+        if is_final(progress.state):
+            self.publish_stored(Update(owner, progress))
 
     def _forget(self, upload: LiveUpload) -> None:
         self._ended.pop(upload, None)

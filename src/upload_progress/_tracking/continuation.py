@@ -22,7 +22,13 @@ from upload_progress._model.models import (
 )
 from upload_progress._model.state import CANCELLED, INFERRED_CODES, RUNNING_STATES, is_final
 from upload_progress._model.version import SKIPPED_VERSIONS
-from upload_progress._tracking.live_upload import DESCRIPTION, LiveUpload, PriorState, Reporting
+from upload_progress._tracking.live_upload import (
+    DESCRIPTION,
+    TO_BE_COMPARED,
+    LiveUpload,
+    PriorState,
+    Reporting,
+)
 from upload_progress._tracking.transfer import Transfer, TransferPhase
 from upload_progress.protocols import TransferHead, TransferKind
 
@@ -131,8 +137,9 @@ def load_prior_state(upload: LiveUpload, records: Iterable[TransferRecord]) -> N
             _continue_plain(upload, stored, before)
         elif before is not None:
             _continue_in_several_requests(upload, stored, before)
-    elif upload.prior_state is PriorState.LOADED and upload.ranges is None:
-        upload.prior_state = PriorState.CONFIRMED
+    elif upload.prior_state in TO_BE_COMPARED and upload.ranges is None:
+        is_first = upload.prior_state is PriorState.LOADED and not _is_end_stored(upload, stored)
+        upload.prior_state = PriorState.COMPARED if is_first else PriorState.CONFIRMED
         _compare_with_others(upload, stored)
     if upload.ranges is not None:
         upload.decide()
@@ -190,22 +197,35 @@ def _compare_with_others(upload: LiveUpload, records: Iterable[TransferRecord]) 
 
     The newer one is the next attempt.
     """
-    for other in records:
-        if other.transfer_id == upload.transfer_id or other.started_at is None or other.protocol:
-            continue
-        if other.attempt > upload.attempt:
-            upload.supersede()
-        elif other.attempt == upload.attempt:
-            own = (upload.started_at or 0.0, upload.transfer_id)
-            if own < (other.started_at, other.transfer_id):
-                upload.supersede()
-            else:
-                before = fold([other], now=upload.context.config.clock.time())
-                assert before is not None  # noqa: S101  # there is a record
-                _supersede_records(upload, [other], before)
-                upload.prior_records = ()
-                upload.reporting = Reporting.CURRENT
-                upload.mark_due()
+    others = [
+        each
+        for each in records
+        if each.transfer_id != upload.transfer_id and each.started_at and each.protocol is None
+    ]
+    attempt = max((each.attempt for each in others), default=0)
+    if attempt < upload.attempt:
+        return
+    rivals = [each for each in others if each.attempt == attempt]
+    own = (upload.started_at or 0.0, upload.transfer_id)
+    if attempt > upload.attempt or any(own < _begun(each) for each in rivals):
+        upload.supersede()
+        return
+    before = fold(rivals, now=upload.context.config.clock.time())
+    assert before is not None  # noqa: S101  # there is a record
+    _supersede_records(upload, rivals, before)
+    # The older one's worker may have begun the next attempt as well.
+    upload.prior_state = PriorState.LOADED
+    upload.prior_records = ()
+    upload.reporting = Reporting.CURRENT
+    upload.mark_due()
+
+
+def _is_end_stored(upload: LiveUpload, records: Iterable[TransferRecord]) -> bool:
+    return any(is_final(each.state) for each in records if each.transfer_id == upload.transfer_id)
+
+
+def _begun(record: TransferRecord) -> tuple[float, str]:
+    return (record.started_at or 0.0, record.transfer_id)
 
 
 def follow_refusal(
@@ -233,7 +253,10 @@ def follow_refusal(
     elif is_final(own.state):
         return False
     else:
+        # This worker has stored another version, of the same upload before it was forgotten.
         upload.sequence = max(upload.sequence, own.sequence)
+        if upload.reporting is Reporting.ENDED:
+            upload.reporting = Reporting.CURRENT
     upload.mark_due()
     return True
 

@@ -76,6 +76,7 @@ __all__ = [
     "FAILURE_MESSAGE_CHARACTERS",
     "PAUSE_AFTER_SECONDS",
     "STORED_WITHIN_SECONDS",
+    "TO_BE_COMPARED",
     "LiveUpload",
     "Moment",
     "PriorState",
@@ -113,10 +114,16 @@ class PriorState(Enum):
     """They have not been loaded."""
     LOADED = auto()
     """They were loaded before the own record was stored: another worker may have begun since."""
+    COMPARED = auto()
+    """They were loaded again after that, and will be once more after the next version of the own
+    record: of two that have begun at once, only the one that was stored last sees the other."""
     CONFIRMED = auto()
     """No other record is expected."""
     ENDED = auto()
     """The upload has ended elsewhere, and late requests change nothing."""
+
+
+TO_BE_COMPARED: Final = frozenset({PriorState.LOADED, PriorState.COMPARED})
 
 
 class Reporting(Enum):

@@ -6,6 +6,7 @@ from typing import Final
 
 from attrs import define, field
 
+from upload_progress._model.byte_ranges import unnamed_part
 from upload_progress._model.models import ByteRange
 from upload_progress.protocols import (
     MAX_BODY_BYTES,
@@ -95,9 +96,13 @@ class Transfer:
     def part(self) -> str:
         """The part its bytes belong to; a resource without an address yet is a part of its own."""
         head = self.head
-        if head is not None and head.resource_may_be_part and self.names_upload:
-            return part_name(self._resource or head.resource or f"{id(self)}")
-        return "" if head is None else head.part
+        if head is None or not (head.resource_may_be_part and self.names_upload):
+            return "" if head is None else head.part
+        resource = self._resource or head.resource
+        if resource is not None:
+            return part_name(resource)
+        unknown = part_name(f"{id(self)}")
+        return unknown if head.part_total_bytes is not None else unnamed_part(unknown)
 
     @property
     def content_bytes(self) -> int:
