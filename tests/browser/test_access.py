@@ -219,15 +219,6 @@ def test_labels_add_a_language(users: Users, user: str) -> None:
     )
 
 
-def test_each_language_has_all_texts(users: Users) -> None:
-    page = users.open("")
-
-    keys = page.evaluate("Object.values(component.LABELS).map((one) => Object.keys(one).sort())")
-
-    assert len(keys) == 3
-    assert keys[0] == keys[1] == keys[2]
-
-
 def test_end_is_shown_although_events_were_ahead_of_it(users: Users, user: str) -> None:
     """Another worker has ended the upload of a crashed one, and knows only what was stored."""
     page = users.open(ELEMENT, user=user)

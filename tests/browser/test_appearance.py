@@ -80,14 +80,35 @@ FILES = [
     },
 ]
 
+ENDS = {
+    number: {"state": "completed", "bytes_transferred": number * 40_000} for number in range(40, 60)
+} | {
+    37: {"state": "receiving", "bytes_transferred": 310_000, "bytes_per_second": 900_000},
+    38: {"state": "receiving", "bytes_transferred": 840_000, "bytes_per_second": 950_000},
+    39: {"state": "receiving", "bytes_transferred": 1_210_000, "bytes_per_second": 910_000},
+    44: {
+        "state": "failed",
+        "bytes_transferred": 440_000,
+        "error": {"code": "client_disconnected", "message": ""},
+    },
+    51: {"state": "cancelled", "bytes_transferred": 0},
+}
+MANY_UPLOADS = [
+    snapshot(
+        f"DSC_{2700 - number}.jpg", number, total_bytes=number * 40_000,
+        **ENDS.get(number, {"state": "pending", "bytes_transferred": 0}),
+    )
+    for number in range(59, 0, -1)
+]  # fmt: skip
 
-def mock_uploads(page: Page) -> None:
+
+def mock_uploads(page: Page, uploads: list[dict[str, object]] = UPLOADS) -> None:
     """Mock the server, with uploads in different states."""
 
     def respond(route: Route) -> None:
         path = route.request.url.rpartition("/uploads/")[2].removesuffix("/progress")
-        found = {str(one["upload_id"]): one for one in UPLOADS}.get(path)
-        route.fulfill(json=found or {"uploads": UPLOADS})
+        found = {str(one["upload_id"]): one for one in uploads}.get(path)
+        route.fulfill(json=found or {"uploads": uploads})
 
     page.route_web_socket(re.compile("/progress$"), welcome)
     page.route(re.compile("/progress$"), respond)
@@ -116,6 +137,17 @@ def test_uploads_in_different_states(users: Users, demo: DemoProcess, modules: P
     expect(page.locator("#received li")).to_have_count(len(FILES))
 
     for one in screenshots(page, "demo"):
+        assert_accessible(one, modules)
+
+
+def test_many_uploads(users: Users, demo: DemoProcess, modules: Path) -> None:
+    def mock_many_uploads(page: Page) -> None:
+        mock_uploads(page, MANY_UPLOADS)
+
+    page = users.sign_in(demo, "alice", before=mock_many_uploads, device_scale_factor=1.5)
+    page.get_by_role("button", name="18 completed, 1 cancelled").click()
+
+    for one in screenshots(page, "panel"):
         assert_accessible(one, modules)
 
 

@@ -148,6 +148,16 @@ async def test_users_do_not_share_files(tmp_path: Path) -> None:
     assert listed[0]["sha256"] == hashlib.sha256(b"two").hexdigest()
 
 
+async def test_files_of_a_folder_keep_their_path_in_the_name(tmp_path: Path) -> None:
+    async with running(tmp_path) as demo:
+        for path in ("photos/a.jpg", "photos/old/a.jpg", "../a.jpg"):
+            put = await demo.client.put(f"/files/{path.replace('..', '%2e%2e')}", auth=ALICE)
+            assert put.status_code == 201
+
+        names = sorted(await demo.file_names(ALICE))
+    assert names == ["_a.jpg", "photos_a.jpg", "photos_old_a.jpg"]
+
+
 async def test_form_with_several_files_is_stored(tmp_path: Path) -> None:
     files = [("x", ("../a.bin", CONTENT)), ("x", ("b.txt", b"b"))]
     async with running(tmp_path) as demo:

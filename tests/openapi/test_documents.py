@@ -65,6 +65,9 @@ def test_openapi_document_contains_every_call() -> None:
         "HEAD /uploads/{upload_id}",
         "POST /uploads/tickets",
         "GET /uploads/upload-progress.js",
+        "GET /uploads/upload-progress/forms.js",
+        "GET /uploads/upload-progress/languages.js",
+        "GET /uploads/upload-progress/panel.js",
         "GET /uploads/openapi.json",
         "GET /uploads/asyncapi.json",
     }

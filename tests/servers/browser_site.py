@@ -119,7 +119,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
 
 
 routes = [
-    Route("/{name}", receive, methods=["PUT", "POST"]),
+    Route("/{name:path}", receive, methods=["PUT", "POST"]),
     Route("/", receive, methods=["POST"]),
 ]
 app = Starlette(

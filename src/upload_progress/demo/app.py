@@ -59,7 +59,7 @@ def create_app(
             Route("/files", require_user(files.list), methods=["GET"]),
             Route("/files", require_user(files.post), methods=["POST"]),
             Route("/files/{name}", require_user(files.get), methods=["GET"]),
-            Route("/files/{name}", require_user(files.put), methods=["PUT"]),
+            Route("/files/{name:path}", require_user(files.put), methods=["PUT"]),
             progress_mount(tracker, authenticate=authenticate),
         ],
         middleware=[
@@ -98,7 +98,9 @@ class _FileEndpoints:
 
     async def put(self, request: Request, user: str) -> Response:
         with self.running_uploads.interruptible():
-            stored = await self.receiver.put(request, user, request.path_params["name"])
+            # The files of a folder are stored side by side.
+            name = request.path_params["name"].replace("/", "_")
+            stored = await self.receiver.put(request, user, name)
         return json_response(stored, status=201)
 
     async def post(self, request: Request, user: str) -> Response:

@@ -75,7 +75,10 @@ def _paths() -> JsonObject:
         "": {"post": _announce()},
         "/progress": {"get": _list()},
         "/tickets": {"post": _ticket()},
-        "/upload-progress.js": {"get": _script()},
+        "/upload-progress.js": {"get": _script("Get the script of the web component")},
+        "/upload-progress/forms.js": {"get": _script("Get its uploads of forms", "Forms")},
+        "/upload-progress/languages.js": {"get": _script("Get its texts", "Languages")},
+        "/upload-progress/panel.js": {"get": _script("Get its panel for many uploads", "Panel")},
         "/openapi.json": {"get": _document("OpenAPI", "getOpenapi")},
         "/asyncapi.json": {"get": _document("AsyncAPI", "getAsyncapi")},
         "/{upload_id}": {"delete": _cancel(), "head": _offset(), "parameters": upload_id},
@@ -209,11 +212,11 @@ def _ticket() -> JsonObject:
     }
 
 
-def _script() -> JsonObject:
+def _script(summary: str, name: str = "") -> JsonObject:
     content: JsonObject = {"text/javascript": {"schema": {"type": "string"}}}
     return {
-        "operationId": "getComponent",
-        "summary": "Get the script of the web component",
+        "operationId": f"getComponent{name}",
+        "summary": summary,
         "security": _PUBLIC,
         "responses": static_responses("An ES module.", content),
     }

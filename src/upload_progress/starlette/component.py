@@ -1,9 +1,11 @@
-"""Serving the web component: one JavaScript file, the same for every user, cached by browsers.
+"""Serving the web component: JavaScript modules, the same for every user, cached by browsers.
 
 Under its own version (``?v=``) browsers keep it for a year and never ask again. Under any other
 name they ask each time whether their copy is current, so that a page never runs an old script.
 
-The file works without a build. It is served minified, a third smaller: without comments,
+The main module loads the others when a page needs them, under the version that belongs to it.
+
+The files work without a build. They are served minified, a third smaller: without comments,
 indentation and spaces around operators, with short names for the private members, which only
 a class itself can use, and for variables whose name has no other meaning in the file. A test
 checks with an independent minifier that both are equivalent.
@@ -25,6 +27,7 @@ from upload_progress.starlette.context import RequestContext
 from upload_progress.starlette.http import NOT_FOUND, RequestRefused, static_response
 
 __all__ = [
+    "MODULES",
     "ComponentScript",
     "component_script",
     "minify",
@@ -32,6 +35,14 @@ __all__ = [
     "script_version",
 ]
 
+MODULES: Final = (
+    "upload-progress/forms.js",
+    "upload-progress/languages.js",
+    "upload-progress/panel.js",
+)
+"""The modules that the main one loads when a page needs them."""
+
+_MAIN: Final = "upload-progress.js"
 _YEAR_SECONDS: Final = 365 * 86_400
 # Rules of that file: a comment is a JSDoc block or a whole line; a regular expression contains
 # no space.
@@ -72,7 +83,7 @@ def _shorten_local_names(script: str) -> str:
     words, exported = set(_WORD.findall(texts)), set(_EXPORTED.findall(script))
     number = 0
     for name in dict.fromkeys(_LOCAL_NAME.findall(script)):
-        is_property = re.search(rf"[.#]{name}\b|\b{name}:|[{{,]{name}[,}}]", script)
+        is_property = re.search(rf"[.#]{name}\b|\b{name}:|[{{,]\n?{name}[,}}]", script)
         if name in words or name in exported or is_property:
             continue
         high, low = divmod(number, len(_LETTERS))
@@ -90,10 +101,16 @@ def _shorten_private_names(script: str) -> str:
 
 
 @cache
-def component_script() -> bytes | None:
-    """Return the script as it is served; None if the package contains none."""
-    source = files("upload_progress") / "static" / "upload-progress.js"
-    return minify(source.read_text(encoding="utf-8")).encode() if source.is_file() else None
+def component_script(name: str = _MAIN) -> bytes | None:
+    """Return a module as it is served; None if the package does not contain it."""
+    source = files("upload_progress").joinpath("static", name)
+    if not source.is_file():
+        return None
+    script = minify(source.read_text(encoding="utf-8"))
+    for module in MODULES if name == _MAIN else ():
+        version = script_version(component_script(module) or b"")
+        script = script.replace(f'import("./{module}")', f'import("./{module}?v={version}")')
+    return script.encode()
 
 
 def script_version(script: bytes) -> str:
@@ -113,10 +130,10 @@ def script_integrity(script: bytes) -> str:
 
 @frozen(eq=False, repr=False)
 class ComponentScript:
-    """Serves the script.
+    """Serves a module.
 
     Attributes:
-        content: The minified script; None if the package contains none.
+        content: The minified module; None if the package does not contain it.
     """
 
     content: bytes | None = field(factory=component_script)

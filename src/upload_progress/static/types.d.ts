@@ -1,4 +1,4 @@
-import type { UploadProgressElement } from "./upload-progress.js";
+import type { Formatter, ProgressClient, Row, Transfer, UploadProgressElement } from "./upload-progress.js";
 
 declare global {
   interface HTMLElementTagNameMap {
@@ -31,6 +31,8 @@ export interface Snapshot {
   is_lost?: boolean;
   /** Set by the page while it waits to send this upload again; the state is "paused". */
   is_interrupted?: boolean;
+  /** Set by the page for files of a folder: the path in it. */
+  relative_path?: string;
   retransmitted_bytes?: number;
   parts?: { received: number; total: number | null } | null;
   content_type?: string | null;
@@ -83,9 +85,41 @@ export interface UploadOptions {
   field?: string;
   /** The file name; by default that of the file. */
   name?: string;
+  /** The path of the file in its folder, for `{path}` in the URL and for the row. */
+  path?: string;
   group?: string;
   /** The mount point of the progress routes; by default that of `bar`. */
   src?: string;
   /** The <upload-progress> that shows it; by default the first of the page, null for none. */
   bar?: Element | null;
+}
+
+/** What forms use. */
+export interface FormsHost {
+  upload(file: Blob | FormData, url: string, options: UploadOptions): Transfer;
+  createId(): string;
+  clientOf(bar: Element): ProgressClient;
+}
+
+/** What the panel uses of its element. */
+export interface PanelHost {
+  element: UploadProgressElement;
+  client: ProgressClient;
+  format: Formatter;
+  list: HTMLElement;
+  total: Row;
+  announcement: HTMLElement;
+  /** The ids of the uploads that the sum counts. */
+  current: Set<string>;
+  /** The versions of the uploads that were cleared. */
+  cleared: Set<string>;
+  versionOf(upload: Snapshot): string;
+  canRetry(upload: Snapshot): boolean;
+  includes(upload: Snapshot): boolean;
+  /** Update the panel in the next frame. */
+  render(): void;
+  /** Create or update the row of an upload. */
+  show(upload: Snapshot): Row;
+  /** Forget the row of an upload. */
+  hide(uploadId: string): void;
 }

@@ -6,6 +6,7 @@
  *
  * Sections: texts, client, transfers, element, forms. The guide lists all attributes, parts, events.
  *
+ * @import {Panel} from "./upload-progress/panel.js"
  * @import {Access, Snapshot, State, Target, UploadError, UploadOptions} from "./types.d.ts"
  */
 
@@ -33,42 +34,46 @@ const shareOf = (bytes, total) => (total ? Math.min(1, bytes / total) : null);
 // --- texts ------------------------------------------------------------------------------------
 
 /** @type {Record<string, Record<string, string>>} */
-export const LABELS = { en: {}, es: {}, de: {} };
-// Per line a key, and its text in English, Spanish and German.
-for (const line of `
-pending|Waiting|En espera|Wartet
-receiving|Receiving|Recibiendo|Wird empfangen
-paused|Paused|En pausa|Pausiert
-processing|Processing|Procesando|Wird verarbeitet
-completed|Completed|Completado|Fertig
-failed|Failed|Fallido|Fehlgeschlagen
-cancelled|Cancelled|Cancelado|Abgebrochen
-stalled|Stalled|Detenido|Stockt
-of|{0} of {1}|{0} de {1}|{0} von {1}
-left|{0} left|quedan {0}|noch {0}
-sent|{0} sent|{0} enviados|{0} gesendet
-received|{0} received|{0} recibidos|{0} empfangen
-no_data|no data is arriving|no llegan datos|es kommen keine Daten an
-buffered|buffered by a proxy|almacenado por un proxy|von einem Proxy gepuffert
-attempt|attempt {0}|intento {0}|Versuch {0}
-lost|Interrupted, waiting for the server|Interrumpido, esperando al servidor|Unterbrochen, wartet auf den Server
-cancel|Cancel|Cancelar|Abbrechen
-retry|Retry|Reintentar|Wiederholen
-uploads|{0} of {1} uploads|{0} de {1} archivos|{0} von {1} Dateien
-unauthorized|Sign in to see your uploads.|Inicie sesión para ver sus envíos.|Bitte anmelden, um die Uploads zu sehen.
-client_disconnected|The connection broke before the last byte.|La conexión se cortó antes del último byte.|Die Verbindung brach vor dem letzten Byte ab.
-worker_lost|The server stopped during the upload.|El servidor se detuvo durante el envío.|Der Server wurde während des Uploads beendet.
-expired|No data arrived for too long.|No llegaron datos durante demasiado tiempo.|Zu lange kamen keine Daten an.
-unknown|The server does not know this upload.|El servidor no conoce este envío.|Der Server kennt diesen Upload nicht.
-network|The file cannot be read, or the server does not respond.|No se puede leer el archivo o el servidor no responde.|Die Datei ist nicht lesbar, oder der Server antwortet nicht.
-`.trim().split("\n")) {
-  const [key = "", ...texts] = line.split("|");
-  for (const labels of Object.values(LABELS)) labels[key] = texts.shift() ?? "";
+export const LABELS = {};
+
+/** Add texts: per line a key, and its text in each language. @param {string} lines */
+function addLabels(lines, languages = ["en", "es", "de"]) {
+  for (const line of lines.trim().split("\n")) {
+    const [key = "", ...texts] = line.split("|");
+    languages.forEach((language, place) => ((LABELS[language] ??= {})[key] = texts[place] ?? ""));
+  }
 }
+addLabels(`
+pending|Waiting
+receiving|Receiving
+paused|Paused
+processing|Processing
+completed|Completed
+failed|Failed
+cancelled|Cancelled
+stalled|Stalled
+of|{0} of {1}
+left|{0} left
+sent|{0} sent
+received|{0} received
+no_data|no data is arriving
+buffered|buffered by a proxy
+attempt|attempt {0}
+lost|Interrupted, waiting for the server
+cancel|Cancel
+retry|Retry
+uploads|{0} of {1} uploads
+unauthorized|Sign in to see your uploads.
+client_disconnected|The connection broke before the last byte.
+worker_lost|The server stopped during the upload.
+expired|No data arrived for too long.
+unknown|The server does not know this upload.
+network|The file cannot be read, or the server does not respond.
+`, ["en"]);
 const UNITS = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"];
 
 /** Formats numbers and states in one language. */
-class Formatter {
+export class Formatter {
   /** @type {Map<string, Intl.NumberFormat>} */
   #formats = new Map();
 
@@ -274,6 +279,8 @@ export class ProgressClient extends EventTarget {
   #store(upload, known) {
     const { upload_id: id } = upload;
     const transfer = this.transfers.get(id);
+    const path = known?.relative_path ?? transfer?.options.path;
+    if (path) upload.relative_path = path;
     if (transfer?.isInterruptedBy(upload)) {
       upload = { ...upload, state: "paused", error: null, bytes_per_second: null, is_interrupted: true };
     }
@@ -695,6 +702,8 @@ function createId() {
   return Array.from(bytes, (byte) => (byte % 16).toString(16)).join("");
 }
 
+/** @type {Promise<void> | undefined} */
+let languages;
 let time = "";
 
 /** The same time for all uploads started together, so that they keep their order. */
@@ -707,8 +716,11 @@ function batchTime() {
 const isTemporary = ({ code, http_status: status }) =>
   /^(client_disconnected|worker_lost|unknown)$/.test(code) || /^50[234]$/.test(`${status}`);
 
+/** Whether the same file may be accepted the next time. @param {Snapshot} upload */
+const canRetry = ({ error }) => !/^4(13|15|22)$/.test(`${error?.http_status}`);
+
 /** @param {Snapshot} upload */
-const versionOf = ({ created_at: createdAt, attempt }) => `${createdAt} ${attempt}`;
+const versionOf = ({ upload_id: id, created_at: createdAt, attempt }) => `${id} ${createdAt} ${attempt}`;
 
 /** An upload of this page: queued, sent, and possibly retried. */
 export class Transfer {
@@ -738,7 +750,7 @@ export class Transfer {
     this.url = url;
     this.options = options;
     this.bar = bar instanceof UploadProgressElement ? bar : null;
-    this.client = ProgressClient.of(options.src ?? this.bar?.getAttribute("src") ?? DEFAULT_SRC);
+    this.client = options.src ? ProgressClient.of(options.src) : clientOf(this.bar);
     this.name = options.name ?? ("name" in body ? String(body.name) : "file");
     this.retry();
   }
@@ -838,7 +850,8 @@ export class Transfer {
     this.#unsubscribe();
     this.#unsubscribe = client.subscribe({ upload_id: this.id });
     const name = encodeURIComponent(this.name);
-    request.open(this.#method, this.url.replace("{name}", name));
+    const path = this.options.path?.split("/").map(encodeURIComponent).join("/") || name;
+    request.open(this.#method, this.url.replace("{name}", name).replace("{path}", path));
     request.withCredentials = client.access.credentials === "include";
     const tracked = { "Upload-Id": this.id, ...(options.group && { "Upload-Group": options.group }) };
     const headers = { ...(await client.headers()), ...options.headers, ...tracked };
@@ -856,7 +869,7 @@ export class Transfer {
     const { field } = this.options;
     if (!field || this.body instanceof FormData) return this.body;
     const form = new FormData();
-    form.set(field, this.body, this.name);
+    form.set(field, this.body, this.options.path || this.name);
     return form;
   }
 
@@ -918,6 +931,11 @@ function detailOf(request) {
   } catch {
     return null;
   }
+}
+
+/** @param {Element | null} bar */
+function clientOf(bar) {
+  return ProgressClient.of(bar?.getAttribute("src") ?? DEFAULT_SRC);
 }
 
 /** @param {ProgressClient} client */
@@ -1005,17 +1023,15 @@ span, p { unicode-bidi: plaintext; }
 b { color: var(--color); }
 .details span::before { content: "·"; position: absolute; inset-inline-start: 8px; }
 p { margin: 5px 0 0; font-size: 13.5px; color: var(--error); overflow-wrap: anywhere; }
-.notice { margin: 0 0 10px; color: var(--warning); }
+.notice, .note { margin: 0 0 10px; color: var(--warning); }
 .status { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-@container (max-width: 640px) {
-  .details { height: 2lh; }
+@container (max-width: 480px) {
+  .row { padding: 10px 14px; }
+  [data-state=receiving]:not([data-stalled], [data-interrupted]) b { display: none; }
 }
 @container (max-width: 420px) {
   .retry { grid-area: 3 / 2 / auto / -1; justify-self: end; align-self: start; margin-top: 7px; }
   .retry:not([hidden]) ~ .details { grid-area: 3 / 1; }
-}
-@container (max-width: 340px) {
-  .details { height: 3lh; }
 }
 @media (prefers-reduced-motion) {
   i { transition: none; }
@@ -1072,7 +1088,7 @@ class Bar {
 }
 
 /** The row of an upload, or of a total. */
-class Row {
+export class Row {
   insertedAt = performance.now();
   createdAt = 0;
   milestone = -1;
@@ -1169,7 +1185,7 @@ class Row {
 
 /** Shows uploads, and subscribes to the targets that its attributes name. */
 export class UploadProgressElement extends HTMLElement {
-  static observedAttributes = ["src", "upload-id", "group", "all", "labels", "lang"];
+  static observedAttributes = ["src", "upload-id", "group", "all", "labels", "lang", "panel"];
 
   /** @type {ProgressClient | null} */
   #client = null;
@@ -1179,7 +1195,15 @@ export class UploadProgressElement extends HTMLElement {
   #dirty = new Set();
   /** @type {Map<string, string>} */
   #announcements = new Map();
+  /** The uploads of the total. @type {Set<string>} */
   #current = new Set();
+  /** Versions of cleared uploads. @type {Set<string>} */
+  #cleared = new Set();
+  /** Shows many uploads. @type {Panel | null} */
+  #panel = null;
+  /** How many modules are being loaded. */
+  #loading = 0;
+  #hasNoPanel = false;
   #formatter = new Formatter("en", {});
   #unsubscribe = new AbortController();
   #isInitial = true;
@@ -1189,6 +1213,7 @@ export class UploadProgressElement extends HTMLElement {
   #list = make("ul", "list");
   #empty = make("slot");
   #notice = make("p", "notice");
+  #note = make("p", "note");
   #announcement = make("p", "status");
 
   constructor() {
@@ -1196,9 +1221,9 @@ export class UploadProgressElement extends HTMLElement {
     const root = this.attachShadow({ mode: "open" });
     root.adoptedStyleSheets = [STYLES];
     this.#empty.name = "empty";
-    this.#notice.role = this.#announcement.role = "status";
-    this.#total.node.hidden = this.#list.hidden = this.#notice.hidden = true;
-    root.append(this.#notice, this.#empty, this.#total.node, this.#list, this.#announcement);
+    this.#notice.role = this.#note.role = this.#announcement.role = "status";
+    this.#total.node.hidden = this.#list.hidden = this.#notice.hidden = this.#note.hidden = true;
+    root.append(this.#notice, this.#note, this.#empty, this.#total.node, this.#list, this.#announcement);
   }
 
   /** The newest snapshot of each upload that this element shows. */
@@ -1207,11 +1232,9 @@ export class UploadProgressElement extends HTMLElement {
   }
 
   connectedCallback() {
-    this.#client = ProgressClient.of(this.getAttribute("src") ?? DEFAULT_SRC);
-    const labels = JSON.parse(this.getAttribute("labels") ?? "{}");
-    const lang = this.closest("[lang]")?.getAttribute("lang");
-    this.#formatter = new Formatter(lang || navigator.language, labels);
+    this.#client = clientOf(this);
     this.#unsubscribe = new AbortController();
+    this.#loadLanguage();
     this.#isInitial = true;
     const { signal } = this.#unsubscribe;
     /** @type {(name: string, listener: (event: any) => void) => void} */
@@ -1225,11 +1248,89 @@ export class UploadProgressElement extends HTMLElement {
       signal.addEventListener("abort", this.#client.subscribe(target));
     }
     this.#updateConnection();
+    this.#checkPanel();
+  }
+
+  async #loadLanguage() {
+    this.#setFormatter();
+    if (!/^(es|de)/.test(this.#language)) return;
+    languages ??= import("./upload-progress/languages.js").then(
+      ({ LABELS: lines }) => addLabels(lines, ["es", "de"]), () => {});
+    const { signal } = this.#unsubscribe;
+    this.#loading++;
+    await languages;
+    if (signal.aborted) return;
+    this.#setFormatter();
+    this.#loaded();
+  }
+
+  /** Show the uploads, once all that they need is loaded. */
+  #loaded() {
+    this.#loading--;
+    for (const upload of this.uploads) this.#invalidate(upload.upload_id);
+    this.#updateConnection();
+  }
+
+  get #language() {
+    return this.closest("[lang]")?.getAttribute("lang") || navigator.language;
+  }
+
+  /** Show texts of the form, each a key and a count. @param {(string | number)[]} texts */
+  note(...texts) {
+    this.#setFormatter();
+    const shown = [];
+    while (texts.length) shown.push(this.#formatter.text(String(texts.shift()), texts.shift() ?? ""));
+    setText(this.#note, shown.join(" "));
+    this.#note.hidden = !shown.length;
+  }
+
+  #setFormatter() {
+    const labels = JSON.parse(this.getAttribute("labels") ?? "{}");
+    this.#formatter = new Formatter(this.#language, labels);
   }
 
   disconnectedCallback() {
     this.#unsubscribe.abort();
+    this.#panel?.remove();
+    this.#panel = null;
+    this.#loading = 0;
+    this.#hasNoPanel = false;
     this.#client = null;
+    this.#removeRows();
+  }
+
+  /** Load the panel, if there are more uploads than its attribute allows for a list. */
+  #checkPanel() {
+    const limit = this.getAttribute("panel");
+    if (limit === null || this.#panel || this.#loading || this.#hasNoPanel || (Number(limit) && this.uploads.length <= Number(limit))) return;
+    this.#loading++;
+    this.#loadPanel(this.#unsubscribe.signal);
+  }
+
+  /** @param {AbortSignal} signal */
+  async #loadPanel(signal) {
+    // Without the module, the uploads stay in the list.
+    const module = await import("./upload-progress/panel.js").catch(() => null);
+    if (signal.aborted || !this.#client) return;
+    this.#hasNoPanel = !module;
+    if (module) {
+      addLabels(module.LABELS);
+      this.#setFormatter();
+      this.#removeRows();
+      this.#panel = new module.Panel({
+        element: this, client: this.#client, format: this.#formatter, list: this.#list, total: this.#total,
+        current: this.#current, cleared: this.#cleared, announcement: this.#announcement,
+        includes: (upload) => this.#includes(upload),
+        render: () => this.#invalidate(),
+        versionOf, canRetry,
+        show: (upload) => this.#renderUpload(upload),
+        hide: (uploadId) => this.#removeRow(uploadId),
+      });
+    }
+    this.#loaded();
+  }
+
+  #removeRows() {
     this.#rows.clear();
     this.#list.replaceChildren();
   }
@@ -1258,8 +1359,12 @@ export class UploadProgressElement extends HTMLElement {
 
   /** Remove the rows of finished uploads. */
   clearFinished() {
-    for (const upload of this.uploads.filter(isFinal)) this.#removeRow(upload.upload_id);
-    this.#updateList();
+    for (const upload of this.uploads.filter(isFinal)) {
+      this.#cleared.add(versionOf(upload));
+      this.#removeRow(upload.upload_id);
+    }
+    if (this.#panel) this.#panel.clear();
+    else this.#updateList();
   }
 
   /** @returns {Target[]} */
@@ -1272,7 +1377,9 @@ export class UploadProgressElement extends HTMLElement {
   }
 
   /** @param {Snapshot} upload */
-  #includes({ upload_id, group }) {
+  #includes(upload) {
+    const { upload_id, group } = upload;
+    if (this.#cleared.has(versionOf(upload)) && isFinal(upload)) return false;
     if (this.hasAttribute("all") || this.#ids.has(upload_id)) return true;
     return group !== null && group === this.getAttribute("group");
   }
@@ -1295,7 +1402,10 @@ export class UploadProgressElement extends HTMLElement {
   #handleUpload({ upload, known }) {
     const id = upload.upload_id;
     if (!isFinal(upload)) {
-      if (![...this.#current].some((one) => !isFinal(this.#client?.uploads.get(one)))) this.#current.clear();
+      if (!this.#current.has(id) && !this.#hasOpen()) {
+        this.#current.clear();
+        this.#panel?.reset();
+      }
       this.#current.add(id);
     }
     this.#emit("progress", upload);
@@ -1310,8 +1420,15 @@ export class UploadProgressElement extends HTMLElement {
     else setTimeout(() => this.#invalidate(id), SHOW_DELAY_MS);
   }
 
-  /** @param {string} uploadId */
-  #invalidate(uploadId) {
+  #hasOpen() {
+    for (const id of this.#current) {
+      const upload = this.#client?.uploads.get(id);
+      if (upload && !isFinal(upload)) return true;
+    }
+    return false;
+  }
+
+  #invalidate(uploadId = "") {
     this.#dirty.add(uploadId);
     this.#frame ||= requestAnimationFrame(() => this.#render());
   }
@@ -1322,8 +1439,11 @@ export class UploadProgressElement extends HTMLElement {
 
   #render() {
     this.#frame = 0;
+    this.#checkPanel();
+    if (this.#loading) return;
     const ids = [...this.#dirty];
     this.#dirty.clear();
+    if (this.#panel) return this.#panel.update(ids);
     for (const id of ids) {
       const upload = this.#client?.uploads.get(id);
       if (upload) this.#renderUpload(upload);
@@ -1336,15 +1456,16 @@ export class UploadProgressElement extends HTMLElement {
   #renderUpload(upload) {
     const { upload_id: id, stage, stalled, state } = upload;
     const format = this.#formatter;
-    const row = this.#rows.get(id) ?? this.#insertRow(upload);
+    const row = this.#rows.get(id) ?? this.#createRow(upload);
     const { node } = row;
     const hasEnded = isFinal(upload);
     const remainingMs = row.insertedAt + MIN_STATE_MS - performance.now();
     if (hasEnded && remainingMs > 0 && node.dataset.state && node.dataset.state !== state) {
-      return void setTimeout(() => this.#invalidate(id), remainingMs);
+      setTimeout(() => this.#invalidate(id), remainingMs);
+      return row;
     }
     const transfer = this.#client?.transfers.get(id);
-    const label = upload.filename ?? id;
+    const label = upload.relative_path ?? upload.filename ?? id;
     setAttr(node, "data-state", state);
     setAttr(node, "data-stalled", stalled && "");
     setAttr(node, "data-final", hasEnded && "");
@@ -1358,8 +1479,7 @@ export class UploadProgressElement extends HTMLElement {
     const sentShare = hasEnded ? 0 : transfer?.sentShare ?? 0;
     row.show(format, label, stateText, share, this.#details(upload, row, sentShare), sentShare);
     this.#toggleButton(row, row.cancel, hasEnded);
-    const isRefused = /^4(13|15|22)$/.test(`${upload.error?.http_status}`);
-    this.#toggleButton(row, row.retry, !transfer || isRefused || !/failed|cancelled/.test(state));
+    this.#toggleButton(row, row.retry, !transfer || !canRetry(upload) || !/failed|cancelled/.test(state));
     for (const key of /** @type {const} */ (["cancel", "retry"])) {
       setText(row[key], format.text(key));
       setAttr(row[key], "aria-label", `${format.text(key)} ${label}`);
@@ -1372,7 +1492,9 @@ export class UploadProgressElement extends HTMLElement {
     const reason = (state === "failed" && transfer?.reason) || format.reason(upload);
     row.error.hidden = !reason;
     setText(row.error, reason);
-    this.#announce(row, upload, label, share);
+    setAttr(row.error, "title", reason);
+    if (!this.#panel) this.#announce(row, upload, label, share);
+    return row;
   }
 
   /** @param {Snapshot} upload @param {Row} row @param {number} sentShare */
@@ -1437,7 +1559,7 @@ export class UploadProgressElement extends HTMLElement {
   }
 
   /** @param {Snapshot} upload */
-  #insertRow(upload) {
+  #createRow(upload) {
     const row = new Row("li", "row");
     const { upload_id: id } = upload;
     row.createdAt = Date.parse(upload.created_at);
@@ -1454,12 +1576,14 @@ export class UploadProgressElement extends HTMLElement {
       row.node.focus();
       this.#client?.transfers.get(id)?.retry();
     };
-    // Newest first.
-    const [older] = [...this.#rows.values()]
-      .filter((other) => other.createdAt < row.createdAt)
-      .sort((a, b) => b.createdAt - a.createdAt);
+    if (!this.#panel) {
+      // Newest first.
+      const [older] = [...this.#rows.values()]
+        .filter((other) => other.createdAt < row.createdAt)
+        .sort((a, b) => b.createdAt - a.createdAt);
+      this.#list.insertBefore(row.node, older?.node ?? null);
+    }
     this.#rows.set(id, row);
-    this.#list.insertBefore(row.node, older?.node ?? null);
     return row;
   }
 
@@ -1507,67 +1631,50 @@ customElements.get("upload-progress") ?? customElements.define("upload-progress"
 
 // --- forms ------------------------------------------------------------------------------------
 
-/** The form of an event; for a drop also the form in the drop area. */
-function formOf(/** @type {Event} */ { target }, around = "") {
-  const form = "form[data-upload-progress]";
-  const area = target instanceof Element && target.closest(form + around);
-  const found = area && (area.matches(form) ? area : area.querySelector(form));
+const FORM = "form[data-upload-progress]";
+const formsHost = { upload, createId, clientOf };
+
+/** The form of an event; for a drop also the form in the drop area. @param {Event} event */
+function formOf({ target }, around = "") {
+  const area = target instanceof Element && target.closest(FORM + around);
+  const found = area && (area.matches(FORM) ? area : area.querySelector(FORM));
   return found instanceof HTMLFormElement ? found : null;
 }
 
-/** The element that the form names or contains; otherwise a new one. @param {HTMLFormElement} form */
-function barOf(form) {
-  const { uploadProgress, uploadSrc } = form.dataset;
-  const found = uploadProgress ? document.querySelector(uploadProgress) : form.querySelector("upload-progress");
-  if (found) return found;
-  const bar = document.createElement("upload-progress");
-  bar.setAttribute("src", uploadSrc ?? DEFAULT_SRC);
-  form.append(bar);
-  return bar;
+/** The module that uploads forms; null if it cannot be loaded. */
+async function loadForms() {
+  const module = await import("./upload-progress/forms.js").catch(() => null);
+  if (module) addLabels(module.LABELS);
+  return module && new module.Forms(formsHost);
 }
 
-/** Upload each file to `data-upload-url`, or the whole form to its action. */
-async function submit(/** @type {HTMLFormElement} */ form, /** @type {Iterable<File>} */ files, /** @type {HTMLElement | null} */ submitter = null) {
-  const bar = /** @type {UploadProgressElement} */ (barOf(form));
-  const { uploadUrl, uploadMethod: method, uploadLimit } = form.dataset;
-  const group = form.dataset.uploadGroup ?? createId();
-  if (uploadLimit) ProgressClient.of(bar.getAttribute("src") ?? DEFAULT_SRC).limit = Number(uploadLimit);
-  const transfers = uploadUrl
-    ? [...files].map((file) => upload(file, uploadUrl, { bar, group, ...(method && { method }) }))
-    : [upload(new FormData(form, submitter), form.action, { bar, method: "POST", name: [...files][0]?.name ?? form.action })];
-  if (uploadUrl) for (const input of inputsOf(form)) input.value = "";
-  const uploads = await Promise.all(transfers.map(({ done }) => done));
-  const detail = { uploads, transfers };
-  const isDefault = form.dispatchEvent(new CustomEvent("uploaded", { detail, bubbles: true, cancelable: true }));
-  const { responseURL = "", status = 0 } = transfers[0]?.request ?? {};
-  // Follow the redirect of the response, as without this script.
-  if (isDefault && !uploadUrl && status < 400 && responseURL && responseURL !== form.action) location.assign(responseURL);
-}
-
-/** @param {HTMLFormElement} form @returns {NodeListOf<HTMLInputElement>} */
-const inputsOf = (form) => form.querySelectorAll("input[type=file]");
-/** @param {HTMLFormElement} form */
-const filesOf = (form) => [...inputsOf(form)].flatMap(({ files }) => [...(files ?? [])]);
-
-document.addEventListener("submit", (event) => {
+document.addEventListener("submit", async (event) => {
   const form = formOf(event);
   if (!form || event.defaultPrevented) return;
   event.preventDefault();
-  submit(form, filesOf(form), event.submitter);
+  const forms = await loadForms();
+  if (forms) forms.submit(form, event.submitter);
+  // As without JavaScript.
+  else form.submit();
 });
-document.addEventListener("change", (event) => {
+document.addEventListener("change", async (event) => {
   const form = formOf(event);
-  if (form?.dataset.uploadAuto !== undefined && filesOf(form).length) form.requestSubmit();
+  if (form) (await loadForms())?.change(form);
 });
 for (const name of ["dragover", "dragleave", "drop"]) {
-  document.addEventListener(name, (event) => {
+  document.addEventListener(name, async (event) => {
     const form = formOf(event, ",[data-upload-drop]");
     const { dataTransfer } = /** @type {DragEvent} */ (event);
     if (!form || !dataTransfer?.types.includes("Files")) return;
     event.preventDefault();
     // Between two elements of the area, "dragleave" is followed by "dragover".
     form.toggleAttribute("data-dragging", name === "dragover");
-    const { files } = dataTransfer;
-    if (name === "drop") form.dataset.uploadUrl ? submit(form, files) : inputsOf(form).forEach((input) => (input.files = files));
+    if (name !== "drop") return;
+    // Not readable after this event.
+    const dropped = [...dataTransfer.items].map((item) => {
+      const entry = item.webkitGetAsEntry();
+      return entry?.isDirectory ? entry : item.getAsFile();
+    });
+    (await loadForms())?.drop(form, dropped);
   });
 }

@@ -38,13 +38,14 @@ clear.addEventListener("click", () => progress.clearFinished());
 
 function showConnection() {
   const [status, detail] = CONNECTION_TEXTS[progress.dataset.connection] ?? [];
-  clear.hidden = !progress.hasAttribute("data-finished");
+  // A panel has this button itself.
+  clear.hidden = !progress.hasAttribute("data-finished") || progress.hasAttribute("data-panel");
   $("#connection").hidden = !status;
   $("#connection").replaceChildren(status ?? "", make("span", "", detail));
 }
 
 new MutationObserver(showConnection).observe(progress, {
-  attributeFilter: ["data-finished", "data-connection"],
+  attributeFilter: ["data-finished", "data-connection", "data-panel"],
 });
 showConnection();
 
