@@ -65,3 +65,21 @@ async def test_application_without_progress_routes_keeps_the_path() -> None:
     response = await post(app(routes=False))
 
     assert response.text == "/uploads"
+
+
+async def test_root_path_that_is_not_in_the_path_is_logged_with_the_fix(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As with ``FastAPI(root_path=…)`` behind a proxy that removes the prefix."""
+    tracker = ProgressTracker(mount_path="/api/uploads")
+    routes = progress_routes(tracker, authenticate=name_is_password)
+    mounted = Starlette(routes=[Mount("/uploads", routes=routes)])
+    application = UploadProgressMiddleware(mounted, tracker=tracker, authenticate=name_is_password)
+    transport = httpx2.ASGITransport(application, root_path="/api")
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+        for _ in range(2):
+            response = await client.get("/uploads/progress", headers=as_user("alice"))
+            assert response.status_code == 404
+
+    assert len(caplog.messages) == 1
+    assert "upload_progress_app(root_path=…)" in caplog.text

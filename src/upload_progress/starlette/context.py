@@ -42,6 +42,16 @@ class MountCheck:
                 topic="mount path",
             )
 
+        path = scope.get("path", "")
+        if not f"{path}/".startswith(f"{root_path}/"):
+            self.internals.log_limiter.log_warning(
+                f"the root path {root_path!r} is not the beginning of the path {path!r}, as with "
+                "FastAPI(root_path=…) behind a proxy that removes a prefix: use "
+                "upload_progress_app(root_path=…), or the option of the server",
+                effect="the progress API responds with 404 or 405",
+                topic="root path",
+            )
+
     def check_upgrade(self, connection: Connection) -> None:
         """Refuse a WebSocket handshake that the server has passed on as an ordinary request.
 
