@@ -242,6 +242,8 @@ FOREIGN_ORIGIN: Final = ErrorResponse.build(
 # Content negotiation and conditional requests
 
 _ENTITY_TAG: Final = re.compile(r'(?:W/)?"([^"]*)"')
+_MAX_PREFERENCES: Final = 100
+_MAX_PARAMETERS: Final = 10
 _QUALITY: Final = re.compile(r"q=([01](?:\.[0-9]{0,3})?)", re.ASCII | re.IGNORECASE)
 
 
@@ -259,10 +261,14 @@ def accepts_gzip(connection: Connection) -> bool:
 
 
 def _qualities(connection: Connection, header: str) -> dict[str, float]:
-    """Return the quality of each value in a header of preferences; without ``q`` it is 1."""
+    """Return the quality of each value in a header of preferences; without ``q`` it is 1.
+
+    Of a long header, only the beginning is read: this is done for clients of whom nothing is known.
+    """
     qualities: dict[str, float] = {}
-    for item in ",".join(connection.headers(header)).split(","):
-        value, *parameters = (part.strip() for part in item.split(";"))
+    items = ",".join(connection.headers(header)).split(",", _MAX_PREFERENCES)
+    for item in items[:_MAX_PREFERENCES]:
+        value, *parameters = (part.strip() for part in item.split(";", _MAX_PARAMETERS))
         matches = (_QUALITY.fullmatch(parameter) for parameter in parameters)
         qualities[value.lower()] = next((float(match[1]) for match in matches if match), 1.0)
     return qualities
