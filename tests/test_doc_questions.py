@@ -24,6 +24,8 @@ QUESTIONS = [
     ("My page has another origin.", "guides/frameworks.md", "A page of another origin", "cors"),
     ("Nothing moves behind nginx.", "server-guide.md", "Behind nginx", "proxy_request_buffering"),
     ("Traefik cuts my uploads.", "operations/proxies.md", "Traefik", "readtimeout"),
+    ("I get 404.", "operations/troubleshooting.md", "I get 404 for an upload", "store"),
+    ("The bar jumps.", "operations/troubleshooting.md", "The bar jumps from 0 to 100 %", "proxy"),
     ("How do I show a bar?", "guides/web-component.md", "Web Component", "<script"),
     ("In my language?", "guides/web-component.md", "Languages", "texts"),
     ("How often is progress reported?", "server-guide.md", "Report frequency", "policy"),
