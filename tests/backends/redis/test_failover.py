@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 import anyio
 import pytest
@@ -177,6 +178,25 @@ async def test_tracker_with_the_url_of_a_cluster(
 
     assert one.statistics().events_published
     assert seen[-1].bytes_transferred == 9
+
+
+async def test_first_calls_at_the_same_time(nodes: tuple[ServerProcess, ServerProcess]) -> None:
+    """The client does not know the nodes yet."""
+    with anyio.fail_after(SECONDS):
+        url = f"redis+cluster://127.0.0.1:{nodes[0].port}"
+        async with RedisStore.open(url) as store, anyio.create_task_group() as tasks:
+            for each in records(1):
+                tasks.start_soon(store.load, each.key)
+            tasks.start_soon(partial(store.renew, "w", seconds=9))
+
+
+async def test_url_of_one_node_is_refused_with_the_url_of_the_cluster(
+    nodes: tuple[ServerProcess, ServerProcess],
+) -> None:
+    with anyio.fail_after(SECONDS):
+        async with RedisStore.open(nodes[1].url) as store:
+            with pytest.raises(InvalidValue, match=r"url: leads to a node .* redis\+cluster://"):
+                await store.load(*(each.key for each in records(1)))
 
 
 class StoreWithoutShard(RedisStore):

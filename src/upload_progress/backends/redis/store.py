@@ -54,6 +54,7 @@ from attrs import Factory, define, field
 from redis.asyncio import RedisCluster
 from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import MovedError
 
 from upload_progress._model.codec import pack_record
 from upload_progress._model.fold import newest_attempt, received_by
@@ -226,14 +227,24 @@ class RedisStore:
 
         Raises:
             StoreBusy: All connections of the client are in use.
+            InvalidValue: The client is not for a cluster, and the server is a node of one.
         """
         keys, client = [f"{self.prefix}:{{{shard}}}"], await self._clients.get()
+        if isinstance(client, RedisCluster):
+            # redis-py cannot route concurrent first calls before it knows the nodes.
+            await client.initialize()
         try:
             return await self._scripts[operation](keys=keys, args=args, client=client)
         except RedisConnectionError as error:
             if is_pool_exhausted(error):
                 raise StoreBusy from None
             raise
+        except MovedError:
+            raise InvalidValue(
+                "url",
+                "leads to a node of a Redis Cluster: begin it with redis+cluster:// instead of "
+                "redis://, or pass a RedisCluster",
+            ) from None
 
     async def save(self, records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
         """Save *records*; return those that are not newer than the stored ones."""
