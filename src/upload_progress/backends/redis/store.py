@@ -138,6 +138,8 @@ class RedisStore:
 
     ``ProgressTracker.from_url("redis://…")`` makes one. With a client of the application::
 
+        from redis.asyncio import Redis
+
         store = RedisStore(Redis(host="localhost"), prefix="shop")
 
     Args:
