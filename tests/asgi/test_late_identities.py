@@ -19,6 +19,7 @@ from tests._support.protocol_apps import (
     send_request,
 )
 from tests._support.scripted_server import ALICE, Receive, Scope, Send, wait_until
+from tests.asgi.test_refused_transfers import Respond
 from upload_progress import Identity, ProgressTracker, UploadProgress, UploadState
 from upload_progress.asgi import current_upload
 from upload_progress.connection import Connection
@@ -178,3 +179,36 @@ async def test_upload_without_an_owner_is_not_tracked(tracker: ProgressTracker) 
         await checkpoint()  # the result is used meanwhile
     assert tracker.statistics().live_uploads == 0
     assert not (await tracker.list(owner=ALICE, states=set(UploadState))).uploads
+
+
+async def prompt_identity(_connection: Connection) -> Identity:
+    """Return the owner at once, but in a task of its own."""
+    return ALICE
+
+
+@pytest.mark.parametrize("status", [404, 409, 204])
+async def test_request_right_after_the_abort_changes_nothing(
+    tracker: ProgressTracker, status: int
+) -> None:
+    """The abort is not decided yet: the store has not been read."""
+    for app, request in [
+        (Respond(200), PARTS[0]),
+        (Respond(204), Request("DELETE", "/b/key?uploadId=u", XML)),
+        (Respond(status), PARTS[1]),
+    ]:
+        method, path, headers, content = request
+        await send_request(
+            app,
+            tracker,
+            method,
+            path,
+            headers=headers,
+            content=content,
+            authenticate=prompt_identity,
+        )
+    await wait_until(lambda: tracker.statistics().live_uploads == 0)
+
+    [shown] = (await tracker.list(owner=ALICE, states=set(UploadState))).uploads
+    assert (shown.state, shown.attempt) == (UploadState.CANCELLED, 1)
+    assert shown.error is not None
+    assert shown.error.http_status is None

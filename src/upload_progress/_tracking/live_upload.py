@@ -816,7 +816,9 @@ class LiveUpload:
             return
         before = self._undecided
         is_kept = before is not None and (
-            before.is_accepted or (before.is_rejected and transfer.is_refused)
+            before.is_accepted
+            or before.result is TransferResult.ABORTED
+            or (before.is_rejected and transfer.is_refused)
         )
         if not is_kept and (transfer.is_refused or self.has_prior_state):
             self._undecided = transfer if transfer.is_refused else None

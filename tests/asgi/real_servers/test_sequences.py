@@ -314,6 +314,23 @@ SEQUENCES: dict[str, tuple[Sequence[Request], list[Shown]]] = {
         ],
         [("cancelled", 10, 20, None)],
     ),
+    "S3 part after the abort": (
+        [s3_part(1), Request("DELETE", "/b/k?uploadId=u", SIGNED, 0, 204), s3_part(2, 404)],
+        [("cancelled", 10, None, None)],
+    ),
+    "tus request after the termination": (
+        [
+            tus_post(upload_length="20"),
+            tus_patch(0),
+            Request("DELETE", "/files/1", TUS, 0, 204),
+            tus_patch(10, 404),
+        ],
+        [("cancelled", 10, 20, None)],
+    ),
+    "OCI push is cancelled, then continued": (
+        [OCI_POST, oci("PATCH", "", 10), oci("DELETE", "", 0, 204), oci("PATCH", "", 10, 404)],
+        [("cancelled", 10, None, None)],
+    ),
     "chunks of FilePond": (
         [
             Request("PATCH", "/pond?patch=1", {**POND, "upload-offset": "0"}, 10),
