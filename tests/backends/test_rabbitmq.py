@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Final
+from uuid import uuid4
 
 import aio_pika
 import pytest
@@ -39,6 +40,7 @@ from tests._support.services import ProxyTo
 from upload_progress._model.cloudevents import CloudEvent, attributes_of, encode_data
 from upload_progress.backends.rabbitmq import ATTRIBUTE_PREFIX, RabbitPublisher
 from upload_progress.backends.subscriptions import key_of
+from upload_progress.exceptions import InvalidValue
 from upload_progress.interfaces import ALL_OWNERS
 from upload_progress.testing import MessageTransportContract, PublisherContract
 from upload_progress.testing.publisher_contract import next_item, subscribed
@@ -241,6 +243,25 @@ async def test_missing_right_to_create_exchanges_is_a_connection_failure(
     async with RabbitPublisher.open(url, exchange="nowhere") as publisher:
         await until(lambda: publisher.statistics().connection_failures)
         assert not await is_published(publisher, event(1))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("suffix", "right"), [("", "topic"), (".messages", "direct")])
+async def test_exchange_of_another_type_is_an_error_with_the_fix(
+    amqp_url: str, caplog: pytest.LogCaptureFixture, suffix: str, right: str
+) -> None:
+    """Events would reach no worker, or the events of all owners would reach each."""
+    name = f"wrong-{uuid4().hex}{suffix}"
+    async with await aio_pika.connect(amqp_url) as connection:
+        channel = await connection.channel()
+        await channel.declare_exchange(name, "fanout", auto_delete=True)
+        async with RabbitPublisher.open(amqp_url, exchange=name.removesuffix(suffix)) as publisher:
+            with pytest.raises(InvalidValue, match=f"type fanout instead of {right}: delete it"):
+                await publisher.publish([event(1)])
+            await until(lambda: publisher.statistics().connection_failures)
+        await channel.exchange_delete(name)
+
+    assert f"exchange '{name}': has the type fanout instead of {right}: delete it" in caplog.text
 
 
 @pytest.mark.anyio

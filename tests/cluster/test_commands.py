@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from attrs import define
 
 from tests._support.simulation import Simulation
 from upload_progress import (
     InvalidValue,
     Limits,
+    MemoryStore,
+    ProgressTracker,
     QuotaExceeded,
+    StoreBusy,
     UploadEnded,
     UploadNotFound,
     UploadState,
 )
+from upload_progress._cluster import commands
 from upload_progress._cluster.messages import SupersedeRequest, pack
 from upload_progress._model.models import TransferRecord
 from upload_progress._tracking.live_upload import LiveUpload
+from upload_progress.testing import FaultyStore
 
 pytestmark = pytest.mark.anyio
 
@@ -69,6 +75,35 @@ async def test_announcements_are_limited_and_validated() -> None:
             await sim.tracker.announce(owner="bob", **invalid)
     with pytest.raises(InvalidValue):
         await sim.tracker.announce(owner="")
+
+
+@define(eq=False)
+class BusyStore(FaultyStore):
+    """A store that has no free connection for the first *busy_calls* announcements."""
+
+    busy_calls: int = 3
+
+    async def announce(self, record: TransferRecord, *, limit: int) -> bool:
+        self.busy_calls -= 1
+        if self.busy_calls >= 0:
+            raise StoreBusy
+        return await super().announce(record, limit=limit)
+
+
+async def test_announcement_waits_for_a_busy_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a while: then it is refused, and that is no failure of the store."""
+    monkeypatch.setattr(commands, "_FIRST_RETRY_SECONDS", 0.001)
+    store = BusyStore(MemoryStore())
+    tracker = ProgressTracker(store=store)
+
+    assert (await tracker.announce(owner="ann")).state is S.PENDING
+    assert store.busy_calls == -1
+
+    store.busy_calls = 10**6
+    monkeypatch.setattr(commands, "WRITE_SECONDS", 0.02)
+    with pytest.raises(StoreBusy):
+        await tracker.announce(owner="ann")
+    assert tracker.statistics().store_failures == 0
 
 
 async def test_announced_upload_is_cancelled_once(sim: Simulation) -> None:

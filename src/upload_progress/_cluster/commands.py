@@ -4,8 +4,8 @@ An upload is cancelled where it is received: here, on another worker by a messag
 receives it, in the store.
 """
 
-from collections.abc import Collection, Sequence
-from typing import Final, Unpack
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Final, TypeVar, Unpack
 
 import anyio
 from attrs import define, evolve, field
@@ -37,16 +37,22 @@ from upload_progress._model.version import SKIPPED_VERSIONS
 from upload_progress._reading.client_lane import ClientLane
 from upload_progress._reading.record_loader import RecordLoader
 from upload_progress._reporting.flusher import Flusher
+from upload_progress._runtime.backoff import Backoff
 from upload_progress._runtime.task_spawner import TaskSpawner
 from upload_progress._runtime.worker import Worker
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.registry import Registry, ResourceIndex
 from upload_progress.config import Limits
-from upload_progress.exceptions import QuotaExceeded, UploadEnded, UploadNotFound
+from upload_progress.exceptions import QuotaExceeded, StoreBusy, UploadEnded, UploadNotFound
 from upload_progress.identity import Identity
 
-__all__ = ["CANCEL", "RESOURCE", "SUPERSEDE", "UploadCommands"]
+__all__ = ["CANCEL", "RESOURCE", "SUPERSEDE", "WRITE_SECONDS", "UploadCommands"]
 
+T = TypeVar("T")
+
+WRITE_SECONDS: Final = 10.0
+"""How long an announcement or a cancel may wait for a busy store."""
+_FIRST_RETRY_SECONDS: Final = 0.1
 RESOURCE: Final = "resource"
 CANCEL: Final = "cancel"
 SUPERSEDE: Final = "supersede"
@@ -126,13 +132,32 @@ class UploadCommands:
         return self._publish([record])
 
     async def _store_within_quota(self, record: TransferRecord) -> None:
-        store, breaker = self.loader.store, self.loader.breaker
-        allowed = self.limits.announced_per_owner
-        is_stored = await self.lane.call(
-            record.owner, lambda: breaker.call(lambda: store.announce(record, limit=allowed))
+        store, allowed = self.loader.store, self.limits.announced_per_owner
+        is_stored = await self._call_patiently(
+            record.owner, lambda: store.announce(record, limit=allowed)
         )
         if not is_stored:
             raise QuotaExceeded("announced_per_owner", allowed)
+
+    async def _call_patiently(self, owner: str, function: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of *function*, for which a busy store is waited for, for a while.
+
+        Many uploads may be announced at once, and a client sends none that it could not announce.
+        """
+        deadline = anyio.current_time() + WRITE_SECONDS
+        backoff = Backoff(first_seconds=_FIRST_RETRY_SECONDS, maximum_seconds=WRITE_SECONDS)
+
+        async def call() -> T:
+            while True:
+                try:
+                    return await self.loader.breaker.call(function)
+                except StoreBusy:
+                    delay = backoff.next_delay_seconds()
+                    if anyio.current_time() + delay >= deadline:
+                        raise
+                    await anyio.sleep(delay)
+
+        return await self.lane.call(owner, call, wait_seconds=WRITE_SECONDS)
 
     # Superseding
 
@@ -283,8 +308,7 @@ class UploadCommands:
         self, record: TransferRecord, records: Sequence[TransferRecord]
     ) -> UploadProgress:
         """Store *record*, and publish the snapshot of *records*, of which it is one."""
-        store, breaker = self.loader.store, self.loader.breaker
-        await self.lane.call(record.owner, lambda: breaker.call(lambda: store.save([record])))
+        await self._call_patiently(record.owner, lambda: self.loader.store.save([record]))
         return self._publish(records)
 
     def _publish(self, records: Sequence[TransferRecord]) -> UploadProgress:

@@ -173,17 +173,24 @@ class ClientLane:
         """
         return await self._lane.load(key)
 
-    async def call(self, owner: str, function: Callable[[], Awaitable[T]]) -> T:
+    async def call(
+        self,
+        owner: str,
+        function: Callable[[], Awaitable[T]],
+        *,
+        wait_seconds: float | None = None,
+    ) -> T:
         """Return the result of *function*, which calls the store once.
 
         Args:
             owner: Who the call is for.
             function: Makes the call.
+            wait_seconds: How long it may wait for its turn; by default ``MAX_WAIT_SECONDS``.
 
         Raises:
             StoreBusy: Too many calls wait, or this one waited too long.
         """
-        return await self._lane.call(owner, function)
+        return await self._lane.call(owner, function, wait_seconds or MAX_WAIT_SECONDS)
 
 
 @define(eq=False, repr=False)
@@ -255,21 +262,23 @@ class _LoopLane:
             for read in batch.values():
                 read.has_ended.set()
 
-    async def call(self, owner: str, function: Callable[[], Awaitable[T]]) -> T:
-        await self._wait_for_turn(owner)
+    async def call(
+        self, owner: str, function: Callable[[], Awaitable[T]], wait_seconds: float
+    ) -> T:
+        await self._wait_for_turn(owner, wait_seconds)
         try:
             return await function()
         finally:
             self._end_turn()
 
-    async def _wait_for_turn(self, owner: str) -> None:
+    async def _wait_for_turn(self, owner: str, wait_seconds: float) -> None:
         if self._calls < MAX_CALLS:
             self._calls += 1
             return
         turn = anyio.Event()
         self._turns.put(owner, turn)
         try:
-            with anyio.move_on_after(MAX_WAIT_SECONDS):
+            with anyio.move_on_after(wait_seconds):
                 await turn.wait()
         except BaseException:
             self._turns.discard(owner, turn)

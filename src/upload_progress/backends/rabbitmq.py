@@ -20,6 +20,7 @@ from upload_progress._runtime.optional import require
 require("aio_pika", extra="rabbitmq")
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from secrets import token_urlsafe
@@ -36,7 +37,11 @@ from aio_pika.abc import (
     AbstractQueue,
     FieldValue,
 )
-from aio_pika.exceptions import ChannelNotFoundEntity
+from aio_pika.exceptions import (
+    ChannelClosed,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+)
 from attrs import Factory, define, field, frozen
 
 from upload_progress._model.cloudevents import CloudEvent, attributes_of, decode_binary, encode_data
@@ -78,6 +83,8 @@ _QUEUE_ARGUMENTS: Final[dict[str, FieldValue]] = {
     "x-overflow": "drop-head",
 }
 
+_OTHER_TYPE: Final = re.compile(r"inequivalent arg 'type'.* but current is '([\w-]+)'")
+
 Connector = Callable[[], Awaitable[AbstractConnection]]
 """Returns a new connection, which its caller closes."""
 
@@ -99,20 +106,50 @@ class _Exchanges:
 
         To ask whether one exists requires no right. The broker closes the channel of a question
         with a negative answer.
+
+        Raises:
+            InvalidValue: One exists that has another type, as far as the rights suffice to see it.
         """
         names = {name: ExchangeType.TOPIC, f"{name}.messages": ExchangeType.DIRECT}
         for each, kind in names.items():
             asking = await connection.channel(publisher_confirms=False)
             try:
                 await asking.get_exchange(each)
-                await asking.close()
             except ChannelNotFoundEntity:
                 await channel.declare_exchange(each, kind, durable=durable)
+            else:
+                await _check_type(asking, each, kind, durable=durable)
         events, messages = [await channel.get_exchange(each, ensure=False) for each in names]
         return cls(events, messages)
 
     def of(self, channel: Channel) -> AbstractExchange:
         return self.events if channel.kind == "events" else self.messages
+
+
+async def _check_type(
+    asking: AbstractChannel, name: str, kind: ExchangeType, *, durable: bool
+) -> None:
+    """Check that an existing exchange has the type *kind*, and close the channel *asking*.
+
+    Raises:
+        InvalidValue: It has another one: events would reach nobody, or everybody.
+    """
+    try:
+        # Only a declaration is compared with the exchange; it changes nothing.
+        await asking.declare_exchange(name, kind, durable=durable)
+        await asking.close()
+    except ChannelPreconditionFailed as error:
+        found = _OTHER_TYPE.search(str(error))
+        if found is None:
+            return
+        raise InvalidValue(
+            f"exchange {name!r}",
+            f"has the type {found[1]} instead of {kind.value}: delete it (rabbitmqadmin delete "
+            f"exchange name={name}), or choose another name with exchange=…",
+        ) from None
+    except ChannelClosed:
+        # Without the right to declare it.
+        return
 
 
 @define(eq=False, repr=False)

@@ -6,7 +6,8 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import anyio
 import pytest
@@ -21,18 +22,19 @@ from psycopg.errors import (
     ReadOnlySqlTransaction,
 )
 from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolClosed
 
 from tests._support.connection_faults import until
 from tests._support.leases import let_lease_run_out
 from tests._support.paths import ROOT
 from tests._support.records import record
 from tests._support.server_factories import pgbouncer, postgres_standby
-from tests._support.server_processes import ServerProcess
+from tests._support.server_processes import ServerProcess, free_port
 from tests._support.services import ProxyTo
 from tests.conftest import RequireProgram
 from upload_progress import ProgressTracker, StoreUnavailable, UploadProgress
 from upload_progress._model.models import UploadKey, UploadState
+from upload_progress._runtime.circuit_breaker import CircuitBreaker
 from upload_progress.backends.postgres import client as postgres_client
 from upload_progress.backends.postgres import store as postgres_store
 from upload_progress.backends.postgres.client import MAX_CONNECTIONS, LazyConnectionPool, connect
@@ -40,11 +42,13 @@ from upload_progress.backends.postgres.schema import migrate
 from upload_progress.backends.postgres.store import PostgresStore
 from upload_progress.config import Retention
 from upload_progress.exceptions import InvalidValue, SchemaMissing, StoreBusy
+from upload_progress.interfaces import SystemClock
 
 pytestmark = pytest.mark.anyio
 
 GUIDE = ROOT / "docs" / "guides" / "stores.md"
 SECONDS = 20.0
+UNKNOWN = UploadKey("ann", "unknown")
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +126,61 @@ async def test_pool_of_application_stays_open(
             await store.save([record(), record("other", attempt=2)])
             assert len(await store.load(record().key)) == 1
         assert not pool.closed
+
+
+class PoolWithoutStatistics:
+    """A pool of an application that has no connection."""
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
+        await anyio.sleep_forever()
+        yield await AsyncConnection.connect()
+
+
+@pytest.mark.parametrize(
+    "options", [{"timeout": 30.0}, {"timeout": 0.01}, {"max_waiting": 1}], ids=str
+)
+async def test_application_that_uses_its_whole_pool_is_no_failure_of_the_store(
+    migrated_postgres_url: str, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(postgres_client, "WAIT_SECONDS", 0.1)
+    pool = AsyncConnectionPool(migrated_postgres_url, min_size=1, max_size=1, open=False, **options)
+    async with pool, PostgresStore(pool) as store:
+        breaker = CircuitBreaker("store", SystemClock())
+        await pool.wait()
+        async with pool.connection(), anyio.create_task_group() as tasks:
+            for _ in range(2):
+                tasks.start_soon(expect_busy, breaker, store)
+    assert breaker.failures == 0
+
+
+async def expect_busy(breaker: CircuitBreaker, store: PostgresStore) -> None:
+    with pytest.raises(StoreBusy):
+        await breaker.call(lambda: store.load(UNKNOWN))
+
+
+async def test_pool_that_cannot_say_why_it_has_no_connection_is_busy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(postgres_client, "WAIT_SECONDS", 0.01)
+
+    with pytest.raises(StoreBusy):
+        await PostgresStore(PoolWithoutStatistics()).load(record().key)
+
+
+async def test_pool_that_cannot_connect_is_a_failure_of_the_store(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And so is one that the application has closed."""
+    monkeypatch.setattr(postgres_client, "WAIT_SECONDS", 0.01)
+    url = f"postgresql://test@127.0.0.1:{free_port()}/postgres"
+    async with AsyncConnectionPool(url, min_size=1, open=False) as pool:
+        await until(lambda: pool.get_stats().get("connections_errors"))
+        store = PostgresStore(pool)
+        with pytest.raises(TimeoutError):
+            await store.load(record().key)
+    with pytest.raises(PoolClosed):
+        await store.load(record().key)
 
 
 async def test_pooler_in_transaction_mode_works(

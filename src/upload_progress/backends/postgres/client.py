@@ -10,12 +10,17 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import Final, Protocol
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    suppress,
+)
+from typing import Final, Protocol, runtime_checkable
 
 import anyio
 from attrs import Factory, define, field
-from psycopg import AsyncConnection, Error, ProgrammingError
+from psycopg import AsyncConnection, Error, OperationalError, ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composed
@@ -48,7 +53,7 @@ IDLE_SECONDS: Final = 30.0
 CALL_SECONDS: Final = 0.75
 """Timeout of a call, including the wait for a connection."""
 WAIT_SECONDS: Final = 0.5
-"""Timeout of the wait for a connection of ``LazyConnectionPool``."""
+"""Timeout of the wait for a connection."""
 CANCEL_SECONDS: Final = 0.2
 """How long the server has to stop a cancelled statement before its connection is cut."""
 LATE_SECONDS: Final = CANCEL_SECONDS + 0.15
@@ -63,6 +68,14 @@ class ConnectionPool(Protocol):
 
     def connection(self) -> AbstractAsyncContextManager[AsyncConnection[TupleRow]]:
         """Lend a connection for a block, and commit at its end if it did not raise."""
+
+
+@runtime_checkable
+class _CountingPool(Protocol):
+    """A pool with statistics, such as those of psycopg_pool."""
+
+    def get_stats(self) -> Mapping[str, int]:
+        """Return the counters."""
 
 
 def validate_url(url: str) -> str:
@@ -264,9 +277,14 @@ class _LoopPool:
 
 @define(eq=False, repr=False)
 class BorrowedPool:
-    """A pool of the application, which is not used if a parent process has used it."""
+    """A pool of the application, which is not used if a parent process has used it.
+
+    The application may use all of its connections: to wait for one is no failure of the server,
+    unless the pool has tried to connect meanwhile, and failed.
+    """
 
     _pool: BorrowedClient[ConnectionPool]
+    _known_errors: int = field(default=0, init=False)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
@@ -274,10 +292,33 @@ class BorrowedPool:
 
         Raises:
             InvalidValue: The pool was used before this process was forked.
+            StoreBusy: No connection became free within ``WAIT_SECONDS``.
+            TimeoutError: Nor could the pool connect to the server.
         """
         pool = await self._pool.get()
-        async with pool.connection() as connection:
+        async with AsyncExitStack() as stack:
+            try:
+                with anyio.fail_after(WAIT_SECONDS):
+                    connection = await stack.enter_async_context(pool.connection())
+            except (TimeoutError, OperationalError) as error:
+                if not isinstance(error, TimeoutError) and not _is_exhausted(error):
+                    raise
+                if _connection_errors(pool) > self._known_errors:
+                    raise TimeoutError from None
+                raise StoreBusy from None
+            self._known_errors = _connection_errors(pool)
             yield connection
+
+
+def _is_exhausted(error: OperationalError) -> bool:
+    """Return whether a pool of psycopg_pool, which need not be installed, had no connection."""
+    return type(error).__name__ in {"PoolTimeout", "TooManyRequests"}
+
+
+def _connection_errors(pool: ConnectionPool) -> int:
+    """Return how often *pool* has failed to connect; 0 if it does not count that."""
+    statistics = pool.get_stats() if isinstance(pool, _CountingPool) else {}
+    return statistics.get("connections_errors", 0)
 
 
 def safe_pool(pool: ConnectionPool) -> ConnectionPool:
