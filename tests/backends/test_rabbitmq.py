@@ -204,21 +204,24 @@ def rights_in_guide(role: str) -> dict[str, str]:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("role", ["uploads", "uploads-only"])
+@pytest.mark.parametrize(
+    ("role", "exists"), [("uploads", False), ("uploads", True), ("uploads-only", True)]
+)
 async def test_user_of_the_guide_has_enough_rights(
-    rabbitmq_server: ServerProcess, role: str
+    rabbitmq_server: ServerProcess, role: str, exists: bool
 ) -> None:
     """Also if the exchanges exist, with other settings, and must not be declared."""
-    name = f"shop-{role}"
+    user = f"{role}-{exists}"
+    name = f"shop-{user}"
     rights = {
         kind: pattern.replace("upload-progress", name)
         for kind, pattern in rights_in_guide(role).items()
     }
-    await to_thread.run_sync(partial(add_user, rabbitmq_server, role, **rights))
-    if role == "uploads-only":
+    await to_thread.run_sync(partial(add_user, rabbitmq_server, user, **rights))
+    if exists:
         async with RabbitPublisher.open(rabbitmq_server.url, exchange=name, durable=True) as admin:
             await until(lambda: admin.statistics().is_connected)
-    url = f"amqp://{role}:{role}@127.0.0.1:{rabbitmq_server.port}/"
+    url = f"amqp://{user}:{user}@127.0.0.1:{rabbitmq_server.port}/"
     async with (
         RabbitPublisher.open(url, exchange=name) as publisher,
         subscribed(publisher, "ann") as one,

@@ -6,7 +6,7 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from typing import Any
 
 import anyio
@@ -128,13 +128,14 @@ async def test_pool_of_application_stays_open(
         assert not pool.closed
 
 
+@define
 class PoolWithoutStatistics:
-    """A pool of an application that has no connection."""
+    """A pool of another kind than those of psycopg_pool."""
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
-        await anyio.sleep_forever()
-        yield await AsyncConnection.connect()
+    inner: AsyncConnectionPool
+
+    def connection(self) -> AbstractAsyncContextManager[AsyncConnection[TupleRow]]:
+        return self.inner.connection()
 
 
 @pytest.mark.parametrize(
@@ -159,13 +160,17 @@ async def expect_busy(breaker: CircuitBreaker, store: PostgresStore) -> None:
         await breaker.call(lambda: store.load(UNKNOWN))
 
 
-async def test_pool_that_cannot_say_why_it_has_no_connection_is_busy(
-    monkeypatch: pytest.MonkeyPatch,
+async def test_pool_that_does_not_count_its_errors_is_busy(
+    migrated_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres_client, "WAIT_SECONDS", 0.01)
-
-    with pytest.raises(StoreBusy):
-        await PostgresStore(PoolWithoutStatistics()).load(record().key)
+    async with AsyncConnectionPool(migrated_postgres_url, min_size=1, open=False) as pool:
+        store = PostgresStore(PoolWithoutStatistics(pool))
+        async with AsyncExitStack() as stack:
+            for _ in range(pool.max_size):
+                await stack.enter_async_context(pool.connection())
+            with pytest.raises(StoreBusy):
+                await store.load(UNKNOWN)
 
 
 async def test_pool_that_cannot_connect_is_a_failure_of_the_store(
