@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -15,12 +16,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import anyio
 import pytest
 from attrs import evolve
 
 from tests._support.demo_process import COMMAND, DEADLINE_SECONDS, DemoProcess, running_demo
 from upload_progress._model.fold import sum_of
 from upload_progress.cli import commands, main, watch
+from upload_progress.cli.formatting import UploadRow
+from upload_progress.cli.options import ConnectionOptions
+from upload_progress.cli.output import PlainOutput
+from upload_progress.client import AsyncProgressClient
+from upload_progress.exceptions import UploadNotFound
 
 ALICE = {"UPLOAD_PROGRESS_BASIC": "alice:alice"}
 BIG = 2_000_000
@@ -57,9 +64,9 @@ def run(*arguments: str | Path, env: Mapping[str, str] = ALICE) -> subprocess.Co
     )
 
 
-def piped(command: list[str]) -> subprocess.Popen[str]:
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, env=environment(ALICE), stdout=pipe, stderr=pipe, text=True)
+def piped(command: list[str], stdin: int | None = None) -> subprocess.Popen[str]:
+    pipe, env = subprocess.PIPE, environment(ALICE)
+    return subprocess.Popen(command, env=env, stdin=stdin, stdout=pipe, stderr=pipe, text=True)
 
 
 def upload_of(result: str) -> str:
@@ -126,6 +133,124 @@ def test_part_of_a_file_is_refused_by_the_demo(demo: DemoProcess, big: Path) -> 
     assert finished.returncode == 1
     assert "big.bin: The upload was rejected (400)" in finished.stderr
     assert "0 files completed, 1 failed" in finished.stderr
+
+
+def test_standard_input_is_sent_and_details_are_said(demo: DemoProcess) -> None:
+    command = [*COMMAND, "put", "-v", "-", f"{demo.url}/files/piped.bin"]
+    with piped(command, stdin=subprocess.PIPE) as sending:
+        output, errors = sending.communicate("x" * BIG, timeout=2 * DEADLINE_SECONDS)
+
+    assert sending.returncode == 0, errors
+    assert output.startswith("piped.bin: completed, 2.0 MB")
+    assert f"piped.bin: sending to {demo.url}/files/piped.bin\n" in errors
+    assert re.search(r"^piped\.bin: status 201, id [\w-]+$", errors, re.MULTILINE)
+
+
+def test_interrupted_put_does_not_wait_for_standard_input(demo: DemoProcess) -> None:
+    command = [*COMMAND, "put", "-", "--json", f"{demo.url}/files/waiting.bin"]
+    with piped(command, stdin=subprocess.PIPE) as sending:
+        assert sending.stdin is not None
+        assert sending.stdout is not None
+        sending.stdin.write("x" * 100_000)
+        sending.stdin.flush()
+        assert "receiving" in sending.stdout.readline()
+        sending.send_signal(signal.SIGTERM)
+        errors = sending.stderr.read() if sending.stderr else ""
+        sending.wait(DEADLINE_SECONDS)
+
+    assert sending.returncode == 130
+    assert "waiting.bin: interrupted, cancelled on the server" in errors
+
+
+def test_file_is_sent_as_a_form_with_a_header(demo: DemoProcess, big: Path) -> None:
+    header = "Authorization: Basic YWxpY2U6YWxpY2U="
+    arguments = ("--form", "file", "-q", "--header", header)
+    finished = run("put", *arguments, big, f"{demo.url}/files", env={})
+
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert finished.stdout.startswith("big.bin: completed, 2.0 MB")
+
+
+async def watch_alice(
+    url: str, upload_id: str | None = None, group: str | None = None, *, wait: bool = False
+) -> tuple[int, str]:
+    """Watch in this process, which is faster; return the exit code and the results."""
+    out = io.StringIO()
+    output = PlainOutput(is_quiet=True, out=out)
+    server = url.replace("//", "//alice:alice@")
+    code = await watch.watch(server, upload_id, group, ConnectionOptions(), output, wait=wait)
+    return code, out.getvalue()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_watch_waits_for_a_group_and_ends_with_it(demo: DemoProcess, tmp_path: Path) -> None:
+    results: list[tuple[int, str]] = []
+
+    async def wait_for_group() -> None:
+        results.append(await watch_alice(demo.url, group="nightly", wait=True))
+
+    with pytest.raises(UploadNotFound):
+        await watch_alice(demo.url, group="nightly")
+    async with AsyncProgressClient(demo.url, auth=("alice", "alice")) as client:
+        with anyio.fail_after(2 * DEADLINE_SECONDS):
+            one = await client.create(filename="one", group="nightly")
+            two = await client.create(filename="two", group="nightly")
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(wait_for_group)
+                for each in (one, two):
+                    (tmp_path / "file").write_bytes(bytes(100_000))
+                    url = f"{demo.url}/files/{each.filename}"
+                    await client.put(tmp_path / "file", url, upload_id=each.upload_id)
+    results.append(await watch_alice(demo.url, group="nightly"))
+
+    for code, output in results:
+        assert code == 0
+        assert re.findall(r"^(\w+): completed", output, re.MULTILINE) == ["one", "two"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_watch_waits_for_an_upload(demo: DemoProcess, big: Path) -> None:
+    results: list[tuple[int, str]] = []
+
+    async def wait_for_upload() -> None:
+        results.append(await watch_alice(demo.url, "later", wait=True))
+
+    async with AsyncProgressClient(demo.url, auth=("alice", "alice")) as client:
+        with anyio.fail_after(2 * DEADLINE_SECONDS):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(wait_for_upload)
+                await client.put(big, f"{demo.url}/files/", upload_id="later")
+
+    assert [code for code, _ in results] == [0]
+    assert results[0][1].startswith("big.bin: completed")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_watch_refreshes_while_the_server_is_silent(
+    demo: DemoProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "REFRESH_SECONDS", 0.01)
+    refreshed = anyio.Event()
+
+    class Refreshed(PlainOutput):
+        def refresh(self, row: UploadRow) -> None:
+            assert row.label == "silent.bin"
+            refreshed.set()
+
+    async with AsyncProgressClient(demo.url, auth=("alice", "alice")) as client:
+        upload = await client.create(filename="silent.bin")
+        server = demo.url.replace("//", "//alice:alice@")
+        output = Refreshed(is_quiet=True, out=io.StringIO())
+        with anyio.fail_after(DEADLINE_SECONDS):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(
+                    watch.watch, server, upload.upload_id, None, ConnectionOptions(), output
+                )
+                await refreshed.wait()
+                await client.cancel(upload.upload_id)
 
 
 def test_put_sends_a_folder_as_a_group(demo: DemoProcess, tmp_path: Path) -> None:
@@ -381,6 +506,8 @@ def test_wrong_mount_is_an_error_with_a_hint(demo: DemoProcess) -> None:
         (["list", "http://h", "--state", "lost"], "state"),
         (["list", "http://h", "--cacert", os.devnull], "cannot be used as a certificate file"),
         (["cancel", "http://h"], "needs the ids of the uploads, or the URL of one"),
+        (["put", "--header", "x", __file__, "http://h/"], "--header: must be 'Name: value'"),
+        (["put", "-", "http://h/"], "must contain the name of the file"),
         (["nosuch"], "Unknown command"),
         (["list"], "requires an argument"),
     ],

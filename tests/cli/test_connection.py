@@ -6,7 +6,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from upload_progress.cli.connection import Credentials, find_credentials
+from upload_progress.cli.connection import Credentials, find_credentials, open_client, parse_headers
+from upload_progress.cli.options import ConnectionOptions
 from upload_progress.exceptions import InvalidValue
 
 NETRC = "machine h login ann password s3cret\nmachine empty login ann\n"
@@ -80,3 +81,21 @@ def test_error_names_the_invalid_netrc_without_its_content(netrc: Path, tmp_path
 
     with pytest.raises(InvalidValue, match="directory"):
         find_credentials({"NETRC": str(tmp_path)})
+
+
+def test_authorization_header_takes_the_place_of_other_credentials(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("UPLOAD_PROGRESS_TOKEN", "t0ken")
+    header = ("Authorization: Key 7", "X-Region:  eu ")
+    client = open_client("http://h/", ConnectionOptions(header=header))
+
+    assert (client.token, client.auth) == (None, None)
+    assert client.headers == {"authorization": "Key 7", "x-region": "eu"}
+    assert "Key 7" not in repr(client)
+
+
+@pytest.mark.parametrize("text", ["X-Region", "X Region: eu", ": eu", "X-Region: e\r\nu"])
+def test_malformed_header_is_rejected_without_its_value(text: str) -> None:
+    with pytest.raises(InvalidValue, match=r"^--header: must be 'Name: value'"):
+        parse_headers([text])

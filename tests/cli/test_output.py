@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from time import monotonic
 
 import pytest
 from attrs import evolve
@@ -55,13 +56,23 @@ def test_plain_output_begins_again_with_a_file_that_is_sent_again() -> None:
     assert percents(log) == ["45 %", "12 %", "50 %"]
 
 
-def test_plain_output_has_a_line_at_least_every_10_seconds() -> None:
+def test_plain_output_is_not_silent_for_more_than_3_seconds() -> None:
+    """Any line counts: two uploads do not write twice as many."""
     output, _, log, now = plain_output()
-    row = UploadRow("a")
-    for now[0] in [0.0, 9.0, 10.0, 19.0, 20.0]:
-        output.update(row)
+    rows = [UploadRow("a"), UploadRow("b")]
+    for now[0] in [0.0, 2.0, 2.5, 4.0]:
+        for row in rows:
+            output.refresh(row)
+    output.message("a: a retry")
+    rows[0].retry_at = monotonic() + 100
+    for now[0] in [6.0, 6.5]:
+        output.refresh(rows[0])
 
-    assert log.getvalue().splitlines() == 2 * ["a  0 B sent, no progress from the server yet"]
+    assert log.getvalue().splitlines() == [
+        "a  0 B sent, no progress from the server yet",
+        "a: a retry",
+        "a  waiting, trying again in 1 min 40 s",
+    ]
 
 
 def test_quiet_output_has_results_only() -> None:
@@ -84,6 +95,7 @@ def test_json_output_has_each_snapshot_once() -> None:
         row.progress = sample_snapshot()
         output.update(row)
         output.update(row)
+        output.refresh(row)
         output.finish(row)
         output.remove(row)
         output.message("oops")
@@ -114,7 +126,17 @@ def test_auto_mode_depends_on_terminal_and_environment(
 ) -> None:
     monkeypatch.setattr(sys, "stderr", Terminal() if is_terminal else io.StringIO())
 
-    assert type(open_output(mode, environment)) is output_type
+    assert type(open_output(OutputOptions(mode), environment)) is output_type
+
+
+def test_details_are_written_on_request() -> None:
+    output, _, log, _ = plain_output()
+    output.detail("nothing")
+    output.is_verbose = True
+    output.detail("a: status 201")
+
+    assert open_output(OutputOptions(OutputMode.PLAIN, verbose=True)).is_verbose
+    assert log.getvalue() == "a: status 201\n"
 
 
 def test_json_option_selects_the_json_mode() -> None:
@@ -139,6 +161,7 @@ def test_terminal_output_shows_bars_and_results(
             bars.update(row)
         rows[0].progress = evolve(sample_snapshot(), percent=12.5)
         bars.update(rows[0])
+        bars.refresh(rows[0])
         bars.message("a message")
         bars.finish(rows[0])
         bars.remove(rows[1])

@@ -23,7 +23,14 @@ from upload_progress import UploadProgress, UploadState
 from upload_progress.cli import put as put_module
 from upload_progress.cli.formatting import UploadRow
 from upload_progress.cli.output import PlainOutput
-from upload_progress.cli.put import FileToUpload, HiddenFiles, PutOptions, Uploader, find_files
+from upload_progress.cli.put import (
+    STANDARD_INPUT,
+    FileToUpload,
+    HiddenFiles,
+    PutOptions,
+    Uploader,
+    find_files,
+)
 from upload_progress.client import AsyncProgressClient
 from upload_progress.exceptions import InvalidValue
 
@@ -71,6 +78,61 @@ def test_single_file_is_sent_to_the_given_url(folder: Path) -> None:
 
     assert file.target == "http://h/other"
     assert "pw" not in repr(file)
+
+
+@pytest.mark.parametrize(
+    ("exclude", "names"),
+    [
+        (["b"], ["a", "sub/c"]),
+        (["sub/*"], ["a"]),
+        (["sub"], ["a"]),
+        (["?"], []),
+        (["sub/b", "a"], ["sub/c"]),
+        (["x*"], ["a", "sub/b", "sub/c"]),
+    ],
+)
+def test_excluded_files_of_a_folder_are_not_sent(
+    folder: Path, exclude: list[str], names: list[str]
+) -> None:
+    paths = [str(folder), __file__]
+
+    found = [each.name for each in find_files(paths, URL, exclude=exclude)]
+
+    assert found == [*names, Path(__file__).name]
+
+
+def test_form_is_sent_to_the_given_url(folder: Path) -> None:
+    files = find_files([str(folder)], "http://h/form", has_one_target=True)
+
+    assert [each.name for each in files] == ["a", "sub/b", "sub/c"]
+    assert {each.target for each in files} == {"http://h/form"}
+
+
+@pytest.mark.parametrize(
+    ("url", "has_one_target", "name"),
+    [
+        ("http://h/files/x.tar", False, "x.tar"),
+        ("http://h/files/", True, "standard input"),
+    ],
+)
+def test_standard_input_is_sent_to_the_given_url(
+    url: str, name: str, *, has_one_target: bool
+) -> None:
+    [file] = find_files([STANDARD_INPUT], url, has_one_target=has_one_target)
+
+    assert file == FileToUpload(None, name, url)
+
+
+@pytest.mark.parametrize(
+    ("names", "url", "text"),
+    [
+        ([STANDARD_INPUT], URL, "URL: must contain the name of the file"),
+        ([STANDARD_INPUT, __file__], URL, "standard input: is sent alone"),
+    ],
+)
+def test_standard_input_needs_a_name_and_is_alone(names: list[str], url: str, text: str) -> None:
+    with pytest.raises(InvalidValue, match=text):
+        find_files(names, url)
 
 
 @pytest.mark.parametrize(
@@ -158,3 +220,37 @@ async def test_failure_that_the_interruption_causes_is_not_reported(tmp_path: Pa
         await uploader._send(file, limiter)
 
     assert (log.getvalue(), uploader.codes) == ("", [])
+
+
+class CountingOutput(PlainOutput):
+    """Counts how often a row is shown although nothing has changed."""
+
+    count = 0
+
+    def refresh(self, row: UploadRow) -> None:
+        super().refresh(row)
+        CountingOutput.count += 1
+
+
+@pytest.mark.anyio
+async def test_running_uploads_are_shown_while_the_server_is_silent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(put_module, "REFRESH_SECONDS", 0.001)
+    monkeypatch.setattr(CountingOutput, "count", 0)
+    (tmp_path / "a.bin").write_bytes(b"abc")
+
+    async def respond(request: httpx2.Request) -> httpx2.Response:
+        while request.method == "PUT" and CountingOutput.count <= 3:  # noqa: ASYNC110  # of a class
+            await anyio.sleep(0.001)
+        return httpx2.Response(201 if request.method == "PUT" else 404)
+
+    log, http = io.StringIO(), httpx2.AsyncClient(transport=httpx2.MockTransport(respond))
+    uploader = Uploader(
+        AsyncProgressClient(SERVER, http=http), OPTIONS, CountingOutput(log=log, out=log)
+    )
+    with anyio.fail_after(10):
+        await uploader.send_all(find_files([str(tmp_path / "a.bin")], URL))
+
+    assert CountingOutput.count > 3
+    assert uploader.codes == [0]

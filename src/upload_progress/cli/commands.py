@@ -52,8 +52,10 @@ _Output = Annotated[OutputOptions, Parameter(name="*", negative="")]
 _Flag = Annotated[bool, Parameter(negative="")]
 _Parallel = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=64))]
 _Port = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))]
+_Patterns = Annotated[tuple[str, ...], Parameter(negative="")]
 _OptionalSize = Annotated[Size | None, Parameter(converter=convert_size)]
 _States = Annotated[tuple[UploadState, ...], Parameter(negative="")]
+_STANDARD_INPUT: Final = "/dev/stdin"
 _DEFAULT_CONNECTION: Final = ConnectionOptions()
 _DEFAULT_OUTPUT: Final = OutputOptions()
 
@@ -74,18 +76,22 @@ def _run(command: Callable[[], Awaitable[int]]) -> int:
     return anyio.run(command)
 
 
-def open_output(mode: OutputMode, environment: Mapping[str, str] = os.environ) -> "Output":
-    """Return the output for *mode*; ``auto`` depends on standard error and the environment."""
+def open_output(options: OutputOptions, environment: Mapping[str, str] = os.environ) -> "Output":
+    """Return the output for *options*; ``auto`` depends on standard error and the environment."""
     from upload_progress.cli.output import JsonOutput, PlainOutput  # noqa: PLC0415  # not for --help
 
+    mode = options.mode
     if mode is OutputMode.AUTO:
         can_draw = environment.get("TERM") != "dumb" and not environment.get("CI")
         mode = OutputMode.TTY if sys.stderr.isatty() and can_draw else OutputMode.PLAIN
     if mode is OutputMode.TTY:
         from upload_progress.cli.progress import TerminalOutput  # noqa: PLC0415  # imports rich
 
-        return TerminalOutput()
-    return JsonOutput() if mode is OutputMode.JSON else PlainOutput(mode is OutputMode.NONE)
+        output: Output = TerminalOutput()
+    else:
+        output = JsonOutput() if mode is OutputMode.JSON else PlainOutput(mode is OutputMode.NONE)
+    output.is_verbose = options.verbose
+    return output
 
 
 @app.command
@@ -96,7 +102,10 @@ def put(
     content_type: str | None = None,
     chunk_size: _OptionalSize = None,
     parallel: _Parallel = 4,
+    form: str | None = None,
+    tus: _Flag = False,
     hidden: _Flag = False,
+    exclude: _Patterns = (),
     dry_run: _Flag = False,
     connection: _Connection = _DEFAULT_CONNECTION,
     output: _Output = _DEFAULT_OUTPUT,
@@ -106,13 +115,18 @@ def put(
     If the URL ends with /, the names of the files are appended to it.
 
     Args:
-        items: Files, folders (every file in them is sent), and last the URL.
+        items: Files, folders (every file in them is sent), or - for standard input, and last the
+            URL.
         id: Id of the upload, if one file is sent. Default: a new id.
         group: Group that the uploads belong to, such as a release.
         content_type: Media type of the files. Default: guessed from their names.
         chunk_size: Size of one request, such as 8M, for a server that accepts Content-Range.
         parallel: How many files are sent at once.
+        form: Send each file with POST as a form, in this field.
+        tus: Send each file by tus 1.0.0: the URL creates uploads.
         hidden: Send the files of a folder whose names, or folders, begin with a dot, too.
+        exclude: Skip the files of a folder whose names or paths match, such as '*.log'; can be
+            given several times.
         dry_run: Print what would be sent and where; send nothing.
         connection: How to connect to the server.
         output: How to show progress.
@@ -130,8 +144,11 @@ def put(
         parallel=parallel,
         hidden=HiddenFiles.SEND if hidden else HiddenFiles.SKIP,
         is_dry_run=dry_run,
+        exclude=exclude,
+        form=form,
+        uses_tus=tus,
     )
-    return _run(lambda: put(items[:-1], items[-1], connection, options, open_output(output.mode)))
+    return _run(lambda: put(items[:-1], items[-1], connection, options, open_output(output)))
 
 
 @app.command
@@ -141,22 +158,24 @@ def watch(
     /,
     *,
     group: str | None = None,
+    wait: _Flag = False,
     connection: _Connection = _DEFAULT_CONNECTION,
     output: _Output = _DEFAULT_OUTPUT,
 ) -> int:
-    """Watch one upload until it ends, or all your uploads until Ctrl-C.
+    """Watch one upload or a group until it ends, or all your uploads until Ctrl-C.
 
     Args:
         url: URL of the server, of its progress routes, or of an upload's progress.
         upload_id: Id of the upload. Default: all your uploads.
-        group: Without an id: only uploads of this group.
+        group: Without an id: only uploads of this group, until all of them have ended.
+        wait: Wait for an upload or group that does not exist yet.
         connection: How to connect to the server.
         output: How to show progress.
     """
     require("httpx2", "rich", extra="cli")
     from upload_progress.cli.watch import watch  # noqa: PLC0415  # imports httpx2
 
-    return _run(lambda: watch(url, upload_id, group, connection, open_output(output.mode)))
+    return _run(lambda: watch(url, upload_id, group, connection, open_output(output), wait=wait))
 
 
 @app.command(name="list")
@@ -280,7 +299,8 @@ def run() -> int:
     Raises:
         UploadProgressError: The command failed; the message contains the cause.
     """
-    arguments = sys.argv[1:]
+    # The parser takes a hyphen for an option.
+    arguments = [_STANDARD_INPUT if each == "-" else each for each in sys.argv[1:]]
     try:
         code = app(arguments, result_action="return_value", exit_on_error=False, print_error=False)
     except CycloptsError as error:

@@ -1,10 +1,12 @@
 """Connection of a command to a server: mount point, credentials, certificates."""
 
 import os
+import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from netrc import NetrcParseError
 from pathlib import Path
+from typing import Final
 
 from attrs import field, frozen
 from httpx2 import Auth, NetRCAuth
@@ -14,7 +16,10 @@ from upload_progress.client import AsyncProgressClient
 from upload_progress.client.urls import ServerUrl, parse_url
 from upload_progress.exceptions import InvalidValue
 
-__all__ = ["Credentials", "find_credentials", "open_client"]
+__all__ = ["Credentials", "find_credentials", "open_client", "parse_headers"]
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
+"""The name of a header (RFC 9110, section 5.6.2)."""
 
 
 @frozen
@@ -81,14 +86,39 @@ def open_client(
         InvalidValue: The URL, the credentials or the certificates cannot be used.
     """
     server = parse_url(url, "URL")
-    credentials = Credentials(auth=server.credentials) if server.credentials else find_credentials()
+    headers = parse_headers(options.header)
+    if server.credentials:
+        credentials = Credentials(auth=server.credentials)
+    elif "authorization" in headers:
+        credentials = Credentials()
+    else:
+        credentials = find_credentials()
     return AsyncProgressClient(
         _mount(server, options.mount or default_mount),
         token=credentials.token,
         auth=credentials.auth,
         verify=_verify(options),
         retries=options.retries,
+        headers=headers,
     )
+
+
+def parse_headers(texts: Collection[str]) -> dict[str, str]:
+    """Return the headers that are given as ``Name: value``, with names in lower case.
+
+    >>> parse_headers(["X-Region: eu"])
+    {'x-region': 'eu'}
+
+    Raises:
+        InvalidValue: A text is not a header.
+    """
+    headers: dict[str, str] = {}
+    for text in texts:
+        name, colon, value = text.partition(":")
+        if not (colon and _TOKEN.fullmatch(name.strip()) and value.isprintable()):
+            raise InvalidValue("--header", "must be 'Name: value'")
+        headers[name.strip().lower()] = value.strip()
+    return headers
 
 
 def _mount(server: ServerUrl, mount: str | None) -> str:

@@ -1,5 +1,6 @@
 """Uploads as text: the words and figures of a progress bar, a log line and a list."""
 
+from time import monotonic
 from typing import Final
 
 from attrs import define
@@ -39,12 +40,14 @@ class UploadRow:
         sent_bytes: Bytes handed to the network.
         progress: The newest snapshot; None before the first.
         result: How the upload ended; None while it runs.
+        retry_at: When the upload is tried again, by the monotonic clock; None unless it waits.
     """
 
     label: str
     sent_bytes: int = 0
     progress: UploadProgress | None = None
     result: str | None = None
+    retry_at: float | None = None
 
     @property
     def percent(self) -> float | None:
@@ -116,6 +119,8 @@ def format_status(progress: UploadProgress) -> str:
 def format_progress(row: UploadRow) -> str:
     """Return bytes, rate, remaining time and status, as far as they are known."""
     progress = row.progress
+    if row.retry_at is not None:
+        return f"waiting, trying again in {format_delay(max(0.0, row.retry_at - monotonic()))}"
     if progress is None:
         return f"{format_size(row.sent_bytes)} sent, no progress from the server yet"
     received, total = format_size(progress.bytes_transferred), progress.total_bytes

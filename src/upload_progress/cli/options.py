@@ -30,12 +30,14 @@ class ConnectionOptions:
         cacert: Trust the certificate authorities in this file instead of those of the system.
         insecure: Do not check the certificate of the server.
         retries: Number of consecutive network failures after which to give up.
+        header: A header of every request, such as 'X-Region: eu'; can be given several times.
     """
 
     mount: str | None = None
     cacert: Path | None = None
     insecure: bool = False
     retries: int = 5
+    header: Annotated[tuple[str, ...], Parameter(name=("--header", "-H"), negative="")] = ()
 
 
 @frozen
@@ -46,11 +48,13 @@ class OutputOptions:
         progress: Bars for a terminal, plain lines for a log, JSON for a program, or none.
         json: Same as --progress=json: print one snapshot per line.
         quiet: Same as --progress=none: print results and errors only.
+        verbose: Say as well where each file is sent, and how the server answers.
     """
 
     progress: OutputMode = OutputMode.AUTO
     json: bool = False
     quiet: Annotated[bool, Parameter(name=("--quiet", "-q"))] = False
+    verbose: Annotated[bool, Parameter(name=("--verbose", "-v"))] = False
 
     @property
     def mode(self) -> OutputMode:

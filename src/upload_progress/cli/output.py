@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from time import monotonic
 from typing import Final, TextIO
 
-from attrs import define, field
+from attrs import Factory, define, field
 
 from upload_progress._model.codec import encode_json
 from upload_progress._model.state import is_final
@@ -21,7 +21,7 @@ from upload_progress.cli.process import write_line
 __all__ = ["LINE_SECONDS", "STEP_PERCENT", "JsonOutput", "Output", "PlainOutput"]
 
 STEP_PERCENT: Final = 10
-LINE_SECONDS: Final = 10.0
+LINE_SECONDS: Final = 2.5
 
 
 @define(eq=False, repr=False)
@@ -31,12 +31,14 @@ class Output(AbstractContextManager["Output", None]):
     Attributes:
         out: Where results go.
         log: Where progress and messages go.
+        is_verbose: Whether details are written to the log.
         is_closed: Whether the reader of the results has closed its pipe.
     """
 
     out: TextIO = field(factory=lambda: sys.stdout, kw_only=True)
     log: TextIO = field(factory=lambda: sys.stderr, kw_only=True)
 
+    is_verbose: bool = field(default=False, kw_only=True)
     is_closed: bool = field(default=False, init=False)
 
     def __exit__(self, *_exc_info: object) -> None:
@@ -57,6 +59,14 @@ class Output(AbstractContextManager["Output", None]):
         """Write a result."""
         self.is_closed |= not write_line(self.out, line)
 
+    def refresh(self, row: UploadRow) -> None:
+        """Show that an upload still runs, although nothing has changed."""
+
+    def detail(self, line: str) -> None:
+        """Write a line to the log, if the user wants to know more."""
+        if self.is_verbose:
+            self.message(line)
+
     def message(self, line: str) -> None:
         """Write a line to the log."""
         write_line(self.log, line)
@@ -68,7 +78,7 @@ class Output(AbstractContextManager["Output", None]):
 
 @define(eq=False, repr=False)
 class PlainOutput(Output):
-    """Writes a line for every 10 %, or after 10 s without a line.
+    """Writes a line for every 10 %, or after 2.5 s without any line.
 
     Attributes:
         is_quiet: Whether to write results only.
@@ -77,23 +87,34 @@ class PlainOutput(Output):
 
     is_quiet: bool = False
     clock: Callable[[], float] = field(default=monotonic, kw_only=True)
-    _last_lines: dict[int, tuple[int, float]] = field(factory=dict, init=False)
+    _steps: dict[int, int] = field(factory=dict, init=False)
+    _written_at: float = field(
+        default=Factory(lambda self: self.clock(), takes_self=True), init=False
+    )
 
     def update(self, row: UploadRow) -> None:
         """Write a line if one is due; an end is shown as a result instead."""
         if row.progress is not None and is_final(row.progress.state):
             return
-        now = self.clock()
-        step, since = self._last_lines.setdefault(id(row), (0, now))
+        step = self._steps.get(id(row), 0)
         reached = step if row.percent is None else int(row.percent // STEP_PERCENT)
-        # A file that is sent again begins at zero.
-        step = min(step, reached)
-        if self.is_quiet or (reached <= step and now - since < LINE_SECONDS):
-            self._last_lines[id(row)] = (step, since)
+        is_silent = self.clock() - self._written_at >= LINE_SECONDS
+        if self.is_quiet or (reached <= step and not is_silent):
+            # A file that is sent again begins at zero.
+            self._steps[id(row)] = min(step, reached)
             return
-        self._last_lines[id(row)] = (reached, now)
+        self._steps[id(row)] = reached
         share = "" if row.percent is None else f"  {row.percent:.0f} %"
         self.message(f"{row.label}{share}  {format_progress(row)}")
+
+    def message(self, line: str) -> None:
+        """Write a line to the log."""
+        self._written_at = self.clock()
+        super().message(line)
+
+    def refresh(self, row: UploadRow) -> None:
+        """Write a line if one is due."""
+        self.update(row)
 
     def summarize(self, line: str) -> None:
         """Write the line, unless only results are wanted."""
@@ -106,8 +127,8 @@ class PlainOutput(Output):
         self.write(format_result(row))
 
     def remove(self, row: UploadRow) -> None:
-        """Forget when the last line was written."""
-        self._last_lines.pop(id(row), None)
+        """Forget what was written."""
+        self._steps.pop(id(row), None)
 
 
 @define(eq=False, repr=False)

@@ -3,13 +3,15 @@
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final, TextIO
 
 import anyio
 
-__all__ = ["discard", "interruptible", "write_line"]
+from upload_progress.exceptions import UploadProgressError
+
+__all__ = ["beside", "discard", "interruptible", "write_line"]
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -35,6 +37,25 @@ async def interruptible(
             await work()
             tasks.cancel_scope.cancel()
     return interrupted.is_set()
+
+
+@asynccontextmanager
+async def beside(work: Callable[[], Coroutine[object, object, None]]) -> AsyncGenerator[None]:
+    """Run *work* beside the block, until the end of the block.
+
+    Raises:
+        UploadProgressError: That of the block, and not in a group.
+    """
+    error: UploadProgressError | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(work)
+        try:
+            yield
+        except UploadProgressError as raised:
+            error = raised
+        tasks.cancel_scope.cancel()
+    if error is not None:
+        raise error
 
 
 @contextmanager

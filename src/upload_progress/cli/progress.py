@@ -87,6 +87,10 @@ class TerminalOutput(Output):
         )
         self._update_total()
 
+    def refresh(self, row: UploadRow) -> None:
+        """Show what the row says now, such as how long it still waits."""
+        self.update(row)
+
     def finish(self, row: UploadRow) -> None:
         """Replace the bar by the result."""
         self.remove(row)

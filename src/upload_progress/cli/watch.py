@@ -4,6 +4,9 @@ import sys
 from collections.abc import Collection, Sequence
 from contextlib import aclosing
 
+import anyio
+from attrs import define, field
+
 from upload_progress._model.codec import encode_json
 from upload_progress._model.models import UploadProgress, UploadState, UploadTotal
 from upload_progress._model.state import is_final
@@ -13,8 +16,11 @@ from upload_progress.cli.exit_codes import FAILED, SUCCESS
 from upload_progress.cli.formatting import UploadRow, format_progress, printable
 from upload_progress.cli.options import ConnectionOptions
 from upload_progress.cli.output import Output
+from upload_progress.cli.process import beside
+from upload_progress.cli.put import REFRESH_SECONDS
+from upload_progress.client import AsyncProgressClient
 from upload_progress.client.urls import parse_url, upload_id_in
-from upload_progress.exceptions import InvalidValue
+from upload_progress.exceptions import InvalidValue, UploadNotFound
 
 __all__ = ["cancel", "list_uploads", "watch"]
 
@@ -25,30 +31,98 @@ async def watch(
     group: str | None,
     connection: ConnectionOptions,
     output: Output,
+    *,
+    wait: bool = False,
 ) -> int:
-    """Watch one upload until it ends, or all until interrupted, and return the exit code."""
+    """Watch one upload or a group until it ends, or all until interrupted.
+
+    Args:
+        url: URL of the server, of its progress routes, or of an upload's progress.
+        upload_id: Id of the upload; None for a group, or for all uploads.
+        group: Without an id: only uploads of this group; the end of all of them is the end.
+        connection: How to connect to the server.
+        output: Shows the uploads.
+        wait: Whether to wait for an upload or group that does not exist yet.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UploadNotFound: There is no such upload, or no upload in the group.
+    """
     upload_id = upload_id or upload_id_in(parse_url(url, "URL").url)
-    state: UploadState | None = None
     async with open_client(url, connection) as client:
+        watched = _Watched(client, output, None if upload_id else group)
         with output:
-            rows = dict[str, UploadRow]()
-            async with aclosing(client.watch(upload_id, group=group)) as snapshots:
-                async for progress in snapshots:
-                    state = progress.state
-                    _show(output, rows, progress)
-                    if output.is_closed:
-                        return SUCCESS
-    return SUCCESS if state is UploadState.COMPLETED else FAILED
+            if group is None or not await watched.is_group_over(may_begin_later=wait):
+                await watched.watch(upload_id, wait=wait)
+    return SUCCESS if output.is_closed else watched.exit_code
 
 
-def _show(output: Output, rows: dict[str, UploadRow], progress: UploadProgress) -> None:
-    row = rows.setdefault(progress.upload_id, UploadRow(_label(progress)))
-    row.progress = progress
-    output.update(row)
-    if is_final(progress.state):
-        del rows[progress.upload_id]
-        row.result = _result(progress)
-        output.finish(row)
+@define(eq=False, repr=False)
+class _Watched:
+    """The uploads that a command watches.
+
+    Attributes:
+        client: Asks the server.
+        output: Shows them.
+        group: The group that ends when all of its uploads have; None without a group.
+        states: The newest state of each upload.
+    """
+
+    client: AsyncProgressClient
+    output: Output
+    group: str | None
+    states: dict[str, UploadState] = field(factory=dict, init=False)
+    _rows: dict[str, UploadRow] = field(factory=dict, init=False)
+
+    async def watch(self, upload_id: str | None, *, wait: bool) -> None:
+        """Show uploads until the end of *upload_id* or of the group."""
+        found = self.client.watch(upload_id, group=self.group, wait=wait)
+        async with beside(self.refresh), aclosing(found) as snapshots:
+            async for progress in snapshots:
+                self.show(progress)
+                if self.output.is_closed or await self.is_group_over(may_begin_later=True):
+                    break
+
+    def show(self, progress: UploadProgress) -> None:
+        self.states[progress.upload_id] = progress.state
+        row = self._rows.setdefault(progress.upload_id, UploadRow(_label(progress)))
+        row.progress = progress
+        self.output.update(row)
+        if is_final(progress.state):
+            del self._rows[progress.upload_id]
+            row.result = _result(progress)
+            self.output.finish(row)
+
+    async def refresh(self) -> None:
+        while True:
+            await anyio.sleep(REFRESH_SECONDS)
+            for row in self._rows.values():
+                self.output.refresh(row)
+
+    async def is_group_over(self, *, may_begin_later: bool) -> bool:
+        """Return whether every upload of the group has ended, and show those not shown before.
+
+        Raises:
+            UploadNotFound: The group has no upload, unless *may_begin_later*.
+        """
+        if self.group is None or not all(map(is_final, self.states.values())):
+            return False
+        page = await self.client.list(states=tuple(UploadState), group=self.group)
+        if not (page.uploads or may_begin_later):
+            raise UploadNotFound
+        if not (page.uploads and all(is_final(each.state) for each in page.uploads)):
+            return False
+        for each in reversed(page.uploads):
+            if self.states.get(each.upload_id) is not each.state:
+                self.show(each)
+        return True
+
+    @property
+    def exit_code(self) -> int:
+        are_completed = {state is UploadState.COMPLETED for state in self.states.values()}
+        return SUCCESS if are_completed == {True} else FAILED
 
 
 def _label(progress: UploadProgress) -> str:

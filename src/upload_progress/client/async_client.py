@@ -1,10 +1,10 @@
 """The client for asynchronous code, on asyncio and trio."""
 
 import ssl
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from os import PathLike
 from pathlib import Path, PurePosixPath
-from typing import Final, Self
+from typing import BinaryIO, Final, Self
 
 import httpx2
 from attrs import define, field
@@ -17,7 +17,7 @@ from upload_progress._model.models import (
     new_upload_id,
 )
 from upload_progress.client.api import ProgressApi
-from upload_progress.client.files import FileSource, open_file
+from upload_progress.client.files import FileSource, StreamSource, open_file
 from upload_progress.client.retry import Retry, RetryPolicy, ignore
 from upload_progress.client.upload import FileUpload, Resumption, UploadResult
 from upload_progress.client.urls import ServerUrl, mount_url, parse_url, target_url
@@ -30,6 +30,7 @@ Auth = tuple[str, str] | httpx2.Auth
 
 RETRIES: Final = 5
 FIRST_DELAY_SECONDS: Final = 0.5
+_Source = FileSource | StreamSource
 _TIMEOUT: Final = httpx2.Timeout(30.0, connect=10.0)
 _PAGE_SIZE: Final = "1000"
 
@@ -60,8 +61,9 @@ class AsyncProgressClient:
         retries: Number of consecutive network failures after which a call gives up. Default 5.
         first_delay_seconds: Delay in seconds after the first failure. It doubles with each
             further failure, up to 30 s, and is shortened by up to a half at random. Default 0.5.
-        http: HTTP client to use instead of an own one. It is not closed, and ``token``, ``auth``
-            and ``verify`` do not apply to it. Default None.
+        headers: Further headers of every request. Default: none.
+        http: HTTP client to use instead of an own one. It is not closed, and ``token``, ``auth``,
+            ``verify`` and ``headers`` do not apply to it. Default None.
         api: The endpoints that the client calls.
 
     Raises:
@@ -74,6 +76,7 @@ class AsyncProgressClient:
     verify: ssl.SSLContext | bool = field(default=True, kw_only=True)
     retries: int = field(default=RETRIES, kw_only=True)
     first_delay_seconds: float = field(default=FIRST_DELAY_SECONDS, kw_only=True)
+    headers: Mapping[str, str] = field(factory=dict, kw_only=True, repr=False)
     http: httpx2.AsyncClient | None = field(default=None, kw_only=True)
     api: ProgressApi = field(init=False)
 
@@ -84,7 +87,8 @@ class AsyncProgressClient:
         self.api = ProgressApi(self.http or self._create_http(server), mount_url(server.url))
 
     def _create_http(self, server: ServerUrl) -> httpx2.AsyncClient:
-        headers = {} if self.token is None else {"authorization": f"Bearer {self.token}"}
+        token = {} if self.token is None else {"authorization": f"Bearer {self.token}"}
+        headers = {**self.headers, **token}
         # Basic credentials would replace the Authorization header with the token.
         auth = (self.auth or server.credentials) if self.token is None else None
         return httpx2.AsyncClient(headers=headers, auth=auth, verify=self.verify, timeout=_TIMEOUT)
@@ -134,7 +138,7 @@ class AsyncProgressClient:
 
     async def put(
         self,
-        path: str | PathLike[str],
+        path: str | PathLike[str] | BinaryIO,
         url: str,
         *,
         upload_id: str | None = None,
@@ -142,6 +146,8 @@ class AsyncProgressClient:
         metadata: Metadata | None = None,
         content_type: str | None = None,
         chunk_bytes: int | None = None,
+        form: str | None = None,
+        tus: bool = False,
         on_progress: Callable[[UploadProgress], object] = ignore,
         on_sent: Callable[[int], object] = ignore,
         on_retry: Callable[[Retry], object] = ignore,
@@ -152,9 +158,11 @@ class AsyncProgressClient:
         A lost connection is retried. Bytes that the server has kept are not sent again.
 
         Args:
-            path: The file.
-            url: URL to send it to; if it ends with ``/``, the file name is appended. The
-                credentials of the client are sent there as well.
+            path: The file; or an open stream, which is read once up to its end, and cannot be
+                sent again after a failure.
+            url: URL to send it to; if it ends with ``/``, the file name is appended, unless
+                *form*, *tus* or a stream is given. The credentials of the client are sent there
+                as well.
             upload_id: Id of the upload, such as that of ``create()``. Default None: a new id.
             group: Group that the upload belongs to. Default None.
             metadata: JSON object that is kept with the upload. It is announced first, under an
@@ -163,6 +171,10 @@ class AsyncProgressClient:
             chunk_bytes: Size of each request in bytes, for a server that assembles requests with
                 ``Content-Range`` and confirms each (308 with ``Range``, or ``Upload-Offset``).
                 Default None: one request.
+            form: Send the file with ``POST`` as a form (RFC 7578), in the field of this name. It is
+                sent again only if the server has reported that it has failed. Default None.
+            tus: Send the file by tus 1.0.0: *url* creates uploads. After a failure, the bytes that
+                the server has are not sent again. Default False.
             on_progress: Called with each new snapshot of the upload at the server.
             on_sent: Called with the number of bytes that were handed to the network.
             on_retry: Called with each failure after which the client tries again, before it waits.
@@ -180,7 +192,8 @@ class AsyncProgressClient:
         if chunk_bytes is not None and chunk_bytes <= 0:
             raise InvalidValue("chunk_bytes", "must be greater than zero")
         target = parse_url(url)
-        source = await open_file(Path(path), content_type)
+        source = await _open_source(path, content_type)
+        _check_protocol(source, chunk_bytes, form, uses_tus=tus)
         if metadata is not None:
             upload_id = await self._announce(source, group, metadata)
         used_id = new_upload_id() if upload_id is None else upload_id
@@ -189,19 +202,21 @@ class AsyncProgressClient:
         return await FileUpload(
             self.api,
             source,
-            target_url(target.url, PurePosixPath(source.name)),
+            _target(target.url, source, form, uses_tus=tus),
             used_id,
             RetryPolicy.create(self.retries, self.first_delay_seconds, on_retry),
             may_exist=upload_id is not None,
             headers={} if group is None else {"upload-group": group},
             auth=target.credentials,
             chunk_bytes=chunk_bytes,
+            form=form,
+            uses_tus=tus,
             on_progress=on_progress,
             on_sent=on_sent,
             on_resume=on_resume,
         ).run()
 
-    async def _announce(self, source: FileSource, group: str | None, metadata: Metadata) -> str:
+    async def _announce(self, source: _Source, group: str | None, metadata: Metadata) -> str:
         announced = await self.create(
             filename=source.name,
             total_bytes=source.size_bytes,
@@ -212,7 +227,7 @@ class AsyncProgressClient:
         return announced.upload_id
 
     def watch(
-        self, upload_id: str | None = None, *, group: str | None = None
+        self, upload_id: str | None = None, *, group: str | None = None, wait: bool = False
     ) -> AsyncGenerator[UploadProgress]:
         """Yield snapshots of one upload until it ends, or of all the caller's uploads forever.
 
@@ -222,6 +237,7 @@ class AsyncProgressClient:
         Args:
             upload_id: Id of the upload. Default None: all of the caller's uploads.
             group: Without ``upload_id``: only uploads of this group. Default None: all.
+            wait: With ``upload_id``: wait until the upload exists. Default False.
 
         Raises:
             UploadNotFound: The upload does not exist or belongs to another owner.
@@ -231,7 +247,9 @@ class AsyncProgressClient:
             UnexpectedResponse: The response is not one of the progress API.
         """
         filters = {} if group is None else {"group": group}
-        return WatchLoop(self.api, self._retry(), upload_id=upload_id, filters=filters).snapshots()
+        return WatchLoop(
+            self.api, self._retry(), upload_id=upload_id, filters=filters, may_begin_later=wait
+        ).snapshots()
 
     async def get(self, upload_id: str) -> UploadProgress:
         """Return the current snapshot of an upload.
@@ -290,3 +308,25 @@ class AsyncProgressClient:
 
     def _retry(self) -> RetryPolicy:
         return RetryPolicy.create(self.retries, self.first_delay_seconds)
+
+
+async def _open_source(path: str | PathLike[str] | BinaryIO, content_type: str | None) -> _Source:
+    if isinstance(path, (str, PathLike)):
+        return await open_file(Path(path), content_type)
+    return StreamSource(path, content_type or "application/octet-stream")
+
+
+def _check_protocol(
+    source: _Source, chunk_bytes: int | None, form: str | None, *, uses_tus: bool
+) -> None:
+    """Check that the ways to send a file do not contradict each other."""
+    if form is not None and (uses_tus or chunk_bytes is not None):
+        raise InvalidValue("form", "is sent in one request: neither tus nor chunk_bytes apply")
+    if source.size_bytes is None and (uses_tus or chunk_bytes is not None):
+        raise InvalidValue("path", "is a stream, which is sent in one request")
+
+
+def _target(url: httpx2.URL, source: _Source, form: str | None, *, uses_tus: bool) -> httpx2.URL:
+    if uses_tus or form is not None or source.size_bytes is None:
+        return url
+    return target_url(url, PurePosixPath(source.name))

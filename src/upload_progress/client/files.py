@@ -1,16 +1,19 @@
-"""Reading a file for an upload: in a worker thread, chunk by chunk, from any offset."""
+"""Reading the bytes of an upload in a worker thread: a file from any offset, a stream once."""
 
+import io
 import mimetypes
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
+import anyio
 from anyio import to_thread
 from attrs import frozen
 
 from upload_progress.exceptions import InvalidValue
 
-__all__ = ["CHUNK_BYTES", "FileSource", "open_file"]
+__all__ = ["CHUNK_BYTES", "FileSource", "StreamSource", "open_file"]
 
 CHUNK_BYTES: Final = 1024 * 1024
 
@@ -34,10 +37,15 @@ class FileSource:
         """The file name without its directory."""
         return self.path.name
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the bytes can be read again."""
+        return True
+
     async def read(
-        self, start: int, stop: int, on_read: Callable[[int], object]
+        self, start: int, stop: int | None, on_read: Callable[[int], object]
     ) -> AsyncGenerator[bytes]:
-        """Yield the bytes from *start* to *stop*.
+        """Yield the bytes from *start* to *stop*, or to the end.
 
         Args:
             start: Offset of the first byte.
@@ -47,6 +55,7 @@ class FileSource:
         Raises:
             InvalidValue: The file cannot be read or has become shorter.
         """
+        stop = self.size_bytes if stop is None else stop
         try:
             file = await to_thread.run_sync(self._open_at, start)
             try:
@@ -67,6 +76,57 @@ class FileSource:
         file: BinaryIO = self.path.open("rb", buffering=0)
         file.seek(offset)
         return file
+
+
+@frozen(eq=False, repr=False)
+class StreamSource:
+    """An open stream, such as standard input: its size is unknown, and it can be read only once.
+
+    Attributes:
+        stream: The stream.
+        content_type: Its media type.
+        name: A name for it, for a form.
+    """
+
+    stream: BinaryIO
+    content_type: str
+    name: str = "stream"
+    size_bytes: None = None
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the bytes can be read again."""
+        return False
+
+    async def read(
+        self, start: int, stop: int | None, on_read: Callable[[int], object]
+    ) -> AsyncGenerator[bytes]:
+        """Yield the bytes up to the end.
+
+        Args:
+            start: How many bytes were read before.
+            stop: None.
+            on_read: Called with the number of bytes read, after each chunk was consumed.
+
+        Raises:
+            InvalidValue: The stream cannot be read.
+        """
+        assert stop is None  # noqa: S101  # the size is unknown
+        try:
+            while data := await self._read_chunk():
+                yield data
+                start += len(data)
+                on_read(start)
+        except OSError as error:
+            raise InvalidValue(self.name, error.strerror or str(error)) from error
+
+    async def _read_chunk(self) -> bytes:
+        if isinstance(self.stream, io.RawIOBase):
+            # A thread that reads from a pipe cannot be cancelled: wait until there is something.
+            # A regular file has always something, and cannot be waited for.
+            with suppress(OSError):
+                await anyio.wait_readable(self.stream)
+        return await to_thread.run_sync(self.stream.read, CHUNK_BYTES)
 
 
 async def open_file(path: Path, content_type: str | None) -> FileSource:

@@ -1,12 +1,12 @@
 """The client for blocking code: runs the asynchronous client on an event loop in a thread."""
 
 import ssl
-from collections.abc import AsyncGenerator, Callable, Collection, Generator
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from os import PathLike
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from attrs import define, field
@@ -47,6 +47,7 @@ class ProgressClient(AbstractContextManager["ProgressClient"]):
         verify: How the server's certificate is checked. Default True.
         retries: Number of consecutive network failures after which a call gives up. Default 5.
         first_delay_seconds: Delay in seconds after the first failure. Default 0.5.
+        headers: Further headers of every request. Default: none.
 
     Raises:
         InvalidValue: The URL is not a valid HTTP URL.
@@ -58,6 +59,7 @@ class ProgressClient(AbstractContextManager["ProgressClient"]):
     verify: ssl.SSLContext | bool = field(default=True, kw_only=True)
     retries: int = field(default=RETRIES, kw_only=True)
     first_delay_seconds: float = field(default=FIRST_DELAY_SECONDS, kw_only=True)
+    headers: Mapping[str, str] = field(factory=dict, kw_only=True, repr=False)
     _client: AsyncProgressClient = field(init=False)
     _portal: BlockingPortal = field(init=False)
     _stack: ExitStack = field(factory=ExitStack, init=False)
@@ -71,6 +73,7 @@ class ProgressClient(AbstractContextManager["ProgressClient"]):
             verify=self.verify,
             retries=self.retries,
             first_delay_seconds=self.first_delay_seconds,
+            headers=self.headers,
         )
         self.url = self._client.url
 
@@ -114,7 +117,7 @@ class ProgressClient(AbstractContextManager["ProgressClient"]):
 
     def put(
         self,
-        path: str | PathLike[str],
+        path: str | PathLike[str] | BinaryIO,
         url: str,
         *,
         upload_id: str | None = None,
@@ -122,6 +125,8 @@ class ProgressClient(AbstractContextManager["ProgressClient"]):
         metadata: Metadata | None = None,
         content_type: str | None = None,
         chunk_bytes: int | None = None,
+        form: str | None = None,
+        tus: bool = False,
         on_progress: Callable[[UploadProgress], object] = ignore,
         on_sent: Callable[[int], object] = ignore,
         on_retry: Callable[[Retry], object] = ignore,
@@ -138,6 +143,8 @@ class ProgressClient(AbstractContextManager["ProgressClient"]):
                 metadata=metadata,
                 content_type=content_type,
                 chunk_bytes=chunk_bytes,
+                form=form,
+                tus=tus,
                 on_progress=on_progress,
                 on_sent=on_sent,
                 on_retry=on_retry,
@@ -146,10 +153,10 @@ class ProgressClient(AbstractContextManager["ProgressClient"]):
         )
 
     def watch(
-        self, upload_id: str | None = None, *, group: str | None = None
+        self, upload_id: str | None = None, *, group: str | None = None, wait: bool = False
     ) -> Generator[UploadProgress]:
         """Yield snapshots of uploads; see ``AsyncProgressClient.watch``."""
-        snapshots = self._client.watch(upload_id, group=group)
+        snapshots = self._client.watch(upload_id, group=group, wait=wait)
         try:
             while (progress := self._portal.call(_next, snapshots)) is not None:
                 yield progress

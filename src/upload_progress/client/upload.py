@@ -10,7 +10,7 @@ Parts are sent with ``Content-Range`` (RFC 9110 section 14.4), and only to a ser
 them: any other server stores the first part as the whole file, or the last one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from typing import Final
 
@@ -21,10 +21,13 @@ from attrs import Factory, define, field, frozen
 from upload_progress._model.models import ErrorCode, UploadProgress, UploadState
 from upload_progress._model.state import is_final, is_receiving
 from upload_progress.client.api import ProgressApi, read_content, translated_errors
-from upload_progress.client.files import FileSource
+from upload_progress.client.files import FileSource, StreamSource
+from upload_progress.client.forms import FormFile
 from upload_progress.client.parts import confirmed_offset
 from upload_progress.client.responses import FailedResponse, upload_error
 from upload_progress.client.retry import RetryPolicy, ignore
+from upload_progress.client.tus import RETRY_STATUSES as TUS_RETRY_STATUSES
+from upload_progress.client.tus import TusResource
 from upload_progress.client.watch import WatchLoop, is_newer
 from upload_progress.exceptions import (
     ServerBusy,
@@ -106,13 +109,15 @@ class FileUpload:
 
     Attributes:
         api: The progress API of the server, and the HTTP client.
-        source: The file.
+        source: The file or stream.
         target: The URL that it is sent to.
         upload_id: The id of the upload.
         retry: Limits consecutive network failures.
         headers: Additional headers of every request.
         auth: User name and password for the target; None for those of the HTTP client.
         chunk_bytes: Size of one request, sent with ``Content-Range``; None for a single request.
+        form: Name of the field of the form that is sent with ``POST``; None to send the file alone.
+        uses_tus: Whether the target creates uploads of tus.
         may_exist: Whether the id may have been used before.
         on_progress: Called with each new snapshot.
         on_sent: Called with the number of bytes handed to the network.
@@ -120,20 +125,27 @@ class FileUpload:
     """
 
     api: ProgressApi
-    source: FileSource
+    source: FileSource | StreamSource
     target: httpx2.URL
     upload_id: str
     retry: RetryPolicy
     headers: Mapping[str, str] = field(kw_only=True)
     auth: tuple[str, str] | None = field(default=None, kw_only=True)
     chunk_bytes: int | None = field(default=None, kw_only=True)
+    form: str | None = field(default=None, kw_only=True)
+    uses_tus: bool = field(default=False, kw_only=True)
     may_exist: bool = field(default=False, kw_only=True)
     on_progress: Callable[[UploadProgress], object] = field(kw_only=True)
     on_sent: Callable[[int], object] = field(kw_only=True)
     on_resume: Callable[[Resumption], object] = field(default=ignore, kw_only=True)
     _attempt: int = field(default=1, init=False)
     _accepts_parts: bool = field(default=False, init=False)
+    _sent_bytes: int = field(default=0, init=False)
+    _tus: TusResource | None = field(default=None, init=False)
     _newest: UploadProgress | None = field(default=None, init=False)
+    _form_file: FormFile | None = field(
+        default=Factory(lambda self: self._create_form_file(), takes_self=True), init=False
+    )
     _request_scope: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
     _watch_loop: WatchLoop = field(
         default=Factory(lambda self: self._create_watch_loop(), takes_self=True), init=False
@@ -142,6 +154,11 @@ class FileUpload:
     def _create_watch_loop(self) -> WatchLoop:
         retry = RetryPolicy.create(WATCH_RETRIES, _FIRST_DELAY_SECONDS)
         return WatchLoop(self.api, retry, upload_id=self.upload_id, is_endless=True)
+
+    def _create_form_file(self) -> FormFile | None:
+        if self.form is None:
+            return None
+        return FormFile(self.form, self.source.name, self.source.content_type)
 
     async def run(self) -> UploadResult:
         """Send the file, with retries, and return the result.
@@ -183,14 +200,30 @@ class FileUpload:
                 return await self._send_from(offset)
             except (ServerUnreachable, ServerBusy) as error:
                 await self._check_rejection()
+                if not await self._may_repeat(error):
+                    raise
                 await self.retry.wait(error)
+
+    async def _may_repeat(self, failure: UploadProgressError) -> bool:
+        """Return whether the bytes may be sent again after *failure*, or need not be.
+
+        A stream is read only once. A form is sent again only if the server has refused it, or has
+        reported that it did not receive it whole: otherwise it may have accepted it.
+        """
+        if not self._sent_bytes or (self.source.is_repeatable and self.form is None):
+            return True
+        if not self.source.is_repeatable:
+            return await self._resume_offset() is None
+        progress = await self._snapshot()
+        has_failed = progress is not None and progress.state is UploadState.FAILED
+        return has_failed or isinstance(failure, ServerBusy)
 
     async def _send_from(self, offset: int) -> UploadResult:
         """Send the bytes from *offset*, in one or several requests."""
+        if self.uses_tus and self._tus is None:
+            self._tus = await self._create_tus()
         while True:
-            size = self.source.size_bytes
-            stop = size if self.chunk_bytes is None else min(offset + self.chunk_bytes, size)
-            result = await self._send_range(offset, stop)
+            result = await self._send_range(offset, self._stop_after(offset))
             if isinstance(result, UploadResult):
                 return result
             if result <= offset:
@@ -198,29 +231,47 @@ class FileUpload:
             offset = result
             self.retry.reset()
 
-    async def _send_range(self, start: int, stop: int) -> UploadResult | int:
+    def _stop_after(self, offset: int) -> int | None:
+        """Return the end of the request that begins at *offset*; None if it is not known."""
+        size = self.source.size_bytes
+        if size is None or self.chunk_bytes is None:
+            return size
+        return min(offset + self.chunk_bytes, size)
+
+    async def _create_tus(self) -> TusResource:
+        """Create the upload by tus.
+
+        Raises:
+            UploadProgressError: The server does not create it.
+        """
+        created = await TusResource.create(
+            self.api.http, self.target, self.source, {"upload-id": self.upload_id, **self.headers}
+        )
+        if isinstance(created, FailedResponse):
+            raise await self._error_of(created, str(self.target))
+        return created
+
+    async def _send_range(self, start: int, stop: int | None) -> UploadResult | int:
         """Send one request; return the result of the last one, else the offset to continue from."""
-        address = str(self.target)
-        is_last = stop == self.source.size_bytes
+        address, size = str(self.target), self.source.size_bytes
+        is_last = stop == size
         with anyio.CancelScope() as self._request_scope, translated_errors(address):
             async with self.api.http.stream(
-                "PUT",
-                self.target,
+                *self._request_line,
                 headers=self._headers(start, stop),
-                content=self.source.read(start, stop, self.on_sent),
+                content=self._content(start, stop),
                 timeout=_TIMEOUT,
                 auth=httpx2.USE_CLIENT_DEFAULT if self.auth is None else self.auth,
             ) as response:
                 content = await read_content(response)
-            is_part = stop - start < self.source.size_bytes
-            offset = confirmed_offset(response) if is_part else None
-            if offset is not None and offset < self.source.size_bytes:
+            offset = confirmed_offset(response) if self._is_part(start, stop) else None
+            if size is not None and offset is not None and offset < size:
                 self._accepts_parts = True
                 return offset
             if not response.is_success:
                 failure = FailedResponse.from_response(response, content)
                 raise await self._error_of(failure, address)
-            if not is_last:
+            if stop is not None and not is_last:
                 raise UnexpectedResponse(address, _not_confirmed(response.status_code, stop))
             upload_id = response.headers.get("upload-id", self.upload_id)
             return await self._result(upload_id, response.status_code, content)
@@ -231,23 +282,48 @@ class FileUpload:
     async def _error_of(self, failure: FailedResponse, address: str) -> UploadProgressError:
         """Return why an upload failed: the server's own words, unless a snapshot knows more."""
         error = upload_error(failure, address)
+        if self._tus is not None and failure.status in TUS_RETRY_STATUSES:
+            return ServerBusy(failure.detail, failure.retry_after_seconds)
         rejection = await self._rejection()
         has_own_words = failure.has_reason and isinstance(error, UploadRejected)
         if rejection is None or (has_own_words and isinstance(rejection, UploadRejected)):
             return error
         return rejection
 
-    def _headers(self, start: int, stop: int) -> dict[str, str]:
+    @property
+    def _request_line(self) -> tuple[str, httpx2.URL]:
+        if self._tus is not None:
+            return "PATCH", self._tus.url
+        return "PUT" if self.form is None else "POST", self.target
+
+    def _is_part(self, start: int, stop: int | None) -> bool:
+        """Return whether a request carries a part of the file, whose response names an offset."""
         size = self.source.size_bytes
-        headers = {
-            "content-type": self.source.content_type,
-            "upload-id": self.upload_id,
-            # Proxies pass on each part as it arrives (RFC 10036).
-            "incremental": "?1",
-            **self.headers,
-            "content-length": str(stop - start),
-        }
-        if stop - start < size:
+        return self.uses_tus or (size is not None and stop is not None and stop - start < size)
+
+    def _content(self, start: int, stop: int | None) -> AsyncGenerator[bytes]:
+        content = self.source.read(start, stop, self._note_sent)
+        return content if self._form_file is None else self._form_file.wrap(content)
+
+    def _note_sent(self, offset: int) -> None:
+        self._sent_bytes = offset
+        self.on_sent(offset)
+
+    def _headers(self, start: int, stop: int | None) -> dict[str, str]:
+        size = self.source.size_bytes
+        # Proxies pass on each part as it arrives (RFC 10036).
+        headers = {"incremental": "?1"}
+        if self._tus is None:
+            # By tus, the creation has named them.
+            headers |= {"upload-id": self.upload_id, **self.headers}
+        if self._form_file is not None:
+            return headers | self._form_file.headers(size)
+        if stop is not None:
+            headers["content-length"] = str(stop - start)
+        if self._tus is not None:
+            return headers | self._tus.headers(start)
+        headers["content-type"] = self.source.content_type
+        if stop is not None and self._is_part(start, stop):
             headers["content-range"] = f"bytes {start}-{stop - 1}/{size}"
         return headers
 
@@ -275,6 +351,12 @@ class FileUpload:
 
     async def _resume_offset(self) -> int | None:
         """Return the offset to continue from; None if the server has every byte."""
+        if self._tus is not None:
+            with translated_errors(str(self._tus.url)):
+                offset = await self._tus.offset()
+            if offset is None:
+                self._tus = None  # the server has dropped the upload: create another one
+            return None if offset == self.source.size_bytes else offset or 0
         try:
             progress = await self.api.get(self.upload_id)
             with anyio.move_on_after(DISCONNECT_SECONDS):

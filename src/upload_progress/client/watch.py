@@ -64,6 +64,7 @@ class WatchLoop:
         upload_id: The upload; None for all of the caller's uploads.
         filters: Query parameters ``state`` and ``group``, if ``upload_id`` is None.
         use_stream: Whether to open an event stream; becomes False if none gets through.
+        may_begin_later: Whether to wait for an upload that does not exist yet.
         is_endless: Whether to wait for an upload that does not exist yet, and to go on with its
             next attempt after it has ended.
         first_event_seconds: How long to wait for the first line of a stream.
@@ -75,6 +76,7 @@ class WatchLoop:
     upload_id: str | None = field(default=None, kw_only=True)
     filters: Mapping[str, str] = field(factory=dict, kw_only=True)
     use_stream: bool = field(default=True, kw_only=True)
+    may_begin_later: bool = field(default=False, kw_only=True)
     is_endless: bool = field(default=False, kw_only=True)
     first_event_seconds: float = field(default=FIRST_EVENT_SECONDS, kw_only=True)
     poll_seconds: float = field(default=POLL_SECONDS, kw_only=True)
@@ -106,7 +108,7 @@ class WatchLoop:
             except (ServerUnreachable, ServerBusy) as error:
                 await self.retry.wait(error)
             except UploadNotFound:
-                if not self.is_endless:
+                if not (self.is_endless or self.may_begin_later):
                     raise
                 await anyio.sleep(self._not_found_backoff.next_delay_seconds())
                 continue
