@@ -10,12 +10,14 @@ from pathlib import Path
 
 from docs.backends import backends_table
 from docs.clients import clients_table
+from docs.command_help import command_help
 from docs.diagram import states_svg, transitions_table
 from docs.layers import layers_svg
 from docs.pages import events_page, http_page
 from upload_progress.openapi import asyncapi_document, openapi_document
 from upload_progress.starlette.component import component_script, script_integrity, script_version
 
+HELP = "../src/upload_progress/static/help"
 HERE = Path(__file__).parent
 SCRIPT = """\
 <script type="module" src="/uploads/upload-progress.js?v={version}"
@@ -37,6 +39,7 @@ def generated() -> dict[str, str]:
         "reference/asyncapi.json": json.dumps(asyncapi, indent=2) + "\n",
         "reference/http.md": http_page(openapi),
         "reference/events.md": events_page(asyncapi),
+        **{f"{HELP}/{name}.txt": text for name, text in command_help().items()},
     }
 
 

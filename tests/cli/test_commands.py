@@ -19,6 +19,7 @@ from pathlib import Path
 import anyio
 import pytest
 from attrs import evolve
+from rich.console import Console
 
 from tests._support.demo_process import COMMAND, DEADLINE_SECONDS, DemoProcess, running_demo
 from upload_progress._model.fold import sum_of
@@ -26,6 +27,7 @@ from upload_progress.cli import commands, main, watch
 from upload_progress.cli.formatting import UploadRow
 from upload_progress.cli.options import ConnectionOptions
 from upload_progress.cli.output import PlainOutput
+from upload_progress.cli.stored_help import COMMANDS, WIDTH, stored_help
 from upload_progress.client import AsyncProgressClient
 from upload_progress.exceptions import UploadNotFound
 
@@ -192,6 +194,8 @@ async def test_watch_waits_for_a_group_and_ends_with_it(demo: DemoProcess, tmp_p
 
     with pytest.raises(UploadNotFound):
         await watch_alice(demo.url, group="nightly")
+    with pytest.raises(UploadNotFound):
+        await watch_alice(demo.url, "unknown")
     async with AsyncProgressClient(demo.url, auth=("alice", "alice")) as client:
         with anyio.fail_after(2 * DEADLINE_SECONDS):
             one = await client.create(filename="one", group="nightly")
@@ -528,7 +532,18 @@ try:
 finally:
     print("LOADED", *sys.modules)
 """
-LARGE_PACKAGES = {"httpx2", "httpcore2", "starlette", "uvicorn", "wsproto", "markdown_it"}
+OPTION = re.compile(r"(?<![\w-])--[a-z-]+")
+LARGE_PACKAGES = {
+    "cyclopts",
+    "rich",
+    "attr",
+    "httpx2",
+    "httpcore2",
+    "starlette",
+    "uvicorn",
+    "wsproto",
+    "markdown_it",
+}
 # The whole of this package, and the event loop.
 LARGE_PACKAGES |= {"upload_progress.tracker", "upload_progress.asgi", "anyio", "asyncio"}
 
@@ -539,5 +554,31 @@ def test_help_imports_no_large_package(arguments: list[str]) -> None:
     finished = subprocess.run(run, check=True, capture_output=True, text=True, timeout=60)
 
     loaded = finished.stdout.partition("LOADED ")[2].split()
-    assert "upload_progress.cli.commands" in loaded
-    assert LARGE_PACKAGES & set(loaded) == set()
+    assert "Usage: upload-progress" in finished.stdout
+    assert {"upload_progress.cli", *LARGE_PACKAGES} & set(loaded) == {"upload_progress.cli"}
+
+
+@pytest.mark.parametrize("command", [(), *((command,) for command in COMMANDS)])
+def test_stored_help_names_every_option(command: tuple[str, ...]) -> None:
+    text = io.StringIO()
+    commands.app.help_print(command, console=Console(file=text, width=WIDTH))
+
+    stored = stored_help([*command, "--help"], "utf-8")
+
+    assert stored is not None
+    assert OPTION.findall(stored) == OPTION.findall(text.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "encoding"),
+    [
+        (["put"], "utf-8"),
+        (["put", "--help", "x"], "utf-8"),
+        (["nosuch", "-h"], "utf-8"),
+        ([], "ascii"),
+    ],
+)
+def test_other_arguments_and_encodings_have_no_stored_help(
+    arguments: list[str], encoding: str
+) -> None:
+    assert stored_help(arguments, encoding) is None

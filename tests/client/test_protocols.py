@@ -138,6 +138,16 @@ async def test_stream_is_sent_without_a_size(url: str, path: Path, *, raw: bool)
     }
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_stream_is_sent_as_a_form(url: str) -> None:
+    async with AsyncProgressClient(url) as client:
+        with anyio.fail_after(DEADLINE_SECONDS):
+            result = await client.put(io.BytesIO(bytes(SIZE)), f"{url}/form", form="file")
+
+    found = httpx2.Response(200, content=result.content).json()
+    assert (found["name"], found["size"]) == ("stream", SIZE)
+
+
 async def test_pipe_is_sent_as_it_is_written(url: str) -> None:
     reading, writing = os.pipe()
     sent = anyio.Event()

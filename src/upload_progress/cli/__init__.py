@@ -8,6 +8,7 @@ import sys
 
 from upload_progress._runtime.optional import require
 from upload_progress.cli.exit_codes import INTERRUPTED, SUCCESS, error_text, exit_code
+from upload_progress.cli.stored_help import stored_help
 from upload_progress.exceptions import UploadProgressError
 
 __all__ = ["main"]
@@ -15,6 +16,10 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command that the command line names, and exit with its exit code."""
+    text = stored_help(sys.argv[1:], sys.stdout.encoding)
+    if text is not None:
+        sys.stdout.write(text)
+        sys.exit(SUCCESS)
     # "demo" needs more than the extra "cli"; name the extra that installs everything it needs.
     extra = "demo" if sys.argv[1:2] == ["demo"] else "cli"
     try:

@@ -59,12 +59,30 @@ _STANDARD_INPUT: Final = "/dev/stdin"
 _DEFAULT_CONNECTION: Final = ConnectionOptions()
 _DEFAULT_OUTPUT: Final = OutputOptions()
 
+_EPILOGUE: Final = """\
+Examples:
+  upload-progress put dist/ https://host/files/
+  tar c dist | upload-progress put - https://host/files/dist.tar
+  upload-progress watch --group nightly https://host
+  upload-progress doctor https://host/files/
+
+Environment:
+  UPLOAD_PROGRESS_TOKEN  bearer token
+  UPLOAD_PROGRESS_BASIC  user:password, else the entry of the host in ~/.netrc
+  NO_COLOR, CI           no colors; lines instead of bars
+
+Exit codes:
+  0 success, 1 failed, 2 usage error, 3 unreachable or busy, 4 access denied,
+  130 interrupted
+"""
+
 app: Final[App] = App(
     name="upload-progress",
     # Rendering Markdown would take a third of the start-up time.
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
     help="Send uploads, and watch them while the server receives them.",
+    help_epilogue=_EPILOGUE,
     version=version("upload-progress"),
 )
 app.register_install_completion_command(help="Install shell completion for this command.")
@@ -94,7 +112,7 @@ def open_output(options: OutputOptions, environment: Mapping[str, str] = os.envi
     return output
 
 
-@app.command
+@app.command(usage="Usage: upload-progress put [OPTIONS] FILE... URL")
 def put(
     *items: str,
     id: str | None = None,  # noqa: A002  # the name of the option

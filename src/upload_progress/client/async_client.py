@@ -189,16 +189,13 @@ class AsyncProgressClient:
             UnexpectedResponse: The server answered with a redirect, or does not confirm parts.
             InvalidValue: The file cannot be read, or an argument is not valid.
         """
-        if chunk_bytes is not None and chunk_bytes <= 0:
-            raise InvalidValue("chunk_bytes", "must be greater than zero")
         target = parse_url(url)
         source = await _open_source(path, content_type)
         _check_protocol(source, chunk_bytes, form, uses_tus=tus)
         if metadata is not None:
             upload_id = await self._announce(source, group, metadata)
         used_id = new_upload_id() if upload_id is None else upload_id
-        # Raises InvalidValue for an invalid id, before anything is sent.
-        self.api.upload_url(used_id)
+        self.api.upload_url(used_id)  # raises InvalidValue for an invalid id
         return await FileUpload(
             self.api,
             source,
@@ -320,6 +317,8 @@ def _check_protocol(
     source: _Source, chunk_bytes: int | None, form: str | None, *, uses_tus: bool
 ) -> None:
     """Check that the ways to send a file do not contradict each other."""
+    if chunk_bytes is not None and chunk_bytes <= 0:
+        raise InvalidValue("chunk_bytes", "must be greater than zero")
     if form is not None and (uses_tus or chunk_bytes is not None):
         raise InvalidValue("form", "is sent in one request: neither tus nor chunk_bytes apply")
     if source.size_bytes is None and (uses_tus or chunk_bytes is not None):

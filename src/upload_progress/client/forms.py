@@ -15,7 +15,7 @@ class FormFile:
 
     >>> form = FormFile("file", "a b.bin", "image/png", "x1")
     >>> form.headers(10)
-    {'content-type': 'multipart/form-data; boundary=x1', 'content-length': '133'}
+    {'content-type': 'multipart/form-data; boundary=x1', 'content-length': '118'}
 
     Attributes:
         name: Name of the field.
