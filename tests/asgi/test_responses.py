@@ -113,6 +113,52 @@ async def test_failure_by_the_application_counts_more_than_the_status(status: in
     assert progress.error.message == "virus found"
 
 
+LONG = b'{"detail": "' + b"x" * 2000 + b'"}'
+REASONS = {
+    "problem": (
+        b"application/problem+json",
+        [b'{"title": "No", "detail": "Too large."}'],
+        "Too large.",
+    ),
+    "in pieces": (
+        b"application/problem+json; charset=utf-8",
+        [b'{"detail"', b': "Full."}'],
+        "Full.",
+    ),
+    "title": (b"Application/Problem+JSON", [b'{"title": "No"}'], "No"),
+    "FastAPI": (b"application/json", [b'{"detail": "Not yours."}'], "Not yours."),
+    "long": (b"application/json", [LONG], "x" * 1000),
+    "other type": (b"text/plain", [b'{"detail": "Full."}'], None),
+    "list": (b"application/json", [b'{"detail": [], "title": " "}'], None),
+    "no object": (b"application/json", [b"[]"], None),
+    "no JSON": (b"application/json", [b"{"], None),
+    "deep": (b"application/json", [b"[" * 5000], None),
+}
+
+
+@pytest.mark.parametrize(("media_type", "pieces", "reason"), REASONS.values(), ids=REASONS)
+@pytest.mark.parametrize("reads", [True, False], ids=["body read", "body not read"])
+async def test_reason_in_the_response_is_that_of_the_failure(
+    media_type: bytes, pieces: list[bytes], reason: str | None, reads: bool
+) -> None:
+    async def app(_scope: Scope, receive: Receive, send: Send) -> None:
+        if reads:
+            await read_body(receive)
+        headers = [(b"content-type", media_type)]
+        await send({"type": "http.response.start", "status": 413, "headers": headers})
+        for piece in pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body"})
+
+    tracker = ProgressTracker()
+    async with tracker.lifespan():
+        await upload(tracker, app)
+        error = (await shown(tracker)).error
+
+    assert error is not None
+    assert error.message == (reason or "The server answered with status 413.")
+
+
 @pytest.mark.parametrize("status", REPEATED_ELSEWHERE)
 async def test_a_watcher_sees_the_repeated_request_to_its_end(status: int) -> None:
     tracker = ProgressTracker()

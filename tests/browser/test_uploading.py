@@ -91,6 +91,21 @@ def test_cancel_stops_the_request(users: Users, user: str) -> None:
     assert events(page, "error") == ["cancelled"]
 
 
+def test_cancel_stops_the_request_although_the_server_does_not_answer(
+    users: Users, user: str
+) -> None:
+    page = users.open(ALL, user=user, clock=True)
+    upload(page, "a.bin", megabytes=4, hold=0.01)
+    page.clock.run_for(500)
+    expect(in_state(page, "a.bin", "receiving")).to_be_visible()
+    page.route("**/uploads/*", lambda route: None)
+
+    with page.expect_event("requestfailed", lambda request: request.method == "PUT"):
+        row(page, "a.bin").get_by_role("button", name="Cancel a.bin").click()
+        # AbortSignal.timeout() is not part of the clock of the page.
+        page.clock.run_for(500)
+
+
 def test_cancelled_upload_can_be_retried(users: Users, user: str) -> None:
     page = users.open(ALL, user=user)
     upload_id = upload(page, "a.bin", megabytes=4, hold=0.01)

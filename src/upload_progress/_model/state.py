@@ -153,7 +153,11 @@ LOST: Final = UploadError(
 
 
 def result_of(
-    status: int | None, failure_message: str | None, *, has_whole_body: bool
+    status: int | None,
+    failure_message: str | None,
+    *,
+    has_whole_body: bool,
+    reason: str | None = None,
 ) -> tuple[Signal, UploadError | None]:
     """Return what the response means for an upload in one request.
 
@@ -161,11 +165,12 @@ def result_of(
         status: The status of the response; None for an upload without HTTP.
         failure_message: Why the application failed the upload, whatever the status.
         has_whole_body: Whether the last byte had arrived.
+        reason: What the response says about its status.
     """
     if failure_message is None:
         if status is None or status in _SUCCESS or (status in _RESULT_PAGE and has_whole_body):
             return Signal.ACCEPT, None
         if status in _REPEATED_ELSEWHERE:
             return Signal.REDIRECT, None
-    message = failure_message or f"The server answered with status {status}."
+    message = failure_message or reason or f"The server answered with status {status}."
     return Signal.REJECT, UploadError(ErrorCode.REJECTED, message, status)

@@ -439,7 +439,9 @@ class LiveUpload:
                 self.end_transfer(transfer, transfer.final_outcome(status))
             return
         has_whole_body = self.state is UploadState.PROCESSING
-        signal, error = result_of(status, self.failure_message, has_whole_body=has_whole_body)
+        signal, error = result_of(
+            status, self.failure_message, has_whole_body=has_whole_body, reason=transfer.reason
+        )
         if signal is Signal.REDIRECT:
             self._redirect(transfer)
         else:
@@ -898,7 +900,7 @@ class LiveUpload:
         """End by the response to *transfer*, or by the exception that was raised instead."""
         self._undecided = None
         self.begin_receiving()
-        signal, error = _rejection_of(transfer.status)
+        signal, error = _rejection_of(transfer)
         if signal is Signal.REDIRECT:
             self._redirect(transfer)
         else:
@@ -1070,9 +1072,10 @@ class LiveUpload:
         return progress
 
 
-def _rejection_of(status: int | None) -> tuple[Signal, UploadError | None]:
+def _rejection_of(transfer: Transfer) -> tuple[Signal, UploadError | None]:
     """Return the end by a response that rejects, or by an exception instead of a response."""
+    status = transfer.status
     if status is None:
         return Signal.RAISE, RAISED
     message = _ERROR_AFTER_SUCCESS if is_success(status) else None
-    return result_of(status, message, has_whole_body=False)
+    return result_of(status, message, has_whole_body=False, reason=transfer.reason)

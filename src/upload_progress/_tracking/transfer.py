@@ -65,6 +65,7 @@ class Transfer:
         start: Where its bytes begin in their part, once that is known.
         is_outdated: Whether others have ended since it has: what it says of the bytes is old.
         reads_body: Whether its outcome depends on the body of the response.
+        reason: What the response says about its status.
     """
 
     meter: Meter
@@ -79,6 +80,7 @@ class Transfer:
     start: int | None = field(default=None, init=False)
     is_outdated: bool = field(default=False, init=False)
     reads_body: bool = field(default=False, init=False)
+    reason: str | None = field(default=None, init=False)
     _body: bytes = field(default=b"", init=False)
     _resource: str | None = field(default=None, init=False)
 

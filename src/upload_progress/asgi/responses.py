@@ -1,8 +1,10 @@
 """Response messages: reading those of the application, and the response to a cancelled upload."""
 
+from http import HTTPStatus
 from typing import Final
 
 import anyio
+import msgspec
 
 from upload_progress._model.codec import encode_json
 from upload_progress.asgi.receive import Message, Receive, Scope, Send
@@ -15,11 +17,15 @@ __all__ = [
     "IDLE_SECONDS",
     "cancelled_response",
     "is_http1",
+    "may_have_reason",
     "message_type",
+    "reason_in",
     "response_headers",
     "send_while_discarding",
     "with_listed_headers",
 ]
+
+_REASON_TYPES: Final = frozenset({"application/problem+json", "application/json"})
 
 DIAGNOSIS_HEADER: Final = "upload-diagnosis"
 """A request with it asks why it is not tracked; the response has the reason in this header, too."""
@@ -119,6 +125,29 @@ def response_headers(message: Message) -> Headers:
         bytes(name).decode("latin-1").lower(): bytes(value).decode("latin-1")
         for name, value in reversed(list(message.get("headers", ())))
     }
+
+
+def may_have_reason(message: Message) -> bool:
+    """Return whether ``http.response.start`` announces an error with its reason in JSON."""
+    headers = response_headers(message)
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_readable = media_type in _REASON_TYPES and "content-encoding" not in headers
+    return is_readable and int(message["status"]) >= HTTPStatus.BAD_REQUEST
+
+
+def reason_in(content: bytes) -> str | None:
+    """Return the ``detail`` of a problem document (RFC 9457), else its ``title``; None without one.
+
+    Other documents with such a ``detail`` are read as well: FastAPI's errors have one.
+    """
+    try:
+        document = msgspec.json.decode(content)
+    except (ValueError, RecursionError):
+        return None
+    values = (
+        [document.get(key) for key in ("detail", "title")] if isinstance(document, dict) else []
+    )
+    return next((value for value in values if isinstance(value, str) and value.strip()), None)
 
 
 def message_type(message: Message) -> object:

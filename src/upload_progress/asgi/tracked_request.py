@@ -13,8 +13,9 @@ import anyio
 from attrs import define, field
 
 from upload_progress._internals import TrackerInternals
+from upload_progress._model.models import truncate_text
 from upload_progress._runtime.log_limiter import LogLimiter
-from upload_progress._tracking.live_upload import LiveUpload
+from upload_progress._tracking.live_upload import FAILURE_MESSAGE_CHARACTERS, LiveUpload
 from upload_progress._tracking.transfer import Transfer, TransferPhase
 from upload_progress.asgi.authentication import UploadAuthentication
 from upload_progress.asgi.receive import Message, Receive, Scope, Send, counting
@@ -22,14 +23,16 @@ from upload_progress.asgi.responses import (
     DIAGNOSIS_HEADER,
     cancelled_response,
     is_http1,
+    may_have_reason,
     message_type,
+    reason_in,
     response_headers,
     send_while_discarding,
     with_listed_headers,
 )
 from upload_progress.connection import Connection
 from upload_progress.interfaces import Authenticate
-from upload_progress.protocols import FORM_PREFIX_BYTES, RequestHead, TransferKind
+from upload_progress.protocols import FORM_PREFIX_BYTES, MAX_BODY_BYTES, RequestHead, TransferKind
 from upload_progress.protocols.request_head import search_form
 from upload_progress.throttling import NEVER
 from upload_progress.upload import Upload
@@ -78,6 +81,7 @@ class TrackedRequest:
     _is_cancelled: bool = field(default=False, init=False)
     _has_more_body: bool = field(default=True, init=False)
     _is_over: bool = field(default=False, init=False)
+    _error_body: bytes | None = field(default=None, init=False)
     _transfer: Transfer = field(init=False)
     _authentication: UploadAuthentication = field(init=False)
     _cancel_scope: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
@@ -282,6 +286,8 @@ class TrackedRequest:
         elif kind in _BODY_TYPES:
             if self._transfer.reads_body:
                 self._safely(self._read_body, message)
+            if self._error_body is not None:
+                self._safely(self._read_error, message)
             if not message.get("more_body", False):
                 self._safely(self._on_response_end)
         await send(message)
@@ -295,10 +301,20 @@ class TrackedRequest:
     def _read_body(self, message: Message) -> None:
         self._transfer.read_body(bytes(message.get("body", b"")))
 
+    def _read_error(self, message: Message) -> None:
+        """Read the reason for an error, which the client may not get if it still sends."""
+        content = (self._error_body or b"") + bytes(message.get("body", b""))
+        self._error_body = content[:MAX_BODY_BYTES]
+        if not message.get("more_body", False):
+            reason = reason_in(self._error_body)
+            if reason is not None:
+                self._transfer.reason = truncate_text(reason, FAILURE_MESSAGE_CHARACTERS)
+
     def _with_upload_headers(self, message: Message) -> Message:
         """Return ``http.response.start`` with the headers ``Upload-Id`` and ``Link``."""
         try:
             self._status, live = int(message["status"]), self.live
+            self._error_body = b"" if may_have_reason(message) else None
             if not live.is_tracked:
                 return self._with_reason(message)
             live.id_is_sent, upload_id = True, live.upload_id

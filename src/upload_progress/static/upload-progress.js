@@ -258,7 +258,8 @@ export class ProgressClient extends EventTarget {
 
   /** Cancel an upload. @param {string} uploadId */
   async cancel(uploadId) {
-    await this.fetch(encodeURIComponent(uploadId), { method: "DELETE" });
+    const signal = AbortSignal.timeout(OPEN_TIMEOUT_MS);
+    await this.fetch(encodeURIComponent(uploadId), { method: "DELETE", signal });
     await this.refresh(uploadId);
   }
 
