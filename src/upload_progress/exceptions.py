@@ -145,10 +145,13 @@ class TrackerInUse(UploadProgressError):
 
 
 class NotEntered(UploadProgressError):
-    """A broker adapter was asked to subscribe outside of its ``async with`` block."""
+    """A backend was used outside of its ``async with`` block, or of a tracker's lifespan."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"{name} is not entered: use it inside `async with`, or by a tracker.")
+        super().__init__(
+            f"{name} is not entered in this process: it needs the lifespan of the tracker "
+            "(lifespan=tracker.lifespan), or `async with` around its use"
+        )
 
 
 class MiddlewareMissing(UploadProgressError):

@@ -31,7 +31,7 @@ from upload_progress.backends.kafka.clients import (
 from upload_progress.backends.kafka.messages import pack_value, record_key
 from upload_progress.backends.kafka.reconciler import TopicReconciler
 from upload_progress.config import Retention
-from upload_progress.exceptions import InvalidValue, StoreUnavailable
+from upload_progress.exceptions import InvalidValue, NotEntered, StoreUnavailable
 from upload_progress.testing import StoreContract
 
 pytestmark = pytest.mark.anyio
@@ -149,7 +149,7 @@ async def test_record_of_one_process_is_read_by_another(
                 assert len((await each.list("ann")).uploads) == 1
 
 
-async def test_store_is_unavailable_until_topic_was_read(open_store: Open) -> None:
+async def test_store_that_is_not_entered_refuses_all_calls(open_store: Open) -> None:
     store = open_store()
     for _ in range(2):
         for ask in (
@@ -159,7 +159,7 @@ async def test_store_is_unavailable_until_topic_was_read(open_store: Open) -> No
             partial(store.renew, "w", seconds=1),
             partial(store.overdue, limit=1),
         ):
-            with pytest.raises(StoreUnavailable):
+            with pytest.raises(NotEntered):
                 await ask()
         # Nor after it was left.
         async with store:
@@ -463,7 +463,7 @@ async def test_forked_process_enters_it_again(monkeypatch: pytest.MonkeyPatch) -
         assert await store.load() == []
         with monkeypatch.context() as child:
             child.setattr(os, "getpid", lambda: parent + 1)
-            with pytest.raises(StoreUnavailable):
+            with pytest.raises(NotEntered, match="needs the lifespan of the tracker"):
                 await store.load()
             copied = copy.copy(store)
             async with copied:

@@ -32,7 +32,7 @@ from upload_progress.backends.kafka.messages import lease_key, pack_lease, pack_
 from upload_progress.backends.kafka.reconciler import TopicReconciler
 from upload_progress.backends.kafka.table import RecordTable
 from upload_progress.config import Retention
-from upload_progress.exceptions import InvalidValue, StoreUnavailable
+from upload_progress.exceptions import InvalidValue, NotEntered, StoreUnavailable
 from upload_progress.interfaces import RecordPage
 
 __all__ = ["KafkaStatistics", "KafkaStore"]
@@ -271,7 +271,10 @@ class KafkaStore:
 
         Raises:
             StoreUnavailable: It is not.
+            NotEntered: Nothing reads the topic in this process.
         """
-        if not self._consumer.is_current or self._process_id != os.getpid():
+        if self._tasks is None or self._process_id != os.getpid():
+            raise NotEntered("KafkaStore")
+        if not self._consumer.is_current:
             raise StoreUnavailable
         return self._consumer.reconciler
