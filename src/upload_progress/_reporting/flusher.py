@@ -495,13 +495,8 @@ class Flusher:
         for key, upload in keys.items():
             stored = records.get(key, [])
             continuation.load_prior_state(upload, stored)
-            if (
-                upload.is_superseded
-                and stored
-                and is_final((end := self.loader.fold(stored)).state)
-            ):
-                # Its worker has published it as the end of an attempt that had ended here.
-                self.publish_stored(Update(key.owner, end))
+            if upload.is_superseded and stored:
+                self._publish_end_of_newer(key.owner, stored)
 
     def _publish_end_of_newer(self, owner: str, records: Sequence[TransferRecord]) -> None:
         """Publish the end of an upload that has ended elsewhere, and is newer than one here.
@@ -509,7 +504,8 @@ class Flusher:
         Its worker has published it within the attempt of the one here, of which it did not know.
         """
         progress = self.loader.fold(records)
-        if is_final(progress.state):
+        is_known = any(each.attempt == progress.attempt for each in records)
+        if is_final(progress.state) and not is_known:
             self.publish_stored(Update(owner, progress))
 
     def _forget(self, upload: LiveUpload) -> None:
