@@ -226,6 +226,7 @@ async def test_script_is_compressed_for_clients_that_accept_it() -> None:
 
 
 async def test_missing_script_gives_404() -> None:
+    assert component_script("upload-progress/other.js") is None
     recorded, scope = RecordingSend(), http_scope("/")
     with pytest.raises(UploadProgressError, match="does not exist"):
         await ComponentScript(None).get(RequestContext(scope, never, recorded, Connection(scope)))

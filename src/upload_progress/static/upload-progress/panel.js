@@ -59,7 +59,7 @@ STYLES.replaceSync(`
 .list .name { grid-area: 1 / 1; font-weight: 500; font-size: 14px; }
 .list .details, .list .error {
   grid-area: 1 / 2; display: block; height: auto; margin: 0; margin-inline-start: 14px; clip-path: none;
-  max-width: 46cqi; font-size: 13px; white-space: nowrap; overflow: hidden; text-overflow: ellipsis;
+  max-width: 54cqi; font-size: 13px; white-space: nowrap; overflow: hidden; text-overflow: ellipsis;
 }
 .list .row:has(.error:not([hidden])) .details { display: none; }
 .list .details > * { padding-inline-start: 0; position: static; }
