@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from itertools import pairwise
 from typing import Any
 
@@ -399,10 +399,14 @@ class Client:
             path = request.target
             if "{id}" in path:
                 path = path.format(id=await self._only_upload(url))
-            response = await self.http.request(
-                request.method, url + path, headers=headers, content=bytes(request.size)
-            )
-            statuses.append(response.status_code)
+            # After an exception, Hypercorn sometimes closes the connection instead of answering.
+            status = 500
+            with suppress(httpx2.RemoteProtocolError):
+                response = await self.http.request(
+                    request.method, url + path, headers=headers, content=bytes(request.size)
+                )
+                status = response.status_code
+            statuses.append(status)
             if len(self.urls) > 1:
                 await self._settle()
         return statuses
@@ -541,7 +545,12 @@ async def check(urls: list[str], owners: dict[str, str]) -> None:
         async with limit:
             results[owner] = await run_sequence(http, urls, owner, name)
 
-    async with httpx2.AsyncClient(timeout=30) as http, anyio.create_task_group() as tasks:
+    # Hypercorn closes a connection after an exception of the application: none is used twice.
+    limits = httpx2.Limits(max_keepalive_connections=0)
+    async with (
+        httpx2.AsyncClient(timeout=30, limits=limits) as http,
+        anyio.create_task_group() as tasks,
+    ):
         for owner, name in owners.items():
             tasks.start_soon(run, owner, name)
     assert results == {owner: expected_result(urls, name) for owner, name in owners.items()}
