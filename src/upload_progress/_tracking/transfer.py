@@ -55,8 +55,8 @@ class Transfer:
         meter: Counts the body.
         head: The request head, as its protocol reads it; None for an upload in one request.
         protocol: Interprets the response; None for an upload in one request.
-        names_upload: Whether the client has sent an id of the upload: then the resource may be
-            one of several parts of it.
+        names_upload: Whether the client has sent an id of the upload: then the upload may have
+            several resources.
         phase: How far it has come.
         status: The status of the response.
         outcome: What the response says, for its protocol.
@@ -98,7 +98,7 @@ class Transfer:
     def part(self) -> str:
         """The part its bytes belong to; a resource without an address yet is a part of its own."""
         head = self.head
-        if head is None or not (head.resource_may_be_part and self.names_upload):
+        if head is None or not head.resource_may_be_part:
             return "" if head is None else head.part
         resource = self._resource or head.resource
         if resource is not None:
