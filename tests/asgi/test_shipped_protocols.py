@@ -85,6 +85,22 @@ async def test_azure_blocks_are_one_upload(workers: Workers) -> None:
     assert (whole.filename, whole.retransmitted_bytes) == ("a.bin", 10)
 
 
+async def test_smaller_azure_block_replaces_the_earlier_one(workers: Workers) -> None:
+    for block, size in (("Yg", 10), ("YQ", 10), ("Yg", 4)):
+        path = f"/c/a.bin?comp=block&blockid={block}"
+        await workers.send("PUT", path, AZURE, size, (201, {}))
+
+    assert (await workers.only()).bytes_transferred == 14
+
+
+async def test_part_at_another_worker_replaces_the_earlier_one(workers: Workers) -> None:
+    """The newest accepted part counts, at each worker; a refused one replaces nothing."""
+    for size, response in ((8, OK), (3, OK), (5, (503, {}))):
+        await workers.send("PUT", "/b/k?partNumber=1&uploadId=1", {}, size, response)
+
+    assert facts_of(await workers.only())[:2] == (S.RECEIVING, 3)
+
+
 async def test_refused_azure_block_list_fails_the_upload(workers: Workers) -> None:
     await workers.send("PUT", "/c/a.bin?comp=block&blockid=YQ", AZURE, 10, (201, {}))
     await workers.send("PUT", "/c/a.bin?comp=blocklist", AZURE, 5, (400, {}))

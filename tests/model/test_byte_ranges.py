@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from itertools import permutations
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from upload_progress._model.byte_ranges import (
     MAX_PART_NUMBER,
+    accepted_end,
     confirmed,
     contiguous_end,
     count_accepted,
@@ -18,6 +20,7 @@ from upload_progress._model.byte_ranges import (
     count_bytes,
     has_numbered_parts,
     of_numbered_parts,
+    part_accepted_at,
     part_number,
     part_set,
     part_size,
@@ -73,6 +76,22 @@ def test_part_that_two_workers_have_is_counted_once(workers: list[set[int]]) -> 
     assert count_bytes(ranges) == 7 * len(numbers)
     assert count_accepted_parts(ranges) == len(numbers)
     assert [read_part_set(each) for each in ranges] == [int(each[0][1:], 16) for each in ranges]
+
+
+def test_newest_part_of_several_workers_counts() -> None:
+    older, newer = part_accepted_at(1, 8, 1000), part_accepted_at(1, 3, 2000)
+    other = part_accepted_at(2, 5, 1500)
+
+    for ranges in permutations([older, newer, other, ("1", 0, 9, False)]):
+        assert count_bytes(ranges) == count_accepted(ranges) == 8
+        assert count_accepted_parts(ranges) == 2
+        assert accepted_end(ranges) == 8
+    assert has_numbered_parts([newer])
+    assert of_numbered_parts([newer]) == []
+
+
+def test_part_with_a_time_counts_before_those_in_a_set() -> None:
+    assert count_bytes([part_set(0b110, 20), part_accepted_at(1, 3, 1000)]) == 13
 
 
 def test_part_in_progress_is_counted_unless_it_was_accepted_before() -> None:

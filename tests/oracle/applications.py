@@ -8,7 +8,7 @@ not use the library's own readers of requests and responses.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum, unique
 from typing import ClassVar
 
@@ -117,6 +117,7 @@ class Exchange:
         set_at: When the application described the upload.
         failed_at: When the application called ``fail()``.
         is_stale: Whether a newer upload had been created when it ended.
+        created: The number of the session that it has created.
     """
 
     number: int
@@ -133,6 +134,7 @@ class Exchange:
     set_at: float | None = None
     failed_at: float | None = None
     is_stale: bool = False
+    created: int | None = None
 
     def positions(self, size: int, start: int | None = None) -> frozenset[Position]:
         """Return the first *size* bytes of the request."""
@@ -194,6 +196,8 @@ class Application(ABC):
     """Whether each part is created by a request of its own."""
     is_sequential = True
     """Whether the application has no bytes beyond the offset in its response."""
+    may_be_parts = False
+    """Whether addresses may be those of parts, if the client gives one id to several of them."""
     rejections: ClassVar[frozenset[int]] = frozenset()
     """Client errors that end an upload of this protocol, beyond those of all."""
 
@@ -233,6 +237,21 @@ class Application(ABC):
             return False
         is_client_error = 400 <= status < 500 and status not in MAY_GO_ON
         return is_client_error or status in self.rejections
+
+    def place_of(self, exchange: Exchange) -> str:
+        """Return the part that the bytes of a request belong to, as far as it can be seen.
+
+        Only the creation of an upload shows that other addresses are no parts of it.
+        """
+        if not self.may_be_parts:
+            return exchange.plan.part
+        if exchange.plan.kind is Kind.CREATE and exchange.created is None:
+            return f"creation {exchange.number}"
+        return f"session {exchange.created or exchange.plan.session}"
+
+    def places_of(self, exchange: Exchange, positions: Iterable[Position]) -> set[Position]:
+        """Return *positions* of a request with the part that they belong to."""
+        return {(self.place_of(exchange), at) for _, at in positions}
 
     def is_stale(self, exchange: Exchange) -> bool:
         """Return whether a request is for the address of an upload before the newest one."""
@@ -310,6 +329,7 @@ class TusFiles(Application):
     """tus 1.0.0."""
 
     completes_at_total = True
+    may_be_parts = True
 
     def plan(self, step: Request) -> Plan:
         wants_creation = step.kind in {Kind.CREATE, Kind.FINISH} and self.may_create
@@ -334,6 +354,7 @@ class TusFiles(Application):
             if not self.may_be_created_by(exchange):
                 return Answer(409, Meaning.REFUSED)
             self.create()
+            exchange.created = self.sessions
             kept = self.append(exchange)
             headers = {"location": f"/files/{self.sessions}", "upload-offset": str(len(kept))}
             return self._progress(Answer(201, Meaning.ACCEPTED, headers, accepted=kept))

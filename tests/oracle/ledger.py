@@ -7,7 +7,7 @@ request has ended, both results are allowed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum, unique
 from functools import reduce
 from itertools import product
@@ -27,6 +27,8 @@ __all__ = ["Cause", "Expectation", "Fact", "Ledger"]
 S = UploadState
 GONE = None
 """The state of an upload that nobody shows."""
+REDIRECTS = frozenset({301, 307, 308})
+"""Responses that ask the client to repeat the request elsewhere."""
 
 
 @unique
@@ -246,7 +248,7 @@ class Replay:
             self._note_other_attempt(fact, exchange)
             # The client may have been told at another request that the bytes before are there.
             before = exchange.positions(exchange.plan.start or 0, start=0)
-            self.unsure[exchange.step.worker] = set(before)
+            self.unsure[exchange.step.worker] = self._placed(exchange, before)
         elif self._is_renewed_by(exchange):
             self._begin_again()
         self._note_late(exchange)
@@ -278,7 +280,7 @@ class Replay:
         """Note a request of the attempt before: its owner may be known only now."""
         is_rejected = fact.answer is not None and fact.answer.meaning is Meaning.REJECTED
         self.also |= {S.FAILED} if is_rejected else set()
-        received = exchange.positions(exchange.received)
+        received = self._received(exchange)
         self.unsure.setdefault(exchange.step.worker, set()).update(received)
 
     def _cancel(self, fact: Fact) -> None:
@@ -322,7 +324,9 @@ class Replay:
         creations = [each for each in self._in_progress(fact.at) if each.plan.kind is Kind.CREATE]
         is_second = is_creation and (self.exists or len(creations) > 1)
         if is_second and meaning not in {Meaning.ACCEPTED, Meaning.COMPLETED}:
-            self.also |= {S.FAILED}
+            # A redirect asks the client to repeat it elsewhere.
+            is_redirect = fact.answer is not None and fact.answer.status in REDIRECTS
+            self.also |= {S.FAILED, S.PENDING} if is_redirect else {S.FAILED}
         if meaning is Meaning.ABORTED and self._is_creating(fact.at):
             self.also |= {S.CANCELLED}
 
@@ -372,7 +376,7 @@ class Replay:
         """Apply an exception, a broken connection, or a cancelled application."""
         if fact.cause is not Cause.RAISED:
             unsure = self.unsure.setdefault(exchange.step.worker, set())
-            unsure |= exchange.positions(exchange.received)
+            unsure |= self._received(exchange)
         self._note_first_failure(exchange)
 
     def _note_first_failure(self, exchange: Exchange) -> None:
@@ -411,7 +415,8 @@ class Replay:
         self.newest = max(self.newest, exchange.number)
         if self._may_be_late(exchange):
             self.also |= {S.COMPLETED} if answer.meaning is Meaning.COMPLETED else set()
-            self.unsure.setdefault(exchange.step.worker, set()).update(answer.accepted)
+            unsure = self.unsure.setdefault(exchange.step.worker, set())
+            unsure |= self._placed(exchange, answer.accepted)
             return
         self.exists |= exchange.plan.kind is not Kind.ASK
         self.is_named |= exchange.set_at is not None and self._is_attempt_certain(exchange)
@@ -425,6 +430,12 @@ class Replay:
         elif answer.meaning is Meaning.COMPLETED and not self.application.completes_at_total:
             self.total = answer.total
             self._complete(fact)
+
+    def _placed(self, exchange: Exchange, positions: Iterable[Position]) -> set[Position]:
+        return self.application.places_of(exchange, positions)
+
+    def _received(self, exchange: Exchange) -> set[Position]:
+        return self._placed(exchange, exchange.positions(exchange.received))
 
     def _create(self, exchange: Exchange) -> None:
         """Begin the upload; if it has begun before, its end is not known here."""
@@ -464,7 +475,7 @@ class Replay:
     def _is_seen(self, fact: Fact) -> bool:
         """Return whether another request has shown the upload before."""
         return self.exists or any(
-            max(each.started_at, each.identified_at or 0.0) <= fact.at
+            each.number <= fact.sent and (each.identified_at or 0.0) <= fact.at
             for each in self.exchanges
             if each.plan.kind is not Kind.FINISH
         )
@@ -479,11 +490,11 @@ class Replay:
                 self.also |= {S.FAILED}
 
     def _accept(self, exchange: Exchange, answer: Answer) -> None:
-        part, worker = exchange.plan.part, exchange.step.worker
+        part, worker = self.application.place_of(exchange), exchange.step.worker
         self.total = self.total or exchange.plan.announced or answer.total
         if answer.replaces:
             self.told -= {each for each in self.told if each[0] == part}
-        self.told |= answer.accepted
+        self.told |= self._placed(exchange, answer.accepted)
         if answer.offset is not None:
             self.told |= {(part, at) for at in range(answer.offset)}
         if answer.offset is not None and self.application.is_sequential:
@@ -498,7 +509,7 @@ class Replay:
         for each in others:
             # What has arrived of them counts as it is, until the application has responded.
             unsure = self.unsure.setdefault(each.step.worker, set())
-            unsure |= each.positions(each.received)
+            unsure |= self._received(each)
         self.undecided_until = max((each.ended_at or inf for each in others), default=0.0)
 
     def _end(self, fact: Fact, *states: UploadState | None) -> None:
@@ -555,7 +566,7 @@ def plain_outcome(exchange: Exchange, fact: Fact) -> Expectation:
     if answer is not None and exchange.failed_at is None:
         if answer.meaning is Meaning.COMPLETED:
             return Expectation(frozenset({S.COMPLETED}), size, size)
-        if answer.status in {301, 307, 308}:
+        if answer.status in REDIRECTS:
             return Expectation(frozenset({S.PENDING}), 0, 0)
     state = S.CANCELLED if fact.cause is Cause.STOPPED else S.FAILED
     return Expectation(
@@ -652,10 +663,17 @@ class Ledger:
 
     @property
     def wire_bytes(self) -> int:
-        """How many different bytes of the upload were received over the wire."""
+        """How many different bytes of the upload were received over the wire.
+
+        The bytes at two addresses are different ones, see ``Application.place_of``.
+        """
         if self.protocol == "plain":
             return max((each.received for each in self.exchanges), default=0)
-        return len(set().union(*(each.positions(each.received) for each in self.exchanges)))
+        places = (
+            self.application.places_of(each, each.positions(each.received))
+            for each in self.exchanges
+        )
+        return len(set().union(*places))
 
     @property
     def completions(self) -> int:
@@ -734,8 +752,11 @@ class Ledger:
 
     def expect_several(self) -> Expectation:
         """Return what an upload in several requests may be shown as."""
-        known = [each for each in self.facts if each.exchange is None]
-        known += [fact for each in self.identified if (fact := self.fact_of(each))]
+        known = [
+            fact
+            for fact in self.facts
+            if fact.exchange is None or fact.exchange.identified_at is not None
+        ]
         # What happened during a call that cancelled the upload may have been first. An upload has
         # failed already when the application says so, if another request ends then.
         early = [evolve(fact, at=fact.begun_at) for fact in known]

@@ -374,6 +374,21 @@ CHOSEN = {
 """Scenarios that random sequences seldom contain."""
 
 
+REPAIRED = {
+    "plain": [101300],
+    "tus": [100222, 100491, 101249, 102232, 102324, 102546, 102666],
+    "range": [101952, 102260],
+    "oci": [102595],
+    "s3": [100498, 101071, 500010, 600064],
+}
+"""Random sequences that have failed: each shows another fault of the tracker or of the model."""
+
+
+@pytest.mark.parametrize("protocol", REPAIRED)
+def test_reports_are_true_in_sequences_that_have_failed(protocol: str) -> None:
+    judge(scenarios(protocol, REPAIRED[protocol]), fails)
+
+
 @pytest.mark.parametrize("name", CHOSEN)
 def test_chosen_reports_are_true(name: str) -> None:
     judge([CHOSEN[name]], fails)

@@ -10,7 +10,12 @@ from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upload_progress._model.byte_ranges import count_accepted, count_bytes, with_confirmed
+from upload_progress._model.byte_ranges import (
+    count_accepted,
+    count_bytes,
+    part_accepted_at,
+    with_confirmed,
+)
 from upload_progress._model.models import ByteRange
 from upload_progress._tracking import received_ranges as module
 from upload_progress._tracking.received_ranges import ReceivedRanges
@@ -126,6 +131,31 @@ def test_part_that_is_sent_again_replaces_the_stored_one(
         ranges.load(stored.entries(), 0)
 
     assert ranges.total_bytes == ranges.accepted_bytes == count_bytes(ranges.entries()) == 90
+
+
+@pytest.mark.parametrize("single_parts", [1, 50])
+def test_part_that_was_accepted_before_replaces_none(
+    single_parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_SINGLE_PARTS", single_parts)
+    ranges, stored = ReceivedRanges(), ReceivedRanges()
+    assert ranges.add("1", 0, 10, is_accepted=True, milliseconds=2000) == 10
+    assert ranges.add("1", 0, 80, is_accepted=True, milliseconds=1000) == 0
+    assert ranges.add("2", 0, 5, is_accepted=True, milliseconds=3000) == 5
+    stored.load(ranges.entries(), 0)
+    stored.load([part_accepted_at(2, 70, 2500), part_accepted_at(2, 6, 3500)], 0)
+
+    assert ranges.total_bytes == count_bytes(ranges.entries()) == 15
+    assert stored.total_bytes == count_bytes(stored.entries()) == 16
+
+
+def test_older_responses_do_not_remove_bytes() -> None:
+    ranges = ReceivedRanges()
+    ranges.accept_until("", 5)
+    ranges.forget_ends()
+    ranges.load([("", 0, 9, True)], 0)
+
+    assert ranges.entries() == (("", 0, 9, True),)
 
 
 def test_confirmed_part_has_at_least_that_size() -> None:

@@ -8,9 +8,13 @@ A part whose address is not known yet has a name with the prefix ``.?``: a reque
 upload, before the response. If there is one other part with an address, it is the same part.
 
 Prefixes of part names mark entries that are not ranges of received bytes: ``~`` the announced size
-of a part, ``=`` how much of it the application has confirmed, ``%`` a set of numbered parts: their
-numbers as the bits of a hexadecimal number, and the sum of their sizes. So a record of 10,000 parts
-has a bounded size.
+of a part, ``=`` how much of it the application has confirmed, ``@`` an accepted numbered part with
+the time of its acceptance, ``%`` a set of numbered parts: their numbers as the bits of a
+hexadecimal number, and the sum of their sizes. So a record of 10,000 parts has a bounded size.
+
+A numbered part is accepted as a whole, and replaces the one of the same number: of several workers
+the one that has accepted it last counts. Parts in a set have no times: a part with a time counts
+before them.
 """
 
 from collections.abc import Iterable
@@ -28,9 +32,11 @@ __all__ = [
     "count_bytes",
     "has_numbered_parts",
     "of_numbered_parts",
+    "part_accepted_at",
     "part_number",
     "part_set",
     "part_size",
+    "read_accepted_part",
     "read_part_set",
     "sum_of_part_sizes",
     "unnamed_part",
@@ -45,7 +51,9 @@ _UNNAMED = ".?"
 _SIZE = "~"
 _CONFIRMED = "="
 _PART_SET = "%"
-_UNNUMBERED = (".", _SIZE, _CONFIRMED, _PART_SET)
+_ACCEPTED_AT = "@"
+_PARTS = (_PART_SET, _ACCEPTED_AT)
+_UNNUMBERED = (".", _SIZE, _CONFIRMED, *_PARTS)
 
 
 def part_number(part: str) -> int | None:
@@ -54,6 +62,32 @@ def part_number(part: str) -> int | None:
         return None
     number = int(part)
     return number if 1 <= number <= MAX_PART_NUMBER and str(number) == part else None
+
+
+def part_accepted_at(number: int, size_bytes: int, milliseconds: int) -> ByteRange:
+    """Return the entry of an accepted part.
+
+    >>> part_accepted_at(2, 30, 1700000000000)
+    ('@1700000000000.2', 0, 30, True)
+
+    Args:
+        number: The number of the part.
+        size_bytes: Its size.
+        milliseconds: When it was accepted, since the Unix epoch.
+    """
+    return (f"{_ACCEPTED_AT}{milliseconds}.{number}", 0, size_bytes, True)
+
+
+def read_accepted_part(entry: ByteRange) -> tuple[int, int] | None:
+    """Return number of a part, and when it was accepted; None for an entry without such a time.
+
+    >>> read_accepted_part(part_accepted_at(2, 30, 1700000000000))
+    (2, 1700000000000)
+    """
+    if not entry[0].startswith(_ACCEPTED_AT):
+        return None
+    milliseconds, _, number = entry[0][1:].partition(".")
+    return int(number), int(milliseconds)
 
 
 def part_set(numbers: int, size_bytes: int) -> ByteRange:
@@ -112,18 +146,31 @@ def _with_names(ranges: list[ByteRange]) -> list[ByteRange]:
 def count_bytes(ranges: Iterable[ByteRange]) -> int:
     """Return the number of bytes in the union of *ranges*.
 
-    A part that two workers have accepted is counted once, with the mean size of a part.
+    A part that two workers have accepted is counted once: with the size of the newest one, or, if
+    both list it in a set, with the mean size of a part.
     """
     known = _with_names(list(ranges))
-    count, numbers = 0, 0
+    sizes = _newest_sizes(known)
+    count, numbers = sum(sizes.values()), sum(1 << number for number in sizes)
     for more, size_bytes in _part_sets(known):
         count += size_bytes * (more & ~numbers).bit_count() // max(1, more.bit_count())
         numbers |= more
-    for part, start, stop, _ in _join(each for each in known if not each[0].startswith(_PART_SET)):
+    for part, start, stop, _ in _join(each for each in known if not each[0].startswith(_PARTS)):
         number = part_number(part)
         if number is None or not numbers >> number & 1:
             count += stop - start
     return count
+
+
+def _newest_sizes(ranges: Iterable[ByteRange]) -> dict[int, int]:
+    """Return the size of each part that has a time: that of the newest one."""
+    newest = dict[int, tuple[int, int]]()
+    for each in ranges:
+        read = read_accepted_part(each)
+        if read is not None:
+            number, milliseconds = read
+            newest[number] = max(newest.get(number, (0, 0)), (milliseconds, each[2]))
+    return {number: size_bytes for number, (_, size_bytes) in newest.items()}
 
 
 def count_accepted(ranges: Iterable[ByteRange]) -> int:
@@ -159,28 +206,32 @@ def accepted_end(ranges: Iterable[ByteRange]) -> int:
 
 def _numbers_in(entry: ByteRange) -> int:
     """Return the numbers of the parts of any entry, as bits."""
-    numbers, number = read_part_set(entry), part_number(entry[0])
-    return numbers or (0 if number is None else 1 << number)
+    numbers = read_part_set(entry)
+    if numbers is not None:
+        return numbers
+    read = read_accepted_part(entry)
+    number = part_number(entry[0]) if read is None else read[0]
+    return 0 if number is None else 1 << number
 
 
 def count_accepted_parts(ranges: Iterable[ByteRange]) -> int:
     """Return the number of numbered parts that the application has accepted."""
-    known, numbers = list(ranges), 0
-    for more, _ in _part_sets(known):
-        numbers |= more
-    named = {part for part, _, _, is_accepted in of_numbered_parts(known) if is_accepted}
+    accepted, numbers = [each for each in ranges if each[3]], 0
+    for each in accepted:
+        numbers |= _numbers_in(each)
+    named = {each[0] for each in of_numbered_parts(accepted) if not _numbers_in(each)}
     return numbers.bit_count() + len(named)
 
 
 def of_numbered_parts(ranges: Iterable[ByteRange]) -> list[ByteRange]:
-    """Return the ranges of single parts."""
+    """Return the ranges of single parts that have no time of acceptance."""
     return [each for each in ranges if each[0] and not each[0].startswith(_UNNUMBERED)]
 
 
 def has_numbered_parts(ranges: Iterable[ByteRange]) -> bool:
     """Return whether the upload consists of numbered parts."""
     return any(
-        each[0] and (each[0].startswith(_PART_SET) or not each[0].startswith(_UNNUMBERED))
+        each[0] and (each[0].startswith(_PARTS) or not each[0].startswith(_UNNUMBERED))
         for each in ranges
     )
 

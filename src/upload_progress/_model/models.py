@@ -183,6 +183,9 @@ class TransferRecord:
         protocol: The protocol of an upload in several requests; None for a single request.
         byte_ranges: The byte ranges received by this worker; empty for a single request.
         confirmed_bytes: How many bytes from the start the application said it has.
+        set_by_app: The names of the attributes that the application has set: in several requests
+            they take precedence over those that clients announce at other workers.
+        previous_ended_at: When the attempt before has ended; None if it had not, or there is none.
     """
 
     owner: str
@@ -214,6 +217,8 @@ class TransferRecord:
     protocol: str | None = None
     byte_ranges: tuple[ByteRange, ...] = ()
     confirmed_bytes: int = 0
+    set_by_app: tuple[str, ...] = ()
+    previous_ended_at: float | None = None
 
     @property
     def key(self) -> UploadKey:

@@ -91,6 +91,7 @@ def merge(upload: LiveUpload, other: LiveUpload) -> None:
     transfer, phase = other.opened_by, other.opened_by.phase
     other.merged_into = upload
     upload.newest_number = max(upload.newest_number, other.number)
+    upload.completes_at_total |= other.completes_at_total
     if not belongs_to_ended(other, UploadState.CANCELLED):
         upload.begun_by, upload.begun_at = transfer, other.begun_at
     for name in DESCRIPTION:
@@ -105,7 +106,10 @@ def merge(upload: LiveUpload, other: LiveUpload) -> None:
     if upload.is_superseded:
         upload.reporting = Reporting.CURRENT
     transfer.start = None
-    transfer.is_outdated = phase is TransferPhase.ENDED and other.idle_since < upload.idle_since
+    has_changed_since = (
+        other.idle_since < upload.idle_since or other.idle_at < upload.loaded_version_at
+    )
+    transfer.is_outdated = phase is TransferPhase.ENDED and has_changed_since
     upload.transfers[transfer] = None
     if other.current_stage is not None:
         upload.current_stage = other.current_stage
@@ -151,6 +155,11 @@ def _continue_plain(
     if _is_older_than(upload, before.started_at):
         upload.supersede()
         return
+    if before.error == CANCELLED and _is_older_than(upload, before.finished_at):
+        # The request had begun when the owner has cancelled.
+        upload.supersede()
+        upload.opened_by.stop()
+        return
     # Only an announcement is part of this attempt: it has no transfer.
     if before.started_at is not None or is_final(before.state):
         _supersede_records(upload, newest(stored), before)
@@ -168,14 +177,14 @@ def _continue_plain(
             upload.meter.total_bytes = before.total_bytes
 
 
-def _is_older_than(upload: LiveUpload, started_at: datetime | None) -> bool:
-    """Return whether another upload has begun after this one, whose owner was known late.
+def _is_older_than(upload: LiveUpload, moment: datetime | None) -> bool:
+    """Return whether an upload, whose owner was known late, has begun before *moment*.
 
-    Otherwise all that is known of other uploads has begun before, whatever the clocks say.
+    Otherwise all that is known of other uploads has happened before, whatever the clocks say.
     """
-    if not upload.is_late or started_at is None or upload.started_at is None:
+    if not upload.is_late or moment is None or upload.started_at is None:
         return False
-    return upload.started_at < started_at.timestamp()
+    return upload.started_at < moment.timestamp()
 
 
 def _supersede_records(
@@ -314,6 +323,8 @@ def _continue_in_several_requests(
     if is_final(before.state):
         _follow_ended(upload, current, before)
         return
+    ends = [each.previous_ended_at for each in current if each.previous_ended_at is not None]
+    upload.previous_ended_at = max(ends, default=None)
     if _is_of_earlier_attempt(upload, before) or (upload.is_late and upload.is_failed_creation):
         upload.supersede()
         return
@@ -326,14 +337,20 @@ def _continue_in_several_requests(
         if record.transfer_id == upload.transfer_id:
             _continue_record(upload, record)
     upload.exists = True
-    _describe(upload, before.filename, before.total_bytes, before.group)
+    if before.total_bytes is not None:
+        upload.set_total(before.total_bytes)
     _learn_of_others(upload, stored)
 
 
 def _is_of_earlier_attempt(upload: LiveUpload, newest_attempt: UploadProgress) -> bool:
-    """Return whether a request, whose owner is known late, had begun before the newest attempt."""
+    """Return whether a request, whose owner is known late, had begun before the newest attempt.
+
+    If the attempt before had ended by then, the request has begun the newest one.
+    """
     is_creation = upload.opened_by.kind is TransferKind.CREATE
     if newest_attempt.attempt == 1 or is_creation:
+        return False
+    if upload.previous_ended_at is not None and upload.previous_ended_at <= upload.created_at:
         return False
     return _precedes(upload, newest_attempt.created_at.timestamp())
 
@@ -343,9 +360,8 @@ def _replaces_session(
 ) -> bool:
     """Return whether the request begins another upload, see ``_is_replaced_by``."""
     head, total = upload.opened_by.head, upload.meter.total_bytes
-    if head is None or _is_fresh_creation(upload.opened_by):
-        has_session = any(record.protocol is not None for record in records)
-        return has_session and not upload.is_late
+    if head is None or head.kind is TransferKind.CREATE:
+        return _is_newer_creation(upload, records)
     if head.resource_is_unique or not head.carries_bytes:
         return False
     if total is not None and before.total_bytes is not None and total != before.total_bytes:
@@ -356,29 +372,37 @@ def _replaces_session(
     return _is_new_beginning(head, [each for record in records for each in record.byte_ranges])
 
 
+def _is_newer_creation(upload: LiveUpload, records: Iterable[TransferRecord]) -> bool:
+    """Return whether its request creates another upload than that of *records*.
+
+    A creation whose owner is known late may be that of the same upload.
+    """
+    if not _is_fresh_creation(upload.opened_by):
+        return False
+    sessions = [record.created_at for record in records if record.protocol is not None]
+    return bool(sessions) and not (upload.is_late and upload.created_at <= min(sessions))
+
+
 def _continue_record(upload: LiveUpload, record: TransferRecord) -> None:
     upload.sequence += record.sequence
+    upload.loaded_version_at = record.updated_at
+    if upload.idle_at < record.updated_at:
+        # The owner was known late: what the responses have said of the bytes is outdated.
+        upload.held_ranges.forget_ends()
     upload.held_ranges.load(record.byte_ranges, record.confirmed_bytes)
     upload.repeated_bytes += record.retransmitted_bytes
     upload.created_at = min(upload.created_at, record.created_at)
     upload.started_at = record.started_at or upload.started_at
     if upload.state is UploadState.PENDING and upload.started_at is not None:
         upload.state = UploadState.PAUSED
-    upload.metadata = upload.metadata or record.metadata
-    upload.content_type = record.content_type or upload.content_type
+    for name in DESCRIPTION:
+        stored = getattr(record, name)
+        if stored is not None and name not in upload.set_by_app:
+            setattr(upload, name, stored)
+    upload.set_by_app.update(record.set_by_app)
     if upload.opened_by.kind is TransferKind.QUERY and upload.is_divided:
         # The answer has told the size of a part.
         upload.meter.total_bytes = None
-
-
-def _describe(
-    upload: LiveUpload, filename: str | None, total: int | None, group: str | None
-) -> None:
-    for name, value in (("filename", filename), ("group", group)):
-        if value is not None and name not in upload.set_by_app:
-            setattr(upload, name, value)
-    if total is not None:
-        upload.set_total(total)
 
 
 def belongs_to_ended(upload: LiveUpload, state: UploadState) -> bool:
@@ -409,11 +433,18 @@ def _follow_ended(
     upload: LiveUpload, records: list[TransferRecord], before: UploadProgress
 ) -> None:
     """Start the next attempt after one that has ended; a late request starts none."""
-    finished_at = None if before.finished_at is None else before.finished_at.timestamp()
-    if belongs_to_ended(upload, before.state) or _precedes(upload, finished_at):
+    finished_at = _time_of(before.finished_at)
+    # A creation that had begun before the owner has cancelled is cancelled with the others.
+    is_newer = before.error != CANCELLED and _is_newer_creation(upload, records)
+    is_late = _precedes(upload, finished_at) and not is_newer
+    if belongs_to_ended(upload, before.state) or is_late:
         _end_elsewhere(upload, records, before)
     else:
         _begin_after(upload, records, before)
+
+
+def _time_of(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
 
 
 def _begin_after(
@@ -428,6 +459,7 @@ def _begin_after(
     offset = 0 if head is None else head.offset or 0
     upload.attempt = before.attempt + 1
     upload.sequence += before.sequence + 1
+    upload.previous_ended_at = _time_of(before.finished_at)
     _inherit_description(upload, before)
     if offset <= _arrived_end(records):
         upload.held_ranges.confirm("", offset)
@@ -457,7 +489,8 @@ def _end_elsewhere(
     own = upload.held_ranges.entries()
     # A failure is the last version; a completion without a known size needs all bytes.
     has_size = any(record.total_bytes is not None for record in records)
-    needs_bytes = before.state is UploadState.COMPLETED and not has_size
+    # What was known only after the end changes nothing.
+    needs_bytes = before.state is UploadState.COMPLETED and not (has_size or upload.is_late)
     upload.has_late_bytes = needs_bytes and (
         count_accepted([*stored, *own]) > count_accepted(stored)
     )
@@ -516,9 +549,9 @@ def precedes_end(upload: LiveUpload, ended: LiveUpload) -> bool:
 
     The owner may have cancelled that upload since.
     """
-    is_cancelled = ended.error == CANCELLED
-    last_number = ended.ended_after if is_cancelled else ended.newest_number - 1
-    return upload.ranges is not None and upload.number <= last_number
+    if ended.error == CANCELLED:
+        return upload.number <= ended.ended_after
+    return upload.ranges is not None and upload.number < ended.newest_number
 
 
 def update_from_store(upload: LiveUpload, records: Iterable[TransferRecord]) -> None:
@@ -541,7 +574,8 @@ def _learn_of_others(upload: LiveUpload, records: Iterable[TransferRecord]) -> N
         return
     upload.exists = True
     totals = [each.total_bytes for each in upload.prior_records if each.total_bytes is not None]
-    _describe(upload, after.filename, totals[0] if totals else None, after.group)
+    if totals:
+        upload.set_total(totals[0])
     if is_final(after.state):
         if _begins_after(upload, after):
             _follow_ended(upload, others, after)

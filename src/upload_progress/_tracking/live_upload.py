@@ -196,6 +196,10 @@ class LiveUpload:
         repeated_bytes: How many bytes arrived that had arrived before, or were refused.
         merged_into: The upload of which the request turned out to be a part.
         prior_records: The records of this attempt that others have stored.
+        completes_at_total: Whether all bytes complete it, by one of its requests.
+        loaded_version_at: When its worker wrote the record that was loaded, in seconds since the
+            epoch.
+        previous_ended_at: When the attempt before has ended, in seconds since the epoch.
         is_late: Whether its owner was not known before a byte could arrive.
         has_late_bytes: Whether it has ended elsewhere before all bytes of this worker were stored.
     """
@@ -228,6 +232,9 @@ class LiveUpload:
     begun_by: Transfer = field(init=False)
     begun_at: float | None = field(default=None, init=False)
     newest_number: int = field(init=False)
+    completes_at_total: bool = field(init=False)
+    loaded_version_at: float = field(default=0.0, init=False)
+    previous_ended_at: float | None = field(default=None, init=False)
     ended_after: int = field(default=0, init=False)
     merged_into: "LiveUpload | None" = field(default=None, init=False)
     attempt: int = field(default=1, init=False)
@@ -262,6 +269,8 @@ class LiveUpload:
         self.transfers = {self.opened_by: None}
         self.begun_by = self.opened_by
         self.newest_number = self.number
+        head = self.opened_by.head
+        self.completes_at_total = head is not None and head.completes_at_total
 
     def __repr__(self) -> str:
         """Show id, state and size; no owner and no names."""
@@ -732,10 +741,10 @@ class LiveUpload:
 
     def _is_whole(self) -> bool:
         """Return whether the application has accepted all bytes, if that ends the upload."""
-        total, head = self.meter.total_bytes, self.opened_by.head
-        if self.transfers or self.is_ended or total is None or head is None:
+        total = self.meter.total_bytes
+        if self.transfers or self.is_ended or total is None:
             return False
-        if not head.completes_at_total or self.is_divided:
+        if not self.completes_at_total or self.is_divided:
             return False
         if not self.prior_records:
             return self.held_ranges.accepted_bytes >= total
@@ -776,9 +785,11 @@ class LiveUpload:
         if transfer not in self.transfers:
             return
         self._remove(transfer)
+        now = self.context.now()
         transfer.outcome = outcome
+        transfer.ended_at = transfer.ended_at or now.wall
         self.finished_bytes += transfer.meter.received_bytes
-        self.idle_since = self.context.config.clock.monotonic()
+        self.idle_since = now.monotonic
         self._add_outcome(transfer)
         self._change_state(transfer)
         is_query = transfer.kind is TransferKind.QUERY
@@ -793,7 +804,12 @@ class LiveUpload:
         kept = transfer.kept_range(self._place(transfer))
         if kept is not None:
             part, start, stop, is_accepted = kept
-            gained = ranges.add(part, start, stop, is_accepted=is_accepted)
+            milliseconds = round(1000 * (transfer.ended_at or 0.0))
+            gained = ranges.add(
+                part, start, stop, is_accepted=is_accepted, milliseconds=milliseconds
+            )
+            if transfer.replaces_part and not ranges.has_number(part):
+                ranges.accept_until(part, stop)
         self.repeated_bytes += max(0, transfer.content_bytes - gained)
         head = transfer.head
         if head is not None and head.is_sequential and transfer.is_accepted and head.offset:
@@ -1046,6 +1062,8 @@ class LiveUpload:
             confirmed_bytes=ranges.confirmed_bytes,
             retransmitted_bytes=self.repeated_bytes,
             stalled=made.stalled and not self.is_idle,
+            set_by_app=tuple(sorted(self.set_by_app)),
+            previous_ended_at=self.previous_ended_at,
         )
 
     def records_with(self, record: TransferRecord) -> list[TransferRecord]:

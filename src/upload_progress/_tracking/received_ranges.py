@@ -7,15 +7,18 @@ requests, and are bounded: see ``MAX_RANGES``.
 """
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 
 from attrs import define, field
 
 from upload_progress._model.byte_ranges import (
     confirmed,
+    part_accepted_at,
     part_number,
     part_set,
     part_size,
+    read_accepted_part,
     read_part_set,
     with_confirmed,
 )
@@ -25,7 +28,8 @@ from upload_progress._model.models import ByteRange
 __all__ = ["MAX_RANGES", "MAX_SINGLE_PARTS", "ReceivedRanges"]
 
 MAX_SINGLE_PARTS: Final = 50
-"""How many numbered parts a record lists with their sizes; of more, their numbers and the sum."""
+"""How many numbered parts, the newest, a record lists one by one; of more, their numbers and the
+sum of their sizes."""
 _END: Final = 1 << 63
 MAX_RANGES: Final = 1000
 """How many ranges are kept. Beyond it, bytes that touch no known range are not counted."""
@@ -90,7 +94,8 @@ class ReceivedRanges:
     _range_count: int = field(default=0, init=False)
     _ends: dict[str, int] = field(factory=dict, init=False)
     # Numbered parts: accepted or not at all, each time as a whole (Amazon S3, "UploadPart").
-    _sizes: dict[int, int] = field(factory=dict, init=False)
+    # Size and time of acceptance, the newest last.
+    _sizes: dict[int, tuple[int, int]] = field(factory=dict, init=False)
     _numbers: int = field(default=0, init=False)
     _unsized: int = field(default=0, init=False)
     _unsized_bytes: int = field(default=0, init=False)
@@ -112,11 +117,22 @@ class ReceivedRanges:
         """The sum of the announced sizes of parts; None if no part announces one."""
         return sum(self._part_sizes.values()) if self._part_sizes else None
 
-    def add(self, part: str, start: int, stop: int, *, is_accepted: bool) -> int:
-        """Add the bytes from *start* up to *stop*; return how many of them are new."""
+    def add(
+        self, part: str, start: int, stop: int, *, is_accepted: bool, milliseconds: int = 0
+    ) -> int:
+        """Add the bytes from *start* up to *stop*; return how many of them are new.
+
+        Args:
+            part: The part that they belong to.
+            start: Position of the first one.
+            stop: Position after the last one.
+            is_accepted: Whether the application has accepted them.
+            milliseconds: When it did so, since the Unix epoch: a numbered part is replaced by a
+                newer one.
+        """
         number = part_number(part)
         if number is not None:
-            return self._add_number(number, stop) if is_accepted else 0
+            return self._add_number(number, stop, milliseconds) if is_accepted else 0
         known = self._part(part)
         if known is None or not (known.received.touches(start, stop) or self._has_room):
             return 0
@@ -130,15 +146,18 @@ class ReceivedRanges:
         self._add_totals(known)
         return known.received.total_bytes - before
 
-    def _add_number(self, number: int, size_bytes: int) -> int:
+    def _add_number(self, number: int, size_bytes: int, milliseconds: int) -> int:
         """Add an accepted part; one that is sent again replaces the earlier one."""
-        before = self._sizes.get(number, 0)
+        before, accepted_at = self._sizes.get(number, (0, 0))
+        if milliseconds < accepted_at:
+            return 0
         if self._unsized >> number & 1:
             # Of the parts in a stored record only the sum of the sizes is known.
             before = self._unsized_bytes // self._unsized.bit_count()
             self._unsized_bytes -= before
             self._unsized ^= 1 << number
-        self._sizes[number] = size_bytes
+        self._sizes.pop(number, None)
+        self._sizes[number] = size_bytes, milliseconds
         self._numbers |= 1 << number
         self._count_numbered(size_bytes - before)
         return max(0, size_bytes - before)
@@ -159,6 +178,10 @@ class ReceivedRanges:
         self._ends[part] = offset
         self._cut(part, offset)
 
+    def forget_ends(self) -> None:
+        """Forget the calls of ``accept_until``: bytes that are loaded later are kept."""
+        self._ends.clear()
+
     def _cut(self, part: str, offset: int) -> None:
         """Remove the bytes of *part* from *offset* on."""
         known = self._parts.get(part)
@@ -174,7 +197,8 @@ class ReceivedRanges:
         """Record that the application has *part* up to *offset*, whichever worker received it."""
         number = part_number(part)
         if number is not None:
-            self._add_number(number, max(offset, self._sizes.get(number, 0)))
+            size_bytes, accepted_at = self._sizes.get(number, (0, 0))
+            self._add_number(number, max(offset, size_bytes), accepted_at)
             return
         if not offset:
             return
@@ -273,9 +297,13 @@ class ReceivedRanges:
         """Return the accepted parts one by one while they are few, else as a set."""
         if not self._numbers:
             return []
-        if self._unsized or len(self._sizes) > MAX_SINGLE_PARTS:
-            return [part_set(self._numbers, self._numbered_bytes)]
-        return [(str(number), 0, size, True) for number, size in self._sizes.items()]
+        newest = dict(islice(reversed(self._sizes.items()), MAX_SINGLE_PARTS))
+        entries = [part_accepted_at(number, *known) for number, known in newest.items()]
+        others = self._numbers & ~sum(1 << number for number in newest)
+        if others:
+            size_bytes = self._numbered_bytes - sum(entry[2] for entry in entries)
+            entries.append(part_set(others, size_bytes))
+        return entries
 
     def load(self, entries: Iterable[ByteRange], confirmed_bytes: int) -> None:
         """Add the ranges of a record that this worker has stored before."""
@@ -289,8 +317,12 @@ class ReceivedRanges:
             elif entry[0].startswith("="):
                 [(part, _, stop, _)] = with_confirmed([entry])
                 self.confirm(part, stop)
-            elif not self.has_number(entry[0]):
-                # Else it was sent again since.
+            elif (read := read_accepted_part(entry)) is not None:
+                number, milliseconds = read
+                if milliseconds > self._sizes.get(number, (0, -1))[1]:
+                    # Else it was sent again since.
+                    self._add_number(number, entry[2], milliseconds)
+            else:
                 part, start, stop, is_accepted = entry
                 self.add(part, start, stop, is_accepted=is_accepted)
         for part, offset in self._ends.items():

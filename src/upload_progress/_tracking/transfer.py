@@ -63,6 +63,7 @@ class Transfer:
         on_cancel: Stops the request or block.
         is_stopped: Whether it was stopped: its next message says so.
         start: Where its bytes begin in their part, once that is known.
+        ended_at: When it ended, in seconds since the epoch; only in several requests.
         is_outdated: Whether others have ended since it has: what it says of the bytes is old.
         reads_body: Whether its outcome depends on the body of the response.
         reason: What the response says about its status.
@@ -78,6 +79,7 @@ class Transfer:
     on_cancel: Callable[[], None] | None = None
     is_stopped: bool = False
     start: int | None = field(default=None, init=False)
+    ended_at: float | None = field(default=None, init=False)
     is_outdated: bool = field(default=False, init=False)
     reads_body: bool = field(default=False, init=False)
     reason: str | None = field(default=None, init=False)
@@ -150,6 +152,13 @@ class Transfer:
         if outcome.offset is not None:
             stop, is_accepted = min(stop, outcome.offset), True
         return (part, start, stop, is_accepted) if start < stop else None
+
+    @property
+    def replaces_part(self) -> bool:
+        """Whether the application keeps its bytes in place of an earlier part of the same name."""
+        head = self.head
+        is_whole = head is not None and head.offset == 0 and not head.is_sequential
+        return is_whole and bool(self.part) and self.is_accepted
 
     @property
     def is_accepted(self) -> bool:

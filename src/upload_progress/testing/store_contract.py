@@ -30,8 +30,15 @@ class StoreContract(LeaseContract):
         self, store: SessionStore, record: TransferRecord
     ) -> None:
         """An upload in several requests keeps its byte ranges and its protocol."""
-        ranges = (("", 0, 400, False), ("17", 5, 2**40, True))
-        resumable = evolve(record, protocol="s3", byte_ranges=ranges, confirmed_bytes=300)
+        ranges = (("", 0, 400, False), ("@1700000000000.17", 0, 2**40, True))
+        resumable = evolve(
+            record,
+            protocol="s3",
+            byte_ranges=ranges,
+            confirmed_bytes=300,
+            set_by_app=("filename", "group"),
+            previous_ended_at=1_700_000_000.5,
+        )
         await store.save([resumable])
 
         assert comparable(await store.load(record.key)) == [resumable]
