@@ -175,7 +175,7 @@ def fold(
     rate = _rate_of(current, decided, now)
     return UploadProgress(
         upload_id=decided.upload_id,
-        group=_first(record.group for record in _describing("group", by_precedence)),
+        group=_first(each.group for each in _by("group", by_precedence)),
         sequence=sum(record.sequence for record in of_attempt),
         attempt=decided.attempt + _older_sessions(of_attempt, decided),
         state=decided.state,
@@ -189,11 +189,9 @@ def fold(
         parts=_parts(current, decided),
         stalled=stalled,
         arrival=_arrival(current),
-        filename=_first(record.filename for record in _describing("filename", by_precedence)),
-        content_type=_first(
-            record.content_type for record in _describing("content_type", by_precedence)
-        ),
-        metadata=_first(record.metadata for record in _describing("metadata", by_precedence)),
+        filename=_first(each.filename for each in _by("filename", by_precedence)),
+        content_type=_first(each.content_type for each in _by("content_type", by_precedence)),
+        metadata=_first(each.metadata for each in _by("metadata", by_precedence)),
         created_at=_moment(current[0].created_at),
         started_at=_at(min, [record.started_at for record in current]),
         updated_at=_moment(max(record.updated_at for record in current)),
@@ -204,7 +202,7 @@ def fold(
     )
 
 
-def _describing(name: str, records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
+def _by(name: str, records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
     """Return *records*, first those of workers at which the application has set an attribute."""
     if len(records) == 1:
         return records

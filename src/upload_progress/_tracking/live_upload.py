@@ -1052,8 +1052,10 @@ class LiveUpload:
             finished_at=self.finished_at,
             worker=None if self.is_ended else self.worker,
         )
-        if ranges is None:
-            return made
+        return made if ranges is None else self._with_ranges(made, ranges)
+
+    def _with_ranges(self, made: TransferRecord, ranges: ReceivedRanges) -> TransferRecord:
+        """Return a record with what only uploads in several requests have."""
         arriving = self._arrived if self.is_ended else self._arriving()
         return evolve(
             made,
