@@ -186,6 +186,8 @@ class TransferRecord:
         set_by_app: The names of the attributes that the application has set: in several requests
             they take precedence over those that clients announce at other workers.
         previous_ended_at: When the attempt before has ended; None if it had not, or there is none.
+        former_parts: The parts of an upload that this one has replaced: resources that are none of
+            this one.
     """
 
     owner: str
@@ -219,6 +221,7 @@ class TransferRecord:
     confirmed_bytes: int = 0
     set_by_app: tuple[str, ...] = ()
     previous_ended_at: float | None = None
+    former_parts: tuple[str, ...] = ()
 
     @property
     def key(self) -> UploadKey:

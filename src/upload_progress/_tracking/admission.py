@@ -294,7 +294,7 @@ class Admission:
         if before.is_ended:
             is_late = continuation.precedes_end(upload, before)
             return is_late or continuation.belongs_to_ended(upload, before.state)
-        return upload.is_failed_creation
+        return upload.is_failed_creation or continuation.is_of_former_part(upload, before)
 
 
 def _valid_id(requested_id: str | None) -> str | None:

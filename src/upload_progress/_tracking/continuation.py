@@ -41,6 +41,7 @@ __all__ = [
     "follow_refusal",
     "has_begun_before",
     "is_inferred",
+    "is_of_former_part",
     "is_older_than",
     "load_prior_state",
     "merge",
@@ -51,6 +52,7 @@ __all__ = [
     "update_from_store",
 ]
 
+MAX_FORMER_PARTS: Final = 50
 LATE_SECONDS: Final = 0.05
 """How much later than its beginning the owner of an upload is known, if it is called late."""
 
@@ -155,7 +157,8 @@ def _continue_plain(
     if _is_older_than(upload, before.started_at):
         upload.supersede()
         return
-    if before.error == CANCELLED and _is_older_than(upload, before.finished_at):
+    has_ended = _has_ended_before(upload, _time_of(before.finished_at))
+    if before.error == CANCELLED and _is_older_than(upload, before.finished_at) and not has_ended:
         # The request had begun when the owner has cancelled.
         upload.supersede()
         upload.opened_by.stop()
@@ -193,6 +196,7 @@ def _supersede_records(
     """Become the next attempt, whether the one before has ended or another worker has it."""
     upload.attempt = max(upload.attempt, before.attempt + 1)
     upload.sequence += before.sequence + 1
+    _leave_parts(upload, records)
     _inherit_description(upload, before)
     running = (each.worker for each in records if each.state in RUNNING_STATES)
     workers = frozenset(worker for worker in running if worker not in {None, upload.worker})
@@ -325,7 +329,9 @@ def _continue_in_several_requests(
         return
     ends = [each.previous_ended_at for each in current if each.previous_ended_at is not None]
     upload.previous_ended_at = max(ends, default=None)
-    if _is_of_earlier_attempt(upload, before) or (upload.is_late and upload.is_failed_creation):
+    upload.former_parts |= {part for record in current for part in record.former_parts}
+    is_earlier = is_of_former_part(upload, upload) or _is_of_earlier_attempt(upload, before)
+    if is_earlier or (upload.is_late and upload.is_failed_creation):
         upload.supersede()
         return
     is_other = any(each.started_at and each.protocol != upload.protocol for each in current)
@@ -443,6 +449,14 @@ def _follow_ended(
         _begin_after(upload, records, before)
 
 
+def _leave_parts(upload: LiveUpload, records: Iterable[TransferRecord]) -> None:
+    """Let resources of an upload before, which this one replaces, be no parts of this one."""
+    if _is_fresh_creation(upload.opened_by):
+        names = (part for record in records for part, *_ in record.byte_ranges)
+        parts = sorted(part for part in names if part.startswith("."))
+        upload.former_parts = frozenset(parts[:MAX_FORMER_PARTS])
+
+
 def _time_of(moment: datetime | None) -> float | None:
     return None if moment is None else moment.timestamp()
 
@@ -460,6 +474,7 @@ def _begin_after(
     upload.attempt = before.attempt + 1
     upload.sequence += before.sequence + 1
     upload.previous_ended_at = _time_of(before.finished_at)
+    _leave_parts(upload, records)
     _inherit_description(upload, before)
     if offset <= _arrived_end(records):
         upload.held_ranges.confirm("", offset)
@@ -502,18 +517,24 @@ def _end_elsewhere(
 def start_after(upload: LiveUpload, before: LiveUpload) -> None:
     """Become the next attempt after *before*, which this process has and may not be stored."""
     shown = before.snapshot()
+    records = before.records_with(before.record(upload.context.now()))
     if upload.ranges is None or not before.is_ended:
         upload.attempt = shown.attempt + 1
         upload.sequence += shown.sequence + 1
+        _leave_parts(upload, records)
         _inherit_description(upload, shown)
     else:
-        records = before.records_with(before.record(upload.context.now()))
         _begin_after(upload, records, shown)
     # That an earlier attempt has ended elsewhere is no end of this one.
     has_ended = before.has_ended_elsewhere
     upload.prior_state = PriorState.CONFIRMED if has_ended else before.prior_state
     if not (before.is_ended and before.has_prior_state):
         before.supersede()
+
+
+def is_of_former_part(upload: LiveUpload, current: LiveUpload) -> bool:
+    """Return whether its request is for a resource of the upload before *current*."""
+    return upload.opened_by.part in current.former_parts
 
 
 def absorb(upload: LiveUpload, late: LiveUpload) -> None:
@@ -550,8 +571,14 @@ def precedes_end(upload: LiveUpload, ended: LiveUpload) -> bool:
     The owner may have cancelled that upload since.
     """
     if ended.error == CANCELLED:
-        return upload.number <= ended.ended_after
+        has_ended = upload.ranges is None and _has_ended_before(upload, ended.finished_at)
+        return upload.number <= ended.ended_after and not has_ended
     return upload.ranges is not None and upload.number < ended.newest_number
+
+
+def _has_ended_before(upload: LiveUpload, moment: float | None) -> bool:
+    ended_at = upload.finished_at
+    return ended_at is not None and moment is not None and ended_at < moment
 
 
 def update_from_store(upload: LiveUpload, records: Iterable[TransferRecord]) -> None:

@@ -200,6 +200,7 @@ class LiveUpload:
         loaded_version_at: When its worker wrote the record that was loaded, in seconds since the
             epoch.
         previous_ended_at: When the attempt before has ended, in seconds since the epoch.
+        former_parts: The names of parts at resources of an upload that this one has replaced.
         is_late: Whether its owner was not known before a byte could arrive.
         has_late_bytes: Whether it has ended elsewhere before all bytes of this worker were stored.
     """
@@ -235,6 +236,7 @@ class LiveUpload:
     completes_at_total: bool = field(init=False)
     loaded_version_at: float = field(default=0.0, init=False)
     previous_ended_at: float | None = field(default=None, init=False)
+    former_parts: frozenset[str] = field(default=frozenset(), init=False)
     ended_after: int = field(default=0, init=False)
     merged_into: "LiveUpload | None" = field(default=None, init=False)
     attempt: int = field(default=1, init=False)
@@ -399,7 +401,7 @@ class LiveUpload:
         """Record that the last byte was received; the application has not responded yet."""
         transfer = transfer or self.opened_by
         transfer.phase = TransferPhase.RECEIVED
-        if self.ranges is None or self._ends_with(transfer):
+        if self.ranges is None or (transfer in self.transfers and self._ends_with(transfer)):
             self._end_body()
 
     def _end_body(self) -> None:
@@ -765,6 +767,7 @@ class LiveUpload:
             return not transfer.is_refused
         if resource is None or head is None:
             return False
+        self.former_parts -= {transfer.part}
         self._bind_resource(upload_id_for(head, resource), transfer)
         if transfer.names_upload and head.part_total_bytes is not None:
             self.held_ranges.add_part_size(transfer.part, head.part_total_bytes)
@@ -1066,6 +1069,7 @@ class LiveUpload:
             stalled=made.stalled and not self.is_idle,
             set_by_app=tuple(sorted(self.set_by_app)),
             previous_ended_at=self.previous_ended_at,
+            former_parts=tuple(sorted(self.former_parts)),
         )
 
     def records_with(self, record: TransferRecord) -> list[TransferRecord]:
