@@ -52,9 +52,10 @@ __all__ = [
     "update_from_store",
 ]
 
-MAX_FORMER_PARTS: Final = 50
 LATE_SECONDS: Final = 0.05
 """How much later than its beginning the owner of an upload is known, if it is called late."""
+_MAX_FORMER_PARTS: Final = 50
+"""How many parts of a replaced upload are known; a tus upload has one."""
 
 
 def can_merge(upload: LiveUpload, other: LiveUpload) -> bool:
@@ -454,7 +455,7 @@ def _leave_parts(upload: LiveUpload, records: Iterable[TransferRecord]) -> None:
     if _is_fresh_creation(upload.opened_by):
         names = (part for record in records for part, *_ in record.byte_ranges)
         parts = sorted(part for part in names if part.startswith("."))
-        upload.former_parts = frozenset(parts[:MAX_FORMER_PARTS])
+        upload.former_parts = frozenset(parts[:_MAX_FORMER_PARTS])
 
 
 def _time_of(moment: datetime | None) -> float | None:
