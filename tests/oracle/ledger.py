@@ -730,7 +730,9 @@ class Ledger:
     def _expect_request(self, exchange: Exchange) -> Expectation:
         fact = self.fact_of(exchange)
         assert fact is not None
-        is_named = exchange.set_at is not None
+        # What is known only after the owner has cancelled changes nothing.
+        is_known = all((exchange.identified_at or 0.0) <= each.at for each in self.cancels)
+        is_named = exchange.set_at is not None and is_known
         expectation = evolve(plain_outcome(exchange, fact), is_named=is_named)
         ended_at = inf if S.PENDING in expectation.states else fact.at
         return self._after_cancels(expectation, exchange.started_at, ended_at)
