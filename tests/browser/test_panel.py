@@ -240,7 +240,7 @@ def test_announcements_are_few(users: Users, user: str) -> None:
     apply(page, 20, 21, "failed", **FAILED)
     apply(page, 21, 22, "cancelled")
     apply(page, 22, 24, "receiving")
-    page.clock.run_for(100)
+    page.clock.run_for(6000)
     status = page.locator("upload-progress .status")
     expect(status).to_have_text(re.compile("20 of 60 files, 3.%, 1 failed"))
     apply(page, 22, 40, "completed")
