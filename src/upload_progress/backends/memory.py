@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing
 from itertools import islice
 from math import inf
+from struct import Struct
 from typing import Final
 
 from anyio.lowlevel import checkpoint
@@ -26,7 +27,7 @@ from upload_progress._model.models import (
     UploadState,
     without_store_times,
 )
-from upload_progress._model.state import FINAL_STATES, is_final, is_waiting
+from upload_progress._model.state import is_final, is_waiting
 from upload_progress._runtime.yielding import YIELD_EVERY, yielding
 from upload_progress.backends.lease_table import LeaseTable
 from upload_progress.backends.store_records import (
@@ -69,6 +70,8 @@ RETRY_SECONDS: Final = 30
 BUCKET_CAPACITY: Final = 1200
 """A CPython set of so many members has 2048 slots; with a few more members it has 8192."""
 
+_TIME: Final = Struct("=d")
+
 
 @define(eq=False, repr=False, weakref_slot=False)
 class Entry:
@@ -77,32 +80,49 @@ class Entry:
     Attributes:
         owner: Owner of the upload.
         upload_id: Id of the upload.
-        created_at: When the first of its records was created, in seconds since the epoch.
-        packed: The packed record, or several of them.
+        packed: The packed record, or several of them, each after the time when it was created.
         location: Where the entry is indexed: the bucket in which it expires, or the name of the
             worker that receives it.
-        state: Its state, while it is in a bucket.
-        ended_at: When its end was saved, in monotonic seconds; None if it has not ended.
+        status: While it is in a bucket: its state if it waits, or when its end was saved, in
+            monotonic seconds.
     """
 
     owner: str
     upload_id: str
-    created_at: float = 0.0
     packed: bytes | tuple[bytes, ...] = b""
     location: "Bucket | str | None" = None
-    state: UploadState | None = None
-    ended_at: float | None = None
+    status: UploadState | float | None = None
 
     @property
     def is_ended(self) -> bool:
         """Whether the upload has ended, so that it is dropped with its bucket."""
-        return self.state in FINAL_STATES
+        return isinstance(self.status, float)
+
+    def has_ended_before(self, moment: float) -> bool:
+        """Return whether it ended before that moment, in monotonic seconds."""
+        return isinstance(self.status, float) and self.status < moment
+
+    @property
+    def created_at(self) -> float:
+        """When the first of its records was created, in seconds since the epoch."""
+        created_at: float = min(_TIME.unpack_from(each)[0] for each in self._parts)
+        return created_at
 
     @property
     def records(self) -> list[TransferRecord]:
         """The stored records, without store times."""
-        packed = (self.packed,) if isinstance(self.packed, bytes) else self.packed
-        return [unpack_record(self.owner, self.upload_id, each) for each in packed]
+        return [
+            unpack_record(self.owner, self.upload_id, each[_TIME.size :]) for each in self._parts
+        ]
+
+    def store(self, records: Iterable[TransferRecord]) -> None:
+        """Replace its records."""
+        packed = tuple(_TIME.pack(each.created_at) + pack_record(each) for each in records)
+        self.packed = packed[0] if len(packed) == 1 else packed
+
+    @property
+    def _parts(self) -> tuple[bytes, ...]:
+        return (self.packed,) if isinstance(self.packed, bytes) else self.packed
 
 
 class Bucket(set[Entry]):
@@ -222,9 +242,7 @@ class MemoryStore:
             if other.transfer_id != record.transfer_id and other.attempt == record.attempt
         ]
         current = [*kept, without_store_times(record)]
-        packed = tuple(pack_record(each) for each in current)
-        entry.packed = packed[0] if len(packed) == 1 else packed
-        entry.created_at = min(each.created_at for each in current)
+        entry.store(current)
         self._index(entry, current, age_seconds)
         return True
 
@@ -252,16 +270,15 @@ class MemoryStore:
     def _index(self, entry: Entry, records: Sequence[TransferRecord], age_seconds: float) -> None:
         """Put *entry* into the bucket in which it expires, or under its worker."""
         self._unindex(entry)
-        entry.ended_at = None
         decided = records[0] if len(records) == 1 else deciding(newest(records))
         kept_seconds = self._kept_seconds(decided)
         if kept_seconds is None:
             entry.location = decided.worker or ""
             self._running.setdefault(entry.location, {})[entry] = None
             return
-        entry.state = decided.state
-        if entry.is_ended:
-            entry.ended_at = self.clock.monotonic() - age_seconds
+        entry.status = decided.state
+        if is_final(decided.state):
+            entry.status = self.clock.monotonic() - age_seconds
         if decided.state is UploadState.PENDING:
             self._pending[entry.owner] += 1
         self._put(entry, self._bucket_number(kept_seconds - age_seconds))
@@ -306,7 +323,8 @@ class MemoryStore:
 
     def _unindex(self, entry: Entry) -> None:
         """Remove *entry* from its bucket or worker, and that as well if it is empty then."""
-        location, entry.location, state, entry.state = entry.location, None, entry.state, None
+        location, entry.location = entry.location, None
+        status, entry.status = entry.status, None
         if isinstance(location, str):
             running = self._running[location]
             del running[entry]
@@ -318,7 +336,7 @@ class MemoryStore:
                 del self._buckets[location.number]
         if (queues := self._queues.get(entry.owner)) is not None:
             queues.remove(entry)
-        if state is UploadState.PENDING:
+        if status is UploadState.PENDING:
             self._pending[entry.owner] -= 1
             if not self._pending[entry.owner]:
                 del self._pending[entry.owner]
@@ -384,7 +402,7 @@ class MemoryStore:
             entry = uploads.get(upload_id)
             if entry is None:
                 continue
-            if entry.ended_at is not None and entry.ended_at < since:
+            if entry.has_ended_before(since):
                 continue
             records = tuple(self._with_store_times(entry))
             if group is not None and all(record.group != group for record in records):
