@@ -180,6 +180,7 @@ async def test_pause_depends_on_the_duration_of_the_read(
     monkeypatch.setattr(shared_reads, "MAX_PAUSE_SECONDS", 60.0)
     source.may_end.set()
     await reads.get("fast", "all", source.read)
+    fast = reads._states["fast"]
 
     async def slow() -> int:
         await anyio.sleep(0.05)
@@ -188,5 +189,5 @@ async def test_pause_depends_on_the_duration_of_the_read(
     await reads.get("slow", "all", slow)
 
     now = anyio.current_time()
-    assert reads._states["fast"].paused_until < now + 0.05
+    assert fast.paused_until < now + 0.05
     assert 0.1 < reads._states["slow"].paused_until - now <= shared_reads.PAUSE_FACTOR * 60
