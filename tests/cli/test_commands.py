@@ -414,6 +414,7 @@ def test_interrupt_outside_of_a_command_exits_with_130(monkeypatch: pytest.Monke
         raise KeyboardInterrupt
 
     monkeypatch.setattr(commands, "run", interrupted)
+    monkeypatch.setattr(sys, "argv", ["upload-progress", "list"])
 
     with pytest.raises(SystemExit) as left:
         main()
@@ -428,6 +429,7 @@ def test_closed_pipe_outside_of_a_command_is_no_error(
         raise BrokenPipeError
 
     monkeypatch.setattr(commands, "run", broken)
+    monkeypatch.setattr(sys, "argv", ["upload-progress", "list"])
     with (tmp_path / "out").open("w") as out:
         monkeypatch.setattr(sys, "stdout", out)
         with pytest.raises(SystemExit) as left:

@@ -259,7 +259,7 @@ main()
 @pytest.mark.parametrize(
     ("package", "arguments", "extra"),
     [
-        ("cyclopts", [], "cli"),
+        ("cyclopts", ["list"], "cli"),
         ("cyclopts", ["demo"], "demo"),
         ("uvicorn", ["demo"], "demo"),
         ("starlette", ["demo"], "demo"),

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from attrs import define, evolve
+from attrs import define, evolve, field
 
 from tests._support.simulation import ANN, ENDINGS, Simulation, assert_monotonic, end_upload
 from upload_progress import EveryPercent, ProgressTracker, UploadProgress, UploadState
@@ -244,11 +244,11 @@ async def test_step_of_the_wall_clock_changes_no_rate_and_hides_no_upload(
     assert (await sim.tracker.get(announced.upload_id, owner="ann")).state is S.PENDING
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False)
 class SkewedStore(FaultyStore):
     """A store as a worker sees it whose clock differs by *skew* seconds from that of the others."""
 
-    skew: float
+    skew: float = field(kw_only=True)
 
     def _adjusted(self, records: Iterable[TransferRecord]) -> list[TransferRecord]:
         return [

@@ -407,9 +407,19 @@ class Client:
                 )
                 status = response.status_code
             statuses.append(status)
+            if request.method == "DELETE":
+                await self._until_ended(url)
             if len(self.urls) > 1:
                 await self._settle()
         return statuses
+
+    async def _until_ended(self, url: str) -> None:
+        """Wait until the call of the application has ended: some servers answer before that."""
+        states = {"receiving"}
+        with anyio.fail_after(SECONDS):
+            while not states <= {"cancelled", "completed"}:
+                await anyio.sleep(0.02)
+                states = {each["state"] for each in await self.uploads(url)}
 
     async def _settle(self) -> None:
         """Wait until all servers show the same: the next one knows what this one has stored."""

@@ -83,6 +83,8 @@ async def nodes(
             for node in (first, second):
                 # A node that joins refuses commands for a moment.
                 await until_response_contains(node, "cluster_state:ok", "CLUSTER", "INFO")
+                # From this answer, clients learn the nodes to which they may turn later.
+                await until_response_contains(node, str(second.port), "CLUSTER", "SLOTS")
         yield first, second
     finally:
         first.stop()

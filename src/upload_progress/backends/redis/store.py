@@ -54,7 +54,7 @@ from attrs import Factory, define, field
 from redis.asyncio import RedisCluster
 from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import MovedError
+from redis.exceptions import MovedError, ResponseError
 
 from upload_progress._model.codec import pack_record
 from upload_progress._model.fold import newest_attempt, received_by
@@ -241,12 +241,15 @@ class RedisStore:
             if is_pool_exhausted(error):
                 raise StoreBusy from None
             raise
-        except MovedError:
-            raise InvalidValue(
-                "url",
-                "leads to a node of a Redis Cluster: begin it with redis+cluster:// instead of "
-                "redis://, or pass a RedisCluster",
-            ) from None
+        except ResponseError as error:
+            # Before version 6, redis-py has no class of its own for it here.
+            if isinstance(error, MovedError) or str(error).startswith("MOVED "):
+                raise InvalidValue(
+                    "url",
+                    "leads to a node of a Redis Cluster: begin it with redis+cluster:// instead of "
+                    "redis://, or pass a RedisCluster",
+                ) from None
+            raise
 
     async def save(self, records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
         """Save *records*; return those that are not newer than the stored ones."""
