@@ -22,6 +22,7 @@ from attrs import evolve
 from rich.console import Console
 
 from tests._support.demo_process import COMMAND, DEADLINE_SECONDS, DemoProcess, running_demo
+from upload_progress import UploadProgress
 from upload_progress._model.fold import sum_of
 from upload_progress.cli import commands, main, watch
 from upload_progress.cli.formatting import UploadRow
@@ -200,12 +201,16 @@ async def test_watch_waits_for_a_group_and_ends_with_it(demo: DemoProcess, tmp_p
         with anyio.fail_after(2 * DEADLINE_SECONDS):
             one = await client.create(filename="one", group="nightly")
             two = await client.create(filename="two", group="nightly")
+            (tmp_path / "file").write_bytes(bytes(100_000))
+
+            async def send(announced: UploadProgress) -> None:
+                url = f"{demo.url}/files/{announced.filename}"
+                await client.put(tmp_path / "file", url, upload_id=announced.upload_id)
+
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(wait_for_group)
-                for each in (one, two):
-                    (tmp_path / "file").write_bytes(bytes(100_000))
-                    url = f"{demo.url}/files/{each.filename}"
-                    await client.put(tmp_path / "file", url, upload_id=each.upload_id)
+                await send(one)
+                await send(two)
     results.append(await watch_alice(demo.url, group="nightly"))
 
     for code, output in results:

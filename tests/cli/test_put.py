@@ -226,10 +226,13 @@ class CountingOutput(PlainOutput):
     """Counts how often a row is shown although nothing has changed."""
 
     count = 0
+    enough = anyio.Event()
 
     def refresh(self, row: UploadRow) -> None:
         super().refresh(row)
         CountingOutput.count += 1
+        if CountingOutput.count > 3:
+            CountingOutput.enough.set()
 
 
 @pytest.mark.anyio
@@ -238,11 +241,12 @@ async def test_running_uploads_are_shown_while_the_server_is_silent(
 ) -> None:
     monkeypatch.setattr(put_module, "REFRESH_SECONDS", 0.001)
     monkeypatch.setattr(CountingOutput, "count", 0)
+    monkeypatch.setattr(CountingOutput, "enough", anyio.Event())
     (tmp_path / "a.bin").write_bytes(b"abc")
 
     async def respond(request: httpx2.Request) -> httpx2.Response:
-        while request.method == "PUT" and CountingOutput.count <= 3:  # noqa: ASYNC110  # of a class
-            await anyio.sleep(0.001)
+        if request.method == "PUT":
+            await CountingOutput.enough.wait()
         return httpx2.Response(201 if request.method == "PUT" else 404)
 
     log, http = io.StringIO(), httpx2.AsyncClient(transport=httpx2.MockTransport(respond))

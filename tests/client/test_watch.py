@@ -103,6 +103,21 @@ async def test_end_that_is_reported_before_it_is_stored_is_yielded_once() -> Non
     assert received == [processing, early, again]
 
 
+class HeldServer(RecordingServer):
+    """A server behind a proxy that holds responses until they are complete."""
+
+    async def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        if request.headers["accept"] == "text/event-stream":
+            await anyio.sleep_forever()
+        return await super().__call__(request)
+
+
+async def test_stream_without_a_head_is_replaced_by_polling() -> None:
+    server = HeldServer(api_replies=[json_reply(MIDDLE), json_reply(END)])
+
+    assert await watched(server, first_event_seconds=0.01) == [MIDDLE, END]
+
+
 async def test_buffered_stream_is_replaced_by_polling() -> None:
     class Silence(httpx2.AsyncByteStream):
         async def __aiter__(self) -> AsyncIterator[bytes]:

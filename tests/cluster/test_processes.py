@@ -71,9 +71,10 @@ def test_lifespan_on_several_event_loops(store: str, request: pytest.FixtureRequ
                 received.advance(2)
             return [each.bytes_transferred async for each in watch] + [len(seen)]
 
-    ends = [asyncio.run(watch(f"{name}-{number}"))[-2:] for number in range(2)]
+    def run(number: int) -> list[int]:
+        return asyncio.run(watch(f"{name}-{number}"))[-2:]
 
-    assert ends == [[2, 1]] * 2
+    assert [*map(run, range(2))] == [[2, 1]] * 2
     counters = [each.statistics() for each in (receiver, watcher)]
     assert [each.publisher_failures for each in counters] == [0, 0]
 

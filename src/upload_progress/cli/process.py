@@ -47,13 +47,19 @@ async def beside(work: Callable[[], Coroutine[object, object, None]]) -> AsyncGe
         UploadProgressError: That of the block, and not in a group.
     """
     error: UploadProgressError | None = None
+    scope = anyio.CancelScope()
+
+    async def run() -> None:
+        with scope:
+            await work()
+
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(work)
+        tasks.start_soon(run)
         try:
             yield
         except UploadProgressError as raised:
             error = raised
-        tasks.cancel_scope.cancel()
+        scope.cancel()
     if error is not None:
         raise error
 
