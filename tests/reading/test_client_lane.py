@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -266,6 +267,28 @@ async def test_cancelled_call_gives_its_turn_to_the_next(lane: ClientLane, has_t
             event.set()
 
     assert sorted(ended) == ["first"] * MAX_CALLS + ["next"]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_call_that_is_cancelled_as_its_turn_comes_gives_it_to_the_next(
+    lane: ClientLane,
+) -> None:
+    """A task of asyncio is cancelled where it waits, also if what it waits for has come."""
+    may_end = anyio.Event()
+    first = [asyncio.create_task(lane.call("ann", may_end.wait)) for _ in range(MAX_CALLS)]
+    await anyio.wait_all_tasks_blocked()
+    cancelled = asyncio.create_task(lane.call("ann", anyio.sleep_forever))
+    following = asyncio.create_task(lane.call("ann", may_end.wait))
+    await anyio.wait_all_tasks_blocked()
+    lane._lane._end_turn()  # of the first call, before its task runs again
+    lane._lane._calls += 1
+    cancelled.cancel()
+    may_end.set()
+
+    await asyncio.gather(*first, following)
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    assert (len(lane), lane._lane._calls) == (0, 0)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
