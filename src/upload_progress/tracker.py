@@ -59,7 +59,7 @@ class Statistics:
         store_failures: Calls to the store that failed or took too long.
         publisher_failures: Calls to the publisher that failed or took too long.
         events_received: Events of other workers, received for subscriptions of this worker.
-        events_rejected: Events of another owner than the one whose channel they came over.
+        events_rejected: Events of another owner than the one of their channel.
         messages_rejected: Messages of other workers that could not be read, or were too many.
         ends_dropped: Ends of uploads that were never stored, because the store was away too long.
         reaped: Uploads that expired or lost their worker, ended by this process.

@@ -355,7 +355,7 @@ class Flusher:
             await self._publish({end.topic: end for end in ends})
 
     async def load_prior_state(self, uploads: Iterable[LiveUpload]) -> None:
-        """Load from the store what is known about uploads whose id came from a client."""
+        """Load from the store what is known about uploads whose id a client has chosen."""
         wanted = {
             key: upload
             for upload in uploads

@@ -129,10 +129,11 @@ def response_headers(message: Message) -> Headers:
 
 def may_have_reason(message: Message) -> bool:
     """Return whether ``http.response.start`` announces an error with its reason in JSON."""
+    if int(message["status"]) < HTTPStatus.BAD_REQUEST:
+        return False
     headers = response_headers(message)
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    is_readable = media_type in _REASON_TYPES and "content-encoding" not in headers
-    return is_readable and int(message["status"]) >= HTTPStatus.BAD_REQUEST
+    return media_type in _REASON_TYPES and "content-encoding" not in headers
 
 
 def reason_in(content: bytes) -> str | None:

@@ -5,7 +5,7 @@ hashed (``key_of``): ``upload.*.*`` matches all owners, ``upload.<owner>.*`` one
 CloudEvents in binary mode: the attributes are headers ``ce-…``, the body is the snapshot.
 Messages go to ``upload-progress.messages``, so that no consumer of events receives them.
 
-One queue receives for the whole process: ``upload-progress.`` and a random name. It is exclusive to
+One queue receives for the process: ``upload-progress.`` and a random name. It is exclusive to
 the connection and deleted with it, and bounded in length and age, so that a process that was killed
 or does not read leaves nothing behind.
 Publishing has a connection to itself: a broker that runs out of memory stops to read from the

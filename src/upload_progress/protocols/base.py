@@ -115,7 +115,7 @@ class TransferHead:
         offset: Position of the first byte within the part, in bytes; 0 by default. None if the
             bytes are appended to those that the server has.
         length: Number of bytes of the upload that the request carries. None if not announced.
-        total_bytes: Size of the whole upload, in bytes. None if not announced.
+        total_bytes: Size of the upload, in bytes. None if not announced.
         filename: File name that the protocol announces. None if it announces none.
         is_last: Whether the upload is complete when the server accepts this transfer.
         is_sequential: Whether the server accepts bytes only at the end of those that it has.
@@ -161,7 +161,7 @@ class TransferOutcome:
         resource: Address of the upload that was created. None unless one was created.
         offset: Number of bytes that the server has, counted from the start of the part. None
             if the response does not contain it.
-        total_bytes: Size of the whole upload, in bytes. None if the response does not contain it.
+        total_bytes: Size of the upload, in bytes. None if the response does not contain it.
         filename: File name that the response announces, as in the answer to a ``HEAD`` request.
             None if it announces none.
         content_type: Media type of the upload that the response announces. None if it announces

@@ -313,8 +313,8 @@ class LeaseContract:
 
         assert await store.load(*[each.key for each in uploads[6:]]) == []
         for number, cursor in enumerate(page.cursors):
-            rest = await store.list("ann", cursor=cursor)
-            assert [upload[0].upload_id for upload in rest.uploads] == [
+            following = await store.list("ann", cursor=cursor)
+            assert [upload[0].upload_id for upload in following.uploads] == [
                 f"u{older:02}" for older in reversed(range(0, 11 - number, 2))
             ]
 
