@@ -12,6 +12,7 @@ from attrs import define
 from upload_progress._model.models import Metadata, UploadProgress, UploadState
 from upload_progress._model.state import CANCELLED
 from upload_progress._model.validation import Description, validate_count, validate_description
+from upload_progress._tracking.live_record import current_snapshot
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.stage import StageHandle
 from upload_progress.identity import Identity, as_identity
@@ -79,7 +80,7 @@ class Upload:
 
     def snapshot(self) -> UploadProgress:
         """Return the current snapshot, as a watcher sees it."""
-        return self._live.snapshot()
+        return current_snapshot(self._live)
 
     def advance(self, size_bytes: int) -> None:
         """Count received bytes, for uploads that do not come through the middleware.

@@ -17,6 +17,7 @@ from upload_progress._fanout.subscription import Subscription
 from upload_progress._fanout.update import Update
 from upload_progress._internals import internals_of
 from upload_progress._model.models import TransferRecord
+from upload_progress._tracking.live_record import current_snapshot
 from upload_progress.interfaces import ConnectionLost, EventsMissed
 from upload_progress.testing import FakeClock, FaultyStore
 
@@ -177,7 +178,7 @@ async def test_newer_snapshot_of_an_upload_that_is_received_here_wins(world: Wor
     live = internals_of(world.following).admission.open(requested_id="up", total_bytes=100)
     assert internals_of(world.following).admission.admit(live, ANN)
     live.begin()
-    own = live.snapshot()
+    own = current_snapshot(live)
 
     async with world.running():
         await world.subscribed()
@@ -189,7 +190,7 @@ async def test_newer_snapshot_of_an_upload_that_is_received_here_wins(world: Wor
         world.subscriber.publish(evolve(own, sequence=own.sequence + 10, state=S.CANCELLED))
         await until(lambda: world.follower.received == 3 and world.store.calls > calls)
 
-    assert live.snapshot().state is S.RECEIVING
+    assert current_snapshot(live).state is S.RECEIVING
 
 
 @pytest.mark.parametrize("followed", ["one", "all"])

@@ -18,7 +18,7 @@ from upload_progress._model.state import is_final
 from upload_progress._model.version import MAX_UNSTORED_VERSIONS, SKIPPED_VERSIONS
 from upload_progress._reporting import flusher as flusher_module
 from upload_progress._reporting import outbox as outbox_module
-from upload_progress._tracking.live_upload import Reporting
+from upload_progress._tracking.status import Reporting
 from upload_progress.protocols import TransferHead, TransferKind, Tus
 from upload_progress.testing import Fault, FaultyStore
 from upload_progress.throttling import Gate, ThrottlePolicy

@@ -15,7 +15,7 @@ from upload_progress._tracking.live_upload import LiveUpload
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize("method", ["tick", "commit"])
+@pytest.mark.parametrize("method", ["tick", "begin_version"])
 async def test_error_of_one_upload_affects_no_other(
     method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -14,6 +14,7 @@ from upload_progress import Upload, UploadNotFound, UploadProgress, UploadState
 from upload_progress._model.models import ErrorCode, TransferRecord, UploadError, UploadKey
 from upload_progress._model.state import ABORTED, CANCELLED, DISCONNECTED
 from upload_progress._tracking import continuation
+from upload_progress._tracking.live_record import current_snapshot
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.protocols import (
     TransferHead,
@@ -415,7 +416,7 @@ async def test_record_of_an_older_attempt_is_no_upload_that_begins_at_once(
     monkeypatch.setattr(sim.store, "load", load)
     await sim.run(0.5)
 
-    now = live.snapshot()
+    now = current_snapshot(live)
     assert loads
     assert (now.attempt, now.bytes_transferred, live.is_superseded) == (3, 4, False)
 

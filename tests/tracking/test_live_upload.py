@@ -15,6 +15,7 @@ from upload_progress._fanout.subscription import Subscription
 from upload_progress._internals import internals_of
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress._model.state import is_final
+from upload_progress._tracking.live_record import current_snapshot
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.interfaces import RecordPage
 from upload_progress.testing import FakeClock, FaultyStore
@@ -157,7 +158,7 @@ async def test_get_shows_a_new_rate_if_reports_are_rare() -> None:
     await receive_steadily(sim, live, 5)
 
     assert len(sim.events("up")) == 1
-    assert live.snapshot().bytes_per_second == pytest.approx(10_000, rel=0.1)
+    assert current_snapshot(live).bytes_per_second == pytest.approx(10_000, rel=0.1)
 
 
 async def test_stall_and_its_end_are_reported(sim: Simulation) -> None:
@@ -192,7 +193,7 @@ async def test_one_byte_per_second_never_stalls(sim: Simulation) -> None:
         await sim.run(1.0)
         assert len(sim.internals.flusher.timers._wheel) <= 32
     assert not any(event.stalled for event in sim.events("up"))
-    assert live.snapshot().bytes_per_second == pytest.approx(1.0, abs=0.2)
+    assert current_snapshot(live).bytes_per_second == pytest.approx(1.0, abs=0.2)
     live.end_body()
     live.finish(200)
     await sim.run(40)
@@ -234,7 +235,7 @@ async def test_step_of_the_wall_clock_changes_no_rate_and_hides_no_upload(
         sim.add(live, 100)
         await sim.run(1)
 
-    snapshot = live.snapshot()
+    snapshot = current_snapshot(live)
     assert snapshot.bytes_per_second == pytest.approx(100, abs=5)
     assert snapshot.eta_seconds == pytest.approx(2, abs=0.3)
     page = await sim.tracker.list(owner="ann")
@@ -302,7 +303,7 @@ async def test_attributes_of_the_application_take_precedence_over_an_announcemen
     live.set_attribute("filename", "chosen")
     await sim.run(1)
 
-    snapshot = live.snapshot()
+    snapshot = current_snapshot(live)
     assert (snapshot.filename, snapshot.group, snapshot.total_bytes) == ("chosen", "g", 20)
 
 

@@ -20,8 +20,10 @@ from tests._support.simulation import Simulation
 from upload_progress import Identity, UploadProgress, UploadState
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress._tracking import registry as registry_module
-from upload_progress._tracking.live_upload import LiveUpload, Reporting
+from upload_progress._tracking.live_record import current_snapshot, record_of, records_with
+from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.registry import CANCELLED_SECONDS
+from upload_progress._tracking.status import Reporting
 from upload_progress._tracking.transfer import Transfer
 from upload_progress.asgi import current_upload
 from upload_progress.connection import Connection
@@ -377,13 +379,13 @@ async def test_bytes_to_the_next_gate_are_divided_among_requests(sim: Simulation
 async def test_superseded_upload_adds_no_record_to_those_of_other_workers(sim: Simulation) -> None:
     """Its only request was refused before its prior state was loaded."""
     opened = upload_of(transfer(sim, part(1)))
-    own = opened.record(opened.context.now())
-    assert opened.records_with(own) == [own]
+    own = record_of(opened, opened.context.now())
+    assert records_with(opened, own) == [own]
     other = evolve(own, owner="ann", transfer_id="elsewhere")
     opened.track("up", "ann")
     opened.prior_records = (other,)
     opened.supersede()
-    assert opened.records_with(own) == [other]
+    assert records_with(opened, own) == [other]
 
 
 async def test_response_sets_the_total(sim: Simulation) -> None:
@@ -661,7 +663,7 @@ async def test_next_attempt_starts_before_the_last_one_is_stored(sim: Simulation
     second.add(5)
 
     assert upload_of(second) is not upload_of(first)
-    shown = upload_of(second).snapshot()
+    shown = current_snapshot(upload_of(second))
     assert (shown.attempt, shown.bytes_transferred) == (2, 15)
 
 

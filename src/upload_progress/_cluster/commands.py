@@ -40,6 +40,7 @@ from upload_progress._reporting.flusher import Flusher
 from upload_progress._runtime.backoff import Backoff
 from upload_progress._runtime.task_spawner import TaskSpawner
 from upload_progress._runtime.worker import Worker
+from upload_progress._tracking.live_record import current_snapshot
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.registry import Registry, ResourceIndex
 from upload_progress.config import Limits
@@ -218,7 +219,7 @@ class UploadCommands:
         if live is None or live.is_superseded or live.has_ended_elsewhere or live.is_undecided:
             return None
         live.cancel()
-        return live.snapshot()
+        return current_snapshot(live)
 
     async def _handle_cancel(self, body: bytes) -> bytes | None:
         """Cancel an upload that is received here, for another worker."""

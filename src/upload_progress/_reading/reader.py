@@ -11,6 +11,7 @@ from upload_progress._reading.lists import ListCursor, ListSelection, UploadList
 from upload_progress._reading.record_loader import RecordLoader
 from upload_progress._reading.shared_reads import SharedReads
 from upload_progress._tracking import continuation
+from upload_progress._tracking.live_record import current_snapshot, record_of, records_with
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.registry import Registry
 from upload_progress.exceptions import InvalidValue, StoreUnavailable, UploadNotFound
@@ -62,7 +63,7 @@ class Reader:
         live = self.registry.find(key.owner, key.upload_id)
         progress = None if live is None else await self._snapshot_of(live, key)
         if live is not None and progress is not None:
-            records = live.records_with(live.record(live.context.now()))
+            records = records_with(live, record_of(live, live.context.now()))
             return progress, accepted_bytes(records)
         records = await self.lane.load(key)
         if not records:
@@ -72,18 +73,18 @@ class Reader:
     async def _snapshot_of(self, live: LiveUpload, key: UploadKey) -> UploadProgress | None:
         """Return the snapshot of an upload that is received here; None if it is no upload."""
         if live.ranges is None and live.has_prior_state and not live.is_superseded:
-            return live.snapshot()
+            return current_snapshot(live)
         try:
             records = await self.lane.load(key)
         except StoreUnavailable:
-            return live.snapshot()
+            return current_snapshot(live)
         if not live.has_prior_state:
             continuation.load_prior_state(live, records)
         if live.ranges is not None:
             continuation.update_from_store(live, records)
         if live.has_ended_elsewhere or live.is_superseded or live.is_undecided:
             return self.loader.fold(records) if records else None
-        return live.snapshot()
+        return current_snapshot(live)
 
     async def list(
         self,

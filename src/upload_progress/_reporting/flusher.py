@@ -25,9 +25,10 @@ from upload_progress._reporting.recent_ends import RecentEnds
 from upload_progress._reporting.timers import UploadTimers
 from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._runtime.yielding import yielding
-from upload_progress._tracking import continuation
-from upload_progress._tracking.live_upload import TO_BE_COMPARED, LiveUpload, Reporting
+from upload_progress._tracking import continuation, live_record
+from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.registry import Registry
+from upload_progress._tracking.status import TO_BE_COMPARED, Reporting
 from upload_progress.exceptions import StoreUnavailable
 from upload_progress.interfaces import Clock
 
@@ -311,21 +312,22 @@ class Flusher:
             self._due.add(upload, has_subscribers=False)
             return
         if upload.has_ended_elsewhere and upload.has_late_bytes:
-            self._unsaved[upload] = evolve(upload.commit(now), state=UploadState.PAUSED)
+            record = live_record.commit(upload, now)
+            self._unsaved[upload] = evolve(record, state=UploadState.PAUSED)
             return
         if upload.has_ended_elsewhere or upload.is_superseded:
             self._forget(upload)
             return
         if upload.is_ended:
             self._ended[upload] = None
-            record = upload.commit(now)
+            record = live_record.commit(upload, now)
         else:
             self.update_watched(upload)
-            record = upload.commit(now)
+            record = live_record.commit(upload, now)
             self._due.delay(upload, now.monotonic + FLUSH_SECONDS)
             self.timers.watch(upload)
         if not upload.is_shared:
-            self.hub.deliver(Update(record.owner, upload.snapshot_of(record, now)))
+            self.hub.deliver(Update(record.owner, live_record.snapshot_of(upload, record, now)))
             return
         if upload.has_prior_state:
             self._unsaved[upload] = record
@@ -334,7 +336,7 @@ class Flusher:
         if upload.ranges is not None:
             self._multi_request[upload] = None
         elif self.has_receivers(upload.owner):
-            update = Update(record.owner, upload.snapshot_of(record, now))
+            update = Update(record.owner, live_record.snapshot_of(upload, record, now))
             self._deliver(upload, update, updates)
 
     def _deliver(self, upload: LiveUpload, update: Update, updates: dict[Topic, Update]) -> None:
@@ -392,7 +394,7 @@ class Flusher:
             elif upload.is_superseded or upload.has_ended_elsewhere:
                 self._forget(upload)
             if not had_ended and self.has_receivers(upload.owner):
-                update = Update(key.owner, upload.snapshot())
+                update = Update(key.owner, live_record.current_snapshot(upload))
                 if upload.has_ended_elsewhere:  # the worker that ended it publishes it
                     self.hub.deliver(update)
                 else:
@@ -413,7 +415,7 @@ class Flusher:
         reported = {upload: self._without_prior_state.pop(upload) for upload in loaded}
         for upload, sequence in reported.items():
             if upload.sequence == sequence:
-                self._unsaved[upload] = upload.record(upload.context.now())
+                self._unsaved[upload] = live_record.record_of(upload, upload.context.now())
         return [
             upload
             for upload, sequence in reported.items()

@@ -16,9 +16,10 @@ from upload_progress._model.models import (
 from upload_progress._model.validation import Description, validate_description
 from upload_progress._runtime.worker import Worker
 from upload_progress._tracking import continuation
-from upload_progress._tracking.live_upload import LiveUpload, PriorState, UploadContext
+from upload_progress._tracking.live_upload import LiveUpload, UploadContext
 from upload_progress._tracking.received_ranges import ReceivedRanges
 from upload_progress._tracking.registry import Registry, ResourceIndex
+from upload_progress._tracking.status import PriorState
 from upload_progress._tracking.transfer import Transfer
 from upload_progress.config import TrackerConfig
 from upload_progress.identity import Identity

@@ -22,13 +22,9 @@ from upload_progress._model.models import (
 )
 from upload_progress._model.state import CANCELLED, INFERRED_CODES, RUNNING_STATES, is_final
 from upload_progress._model.version import SKIPPED_VERSIONS
-from upload_progress._tracking.live_upload import (
-    DESCRIPTION,
-    TO_BE_COMPARED,
-    LiveUpload,
-    PriorState,
-    Reporting,
-)
+from upload_progress._tracking.live_record import current_snapshot, record_of, records_with
+from upload_progress._tracking.live_upload import DESCRIPTION, LiveUpload
+from upload_progress._tracking.status import TO_BE_COMPARED, PriorState, Reporting
 from upload_progress._tracking.transfer import Transfer, TransferPhase
 from upload_progress.protocols import TransferHead, TransferKind
 
@@ -517,8 +513,8 @@ def _end_elsewhere(
 
 def start_after(upload: LiveUpload, before: LiveUpload) -> None:
     """Become the next attempt after *before*, which this process has and may not be stored."""
-    shown = before.snapshot()
-    records = before.records_with(before.record(upload.context.now()))
+    shown = current_snapshot(before)
+    records = records_with(before, record_of(before, upload.context.now()))
     if upload.ranges is None or not before.is_ended:
         upload.attempt = shown.attempt + 1
         upload.sequence += shown.sequence + 1

@@ -17,10 +17,9 @@ probably refuse them.
 """
 
 from collections.abc import Callable
-from enum import Enum, auto
-from typing import Final, NamedTuple
+from typing import Final
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from upload_progress._model.activity import OBSERVE_SECONDS, Activity, judge_arrival
 from upload_progress._model.byte_ranges import (
@@ -30,7 +29,6 @@ from upload_progress._model.byte_ranges import (
     sum_of_part_sizes,
     with_confirmed,
 )
-from upload_progress._model.fold import fold
 from upload_progress._model.models import (
     Arrival,
     ByteRange,
@@ -38,7 +36,6 @@ from upload_progress._model.models import (
     TransferRecord,
     UploadError,
     UploadKey,
-    UploadProgress,
     UploadState,
     truncate_text,
 )
@@ -54,10 +51,10 @@ from upload_progress._model.state import (
     next_state,
     result_of,
 )
-from upload_progress._model.validation import MAX_COUNT
 from upload_progress._model.version import MAX_UNSTORED_VERSIONS
 from upload_progress._tracking.received_ranges import ReceivedRanges
 from upload_progress._tracking.stage import StageHandle
+from upload_progress._tracking.status import Moment, PriorState, Reporting
 from upload_progress._tracking.transfer import CONTINUES, Transfer, TransferPhase
 from upload_progress.config import TrackerConfig
 from upload_progress.identity import Identity
@@ -76,11 +73,7 @@ __all__ = [
     "FAILURE_MESSAGE_CHARACTERS",
     "PAUSE_AFTER_SECONDS",
     "STORED_WITHIN_SECONDS",
-    "TO_BE_COMPARED",
     "LiveUpload",
-    "Moment",
-    "PriorState",
-    "Reporting",
     "UploadContext",
 ]
 
@@ -93,54 +86,6 @@ DESCRIPTION: Final = ("filename", "content_type", "metadata", "group")
 _ERROR_AFTER_SUCCESS: Final = "The server reported an error in the body of its response."
 _CONCERN_OTHERS: Final = frozenset({TransferKind.COMPLETE, TransferKind.QUERY})
 """Requests that say something about bytes which others have brought."""
-
-
-class Moment(NamedTuple):
-    """One reading of both clocks.
-
-    Attributes:
-        monotonic: Seconds on the monotonic clock.
-        wall: Seconds since the Unix epoch.
-    """
-
-    monotonic: float
-    wall: float
-
-
-class PriorState(Enum):
-    """What is known of the records that the store has of an upload."""
-
-    UNKNOWN = auto()
-    """They have not been loaded."""
-    LOADED = auto()
-    """They were loaded before the own record was stored: another worker may have begun since."""
-    COMPARED = auto()
-    """They were loaded again after that, and will be once more after the next version of the own
-    record: of two that have begun at once, only the one that was stored last sees the other."""
-    CONFIRMED = auto()
-    """No other record is expected."""
-    ENDED = auto()
-    """The upload has ended elsewhere, and late requests change nothing."""
-
-
-TO_BE_COMPARED: Final = frozenset({PriorState.LOADED, PriorState.COMPARED})
-
-
-class Reporting(Enum):
-    """Whether an upload is reported."""
-
-    UNTRACKED = auto()
-    """It has no owner, or there was no room for it."""
-    CURRENT = auto()
-    """The last report is current."""
-    DUE_HERE = auto()
-    """A report is due to the subscriptions of this process, which watch the upload."""
-    DUE = auto()
-    """A report is due, which is also stored and published."""
-    ENDED = auto()
-    """The end was reported."""
-    SUPERSEDED = auto()
-    """A newer upload has its id, or its only request was refused: it is not reported any more."""
 
 
 @frozen(eq=False, repr=False, kw_only=True)
@@ -602,6 +547,51 @@ class LiveUpload:
         for transfer in transfers:
             transfer.arm(NEVER if self.is_ended or self.reporting is Reporting.DUE else share)
 
+    def begin_version(self, now: Moment) -> None:
+        """Begin the next version of the record, and arm the meters for the one after it."""
+        if not self.is_ended:
+            self._update_rate(now)
+        is_here_only = self._is_due_here_only
+        self.sequence += 1
+        self._reports += 1
+        if not is_here_only:
+            self._shared_sequence = self.sequence
+        if self.is_ended:
+            self._stop_meter()
+        else:
+            self._rearm(now.monotonic)
+
+    def begin_first_version(self) -> None:
+        """Note that the upload is shown, if its first version has not begun yet."""
+        self.sequence, self._reports = max(self.sequence, 1), max(self._reports, 1)
+
+    def _stop_meter(self) -> None:
+        """Report nothing more; what still arrives is passed to the middleware."""
+        if self.reporting is Reporting.DUE:
+            self.reporting = Reporting.ENDED
+        self.meter.gate_bytes = 0
+
+    def _update_rate(self, now: Moment) -> None:
+        self.observe(now)
+        if self.activity is not None:
+            self.activity.update_rate(now.monotonic)
+
+    def _rearm(self, monotonic: float) -> None:
+        """Set the gates of the next report."""
+        if self.reporting is Reporting.DUE or self.reporting is Reporting.DUE_HERE:
+            self.reporting = Reporting.CURRENT
+        if self.is_shared:
+            self._reported_at = monotonic
+            self.meter.rearm()
+            if self.current_stage is not None:
+                self.current_stage.meter.rearm()
+        else:
+            self.meter.rearm_watched(monotonic - self._reported_at)
+        if self.activity is not None and (self.activity.is_silent or self.activity.is_stalled):
+            self.meter.await_next_byte()
+        if self.ranges is not None:
+            self._arm(*self.transfers)
+
     # Time
 
     @property
@@ -723,6 +713,10 @@ class LiveUpload:
         """Return what has arrived of the transfers in progress."""
         ranges = (transfer.byte_range(self._place(transfer)) for transfer in self.transfers)
         return [each for each in ranges if each is not None]
+
+    def unfinished_ranges(self) -> list[ByteRange]:
+        """Return what has arrived of the transfers in progress, now or when the upload ended."""
+        return list(self._arrived) if self.is_ended else self._arriving()
 
     def _count_received(self) -> int:
         arriving, total = self._arriving(), self.meter.total_bytes
@@ -981,119 +975,6 @@ class LiveUpload:
         is_ended = self.opened_by.phase is TransferPhase.ENDED
         is_successful = self.opened_by.result in CONTINUES or self.opened_by.is_accepted
         return self.opened_by.kind is TransferKind.CREATE and is_ended and not is_successful
-
-    # Records and snapshots
-
-    def commit(self, now: Moment) -> TransferRecord:
-        """Return the next version of the record, and arm the meters for the one after it."""
-        if not self.is_ended:
-            self._update_rate(now)
-        is_here_only = self._is_due_here_only
-        self.sequence += 1
-        self._reports += 1
-        if not is_here_only:
-            self._shared_sequence = self.sequence
-        if self.is_ended:
-            self._stop_meter()
-        else:
-            self._rearm(now.monotonic)
-        return self.record(now)
-
-    def _stop_meter(self) -> None:
-        """Report nothing more; what still arrives is passed to the middleware."""
-        if self.reporting is Reporting.DUE:
-            self.reporting = Reporting.ENDED
-        self.meter.gate_bytes = 0
-
-    def _update_rate(self, now: Moment) -> None:
-        self.observe(now)
-        if self.activity is not None:
-            self.activity.update_rate(now.monotonic)
-
-    def _rearm(self, monotonic: float) -> None:
-        """Set the gates of the next report."""
-        if self.reporting is Reporting.DUE or self.reporting is Reporting.DUE_HERE:
-            self.reporting = Reporting.CURRENT
-        if self.is_shared:
-            self._reported_at = monotonic
-            self.meter.rearm()
-            if self.current_stage is not None:
-                self.current_stage.meter.rearm()
-        else:
-            self.meter.rearm_watched(monotonic - self._reported_at)
-        if self.activity is not None and (self.activity.is_silent or self.activity.is_stalled):
-            self.meter.await_next_byte()
-        if self.ranges is not None:
-            self._arm(*self.transfers)
-
-    def record(self, now: Moment) -> TransferRecord:
-        """Return the record of this process in its current version."""
-        activity, ranges = self.activity, self.ranges
-        is_receiving = self.state is UploadState.RECEIVING
-        made = TransferRecord(
-            owner=self.owner or "",
-            upload_id=self.upload_id,
-            transfer_id=self.transfer_id,
-            attempt=self.attempt,
-            sequence=self.sequence,
-            state=self.state,
-            received_bytes=min(self.received_bytes, MAX_COUNT),
-            total_bytes=self.meter.total_bytes,
-            bytes_per_second=activity.bytes_per_second if activity and is_receiving else None,
-            stalled=activity is not None and activity.is_stalled,
-            arrival=self.arrival,
-            stage=self.current_stage.stage if self.current_stage else None,
-            error=self.error,
-            group=self.group,
-            filename=self.filename,
-            content_type=self.content_type,
-            metadata=self.metadata,
-            created_at=self.created_at,
-            started_at=self.started_at,
-            updated_at=self.finished_at or now.wall,
-            last_byte_at=activity.last_byte_at if activity else None,
-            finished_at=self.finished_at,
-            worker=None if self.is_ended else self.worker,
-        )
-        return made if ranges is None else self._with_ranges(made, ranges)
-
-    def _with_ranges(self, made: TransferRecord, ranges: ReceivedRanges) -> TransferRecord:
-        """Return a record with what only uploads in several requests have."""
-        arriving = self._arrived if self.is_ended else self._arriving()
-        return evolve(
-            made,
-            protocol=self.protocol,
-            byte_ranges=(*ranges.entries(), *arriving),
-            confirmed_bytes=ranges.confirmed_bytes,
-            retransmitted_bytes=self.repeated_bytes,
-            stalled=made.stalled and not self.is_idle,
-            set_by_app=tuple(sorted(self.set_by_app)),
-            previous_ended_at=self.previous_ended_at,
-            former_parts=tuple(sorted(self.former_parts)),
-        )
-
-    def records_with(self, record: TransferRecord) -> list[TransferRecord]:
-        """Return the records of this attempt: those of others, and *record* of this process."""
-        if self.has_ended_elsewhere or (self.is_superseded and self.prior_records):
-            return list(self.prior_records)
-        return [*self.prior_records, record]
-
-    def snapshot(self) -> UploadProgress:
-        """Return the current snapshot; an end that is not stored yet as it will be stored."""
-        now = self.context.now()
-        self.observe(now)
-        self.sequence, self._reports = max(self.sequence, 1), max(self._reports, 1)
-        return self.snapshot_of(self.record(now), now)
-
-    def snapshot_of(self, record: TransferRecord, now: Moment) -> UploadProgress:
-        """Return the snapshot of which *record* is the part of this process."""
-        mount_path = self.context.config.mount_path
-        progress = fold(self.records_with(record), now=now.wall, mount_path=mount_path)
-        assert progress is not None  # noqa: S101  # there is a record
-        if self.is_ended and self.reporting is Reporting.DUE:
-            # One sequence must not carry two states: a receiver keeps the highest sequence.
-            return evolve(progress, sequence=progress.sequence + 1)
-        return progress
 
 
 def _rejection_of(transfer: Transfer) -> tuple[Signal, UploadError | None]:
