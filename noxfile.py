@@ -161,6 +161,13 @@ def browser(session: nox.Session) -> None:
 
 
 @nox.session
+def minify(session: nox.Session) -> None:
+    """Write the minified scripts that are served, after a change of the Web Component."""
+    sync(session, *groups("browser"))
+    session.run("python", "-m", "tests.browser.minify")
+
+
+@nox.session
 def nightly(session: nox.Session) -> None:
     """Test 20,000 random sequences of requests against the model; the numbers differ each day."""
     sync(session, *groups("test", "clients"))
