@@ -453,14 +453,17 @@ async def test_final_request_of_an_empty_upload_has_a_total(sim: Simulation) -> 
     assert (await only_upload(sim)).state is S.COMPLETED
 
 
-@pytest.mark.parametrize(("offset", "expected"), [(8, 20), (11, 9)])
+@pytest.mark.parametrize(
+    ("offset", "is_refused", "expected"), [(8, False, 20), (11, False, 9), (8, True, 12)]
+)
 async def test_failed_upload_is_resumed_by_its_id(
-    sim: Simulation, offset: int, expected: int
+    sim: Simulation, offset: int, is_refused: bool, expected: int
 ) -> None:
-    """As ``curl -C`` does: the bytes before the offset count, unless they never arrived."""
+    """As ``curl -C`` does: the bytes before count if they have arrived and were not refused."""
 
     async def failing_app(_scope: Scope, receive: Receive, _send: Send) -> None:
-        await receive()
+        for _ in range(1 if is_refused else 2):
+            await receive()
         raise ConnectionError
 
     upload_id = {"upload-id": "chosen-by-curl"}

@@ -12,15 +12,21 @@ from typing import Final
 from attrs import evolve
 
 from upload_progress._model.byte_ranges import contiguous_end, count_accepted
-from upload_progress._model.fold import fold, newest
+from upload_progress._model.fold import accepted_bytes, fold, newest
 from upload_progress._model.models import (
     ByteRange,
+    ErrorCode,
     TransferRecord,
     UploadProgress,
     UploadState,
     without_store_times,
 )
-from upload_progress._model.state import CANCELLED, INFERRED_CODES, RUNNING_STATES, is_final
+from upload_progress._model.state import (
+    CANCELLED,
+    INFERRED_CODES,
+    RUNNING_STATES,
+    is_final,
+)
 from upload_progress._model.version import SKIPPED_VERSIONS
 from upload_progress._tracking.live_record import current_snapshot, record_of, records_with
 from upload_progress._tracking.live_upload import DESCRIPTION, LiveUpload
@@ -50,6 +56,7 @@ __all__ = [
 
 LATE_SECONDS: Final = 0.05
 """How much later than its beginning the owner of an upload is known, if it is called late."""
+_REFUSALS: Final = frozenset({ErrorCode.APP_ERROR, ErrorCode.REJECTED})
 _MAX_FORMER_PARTS: Final = 50
 """How many parts of a replaced upload are known; a tus upload has one."""
 
@@ -461,11 +468,7 @@ def _time_of(moment: datetime | None) -> float | None:
 def _begin_after(
     upload: LiveUpload, records: Iterable[TransferRecord], before: UploadProgress
 ) -> None:
-    """Start the next attempt.
-
-    A client that continues at the end of the bytes that arrived has them at the server, and
-    sends the rest.
-    """
+    """Start the next attempt; a client that continues an upload sends only the rest."""
     head = upload.opened_by.head
     offset = 0 if head is None else head.offset or 0
     upload.attempt = before.attempt + 1
@@ -473,17 +476,20 @@ def _begin_after(
     upload.previous_ended_at = _time_of(before.finished_at)
     _leave_parts(upload, records)
     _inherit_description(upload, before)
-    if offset <= _arrived_end(records):
+    if offset <= _accepted_end(records, before):
         upload.held_ranges.confirm("", offset)
 
 
-def _arrived_end(records: Iterable[TransferRecord]) -> int:
-    """Return up to which byte an upload has arrived without a gap."""
+def _accepted_end(records: Iterable[TransferRecord], before: UploadProgress) -> int:
+    """Return up to which byte the application has the attempt before.
+
+    Of one request that broke off, the application has neither accepted nor refused anything: it
+    accepts the rest only if it has the bytes before.
+    """
     current = newest(records)
-    plain = [each.received_bytes for each in current if each.protocol is None]
-    held = max([0, *plain, *(each.confirmed_bytes for each in current)])
-    ranges = [each for record in current for each in record.byte_ranges]
-    return contiguous_end([*ranges, ("", 0, held, True)])
+    plain = sum(each.received_bytes for each in current if each.protocol is None)
+    is_refused = before.error is not None and before.error.code in _REFUSALS
+    return accepted_bytes(current) if is_refused else max(plain, accepted_bytes(current))
 
 
 def _end_elsewhere(
