@@ -288,7 +288,7 @@ def deciding(records: Sequence[TransferRecord]) -> TransferRecord:
     1. The first failure or cancellation ends the upload, unless it was completed before.
     2. Else an open transfer keeps it open. In an upload in several requests, a completion ends it
        nevertheless, because it concerns the whole upload and not one request.
-    3. Else the last completion ends it.
+    3. Else the first completion ends it: nothing of it changes afterwards.
     4. Else it is in the state in which it was announced.
 
     Args:
@@ -299,7 +299,7 @@ def deciding(records: Sequence[TransferRecord]) -> TransferRecord:
     stopped = min(
         (record for record in records if record.state in _STOPPED), key=_ended, default=None
     )
-    completed = max(
+    completed = min(
         (record for record in records if record.state is UploadState.COMPLETED),
         key=_ended,
         default=None,

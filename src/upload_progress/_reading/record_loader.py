@@ -90,8 +90,16 @@ class RecordLoader:
         uploads, cursors = zip(*own, strict=True) if own else ((), ())
         return evolve(page, uploads=uploads, cursors=cursors)
 
-    def fold(self, records: Iterable[TransferRecord]) -> UploadProgress:
-        """Return the snapshot of an upload with these records, of which there is at least one."""
-        progress = fold(records, now=self.clock.time(), mount_path=self.mount_path)
+    def fold(
+        self, records: Iterable[TransferRecord], *, now: float | None = None
+    ) -> UploadProgress:
+        """Return the snapshot of an upload with these records, of which there is at least one.
+
+        Args:
+            records: Its records.
+            now: As for the model's ``fold``; by default the time of the clock.
+        """
+        now = self.clock.time() if now is None else now
+        progress = fold(records, now=now, mount_path=self.mount_path)
         assert progress is not None  # noqa: S101  # there is a record
         return progress

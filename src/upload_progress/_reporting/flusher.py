@@ -16,6 +16,7 @@ from attrs import Factory, define, evolve, field
 
 from upload_progress._fanout.hub import Hub
 from upload_progress._fanout.update import Topic, Update
+from upload_progress._model.fold import deciding, newest
 from upload_progress._model.models import TransferRecord, UploadState
 from upload_progress._model.state import is_final
 from upload_progress._reading.record_loader import RecordLoader
@@ -146,7 +147,7 @@ class Flusher:
         default=Factory(lambda self: DueUploads(self.clock), takes_self=True), init=False
     )
     _stored_updates: dict[Topic, Update] = field(factory=dict, init=False)
-    _multi_request: dict[LiveUpload, None] = field(factory=dict, init=False)
+    _multi_request: dict[LiveUpload, TransferRecord] = field(factory=dict, init=False)
     _without_prior_state: dict[LiveUpload, int] = field(factory=dict, init=False)
     _unsaved: dict[LiveUpload, TransferRecord] = field(factory=dict, init=False)
     _unpublished_ends: dict[LiveUpload, Update] = field(factory=dict, init=False)
@@ -334,18 +335,17 @@ class Flusher:
         else:
             self._without_prior_state[upload] = upload.sequence
         if upload.ranges is not None:
-            self._multi_request[upload] = None
+            self._multi_request[upload] = record
         elif self.has_receivers(upload.owner):
             update = Update(record.owner, live_record.snapshot_of(upload, record, now))
-            self._deliver(upload, update, updates)
+            self.hub.deliver(update)
+            self._add_update(upload, update, updates)
 
-    def _deliver(self, upload: LiveUpload, update: Update, updates: dict[Topic, Update]) -> None:
-        """Deliver *update* here, and add it to *updates* unless it is an end.
+    def _add_update(self, upload: LiveUpload, update: Update, updates: dict[Topic, Update]) -> None:
+        """Add *update* to those that are published now, an end to those that are stored first.
 
-        An end is published when it is stored, so that whoever subscribes after its event finds it
-        in the store.
+        Whoever subscribes after the event of an end finds the end in the store.
         """
-        self.hub.deliver(update)
         if not upload.is_ended:
             updates[update.topic] = update
         elif self.outbox.publisher is not None:
@@ -376,7 +376,8 @@ class Flusher:
         """Report uploads whose requests may reach several workers, as all workers know them.
 
         The records of this worker are stored by now, and those of the others are read after that,
-        all in one round trip: so snapshots with one sequence are the same everywhere.
+        all in one round trip. What is published follows from stored records alone: so events with
+        one sequence are the same everywhere. Subscriptions of this process see the newest bytes.
         """
         uploads, self._multi_request = self._multi_request, {}
         keys = {key: upload for upload in uploads if (key := upload.key)}
@@ -394,13 +395,35 @@ class Flusher:
             elif upload.is_superseded or upload.has_ended_elsewhere:
                 self._forget(upload)
             if not had_ended and self.has_receivers(upload.owner):
-                update = Update(key.owner, live_record.current_snapshot(upload))
-                if upload.has_ended_elsewhere:  # the worker that ended it publishes it
-                    self.hub.deliver(update)
-                else:
-                    self._deliver(upload, update, updates)
+                self.hub.deliver(Update(key.owner, live_record.current_snapshot(upload)))
+                if self.outbox.publisher is not None:
+                    self._add_event(upload, uploads[upload], records.get(key, ()), updates)
         if updates:
             await self._publish(updates)
+
+    def _add_event(
+        self,
+        upload: LiveUpload,
+        committed: TransferRecord,
+        stored: Sequence[TransferRecord],
+        updates: dict[Topic, Update],
+    ) -> None:
+        """Add the event of the version *committed* to those that are to be published.
+
+        The end is published by the worker whose record ends the upload, when that is stored. While
+        the store is away, a worker publishes uploads that no other one receives, as far as it
+        knows.
+        """
+        own = (committed.transfer_id, committed.sequence)
+        is_stored = any((each.transfer_id, each.sequence) == own for each in stored)
+        records = stored if is_stored else live_record.records_with(upload, committed)
+        if upload.has_ended_elsewhere or (upload.is_ended and not is_final(committed.state)):
+            return
+        if upload.is_ended and deciding(newest(records)).transfer_id != upload.transfer_id:
+            return
+        if is_stored or upload.is_ended or not any(each.worker for each in upload.prior_records):
+            progress = self.loader.fold(records, now=0.0)
+            self._add_update(upload, Update(committed.owner, progress), updates)
 
     def _changed_since(self, batch: Sequence[LiveUpload]) -> list[LiveUpload]:
         """Return uploads that changed since they were reported without their prior state.

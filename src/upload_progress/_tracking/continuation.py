@@ -57,6 +57,7 @@ __all__ = [
 LATE_SECONDS: Final = 0.05
 """How much later than its beginning the owner of an upload is known, if it is called late."""
 _REFUSALS: Final = frozenset({ErrorCode.APP_ERROR, ErrorCode.REJECTED})
+_COMPLETED_BY_OTHER_SECONDS: Final = 0.25
 _MAX_FORMER_PARTS: Final = 50
 """How many parts of a replaced upload are known; a tus upload has one."""
 
@@ -586,9 +587,28 @@ def _has_ended_before(upload: LiveUpload, moment: float | None) -> bool:
 
 def update_from_store(upload: LiveUpload, records: Iterable[TransferRecord]) -> None:
     """Learn what other workers have stored since, of an upload in several requests."""
-    if not upload.has_ended_elsewhere:
-        _learn_of_others(upload, records)
+    if upload.has_ended_elsewhere:
+        return
+    _learn_of_others(upload, records)
+    if _is_completed_by_other(upload):
+        upload.mark_due()
+    else:
         upload.decide()
+
+
+def _is_completed_by_other(upload: LiveUpload) -> bool:
+    """Return whether another worker, which may know as well that nothing is missing, completes it.
+
+    The last parts may end at several workers at once: one of them reports the end, and the others
+    only if it has not done so for a moment.
+    """
+    others = (each.transfer_id for each in upload.prior_records if each.worker is not None)
+    if not upload.is_whole or all(upload.transfer_id < each for each in others):
+        return False
+    now = upload.context.config.clock.monotonic()
+    if upload.whole_since is None:
+        upload.whole_since = now
+    return now - upload.whole_since < _COMPLETED_BY_OTHER_SECONDS
 
 
 def _learn_of_others(upload: LiveUpload, records: Iterable[TransferRecord]) -> None:

@@ -146,6 +146,8 @@ class LiveUpload:
             epoch.
         previous_ended_at: When the attempt before has ended, in seconds since the epoch.
         former_parts: The names of parts at resources of an upload that this one has replaced.
+        whole_since: Since when, in monotonic seconds, this worker waits for another one that knows
+            as well that all bytes are there, and reports the completion.
         is_late: Whether its owner was not known before a byte could arrive.
         has_late_bytes: Whether it has ended elsewhere before all bytes of this worker were stored.
     """
@@ -208,6 +210,7 @@ class LiveUpload:
     exists: bool = field(default=False, init=False)
     _undecided: Transfer | None = field(default=None, init=False)
     has_inherited_total: bool = field(default=False, init=False)
+    whole_since: float | None = field(default=None, init=False)
     _arrived: tuple[ByteRange, ...] = field(default=(), init=False)
     idle_since: float = field(default=0.0, init=False)
 
@@ -735,7 +738,8 @@ class LiveUpload:
         own = self.held_ranges.sum_of_part_sizes
         return own is not None or sum_of_part_sizes(others) is not None
 
-    def _is_whole(self) -> bool:
+    @property
+    def is_whole(self) -> bool:
         """Return whether the application has accepted all bytes, if that ends the upload."""
         total = self.meter.total_bytes
         if self.transfers or self.is_ended or total is None:
@@ -857,7 +861,7 @@ class LiveUpload:
         last = self._undecided
         if self.is_ended or self.has_ended_elsewhere:
             return
-        if (last is None or self.exists) and self._is_whole():
+        if (last is None or self.exists) and self.is_whole:
             self._complete(None)
         elif last is None:
             return
