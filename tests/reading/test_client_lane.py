@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from itertools import pairwise
 
 import anyio
 import pytest
@@ -17,14 +19,16 @@ from tests._support.virtual_time import VirtualClock, run_in_virtual_time
 from upload_progress import MemoryStore, ProgressTracker, StoreUnavailable, UploadState
 from upload_progress._internals import internals_of
 from upload_progress._model.models import TransferRecord, UploadKey
-from upload_progress._reading import client_lane
 from upload_progress._reading.client_lane import (
     BATCH_SIZE_PER_OWNER,
+    CONTINUED_PER_OWNER,
     MAX_BATCHES,
     MAX_CALLS,
+    MAX_CONTINUED,
+    MAX_PAUSE_SECONDS,
     MAX_WAIT_SECONDS,
+    PAUSE_FACTOR,
     ClientLane,
-    FairQueue,
 )
 from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._runtime.task_spawner import TaskSpawner
@@ -65,48 +69,6 @@ def store() -> SlowStore:
 @pytest.fixture
 def lane(store: SlowStore) -> ClientLane:
     return internals_of(ProgressTracker(store=store)).reader.lane
-
-
-# --- queue ----------------------------------------------------------------------------------------
-
-
-def test_queue_is_bounded_for_each_owner_and_in_total(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_lane, "MAX_WAITING", 3)
-    monkeypatch.setattr(client_lane, "MAX_WAITING_PER_OWNER", 2)
-    queue: FairQueue[int] = FairQueue()
-    queue.put("ann", 1)
-    queue.put("ann", 2)
-    with pytest.raises(StoreBusy):
-        queue.put("ann", 3)
-    queue.put("bob", 4)
-    with pytest.raises(StoreBusy):
-        queue.put("eve", 5)
-
-    assert [queue.take(), queue.take(), queue.take(), queue.take()] == [1, 4, 2, None]
-
-
-def test_several_items_are_of_several_owners() -> None:
-    queue: FairQueue[str] = FairQueue()
-    for owner in ("ann", "bob"):
-        for number in range(4):
-            queue.put(owner, f"{owner}{number}")
-    queue.put("eve", "eve0")
-
-    assert queue.take_several(5, per_owner=3) == ["ann0", "bob0", "eve0", "ann1", "bob1"]
-    assert queue.take_several(9, per_owner=1) == ["ann2", "bob2"]
-    assert queue.take_several(9, per_owner=3) == ["ann3", "bob3"]
-    assert queue.take_several(9, per_owner=3) == []
-
-
-def test_discarded_item_is_not_taken() -> None:
-    queue: FairQueue[int] = FairQueue()
-    for owner, item in [("ann", 1), ("ann", 2), ("bob", 3)]:
-        queue.put(owner, item)
-
-    for owner, item in [("ann", 1), ("bob", 3), ("bob", 3), ("eve", 4)]:
-        queue.discard(owner, item)
-
-    assert (len(queue), queue.take(), len(queue)) == (1, 2, 0)
 
 
 # --- reads ----------------------------------------------------------------------------------------
@@ -178,7 +140,7 @@ async def test_cancelled_callers_are_not_waited_for(lane: ClientLane, store: Slo
     store.wait = may_end.wait
     async with anyio.create_task_group() as tasks:
         for number in range(MAX_BATCHES):
-            tasks.start_soon(lane.load, UploadKey("ann", f"running-{number}"))
+            tasks.start_soon(lane.load, UploadKey(f"running-{number}", "up"))
             await anyio.wait_all_tasks_blocked()
         async with anyio.create_task_group() as cancelled:
             for upload_id in ("cancelled", "up"):
@@ -210,6 +172,92 @@ async def test_reads_fail_when_the_tracker_stops(store: SlowStore) -> None:
         while not store.calls_in_progress:
             await checkpoint()
         tasks.cancel_scope.cancel()
+
+
+# --- turns ----------------------------------------------------------------------------------------
+
+
+async def turns_of_callers(lane: ClientLane, keys: Sequence[UploadKey]) -> list[tuple[str, int]]:
+    """Load these uploads at once; return owner and turn of the event loop of each, in order."""
+    turn, loaded = 0, list[tuple[str, int]]()
+
+    async def load(key: UploadKey) -> None:
+        await lane.load(key)
+        loaded.append((key.owner, turn))
+
+    async with anyio.create_task_group() as tasks:
+        for key in keys:
+            tasks.start_soon(load, key)
+        while len(loaded) < len(keys):
+            await checkpoint()
+            turn += 1
+    return loaded
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio shuffles the tasks of a turn
+async def test_callers_of_an_owner_continue_in_turns_of_their_own(
+    lane: ClientLane, store: SlowStore
+) -> None:
+    """Whether they wait for one upload or for several, others do not wait for all of them."""
+    keys = [UploadKey("bob", f"unknown-{number % 30}") for number in range(90)]
+    loaded = await turns_of_callers(lane, [*keys, UP])
+
+    at_once = Counter(loaded)
+    assert max(at_once.values()) == CONTINUED_PER_OWNER
+    assert sum(at_once.values()) == 91
+    # In the order of the first turns, all of whose callers wait at the time.
+    assert "ann" in [owner for owner, _ in loaded[: CONTINUED_PER_OWNER + 1]]
+    assert [len(batch) for batch in store.batches] == [BATCH_SIZE_PER_OWNER + 1, 14]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio shuffles the tasks of a turn
+async def test_few_callers_continue_in_one_turn(lane: ClientLane, store: SlowStore) -> None:
+    loaded = await turns_of_callers(
+        lane, [UploadKey(f"owner-{number}", "up") for number in range(50)]
+    )
+
+    assert max(Counter(turn for _, turn in loaded).values()) == MAX_CONTINUED
+    assert len(store.batches) == 1
+
+
+async def test_owner_is_in_one_read_at_a_time(lane: ClientLane, store: SlowStore) -> None:
+    """However much bob reads, ann is read at once; and bob again when his callers have gone on."""
+    may_end = anyio.Event()
+    store.wait = may_end.wait
+    async with anyio.create_task_group() as tasks:
+        for number in range(2 * BATCH_SIZE_PER_OWNER):
+            tasks.start_soon(lane.load, UploadKey("bob", f"unknown-{number}"))
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(lane.load, UP)
+        await anyio.wait_all_tasks_blocked()
+        assert [len(batch) for batch in store.batches] == [BATCH_SIZE_PER_OWNER, 1]
+        may_end.set()
+
+    assert [len(batch) for batch in store.batches] == [
+        BATCH_SIZE_PER_OWNER,
+        1,
+        BATCH_SIZE_PER_OWNER,
+    ]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio shuffles the tasks of a turn
+async def test_owner_pauses_in_proportion_to_what_callers_do(lane: ClientLane) -> None:
+    """So that one owner takes a part of the time of the event loop, and not all of it."""
+    busy_seconds, times = 0.002, list[float]()
+
+    async def load(number: int) -> None:
+        await lane.load(UploadKey("bob", f"unknown-{number}"))
+        times.append(anyio.current_time())
+        time.sleep(busy_seconds)  # noqa: ASYNC251  # work, such as to send a response
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(BATCH_SIZE_PER_OWNER + 1):
+            tasks.start_soon(load, number)
+
+    turns = times[::CONTINUED_PER_OWNER]
+    work_seconds = CONTINUED_PER_OWNER * busy_seconds
+    pauses = [later - earlier - work_seconds for earlier, later in pairwise(turns)]
+    assert min(pauses) >= 0.99 * min(PAUSE_FACTOR * work_seconds, MAX_PAUSE_SECONDS)
 
 
 # --- other calls ----------------------------------------------------------------------------------
@@ -307,11 +355,11 @@ def test_who_waits_too_long_is_refused(backend: str) -> None:
                 refused.append(anyio.current_time())
 
         async with anyio.create_task_group() as tasks:
-            for number in range(4 * MAX_BATCHES * BATCH_SIZE_PER_OWNER):
+            for number in range(4 * BATCH_SIZE_PER_OWNER):
                 tasks.start_soon(try_to, partial(lane.load, UploadKey("ann", str(number))))
             for _ in range(6 * MAX_CALLS):
                 tasks.start_soon(try_to, partial(lane.call, "ann", partial(anyio.sleep, 0.9)))
-        assert refused == [MAX_WAIT_SECONDS] * (MAX_BATCHES * BATCH_SIZE_PER_OWNER + 2 * MAX_CALLS)
+        assert refused == [MAX_WAIT_SECONDS] * (BATCH_SIZE_PER_OWNER + 2 * MAX_CALLS)
         assert len(lane) == 0
 
     run_in_virtual_time(main, backend)

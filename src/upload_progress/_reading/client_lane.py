@@ -6,19 +6,26 @@ those tasks. Requests for single uploads that wait at the same time are read tog
 trip, and requests for the same upload share its records. A caller never gets the result of a read
 that began before the call.
 
-An owner who waits for much does not delay others: waiting owners are served in turn. Who waits too
-long, or finds the lane full, gets ``StoreBusy``. That is no failure of the store.
+An owner who waits for much does not delay others. Waiting owners are served in turn, and each is in
+one read at a time, which leaves the other reads to the others. When a read has ended, few callers
+of each owner continue in one turn of the event loop, and after that turn the owner pauses in
+proportion to its duration: however many requests one owner makes, they take a part of the time of
+the event loop. If all continued at once, their responses and the next requests of their clients
+would be one long turn, and would fill the memory that the garbage collector examines in one pass.
+
+Who waits too long, or finds the lane full, gets ``StoreBusy``. That is no failure of the store.
 """
 
-from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import Final, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from math import inf
+from typing import Final, TypeVar
 
 import anyio
-from anyio.lowlevel import RunVar
+from anyio.lowlevel import RunVar, checkpoint
 from attrs import define, field
 
 from upload_progress._model.models import TransferRecord, UploadKey
+from upload_progress._reading.fair_queue import FairQueue
 from upload_progress._reading.record_loader import RecordLoader
 from upload_progress._runtime.task_spawner import TaskSpawner
 from upload_progress.exceptions import StoreBusy, StoreUnavailable
@@ -26,96 +33,32 @@ from upload_progress.exceptions import StoreBusy, StoreUnavailable
 __all__ = [
     "BATCH_SIZE",
     "BATCH_SIZE_PER_OWNER",
+    "CONTINUED_PER_OWNER",
     "MAX_BATCHES",
     "MAX_CALLS",
-    "MAX_WAITING",
-    "MAX_WAITING_PER_OWNER",
+    "MAX_CONTINUED",
+    "MAX_PAUSE_SECONDS",
     "MAX_WAIT_SECONDS",
+    "PAUSE_FACTOR",
     "ClientLane",
-    "FairQueue",
 ]
 
 T = TypeVar("T")
-H = TypeVar("H")
 
 BATCH_SIZE: Final = 64
 """Uploads in one read."""
-BATCH_SIZE_PER_OWNER: Final = 4
-"""Uploads of one owner in one read. Their responses are sent in one go, while others wait."""
+BATCH_SIZE_PER_OWNER: Final = 16
+"""Uploads of one owner in one read."""
 MAX_BATCHES: Final = 2
 MAX_CALLS: Final = 2
-MAX_WAITING: Final = 10_000
-MAX_WAITING_PER_OWNER: Final = 2000
+MAX_CONTINUED: Final = 16
+"""Callers that continue in one turn of the event loop."""
+CONTINUED_PER_OWNER: Final = 2
+"""Callers of one owner that continue in one turn of the event loop."""
+PAUSE_FACTOR: Final = 3
+"""A pause between such turns lasts that many times as long as the turn before it."""
+MAX_PAUSE_SECONDS: Final = 0.01
 MAX_WAIT_SECONDS: Final = 3.0
-
-
-@define(eq=False, repr=False)
-class FairQueue(Generic[H]):
-    """A bounded queue of the items of many owners, which takes one of each owner in turn.
-
-    >>> queue = FairQueue()
-    >>> for owner, item in [("ann", 1), ("ann", 2), ("bob", 3)]:
-    ...     queue.put(owner, item)
-    >>> [queue.take(), queue.take(), queue.take(), queue.take()]
-    [1, 3, 2, None]
-    """
-
-    _items: dict[str, dict[H, None]] = field(factory=dict, init=False)
-    _size: int = field(default=0, init=False)
-
-    def __len__(self) -> int:
-        """Return the number of items."""
-        return self._size
-
-    def put(self, owner: str, item: H) -> None:
-        """Add an item at the end of the queue of *owner*.
-
-        Raises:
-            StoreBusy: There are too many items, of *owner* or in total.
-        """
-        own = self._items.get(owner, {})
-        if self._size >= MAX_WAITING or len(own) >= MAX_WAITING_PER_OWNER:
-            raise StoreBusy
-        own[item] = None
-        self._items[owner] = own
-        self._size += 1
-
-    def take(self) -> H | None:
-        """Remove and return the first item of the owner whose turn it is; None without items."""
-        if not self._items:
-            return None
-        owner = next(iter(self._items))
-        own = self._items.pop(owner)
-        item = next(iter(own))
-        del own[item]
-        if own:
-            self._items[owner] = own
-        self._size -= 1
-        return item
-
-    def take_several(self, limit: int, *, per_owner: int) -> list[H]:
-        """Remove and return up to *limit* items, of which up to *per_owner* of each owner."""
-        items: list[H] = []
-        taken: Counter[str] = Counter()
-        while len(items) < limit and (item := self._next_of(taken, per_owner)) is not None:
-            items.append(item)
-        return items
-
-    def _next_of(self, taken: Counter[str], per_owner: int) -> H | None:
-        owner = next(iter(self._items), "")
-        if taken[owner] >= per_owner:
-            return None  # as all others have had their turns
-        taken[owner] += 1
-        return self.take()
-
-    def discard(self, owner: str, item: H) -> None:
-        """Remove an item, if it is in the queue."""
-        own = self._items.get(owner, {})
-        if item in own:
-            del own[item]
-            self._size -= 1
-        if not own:
-            self._items.pop(owner, None)
 
 
 @define(eq=False)
@@ -124,17 +67,15 @@ class _KeyRead:
 
     Attributes:
         key: The upload.
-        callers: How many wait for it.
-        records: The result.
-        error: The error, unless there is a result.
-        has_ended: Whether it has succeeded or failed; it also fails if the tracker stops.
+        callers: Those who wait for it; the event of each is set when its turn to continue comes.
+        records: The result; None without one.
+        error: Why there is no result.
     """
 
     key: UploadKey
-    callers: int = 0
-    records: list[TransferRecord] = field(factory=list)
-    error: StoreUnavailable | None = field(factory=StoreUnavailable)
-    has_ended: anyio.Event = field(factory=anyio.Event)
+    callers: dict[anyio.Event, None] = field(factory=dict)
+    records: list[TransferRecord] | None = None
+    error: StoreUnavailable | None = None
 
 
 @define(eq=False, repr=False)
@@ -215,52 +156,81 @@ class _LoopLane:
 
     async def load(self, key: UploadKey) -> list[TransferRecord]:
         read = self._waiting.get(key) or self._add(key)
-        read.callers += 1
+        turn = anyio.Event()
+        read.callers[turn] = None
         try:
             with anyio.move_on_after(MAX_WAIT_SECONDS):
-                await read.has_ended.wait()
+                await turn.wait()
         finally:
-            read.callers -= 1
+            del read.callers[turn]
             if not read.callers and self._waiting.get(key) is read:
                 del self._waiting[key]
                 self._reads.discard(key.owner, read)
-        if not read.has_ended.is_set():
-            raise StoreBusy
         if read.error is not None:
             raise type(read.error)
+        if read.records is None:
+            raise StoreBusy
         return read.records
 
     def _add(self, key: UploadKey) -> _KeyRead:
         read = _KeyRead(key)
         self._reads.put(key.owner, read)
         self._waiting[key] = read
-        if self._batches < MAX_BATCHES:
+        self._start_batch()
+        return read
+
+    def _start_batch(self) -> None:
+        """Start a read of what may be read now, unless enough others run."""
+        if self._reads.owners and self._batches < MAX_BATCHES:
             self._batches += 1
             # In a task of its own, which starts when all callers of this turn of the event loop
             # have been added.
-            self.tasks.start(self._load_batches)
-        return read
+            self.tasks.start(self._run_batch)
 
-    async def _load_batches(self) -> None:
-        try:
-            while self._reads:
-                await self._load_batch()
-        finally:
-            self._batches -= 1
-
-    async def _load_batch(self) -> None:
+    async def _run_batch(self) -> None:
+        """Read several uploads; let their callers continue; then let their owners read more."""
         reads = self._reads.take_several(BATCH_SIZE, per_owner=BATCH_SIZE_PER_OWNER)
-        batch = {read.key: self._waiting.pop(read.key) for read in reads}
+        owners = {read.key.owner for read in reads}
+        for read in reads:
+            del self._waiting[read.key]
+            self._reads.hold(read.key.owner)
+        callers: FairQueue[anyio.Event] = FairQueue(max_items=inf, max_per_owner=inf)
+        turn_seconds = 0.0
         try:
-            known = await self.loader.load(batch)
-            for key, read in batch.items():
-                read.records, read.error = known.get(key, []), None
-        except StoreUnavailable as error:
-            for read in batch.values():
-                read.error = error
+            try:
+                await self._load(reads)
+                for read in reads:
+                    for turn in read.callers:
+                        callers.put(read.key.owner, turn)
+                first = callers.take_several(len(callers), per_owner=CONTINUED_PER_OWNER)
+                for start in range(0, len(first), MAX_CONTINUED):
+                    turn_seconds = await _continue(first[start : start + MAX_CONTINUED])
+            finally:
+                self._batches -= 1
+            self._start_batch()
+            while callers:
+                await _pause_after(turn_seconds)
+                turn_seconds = await _continue(
+                    callers.take_several(MAX_CONTINUED, per_owner=CONTINUED_PER_OWNER)
+                )
+            if any(owner in self._reads for owner in owners):
+                await _pause_after(turn_seconds)
         finally:
-            for read in batch.values():
-                read.has_ended.set()
+            _continue_all(reads)
+            for owner in owners:
+                self._reads.resume(owner)
+        self._start_batch()
+
+    async def _load(self, reads: Sequence[_KeyRead]) -> None:
+        """Give each read its result or error."""
+        try:
+            known = await self.loader.load([read.key for read in reads])
+        except StoreUnavailable as error:
+            for read in reads:
+                read.error = error
+        else:
+            for read in reads:
+                read.records = known.get(read.key, [])
 
     async def call(
         self, owner: str, function: Callable[[], Awaitable[T]], wait_seconds: float
@@ -295,4 +265,26 @@ class _LoopLane:
         if turn is None:
             self._calls -= 1
         else:
+            turn.set()
+
+
+async def _continue(turns: Sequence[anyio.Event]) -> float:
+    """Let some callers continue; return how long the turn of the event loop took, in seconds."""
+    began = anyio.current_time()
+    for turn in turns:
+        turn.set()
+    await checkpoint()
+    return anyio.current_time() - began
+
+
+async def _pause_after(turn_seconds: float) -> None:
+    await anyio.sleep(min(PAUSE_FACTOR * turn_seconds, MAX_PAUSE_SECONDS))
+
+
+def _continue_all(reads: Sequence[_KeyRead]) -> None:
+    """Let all callers continue that still wait: the tracker stops."""
+    for read in reads:
+        if read.records is None and read.error is None:
+            read.error = StoreUnavailable()
+        for turn in read.callers:
             turn.set()
