@@ -63,12 +63,14 @@ def test_guide_states_the_sizes_of_the_served_files() -> None:
 
 def test_each_language_has_all_texts() -> None:
     lines = [re.findall(r"^\w+\|.*$", source, re.MULTILINE) for source in SOURCES]
-    main, forms, languages, panel = ([line.split("|") for line in each] for each in lines)
+    main, forms, languages, panel, parts = ([line.split("|") for line in each] for each in lines)
 
     assert [key for key, _ in main] == [key for key, *_ in languages]
     assert {len(line) for line in languages} == {3}
-    assert {len(line) for line in [*forms, *panel]} == {4}
-    assert all(text.strip() for line in [*main, *forms, *languages, *panel] for text in line)
+    assert {len(line) for line in [*forms, *panel, *parts]} == {4}
+    assert all(
+        text.strip() for line in [*main, *forms, *languages, *panel, *parts] for text in line
+    )
 
 
 def test_served_files_are_minified_sources(modules: Path) -> None:
@@ -124,7 +126,7 @@ NOT_IN_THE_GUIDE = re.compile(
     r"LABELS|Formatter|Forms|Panel|Row|ProgressClient|Transfer|UploadProgressElement|constructor|"
     r"\w+Callback|add|apply|refresh|note|change|submit|drop|walk|clear|remove|reset|resize|rate|"
     r"fetch|headers|stop|restart|emit|subscribe|finish|send|speed|show|bytes|percent|reason|share|"
-    r"state|time|text|update|interrupt|isInterruptedBy"
+    r"state|time|text|update|interrupt|isInterruptedBy|Parts|next|end|localize"
 )
 
 
@@ -144,9 +146,8 @@ def test_guide_documents_all_names(kind: str) -> None:
 def test_guide_documents_all_form_attributes_and_options() -> None:
     dataset = set(re.findall(r"\bupload([A-Z]\w+)", " ".join(SOURCES))) - {"Id"}
     types = (STATIC / "types.d.ts").read_text(encoding="utf-8")
-    options = re.findall(
-        r"^  (\w+)\?:", types.partition("interface UploadOptions")[2], re.MULTILINE
-    )
+    declared = types.partition("interface UploadOptions")[2].partition("\n}")[0]
+    options = re.findall(r"^  (\w+)\?:", declared, re.MULTILINE)
 
     named = {f"data-upload-{name.lower()}" for name in dataset} | set(options)
     assert len(named) >= 12

@@ -255,3 +255,41 @@ def test_announcements_are_few(users: Users, user: str) -> None:
     apply(page, 40, 60, "completed")
     page.clock.run_for(1000)
     expect(status).to_have_text("60 files, 58.0 MB, 1 failed, 1 cancelled")
+
+
+# --- right to left --------------------------------------------------------------------------------
+
+# The places of the first and last character of a text, and the end of the box around it.
+PLACES = """
+(node) => {
+  const text = document.createTreeWalker(node, NodeFilter.SHOW_TEXT).nextNode();
+  const place = (start) => {
+    const range = document.createRange();
+    range.setStart(text, start);
+    range.setEnd(text, start + 1);
+    return range.getBoundingClientRect();
+  };
+  const box = node.getBoundingClientRect();
+  return [place(0).left, place(text.length - 1).right, box.left, box.right].map(Math.round);
+}
+"""
+
+
+@pytest.mark.parametrize("attributes", ["all", "all panel"])
+def test_english_texts_in_a_page_from_right_to_left(
+    users: Users, user: str, attributes: str
+) -> None:
+    body = f'<div dir="rtl"><upload-progress src="/uploads" {attributes}></upload-progress></div>'
+    page = users.open(body, user=user)
+    wait_for_connection(page, "websocket")
+    page.evaluate(APPLY, [0, 2, "receiving", {}])
+    page.evaluate(APPLY, [2, 4, "completed", {}])
+    expect(row(page, "0.bin")).to_be_visible()
+
+    texts = [row(page, "0.bin").locator(".name"), *page.locator(f"{TOTAL} .name").all()]
+    for left, right, _, end in (text.evaluate(PLACES) for text in texts):
+        # In their own order, and at the right.
+        assert left < right
+        assert right == end
+    for left, right, *_ in (text.evaluate(PLACES) for text in page.locator(".toggle").all()):
+        assert left < right

@@ -34,6 +34,7 @@ MODULES: Final = (
     "upload-progress/forms.js",
     "upload-progress/languages.js",
     "upload-progress/panel.js",
+    "upload-progress/parts.js",
 )
 """The modules that the main one loads when a page needs them."""
 

@@ -88,10 +88,35 @@ export interface UploadOptions {
   /** The path of the file in its folder, for `{path}` in the URL and for the row. */
   path?: string;
   group?: string;
+  /** Send the file by tus 1.0.0: the URL creates uploads. An interrupted upload is resumed. */
+  tus?: boolean;
+  /** The size of one request, for a server that accepts Content-Range, or with `tus`. */
+  chunkBytes?: number;
   /** The mount point of the progress routes; by default that of `bar`. */
   src?: string;
   /** The <upload-progress> that shows it; by default the first of the page, null for none. */
   bar?: Element | null;
+}
+
+/** A request that carries a file, or a part of it from byte `start` on. */
+export interface Part {
+  method: string;
+  url: string;
+  headers: Record<string, string>;
+  body: Blob | FormData;
+  start: number;
+  /** The size of the whole file. */
+  size?: number;
+}
+
+/** How a request has ended; without a response, the status is 0. */
+export interface Outcome {
+  status?: number;
+  responseText?: string;
+  /** Whether the same part may succeed later. */
+  isTemporary?: boolean;
+  /** Why the upload has failed, whatever the server reports. */
+  error?: UploadError;
 }
 
 /** What forms use. */
@@ -113,6 +138,9 @@ export interface PanelHost {
   current: Set<string>;
   /** The versions of the uploads that were cleared. */
   cleared: Set<string>;
+  isFinal(upload: Snapshot): boolean;
+  make<Tag extends keyof HTMLElementTagNameMap>(tag: Tag, part?: string, ...children: Node[]): HTMLElementTagNameMap[Tag];
+  setText(node: Node, text: string): void;
   versionOf(upload: Snapshot): string;
   canRetry(upload: Snapshot): boolean;
   includes(upload: Snapshot): boolean;

@@ -7,7 +7,8 @@
  * Sections: texts, client, transfers, element, forms. The guide lists all attributes, parts, events.
  *
  * @import {Panel} from "./upload-progress/panel.js"
- * @import {Access, Snapshot, State, Target, UploadError, UploadOptions} from "./types.d.ts"
+ * @import {Parts} from "./upload-progress/parts.js"
+ * @import {Access, Outcome, Part, Snapshot, State, Target, UploadError, UploadOptions} from "./types.d.ts"
  */
 
 // Delay before a new row, so that a shorter upload is shown once, in its final state.
@@ -282,6 +283,8 @@ export class ProgressClient extends EventTarget {
     const transfer = this.transfers.get(id);
     const path = known?.relative_path ?? transfer?.options.path;
     if (path) upload.relative_path = path;
+    // A server that was restarted may not know it.
+    upload.filename ??= transfer?.name ?? null;
     if (transfer?.isInterruptedBy(upload)) {
       upload = { ...upload, state: "paused", error: null, bytes_per_second: null, is_interrupted: true };
     }
@@ -319,7 +322,11 @@ export class ProgressClient extends EventTarget {
       this.#etags.set(uploadId, response.headers.get("etag") ?? "");
       this.apply(upload);
     }
-    if (response?.status === 404) this.#markLost(uploadId);
+    if (response?.status === 404) {
+      // Without it, the next poll is not a long one, which would be answered at once.
+      this.#etags.delete(uploadId);
+      this.#markLost(uploadId);
+    }
     return !!response && (response.ok || response.status === 304 || response.status === 404);
   }
 
@@ -332,6 +339,10 @@ export class ProgressClient extends EventTarget {
       const response = await fetch(new URL(path, this.base), options);
       const { status } = response;
       if (status === 401) this.stop();
+      if (status < 500 && this.connection === "lost") {
+        this.#setConnection("polling");
+        this.#wake();
+      }
       if (status === 429 || status === 503) {
         const at = performance.now() + retryAfterMs(response);
         if ("accept" in headers) this.#streamAt = at;
@@ -493,10 +504,6 @@ export class ProgressClient extends EventTarget {
       const isAnswered = await this.#pollAll();
       failures = isAnswered ? 0 : failures + 1;
       if (failures > 1 && !this.#isLive) this.#setConnection("lost");
-      if (isAnswered && this.connection === "lost") {
-        this.#setConnection("polling");
-        this.#wake();
-      }
       const isMissing = this.#isLive && this.#sendSubscriptions();
       const pause = Math.min(MAX_DELAY_MS, POLL_MS * 2 ** Math.max(0, failures - 2));
       if (this.#isHidden || (this.#isLive && !isMissing)) await this.#sleep(2 * MAX_DELAY_MS);
@@ -532,7 +539,8 @@ export class ProgressClient extends EventTarget {
 
   /** Poll each open upload that the server has not sent, so that no final state is missed. */
   async #refreshOthers() {
-    for (const upload of this.uploads.values()) {
+    // A copy: a snapshot moves its upload to the end.
+    for (const upload of [...this.uploads.values()]) {
       const isKnown = isFinal(upload) || isLocal(upload) || this.#confirmed.has(upload.upload_id);
       if (!isKnown && !(await this.refresh(upload.upload_id))) return false;
     }
@@ -640,7 +648,7 @@ export class ProgressClient extends EventTarget {
     let wasOpen = false;
     try {
       const response = await this.fetch(pathOf(target), {
-        headers: { accept: "text/event-stream" },
+        headers: { accept: "text/event-stream", ...incremental(this.base) },
         signal: AbortSignal.any([signal, silence.signal]),
       });
       const reader = response?.ok && response.body?.pipeThrough(new TextDecoderStream()).getReader();
@@ -664,6 +672,12 @@ export class ProgressClient extends EventTarget {
     return wasOpen;
   }
 }
+
+/**
+ * Asks proxies to pass on each byte as it arrives (RFC 10036). Not at another origin, which may not
+ * allow this header. @param {string} url @returns {Record<string, string>}
+ */
+const incremental = (url) => (new URL(url, document.baseURI).origin === location.origin ? { Incremental: "?1" } : {});
 
 /**
  * The time in `Retry-After`, which is a number of seconds or a date, and up to a quarter more, so that
@@ -730,13 +744,16 @@ export class Transfer {
   reason = "";
   /** @type {XMLHttpRequest | null} */
   request = null;
-  /** How often it was sent. */
+  /** How often it was sent from its beginning. */
   attempts = 0;
   isInterrupted = false;
   /** The version that was interrupted last. */
   #interrupted = "";
   #resends = 0;
+  #interruptions = 0;
   #isCancelled = false;
+  /** @type {Parts | null} */
+  #parts = null;
   /** @type {() => void} */
   #unsubscribe = () => {};
   /** @type {(upload: Snapshot) => void} */
@@ -766,6 +783,7 @@ export class Transfer {
     this.sentShare = 0;
     this.reason = "";
     this.#resends = 0;
+    if (this.#isCancelled) this.#parts = null;
     this.#isCancelled = this.isInterrupted = false;
     this.done = new Promise((resolve) => (this.#resolve = resolve));
     this.client.transfers.set(this.id, this);
@@ -796,7 +814,9 @@ export class Transfer {
     const hasEnded = isFinal(upload);
     if (hasEnded && !(state === "failed" && error && isTemporary(error))) return (this.isInterrupted = false);
     if (hasEnded && version !== this.#interrupted && this.#canResend) this.#interrupt(version);
-    return this.isInterrupted || (version === this.#interrupted && !this.#isCancelled);
+    // In parts, an attempt goes on.
+    const goesOn = this.#parts && /receiving|processing/.test(state);
+    return this.isInterrupted || (version === this.#interrupted && !this.#isCancelled && !goesOn);
   }
 
   get #method() {
@@ -818,10 +838,10 @@ export class Transfer {
     this.request = null;
     request?.abort();
     this.client.interrupt(this.id);
-    const { attempts } = this;
+    const interruption = ++this.#interruptions;
     for (let wait = 0; ; ) {
       const isAnswered = await this.client.refresh(this.id);
-      if (!this.isInterrupted || attempts !== this.attempts) return;
+      if (!this.isInterrupted || interruption !== this.#interruptions) return;
       if (isAnswered && wait) break;
       wait = Math.min(MAX_DELAY_MS, wait ? 2 * wait : (POLL_MS / 2) * 2 ** this.#resends);
       const pause = Math.max(this.client.busyMs, wait * (0.5 + Math.random() / 2));
@@ -842,28 +862,47 @@ export class Transfer {
     sendQueued(this.client);
   }
 
+  /** @returns {Promise<void>} */
   async send() {
-    const { client, options } = this;
+    const { client, options, body } = this;
     const request = (this.request = new XMLHttpRequest());
+    const { credentials } = client.access;
     client.sending.add(this);
-    this.attempts++;
-    this.sentShare = 0;
+    const unsubscribe = client.subscribe({ upload_id: this.id });
     this.#unsubscribe();
-    this.#unsubscribe = client.subscribe({ upload_id: this.id });
+    this.#unsubscribe = unsubscribe;
     const name = encodeURIComponent(this.name);
-    const path = this.options.path?.split("/").map(encodeURIComponent).join("/") || name;
-    request.open(this.#method, this.url.replace("{name}", name).replace("{path}", path));
-    request.withCredentials = client.access.credentials === "include";
+    const path = options.path?.split("/").map(encodeURIComponent).join("/") || name;
+    const url = this.url.replace("{name}", name).replace("{path}", path);
     const tracked = { "Upload-Id": this.id, ...(options.group && { "Upload-Group": options.group }) };
-    const headers = { ...(await client.headers()), ...options.headers, ...tracked };
-    for (const header of Object.entries(headers)) request.setRequestHeader(...header);
+    const headers = { ...incremental(url), ...(await client.headers()), ...options.headers, ...tracked };
+    /** @type {Part} */
+    const whole = { method: this.#method, url, headers, body: this.#form(), start: 0 };
+    /** @type {Part | null} */
+    let part = whole;
+    if (body instanceof Blob && (options.tus || options.chunkBytes)) {
+      try {
+        this.#parts ??= await loadParts(body, this.name, options, credentials);
+        this.bar?.localize();
+        part = await this.#parts.next(whole);
+      } catch (outcome) {
+        return this.#handleEnd(request, /** @type {Outcome} */ (outcome));
+      }
+    }
+    if (!part) return this.#handleEnd(request, { status: 204 });
+    const { start, size } = part;
+    if (!start) this.attempts++;
+    this.sentShare = start / (size || 1);
+    request.open(part.method, part.url);
+    request.withCredentials = credentials === "include";
+    for (const header of Object.entries(part.headers)) request.setRequestHeader(...header);
     request.upload.onprogress = ({ loaded, total }) => {
-      this.sentShare = loaded / total;
+      this.sentShare = (start + loaded) / (size ?? total);
       client.emit("sent", this.id);
     };
-    request.onloadend = () => this.#handleEnd(request);
+    request.onloadend = () => this.#handleEnd(request, this.#parts ? this.#parts.end(request) : request);
     if (this.#isCancelled) return this.#handleEnd(request);
-    return request.send(this.#form());
+    return request.send(part.body);
   }
 
   #form() {
@@ -874,19 +913,24 @@ export class Transfer {
     return form;
   }
 
-  /** @param {XMLHttpRequest} request */
-  async #handleEnd(request) {
-    const { status } = request;
+  /** @param {XMLHttpRequest} request @param {Outcome | null} outcome Null if the next part follows. @returns {Promise<void>} */
+  async #handleEnd(request, outcome = request) {
+    if (!outcome && request === this.request) {
+      this.#resends = 0;
+      return this.send();
+    }
+    const { status = 0, error } = outcome ?? {};
     const isSuccess = status >= 200 && status < 400;
     const isReadable = status > 0 || (await this.#isReadable());
     if (request !== this.request) return;
-    if (status && !isSuccess) this.reason = detailOf(request) ?? "";
+    if (status && !isSuccess) this.reason = detailOf(outcome?.responseText) ?? "";
     const last = /** @type {Snapshot} */ (this.client.uploads.get(this.id));
-    const isLost = isTemporary({ code: status ? "" : "unknown", http_status: status });
-    if (isLost && isReadable && this.#canResend && !isFinal(last)) return this.#interrupt(versionOf(last));
+    const isLost = outcome?.isTemporary || isTemporary({ code: status ? "" : "unknown", http_status: status });
+    if (isLost && !error && isReadable && this.#canResend && !isFinal(last)) return this.#interrupt(versionOf(last));
     this.client.sending.delete(this);
     sendQueued(this.client);
     if (status === 401) this.client.stop();
+    if (error) return this.#report("failed", error);
     await this.client.refresh(this.id);
     if (request !== this.request) return;
     // Without a snapshot of the server, the response to the upload decides.
@@ -924,10 +968,17 @@ export class Transfer {
   }
 }
 
-/** The reason in a problem document; null without one. @param {XMLHttpRequest} request */
-function detailOf(request) {
+/** The module that sends a file in parts. @param {Blob} body @param {string} name */
+async function loadParts(body, name, /** @type {UploadOptions} */ options, /** @type {RequestCredentials} */ credentials = "same-origin") {
+  const module = await import("./upload-progress/parts.js");
+  addLabels(module.LABELS);
+  return new module.Parts(body, name, options, credentials);
+}
+
+/** The reason in a problem document; null without one. */
+function detailOf(text = "") {
   try {
-    const { detail, title } = JSON.parse(request.responseText);
+    const { detail, title } = JSON.parse(text);
     return typeof detail === "string" ? detail : title;
   } catch {
     return null;
@@ -988,6 +1039,7 @@ ul { margin: 0; padding: 0; display: grid; gap: 10px; }
 [data-state=paused], [data-stalled], [data-interrupted] { --color: var(--warning); }
 .name, .percent, b { font-weight: 600; }
 .name { display: flex; white-space: pre; }
+.row:dir(rtl) > .name:dir(ltr), .row:dir(ltr) > .name:dir(rtl) { justify-content: end; }
 .name :first-child { overflow: hidden; text-overflow: ellipsis; }
 .percent, button { margin-inline-start: 14px; }
 .percent { font-size: 17px; line-height: 1; }
@@ -1253,7 +1305,7 @@ export class UploadProgressElement extends HTMLElement {
   }
 
   async #loadLanguage() {
-    this.#setFormatter();
+    this.localize();
     if (!/^(es|de)/.test(this.#language)) return;
     languages ??= import("./upload-progress/languages.js").then(
       ({ LABELS: lines }) => addLabels(lines, ["es", "de"]), () => {});
@@ -1261,7 +1313,7 @@ export class UploadProgressElement extends HTMLElement {
     this.#loading++;
     await languages;
     if (signal.aborted) return;
-    this.#setFormatter();
+    this.localize();
     this.#loaded();
   }
 
@@ -1278,14 +1330,15 @@ export class UploadProgressElement extends HTMLElement {
 
   /** Show texts of the form, each a key and a count. @param {(string | number)[]} texts */
   note(...texts) {
-    this.#setFormatter();
+    this.localize();
     const shown = [];
     while (texts.length) shown.push(this.#formatter.text(String(texts.shift()), texts.shift() ?? ""));
     setText(this.#note, shown.join(" "));
     this.#note.hidden = !shown.length;
   }
 
-  #setFormatter() {
+  /** Use the texts of all modules that are loaded. */
+  localize() {
     const labels = JSON.parse(this.getAttribute("labels") ?? "{}");
     this.#formatter = new Formatter(this.#language, labels);
   }
@@ -1316,14 +1369,14 @@ export class UploadProgressElement extends HTMLElement {
     this.#hasNoPanel = !module;
     if (module) {
       addLabels(module.LABELS);
-      this.#setFormatter();
+      this.localize();
       this.#removeRows();
       this.#panel = new module.Panel({
         element: this, client: this.#client, format: this.#formatter, list: this.#list, total: this.#total,
         current: this.#current, cleared: this.#cleared, announcement: this.#announcement,
         includes: (upload) => this.#includes(upload),
         render: () => this.#invalidate(),
-        versionOf, canRetry,
+        isFinal, make, setText, versionOf, canRetry,
         show: (upload) => this.#renderUpload(upload),
         hide: (uploadId) => this.#removeRow(uploadId),
       });

@@ -119,13 +119,16 @@ export class Forms {
   async #upload(form, { found, hidden, unreadable }, submitter) {
     const { upload, clientOf, createId } = this.host;
     const bar = barOf(form);
-    const { uploadUrl, uploadMethod: method, uploadLimit } = form.dataset;
-    const group = form.dataset.uploadGroup ?? createId();
+    const { uploadUrl, uploadMethod: method, uploadLimit, uploadTus, uploadChunk } = form.dataset;
+    const options = {
+      bar, group: form.dataset.uploadGroup ?? createId(), tus: uploadTus !== undefined,
+      ...(method && { method }), ...(uploadChunk && { chunkBytes: Number(uploadChunk) }),
+    };
     if (uploadLimit) clientOf(bar).limit = Number(uploadLimit);
     bar.note(...(hidden ? ["hidden", hidden] : []), ...(unreadable ? ["unreadable", unreadable] : []));
     const name = found[0]?.file.name ?? form.action;
     const transfers = uploadUrl
-      ? found.map(({ file, path }) => upload(file, uploadUrl, { bar, group, path, ...(method && { method }) }))
+      ? found.map(({ file, path }) => upload(file, uploadUrl, { ...options, path }))
       : [upload(new FormData(form, submitter), form.action, { bar, method: "POST", name })];
     if (uploadUrl) for (const input of inputsOf(form)) input.value = "";
     const uploads = await Promise.all(transfers.map(({ done }) => done));

@@ -101,9 +101,6 @@ STYLES.replaceSync(`
 }
 `);
 
-/** @type {(upload: Snapshot) => boolean} */
-const hasEnded = ({ state }) => /^(completed|failed|cancelled)$/.test(state);
-
 /**
  * An upload of the panel.
  * @typedef {{upload: Snapshot, order: number, isCounted: boolean}} Entry
@@ -261,17 +258,15 @@ export class Panel {
     this.#numbers = new Intl.NumberFormat(host.format.language);
     const root = /** @type {ShadowRoot} */ (element.shadowRoot);
     root.adoptedStyleSheets.push(STYLES);
-    this.endedList = document.createElement("ul");
+    const { make } = host;
+    this.endedList = make("ul", "list");
     this.endedList.id = "ended";
-    this.endedList.className = this.endedList.part.value = "list";
-    this.toggle = this.#button("toggle", () => this.#expand(!this.#isExpanded));
+    this.counts = make("span");
+    this.toggle = this.#button("toggle", () => this.#expand(!this.#isExpanded), this.counts);
     this.toggle.setAttribute("aria-controls", "ended");
     this.clearButton = this.#button("clear", () => element.clearFinished());
-    this.more = document.createElement("div");
-    this.more.className = this.more.part.value = "more";
-    this.more.append(this.toggle, this.clearButton);
-    this.frame = document.createElement("div");
-    this.frame.className = this.frame.part.value = "frame";
+    this.more = make("div", "more", this.toggle, this.clearButton);
+    this.frame = make("div", "frame");
     list.replaceWith(this.frame);
     this.frame.append(list, this.more, this.endedList);
     this.views = [new View(host, list), new View(host, this.endedList)];
@@ -289,10 +284,9 @@ export class Panel {
     for (const version of this.#stored()) host.cleared.add(version);
   }
 
-  /** @param {string} part @param {() => void} action */
-  #button(part, action) {
-    const button = document.createElement("button");
-    button.className = button.part.value = part;
+  /** @param {string} part @param {() => void} action @param {Node[]} children */
+  #button(part, action, ...children) {
+    const button = this.host.make("button", part, ...children);
     button.onclick = ({ detail }) => detail > 1 || action();
     return button;
   }
@@ -333,7 +327,7 @@ export class Panel {
   clear() {
     const { host } = this;
     for (const [id, { upload }] of this.#entries) {
-      if (!hasEnded(upload)) continue;
+      if (!this.host.isFinal(upload)) continue;
       host.cleared.add(host.versionOf(upload));
       this.#drop(id);
     }
@@ -410,7 +404,7 @@ export class Panel {
   #dropOldest() {
     for (const [id, { upload }] of this.#entries) {
       if (this.#entries.size <= MAX_ENTRIES) return;
-      if (!hasEnded(upload)) continue;
+      if (!this.host.isFinal(upload)) continue;
       this.host.current.delete(id);
       this.#drop(id);
     }
@@ -461,14 +455,21 @@ export class Panel {
     } else {
       row.show(format, this.#summary(sum), this.#text("n_completed", completed), completed / files, ends);
     }
-    setButton(row.cancel, format.text("cancel_all"), !open);
-    setButton(row.retry, format.text("retry_failed"), !this.#retryable.length);
+    this.#setButton(row.cancel, format.text("cancel_all"), !open);
+    this.#setButton(row.retry, format.text("retry_failed"), !this.#retryable.length);
+  }
+
+  /** @param {HTMLButtonElement} button @param {string} text @param {boolean} isHidden */
+  #setButton(button, text, isHidden) {
+    this.host.setText(button, text);
+    if (isHidden && button.matches(":focus")) button.parentElement?.focus();
+    button.hidden = isHidden;
   }
 
   /** The state of the sum: that of the upload which has come furthest. */
   #stateText(isLost = false) {
     if (isLost) return this.host.format.text("lost");
-    const entries = [...this.#entries.values()].filter(({ upload, isCounted }) => isCounted && !hasEnded(upload));
+    const entries = [...this.#entries.values()].filter(({ upload, isCounted }) => isCounted && !this.host.isFinal(upload));
     const { upload } = entries.find((one) => one.upload.state === "receiving") ??
       entries.find((one) => one.upload.state !== "pending") ?? entries[0] ?? {};
     return upload ? this.host.format.state({ ...upload, stalled: false }) : "";
@@ -509,8 +510,8 @@ export class Panel {
     this.frame.hidden = !sum.files;
     this.more.hidden = !endedCount;
     this.toggle.disabled = !endedIds.length;
-    setText(this.toggle, this.#counts(collapsed).join(", "));
-    setText(this.clearButton, format.text("clear"));
+    this.host.setText(this.counts, this.#counts(collapsed).join(", "));
+    this.host.setText(this.clearButton, format.text("clear"));
     element.setAttribute("data-panel", "");
     if (endedCount) element.setAttribute("data-finished", `${endedCount}`);
     else element.removeAttribute("data-finished");
@@ -549,19 +550,19 @@ export class Panel {
     this.#announcedAt = now;
     const { name, percent } = total;
     const texts = sum.open ? [percent.textContent, ...this.#counts({ failed: sum.failed })] : [];
-    setText(announcement, [name.title, ...texts].filter(Boolean).join(", "));
+    this.host.setText(announcement, [name.title, ...texts].filter(Boolean).join(", "));
   }
 
   async #cancelAll() {
     const { element, client } = this.host;
     /** @type {Snapshot[]} */
-    const open = [...this.#entries.values()].map(({ upload }) => upload).filter((upload) => !hasEnded(upload));
+    const open = [...this.#entries.values()].map(({ upload }) => upload).filter((upload) => !this.host.isFinal(upload));
     // The last ones first, so that none of the queue begins meanwhile.
     for (const { upload_id: id } of open.reverse()) {
       const transfer = client.transfers.get(id);
       if (transfer && client.queue.includes(transfer)) await transfer.cancel();
     }
-    const others = open.filter(({ upload_id: id }) => !hasEnded(client.uploads.get(id) ?? /** @type {any} */ ({})));
+    const others = open.filter(({ upload_id: id }) => !this.host.isFinal(client.uploads.get(id) ?? /** @type {any} */ ({})));
     await Promise.all(others.map(({ upload_id: id }) => element.cancel(id)));
   }
 
@@ -584,17 +585,4 @@ function rankOf({ state }) {
   if (state === "failed") return 1;
   if (state === "pending") return 2;
   return state === "completed" || state === "cancelled" ? ENDED : 0;
-}
-
-/** @param {HTMLButtonElement} button @param {string} text @param {boolean} isHidden */
-function setButton(button, text, isHidden) {
-  setText(button, text);
-  const row = /** @type {HTMLElement} */ (button.parentElement);
-  if (isHidden && button.matches(":focus")) row.focus();
-  button.hidden = isHidden;
-}
-
-/** @param {Node} node @param {string} text */
-function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
 }
