@@ -167,7 +167,9 @@ class Upload:
     def fail(self, message: str) -> None:
         """Let the upload end as ``failed``, ``rejected``, whatever the status of the response.
 
+        It ends with the request or block that this handle belongs to.
+
         Args:
             message: The reason, shown to the owner; at most 1000 characters are kept.
         """
-        self._live.mark_failed(message)
+        self._opened.mark_failed(message)

@@ -107,7 +107,6 @@ def merge(upload: LiveUpload, other: LiveUpload) -> None:
         if announced is not None and is_better:
             setattr(upload, name, announced)
     upload.set_by_app |= other.set_by_app
-    upload.failure_message = upload.failure_message or other.failure_message
     if other.meter.total_bytes is not None:
         upload.set_total(other.meter.total_bytes)
     if upload.is_superseded:

@@ -198,7 +198,6 @@ class LiveUpload:
     finished_bytes: int = field(default=0, init=False)
     repeated_bytes: int = field(default=0, init=False)
     _claimant: Identity | None = field(default=None, init=False)
-    failure_message: str | None = field(default=None, init=False)
     set_by_app: set[str] = field(factory=set, init=False)
     _reports: int = field(default=0, init=False)
     _shared_sequence: int = field(default=0, init=False)
@@ -304,8 +303,8 @@ class LiveUpload:
         return self.context.admit(self, identity)
 
     def mark_failed(self, message: str) -> None:
-        """Let the upload end as rejected, whatever the status of the response."""
-        self.failure_message = truncate_text(message, FAILURE_MESSAGE_CHARACTERS)
+        """Let the upload end as rejected with its request, whatever the status of the response."""
+        self.opened_by.failure_message = truncate_text(message, FAILURE_MESSAGE_CHARACTERS)
 
     def show_stage(self, stage: StageHandle | None) -> None:
         """Show *stage*, or none, from now on."""
@@ -399,7 +398,7 @@ class LiveUpload:
             return
         has_whole_body = self.state is UploadState.PROCESSING
         signal, error = result_of(
-            status, self.failure_message, has_whole_body=has_whole_body, reason=transfer.reason
+            status, transfer.failure_message, has_whole_body=has_whole_body, reason=transfer.reason
         )
         if signal is Signal.REDIRECT:
             self._redirect(transfer)
@@ -427,7 +426,7 @@ class LiveUpload:
             if transfer in self.transfers:
                 transfer.status = None
                 self.end_transfer(transfer, TransferOutcome(TransferResult.REFUSED))
-        elif self.failure_message is None:
+        elif transfer.failure_message is None:
             self._end(Signal.RAISE, RAISED)
         else:
             self.finish(None, transfer)
@@ -841,8 +840,8 @@ class LiveUpload:
         )
         if not is_kept and (transfer.is_refused or self.has_prior_state):
             self._undecided = transfer if transfer.is_refused else None
-        if self.failure_message is not None:
-            self._end(*result_of(None, self.failure_message, has_whole_body=False))
+        if transfer.failure_message is not None:
+            self._end(*result_of(None, transfer.failure_message, has_whole_body=False))
         elif result is TransferResult.COMPLETED:
             if kind in _CONCERN_OTHERS and not (self.exists or self.transfers):
                 self._undecided = transfer

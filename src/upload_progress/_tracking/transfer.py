@@ -65,6 +65,7 @@ class Transfer:
         start: Where its bytes begin in their part, once that is known.
         ended_at: When it ended, in seconds since the epoch; only in several requests.
         is_outdated: Whether others have ended since it has: what it says of the bytes is old.
+        failure_message: Why the application has failed the upload by it, whatever the status.
         reads_body: Whether its outcome depends on the body of the response.
         reason: What the response says about its status.
     """
@@ -81,6 +82,7 @@ class Transfer:
     start: int | None = field(default=None, init=False)
     ended_at: float | None = field(default=None, init=False)
     is_outdated: bool = field(default=False, init=False)
+    failure_message: str | None = field(default=None, init=False)
     reads_body: bool = field(default=False, init=False)
     reason: str | None = field(default=None, init=False)
     _body: bytes = field(default=b"", init=False)
