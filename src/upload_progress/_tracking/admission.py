@@ -1,6 +1,7 @@
 """Admission: create live uploads, and track them under a key that no other upload has."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from math import inf
 from typing import Unpack
 
 import anyio
@@ -33,11 +34,15 @@ __all__ = ["Admission", "AdmissionOrder"]
 class AdmissionOrder:
     """Lets requests of one upload be admitted in their order, when their owners are known late.
 
-    Only requests whose owner is awaited are kept, under each id by which their upload is known.
+    A request waits for those before it whose owner is awaited. Of requests that have waited, those
+    that have ended are admitted first, in the order of their ends; the others in the order of
+    their arrival. Only requests that wait, or whose owner is awaited, are kept, under each id by
+    which their upload is known.
     """
 
-    _awaited: dict[str, dict[LiveUpload, anyio.Event]] = field(factory=dict, init=False)
+    _awaited: dict[str, dict[LiveUpload, None]] = field(factory=dict, init=False)
     _ids: dict[LiveUpload, dict[str, None]] = field(factory=dict, init=False)
+    _turns: dict[LiveUpload, anyio.Event] = field(factory=dict, init=False)
 
     def __len__(self) -> int:
         """Return the number of requests whose owner is awaited."""
@@ -49,36 +54,54 @@ class AdmissionOrder:
         for each in (upload.upload_id, upload.resource_id):
             if each is not None and each not in ids:
                 ids[each] = None
-                self._awaited.setdefault(each, {})[upload] = anyio.Event()
+                self._awaited.setdefault(each, {})[upload] = None
 
     def is_preceded(self, upload: LiveUpload) -> bool:
-        """Return whether the owner of an earlier request of the same upload is awaited."""
-        return bool(self._awaited) and self._before(upload) is not None
-
-    def _before(self, upload: LiveUpload) -> anyio.Event | None:
-        """Return what is set when the last request before *upload* was admitted."""
-        for each in (upload.upload_id, upload.resource_id):
-            for other, admitted in reversed(self._awaited.get(each or "", {}).items()):
-                if other.number < upload.number:
-                    return admitted
-        return None
+        """Return whether an earlier request of the same upload waits, or its owner is awaited."""
+        ids = (upload.upload_id, upload.resource_id or "") if self._awaited else ()
+        return any(
+            other.number < upload.number for each in ids for other in self._awaited.get(each, ())
+        )
 
     def has_next(self, upload: LiveUpload) -> bool:
-        """Return whether a later request of the same upload waits for this one."""
-        return any(next(reversed(self._awaited[each])) is not upload for each in self._ids[upload])
+        """Return whether another request of the same upload waits for this one."""
+        return any(len(self._awaited[each]) > 1 for each in self._ids[upload])
 
     async def wait(self, upload: LiveUpload) -> None:
-        """Wait until all earlier requests of the same upload were admitted."""
-        while (before := self._before(upload)) is not None:
-            await before.wait()
+        """Wait, now that the owner of *upload* is known, for its turn."""
+        turn = self._turns[upload] = anyio.Event()
+        self._advance(self._ids[upload])
+        await turn.wait()
 
     def leave(self, upload: LiveUpload) -> None:
         """Remove an upload whose owner is known, or will not be."""
-        for each in self._ids.pop(upload):
-            awaited = self._awaited[each]
-            awaited.pop(upload).set()
-            if not awaited:
+        self._turns.pop(upload, None)
+        ids = self._ids.pop(upload)
+        for each in ids:
+            del self._awaited[each][upload]
+            if not self._awaited[each]:
                 del self._awaited[each]
+        self._advance(ids)
+
+    def _advance(self, ids: Iterable[str]) -> None:
+        """Let the next request under each of *ids* be admitted."""
+        for each in ids:
+            upload = self._next(each)
+            if upload is not None and all(self._next(one) is upload for one in self._ids[upload]):
+                self._turns[upload].set()
+
+    def _next(self, upload_id: str) -> LiveUpload | None:
+        """Return the next request under an id; None if the owner of an earlier one is awaited."""
+        awaited = self._awaited.get(upload_id, {})
+        unknown = (each.number for each in awaited if each not in self._turns)
+        first = min(unknown, default=inf)
+        ready = (each for each in awaited if each in self._turns and each.number < first)
+        return min(ready, key=_place, default=None)
+
+
+def _place(upload: LiveUpload) -> tuple[float, int]:
+    ended_at = upload.opened_by.ended_at
+    return (inf if ended_at is None else ended_at, upload.number)
 
 
 def _context_of(admission: "Admission") -> UploadContext:
