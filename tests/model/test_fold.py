@@ -249,6 +249,25 @@ def test_completed_upload_in_several_requests_has_ended_for_all_workers() -> Non
     assert folded(completed, running).state is S.COMPLETED
 
 
+def test_completed_upload_of_unknown_size_has_the_accepted_bytes() -> None:
+    ranges = (part_set(0b10, 6), ("", 0, 3, False))
+    completed = one(S.COMPLETED, protocol="s3", finished_at=5.0, byte_ranges=ranges)
+    arriving = one(S.RECEIVING, transfer_id="b", protocol="s3", byte_ranges=(("3", 0, 8, False),))
+    shown = folded(completed, arriving)
+    assert (shown.bytes_transferred, shown.total_bytes) == (6, 6)
+    known = folded(evolve(completed, total_bytes=9), arriving)
+    assert (known.bytes_transferred, known.total_bytes) == (9, 9)
+
+
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_cancellation_at_the_time_of_a_completion_counts(names: str) -> None:
+    cancelled, completed = (
+        one(state, transfer_id=name, protocol="tus", finished_at=5.0)
+        for state, name in zip((S.CANCELLED, S.COMPLETED), names, strict=True)
+    )
+    assert folded(completed, cancelled).state is S.CANCELLED
+
+
 def test_end_is_newer_than_any_sequence_of_its_attempt() -> None:
     ended = one(S.FAILED, sequence=3, finished_at=5.0)
 

@@ -411,7 +411,7 @@ class TusParts(Application):
         if plan.kind is Kind.CREATE:
             self.is_created = True
             self.parts.add(plan.part)
-            return Answer(201, Meaning.ACCEPTED, {"location": plan.part}, offset=0)
+            return Answer(201, Meaning.ACCEPTED, {"location": plan.part})
         if plan.start != self.end(plan.part):
             return Answer(409, Meaning.REFUSED)
         kept = self.append(exchange)

@@ -114,6 +114,7 @@ def _any_scenario(protocol: str, seed: int) -> Scenario:
         lost_events=dice.mostly(0, 1, 2, 3),
         is_long=dice.random() < 0.1,
         steps=tuple(_random_step(dice) for _ in range(dice.randint(1, MAX_STEPS))),
+        is_reversed=dice.random() < 0.5,
     )
 
 

@@ -475,9 +475,18 @@ class Replay:
     def _is_seen(self, fact: Fact) -> bool:
         """Return whether another request has shown the upload before."""
         return self.exists or any(
-            each.number <= fact.sent and (each.identified_at or 0.0) <= fact.at
+            each.number <= fact.sent and self._shown_at(each) <= fact.at
             for each in self.exchanges
             if each.plan.kind is not Kind.FINISH
+        )
+
+    def _shown_at(self, exchange: Exchange) -> float:
+        """Return when the owners of a request and of those before it at its worker are known."""
+        return max(
+            each.identified_at or 0.0
+            for each in self.exchanges
+            if each.number <= exchange.number
+            and (each.step.worker == exchange.step.worker or not self.application.has_many_workers)
         )
 
     def _apply_rejection(self, fact: Fact, exchange: Exchange) -> None:
@@ -643,9 +652,11 @@ class Ledger:
 
     @property
     def workers(self) -> set[int]:
-        """The workers that have received requests whose owner is known."""
+        """The workers that have received requests whose owner is known, or that have cancelled."""
         is_divided = self.application.has_many_workers
-        return {each.step.worker if is_divided else 0 for each in self.identified}
+        workers = [each.step.worker for each in self.identified]
+        workers += [each.worker for each in self.cancels]
+        return {worker if is_divided else 0 for worker in workers}
 
     def fact_of(self, exchange: Exchange) -> Fact | None:
         """Return how *exchange* ended; None if it has not."""
@@ -789,10 +800,11 @@ class Ledger:
             and each.number <= exchange.number
             and (is_one or each.step.worker == exchange.step.worker)
         ]
+        if all(each.is_identified_at_once for each in earlier):
+            return fact.at
         # Before the next one is admitted, the store is asked.
-        late = sum(not each.is_identified_at_once for each in earlier)
-        known = (each.identified_at or 0.0 for each in earlier)
-        return max(fact.at, max(known, default=0.0) + late * self.load_seconds)
+        known = max(each.identified_at or 0.0 for each in earlier)
+        return max(fact.at, known + len(earlier) * self.load_seconds)
 
     def _replay(self, facts: Sequence[Fact], reading: Reading) -> Expectation:
         replay = Replay(reading, self.application, self.identified, self.wire_bytes)

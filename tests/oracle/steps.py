@@ -141,6 +141,7 @@ class Scenario:
         lost_events: Which event the broker loses, counted from 1; 0 for none.
         stops_at_end: Whether nothing is sent when the application has ended the upload.
         has_races: Whether a worker may get a request before it knows what the other has done.
+        is_reversed: Whether the name of the second worker is before that of the first one.
         is_long: Whether the end is checked again when the last timer has run out.
         steps: The steps.
     """
@@ -155,6 +156,7 @@ class Scenario:
     lost_events: int = 0
     stops_at_end: bool = False
     has_races: bool = True
+    is_reversed: bool = False
     is_long: bool = False
     steps: tuple[Step, ...] = ()
 

@@ -169,6 +169,12 @@ class World:
             ProgressTracker(store=store, publisher=broker, clock=VirtualClock())
             for _ in range(scenario.workers)
         ]
+        # The order of their names decides what happens if times are equal.
+        names = ("b", "a") if scenario.is_reversed else ("a", "b")
+        for tracker, name in zip(self.trackers, names, strict=False):
+            worker = internals_of(tracker).admission.worker
+            worker._draw()
+            worker._name = name
 
     @property
     def application(self) -> Application:

@@ -1,7 +1,8 @@
-"""Requests of one upload count in the order of their arrival, whenever their owners are known."""
+"""The order in which requests of one upload count whose owners are known late."""
 
 from __future__ import annotations
 
+import anyio
 import pytest
 from attrs import evolve
 
@@ -62,6 +63,49 @@ def test_request_is_preceded_by_earlier_ones_of_the_same_upload(sim: Simulation)
     assert not order.has_next(second)
     order.leave(second)
     assert len(order) == 0
+
+
+async def admitted_in_order(
+    requests: list[LiveUpload], known: list[LiveUpload]
+) -> list[LiveUpload]:
+    """Return in which order *requests* are admitted, whose owners are known in that of *known*."""
+    order, admitted = AdmissionOrder(), list[LiveUpload]()
+
+    async def admit(upload: LiveUpload) -> None:
+        await order.wait(upload)
+        admitted.append(upload)
+        order.leave(upload)
+
+    for each in requests:
+        order.enter(each)
+    async with anyio.create_task_group() as tasks:
+        for each in known:
+            tasks.start_soon(admit, each)
+            await anyio.wait_all_tasks_blocked()
+    assert len(order) == 0
+    return admitted
+
+
+async def test_requests_that_have_waited_are_admitted_in_the_order_of_their_ends(
+    sim: Simulation,
+) -> None:
+    first, second, third, running = requests = [open_request(sim, PATCH) for _ in range(4)]
+    for each, ended_at in ((first, 3.0), (second, 2.0), (third, 1.0)):
+        each.opened_by.ended_at = ended_at
+    admitted = await admitted_in_order(requests, [running, third, second, first])
+    assert admitted == [third, second, first, running]
+    assert await admitted_in_order(requests, requests) == requests
+
+
+async def test_request_waits_under_both_of_its_ids(sim: Simulation) -> None:
+    """One request before it names the resource only, the other one the upload only."""
+    by_resource = sim.internals.admission.open_transfer(
+        PATCH, Tus(), requested_id=None, is_proxied=False
+    )
+    by_id, by_both = open_request(sim, CREATE), open_request(sim, PATCH)
+    requests = [by_resource, by_id, by_both]
+    for known in ([by_both, by_id, by_resource], [by_both, by_resource, by_id]):
+        assert (await admitted_in_order(requests, known))[-1] is by_both
 
 
 async def test_creation_in_order_is_another_upload_although_its_resource_is_known(

@@ -16,6 +16,7 @@ from attrs import evolve, frozen
 
 from upload_progress._model.byte_ranges import (
     accepted_end,
+    count_accepted,
     count_accepted_parts,
     count_bytes,
     has_numbered_parts,
@@ -217,9 +218,17 @@ def _count_bytes(
     total = _total(records, received)
     if decided.protocol is not None and decided.state is UploadState.COMPLETED:
         # The application has all bytes that it wants.
-        total = decided.total_bytes or total or received
+        total = decided.total_bytes or total or _accepted(records)
         received = min(received, total)
     return received, repeated, total
+
+
+def _accepted(records: Sequence[TransferRecord]) -> int:
+    """Return the number of bytes that the application has accepted, of several requests."""
+    several = [record for record in records if record.protocol is not None]
+    held = max(record.confirmed_bytes for record in several)
+    byte_ranges = [each for record in several for each in record.byte_ranges]
+    return count_accepted(with_confirmed([*byte_ranges, ("", 0, held, True)]))
 
 
 def _received(records: Sequence[TransferRecord]) -> tuple[int, int]:
@@ -307,7 +316,7 @@ def deciding(records: Sequence[TransferRecord]) -> TransferRecord:
     running = [record for record in records if record.state in _OPEN_RANK]
     if completed and completed.protocol is not None:
         running = []
-    if stopped and (running or not completed or _ended(stopped) < _ended(completed)):
+    if stopped and (running or not completed or _ended(stopped)[0] <= _ended(completed)[0]):
         return stopped
     if running:
         return min(running, key=lambda record: _OPEN_RANK.index(record.state))

@@ -875,7 +875,7 @@ class LiveUpload:
             self._decide_unknown(last)
 
     def _decide_unknown(self, last: Transfer) -> None:
-        """Decide about an upload of which nothing was known before *last*, its only request."""
+        """Decide about an upload of which the application had accepted nothing before *last*."""
         is_lost = last.kind is TransferKind.CREATE and not last.names_upload
         is_over = self.is_reported and (last.is_rejected or is_lost)
         if self._may_be_stored_soon():
@@ -883,7 +883,8 @@ class LiveUpload:
             return
         # An attempt after one that has ended does not bring that one back.
         is_next = self.attempt > 1 and last.kind is not TransferKind.QUERY
-        if last.is_accepted and self.is_reported:
+        is_known = self.is_reported or self.newest_number != self.number
+        if last.is_accepted and is_known:
             self._complete(None)
         elif last.fails_new_upload or (last.is_refused and (is_over or is_next)):
             self._reject(last)
@@ -944,6 +945,9 @@ class LiveUpload:
             self.meter.received_bytes = total
         self.begin_receiving()
         self._end(Signal.ACCEPT, None)
+        if transfer is None:
+            stored_at = (record.updated_at for record in self.prior_records)
+            self.finished_at = max([self.idle_at, *stored_at])
 
     def _named_ranges(self) -> list[ByteRange]:
         """Return what has arrived of parts with names, at all workers."""
