@@ -108,7 +108,7 @@ class Background:
             group.start_soon(self.ticker.run)
             group.start_soon(self.reaper.run)
             group.start_soon(self.follower.run)
-            group.start_soon(self.reconciler.run)
+            group.start_soon(self.reconciler.run, lambda: self.rpc.is_open)
             group.start_soon(self.rpc.run)
 
     async def wait(

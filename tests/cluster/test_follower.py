@@ -271,7 +271,7 @@ async def test_single_worker_asks_neither_store_nor_broker() -> None:
     tracker = ProgressTracker(clock=FakeClock())
     with deadline():
         await internals_of(tracker).follower.run()
-        await internals_of(tracker).background.reconciler.run()
+        await internals_of(tracker).background.reconciler.run(lambda: False)
         await internals_of(tracker).rpc.run()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import anyio
 import pytest
 from attrs import evolve
@@ -9,6 +11,7 @@ from attrs import evolve
 from tests._support.simulation import Simulation, deadline
 from upload_progress import MemoryStore, ProgressTracker, UploadCancelled, UploadState
 from upload_progress._cluster.reconciler import Reconciler
+from upload_progress._cluster.rpc import RpcEndpoint
 from upload_progress._model.models import ErrorCode, TransferRecord, UploadError, UploadKey
 from upload_progress._model.state import ABORTED, CANCELLED, LOST
 from upload_progress._tracking.live_upload import LiveUpload
@@ -128,9 +131,21 @@ async def test_nothing_changes_while_the_store_is_away(sim: Simulation) -> None:
     assert live.state is S.RECEIVING
 
 
-async def test_all_uploads_are_checked_periodically(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A message may be lost: here the workers have no common transport."""
-    monkeypatch.setattr("upload_progress._cluster.reconciler.INTERVAL_SECONDS", 0.01)
+@pytest.mark.parametrize("has_lifespan", [True, False])
+@pytest.mark.parametrize("is_reachable", [True, False])
+async def test_all_uploads_are_checked_periodically(
+    monkeypatch: pytest.MonkeyPatch, has_lifespan: bool, is_reachable: bool
+) -> None:
+    """A message may be lost: here the workers have no common transport.
+
+    More often if no message arrives, because there is no broker, or no lifespan connects to it.
+    """
+    monkeypatch.setattr("upload_progress._cluster.reconciler.UNREACHABLE_SECONDS", 0.01)
+    monkeypatch.setattr("upload_progress._background.IDLE_SECONDS", 0.01)
+    if is_reachable:
+        monkeypatch.setattr("upload_progress._cluster.reconciler.INTERVAL_SECONDS", 0.02)
+    else:
+        monkeypatch.setattr(RpcEndpoint, "is_open", False)
     memory = MemoryStore()
     receiving = ProgressTracker(store=memory, publisher=MemoryPublisher())
     other = ProgressTracker(store=memory, publisher=MemoryPublisher())
@@ -151,7 +166,8 @@ async def test_all_uploads_are_checked_periodically(monkeypatch: pytest.MonkeyPa
         await other.cancel("up", owner="ann")
 
     with deadline():
-        async with receiving.lifespan(), other.lifespan(), anyio.create_task_group() as tasks:
+        lifespan = receiving.lifespan() if has_lifespan else nullcontext()
+        async with lifespan, anyio.create_task_group() as tasks:
             is_begun = anyio.Event()
             tasks.start_soon(cancel)
             with pytest.raises(UploadCancelled):

@@ -12,7 +12,7 @@ receive. Then its end was lost, and is written again. If it is not remembered, n
 write one, and the upload is ended as lost.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import anyio
@@ -31,9 +31,18 @@ from upload_progress._tracking import continuation
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.exceptions import StoreUnavailable
 
-__all__ = ["BATCH_SIZE", "INTERVAL_SECONDS", "NEW_END_SECONDS", "REWRITE_SECONDS", "Reconciler"]
+__all__ = [
+    "BATCH_SIZE",
+    "INTERVAL_SECONDS",
+    "NEW_END_SECONDS",
+    "REWRITE_SECONDS",
+    "UNREACHABLE_SECONDS",
+    "Reconciler",
+]
 
 INTERVAL_SECONDS: Final = 15.0
+UNREACHABLE_SECONDS: Final = 1.0
+"""How often uploads that are received here are compared while no message can say that they end."""
 BATCH_SIZE: Final = 500
 NEW_END_SECONDS: Final = 30.0
 """Ends that were stored within this time are compared with the store each time."""
@@ -57,11 +66,21 @@ class Reconciler:
     is_single_worker: bool
     _absent: set[UploadKey] = field(factory=set, init=False)
 
-    async def run(self) -> None:
-        """Compare every 15 s until cancelled: a message or a write may have been lost."""
+    async def run(self, is_reachable: Callable[[], bool]) -> None:
+        """Compare every 15 s until cancelled: a message or a write may have been lost.
+
+        Args:
+            is_reachable: Tells whether messages of other workers arrive. While they do not, a
+                cancelled upload is found in the store within a second.
+        """
+        compared_at = anyio.current_time()
         while not self.is_single_worker:
-            await anyio.sleep(INTERVAL_SECONDS)
-            await self._compare(NEW_END_SECONDS)
+            await anyio.sleep(UNREACHABLE_SECONDS)
+            if anyio.current_time() - compared_at >= INTERVAL_SECONDS:
+                await self._compare(NEW_END_SECONDS)
+                compared_at = anyio.current_time()
+            elif not is_reachable():
+                await self._check_received()
 
     async def check_all(self) -> None:
         """Compare everything, because the store or this worker was away.
@@ -71,13 +90,16 @@ class Reconciler:
         await self._compare(KEEP_SECONDS)
 
     async def _compare(self, seconds: float) -> None:
-        live = self.flusher.registry.everything()
-        await self.check([upload for upload in live if not upload.is_ended])
+        await self._check_received()
         try:
             await self._check_ends(seconds)
             await self._check_stored()
         except StoreUnavailable:
             return
+
+    async def _check_received(self) -> None:
+        live = self.flusher.registry.everything()
+        await self.check([upload for upload in live if not upload.is_ended])
 
     async def check(self, uploads: Sequence[LiveUpload]) -> None:
         """Check *uploads*, which are received here. Does nothing while the store is away."""

@@ -88,6 +88,11 @@ class RpcEndpoint:
     _opened: anyio.Event | None = field(default=None, init=False)
     _on_open: list[Callable[[], Awaitable[None]]] = field(factory=list, init=False)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether messages of other workers arrive."""
+        return self._is_open
+
     def register(self, kind: str, handler: Handler) -> None:
         """Let *handler* reply to requests of *kind*; of several, the first that returns bytes."""
         self.handlers.setdefault(kind, []).append(handler)
