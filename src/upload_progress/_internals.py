@@ -14,6 +14,7 @@ from upload_progress._background import Background
 from upload_progress._cluster.commands import UploadCommands
 from upload_progress._cluster.directory import WorkerDirectory
 from upload_progress._cluster.follower import Follower
+from upload_progress._cluster.hand_overs import HandOvers
 from upload_progress._cluster.messages import MessageSeal
 from upload_progress._cluster.reaper import Reaper
 from upload_progress._cluster.reconciler import Reconciler
@@ -98,6 +99,7 @@ class TrackerInternals:
     follower: Follower
     reaper: Reaper
     commands: UploadCommands
+    hand_overs: HandOvers
     background: Background
     has_routes: bool = field(default=False, init=False)
     has_middleware: bool = field(default=False, init=False)
@@ -340,6 +342,15 @@ def assemble(config: TrackerConfig, backends: Backends) -> TrackerInternals:
     cluster = _Cluster.create(core, backends)
     flusher, resources = core.flusher, ResourceIndex()
     commands = _commands(core, cluster, resources)
+    admission = Admission(
+        config=config,
+        worker=core.worker,
+        registry=flusher.registry,
+        on_due=flusher.add,
+        on_superseding=commands.supersede,
+        resources=resources,
+        on_resource=commands.share_resource,
+    )
     return TrackerInternals(
         config=config,
         backends=backends,
@@ -355,15 +366,8 @@ def assemble(config: TrackerConfig, backends: Backends) -> TrackerInternals:
         follower=cluster.follower,
         reaper=cluster.reaper,
         commands=commands,
-        admission=Admission(
-            config=config,
-            worker=core.worker,
-            registry=flusher.registry,
-            on_due=flusher.add,
-            on_superseding=commands.supersede,
-            resources=resources,
-            on_resource=commands.share_resource,
-        ),
+        hand_overs=HandOvers(loader=core.loader, admission=admission, worker=core.worker),
+        admission=admission,
         background=_background(core, cluster),
     )
 

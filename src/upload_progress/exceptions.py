@@ -6,6 +6,7 @@
     ├── InvalidValue            (also ValueError)   correct the value named in ``where``
     ├── UploadNotFound          (also LookupError)  no such upload, or of another owner
     ├── UploadEnded                                 it has ended; start another attempt
+    ├── NotHandedOver                               answer the request; then resume the upload
     ├── UploadCancelled                             its owner has cancelled it: stop
     ├── QuotaExceeded                               wait ``retry_after_seconds``, or end an upload
     ├── StoreUnavailable                            the session store did not answer in time
@@ -36,6 +37,7 @@ __all__ = [
     "MissingExtra",
     "NotAllowed",
     "NotEntered",
+    "NotHandedOver",
     "QuotaExceeded",
     "SchemaMissing",
     "ServerBusy",
@@ -85,6 +87,16 @@ class UploadEnded(UploadProgressError):
         reason = "its response is being sent" if is_answered else f"it is {state}"
         super().__init__(f"The upload has already ended: {reason}.")
         self.state = state
+
+
+class NotHandedOver(UploadProgressError):
+    """The upload of a token was not handed over: nothing can be resumed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The upload was not handed over: the endpoint that has called hand_over() has not "
+            "answered its request, or a newer upload has its id."
+        )
 
 
 class UploadCancelled(UploadProgressError):

@@ -10,7 +10,7 @@ import anyio
 from attrs import define, frozen
 
 from upload_progress._fanout.watch import Watch
-from upload_progress._internals import Backends, HasInternals, create
+from upload_progress._internals import Backends, HasInternals, TrackerInternals, create
 from upload_progress._model.fold import sum_of
 from upload_progress._model.models import (
     Metadata,
@@ -22,6 +22,7 @@ from upload_progress._model.models import (
 )
 from upload_progress._model.state import CANCELLED
 from upload_progress._model.validation import Description
+from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.backends import publisher_from_url, store_from_url
 from upload_progress.backends.memory import MemoryStore
 from upload_progress.backends.namespaces import namespace_of, validate_namespace
@@ -350,13 +351,50 @@ class ProgressTracker(HasInternals):
         )
         if not internals.admission.admit(live, as_identity(owner)):
             raise QuotaExceeded("tracked_per_owner", self.config.limits.tracked_per_owner)
-        with anyio.CancelScope() as scope:
-            live.opened_by.on_cancel = scope.cancel
-            async with internals.receiving(live):
-                yield Upload(live)
-        # Its last step may have no point at which the block could be cancelled.
-        if scope.cancelled_caught or live.error == CANCELLED:
-            raise UploadCancelled
+        async with _run(internals, live) as upload:
+            yield upload
+
+    @asynccontextmanager
+    async def resume(self, token: str) -> AsyncIterator[Upload]:
+        """Go on with an upload that an endpoint has handed over, while the block runs.
+
+        The upload is completed when the block ends, and failed when it raises. When the owner
+        cancels it, the block is cancelled. If this process dies, the upload fails as
+        ``worker_lost`` within ``lease_seconds`` and a little more. A task that its queue starts
+        again resumes with the same token; that is the next attempt of the upload.
+
+        Example:
+            ::
+
+                tracker = ProgressTracker()
+                async with tracker.track(owner="alice") as upload:
+                    token = await upload.hand_over()
+                async with tracker.resume(token) as upload:
+                    async with upload.stage("scanning", total=2) as stage:
+                        stage.advance(2)
+
+        Args:
+            token: The result of ``Upload.hand_over()``. A task that begins before the endpoint has
+                answered waits for the answer, up to 30 s.
+
+        Raises:
+            InvalidValue: It is no token.
+            UploadNotFound: The upload has ended long ago, and was deleted.
+            NotHandedOver: The endpoint does not answer, or a newer upload has the id.
+            UploadCancelled: The owner cancelled the upload, before or while the block runs.
+            UploadEnded: The upload has ended: it was completed by a task before, it was rejected,
+                or the token has expired.
+            StoreUnavailable: The store does not answer within 5 s.
+        """
+        internals = self._internals
+        live = await internals.hand_overs.resume(token)
+        try:
+            async with _run(internals, live) as upload:
+                yield upload
+        finally:
+            # Stored before a task queue learns that the task has ended.
+            with anyio.CancelScope(shield=True):
+                await internals.flusher.flush(ends=True)
 
     async def announce(
         self, *, owner: str | Identity, **description: Unpack[Description]
@@ -445,6 +483,22 @@ class ProgressTracker(HasInternals):
     def drain(self) -> None:
         """Close all subscriptions, so that streams and sockets end; for a graceful stop."""
         self._internals.hub.close()
+
+
+@asynccontextmanager
+async def _run(internals: TrackerInternals, live: LiveUpload) -> AsyncIterator[Upload]:
+    """Run a block that receives or processes *live*, and cancel it if the owner cancels.
+
+    Raises:
+        UploadCancelled: The owner cancelled the upload.
+    """
+    with anyio.CancelScope() as scope:
+        live.opened_by.on_cancel = scope.cancel
+        async with internals.receiving(live):
+            yield Upload(live)
+    # Its last step may have no point at which the block could be cancelled.
+    if scope.cancelled_caught or live.error == CANCELLED:
+        raise UploadCancelled
 
 
 def _key(upload_id: str, owner: str | Identity) -> UploadKey:

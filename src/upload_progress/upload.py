@@ -12,9 +12,11 @@ from attrs import define
 from upload_progress._model.models import Metadata, UploadProgress, UploadState
 from upload_progress._model.state import CANCELLED
 from upload_progress._model.validation import Description, validate_count, validate_description
+from upload_progress._tracking.hand_over import MAX_EXPIRES_SECONDS, Handed, make_token
 from upload_progress._tracking.live_record import current_snapshot
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.stage import StageHandle
+from upload_progress.exceptions import InvalidValue
 from upload_progress.identity import Identity, as_identity
 
 __all__ = ["Upload"]
@@ -163,6 +165,45 @@ class Upload:
             another identity changes nothing and returns False.
         """
         return self._live.claim(as_identity(owner))
+
+    async def hand_over(self, *, expires_seconds: float = 3600.0) -> str:
+        """Let a task finish the processing, when the request is over; return a token for it.
+
+        The upload is handed over by the answer to the request, usually with status 202: it stays
+        ``processing``, and ``ProgressTracker.resume(token)`` goes on with it in another process. An
+        error, an exception or a disconnect before the last byte ends it as always. A second call
+        returns the same token. A function without ``async`` calls it as
+        ``anyio.from_thread.run(upload.hand_over)``.
+
+        Example:
+            ::
+
+                async def receive(request):
+                    path = await store(request)
+                    token = await current_upload(request).hand_over(expires_seconds=600)
+                    scan.delay(path, token)  # a task queue
+                    return Response(status_code=202)
+
+        Args:
+            expires_seconds: How long the upload waits for a task, up to a day; then it fails as
+                ``expired``.
+
+        Returns:
+            A secret for one upload. That of an upload that is not tracked can be resumed as well,
+            and reports nothing.
+
+        Raises:
+            InvalidValue: *expires_seconds* is not a number of seconds from 1 to 86,400.
+        """
+        if not 1 <= expires_seconds <= MAX_EXPIRES_SECONDS:
+            raise InvalidValue("hand_over.expires_seconds", "must be from 1 to 86400 seconds")
+        await self._opened.opened_by.wait_for_owner()
+        live = self._live
+        if not live.is_tracked:
+            return make_token(None)
+        token = make_token(live.key) if live.handed is None else live.handed.token
+        live.handed = Handed(token, expires_seconds)
+        return token
 
     def fail(self, message: str) -> None:
         """Let the upload end as ``failed``, ``rejected``, whatever the status of the response.

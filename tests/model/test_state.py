@@ -27,7 +27,7 @@ TABLE = {
     S.PENDING: "receiving - - - - failed - - cancelled - failed",
     S.RECEIVING: "- paused processing completed pending failed failed failed cancelled failed -",
     S.PAUSED: "receiving - - - - failed - - cancelled - failed",
-    S.PROCESSING: "- paused - completed pending failed failed - cancelled failed -",
+    S.PROCESSING: "- paused - completed pending failed failed - cancelled failed failed",
     S.COMPLETED: "- - - - - - - - - - -",
     S.FAILED: "- - - - - - - - - - -",
     S.CANCELLED: "- - - - - - - - - - -",

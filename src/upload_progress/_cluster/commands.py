@@ -39,7 +39,7 @@ from upload_progress._reading.record_loader import RecordLoader
 from upload_progress._reporting.flusher import Flusher
 from upload_progress._runtime.backoff import Backoff
 from upload_progress._runtime.task_spawner import TaskSpawner
-from upload_progress._runtime.worker import Worker
+from upload_progress._runtime.worker import Worker, is_worker_name
 from upload_progress._tracking.live_record import current_snapshot
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.registry import Registry, ResourceIndex
@@ -170,7 +170,7 @@ class UploadCommands:
         request = SupersedeRequest(upload.owner or "", upload.upload_id, upload.attempt)
 
         async def notify() -> None:
-            for worker in workers:
+            for worker in filter(is_worker_name, workers):
                 await self.rpc.notify(worker, SUPERSEDE, request)
 
         self.tasks.spawn(notify)
@@ -218,6 +218,9 @@ class UploadCommands:
         live = self.registry.find(key.owner, key.upload_id)
         if live is None or live.is_superseded or live.has_ended_elsewhere or live.is_undecided:
             return None
+        if live.is_handed_over:
+            # It is cancelled where its task is, or in the store.
+            return None
         live.cancel()
         return current_snapshot(live)
 
@@ -236,6 +239,9 @@ class UploadCommands:
         return pack(CancelReply(encode_json(end)))
 
     async def _cancel_elsewhere(self, key: UploadKey) -> UploadProgress:
+        if self.registry.find(key.owner, key.upload_id) is not None:
+            # Here it has ended, or was handed over, and that may not be stored yet.
+            await self.flusher.flush(ends=True)
         records = await self._load(key)
         replies = await self._call_receivers(key, self._receivers(records))
         if replies:
@@ -265,7 +271,7 @@ class UploadCommands:
         now = self.loader.clock.time()
         running = [record for record in newest(records) if record.state in RUNNING_STATES]
         alive = [each for each in running if each.lease_until is None or each.lease_until > now]
-        workers = {record.worker for record in alive if record.worker is not None}
+        workers = {each.worker for each in alive if each.worker and is_worker_name(each.worker)}
         return workers - {self.worker.name}
 
     async def _call_receivers(

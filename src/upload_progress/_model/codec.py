@@ -30,7 +30,8 @@ _packer: Final = msgspec.msgpack.Encoder()
 _record_fields: Final = tuple(attribute.name for attribute in fields(TransferRecord))[2:]
 _hints: Final = get_type_hints(TransferRecord)
 _SINGLE_REQUEST_FIELDS: Final = _record_fields.index("protocol")
-"""The number of fields of an upload in one request; the others are for several requests."""
+"""The number of fields of most uploads in one request; the others are for several requests, and for
+uploads that were handed over."""
 _MIN_FIELDS: Final = sum(each.default is NOTHING for each in fields(TransferRecord)) - 2
 _single_request_values: Final = attrgetter(*_record_fields[:_SINGLE_REQUEST_FIELDS])
 _record_values: Final = attrgetter(*_record_fields)
@@ -93,7 +94,8 @@ def decode_page(data: bytes | str) -> UploadPage:
 
 def pack_record(record: TransferRecord) -> bytes:
     """Encode a record compactly: the values in MessagePack, without names and without the key."""
-    values = _single_request_values if record.protocol is None else _record_values
+    is_plain = record.protocol is None and record.hand_over is None
+    values = _single_request_values if is_plain else _record_values
     return _packer.encode(values(record))
 
 

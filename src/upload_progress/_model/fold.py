@@ -35,7 +35,15 @@ from upload_progress._model.models import (
     UploadTotal,
 )
 from upload_progress._model.rate import eta_seconds
-from upload_progress._model.state import LOST, RUNNING_STATES, Signal, is_waiting, next_state
+from upload_progress._model.state import (
+    LOST,
+    NOT_RESUMED,
+    RUNNING_STATES,
+    TASK_LOST,
+    Signal,
+    is_waiting,
+    next_state,
+)
 from upload_progress._model.validation import MAX_COUNT
 from upload_progress._model.version import SKIPPED_VERSIONS, version_of
 
@@ -70,6 +78,10 @@ def ended(record: TransferRecord, now: float) -> TransferRecord:
     """
     if is_waiting(record.state):
         ended_at, signal, error, skipped = record.expires_at, Signal.EXPIRE, _EXPIRED, 1
+    elif record.hand_over is not None:
+        is_lost = record.hand_over.is_resumed
+        signal, error = (Signal.LOSE, TASK_LOST) if is_lost else (Signal.EXPIRE, NOT_RESUMED)
+        ended_at, skipped = record.lease_until, SKIPPED_VERSIONS
     elif record.protocol is not None:
         state = next_state(record.state, Signal.PAUSE) or record.state
         return evolve(
@@ -296,7 +308,8 @@ def deciding(records: Sequence[TransferRecord]) -> TransferRecord:
 
     1. The first failure or cancellation ends the upload, unless it was completed before.
     2. Else an open transfer keeps it open. In an upload in several requests, a completion ends it
-       nevertheless, because it concerns the whole upload and not one request.
+       nevertheless, because it concerns the whole upload and not one request. So does what a task
+       does with an upload that was handed over.
     3. Else the first completion ends it: nothing of it changes afterwards.
     4. Else it is in the state in which it was announced.
 
@@ -314,6 +327,7 @@ def deciding(records: Sequence[TransferRecord]) -> TransferRecord:
         default=None,
     )
     running = [record for record in records if record.state in _OPEN_RANK]
+    running = [record for record in running if record.hand_over is not None] or running
     if completed and completed.protocol is not None:
         running = []
     if stopped and (running or not completed or _ended(stopped)[0] <= _ended(completed)[0]):

@@ -21,6 +21,7 @@ __all__ = [
     "Arrival",
     "ByteRange",
     "ErrorCode",
+    "HandOver",
     "Links",
     "Metadata",
     "Parts",
@@ -158,6 +159,19 @@ class Links:
     cancel: str
 
 
+@frozen(slots=False)
+class HandOver:
+    """That the processing of an upload was handed over, by a token, to a task.
+
+    Attributes:
+        token_hash: The SHA-256 hash of the token.
+        is_resumed: Whether a task has resumed it; else the upload waits for one.
+    """
+
+    token_hash: str
+    is_resumed: bool = False
+
+
 @frozen(order=True)
 class UploadKey:
     """An owner and an upload id: the same id of two owners means two uploads."""
@@ -170,8 +184,9 @@ class UploadKey:
 class TransferRecord:
     """The state of one transfer, as its worker stores it; an upload is the fold over its records.
 
-    A record is written by exactly one worker. The announcement by ``POST /uploads`` is a record
-    without bytes. Times are in seconds since the epoch.
+    A record is written by exactly one worker at a time: by hand-over, another process becomes its
+    writer. The announcement by ``POST /uploads`` is a record without bytes. Times are in seconds
+    since the epoch.
 
     Attributes:
         attempt: The attempt of the upload, from 1.
@@ -188,6 +203,7 @@ class TransferRecord:
         previous_ended_at: When the attempt before has ended; None if it had not, or there is none.
         former_parts: The parts of an upload that this one has replaced: resources that are none of
             this one.
+        hand_over: Who may take over the record from the worker that received the upload.
     """
 
     owner: str
@@ -222,6 +238,7 @@ class TransferRecord:
     set_by_app: tuple[str, ...] = ()
     previous_ended_at: float | None = None
     former_parts: tuple[str, ...] = ()
+    hand_over: HandOver | None = None
 
     @property
     def key(self) -> UploadKey:

@@ -26,9 +26,12 @@ __all__ = [
     "FINAL_STATES",
     "INFERRED_CODES",
     "LOST",
+    "NOT_RESUMED",
     "OPEN_STATES",
     "RAISED",
     "RUNNING_STATES",
+    "TASK_LOST",
+    "TASK_STOPPED",
     "TRANSITIONS",
     "WAITING_STATES",
     "Signal",
@@ -65,7 +68,7 @@ class Signal(StrEnum):
     LOSE = "lose"
     """The lease of the worker that received the upload ran out."""
     EXPIRE = "expire"
-    """The upload waited too long without a byte."""
+    """The upload waited too long: for a byte, or for a task to which it was handed over."""
 
 
 OPEN_STATES: Final = frozenset(
@@ -99,6 +102,7 @@ TRANSITIONS: Final[Mapping[tuple[UploadState, Signal], UploadState]] = MappingPr
         (UploadState.RECEIVING, Signal.PAUSE): UploadState.PAUSED,
         (UploadState.RECEIVING, Signal.BODY_END): UploadState.PROCESSING,
         (UploadState.PROCESSING, Signal.PAUSE): UploadState.PAUSED,
+        (UploadState.PROCESSING, Signal.EXPIRE): UploadState.FAILED,
         (UploadState.RECEIVING, Signal.DISCONNECT): UploadState.FAILED,
         **{
             (state, signal): result
@@ -149,6 +153,11 @@ INFERRED_CODES: Final = frozenset({ErrorCode.WORKER_LOST, ErrorCode.EXPIRED})
 """Ends that workers conclude from silence; the worker that receives the upload overrules them."""
 LOST: Final = UploadError(
     ErrorCode.WORKER_LOST, "The server process that received the upload is gone."
+)
+NOT_RESUMED: Final = UploadError(ErrorCode.EXPIRED, "No task has resumed the processing in time.")
+TASK_LOST: Final = UploadError(ErrorCode.WORKER_LOST, "The task that processed the upload is gone.")
+TASK_STOPPED: Final = UploadError(
+    ErrorCode.APP_ERROR, "The task that processed the upload was stopped."
 )
 
 

@@ -499,7 +499,7 @@ class Flusher:
                 del self._unsaved[upload]
                 # What has changed since is stored by the next pass.
                 is_stored = upload.reporting is not Reporting.DUE
-                is_over = is_final(record.state) or upload.has_ended_elsewhere
+                is_over = upload.is_ended or upload.has_ended_elsewhere
                 if is_stored and (is_over or upload.is_idle):
                     self._forget(upload)
 

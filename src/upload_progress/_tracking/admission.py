@@ -1,6 +1,6 @@
 """Admission: create live uploads, and track them under a key that no other upload has."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Unpack
 
@@ -8,6 +8,7 @@ import anyio
 from attrs import Factory, define, field
 
 from upload_progress._model.models import (
+    TransferRecord,
     UploadKey,
     UploadState,
     is_upload_id,
@@ -21,7 +22,7 @@ from upload_progress._tracking.live_upload import LiveUpload, UploadContext
 from upload_progress._tracking.received_ranges import ReceivedRanges
 from upload_progress._tracking.registry import Registry, ResourceIndex
 from upload_progress._tracking.status import PriorState
-from upload_progress._tracking.transfer import Transfer
+from upload_progress._tracking.transfer import Transfer, TransferPhase
 from upload_progress.config import TrackerConfig
 from upload_progress.identity import Identity
 from upload_progress.protocols import TransferHead, TransferProtocol, upload_id_for
@@ -238,6 +239,35 @@ class Admission:
             group=valid["group"],
             created_at=self.config.clock.time(),
         )
+
+    def resume(self, record: TransferRecord, others: Sequence[TransferRecord]) -> LiveUpload:
+        """Return the upload of a task of this process, which is tracked from now on.
+
+        Args:
+            record: The record that this process has taken over, and stored.
+            others: The records of its attempt that others have written.
+        """
+        meter = Meter(self.config.policy, record.total_bytes, record.received_bytes)
+        transfer = Transfer(meter=meter, phase=TransferPhase.RECEIVED)
+        upload = LiveUpload(
+            number=self.registry.next_number(),
+            upload_id=record.upload_id,
+            transfer_id=record.transfer_id,
+            opened_by=transfer,
+            meter=meter,
+            context=self._context,
+            worker=self.worker.name,
+            prior_state=PriorState.CONFIRMED,
+            created_at=record.created_at,
+            group=record.group,
+            filename=record.filename,
+            content_type=record.content_type,
+            metadata=record.metadata,
+        )
+        upload.take_over(record, others)
+        self.registry.add(record.key, upload)
+        upload.track(record.upload_id, record.owner)
+        return upload
 
     def admit(self, upload: LiveUpload, identity: Identity) -> bool:
         """Track *upload* for *identity*, whatever has happened to it so far.

@@ -28,6 +28,7 @@ from upload_progress._model.state import (
     is_final,
 )
 from upload_progress._model.version import SKIPPED_VERSIONS
+from upload_progress._tracking.hand_over import next_attempt
 from upload_progress._tracking.live_record import current_snapshot, record_of, records_with
 from upload_progress._tracking.live_upload import DESCRIPTION, LiveUpload
 from upload_progress._tracking.status import TO_BE_COMPARED, PriorState, Reporting
@@ -289,6 +290,8 @@ def _overrule(upload: LiveUpload, records: list[TransferRecord]) -> None:
     assert ended is not None  # noqa: S101  # there is a record
     upload.attempt = ended.attempt + 1
     upload.sequence = max(upload.sequence, ended.sequence)
+    if upload.inherited is not None:
+        upload.inherited = next_attempt(upload.inherited, records, now=upload.created_at)
     upload.prior_records = ()
     upload.reporting = Reporting.CURRENT
 
@@ -328,7 +331,7 @@ def _continue_in_several_requests(
 ) -> None:
     """Continue this worker's stored record, and learn those of other workers."""
     current = newest(stored)
-    if is_final(before.state):
+    if _is_over(current, before):
         _follow_ended(upload, current, before)
         return
     ends = [each.previous_ended_at for each in current if each.previous_ended_at is not None]
@@ -350,6 +353,11 @@ def _continue_in_several_requests(
     if before.total_bytes is not None:
         upload.set_total(before.total_bytes)
     _learn_of_others(upload, stored)
+
+
+def _is_over(records: Iterable[TransferRecord], shown: UploadProgress) -> bool:
+    """Return whether no request can continue an upload: it has ended, or was handed over."""
+    return is_final(shown.state) or any(each.hand_over is not None for each in records)
 
 
 def _is_of_earlier_attempt(upload: LiveUpload, newest_attempt: UploadProgress) -> bool:
@@ -625,7 +633,7 @@ def _learn_of_others(upload: LiveUpload, records: Iterable[TransferRecord]) -> N
     totals = [each.total_bytes for each in upload.prior_records if each.total_bytes is not None]
     if totals:
         upload.set_total(totals[0])
-    if is_final(after.state):
+    if _is_over(upload.prior_records, after):
         if _begins_after(upload, after):
             _follow_ended(upload, others, after)
             upload.mark_due()

@@ -4,7 +4,9 @@ from attrs import evolve
 
 from upload_progress._model.fold import fold
 from upload_progress._model.models import TransferRecord, UploadProgress, UploadState
+from upload_progress._model.state import is_final
 from upload_progress._model.validation import MAX_COUNT
+from upload_progress._tracking.hand_over import with_inherited
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.received_ranges import ReceivedRanges
 from upload_progress._tracking.status import Moment, Reporting
@@ -45,8 +47,11 @@ def record_of(upload: LiveUpload, now: Moment) -> TransferRecord:
         updated_at=upload.finished_at or now.wall,
         last_byte_at=activity.last_byte_at if activity else None,
         finished_at=upload.finished_at,
-        worker=None if upload.is_ended else upload.worker,
+        worker=None if is_final(upload.state) else upload.worker,
+        hand_over=upload.hand_over,
     )
+    if upload.inherited is not None:
+        return with_inherited(made, upload.inherited, upload.set_by_app)
     return made if ranges is None else _with_ranges(upload, made, ranges)
 
 

@@ -16,7 +16,7 @@ beyond the end of what has arrived are counted only after the application's resp
 probably refuse them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from attrs import define, field, frozen
@@ -32,6 +32,7 @@ from upload_progress._model.byte_ranges import (
 from upload_progress._model.models import (
     Arrival,
     ByteRange,
+    HandOver,
     Metadata,
     TransferRecord,
     UploadError,
@@ -46,12 +47,14 @@ from upload_progress._model.state import (
     DISCONNECTED,
     FINAL_STATES,
     RAISED,
+    TASK_STOPPED,
     Signal,
     is_waiting,
     next_state,
     result_of,
 )
 from upload_progress._model.version import MAX_UNSTORED_VERSIONS
+from upload_progress._tracking.hand_over import Handed
 from upload_progress._tracking.received_ranges import ReceivedRanges
 from upload_progress._tracking.stage import StageHandle
 from upload_progress._tracking.status import Moment, PriorState, Reporting
@@ -150,6 +153,9 @@ class LiveUpload:
             as well that all bytes are there, and reports the completion.
         is_late: Whether its owner was not known before a byte could arrive.
         has_late_bytes: Whether it has ended elsewhere before all bytes of this worker were stored.
+        handed: That the application wants to hand over the upload with its answer.
+        hand_over: That it was handed over, or that this process has resumed it.
+        inherited: The record that this process has taken over.
     """
 
     number: int
@@ -197,6 +203,9 @@ class LiveUpload:
     is_late: bool = field(default=False, init=False)
     finished_bytes: int = field(default=0, init=False)
     repeated_bytes: int = field(default=0, init=False)
+    handed: Handed | None = field(default=None, init=False)
+    hand_over: HandOver | None = field(default=None, init=False)
+    inherited: TransferRecord | None = field(default=None, init=False)
     _claimant: Identity | None = field(default=None, init=False)
     set_by_app: set[str] = field(factory=set, init=False)
     _reports: int = field(default=0, init=False)
@@ -232,8 +241,13 @@ class LiveUpload:
 
     @property
     def is_ended(self) -> bool:
-        """Whether the upload is in a final state."""
-        return self.state in FINAL_STATES
+        """Whether nothing more happens to it here: it has ended, or a task goes on with it."""
+        return self.state in FINAL_STATES or self.is_handed_over
+
+    @property
+    def is_handed_over(self) -> bool:
+        """Whether it was handed over to a task, which is the only one that writes its record."""
+        return self.hand_over is not None and not self.hand_over.is_resumed
 
     @property
     def is_tracked(self) -> bool:
@@ -438,6 +452,8 @@ class LiveUpload:
         """
         if self.ranges is not None:
             self.end_transfer(transfer or self.opened_by, None)
+        elif self.hand_over is not None:
+            self._end(Signal.RAISE, TASK_STOPPED)
         else:
             self._end(Signal.CANCEL, ABORTED)
 
@@ -469,6 +485,13 @@ class LiveUpload:
             self.decide()
         self.mark_due()
 
+    def take_over(self, record: TransferRecord, others: Iterable[TransferRecord]) -> None:
+        """Go on with *record*, which this process has taken over, beside those of *others*."""
+        self.inherited, self.hand_over = record, record.hand_over
+        self.prior_records = tuple(others)
+        self.state, self.started_at = record.state, record.started_at
+        self.attempt, self.sequence = record.attempt, record.sequence
+
     def supersede(self) -> None:
         """Report nothing any more: a newer upload has the id. The transfer goes on untouched."""
         if self.is_tracked:
@@ -481,16 +504,20 @@ class LiveUpload:
 
     def _end(self, signal: Signal, error: UploadError | None) -> bool:
         state = next_state(self.state, signal)
-        if state is None:
+        if state is None or self.is_handed_over:
             return False
         now = self.context.now()
         self.observe(now)
+        if self.handed is not None and signal is Signal.ACCEPT:
+            # The answer has accepted the upload: from now on, only its task writes the record.
+            state, self.hand_over = UploadState.PROCESSING, self.handed.record
+            self.worker = self.handed.worker(now.wall)
         if self.ranges is not None:
             # Transfers in progress count as far as they have come.
             self._arrived = tuple(self._arriving())
         self.state, self.error, self.current_stage = state, error, None
         self._final_bytes = self.meter.received_bytes
-        self.finished_at = now.wall
+        self.finished_at = now.wall if state in FINAL_STATES else None
         for transfer in list(self.transfers):
             self._remove(transfer)
         self.context.on_ended(self)

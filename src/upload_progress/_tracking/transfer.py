@@ -1,9 +1,10 @@
 """A transfer: one request, or one ``track()`` block, that carries bytes of an upload."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from enum import Enum, auto
 from typing import Final
 
+from anyio.lowlevel import checkpoint
 from attrs import define, field
 
 from upload_progress._model.byte_ranges import unnamed_part
@@ -61,6 +62,7 @@ class Transfer:
         status: The status of the response.
         outcome: What the response says, for its protocol.
         on_cancel: Stops the request or block.
+        wait_for_owner: Waits until the owner is known, if that takes longer than the request.
         is_stopped: Whether it was stopped: its next message says so.
         start: Where its bytes begin in their part, once that is known.
         ended_at: When it ended, in seconds since the epoch; only in several requests.
@@ -78,6 +80,7 @@ class Transfer:
     status: int | None = None
     outcome: TransferOutcome | None = None
     on_cancel: Callable[[], None] | None = None
+    wait_for_owner: Callable[[], Awaitable[None]] = checkpoint
     is_stopped: bool = False
     start: int | None = field(default=None, init=False)
     ended_at: float | None = field(default=None, init=False)

@@ -76,6 +76,11 @@ class UploadAuthentication:
         with anyio.move_on_after(RESPONSE_WAIT_SECONDS):
             await self.pending.wait()
 
+    async def wait(self) -> None:
+        """Wait for the pending result, if there is one."""
+        if self.pending is not None:
+            await self.pending.wait()
+
     def _await_in_background(self, result: Awaitable[object]) -> None:
         self.internals.admission.order.enter(self.live)
         done = anyio.Event()

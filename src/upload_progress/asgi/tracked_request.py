@@ -118,6 +118,7 @@ class TrackedRequest:
             What *app* returns.
         """
         self._transfer.on_cancel = self._cancel
+        self._transfer.wait_for_owner = self._authentication.wait
         counted = counting(
             receive,
             self._transfer.meter,

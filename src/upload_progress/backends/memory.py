@@ -28,6 +28,7 @@ from upload_progress._model.models import (
     without_store_times,
 )
 from upload_progress._model.state import is_final, is_waiting
+from upload_progress._runtime.worker import seconds_to_deadline
 from upload_progress._runtime.yielding import YIELD_EVERY, yielding
 from upload_progress.backends.lease_table import LeaseTable
 from upload_progress.backends.store_records import (
@@ -275,6 +276,7 @@ class MemoryStore:
         if kept_seconds is None:
             entry.location = decided.worker or ""
             self._running.setdefault(entry.location, {})[entry] = None
+            self._give_first_lease(entry.location)
             return
         entry.status = decided.state
         if is_final(decided.state):
@@ -283,6 +285,12 @@ class MemoryStore:
             self._pending[entry.owner] += 1
         self._put(entry, self._bucket_number(kept_seconds - age_seconds))
         self._enforce_owner_limits(entry)
+
+    def _give_first_lease(self, worker: str) -> None:
+        """Give *worker* a lease if it is a deadline: no process renews it."""
+        seconds = seconds_to_deadline(worker, self.clock.time())
+        if seconds is not None:
+            self._leases.add(worker, seconds=seconds, now=self.clock.monotonic())
 
     def _enforce_owner_limits(self, entry: Entry) -> None:
         """Queue *entry*; of too many uploads of its owner, drop or expire the oldest."""

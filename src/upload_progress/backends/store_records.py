@@ -18,11 +18,14 @@ from upload_progress._model.fold import deciding, newest
 from upload_progress._model.models import TransferRecord, UploadState
 from upload_progress._model.state import is_final, is_waiting
 from upload_progress._model.version import version_of
+from upload_progress._runtime.worker import seconds_to_deadline
 from upload_progress.config import Retention
 
 __all__ = [
+    "INITIAL_LEASE_SECONDS",
     "changed_at",
     "decode_record",
+    "first_lease_seconds",
     "format_cursor",
     "latest_records",
     "overdue_records",
@@ -31,6 +34,9 @@ __all__ = [
     "supersedes",
     "with_store_times",
 ]
+
+INITIAL_LEASE_SECONDS: Final = 60.0
+"""The lease of a worker that has saved a record and not renewed its lease yet."""
 
 _key: Final = attrgetter("owner", "upload_id")
 
@@ -92,6 +98,17 @@ def changed_at(record: TransferRecord) -> float:
     """Return when *record* ended, or was last updated if it is open; seconds since the epoch."""
     ended_at = record.finished_at if is_final(record.state) else None
     return float(record.updated_at if ended_at is None else ended_at)
+
+
+def first_lease_seconds(worker: str, now: float) -> float:
+    """Return the lease of a worker that has saved a record and not renewed its lease yet.
+
+    Args:
+        worker: The name of a worker, or a deadline.
+        now: Seconds since the epoch.
+    """
+    seconds = seconds_to_deadline(worker, now)
+    return INITIAL_LEASE_SECONDS if seconds is None else seconds
 
 
 def format_cursor(created_at: float, upload_id: str) -> str:

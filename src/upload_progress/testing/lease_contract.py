@@ -10,11 +10,13 @@ from attrs import evolve
 from upload_progress._model.models import (
     Arrival,
     ErrorCode,
+    HandOver,
     Stage,
     TransferRecord,
     UploadError,
     UploadState,
 )
+from upload_progress._runtime.worker import deadline_worker
 from upload_progress.config import Retention
 from upload_progress.interfaces import Clock, SessionStore, SystemClock
 
@@ -220,6 +222,37 @@ class LeaseContract:
         assert list(await store.overdue(limit=9)) == []
         [loaded] = await store.load(record.key)
         assert loaded.expires_at == paused.updated_at + self.RETENTION.waiting_seconds
+
+    async def test_record_that_was_handed_over_has_a_deadline(
+        self, store: SessionStore, record: TransferRecord, clock: Clock, elapse: Elapse
+    ) -> None:
+        """It takes the place of the worker, and nobody renews its lease.
+
+        A task takes over the record; of two that do so at once the store refuses one.
+        """
+        waiting = evolve(
+            record,
+            state=UploadState.PROCESSING,
+            hand_over=HandOver("a" * 64),
+            worker=deadline_worker(clock.time(), 1.0),
+        )
+        taken = evolve(waiting, upload_id="taken")
+        await store.save([waiting, taken])
+        resumed = evolve(taken, sequence=6, hand_over=HandOver("a" * 64, is_resumed=True))
+        one, other = (evolve(resumed, worker=name) for name in ("alive", "w2"))
+        assert list(await store.save([one])) == []
+        assert list(await store.save([other])) == [other]
+        await store.renew("alive", seconds=LEASE_SECONDS)
+        assert list(await store.overdue(limit=9)) == []
+        [loaded] = await store.load(record.key)
+        assert loaded.lease_until is not None
+        assert clock.time() < loaded.lease_until < clock.time() + 2.5
+        for _ in range(8):
+            await elapse(LEASE_SECONDS / 4)
+            await store.renew("alive", seconds=LEASE_SECONDS)
+
+        assert comparable(await store.overdue(limit=9)) == [waiting]
+        assert comparable(await store.load(one.key)) == [one]
 
     async def test_record_that_ended_before_its_worker_died_is_not_overdue(
         self, store: SessionStore, record: TransferRecord, clock: Clock, elapse: Elapse

@@ -76,11 +76,10 @@ class RecordTable(MemoryStore):
         until = self._leases.until(worker, now)
         return until is not None and until > now
 
-    def _index(self, entry: Entry, records: Sequence[TransferRecord], age_seconds: float) -> None:
-        super()._index(entry, records, age_seconds)
-        if isinstance(entry.location, str):
-            now = self.clock.monotonic()
-            self._leases.add(entry.location, seconds=INITIAL_LEASE_SECONDS, now=now)
+    def _give_first_lease(self, worker: str) -> None:
+        super()._give_first_lease(worker)
+        now = self.clock.monotonic()
+        self._leases.add(worker, seconds=INITIAL_LEASE_SECONDS, now=now)
 
     def _drop(self, entry: Entry) -> None:
         bucket = entry.location

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from upload_progress._model.codec import pack_record
 from upload_progress._model.models import TransferRecord, UploadKey, without_store_times
-from upload_progress.backends.store_records import changed_at, state_code
+from upload_progress.backends.store_records import changed_at, first_lease_seconds, state_code
 
 __all__ = [
     "FORMAT",
@@ -59,8 +59,14 @@ def encode_name(name: str) -> bytes:
     return name.encode("utf-8", "surrogatepass")
 
 
-def to_columns(records: Sequence[TransferRecord]) -> dict[str, list[object]]:
-    """Return *records* as the parameters of ``SAVE``."""
+def to_columns(records: Sequence[TransferRecord], now: float) -> dict[str, list[object]]:
+    """Return *records* as the parameters of ``SAVE``.
+
+    Args:
+        records: The records.
+        now: Seconds since the epoch.
+    """
+    workers = sorted({each.worker for each in records if each.worker is not None})
     return {
         "owner": [encode_name(record.owner) for record in records],
         "upload_id": [record.upload_id for record in records],
@@ -75,7 +81,8 @@ def to_columns(records: Sequence[TransferRecord]) -> dict[str, list[object]]:
         ],
         "worker": [record.worker for record in records],
         "record": [pack_record(without_store_times(record)) for record in records],
-        "workers": [*sorted({each.worker for each in records if each.worker is not None})],
+        "workers": [*workers],
+        "leases": [first_lease_seconds(worker, now) for worker in workers],
     }
 
 

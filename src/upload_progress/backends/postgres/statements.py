@@ -92,8 +92,8 @@ CREATE INDEX ON {schema}.transfers (owner, created_at, upload_id);
 _INSERT: Final = """
 WITH leased AS (
     INSERT INTO {schema}.leases (worker, until)
-    SELECT worker, now() + make_interval(secs => %(initial_lease)s)
-    FROM unnest(%(workers)b::text[]) AS batch (worker)
+    SELECT worker, now() + make_interval(secs => seconds)
+    FROM unnest(%(workers)b::text[], %(leases)b::double precision[]) AS batch (worker, seconds)
     ON CONFLICT (worker) DO NOTHING
 )
 INSERT INTO {schema}.transfers AS known (

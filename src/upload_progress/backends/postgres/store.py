@@ -58,7 +58,6 @@ from upload_progress.interfaces import Clock, RecordPage, SystemClock
 
 __all__ = [
     "BATCH_SIZE",
-    "INITIAL_LEASE_SECONDS",
     "MAX_COUNTED_OWNERS",
     "MAX_DELETE_BATCHES",
     "RETRY_SECONDS",
@@ -74,8 +73,6 @@ MAX_COUNTED_OWNERS: Final = 10_000
 """Owners whose saved uploads are counted; see ``PostgresStore._limit_owners``."""
 RETRY_SECONDS: Final = 30.0
 """After so long a claimed row can be claimed again, if no worker has ended its upload."""
-INITIAL_LEASE_SECONDS: Final = 60.0
-"""The lease of a worker that has saved a record and not renewed its lease yet."""
 
 _ENDED: Final = "state_code IN ('C', 'D', 'S')"
 _WAITING: Final = "state_code IN ('N', 'P')"
@@ -204,7 +201,7 @@ class PostgresStore:
 
     async def announce(self, record: TransferRecord, *, limit: int) -> bool:
         """Save a new pending upload, unless its owner has *limit* of them."""
-        values = {**self._times, **to_columns([record]), "limit": limit}
+        values = {**self._times, **to_columns([record], self.clock.time()), "limit": limit}
         is_saved = bool(await self._run(statements.ANNOUNCE, values))
         if is_saved:
             await self._limit_owners([record])
@@ -215,11 +212,11 @@ class PostgresStore:
         return {
             "ended": self.retention.ended_seconds,
             "waiting": self.retention.waiting_seconds,
-            "initial_lease": INITIAL_LEASE_SECONDS,
         }
 
     async def _save(self, records: Sequence[TransferRecord]) -> builtins.list[TransferRecord]:
-        changed = await self._run(statements.SAVE, {**self._times, **to_columns(records)})
+        columns = to_columns(records, self.clock.time())
+        changed = await self._run(statements.SAVE, {**self._times, **columns})
         if repeated := [record for record in records if record.attempt > 1]:
             # Rows of older attempts are ignored when read. Deleting them keeps the table small.
             keys = key_columns(to_keys(record.key for record in repeated))

@@ -71,6 +71,7 @@ from upload_progress.backends.redis.client import (
 from upload_progress.backends.store_records import (
     changed_at,
     decode_record,
+    first_lease_seconds,
     format_cursor,
     overdue_records,
     parse_cursor,
@@ -85,7 +86,6 @@ from upload_progress.interfaces import RecordPage
 __all__ = [
     "BATCH_SIZE",
     "EXPIRY_GRACE_SECONDS",
-    "INITIAL_LEASE_SECONDS",
     "LIST_SCAN_LIMIT",
     "RETRY_SECONDS",
     "SHARDS",
@@ -101,8 +101,6 @@ SHARDS: Final = 16
 """Default number of shards on a Redis Cluster."""
 RETRY_SECONDS: Final = 5.0
 """After so long an overdue upload is reported again, if no worker has ended it."""
-INITIAL_LEASE_SECONDS: Final = 60.0
-"""The lease of a worker that has saved a record and not renewed its lease yet."""
 EXPIRY_GRACE_SECONDS: Final = 60.0
 """How much longer than its retention an open upload is kept, so that a worker can end it."""
 
@@ -283,7 +281,7 @@ class RedisStore:
         """
         retention = self.retention
         ended_ms = max(1, round(retention.ended_seconds * 1000))
-        times = (ended_ms, self._open_ms, retention.waiting_seconds, INITIAL_LEASE_SECONDS)
+        times = (ended_ms, self._open_ms, retention.waiting_seconds)
         # In one argument: without a password, Redis tells a command with more than ten that its
         # protocol is wrong, instead of asking for the password.
         limits = f"{retention.ended_per_owner} {retention.waiting_per_owner} {max_pending}"
@@ -472,6 +470,7 @@ def _pack_row(record: TransferRecord) -> bytes:
     header = f"{begin}\t{record.sequence}\t{changed_at(record):.6f}\n"
     value = header.encode() + pack_record(without_store_times(record))
     created_at = f"{record.created_at:.6f}"
+    lease = f"{first_lease_seconds(record.worker or '', time.time()):.6f}"
     return _pack_strings(
-        hashed_owner, record.owner, record.upload_id, record.transfer_id, value, created_at
+        hashed_owner, record.owner, record.upload_id, record.transfer_id, value, created_at, lease
     )

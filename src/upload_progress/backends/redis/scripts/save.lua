@@ -1,11 +1,11 @@
 -- Saves a batch of records. A record that is not newer than the stored one changes nothing: returns
 -- the numbers of these, counted from 1.
--- ARGV: the records, packed; retention and lease times; limits for each owner. With a limit of pending
+-- ARGV: the records, packed; retention times; limits for each owner. With a limit of pending
 -- uploads, which is not 0, returns 0 if the owner of the first record has so many, and saves nothing.
 
 local ended_ms, open_ms = tonumber(ARGV[2]), tonumber(ARGV[3])
-local waiting_seconds, initial_lease_seconds = tonumber(ARGV[4]), tonumber(ARGV[5])
-local ended_per_owner, waiting_per_owner, max_pending = string.match(ARGV[6], '^(%d+) (%d+) (%d+)$')
+local waiting_seconds = tonumber(ARGV[4])
+local ended_per_owner, waiting_per_owner, max_pending = string.match(ARGV[5], '^(%d+) (%d+) (%d+)$')
 ended_per_owner, waiting_per_owner = tonumber(ended_per_owner), tonumber(waiting_per_owner)
 max_pending = tonumber(max_pending)
 local saved_at = string.format('%.6f', now)
@@ -96,8 +96,9 @@ end
 
 -- Puts an upload into the sets of the workers that receive it, or into the set of waiting uploads,
 -- and takes it out of the others. Returns the time to live of its records in milliseconds, when it
--- ended, and since when it has waited.
-local function update_indexes(member, headers, previous_worker)
+-- ended, and since when it has waited. The worker of `new` has a lease of `lease_seconds`, unless it
+-- has one already; the others have theirs.
+local function update_indexes(member, headers, previous_worker, new, lease_seconds)
   local ended_at, waiting_since = decide(headers)
   local idle_workers = {[previous_worker] = true}
   for _, header in pairs(headers) do idle_workers[header.worker] = true end
@@ -107,7 +108,9 @@ local function update_indexes(member, headers, previous_worker)
         idle_workers[header.worker] = nil
         call_index('ZADD', base .. ':w:' .. header.worker, 0, member)
         extend_ttl(base .. ':w:' .. header.worker, open_ms)
-        call_index('ZADD', base .. ':leases', 'NX', now + initial_lease_seconds, header.worker)
+        if header == new then
+          call_index('ZADD', base .. ':leases', 'NX', now + lease_seconds, header.worker)
+        end
         extend_ttl(base .. ':leases', open_ms)
       end
     end
@@ -163,7 +166,7 @@ local function is_of_newer_release(fields, headers, transfer_id)
 end
 
 -- Saves one record; returns whether it changed anything.
-local function save(owner, owner_name, upload_id, transfer_id, value, created_at)
+local function save(owner, owner_name, upload_id, transfer_id, value, created_at, lease_seconds)
   local member = owner .. ':' .. upload_id
   local key = base .. ':u:' .. member
   if update_in_place(key, transfer_id, value) then return true end
@@ -175,7 +178,8 @@ local function save(owner, owner_name, upload_id, transfer_id, value, created_at
   local is_new_attempt = drop_older_attempts(key, member, new.attempt, headers)
   headers[transfer_id] = new
   redis.call('HSET', key, transfer_id, value, '', owner_name)
-  local ms, ended_at, waiting_since = update_indexes(member, headers, previous_worker)
+  local ms, ended_at, waiting_since = update_indexes(
+    member, headers, previous_worker, new, lease_seconds)
   redis.call('PEXPIRE', key, ms)
   extend_ttl(add_to_owner_index(owner, upload_id, created_at, is_new_attempt), ms)
   limit_owner(owner, upload_id, ended_at, waiting_since)
@@ -185,17 +189,17 @@ local function save(owner, owner_name, upload_id, transfer_id, value, created_at
 end
 
 local refused, number = {}, 0
-local rows, format, position = ARGV[1], string.rep('>I4c0', 6), 1
-local owner, owner_name, upload_id, transfer_id, value, created_at
+local rows, format, position = ARGV[1], string.rep('>I4c0', 7), 1
+local owner, owner_name, upload_id, transfer_id, value, created_at, lease_seconds
 if max_pending > 0 then
   owner = struct.unpack('>I4c0', rows, 1)
   if call_index('ZCOUNT', base .. ':a:' .. owner, saved_at, '+inf') >= max_pending then return 0 end
 end
 while position <= #rows do
-  owner, owner_name, upload_id, transfer_id, value, created_at, position = struct.unpack(
-    format, rows, position)
+  owner, owner_name, upload_id, transfer_id, value, created_at, lease_seconds, position =
+    struct.unpack(format, rows, position)
   number = number + 1
-  if not save(owner, owner_name, upload_id, transfer_id, value, created_at) then
+  if not save(owner, owner_name, upload_id, transfer_id, value, created_at, lease_seconds) then
     refused[#refused + 1] = number
   end
 end
