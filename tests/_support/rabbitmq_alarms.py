@@ -9,7 +9,7 @@ from typing import Final
 
 from tests._support.server_processes import ServerProcess
 
-__all__ = ["add_user", "clear_memory_alarm", "evaluate", "set_memory_alarm"]
+__all__ = ["add_user", "clear_memory_alarm", "evaluate", "set_memory_alarm", "set_topics"]
 
 CONTROL_SECONDS: Final = 60
 ALARM: Final = "{resource_limit, memory, node()}"
@@ -24,6 +24,11 @@ def add_user(server: ServerProcess, name: str, *, configure: str, write: str, re
     """Add a user, whose password is its name, with rights on names that match the patterns."""
     _control(server, "add_user", name, name)
     _control(server, "set_permissions", "-p", "/", name, configure, write, read)
+
+
+def set_topics(server: ServerProcess, user: str, topics: str) -> None:
+    """Let a user publish and receive only events whose routing keys match the pattern."""
+    _control(server, "set_topic_permissions", "-p", "/", user, "upload-progress", topics, topics)
 
 
 def _control(server: ServerProcess, *arguments: str) -> None:

@@ -34,6 +34,7 @@ from tests._support.rabbitmq_alarms import (
     clear_memory_alarm,
     evaluate,
     set_memory_alarm,
+    set_topics,
 )
 from tests._support.server_processes import ServerProcess, free_port
 from tests._support.services import ProxyTo
@@ -236,16 +237,73 @@ async def test_user_of_the_guide_has_enough_rights(
         assert await next_item(inbox) == b"message"
 
 
+OWN_QUEUES: Final = r"^upload-progress\.[\w-]{16}$"
+
+
 @pytest.mark.anyio
-async def test_missing_right_to_create_exchanges_is_a_connection_failure(
+@pytest.mark.parametrize(
+    ("missing", "rights", "resource"),
+    [
+        ("create", ("^$", ".*", ".*"), "exchange 'shop.missing'"),
+        ("subscribe", (".*", ".*", OWN_QUEUES), "exchange 'upload-progress"),
+        ("receive", (".*", ".*", "^$"), "queue 'upload-progress"),
+    ],
+)
+async def test_missing_right_is_an_error_with_the_fix(
     rabbitmq_server: ServerProcess,
+    caplog: pytest.LogCaptureFixture,
+    missing: str,
+    rights: tuple[str, str, str],
+    resource: str,
 ) -> None:
-    rights = {"configure": "^$", "write": ".*", "read": ".*"}
-    await to_thread.run_sync(partial(add_user, rabbitmq_server, "nobody", **rights))
-    url = f"amqp://nobody:nobody@127.0.0.1:{rabbitmq_server.port}/"
-    async with RabbitPublisher.open(url, exchange="nowhere") as publisher:
-        await until(lambda: publisher.statistics().connection_failures)
-        assert not await is_published(publisher, event(1))
+    """The exchanges of the operator are used; what is not allowed is said once, in the log."""
+    async with RabbitPublisher.open(rabbitmq_server.url) as operator:
+        await operator.publish([event(1)])
+    user, exchange = f"may-not-{missing}", "upload-progress"
+    if missing == "create":
+        exchange = "shop.missing"
+    named = dict(zip(("configure", "write", "read"), rights, strict=True))
+    await to_thread.run_sync(partial(add_user, rabbitmq_server, user, **named))
+    url = f"amqp://{user}:{user}@127.0.0.1:{rabbitmq_server.port}/"
+    async with RabbitPublisher.open(url, exchange=exchange) as publisher:
+        with publisher._table.inbox("w"):
+            await until(lambda: publisher.statistics().connection_failures)
+        pattern = "'^" + exchange.replace(".", r"\.") + r"(\..*)?$'"
+        assert f"access to {resource}" in caplog.text
+        assert f"set_permissions -p / {user} {pattern} {pattern} {pattern}" in caplog.text
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("user", "write", "topics", "fix"),
+    [
+        ("may-not-write", OWN_QUEUES, ".*", "set_permissions"),
+        ("may-not-use-topics", ".*", "^$", "clear_topic_permissions"),
+    ],
+)
+async def test_missing_right_to_publish_is_an_error_with_the_fix(
+    rabbitmq_server: ServerProcess, user: str, write: str, topics: str, fix: str
+) -> None:
+    rights = {"configure": ".*", "write": write, "read": ".*"}
+    await to_thread.run_sync(partial(add_user, rabbitmq_server, user, **rights))
+    await to_thread.run_sync(set_topics, rabbitmq_server, user, topics)
+    url = f"amqp://{user}:{user}@127.0.0.1:{rabbitmq_server.port}/"
+    async with RabbitPublisher.open(url) as publisher:
+        with pytest.raises(InvalidValue, match=f"rabbitmqctl {fix} -p / {user}"):
+            await publisher.publish([event(1)])
+
+
+@pytest.mark.anyio
+async def test_deleted_exchange_is_created_again(amqp_url: str) -> None:
+    exchange = f"deleted-{uuid4().hex}"
+    async with (
+        await aio_pika.connect(amqp_url) as connection,
+        RabbitPublisher.open(amqp_url, exchange=exchange) as publisher,
+    ):
+        await publisher.publish([event(1)])
+        await (await connection.channel()).exchange_delete(exchange)
+        assert not await is_published(publisher, event(2))
+        await publisher.publish([event(3)])
 
 
 @pytest.mark.anyio

@@ -21,7 +21,8 @@ require("aio_pika", extra="rabbitmq")
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from secrets import token_urlsafe
 from typing import Final, Self
@@ -85,12 +86,37 @@ _QUEUE_ARGUMENTS: Final[dict[str, FieldValue]] = {
 
 _OTHER_TYPE: Final = re.compile(r"inequivalent arg 'type'.* but current is '([\w-]+)'")
 
+_REFUSED: Final = re.compile(r"access to (\w+) '.*' in vhost '(.*)' refused for user '(.*)'")
+
 Connector = Callable[[], Awaitable[AbstractConnection]]
 """Returns a new connection, which its caller closes."""
 
 
 def _routing_key(channel: Channel, upload: str = "*") -> str:
     return f"upload.{channel.key or '*'}.{upload}" if channel.kind == "events" else channel.key
+
+
+@contextmanager
+def _explained(exchange: str) -> Iterator[None]:
+    """Raise the refusal of a right as an error that contains the fix.
+
+    Raises:
+        InvalidValue: The user lacks a right.
+    """
+    try:
+        yield
+    except ChannelClosed as error:
+        found = _REFUSED.search(str(error))
+        if found is None:
+            raise
+        kind, host, user = found.groups()
+        pattern = "'^" + exchange.replace(".", r"\.") + r"(\..*)?$'"
+        fix = (
+            f"clear_topic_permissions -p {host} {user}"
+            if kind == "topic"
+            else f"set_permissions -p {host} {user} {pattern} {pattern} {pattern}"
+        )
+        raise InvalidValue("rights in RabbitMQ", f"{found[0]}: run rabbitmqctl {fix}") from None
 
 
 @frozen
@@ -231,18 +257,22 @@ class RabbitPublisher(BrokerSubscriber):
     async def publish(self, events: Sequence[CloudEvent]) -> None:
         """Send *events*, in order, and wait until the broker has confirmed all of them."""
         if events:
-            exchange = (await self._open_exchanges()).events
-            mode = DeliveryMode.PERSISTENT if self.durable else DeliveryMode.NOT_PERSISTENT
-            await asyncio.gather(
-                *(
-                    exchange.publish(
-                        _message(event, mode),
-                        _routing_key(Channel.of_owner(event.owner), key_of(event.subject)),
-                        mandatory=False,
-                    )
-                    for event in events
+            with _explained(self.exchange):
+                await self._publish(events)
+
+    async def _publish(self, events: Sequence[CloudEvent]) -> None:
+        exchange = (await self._open_exchanges()).events
+        mode = DeliveryMode.PERSISTENT if self.durable else DeliveryMode.NOT_PERSISTENT
+        await asyncio.gather(
+            *(
+                exchange.publish(
+                    _message(event, mode),
+                    _routing_key(Channel.of_owner(event.owner), key_of(event.subject)),
+                    mandatory=False,
                 )
+                for event in events
             )
+        )
 
     async def send(self, worker: str, message: bytes) -> None:
         """Send *message* to the inbox of *worker*.
@@ -251,8 +281,9 @@ class RabbitPublisher(BrokerSubscriber):
             InvalidValue: It is larger than 4 KiB.
         """
         body = Message(check_message_size(message))
-        exchange = (await self._open_exchanges()).messages
-        await exchange.publish(body, _routing_key(Channel.of_worker(worker)), mandatory=False)
+        with _explained(self.exchange):
+            exchange = (await self._open_exchanges()).messages
+            await exchange.publish(body, _routing_key(Channel.of_worker(worker)), mandatory=False)
 
     async def _open_exchanges(self) -> _Exchanges:
         """Return the exchanges on an open channel for publishing."""
@@ -265,24 +296,28 @@ class RabbitPublisher(BrokerSubscriber):
         connection = await self.client() if callable(self.client) else self.client
         owned = connection if callable(self.client) else None
         try:
-            channel = await connection.channel(publisher_confirms=False)
-            exchanges = await _Exchanges.open(
-                connection, channel, self.exchange, durable=self.durable
-            )
-            queue = await channel.declare_queue(
-                f"{self.exchange}.{token_urlsafe(_QUEUE_NAME_BYTES)}",
-                exclusive=True,
-                auto_delete=True,
-                arguments=_QUEUE_ARGUMENTS,
-            )
-            consumer = RabbitConnection(
-                channel, exchanges, queue, owned, self._table, self.heartbeat_seconds
-            )
-            await consumer.start()
+            with _explained(self.exchange):
+                return await self._consume(connection, owned)
         except BaseException:
             if owned is not None:
                 await owned.close()
             raise
+
+    async def _consume(
+        self, connection: AbstractConnection, owned: AbstractConnection | None
+    ) -> "RabbitConnection":
+        channel = await connection.channel(publisher_confirms=False)
+        exchanges = await _Exchanges.open(connection, channel, self.exchange, durable=self.durable)
+        queue = await channel.declare_queue(
+            f"{self.exchange}.{token_urlsafe(_QUEUE_NAME_BYTES)}",
+            exclusive=True,
+            auto_delete=True,
+            arguments=_QUEUE_ARGUMENTS,
+        )
+        consumer = RabbitConnection(
+            channel, exchanges, queue, owned, self._table, self.heartbeat_seconds
+        )
+        await consumer.start()
         return consumer
 
 
@@ -417,7 +452,8 @@ class RabbitConnection:
         for binding in first:
             await amqp_channel.queue_bind(*binding, nowait=True)
         # A broker works in order: its confirmation of the last binding is that of all.
-        await amqp_channel.queue_bind(*last)
+        with _explained(self._exchanges.events.name):
+            await amqp_channel.queue_bind(*last)
 
     async def unsubscribe(self, channels: Collection[Channel]) -> None:
         """Receive nothing more from *channels*."""
