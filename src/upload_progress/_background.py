@@ -7,11 +7,18 @@ while uploads are received: else other workers would take this one for dead. Wit
 a short task after each request stores the end of its upload, so that no request waits for it.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
+from threading import Lock
 from typing import Final
 
 import anyio
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from anyio.lowlevel import RunVar, checkpoint
 from attrs import define, field
 
@@ -28,11 +35,66 @@ from upload_progress._resources import ManagedResources
 from upload_progress._runtime.task_spawner import TaskSpawner
 from upload_progress.exceptions import TrackerInUse
 
-__all__ = ["FINISH_SECONDS", "IDLE_SECONDS", "Background"]
+__all__ = ["FINISH_SECONDS", "IDLE_SECONDS", "Background", "ThreadPortal"]
 
 FINISH_SECONDS: Final = 5.0
 IDLE_SECONDS: Final = 1.0
 """How often a task that works without lifespan looks whether uploads are still received."""
+
+
+@define(eq=False, repr=False)
+class ThreadPortal:
+    """Lets threads call the event loop of a tracker, or one that is started for them."""
+
+    _serving: BlockingPortal | None = field(default=None, init=False)
+    _started: ExitStack = field(factory=ExitStack, init=False)
+    _callers: int = field(default=0, init=False)
+    _lock: Lock = field(factory=Lock, init=False)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Accept calls in this event loop while the block runs; at its end, cancel what runs."""
+        async with BlockingPortal() as portal:
+            self._serving = portal
+            try:
+                yield
+            finally:
+                self._serving = None
+                await portal.stop(cancel_remaining=True)
+
+    @contextmanager
+    def open(
+        self, running: Callable[[], AbstractAsyncContextManager[None]]
+    ) -> Iterator[BlockingPortal]:
+        """Return what calls the event loop from this thread while the block runs.
+
+        Args:
+            running: Entered in a new event loop if none accepts calls, and left after the last
+                block. It calls ``serving``.
+        """
+        portal = None if self._callers else self._serving
+        if portal is not None:
+            yield portal
+            return
+        with self._lock:
+            if not self._callers:
+                self._start(running)
+            self._callers += 1
+            portal = self._serving
+        assert portal is not None  # noqa: S101  # it was started
+        try:
+            yield portal
+        finally:
+            with self._lock:
+                self._callers -= 1
+                if not self._callers:
+                    self._started.close()
+
+    def _start(self, running: Callable[[], AbstractAsyncContextManager[None]]) -> None:
+        with ExitStack() as stack:
+            portal = stack.enter_context(start_blocking_portal())
+            stack.enter_context(portal.wrap_async_context_manager(running()))
+            self._started = stack.pop_all()
 
 
 @define(eq=False, repr=False, kw_only=True)
@@ -48,6 +110,7 @@ class Background:
     rpc: RpcEndpoint
     resources: ManagedResources
     tasks: TaskSpawner
+    threads: ThreadPortal = field(factory=ThreadPortal, init=False)
     _is_entered: bool = field(default=False, init=False)
     _lock: RunVar[anyio.Lock] = field(factory=lambda: RunVar("work_lock"), init=False)
     _is_kept_running: bool = field(default=False, init=False)
@@ -73,7 +136,7 @@ class Background:
             raise TrackerInUse
         self._is_entered, failures = True, list[Exception]()
         try:
-            async with self.resources.open(), self._working():
+            async with self.resources.open(), self._working(), self.threads.serving():
                 try:
                     yield
                 except Exception as error:  # noqa: BLE001  # raised again, outside of the groups

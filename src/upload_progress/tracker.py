@@ -1,7 +1,7 @@
 """``ProgressTracker``: the object that an application creates and mounts."""
 
-from collections.abc import AsyncIterator, Collection
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Self, Unpack
 from urllib.parse import quote
@@ -26,6 +26,7 @@ from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.backends import publisher_from_url, store_from_url
 from upload_progress.backends.memory import MemoryStore
 from upload_progress.backends.namespaces import namespace_of, validate_namespace
+from upload_progress.blocking import BlockingUpload, resume_blocking
 from upload_progress.config import Limits, Retention, TrackerConfig
 from upload_progress.exceptions import InvalidValue, QuotaExceeded, UploadCancelled
 from upload_progress.identity import Identity, as_identity
@@ -395,6 +396,33 @@ class ProgressTracker(HasInternals):
             # Stored before a task queue learns that the task has ended.
             with anyio.CancelScope(shield=True):
                 await internals.flusher.flush(ends=True)
+
+    @contextmanager
+    def resume_blocking(
+        self, token: str, *, on_cancel: Callable[[], object] | None = None
+    ) -> Iterator[BlockingUpload]:
+        """Go on with an upload like ``resume``, in a task without ``async``.
+
+        For Celery, RQ and threads. When the owner cancels the upload, the block goes on:
+        *on_cancel* is called, ``upload.is_cancelled`` is true, and ``UploadCancelled`` is raised at
+        the end of the block.
+
+        Example:
+            ::
+
+                def process(path: str, token: str) -> None:
+                    with tracker.resume_blocking(token) as upload:
+                        with upload.stage("scanning", total=len(blocks)) as stage:
+                            for block in blocks:
+                                scan(block)
+                                stage.advance()
+
+        Args:
+            token: As for ``resume``, which lists the errors, too.
+            on_cancel: Called once, in a thread of its own, when the owner cancels the upload.
+        """
+        with resume_blocking(self._internals, token, on_cancel) as upload:
+            yield upload
 
     async def announce(
         self, *, owner: str | Identity, **description: Unpack[Description]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -35,6 +35,7 @@ from upload_progress import (
     ProgressTracker,
     Retention,
     StoreUnavailable,
+    TransferRecord,
     Upload,
     UploadCancelled,
     UploadEnded,
@@ -461,14 +462,15 @@ def test_task_that_was_taken_for_dead_goes_on_as_the_next_attempt() -> None:
     run_cluster(main, "asyncio")
 
 
+@pytest.mark.parametrize("is_same", [True, False], ids=["same process", "other process"])
 @both_loops
-def test_last_of_two_tasks_reports(backend: str) -> None:
+def test_last_of_two_tasks_reports(backend: str, *, is_same: bool) -> None:
     """A queue has started a task again that still runs."""
 
     async def main(cluster: Cluster) -> None:
         token = await cluster.receive()
         async with cluster.task.resume(token) as older:
-            async with cluster.other.resume(token):
+            async with (cluster.task if is_same else cluster.other).resume(token):
                 older.fail("too slow")
                 seen = await cluster.shown()
             end = await cluster.shown()
@@ -494,6 +496,28 @@ def test_of_tasks_that_resume_at_once_each_is_an_attempt() -> None:
             for tracker in (cluster.task, cluster.other):
                 tasks.start_soon(process, tracker)
         assert sorted(each.snapshot().attempt for each in running) == [1, 2]
+        end = await cluster.shown()
+        assert (end.attempt, end.state) == (2, S.COMPLETED)
+
+    run_cluster(main, "asyncio")
+
+
+def test_task_that_loses_a_race_is_the_next_attempt() -> None:
+    """Another task has taken over the record between its read and its write."""
+
+    async def main(cluster: Cluster) -> None:
+        token = await cluster.receive()
+        await cluster.shown()
+        save = cluster.connection.save
+
+        async def save_late(records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
+            cluster.connection.save = save  # type: ignore[method-assign]  # for one call
+            await internals_of(cluster.other).hand_overs.resume(token)
+            return await save(records)
+
+        cluster.connection.save = save_late  # type: ignore[method-assign]  # for one call
+        async with cluster.task.resume(token) as upload:
+            assert upload.snapshot().attempt == 2
         end = await cluster.shown()
         assert (end.attempt, end.state) == (2, S.COMPLETED)
 

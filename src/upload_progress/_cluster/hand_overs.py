@@ -106,9 +106,13 @@ class HandOvers:
         claim = without_store_times(resumed(base, worker=self.worker.name, now=now))
         if await self.loader.breaker.call(lambda: self.loader.store.save([claim])):
             return None
-        is_same_attempt = claim.attempt == record.attempt
-        others = [each for each in records if each is not record and is_same_attempt]
-        return self.admission.resume(claim, others)
+        if claim.attempt == record.attempt:
+            return self.admission.resume(claim, [each for each in records if each is not record])
+        live = self.admission.resume(claim, [])
+        if record.worker is not None:
+            # A task before may still run there: from now on, it reports nothing.
+            live.context.on_superseding(live, frozenset({record.worker}))
+        return live
 
     def _check_waiting(self, records: Sequence[TransferRecord], waited: float) -> None:
         """Raise an error if no record will be handed over."""

@@ -265,6 +265,9 @@ class Admission:
             metadata=record.metadata,
         )
         upload.take_over(record, others)
+        before = self.registry.find(record.owner, record.upload_id)
+        if before is not None:
+            before.supersede()
         self.registry.add(record.key, upload)
         upload.track(record.upload_id, record.owner)
         return upload
