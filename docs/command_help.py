@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from upload_progress.cli.commands import app
+from upload_progress.cli.commands import app, register_completion
 from upload_progress.cli.stored_help import COMMANDS, WIDTH
 
 __all__ = ["command_help"]
@@ -14,6 +14,7 @@ __all__ = ["command_help"]
 
 def command_help() -> dict[str, str]:
     """Return the help of the program, and of each command, by its name."""
+    register_completion()
     return {"upload-progress": help_of(), **{command: help_of(command) for command in COMMANDS}}
 
 

@@ -565,9 +565,46 @@ def test_help_imports_no_large_package(arguments: list[str]) -> None:
     assert {"upload_progress.cli", *LARGE_PACKAGES} & set(loaded) == {"upload_progress.cli"}
 
 
+# What put does not need, with a share of the start-up time: the server, bars of a terminal, the
+# blocking client with its threads, and shell completion.
+NOT_FOR_PUT = {
+    "cyclopts.completion",
+    "anyio.from_thread",
+    "rich",
+    "starlette",
+    "upload_progress.client.sync_client",
+    "upload_progress.tracker",
+    "uvicorn",
+    "wsproto",
+}
+# Modules of put, with those of the standard library; their number and time differ by version.
+MOST_MODULES = 420
+
+
+def test_put_imports_only_what_it_needs(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").touch()
+    command = ("put", "--dry-run", str(tmp_path / "a.bin"), "http://127.0.0.1:9/")
+    run = [sys.executable, "-c", LOADED, *command]
+    finished = subprocess.run(run, check=True, capture_output=True, text=True, timeout=60)
+
+    loaded = finished.stdout.partition("LOADED ")[2].split()
+    assert "upload_progress.client.upload" in loaded
+    assert NOT_FOR_PUT & set(loaded) == set()
+    assert len(loaded) <= MOST_MODULES
+
+
+def test_completion_is_installed_for_the_shell(tmp_path: Path) -> None:
+    settings = {"SHELL": "/bin/bash", "HOME": str(tmp_path), "XDG_DATA_HOME": ""}
+    finished = run("--install-completion", env=settings)
+
+    assert finished.returncode == 0, finished.stderr
+    assert any("--exclude" in path.read_text() for path in tmp_path.rglob("upload-progress"))
+
+
 @pytest.mark.parametrize("command", [(), *((command,) for command in COMMANDS)])
 def test_stored_help_names_every_option(command: tuple[str, ...]) -> None:
     text = io.StringIO()
+    commands.register_completion()
     commands.app.help_print(command, console=Console(file=text, width=WIDTH))
 
     stored = stored_help([*command, "--help"], "utf-8")

@@ -29,6 +29,7 @@ from upload_progress import (
     UploadRejected,
     UploadState,
 )
+from upload_progress import client as client_package
 from upload_progress.asgi import UploadProgressMiddleware, current_upload
 from upload_progress.client import AsyncProgressClient, ProgressClient
 from upload_progress.starlette import basic, bearer, first_of, progress_mount
@@ -217,3 +218,8 @@ def test_missing_package_is_named_with_its_extra(module: str, output: str) -> No
     finished = subprocess.run(run, capture_output=True, text=True, check=True, timeout=60)
 
     assert finished.stdout == f"{output}\n"
+
+
+def test_package_has_no_other_names() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Other'"):
+        client_package.Other  # type: ignore[attr-defined]  # noqa: B018  # it does not exist

@@ -7,6 +7,7 @@ the packages that only the commands need.
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -33,6 +34,7 @@ __all__ = [
     "migrate",
     "open_output",
     "put",
+    "register_completion",
     "run",
     "watch",
 ]
@@ -59,6 +61,7 @@ _STANDARD_INPUT: Final = "/dev/stdin"
 _DEFAULT_CONNECTION: Final = ConnectionOptions()
 _DEFAULT_OUTPUT: Final = OutputOptions()
 
+_INSTALL_COMPLETION: Final = "--install-completion"
 _EPILOGUE: Final = """\
 Examples:
   upload-progress put dist/ https://host/files/
@@ -85,7 +88,14 @@ app: Final[App] = App(
     help_epilogue=_EPILOGUE,
     version=version("upload-progress"),
 )
-app.register_install_completion_command(help="Install shell completion for this command.")
+
+
+@cache
+def register_completion() -> None:
+    """Add ``--install-completion``, which imports what completion needs."""
+    app.register_install_completion_command(
+        _INSTALL_COMPLETION, help="Install shell completion for this command."
+    )
 
 
 def _run(command: Callable[[], Awaitable[int]]) -> int:
@@ -319,6 +329,8 @@ def run() -> int:
     """
     # The parser takes a hyphen for an option.
     arguments = [_STANDARD_INPUT if each == "-" else each for each in sys.argv[1:]]
+    if arguments[:1] == [_INSTALL_COMPLETION]:
+        register_completion()
     try:
         code = app(arguments, result_action="return_value", exit_on_error=False, print_error=False)
     except CycloptsError as error:
