@@ -20,17 +20,11 @@ from tests._support.recording_server import (
     problem_reply,
 )
 from upload_progress import UploadProgress, UploadState
-from upload_progress.cli import put as put_module
 from upload_progress.cli.formatting import UploadRow
 from upload_progress.cli.output import PlainOutput
-from upload_progress.cli.put import (
-    STANDARD_INPUT,
-    FileToUpload,
-    HiddenFiles,
-    PutOptions,
-    Uploader,
-    find_files,
-)
+from upload_progress.cli.put import uploader as uploader_module
+from upload_progress.cli.put.files import STANDARD_INPUT, FileToUpload, HiddenFiles, find_files
+from upload_progress.cli.put.uploader import PutOptions, Uploader
 from upload_progress.client import AsyncProgressClient
 from upload_progress.exceptions import InvalidValue
 
@@ -198,7 +192,7 @@ async def test_interruption_of_an_upload_that_the_server_has_not_reported() -> N
 async def test_interruption_does_not_wait_for_a_server_that_does_not_respond(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(put_module, "CANCEL_SECONDS", 0.01)
+    monkeypatch.setattr(uploader_module, "CANCEL_SECONDS", 0.01)
     hang = httpx2.MockTransport(lambda _request: anyio.sleep_forever())  # type: ignore[arg-type]  # no response
     http = httpx2.AsyncClient(transport=hang)
 
@@ -239,7 +233,7 @@ class CountingOutput(PlainOutput):
 async def test_running_uploads_are_shown_while_the_server_is_silent(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(put_module, "REFRESH_SECONDS", 0.001)
+    monkeypatch.setattr(uploader_module, "REFRESH_SECONDS", 0.001)
     monkeypatch.setattr(CountingOutput, "count", 0)
     monkeypatch.setattr(CountingOutput, "enough", anyio.Event())
     (tmp_path / "a.bin").write_bytes(b"abc")

@@ -250,6 +250,13 @@ async def put_by_tus(server: TusServer, path: Path) -> int | None:
     [
         ([CREATED], [LOST, APPENDED], [status_reply(200, upload_offset="4")], [BODY, BODY[4:]]),
         ([CREATED, CREATED], [LOST, APPENDED], [status_reply(404)], [BODY, BODY]),
+        # A proxy that answers while the server starts does not make the client begin again.
+        (
+            [CREATED],
+            [LOST, APPENDED],
+            [status_reply(502), status_reply(200, upload_offset="4")],
+            [BODY, BODY[4:]],
+        ),
         ([LOST, CREATED], [APPENDED], [], [BODY]),
         ([CREATED], [LOST], [status_reply(200, upload_offset="10")], [BODY]),
         (
@@ -259,7 +266,7 @@ async def put_by_tus(server: TusServer, path: Path) -> int | None:
             2 * [BODY],
         ),
     ],
-    ids=["continued", "dropped", "not created", "response lost", "lost twice"],
+    ids=["continued", "dropped", "proxy before it", "not created", "response lost", "lost twice"],
 )
 async def test_lost_connection_of_tus(
     small: Path,
@@ -297,6 +304,8 @@ async def test_refused_creation_of_tus_is_an_error(
         ({"form": "file", "tus": True}, "form: is sent in one request"),
         ({"form": "file", "chunk_bytes": 5}, "form: is sent in one request"),
         ({"stream": True, "tus": True}, "path: is a stream"),
+        ({"tus_url": f"{URL}/files/1"}, "tus_url: is an address that tus has created"),
+        ({"tus_url": "http://other.test/1", "tus": True}, "tus_url: is an address that tus has"),
         ({"stream": True, "chunk_bytes": 5}, "path: is a stream"),
     ],
 )

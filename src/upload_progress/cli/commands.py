@@ -132,6 +132,7 @@ def put(
     parallel: _Parallel = 4,
     form: str | None = None,
     tus: _Flag = False,
+    no_resume: _Flag = False,
     hidden: _Flag = False,
     exclude: _Patterns = (),
     dry_run: _Flag = False,
@@ -151,7 +152,9 @@ def put(
         chunk_size: Size of one request, such as 8M, for a server that accepts Content-Range.
         parallel: How many files are sent at once.
         form: Send each file with POST as a form, in this field.
-        tus: Send each file by tus 1.0.0: the URL creates uploads.
+        tus: Send each file by tus 1.0.0: the URL creates uploads. An upload that an earlier run has
+            not finished goes on.
+        no_resume: With --tus: do not go on with uploads of earlier runs, nor remember this one.
         hidden: Send the files of a folder whose names, or folders, begin with a dot, too.
         exclude: Skip the files of a folder whose names or paths match, such as '*.log'; can be
             given several times.
@@ -161,6 +164,7 @@ def put(
     """
     require("httpx2", "rich", extra="cli")
     from upload_progress.cli.put import HiddenFiles, PutOptions, put  # noqa: PLC0415  # imports httpx2
+    from upload_progress.cli.put.unfinished import state_folder  # noqa: PLC0415  # not for --help
 
     if len(items) <= 1:
         raise InvalidValue("put", "needs at least one file, and the URL as the last argument")
@@ -175,6 +179,7 @@ def put(
         exclude=exclude,
         form=form,
         uses_tus=tus,
+        memory=None if no_resume else state_folder(),
     )
     return _run(lambda: put(items[:-1], items[-1], connection, options, open_output(output)))
 

@@ -41,6 +41,7 @@ class UploadRow:
         progress: The newest snapshot; None before the first.
         result: How the upload ended; None while it runs.
         retry_at: When the upload is tried again, by the monotonic clock; None unless it waits.
+        goes_on_later: Whether the next run of the command goes on with it.
     """
 
     label: str
@@ -48,6 +49,7 @@ class UploadRow:
     progress: UploadProgress | None = None
     result: str | None = None
     retry_at: float | None = None
+    goes_on_later: bool = False
 
     @property
     def percent(self) -> float | None:

@@ -17,7 +17,7 @@ from upload_progress.cli.formatting import UploadRow, format_progress, printable
 from upload_progress.cli.options import ConnectionOptions
 from upload_progress.cli.output import Output
 from upload_progress.cli.process import beside
-from upload_progress.cli.put import REFRESH_SECONDS
+from upload_progress.cli.put.uploader import REFRESH_SECONDS
 from upload_progress.client import AsyncProgressClient
 from upload_progress.client.urls import parse_url, upload_id_in
 from upload_progress.exceptions import InvalidValue, UploadNotFound

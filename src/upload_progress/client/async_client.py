@@ -148,10 +148,12 @@ class AsyncProgressClient:
         chunk_bytes: int | None = None,
         form: str | None = None,
         tus: bool = False,
+        tus_url: str | None = None,
         on_progress: Callable[[UploadProgress], object] = ignore,
         on_sent: Callable[[int], object] = ignore,
         on_retry: Callable[[Retry], object] = ignore,
         on_resume: Callable[[Resumption], object] = ignore,
+        on_created: Callable[[str, str], object] = ignore,
     ) -> UploadResult:
         """Upload a file with ``PUT``, and return when the server has accepted it.
 
@@ -175,10 +177,14 @@ class AsyncProgressClient:
                 sent again only if the server has reported that it has failed. Default None.
             tus: Send the file by tus 1.0.0: *url* creates uploads. After a failure, the bytes that
                 the server has are not sent again. Default False.
+            tus_url: Address of an upload that *on_created* has told an earlier call with the same
+                file, which goes on where the server is. A server that no longer has it creates
+                another one. Default None.
             on_progress: Called with each new snapshot of the upload at the server.
             on_sent: Called with the number of bytes that were handed to the network.
             on_retry: Called with each failure after which the client tries again, before it waits.
             on_resume: Called before bytes are sent again after a failure: from which offset.
+            on_created: Called with the address of an upload that tus has created, and its id.
 
         Raises:
             UploadRejected: The server or its application rejected the upload.
@@ -192,26 +198,38 @@ class AsyncProgressClient:
         target = parse_url(url)
         source = await _open_source(path, content_type)
         _check_protocol(source, chunk_bytes, form, uses_tus=tus)
-        if metadata is not None:
-            upload_id = await self._announce(source, group, metadata)
-        used_id = new_upload_id() if upload_id is None else upload_id
-        self.api.upload_url(used_id)  # raises InvalidValue for an invalid id
         return await FileUpload(
             self.api,
             source,
             _target(target.url, source, form, uses_tus=tus),
-            used_id,
+            await self._used_id(upload_id, source, group, metadata),
             RetryPolicy.create(self.retries, self.first_delay_seconds, on_retry),
-            may_exist=upload_id is not None,
+            may_exist=(upload_id, metadata) != (None, None),
             headers={} if group is None else {"upload-group": group},
             auth=target.credentials,
             chunk_bytes=chunk_bytes,
             form=form,
             uses_tus=tus,
+            tus_url=_created_before(tus_url, target.url, uses_tus=tus),
             on_progress=on_progress,
             on_sent=on_sent,
             on_resume=on_resume,
+            on_created=on_created,
         ).run()
+
+    async def _used_id(
+        self, upload_id: str | None, source: _Source, group: str | None, metadata: Metadata | None
+    ) -> str:
+        """Return the given id, that of the announced upload, or a new one.
+
+        Raises:
+            InvalidValue: The id is not valid.
+        """
+        if metadata is not None:
+            return await self._announce(source, group, metadata)
+        used_id = new_upload_id() if upload_id is None else upload_id
+        self.api.upload_url(used_id)  # raises InvalidValue
+        return used_id
 
     async def _announce(self, source: _Source, group: str | None, metadata: Metadata) -> str:
         announced = await self.create(
@@ -323,6 +341,18 @@ def _check_protocol(
         raise InvalidValue("form", "is sent in one request: neither tus nor chunk_bytes apply")
     if source.size_bytes is None and (uses_tus or chunk_bytes is not None):
         raise InvalidValue("path", "is a stream, which is sent in one request")
+
+
+def _created_before(
+    tus_url: str | None, target: httpx2.URL, *, uses_tus: bool
+) -> httpx2.URL | None:
+    if tus_url is None:
+        return None
+    url = parse_url(tus_url).url
+    # The credentials are for the target only.
+    if not uses_tus or (url.scheme, url.netloc) != (target.scheme, target.netloc):
+        raise InvalidValue("tus_url", "is an address that tus has created at the origin of the URL")
+    return url
 
 
 def _target(url: httpx2.URL, source: _Source, form: str | None, *, uses_tus: bool) -> httpx2.URL:

@@ -17,7 +17,7 @@ MAX_RETRY_AFTER_SECONDS: Final = 3600.0
 _RETRY_AFTER_JITTER: Final = 0.25
 
 
-def ignore(_value: object) -> None:
+def ignore(*_values: object) -> None:
     """Do nothing: the default of a callback."""
 
 

@@ -127,10 +127,12 @@ class ProgressClient(AbstractContextManager["ProgressClient"]):
         chunk_bytes: int | None = None,
         form: str | None = None,
         tus: bool = False,
+        tus_url: str | None = None,
         on_progress: Callable[[UploadProgress], object] = ignore,
         on_sent: Callable[[int], object] = ignore,
         on_retry: Callable[[Retry], object] = ignore,
         on_resume: Callable[[Resumption], object] = ignore,
+        on_created: Callable[[str, str], object] = ignore,
     ) -> UploadResult:
         """Upload a file; see ``AsyncProgressClient.put``."""
         return self._portal.call(
@@ -145,10 +147,12 @@ class ProgressClient(AbstractContextManager["ProgressClient"]):
                 chunk_bytes=chunk_bytes,
                 form=form,
                 tus=tus,
+                tus_url=tus_url,
                 on_progress=on_progress,
                 on_sent=on_sent,
                 on_retry=on_retry,
                 on_resume=on_resume,
+                on_created=on_created,
             )
         )
 

@@ -16,8 +16,8 @@ from attrs import frozen
 
 from upload_progress.client.api import translated_errors
 from upload_progress.client.files import FileSource, StreamSource
-from upload_progress.client.responses import FailedResponse
-from upload_progress.exceptions import UnexpectedResponse
+from upload_progress.client.responses import FailedResponse, upload_error
+from upload_progress.exceptions import ServerBusy, ServerUnreachable, UnexpectedResponse
 
 __all__ = ["RETRY_STATUSES", "TusResource"]
 
@@ -82,7 +82,17 @@ class TusResource:
         return {**_VERSION, "content-type": content_type, "upload-offset": str(offset)}
 
     async def offset(self) -> int | None:
-        """Return how many bytes the server has; None if it does not have the upload any more."""
+        """Return how many bytes the server has; None if it does not have the upload any more.
+
+        Raises:
+            ServerBusy: The server, or a proxy before it, cannot tell now.
+            ServerUnreachable: Likewise.
+        """
         response = await self.http.head(self.url, headers=_VERSION)
+        if not response.is_success:
+            failure = FailedResponse.from_response(response, b"")
+            error = upload_error(failure, str(self.url))
+            if isinstance(error, (ServerBusy, ServerUnreachable)):
+                raise error
         offset = response.headers.get("upload-offset", "")
         return int(offset) if response.is_success and offset.isdecimal() else None

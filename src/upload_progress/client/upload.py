@@ -118,10 +118,12 @@ class FileUpload:
         chunk_bytes: Size of one request, sent with ``Content-Range``; None for a single request.
         form: Name of the field of the form that is sent with ``POST``; None to send the file alone.
         uses_tus: Whether the target creates uploads of tus.
+        tus_url: Address of the upload that an earlier call has created by tus; None for none.
         may_exist: Whether the id may have been used before.
         on_progress: Called with each new snapshot.
         on_sent: Called with the number of bytes handed to the network.
         on_resume: Called before bytes are sent again after a failure.
+        on_created: Called with the address of an upload that tus has created, and its id.
     """
 
     api: ProgressApi
@@ -134,14 +136,18 @@ class FileUpload:
     chunk_bytes: int | None = field(default=None, kw_only=True)
     form: str | None = field(default=None, kw_only=True)
     uses_tus: bool = field(default=False, kw_only=True)
+    tus_url: httpx2.URL | None = field(default=None, kw_only=True)
     may_exist: bool = field(default=False, kw_only=True)
     on_progress: Callable[[UploadProgress], object] = field(kw_only=True)
     on_sent: Callable[[int], object] = field(kw_only=True)
     on_resume: Callable[[Resumption], object] = field(default=ignore, kw_only=True)
+    on_created: Callable[[str, str], object] = field(default=ignore, kw_only=True)
     _attempt: int = field(default=1, init=False)
     _accepts_parts: bool = field(default=False, init=False)
     _sent_bytes: int = field(default=0, init=False)
-    _tus: TusResource | None = field(default=None, init=False)
+    _tus: TusResource | None = field(
+        default=Factory(lambda self: self._earlier_tus(), takes_self=True), init=False
+    )
     _newest: UploadProgress | None = field(default=None, init=False)
     _form_file: FormFile | None = field(
         default=Factory(lambda self: self._create_form_file(), takes_self=True), init=False
@@ -154,6 +160,9 @@ class FileUpload:
     def _create_watch_loop(self) -> WatchLoop:
         retry = RetryPolicy.create(WATCH_RETRIES, _FIRST_DELAY_SECONDS)
         return WatchLoop(self.api, retry, upload_id=self.upload_id, is_endless=True)
+
+    def _earlier_tus(self) -> TusResource | None:
+        return None if self.tus_url is None else TusResource(self.api.http, self.tus_url)
 
     def _create_form_file(self) -> FormFile | None:
         if self.form is None:
@@ -191,10 +200,11 @@ class FileUpload:
         attempt = 1
         while True:
             try:
-                offset = await self._resume_offset() if attempt > 1 else 0
+                may_have_bytes = attempt > 1 or self._tus is not None
+                offset = await self._resume_offset() if may_have_bytes else 0
                 if offset is None:
                     return await self._result(self.upload_id, None, b"")
-                if attempt > 1:
+                if attempt > 1 or offset:
                     self.on_resume(Resumption(offset, attempt))
                 attempt += 1
                 return await self._send_from(offset)
@@ -249,6 +259,7 @@ class FileUpload:
         )
         if isinstance(created, FailedResponse):
             raise await self._error_of(created, str(self.target))
+        self.on_created(str(created.url), self.upload_id)
         return created
 
     async def _send_range(self, start: int, stop: int | None) -> UploadResult | int:
