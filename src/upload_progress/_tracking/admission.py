@@ -37,8 +37,9 @@ class AdmissionOrder:
 
     A request waits for those before it whose owner is awaited. Of requests that have waited, those
     that have ended are admitted first, in the order of their ends; the others in the order of
-    their arrival. Only requests that wait, or whose owner is awaited, are kept, under each id by
-    which their upload is known.
+    their arrival. A request that creates an upload, and those after it, wait for all before it.
+    Only requests that wait, or whose owner is awaited, are kept, under each id by which their
+    upload is known.
     """
 
     _awaited: dict[str, dict[LiveUpload, None]] = field(factory=dict, init=False)
@@ -94,10 +95,15 @@ class AdmissionOrder:
     def _next(self, upload_id: str) -> LiveUpload | None:
         """Return the next request under an id; None if the owner of an earlier one is awaited."""
         awaited = self._awaited.get(upload_id, {})
-        unknown = (each.number for each in awaited if each not in self._turns)
-        first = min(unknown, default=inf)
-        ready = (each for each in awaited if each in self._turns and each.number < first)
-        return min(ready, key=_place, default=None)
+        barriers = (
+            each.number
+            for each in awaited
+            if each not in self._turns or continuation.is_fresh_creation(each.opened_by)
+        )
+        barrier = min(barriers, default=inf)
+        ready = [each for each in awaited if each in self._turns and each.number <= barrier]
+        before = (each for each in ready if each.number < barrier)
+        return min(before, key=_place, default=ready[0] if ready else None)
 
 
 def _place(upload: LiveUpload) -> tuple[float, int]:

@@ -43,6 +43,7 @@ __all__ = [
     "can_merge",
     "follow_refusal",
     "has_begun_before",
+    "is_fresh_creation",
     "is_inferred",
     "is_of_former_part",
     "is_older_than",
@@ -82,7 +83,7 @@ def _is_replaced_by(upload: LiveUpload, other: LiveUpload) -> bool:
     """
     transfer, is_newer = other.opened_by, other.number > upload.newest_number
     head, total_bytes = transfer.head, other.meter.total_bytes
-    if _is_fresh_creation(transfer):
+    if is_fresh_creation(transfer):
         return is_newer or other.resource_id != upload.resource_id
     if head is None or head.resource_is_unique or not head.carries_bytes:
         return False
@@ -395,7 +396,7 @@ def _is_newer_creation(upload: LiveUpload, records: Iterable[TransferRecord]) ->
 
     A creation whose owner is known late may be that of the same upload.
     """
-    if not _is_fresh_creation(upload.opened_by):
+    if not is_fresh_creation(upload.opened_by):
         return False
     sessions = [record.created_at for record in records if record.protocol is not None]
     return bool(sessions) and not (upload.is_late and upload.created_at <= min(sessions))
@@ -463,7 +464,7 @@ def _follow_ended(
 
 def _leave_parts(upload: LiveUpload, records: Iterable[TransferRecord]) -> None:
     """Let resources of an upload before, which this one replaces, be no parts of this one."""
-    if _is_fresh_creation(upload.opened_by):
+    if is_fresh_creation(upload.opened_by):
         names = (part for record in records for part, *_ in record.byte_ranges)
         parts = sorted(part for part in names if part.startswith("."))
         upload.former_parts = frozenset(parts[:_MAX_FORMER_PARTS])
@@ -650,7 +651,7 @@ def _begins_after(upload: LiveUpload, ended: UploadProgress) -> bool:
     return upload.created_at > ended.finished_at.timestamp()
 
 
-def _is_fresh_creation(transfer: Transfer) -> bool:
+def is_fresh_creation(transfer: Transfer) -> bool:
     """Return whether a request creates the upload that it names, and not a part of it."""
     is_part = transfer.head is None or transfer.head.part_total_bytes is not None
     return transfer.kind is TransferKind.CREATE and transfer.names_upload and not is_part
