@@ -17,12 +17,15 @@ __all__ = [
     "GUESSABLE_DIGEST_BYTES",
     "MAX_CLIENT_CHARACTERS",
     "MAX_IDENTITY_CHARACTERS",
+    "MAX_OWNER_CHARACTERS",
     "CapabilityIdentity",
     "Identity",
+    "OwnerView",
     "WrongAnswer",
     "alphabet_bits",
     "as_identity",
     "identity_from",
+    "listed_owner",
 ]
 
 CAPABILITY_BITS: Final = 120
@@ -86,6 +89,8 @@ class Identity:
             character, and nothing that UTF-8 cannot encode.
         expires_at: When the authentication expires, in seconds since the epoch; None (the
             default) for never.
+        is_operator: Whether the user may see and cancel the uploads of all owners, by adding
+            ``?owner=NAME`` or ``?owner=*``; False by default.
 
     Raises:
         InvalidValue: The id is not valid.
@@ -93,6 +98,7 @@ class Identity:
 
     id: str = field(validator=_check_identity)
     expires_at: float | None = None
+    is_operator: bool = False
 
     def owner_of(self, upload_id: str) -> str:
         """Return the owner of this identity's upload *upload_id*."""
@@ -147,6 +153,50 @@ class CapabilityIdentity(Identity):
     def limit_key(self) -> str | None:
         """The client, in a form that is no owner: each upload has an owner of its own."""
         return f"{_CAPABILITY}@{self.client}" if self.client else None
+
+
+MAX_OWNER_CHARACTERS: Final = 1024
+"""More than any owner has."""
+
+
+def _check_owner(_instance: object, _attribute: object, owner: str) -> None:
+    if not 0 < len(owner) <= MAX_OWNER_CHARACTERS or "\0" in owner:
+        raise InvalidValue("query.owner", f"must have 1 to {MAX_OWNER_CHARACTERS} characters")
+
+
+@frozen
+class OwnerView(Identity):
+    """An operator who looks at the uploads of one owner, or of all.
+
+    Attributes:
+        id: The owner; ``*`` for all.
+        operator: The id of the operator, by whom limits count.
+
+    Raises:
+        InvalidValue: The owner is not valid.
+    """
+
+    id: str = field(default="*", validator=_check_owner)
+    operator: str = ""
+
+    @property
+    def is_of_all(self) -> bool:
+        """Whether it is of all owners."""
+        return self.id == "*"
+
+    def accepts(self, upload_id: str) -> bool:
+        """Return whether an upload can be named: an id is unique within one owner."""
+        return not self.is_of_all
+
+    @property
+    def limit_key(self) -> str | None:
+        """The operator."""
+        return self.operator
+
+
+def listed_owner(identity: Identity) -> str | None:
+    """Return the owner whose uploads *identity* may list; None for all owners."""
+    return None if isinstance(identity, OwnerView) and identity.is_of_all else identity.id
 
 
 def as_identity(owner: str | Identity) -> Identity:

@@ -22,6 +22,7 @@ __all__ = [
     "EventSubscriber",
     "EventsMissed",
     "KeepsEvents",
+    "ListsOpenUploads",
     "MessageTransport",
     "RecordPage",
     "SessionStore",
@@ -138,6 +139,25 @@ class SessionStore(Protocol):
 
         A lease runs out only while leases can be renewed: if no worker renews its lease, none has
         run out. The clock of the store decides.
+        """
+
+
+@runtime_checkable
+class ListsOpenUploads(Protocol):
+    """A session store that operators can look into: all stores of this library are.
+
+    Without it, ``?owner=*`` is answered with 404.
+    """
+
+    async def list_open(self, *, cursor: str | None = None, limit: int = 100) -> RecordPage:
+        """Return uploads of all owners that have not ended, for operators.
+
+        The order is that of the store, and stays the same: an upload that is open all the time is
+        on exactly one page. A page may have fewer uploads although another one follows.
+
+        Args:
+            cursor: ``next`` of a page. Text that is no cursor starts with the first page.
+            limit: The maximum number of uploads.
         """
 
 

@@ -29,8 +29,9 @@ from upload_progress.backends.namespaces import namespace_of, validate_namespace
 from upload_progress.blocking import BlockingUpload, resume_blocking
 from upload_progress.config import Limits, Retention, TrackerConfig
 from upload_progress.exceptions import InvalidValue, QuotaExceeded, UploadCancelled
-from upload_progress.identity import Identity, as_identity
+from upload_progress.identity import Identity, as_identity, listed_owner
 from upload_progress.interfaces import (
+    ALL_OWNERS,
     Clock,
     EventPublisher,
     EventSubscriber,
@@ -457,7 +458,7 @@ class ProgressTracker(HasInternals):
     async def list(
         self,
         *,
-        owner: str | Identity,
+        owner: str | Identity | None,
         states: Collection[UploadState] | None = None,
         group: str | None = None,
         cursor: str | None = None,
@@ -466,7 +467,8 @@ class ProgressTracker(HasInternals):
         """Return a page of the owner's uploads, newest first, and the sum over all pages.
 
         Args:
-            owner: The owner.
+            owner: The owner. ``ALL_OWNERS`` lists the open uploads of all owners, with their
+                ``owner``, in the order of the store; the sum is that of the page.
             states: Only uploads in these states; by default open and recently ended ones.
             group: Only uploads of this group.
             cursor: ``next`` of the previous page.
@@ -476,11 +478,15 @@ class ProgressTracker(HasInternals):
             InvalidValue: The cursor or the limit is not valid.
             StoreUnavailable: The store does not answer.
         """
-        identity = as_identity(owner)
-        if not identity.listable:
+        identity = None if owner is ALL_OWNERS else as_identity(owner)
+        if identity is not None and not identity.listable:
             return UploadPage((), sum_of(()))
         return await self._internals.reader.list(
-            identity.id, states=states, group=group, cursor=cursor, limit=limit
+            ALL_OWNERS if identity is None else listed_owner(identity),
+            states=states,
+            group=group,
+            cursor=cursor,
+            limit=limit,
         )
 
     async def cancel(self, upload_id: str, *, owner: str | Identity) -> UploadProgress:

@@ -31,7 +31,13 @@ from upload_progress._runtime.log_limiter import LogLimiter, first_cause
 from upload_progress._runtime.yielding import yielding
 from upload_progress._tracking.registry import Registry
 from upload_progress.exceptions import StoreUnavailable
-from upload_progress.interfaces import Clock, EventsMissed, EventStream, EventSubscriber
+from upload_progress.interfaces import (
+    ALL_OWNERS,
+    Clock,
+    EventsMissed,
+    EventStream,
+    EventSubscriber,
+)
 
 __all__ = [
     "BATCH_SIZE",
@@ -106,11 +112,11 @@ class Follower:
     is_single_worker: bool
     received: int = field(default=0, init=False)
     rejected: int = field(default=0, init=False)
-    _owners: dict[str, _OwnerState] = field(factory=dict, init=False)
-    _unused_since: dict[str, float] = field(factory=dict, init=False)
+    _owners: dict[str | None, _OwnerState] = field(factory=dict, init=False)
+    _unused_since: dict[str | None, float] = field(factory=dict, init=False)
     _is_connected: bool = field(default=False, init=False)
     _read_at: dict[Topic, float] = field(factory=dict, init=False)
-    _listed_at: dict[str, float] = field(factory=dict, init=False)
+    _listed_at: dict[str | None, float] = field(factory=dict, init=False)
     _poll_now: AutoResetEvent = field(factory=AutoResetEvent, init=False)
 
     async def run(self) -> None:
@@ -163,7 +169,7 @@ class Follower:
             with anyio.move_on_after(POLL_SECONDS):
                 await self.hub.owners_changed()
 
-    async def _subscribe(self, stream: EventStream, owners: Collection[str]) -> None:
+    async def _subscribe(self, stream: EventStream, owners: Collection[str | None]) -> None:
         if owners:
             states = {owner: _OwnerState() for owner in owners}
             self._owners |= states
@@ -174,13 +180,13 @@ class Follower:
                 state.is_subscribed = True
             self._poll_now.set()
 
-    async def _unsubscribe(self, stream: EventStream, owners: Collection[str]) -> None:
+    async def _unsubscribe(self, stream: EventStream, owners: Collection[str | None]) -> None:
         if owners:
             await stream.unsubscribe(*owners)
             for owner in owners:
                 del self._owners[owner]
 
-    def _expired_owners(self) -> Collection[str]:
+    def _expired_owners(self) -> Collection[str | None]:
         """Return the owners without a subscription here for ``LINGER_SECONDS``."""
         now, known = self.clock.monotonic(), self._unused_since
         unused = self._owners.keys() - set(self.hub.owners())
@@ -197,7 +203,7 @@ class Follower:
                 "same one, and systems that share a broker need different channels"
             )
             return
-        if event.owner not in self._owners or event.subject != progress.upload_id:
+        if self._state_of(event.owner) is None or event.subject != progress.upload_id:
             self.rejected += 1
             self.log_limiter.log_warning(
                 "an event was rejected: it belongs to another owner or upload"
@@ -243,9 +249,13 @@ class Follower:
                 state.is_stale = True
             raise
 
-    def is_current(self, owner: str) -> bool:
+    def _state_of(self, owner: str | None) -> _OwnerState | None:
+        """Return the subscription that brings the events of *owner*; None without one."""
+        return self._owners.get(owner) or self._owners.get(ALL_OWNERS)
+
+    def is_current(self, owner: str | None) -> bool:
         """Tell whether the events of *owner* arrive, and none has been missed."""
-        state = self._owners.get(owner)
+        state = self._state_of(owner)
         return (
             state is not None
             and state.is_subscribed
@@ -263,7 +273,7 @@ class Follower:
             owner, upload_id = topic
             if self.registry.is_receiving(owner, upload_id):
                 continue
-            state = self._owners.get(owner)
+            state = self._state_of(owner)
             is_stale = state is not None and state.is_subscribed and state.is_stale
             is_quiet = now - self._read_at[topic] >= QUIET_SECONDS
             is_uncertain = topic in named and not self.is_current(owner)
@@ -272,8 +282,8 @@ class Follower:
                 doubtful.append(UploadKey(owner, upload_id))
         return doubtful
 
-    def _unlisted(self) -> Sequence[str]:
-        """Return the owners whose list is to be read, because uploads may be unknown here."""
+    def _unlisted(self) -> Sequence[str | None]:
+        """Return the owners, or ``ALL_OWNERS``, of whom uploads may be unknown here."""
         now, known = self.clock.monotonic(), self._listed_at
         self._listed_at = {owner: known.get(owner, now) for owner in self.hub.broad_owners()}
         return [
@@ -289,13 +299,19 @@ class Follower:
         async for key, progress in yielding(snapshots.items()):
             self._deliver(Update(key.owner, progress))
 
-    async def _read_all(self, owner: str) -> None:
+    async def _read_all(self, owner: str | None) -> None:
         cursor: str | None = None
         for _ in range(MAX_PAGES):
-            page = await self.loader.page(owner, ended_within_seconds=RECENT_SECONDS, cursor=cursor)
-            for progress in map(self.loader.fold, page.uploads):
-                if not self.registry.is_receiving(owner, progress.upload_id):
-                    self.hub.deliver(Update(owner, progress))
+            if owner is ALL_OWNERS:
+                page = await self.loader.open_page(cursor=cursor)
+            else:
+                page = await self.loader.page(
+                    owner, ended_within_seconds=RECENT_SECONDS, cursor=cursor
+                )
+            for records in page.uploads:
+                progress, name = self.loader.fold(records), records[0].owner
+                if not self.registry.is_receiving(name, progress.upload_id):
+                    self.hub.deliver(Update(name, progress))
             cursor = page.next
             if cursor is None:
                 break

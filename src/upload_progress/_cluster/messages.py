@@ -16,7 +16,7 @@ import msgspec
 from attrs import frozen
 
 from upload_progress.exceptions import InvalidValue
-from upload_progress.identity import CapabilityIdentity, Identity
+from upload_progress.identity import CapabilityIdentity, Identity, OwnerView
 
 __all__ = [
     "REPLY",
@@ -68,27 +68,40 @@ class IdentityReference:
         kind: The class of the identity: users of different classes are different users.
         id: The id of the identity.
         expires_at: When it expires, in seconds since the epoch.
+        is_operator: Whether it is that of an operator.
+        operator: The operator who looks at the uploads of the owner *id*.
     """
 
     kind: str
     id: str
     expires_at: float | None = None
+    is_operator: bool = False
+    operator: str = ""
 
     @classmethod
     def of(cls, identity: Identity) -> "IdentityReference":
         """Return the reference to *identity*."""
         kind = type(identity)
-        return cls(f"{kind.__module__}.{kind.__qualname__}", identity.id, identity.expires_at)
+        return cls(
+            f"{kind.__module__}.{kind.__qualname__}",
+            identity.id,
+            identity.expires_at,
+            identity.is_operator,
+            identity.operator if isinstance(identity, OwnerView) else "",
+        )
 
     def is_the_same(self, identity: Identity) -> bool:
         """Tell whether *identity* is the same user, with any expiry."""
         other = IdentityReference.of(identity)
-        return (self.kind, self.id) == (other.kind, other.id)
+        mine, theirs = (
+            (each.kind, each.id, each.is_operator, each.operator) for each in (self, other)
+        )
+        return mine == theirs
 
     def identity(self) -> Identity | None:
         """Return the identity; None for a class of the application's own."""
         for kind in (Identity, CapabilityIdentity):
-            made = kind(id=self.id, expires_at=self.expires_at)
+            made = kind(id=self.id, expires_at=self.expires_at, is_operator=self.is_operator)
             if self.is_the_same(made):
                 return made
         return None

@@ -58,8 +58,8 @@ class Hub:
         """Return whether a subscription of this process matches this upload."""
         return self._index.is_watched(owner, upload_id, group)
 
-    def owners(self) -> list[str]:
-        """Return the owners whose updates are subscribed to."""
+    def owners(self) -> list[str | None]:
+        """Return the owners whose updates are subscribed to, or ``ALL_OWNERS``."""
         return self._index.owners()
 
     async def owners_changed(self) -> None:
@@ -74,8 +74,8 @@ class Hub:
         """Return the uploads whose end a subscription has not been shown."""
         return {topic for each in self._index.everything() for topic in each.open_topics()}
 
-    def broad_owners(self) -> set[str]:
-        """Return the owners of whom a group, or everything, is subscribed to."""
+    def broad_owners(self) -> set[str | None]:
+        """Return the owners, or ``ALL_OWNERS``, of a group or everything that is subscribed to."""
         return {owner for each in self._index.everything() for owner in each.broad_owners}
 
     def deliver(self, update: Update) -> None:

@@ -18,6 +18,7 @@ from upload_progress._fanout.update import SnapshotVersion, Topic, Update
 from upload_progress._runtime.auto_reset_event import AutoResetEvent, LoopEvent
 from upload_progress._runtime.timing_wheel import TimingWheel
 from upload_progress.exceptions import QuotaExceeded
+from upload_progress.interfaces import ALL_OWNERS
 
 __all__ = ["HEARTBEAT_SECONDS", "DirectSender", "Subscription", "SubscriptionIndex"]
 
@@ -35,7 +36,7 @@ class SubscriptionIndex:
         owners_changed: Set whenever the set of owners changes.
     """
 
-    _by_owner: dict[str, dict["Subscription", None]] = field(factory=dict, init=False)
+    _by_owner: dict[str | None, dict["Subscription", None]] = field(factory=dict, init=False)
     _all: dict["Subscription", None] = field(factory=dict, init=False)
     _watched: Counter[tuple[str, ...]] = field(factory=Counter, init=False)
     _heartbeats: TimingWheel["Subscription"] = field(factory=lambda: TimingWheel(0.5), init=False)
@@ -54,15 +55,15 @@ class SubscriptionIndex:
         """Remove a closed subscription."""
         self._all.pop(subscription, None)
 
-    def add_owner(self, owner: str, subscription: "Subscription") -> None:
-        """Deliver the updates of *owner* to *subscription*."""
+    def add_owner(self, owner: str | None, subscription: "Subscription") -> None:
+        """Deliver the updates of *owner*, or of all owners, to *subscription*."""
         if owner not in self._by_owner:
             self._by_owner[owner] = {}
             self.owners_changed.set()
         self._by_owner[owner][subscription] = None
 
-    def remove_owner(self, owner: str, subscription: "Subscription") -> None:
-        """Stop to deliver the updates of *owner* to *subscription*."""
+    def remove_owner(self, owner: str | None, subscription: "Subscription") -> None:
+        """Stop to deliver the updates of *owner*, or of all owners, to *subscription*."""
         subscriptions = self._by_owner.get(owner, {})
         subscriptions.pop(subscription, None)
         if not subscriptions and self._by_owner.pop(owner, None) is not None:
@@ -70,11 +71,12 @@ class SubscriptionIndex:
 
     def of_owner(self, owner: str) -> "Collection[Subscription]":
         """Return the subscriptions to which updates of *owner* are delivered."""
-        return self._by_owner.get(owner, {})
+        own, all_owners = self._by_owner.get(owner, {}), self._by_owner.get(ALL_OWNERS)
+        return own if all_owners is None else {**own, **all_owners}
 
     def has_owner(self, owner: str | None) -> bool:
-        """Return whether a subscription receives updates of *owner*."""
-        return owner in self._by_owner
+        """Return whether a subscription receives updates of *owner*; None without an owner."""
+        return owner is not None and (owner in self._by_owner or ALL_OWNERS in self._by_owner)
 
     def count(self, *topics: tuple[str, ...]) -> None:
         """Count one more subscription to each of *topics*."""
@@ -98,8 +100,8 @@ class SubscriptionIndex:
             or (group is not None and _one_group((owner, group)) in watched)
         )
 
-    def owners(self) -> list[str]:
-        """Return the owners whose updates are delivered to a subscription."""
+    def owners(self) -> list[str | None]:
+        """Return the owners whose updates are delivered to a subscription, or ``ALL_OWNERS``."""
         return list(self._by_owner)
 
     def everything(self) -> "list[Subscription]":
@@ -121,8 +123,9 @@ class SubscriptionIndex:
         return woken == limit
 
 
-def _every_upload(owner: str) -> tuple[str, ...]:
-    return (owner,)
+def _every_upload(owner: str | None) -> tuple[str, ...]:
+    """Return what is counted; looking at all owners makes no report more frequent."""
+    return () if owner is ALL_OWNERS else (owner,)
 
 
 def _one_upload(topic: Topic) -> tuple[str, ...]:
@@ -143,16 +146,18 @@ class Subscription:
         max_pending: A subscription with more unread snapshots is closed; its client reconnects.
 
     Attributes:
+        shows_owner: Whether its snapshots tell whose upload it is, because an operator watches.
         is_closed: Whether no more updates follow.
     """
 
     _index: SubscriptionIndex
     _capacity: int
     _max_pending: int
+    shows_owner: bool = field(default=False, init=False)
     is_closed: bool = field(default=False, init=False)
     _uploads: set[Topic] = field(factory=set, init=False)
     _groups: set[Topic] = field(factory=set, init=False)
-    _owners: set[str] = field(factory=set, init=False)
+    _owners: set[str | None] = field(factory=set, init=False)
     _slots: dict[Topic, Update] = field(factory=dict, init=False)
     _delivered: dict[Topic, SnapshotVersion] = field(factory=dict, init=False)
     _forgotten_until: datetime | None = field(default=None, init=False)
@@ -182,8 +187,8 @@ class Subscription:
         topic = (owner, group)
         self._add(self._groups, topic, _one_group(topic))
 
-    def add_owner(self, owner: str) -> None:
-        """Subscribe to every upload of *owner*, also to future ones."""
+    def add_owner(self, owner: str | None) -> None:
+        """Subscribe to every upload of *owner*, or of all owners, also to future ones."""
         if owner not in self._owners:
             self._index.count(_every_upload(owner))
         self._owners.add(owner)
@@ -238,7 +243,7 @@ class Subscription:
         self._remove_owners(owners)
         return upload_ids
 
-    def _remove_owners(self, owners: Iterable[str]) -> None:
+    def _remove_owners(self, owners: Iterable[str | None]) -> None:
         still_wanted = {owner for owner, _ in self._uploads | self._groups} | self._owners
         for owner in owners:
             if owner not in still_wanted:
@@ -254,12 +259,13 @@ class Subscription:
         ended = {topic for topic, update in self._slots.items() if update.is_end}
         ended |= {topic for topic, version in self._delivered.items() if version.is_end}
         broad_owners = self.broad_owners
-        shown = (topic for topic in self._delivered if topic[0] in broad_owners)
+        is_of_all = ALL_OWNERS in broad_owners
+        shown = (topic for topic in self._delivered if is_of_all or topic[0] in broad_owners)
         return [topic for topic in {*self._uploads, *shown} if topic not in ended]
 
     @property
-    def broad_owners(self) -> Collection[str]:
-        """The owners of whom a group, or everything, is subscribed to."""
+    def broad_owners(self) -> Collection[str | None]:
+        """The owners, or ``ALL_OWNERS``, of whom a group, or everything, is subscribed to."""
         return {*self._owners, *(owner for owner, _ in self._groups)}
 
     @property
@@ -271,7 +277,8 @@ class Subscription:
 
     def matching(self, owner: str, updates: list[Update]) -> list[Update]:
         """Return those of some updates of *owner* that match this subscription."""
-        return updates if owner in self._owners else list(filter(self.matches, updates))
+        is_of_owner = owner in self._owners or ALL_OWNERS in self._owners
+        return updates if is_of_owner else list(filter(self.matches, updates))
 
     def matches(self, update: Update) -> bool:
         """Return whether *update* is of something that is subscribed to."""
@@ -379,7 +386,7 @@ class Subscription:
         for update in news:
             self._remember(update)
         try:
-            await self._direct_sender(news)
+            await self._direct_sender(self._as_shown(news))
         except Exception as error:  # noqa: BLE001  # raised in the task that waits
             self._failure = error
         finally:
@@ -400,7 +407,10 @@ class Subscription:
         self._slots.clear()
         for update in taken:
             self._remember(update)
-        return taken
+        return self._as_shown(taken)
+
+    def _as_shown(self, updates: list[Update]) -> list[Update]:
+        return [each.with_owner for each in updates] if self.shows_owner else updates
 
     def _remember(self, update: Update) -> None:
         self._delivered.pop(update.topic, None)

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from upload_progress._model.codec import encode_json
 from upload_progress._model.models import ErrorCode, UploadProgress
@@ -64,6 +64,7 @@ class Update:
     _json: bytes | None = field(default=None, init=False)
     _websocket_text: str | None = field(default=None, init=False)
     _sse: bytes | None = field(default=None, init=False)
+    _with_owner: "Update | None" = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Compute the topic, by which subscriptions are looked up."""
@@ -80,6 +81,13 @@ class Update:
                 self.progress.updated_at,
             )
         return self._version
+
+    @property
+    def with_owner(self) -> "Update":
+        """The same for operators, who see whose upload it is."""
+        if self._with_owner is None:
+            self._with_owner = Update(self.owner, evolve(self.progress, owner=self.owner))
+        return self._with_owner
 
     @property
     def is_end(self) -> bool:

@@ -15,6 +15,7 @@ from enum import StrEnum, unique
 from typing import Final
 
 from attrs import evolve, frozen
+from msgspec import UNSET, UnsetType
 
 __all__ = [
     "RESERVED_IDS",
@@ -255,7 +256,12 @@ def without_store_times(record: TransferRecord) -> TransferRecord:
 
 @frozen(slots=False)
 class UploadProgress:
-    """A snapshot: everything known about an upload at one moment; cumulative, never a delta."""
+    """A snapshot: everything known about an upload at one moment; cumulative, never a delta.
+
+    Attributes:
+        owner: The owner, if an operator looks at the uploads of others; else ``UNSET``, and not
+            part of the JSON object.
+    """
 
     upload_id: str
     group: str | None
@@ -282,6 +288,7 @@ class UploadProgress:
     finished_at: datetime | None
     error: UploadError | None
     links: Links
+    owner: str | UnsetType = UNSET
 
 
 @frozen(slots=False)

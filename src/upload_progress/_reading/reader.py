@@ -8,6 +8,7 @@ from upload_progress._model.fold import accepted_bytes
 from upload_progress._model.models import UploadKey, UploadPage, UploadProgress, UploadState
 from upload_progress._reading.client_lane import ClientLane
 from upload_progress._reading.lists import ListCursor, ListSelection, UploadLists
+from upload_progress._reading.open_uploads import OpenUploads
 from upload_progress._reading.record_loader import RecordLoader
 from upload_progress._reading.shared_reads import SharedReads
 from upload_progress._tracking import continuation
@@ -15,6 +16,7 @@ from upload_progress._tracking.live_record import current_snapshot, record_of, r
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.registry import Registry
 from upload_progress.exceptions import InvalidValue, StoreUnavailable, UploadNotFound
+from upload_progress.interfaces import ALL_OWNERS
 
 __all__ = ["Reader"]
 
@@ -88,7 +90,7 @@ class Reader:
 
     async def list(
         self,
-        owner: str,
+        owner: str | None,
         *,
         states: Collection[UploadState] | None,
         group: str | None,
@@ -98,7 +100,8 @@ class Reader:
         """Return a page of the uploads of *owner*, newest first, and the sum over all pages.
 
         Args:
-            owner: The owner.
+            owner: The owner. ``ALL_OWNERS`` for the open uploads of all, in the order of the
+                store, and the sum over the page.
             states: Only uploads in these states; None for open and recently ended ones.
             group: Only uploads of this group.
             cursor: The ``next`` of the previous page.
@@ -110,6 +113,9 @@ class Reader:
         """
         if limit < 1:
             raise InvalidValue("query.limit", "must be greater than 0")
+        if owner is ALL_OWNERS:
+            everyone = OpenUploads(self.registry, self.loader, self.lane, self._snapshot_of)
+            return await everyone.read(states=states, group=group, cursor=cursor, limit=limit)
         start = ListCursor.parse(cursor)
         query = ListSelection(owner, None if states is None else frozenset(states), group)
         return await self._reads.get(

@@ -4,15 +4,21 @@ Records of other uploads than those that were asked for are dropped. A store ret
 two processes used one connection, each would receive answers to the requests of the other.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from attrs import define, evolve
 
 from upload_progress._model.fold import fold
-from upload_progress._model.models import TransferRecord, UploadKey, UploadProgress
+from upload_progress._model.models import (
+    TransferRecord,
+    UploadKey,
+    UploadProgress,
+    is_upload_id,
+)
 from upload_progress._runtime.circuit_breaker import CircuitBreaker
 from upload_progress._runtime.yielding import yielding
-from upload_progress.interfaces import Clock, RecordPage, SessionStore
+from upload_progress.exceptions import UploadNotFound
+from upload_progress.interfaces import Clock, ListsOpenUploads, RecordPage, SessionStore
 
 __all__ = ["RecordLoader"]
 
@@ -90,6 +96,19 @@ class RecordLoader:
         uploads, cursors = zip(*own, strict=True) if own else ((), ())
         return evolve(page, uploads=uploads, cursors=cursors)
 
+    async def open_page(self, *, cursor: str | None = None, limit: int = 100) -> RecordPage:
+        """Return a page of the open uploads of all owners; see ``ListsOpenUploads``.
+
+        Raises:
+            UploadNotFound: The store cannot list them.
+            StoreUnavailable: The store does not answer.
+        """
+        store: object = self.store
+        if not isinstance(store, ListsOpenUploads):
+            raise UploadNotFound
+        page = await self.breaker.call(lambda: store.list_open(cursor=cursor, limit=limit))
+        return evolve(page, uploads=tuple(filter(_is_upload, page.uploads)))
+
     def fold(
         self, records: Iterable[TransferRecord], *, now: float | None = None
     ) -> UploadProgress:
@@ -103,3 +122,8 @@ class RecordLoader:
         progress = fold(records, now=now, mount_path=self.mount_path)
         assert progress is not None  # noqa: S101  # there is a record
         return progress
+
+
+def _is_upload(records: Sequence[TransferRecord]) -> bool:
+    """Return whether it is no entry of the outbox of ends, whose id no upload can have."""
+    return is_upload_id(records[0].upload_id)

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing
+from heapq import nsmallest
 from itertools import islice
 from math import inf
 from struct import Struct
@@ -33,7 +34,9 @@ from upload_progress._runtime.yielding import YIELD_EVERY, yielding
 from upload_progress.backends.lease_table import LeaseTable
 from upload_progress.backends.store_records import (
     format_cursor,
+    format_open_cursor,
     parse_cursor,
+    parse_open_cursor,
     supersedes,
     with_store_times,
 )
@@ -420,6 +423,22 @@ class MemoryStore:
                 cursors = tuple(page)
                 return RecordPage(tuple(page.values()), cursors[-1], cursors)
         return RecordPage(tuple(page.values()), None, tuple(page))
+
+    async def list_open(self, *, cursor: str | None = None, limit: int = 100) -> RecordPage:
+        """Return one page of the open uploads of all owners, by owner and id."""
+        after = parse_open_cursor(cursor)
+        keys = (
+            (owner, upload_id)
+            for owner, uploads in self._owners.items()
+            if owner >= after[0]
+            for upload_id, entry in uploads.items()
+            if not entry.is_ended
+        )
+        chosen = nsmallest(limit + 1, (key for key in keys if key > after))
+        entries = [self._owners[owner][upload_id] for owner, upload_id in chosen[:limit]]
+        uploads = tuple(tuple(self._with_store_times(entry)) for entry in entries)
+        has_more = len(chosen) > limit
+        return RecordPage(uploads, format_open_cursor(*chosen[limit - 1]) if has_more else None)
 
     def _newest_first(self, owner: str, cursor: str | None) -> Iterator[str]:
         """Return the ids of the uploads of *owner* after *cursor*."""

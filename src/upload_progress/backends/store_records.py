@@ -27,9 +27,12 @@ __all__ = [
     "decode_record",
     "first_lease_seconds",
     "format_cursor",
+    "format_open_cursor",
+    "is_open",
     "latest_records",
     "overdue_records",
     "parse_cursor",
+    "parse_open_cursor",
     "state_code",
     "supersedes",
     "with_store_times",
@@ -128,6 +131,26 @@ def parse_cursor(cursor: str | None) -> tuple[float, str]:
     except ValueError:
         return inf, ""
     return (inf, "") if isnan(created_at) else (created_at, upload_id)
+
+
+def format_open_cursor(owner: str, upload_id: str) -> str:
+    """Return the cursor of the page that follows an upload in the order of owners and ids.
+
+    >>> format_open_cursor("ann", "video")
+    'video:ann'
+    """
+    return f"{upload_id}:{owner}"
+
+
+def parse_open_cursor(cursor: str | None) -> tuple[str, str]:
+    """Return owner and id in *cursor*; a position before all if it has none."""
+    upload_id, _, owner = (cursor or "").partition(":")
+    return (owner, upload_id) if owner else ("", "")
+
+
+def is_open(upload: Sequence[TransferRecord]) -> bool:
+    """Return whether an upload with these records, the newest of its attempt, has not ended."""
+    return bool(upload) and not is_final(deciding(newest(upload)).state)
 
 
 def decode_record(owner: str, upload_id: str, data: bytes) -> TransferRecord | None:

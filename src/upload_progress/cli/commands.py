@@ -17,7 +17,7 @@ from cyclopts import App, CycloptsError, Parameter, Token, validators
 from upload_progress._model.models import UploadState
 from upload_progress._runtime.optional import require
 from upload_progress._runtime.sizes import parse_size
-from upload_progress.cli.options import ConnectionOptions, OutputMode, OutputOptions
+from upload_progress.cli.options import ConnectionOptions, OutputMode, OutputOptions, SortKey
 from upload_progress.exceptions import InvalidValue
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ __all__ = [
     "put",
     "register_completion",
     "run",
+    "top",
     "watch",
 ]
 
@@ -55,6 +56,7 @@ _Flag = Annotated[bool, Parameter(negative="")]
 _Parallel = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=64))]
 _Port = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))]
 _Patterns = Annotated[tuple[str, ...], Parameter(negative="")]
+_Seconds = Annotated[float, Parameter(validator=validators.Number(gte=0.1, lte=3600))]
 _OptionalSize = Annotated[Size | None, Parameter(converter=convert_size)]
 _States = Annotated[tuple[UploadState, ...], Parameter(negative="")]
 _STANDARD_INPUT: Final = "/dev/stdin"
@@ -252,6 +254,43 @@ def cancel(url: str, /, *upload_ids: str, connection: _Connection = _DEFAULT_CON
 
 
 @app.command
+def top(
+    url: str,
+    /,
+    *,
+    owner: str = "*",
+    state: _States = (),
+    sort: SortKey = SortKey.SPEED,
+    interval: _Seconds = 1.0,
+    once: _Flag = False,
+    json: _Flag = False,
+    connection: _Connection = _DEFAULT_CONNECTION,
+) -> int:
+    """Show the open uploads of all owners in a live table, for operators, until Ctrl-C.
+
+    Without a terminal, one table is printed.
+
+    Args:
+        url: URL of the server, or of its progress routes.
+        owner: Only uploads of this owner.
+        state: Only uploads in this state; can be given several times.
+        sort: What the table is sorted by.
+        interval: Seconds between two tables.
+        once: Print one table, and end.
+        json: Print one snapshot per line as JSON, and end.
+        connection: How to connect to the server.
+    """
+    require("httpx2", "rich", extra="cli")
+    from upload_progress.cli.top import top  # noqa: PLC0415  # imports httpx2
+
+    return _run(
+        lambda: top(
+            url, owner, state, sort, connection, seconds=interval, is_once=once, as_json=json
+        )
+    )
+
+
+@app.command
 def doctor(
     url: str,
     path: str | None = None,
@@ -295,7 +334,8 @@ def demo(
 ) -> None:
     """Run an artifact server with a web page that shows uploads while they arrive.
 
-    The users are alice and bob; the password is the name. Do not expose it to the internet.
+    The users are alice, bob and operator; the password is the name. Do not expose it to the
+    internet.
 
     Args:
         host: Address to listen on.

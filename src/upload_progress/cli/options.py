@@ -7,7 +7,7 @@ from typing import Annotated
 from attrs import frozen
 from cyclopts import Parameter
 
-__all__ = ["ConnectionOptions", "OutputMode", "OutputOptions"]
+__all__ = ["ConnectionOptions", "OutputMode", "OutputOptions", "SortKey"]
 
 
 @unique
@@ -19,6 +19,19 @@ class OutputMode(StrEnum):
     PLAIN = "plain"
     JSON = "json"
     NONE = "none"
+
+
+@unique
+class SortKey(StrEnum):
+    """By what the rows are sorted; numbers begin with the largest."""
+
+    SPEED = "speed"
+    PERCENT = "percent"
+    RECEIVED = "received"
+    AGE = "age"
+    OWNER = "owner"
+    NAME = "name"
+    STATE = "state"
 
 
 @frozen

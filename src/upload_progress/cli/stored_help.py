@@ -10,7 +10,7 @@ from typing import Final
 
 __all__ = ["COMMANDS", "WIDTH", "stored_help"]
 
-COMMANDS: Final = ("put", "watch", "list", "cancel", "doctor", "demo", "migrate")
+COMMANDS: Final = ("put", "watch", "list", "cancel", "top", "doctor", "demo", "migrate")
 WIDTH: Final = 80
 """Width of the texts in characters."""
 

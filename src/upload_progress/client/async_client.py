@@ -9,6 +9,7 @@ from typing import BinaryIO, Final, Self
 import httpx2
 from attrs import define, field
 
+from upload_progress._model.fold import sum_of
 from upload_progress._model.models import (
     Metadata,
     UploadPage,
@@ -278,7 +279,11 @@ class AsyncProgressClient:
         return await self.api.get(upload_id)
 
     async def list(
-        self, *, states: Collection[UploadState] = (), group: str | None = None
+        self,
+        *,
+        states: Collection[UploadState] = (),
+        group: str | None = None,
+        owner: str | None = None,
     ) -> UploadPage:
         """Return the caller's uploads, newest first, and their total.
 
@@ -286,6 +291,8 @@ class AsyncProgressClient:
             states: Only uploads in these states. Default: the open ones, and those that have
                 ended within the last minutes.
             group: Only uploads of this group. Default None: all.
+            owner: For operators: whose uploads; ``*`` for the open uploads of all owners. Their
+                ``owner`` is set then. Default None: the caller's.
 
         Raises:
             UploadNotFound: The server identifies uploads by their id only and has no list.
@@ -298,12 +305,14 @@ class AsyncProgressClient:
             filters["state"] = ",".join(states)
         if group is not None:
             filters["group"] = group
+        if owner is not None:
+            filters["owner"] = owner
         page = await self.api.list_page(filters)
-        uploads = page.uploads
+        uploads, total = page.uploads, page.total
         while page.next is not None:
             page = await self.api.list_page({**filters, "cursor": page.next})
             uploads += page.uploads
-        return UploadPage(uploads, page.total)
+        return UploadPage(uploads, sum_of(uploads) if owner == "*" else total)
 
     async def cancel(self, upload_id: str) -> UploadProgress:
         """Cancel an upload, and return its snapshot; the server closes its running request.

@@ -172,9 +172,17 @@ class ProgressClient(AbstractContextManager["ProgressClient"]):
         """Return the current snapshot of an upload; see ``AsyncProgressClient.get``."""
         return self._portal.call(self._client.get, upload_id)
 
-    def list(self, *, states: Collection[UploadState] = (), group: str | None = None) -> UploadPage:
+    def list(
+        self,
+        *,
+        states: Collection[UploadState] = (),
+        group: str | None = None,
+        owner: str | None = None,
+    ) -> UploadPage:
         """Return the caller's uploads; see ``AsyncProgressClient.list``."""
-        return self._portal.call(partial(self._client.list, states=states, group=group))
+        return self._portal.call(
+            partial(self._client.list, states=states, group=group, owner=owner)
+        )
 
     def cancel(self, upload_id: str) -> UploadProgress:
         """Cancel an upload; see ``AsyncProgressClient.cancel``."""

@@ -1,7 +1,8 @@
 """Authentication of the demo: HTTP Basic for programs, a signed session cookie for browsers.
 
-The users are ``alice`` and ``bob``; the password is the name. Starlette's ``SessionMiddleware``
-keeps the session in a signed cookie (RFC 6265), so the server stores nothing.
+The users are ``alice``, ``bob`` and ``operator``, who may look at the uploads of all; the password
+is the name. Starlette's ``SessionMiddleware`` keeps the session in a signed cookie (RFC 6265), so
+the server stores nothing.
 """
 
 import hmac
@@ -23,6 +24,7 @@ from upload_progress.starlette.auth.origins import Origins
 from upload_progress.starlette.http import FOREIGN_ORIGIN, ErrorResponse
 
 __all__ = [
+    "OPERATOR",
     "SESSION_COOKIE",
     "SESSION_SECONDS",
     "USERS",
@@ -39,7 +41,8 @@ __all__ = [
 
 Endpoint = Callable[[Request, str], Awaitable[Response]]
 
-USERS: Final = ("alice", "bob")
+OPERATOR: Final = "operator"
+USERS: Final = ("alice", "bob", OPERATOR)
 SESSION_COOKIE: Final = "upload_progress_demo"
 SESSION_SECONDS: Final = 12 * 3600
 
@@ -96,10 +99,18 @@ def _session_identity(connection: Connection) -> Identity | None:
     session = connection.scope.get("session")
     if not session or time.time() >= session["expires_at"]:
         return None
-    return Identity(session["user"], session["expires_at"])
+    return _identity_of(session["user"], session["expires_at"])
 
 
-authenticate: Final[Authenticate] = first_of(basic(is_password), _session_identity)
+def _identity_of(user: str, expires_at: float | None = None) -> Identity:
+    return Identity(user, expires_at, is_operator=user == OPERATOR)
+
+
+def _basic_identity(user: str, password: str) -> Identity | None:
+    return _identity_of(user) if is_password(user, password) else None
+
+
+authenticate: Final[Authenticate] = first_of(basic(_basic_identity), _session_identity)
 """The demo's authenticator: HTTP Basic if present, else the session."""
 
 

@@ -114,6 +114,7 @@ def _progress() -> JsonObject:
             parameters.WAIT,
             parameters.PREFER,
             parameters.IF_NONE_MATCH,
+            parameters.OWNER,
             parameters.LAST_EVENT_ID,
         ],
         "responses": {
@@ -145,6 +146,7 @@ def _list() -> JsonObject:
             parameters.GROUP,
             parameters.LIMIT,
             parameters.CURSOR,
+            parameters.OWNER,
             parameters.LAST_EVENT_ID,
         ],
         "responses": {
@@ -158,6 +160,7 @@ def _cancel() -> JsonObject:
     return {
         "operationId": "cancelUpload",
         "summary": "Cancel an upload; its running transfer is aborted",
+        "parameters": [parameters.OWNER],
         "responses": {
             **response(202, "The cancelled snapshot.", json_content(UploadProgress)),
             **error_responses(401, 403, 404, 409, 503),
@@ -170,6 +173,7 @@ def _offset() -> JsonObject:
     return {
         "operationId": "getOffset",
         "summary": "Get the first byte of an upload that the application has not accepted",
+        "parameters": [parameters.OWNER],
         "responses": {
             **response(200, "The headers hold the offset.", headers=headers),
             **{status: {"description": "As for `GET`."} for status in ("401", "404", "503")},
@@ -181,6 +185,7 @@ def _subscribe() -> JsonObject:
     return {
         "operationId": "subscribeSocket",
         "summary": "Add an upload to an open WebSocket",
+        "parameters": [parameters.OWNER],
         "requestBody": {"required": True, "content": json_content(SubscribeRequest)},
         "responses": {
             **response(204, "The WebSocket is subscribed to the upload."),
@@ -193,7 +198,7 @@ def _unsubscribe() -> JsonObject:
     return {
         "operationId": "unsubscribeSocket",
         "summary": "Remove one upload, or all uploads, from an open WebSocket",
-        "parameters": [parameters.SUBSCRIBED_UPLOAD],
+        "parameters": [parameters.SUBSCRIBED_UPLOAD, parameters.OWNER],
         "responses": {
             **response(204, "The subscription has ended."),
             **error_responses(401, 403, 404, 503),

@@ -13,6 +13,7 @@ __all__ = [
     "IF_NONE_MATCH",
     "LAST_EVENT_ID",
     "LIMIT",
+    "OWNER",
     "PREFER",
     "STATE",
     "SUBSCRIBED_UPLOAD",
@@ -65,6 +66,12 @@ LIMIT: Final = _parameter(
     default=100,
 )
 CURSOR: Final = _parameter("query", "cursor", "The `next` of the previous page.", type="string")
+OWNER: Final = _parameter(
+    "query",
+    "owner",
+    "Only for operators: the owner of the uploads. For everybody else it changes nothing.",
+    type="string",
+)
 WAIT: Final = _parameter(
     "query",
     "wait",

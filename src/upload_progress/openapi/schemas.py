@@ -97,7 +97,8 @@ def _described(schema: JsonObject) -> JsonObject:
 def _as_encoded(schema: JsonObject) -> JsonObject:
     """Add to the schema of an output type what msgspec cannot know.
 
-    Every field is present, although the constructor has defaults, and each time is RFC 3339.
+    Every field but those of operators is present, although the constructor has defaults, and
+    each time is RFC 3339.
     """
     fields = schema.get("properties")
     if not isinstance(fields, dict) or schema["title"] not in _OUTPUT_TYPES:
@@ -108,7 +109,7 @@ def _as_encoded(schema: JsonObject) -> JsonObject:
             name: _field_as_encoded(name, field) | _description(schema, name)
             for name, field in fields.items()
         },
-        "required": list(fields),
+        "required": [name for name in fields if name not in _OPTIONAL],
     }
 
 
@@ -124,6 +125,9 @@ def _description(schema: JsonObject, name: str) -> JsonObject:
         return {}
     return {"description": FIELD_DESCRIPTIONS[name]}
 
+
+_OPTIONAL: Final = frozenset({"owner"})
+"""Fields that only operators see."""
 
 _OUTPUT_TYPES: Final = frozenset(
     kind.__name__

@@ -35,7 +35,7 @@ from upload_progress.exceptions import (
     UploadNotFound,
     UploadProgressError,
 )
-from upload_progress.identity import Identity
+from upload_progress.identity import Identity, OwnerView
 from upload_progress.starlette.auth.authentication import check_upload_id
 from upload_progress.tracker import ProgressTracker
 
@@ -158,6 +158,7 @@ class ConnectionRegistry:
         """
         with self._counted(identity):
             subscription = self.internals.subscribe()
+            subscription.shows_owner = isinstance(identity, OwnerView)
             try:
                 yield subscription
             finally:

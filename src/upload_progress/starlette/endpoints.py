@@ -5,7 +5,7 @@ from functools import partial
 from typing import Final
 
 import anyio
-from attrs import frozen
+from attrs import evolve, frozen
 from starlette.responses import Response
 from starlette.types import Receive
 
@@ -17,6 +17,7 @@ from upload_progress._model.state import is_final
 from upload_progress.exceptions import UploadNotFound
 from upload_progress.starlette.auth.authentication import RequestAuthenticator, check_upload_id
 from upload_progress.starlette.auth.tickets import TICKET_SECONDS, AccessGrant
+from upload_progress.starlette.auth.views import as_seen_by
 from upload_progress.starlette.connections import ConnectionRegistry, SocketSubscriptions
 from upload_progress.starlette.context import RequestContext, cancel_on_disconnect
 from upload_progress.starlette.http import (
@@ -73,7 +74,7 @@ class RestEndpoints:
             return await self.streams.stream_upload(request)
         grant, upload_id = await self._authenticate_for_upload(request)
         wait_seconds = parse_wait_seconds(connection)
-        progress = await self.tracker.get(upload_id, owner=grant.identity)
+        progress = await self._get(grant, upload_id)
         condition = Condition.parse(connection)
         may_change = wait_seconds and not is_final(progress.state) and not request.is_head
         if may_change and condition.matches_version(progress):
@@ -95,17 +96,17 @@ class RestEndpoints:
         None means that the client has disconnected. The poll waits for a new version, not for
         bytes: the live byte count of a running upload would answer every poll at once.
         """
-        identity, connection = grant.identity, request.connection
+        identity, connection = grant.subject, request.connection
         with self.connections.subscription(identity) as subscription:
             subscription.add_upload(identity.owner_of(upload_id), upload_id)
-            progress = await self.tracker.get(upload_id, owner=identity)
+            progress = await self._get(grant, upload_id)
             wait = partial(self._wait_for_newer, subscription, condition)
             if condition.matches_version(progress) and not await _is_connected_after(
                 request.receive, wait, wait_seconds
             ):
                 return None
             await self.authenticator.authenticate(connection)
-            progress = await self.tracker.get(upload_id, owner=identity)
+            progress = await self._get(grant, upload_id)
         return _snapshot_response(
             progress,
             is_known=condition.matches_version(progress),
@@ -118,32 +119,36 @@ class RestEndpoints:
             updates = await internals_of(self.tracker).wait(subscription)
             is_newer = not all(condition.matches_version(each.progress) for each in updates)
 
+    async def _get(self, grant: AccessGrant, upload_id: str) -> UploadProgress:
+        return as_seen_by(grant.subject, await self.tracker.get(upload_id, owner=grant.subject))
+
     async def _authenticate_for_upload(self, request: RequestContext) -> tuple[AccessGrant, str]:
         grant = await self.authenticator.authenticate(request.connection)
-        return grant, check_upload_id(grant.identity, request.path_parameter("upload_id"))
+        return grant, check_upload_id(grant.subject, request.path_parameter("upload_id"))
 
     async def list(self, request: RequestContext) -> Response | None:
         """``GET /uploads/progress``: the uploads of the user and their sum, or a stream."""
         if prefers_event_stream(request.connection):
             return await self.streams.stream_list(request)
         grant = await self.authenticator.authenticate(request.connection)
-        if not grant.identity.listable:
+        if not grant.subject.listable:
             raise UploadNotFound
         query = parse_list_query(request.connection)
         page = await self.tracker.list(
-            owner=grant.identity,
+            owner=grant.subject,
             states=query.states,
             group=query.group,
             cursor=query.cursor,
             limit=query.limit,
         )
-        return json_response(page)
+        uploads = tuple(as_seen_by(grant.subject, progress) for progress in page.uploads)
+        return json_response(evolve(page, uploads=uploads))
 
     async def cancel(self, request: RequestContext) -> Response:
         """``DELETE /uploads/{upload_id}``: cancel an upload."""
         grant, upload_id = await self._authenticate_for_upload(request)
-        progress = await self.tracker.cancel(upload_id, owner=grant.identity)
-        return json_response(progress, status=202)
+        progress = await self.tracker.cancel(upload_id, owner=grant.subject)
+        return json_response(as_seen_by(grant.subject, progress), status=202)
 
     async def offset(self, request: RequestContext) -> Response:
         """``HEAD /uploads/{upload_id}``: the first byte that is not accepted.
@@ -151,7 +156,7 @@ class RestEndpoints:
         The headers are those of tus and the IETF draft.
         """
         grant, upload_id = await self._authenticate_for_upload(request)
-        key = UploadKey(grant.identity.owner_of(upload_id), upload_id)
+        key = UploadKey(grant.subject.owner_of(upload_id), upload_id)
         progress, offset = await internals_of(self.tracker).reader.get_offset(key)
         headers = {
             **COMMON_HEADERS,
@@ -166,8 +171,8 @@ class RestEndpoints:
         """``POST /uploads/{upload_id}/subscribe``: add an upload to an open WebSocket."""
         grant = await self.authenticator.authenticate(request.connection)
         body = await read_body(request.receive, SubscribeRequest, max_bytes=self._max_body_bytes)
-        upload_id = check_upload_id(grant.identity, request.path_parameter("upload_id"))
-        await self.sockets.subscribe(body.client_id, grant.identity, upload_id)
+        upload_id = check_upload_id(grant.subject, request.path_parameter("upload_id"))
+        await self.sockets.subscribe(body.client_id, grant.subject, upload_id)
         return Response(status_code=204, headers=COMMON_HEADERS)
 
     async def unsubscribe(self, request: RequestContext) -> Response:
@@ -175,7 +180,7 @@ class RestEndpoints:
         grant = await self.authenticator.authenticate(request.connection)
         client_id = request.path_parameter("client_id")
         upload_id = request.connection.query.get("upload_id")
-        await self.sockets.unsubscribe(client_id, grant.identity, upload_id)
+        await self.sockets.unsubscribe(client_id, grant.subject, upload_id)
         return Response(status_code=204, headers=COMMON_HEADERS)
 
     async def ticket(self, request: RequestContext) -> Response:

@@ -26,8 +26,10 @@ from upload_progress._fanout.update import Update
 from upload_progress._internals import internals_of
 from upload_progress._model.models import UploadState
 from upload_progress.exceptions import StoreUnavailable, UploadNotFound
+from upload_progress.identity import listed_owner
 from upload_progress.starlette.auth.authentication import RequestAuthenticator, check_upload_id
 from upload_progress.starlette.auth.tickets import AccessGrant
+from upload_progress.starlette.auth.views import group_owner, update_of
 from upload_progress.starlette.connections import INFERRED_END_SECONDS, ConnectionRegistry
 from upload_progress.starlette.context import RequestContext, cancel_on_disconnect
 from upload_progress.starlette.http import (
@@ -90,7 +92,7 @@ class EventStreams:
         """Stream the snapshots of one upload until it ends."""
         connection = request.connection
         grant = await self.authenticator.authenticate_stream(connection)
-        identity = grant.identity
+        identity = grant.subject
         upload_id = check_upload_id(identity, request.path_parameter("upload_id"))
         with self.connections.subscription(identity) as subscription:
             owner = identity.owner_of(upload_id)
@@ -120,15 +122,15 @@ class EventStreams:
         """Stream the snapshots of all uploads of the user, of a group, or in given states."""
         connection = request.connection
         grant = await self.authenticator.authenticate_stream(connection)
-        identity = grant.identity
+        identity = grant.subject
         if not identity.listable:
             raise UploadNotFound
         query = parse_list_query(connection)
         with self.connections.subscription(identity) as subscription:
             if query.group is None:
-                subscription.add_owner(identity.id)
+                subscription.add_owner(listed_owner(identity))
             else:
-                subscription.add_group(identity.id, query.group)
+                subscription.add_group(group_owner(identity), query.group)
             try:
                 page = await self.tracker.list(
                     owner=identity, states=query.states, group=query.group, limit=MAX_PAGE_SIZE
@@ -139,7 +141,7 @@ class EventStreams:
             if request.is_head:
                 return Response(headers=_HEADERS)
             for progress in page.uploads:
-                subscription.offer(Update(identity.id, progress))
+                subscription.offer(update_of(identity, progress))
             await self._run(request, grant, subscription, states=query.states)
         return None
 

@@ -37,8 +37,10 @@ from upload_progress._model.codec import encode_json
 from upload_progress._runtime.yielding import YIELD_EVERY
 from upload_progress.connection import Connection
 from upload_progress.exceptions import InvalidValue, UploadNotFound, UploadProgressError
+from upload_progress.identity import listed_owner
 from upload_progress.starlette.auth.authentication import RequestAuthenticator, check_upload_id
 from upload_progress.starlette.auth.tickets import AccessGrant
+from upload_progress.starlette.auth.views import group_owner, update_of
 from upload_progress.starlette.connections import (
     INFERRED_END_SECONDS,
     ConnectionRegistry,
@@ -222,7 +224,7 @@ class WebSocketSession:
         if message.upload_id is not None:
             await self._handle_for_upload(message, message.upload_id)
             return
-        if self.only is not None or not self.grant.identity.listable:
+        if self.only is not None or not self.grant.subject.listable:
             raise UploadNotFound
         match message:
             case Subscribe(group=None):
@@ -230,13 +232,14 @@ class WebSocketSession:
             case Subscribe(group=str(group)):
                 await self._subscribe_to_group(group)
             case Unsubscribe(group=str(group)):
-                self.socket.subscription.remove_group(self.grant.identity.id, group)
+                owner = group_owner(self.grant.subject)
+                self.socket.subscription.remove_group(owner, group)
                 self.socket.send(Unsubscribed(group=group))
             case _:
                 self.socket.unsubscribe(None)
 
     async def _handle_for_upload(self, message: ClientMessage, upload_id: str) -> None:
-        identity = self.grant.identity
+        identity = self.grant.subject
         check_upload_id(identity, upload_id)
         if self.only not in {None, upload_id}:
             raise UploadNotFound
@@ -251,23 +254,23 @@ class WebSocketSession:
                 self.socket.subscription.offer(Update(owner, progress))
 
     async def _subscribe_to_all(self) -> None:
-        self.socket.subscription.add_owner(self.grant.identity.id)
+        self.socket.subscription.add_owner(listed_owner(self.grant.subject))
         await self._show_list(Subscribed(all=True), group=None)
 
     async def _subscribe_to_group(self, group: str) -> None:
-        owner = self.grant.identity.id
+        owner = group_owner(self.grant.subject)
         # A repeated subscription shows the current snapshots again.
         self.socket.subscription.remove_group(owner, group)
         self.socket.subscription.add_group(owner, group)
         await self._show_list(Subscribed(group=group), group=group)
 
     async def _show_list(self, confirmation: Subscribed, *, group: str | None) -> None:
-        identity = self.grant.identity
+        identity = self.grant.subject
         page = await self.tracker.list(owner=identity, group=group, limit=MAX_PAGE_SIZE)
         self._paced_until += len(page.uploads) / SNAPSHOTS_PER_MESSAGE / MESSAGES_PER_SECOND
         self.socket.send(confirmation)
         for progress in page.uploads:
-            self.socket.subscription.offer_current(Update(identity.id, progress))
+            self.socket.subscription.offer_current(update_of(identity, progress))
 
 
 SUBPROTOCOL: Final = "upload-progress"
@@ -312,7 +315,7 @@ class WebSocketEndpoint:
 
     async def _open_socket(self, scope: Scope, grant: AccessGrant, stack: ExitStack) -> OpenSocket:
         """Open a subscription, and subscribe to the upload in the path, if there is one."""
-        identity, upload_id = grant.identity, scope["path_params"].get("upload_id")
+        identity, upload_id = grant.subject, scope["path_params"].get("upload_id")
         if upload_id is not None:
             check_upload_id(identity, upload_id)
         subscription = stack.enter_context(self.connections.subscription(identity))

@@ -40,6 +40,8 @@ export interface Snapshot {
   started_at?: string | null;
   last_byte_at?: string | null;
   finished_at?: string | null;
+  /** Only for operators who look at the uploads of others. */
+  owner?: string;
   links?: { progress: string; events: string; websocket: string; cancel: string };
 }
 

@@ -8,7 +8,7 @@ from attrs import define, field
 
 from upload_progress._model.cloudevents import CloudEvent
 from upload_progress._model.models import TransferRecord, UploadKey
-from upload_progress.interfaces import RecordPage, SessionStore
+from upload_progress.interfaces import ListsOpenUploads, RecordPage, SessionStore
 
 __all__ = ["FakeClock", "Fault", "FaultyPublisher", "FaultyStore", "RecordingPublisher"]
 
@@ -170,6 +170,13 @@ class FaultyStore:
             cursor=cursor,
             limit=limit,
         )
+
+    async def list_open(self, *, cursor: str | None = None, limit: int = 100) -> RecordPage:
+        """List open uploads, or fail; the inner store can do it."""
+        await self._count_call()
+        inner: object = self.inner
+        assert isinstance(inner, ListsOpenUploads)  # else it has no such method
+        return await inner.list_open(cursor=cursor, limit=limit)
 
     async def renew(self, worker: str, *, seconds: float) -> None:
         """Renew the lease of *worker*, or fail."""

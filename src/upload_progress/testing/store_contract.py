@@ -5,7 +5,7 @@ import pytest
 from attrs import evolve
 
 from upload_progress._model.models import TransferRecord, UploadKey, UploadState
-from upload_progress.interfaces import Clock, SessionStore
+from upload_progress.interfaces import Clock, ListsOpenUploads, SessionStore
 from upload_progress.testing.lease_contract import SKEWS, Elapse, LeaseContract, comparable
 
 __all__ = ["StoreContract"]
@@ -263,6 +263,44 @@ class StoreContract(LeaseContract):
         await store.save([record])
 
         assert len((await store.list("ann", cursor=cursor)).uploads) == 1
+
+    async def test_open_uploads_of_all_owners_are_listed_in_pages(
+        self, store: SessionStore, record: TransferRecord, clock: Clock
+    ) -> None:
+        """Each is on one page; an upload that has ended is on none."""
+        states = (UploadState.PENDING, UploadState.RECEIVING, UploadState.PAUSED)
+        open_uploads = [
+            evolve(record, owner=owner, upload_id=f"{owner}-{state}", state=state, stage=None)
+            for owner in ("ann", "bob", "cid")
+            for state in states
+        ]
+        running = evolve(record, upload_id="whole", protocol="tus", stage=None, error=None)
+        ended = [
+            evolve(record, upload_id="failed", state=UploadState.FAILED, finished_at=clock.time()),
+            evolve(running, transfer_id="t2"),
+            evolve(running, state=UploadState.COMPLETED, worker=None, finished_at=clock.time()),
+        ]
+        await store.save([*open_uploads, *ended])
+        assert isinstance(store, ListsOpenUploads)
+
+        for limit in (2, 9, 100):
+            page = await store.list_open(limit=limit)
+            listed = [upload[0].key for upload in page.uploads]
+            while page.next is not None:
+                page = await store.list_open(limit=limit, cursor=page.next)
+                assert len(page.uploads) <= limit
+                listed += [upload[0].key for upload in page.uploads]
+            assert sorted(listed) == sorted(each.key for each in open_uploads)
+
+    @pytest.mark.parametrize("cursor", ["", "unknown", "x:", "99999999:x"])
+    async def test_open_uploads_start_with_first_page_if_text_is_no_cursor(
+        self, store: SessionStore, record: TransferRecord, cursor: str
+    ) -> None:
+        """It is no error."""
+        await store.save([evolve(record, owner="zoe")])
+
+        assert isinstance(store, ListsOpenUploads)
+        assert len((await store.list_open(cursor=cursor)).uploads) <= 1
 
     async def test_next_attempt_is_listed_as_a_new_upload(
         self, store: SessionStore, record: TransferRecord

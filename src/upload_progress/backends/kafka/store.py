@@ -231,6 +231,10 @@ class KafkaStore:
             limit=limit,
         )
 
+    async def list_open(self, *, cursor: str | None = None, limit: int = 100) -> RecordPage:
+        """Return one page of the open uploads of all owners."""
+        return await self._current_reconciler().table.list_open(cursor=cursor, limit=limit)
+
     async def renew(self, worker: str, *, seconds: float) -> None:
         """Renew the lease of *worker* for *seconds* from when each process reads it."""
         self._current_reconciler()

@@ -21,6 +21,7 @@ __all__ = [
     "DROP_OLD",
     "LIMIT_OWNERS",
     "LIST",
+    "LIST_OPEN",
     "LOAD",
     "MIGRATIONS",
     "RELEASE",
@@ -85,6 +86,9 @@ COMMENT ON COLUMN {schema}.leases.resumed_at IS
 """,
     """
 CREATE INDEX ON {schema}.transfers (owner, created_at, upload_id);
+""",
+    """
+CREATE INDEX ON {schema}.transfers (owner, upload_id) WHERE state_code IN ('N', 'P', 'R');
 """,
 )
 """Migration ``n``, counted from 1, brings the schema to version ``n``. Add; never change one."""
@@ -237,9 +241,9 @@ WITH page AS (
             bool_or(group_name = %(group)s::bytea) AS is_in_group,
             bool_or(state_code IN ('R', 'P')) AND NOT bool_or(state_code = 'D') AS is_open,
             min(changed_at) FILTER (WHERE state_code = 'S') AS stopped,
-            max(changed_at) FILTER (WHERE state_code IN ('C', 'D')) AS completed,
+            min(changed_at) FILTER (WHERE state_code IN ('C', 'D')) AS completed,
             max(due_at) FILTER (WHERE state_code = 'S') AS stopped_due,
-            max(due_at) FILTER (WHERE state_code IN ('C', 'D')) AS completed_due
+            min(due_at) FILTER (WHERE state_code IN ('C', 'D')) AS completed_due
         FROM {schema}.transfers AS known
         WHERE known.owner = first.owner AND known.upload_id = first.upload_id
             AND known.attempt = first.attempt
@@ -280,6 +284,13 @@ ORDER BY page.created_at DESC, page.upload_id DESC
 """Reads a page in the order of an index, from where the one before has ended. When the end of a
 record was saved shows in its ``due_at``: with ``left``, a record that is not kept for so many more
 seconds is skipped. Of the others of an upload, the one that was created first stands for it."""
+
+LIST_OPEN: Final = """
+SELECT DISTINCT owner, upload_id FROM {schema}.transfers
+WHERE state_code IN ('N', 'P', 'R') AND (owner, upload_id) > (%s, %s COLLATE "C")
+ORDER BY owner, upload_id LIMIT %s
+"""
+"""Reads the keys of uploads with an open record, in the order of an index."""
 
 CLAIM: Final = """
 UPDATE {schema}.transfers AS known SET due_at = now() + make_interval(secs => %s)

@@ -47,9 +47,12 @@ from upload_progress.backends.postgres.rows import (
 from upload_progress.backends.store_records import (
     decode_record,
     format_cursor,
+    format_open_cursor,
+    is_open,
     latest_records,
     overdue_records,
     parse_cursor,
+    parse_open_cursor,
     with_store_times,
 )
 from upload_progress.config import Retention
@@ -296,6 +299,18 @@ class PostgresStore:
             next_cursor,
             tuple(cursor for _, cursor in uploads),
         )
+
+    async def list_open(self, *, cursor: str | None = None, limit: int = 100) -> RecordPage:
+        """Return one page of the open uploads of all owners, by owner and id."""
+        owner, upload_id = parse_open_cursor(cursor)
+        values = (encode_name(owner), upload_id, limit)
+        keys = [tuple(row) for row in await self._run(statements.LIST_OPEN, values)]
+        uploads = [tuple(self._decode(upload)) for upload in await self._load(keys)]
+        following = None
+        if len(keys) == limit:
+            last_owner, last_id = keys[-1]
+            following = format_open_cursor(last_owner.decode("utf-8", "surrogatepass"), last_id)
+        return RecordPage(tuple(filter(is_open, uploads)), following)
 
     def _least_left(self, ended_within_seconds: float | None) -> float | None:
         """Return for how long at least uploads that ended so recently are still kept."""

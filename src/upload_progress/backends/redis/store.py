@@ -21,6 +21,7 @@ key                    type        content
 ``a:OWNER``            sorted set  ids of the owner's pending uploads, by expiry
 ``w:WORKER``           sorted set  ``OWNER:UPLOAD`` of what a worker receives; the score is the
                                    time before which the upload is not reported as lost again
+``open``               sorted set  ``OWNER:UPLOAD`` of all uploads that have not ended
 ``due``                sorted set  ``OWNER:UPLOAD`` of pending and paused uploads, by expiry
 ``leases``             sorted set  workers, by the end of their lease
 ``renewals``           hash        the newest renewal of any worker: ``at``, ``seconds``; and
@@ -38,6 +39,8 @@ release has written them.
 """
 
 import asyncio
+import builtins
+import re
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -73,6 +76,7 @@ from upload_progress.backends.store_records import (
     decode_record,
     first_lease_seconds,
     format_cursor,
+    is_open,
     overdue_records,
     parse_cursor,
     state_code,
@@ -107,13 +111,16 @@ EXPIRY_GRACE_SECONDS: Final = 60.0
 T = TypeVar("T")
 
 _VERSION: Final = b"1\t"
+_SHARD_NUMBER: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
 
-_Operation = Literal["save", "load", "list", "renew", "running", "overdue"]
+_Operation = Literal["save", "load", "list", "list_open", "renew", "running", "overdue"]
 _Uploads = Sequence[tuple[bytes, Sequence[bytes]]]
 _Answer = tuple[bytes, Sequence[bytes], _Uploads]
 _Page = tuple[
     bytes, Sequence[bytes], Sequence[tuple[bytes, Sequence[bytes], bytes]], Sequence[bytes]
 ]
+
+_OpenPage = tuple[bytes, Sequence[bytes], _Uploads, bytes]
 
 _length: Final = Struct(">I").pack
 
@@ -349,6 +356,21 @@ class RedisStore:
             cursors.append(format_cursor(float(positions[upload_id]), upload_id))
         following = format_cursor(float(last[0]), last[1].decode()) if last else None
         return RecordPage(tuple(uploads), following, tuple(cursors))
+
+    async def list_open(self, *, cursor: str | None = None, limit: int = 100) -> RecordPage:
+        """Return one page of the open uploads of all owners, shard by shard."""
+        number, _, member = (cursor or "").partition(":")
+        shard = int(number) if _SHARD_NUMBER.fullmatch(number) else 0
+        uploads: builtins.list[tuple[TransferRecord, ...]] = []
+        while shard < self.shards:
+            answer = await self._run("list_open", shard, member, limit - len(uploads))
+            now, leases, found, last = cast("_OpenPage", answer)
+            decoded = self._decode(now, leases, found)
+            uploads += (tuple(upload) for upload in decoded if is_open(upload))
+            if last:
+                return RecordPage(tuple(uploads), f"{shard}:{last.decode()}")
+            shard, member = shard + 1, ""
+        return RecordPage(tuple(uploads))
 
     async def running(self, worker: str, *, limit: int) -> Sequence[TransferRecord]:
         """Return up to *limit* records of transfers that *worker* receives."""

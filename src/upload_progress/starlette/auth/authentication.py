@@ -11,6 +11,7 @@ from upload_progress.interfaces import Clock
 from upload_progress.starlette.auth.identity_resolver import IdentityResolver
 from upload_progress.starlette.auth.origins import Origins
 from upload_progress.starlette.auth.tickets import AccessGrant, TicketReference, TicketService
+from upload_progress.starlette.auth.views import view_of
 from upload_progress.starlette.http import (
     AUTHENTICATION_UNAVAILABLE,
     FOREIGN_ORIGIN,
@@ -35,7 +36,11 @@ def check_upload_id(identity: Identity, upload_id: str) -> str:
 
 def _is_same_user(one: Identity, other: Identity) -> bool:
     """Tell whether two identities are of the same user; their expiry may differ."""
-    return type(one) is type(other) and one.id == other.id
+    return type(one) is type(other) and (one.id, one.is_operator) == (other.id, other.is_operator)
+
+
+def _with_view(grant: AccessGrant, connection: Connection) -> AccessGrant:
+    return evolve(grant, view=view_of(grant.identity, connection))
 
 
 @frozen(eq=False, repr=False)
@@ -66,7 +71,7 @@ class RequestAuthenticator:
         is_write = connection.method in {"POST", "DELETE"}
         if is_write and not self.origins.permits_write(connection):
             raise self._foreign_origin()
-        return await self._by_credentials(connection)
+        return _with_view(await self._by_credentials(connection), connection)
 
     async def authenticate_stream(self, connection: Connection) -> AccessGrant:
         """Authenticate a request for an event stream, by ticket or by credentials.
@@ -76,7 +81,8 @@ class RequestAuthenticator:
         """
         if not self.origins.permits_read(connection):
             raise self._foreign_origin()
-        return await self._by_ticket(connection) or await self._by_credentials(connection)
+        grant = await self._by_ticket(connection) or await self._by_credentials(connection)
+        return _with_view(grant, connection)
 
     async def authenticate_socket(self, connection: Connection) -> AccessGrant:
         """Authenticate the handshake of a WebSocket, by ticket or by credentials.
@@ -87,7 +93,8 @@ class RequestAuthenticator:
         has_ticket = "ticket" in connection.query
         if not self.origins.permits_socket(connection, has_ticket=has_ticket):
             raise self._foreign_origin()
-        return await self._by_ticket(connection) or await self._by_credentials(connection)
+        grant = await self._by_ticket(connection) or await self._by_credentials(connection)
+        return _with_view(grant, connection)
 
     def _foreign_origin(self) -> RequestRefused:
         self.identities.log_limiter.log_warning(

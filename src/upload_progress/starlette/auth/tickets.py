@@ -30,7 +30,7 @@ from upload_progress._internals import TrackerInternals
 from upload_progress._runtime.worker import worker_of
 from upload_progress.connection import Connection
 from upload_progress.exceptions import StoreUnavailable
-from upload_progress.identity import Identity
+from upload_progress.identity import Identity, OwnerView
 from upload_progress.interfaces import Clock
 from upload_progress.starlette.auth.identity_resolver import IdentityResolver
 
@@ -75,10 +75,18 @@ class AccessGrant:
         identity: The user.
         proof: The request that carried the credentials, or the ticket that stands for such a
             request to another worker. It is used to authenticate the user again.
+        view: Whose uploads the request is about, if that is not the user: an operator has asked
+            for them.
     """
 
     identity: Identity
     proof: Connection | TicketReference
+    view: OwnerView | None = None
+
+    @property
+    def subject(self) -> Identity:
+        """Whose uploads the request is about."""
+        return self.view or self.identity
 
 
 @frozen

@@ -60,7 +60,7 @@ local function decide(headers)
       if header.code == 'S' then
         stopped_at = math.min(stopped_at or header.changed_at, header.changed_at)
       elseif is_final(header.code) then
-        completed_at = math.max(completed_at or header.changed_at, header.changed_at)
+        completed_at = math.min(completed_at or header.changed_at, header.changed_at)
         is_whole = is_whole or header.code == 'D'
       else
         is_running = is_running or header.code == 'R'

@@ -118,6 +118,12 @@ local function update_indexes(member, headers, previous_worker, new, lease_secon
   for worker in pairs(idle_workers) do
     if worker ~= '' then call_index('ZREM', base .. ':w:' .. worker, member) end
   end
+  if ended_at then
+    call_index('ZREM', base .. ':open', member)
+  else
+    call_index('ZADD', base .. ':open', 0, member)
+    extend_ttl(base .. ':open', open_ms)
+  end
   if waiting_since then
     -- By the clock of this server: that of the worker may be wrong.
     local expires_at = string.format('%.6f', now + waiting_seconds)
