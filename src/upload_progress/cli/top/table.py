@@ -52,8 +52,9 @@ def table_of(page: UploadPage, sort: SortKey, *, now: float, max_rows: int = 100
         max_rows: How many uploads are shown at most.
     """
     shown = sorted_uploads(page.uploads, sort)[:max_rows]
-    table = Table(box=None, pad_edge=False, caption=_summary(page, len(shown)))
-    table.caption_justify = "left"
+    table = Table.grid(padding=(0, 2))
+    table.show_header = True
+    table.caption, table.caption_justify = _summary(page, len(shown)), "left"
     for heading in _TEXTS:
         table.add_column(heading, no_wrap=True, overflow="ellipsis")
     for heading in _NUMBERS:
