@@ -33,7 +33,7 @@ FIELD_DESCRIPTIONS: Final[Mapping[str, str]] = MappingProxyType(
         "last_byte_at": "When the last byte was received, to the second.",
         "finished_at": "When the upload ended.",
         "error": "Why the upload failed or was cancelled.",
-        "owner": "The owner; only for operators who look at the uploads of others.",
         "links": "Paths to get, stream and cancel the upload.",
+        "owner": "The owner; only for operators who look at the uploads of others.",
     }
 )

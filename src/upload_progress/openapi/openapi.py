@@ -79,6 +79,7 @@ def _paths() -> JsonObject:
         "/upload-progress/forms.js": {"get": _script("Get its uploads of forms", "Forms")},
         "/upload-progress/languages.js": {"get": _script("Get its texts", "Languages")},
         "/upload-progress/panel.js": {"get": _script("Get its panel for many uploads", "Panel")},
+        "/upload-progress/parts.js": {"get": _script("Get its uploads in parts", "Parts")},
         "/openapi.json": {"get": _document("OpenAPI", "getOpenapi")},
         "/asyncapi.json": {"get": _document("AsyncAPI", "getAsyncapi")},
         "/{upload_id}": {"delete": _cancel(), "head": _offset(), "parameters": upload_id},
