@@ -68,6 +68,7 @@ def test_openapi_document_contains_every_call() -> None:
         "GET /uploads/upload-progress/forms.js",
         "GET /uploads/upload-progress/languages.js",
         "GET /uploads/upload-progress/panel.js",
+        "GET /uploads/upload-progress/parts.js",
         "GET /uploads/openapi.json",
         "GET /uploads/asyncapi.json",
     }
