@@ -32,6 +32,7 @@ from upload_progress._fanout.update import Update
 from upload_progress._reporting.flusher import Flusher
 from upload_progress._reporting.ticker import Ticker
 from upload_progress._resources import ManagedResources
+from upload_progress._runtime.circuit_breaker import LoopLag
 from upload_progress._runtime.task_spawner import TaskSpawner
 from upload_progress.exceptions import TrackerInUse
 
@@ -110,6 +111,7 @@ class Background:
     rpc: RpcEndpoint
     resources: ManagedResources
     tasks: TaskSpawner
+    lag: LoopLag
     threads: ThreadPortal = field(factory=ThreadPortal, init=False)
     _is_entered: bool = field(default=False, init=False)
     _lock: RunVar[anyio.Lock] = field(factory=lambda: RunVar("work_lock"), init=False)
@@ -173,6 +175,7 @@ class Background:
             group.start_soon(self.follower.run)
             group.start_soon(self.reconciler.run, lambda: self.rpc.is_open)
             group.start_soon(self.rpc.run)
+            group.start_soon(self.lag.run)
 
     async def wait(
         self, subscription: Subscription, direct_sender: DirectSender | None = None

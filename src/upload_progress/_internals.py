@@ -299,6 +299,7 @@ def _background(core: _Core, cluster: _Cluster) -> Background:
         rpc=cluster.rpc,
         resources=ManagedResources(core.breakers.resources),
         tasks=core.tasks,
+        lag=core.breakers.lag,
     )
 
 

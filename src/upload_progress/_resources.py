@@ -12,7 +12,7 @@ from typing import Final
 import anyio
 from attrs import define, field, frozen
 
-from upload_progress._runtime.circuit_breaker import CircuitBreaker
+from upload_progress._runtime.circuit_breaker import CircuitBreaker, LoopLag
 from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress.backends.pubsub import BrokerSubscriber
 from upload_progress.interfaces import Clock
@@ -47,10 +47,14 @@ class CircuitBreakers:
     Args:
         clock: Provides the monotonic time.
         longest_open_seconds: After an outage, each worker is back within this time.
+
+    Attributes:
+        lag: The lag of the event loop, which is no failure of a backend.
     """
 
     clock: Clock
     longest_open_seconds: float
+    lag: LoopLag = field(factory=LoopLag, init=False)
     _breakers: dict[int, tuple[object, CircuitBreaker]] = field(factory=dict, init=False)
 
     def of(self, backend: object, name: str) -> CircuitBreaker:
@@ -66,6 +70,7 @@ class CircuitBreakers:
                     self.clock,
                     log_limiter,
                     longest_open_seconds=self.longest_open_seconds,
+                    lag=self.lag,
                 ),
             )
         return self._breakers[id(backend)][1]

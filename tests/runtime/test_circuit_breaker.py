@@ -126,6 +126,33 @@ async def test_timeout_of_a_process_that_stood_still_is_not_a_failure(
     assert (breaker.is_open, breaker.failures) == (False, 0)
 
 
+async def test_timeout_of_a_call_in_which_the_loop_stood_still_is_not_a_failure(
+    breaker: CircuitBreaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends at its time limit, but for a part of that time nothing could arrive."""
+    monkeypatch.setattr(circuit_breaker, "CALL_SECONDS", 0.1)
+    monkeypatch.setattr(circuit_breaker, "LATE_SECONDS", 0.04)
+    monkeypatch.setattr(circuit_breaker, "LAG_INTERVAL_SECONDS", 0.01)
+
+    async def block() -> None:
+        await checkpoint()
+        time.sleep(0.06)  # noqa: ASYNC251  # it blocks the event loop
+        await anyio.sleep_forever()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(breaker.lag.run)
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(StoreBusy):
+            await breaker.call(block)
+        lag_seconds = breaker.lag.until(anyio.current_time())
+        tasks.cancel_scope.cancel()
+
+    assert (breaker.is_open, breaker.failures) == (False, 0)
+    assert lag_seconds >= 0.05
+    # Without a measurement it does not grow.
+    assert breaker.lag.until(1e9) == breaker.lag.until(0.0)
+
+
 async def test_cancellation_of_the_caller_is_not_a_failure(breaker: CircuitBreaker) -> None:
     with anyio.CancelScope() as scope:
         scope.cancel()

@@ -8,6 +8,7 @@ failure of the backend: it does not open the circuit.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Final, TypeVar
 
 import anyio
@@ -20,19 +21,48 @@ from upload_progress.interfaces import Clock
 __all__ = [
     "CALL_SECONDS",
     "FIRST_OPEN_SECONDS",
+    "LAG_INTERVAL_SECONDS",
     "LATE_SECONDS",
     "LONGEST_OPEN_SECONDS",
     "CircuitBreaker",
+    "LoopLag",
 ]
 
 T = TypeVar("T")
 
 CALL_SECONDS: Final = 1.0
 LATE_SECONDS: Final = 0.5
-"""If a call ends later than this after its time limit, the event loop did not run meanwhile, and
-the answer of the backend may have been there in time."""
+"""If a call ends later than this after its time limit, or the event loop did not run for so long
+during the call, the answer of the backend may have been there in time."""
+LAG_INTERVAL_SECONDS: Final = 0.25
+"""How often the lag of the event loop is measured."""
 FIRST_OPEN_SECONDS: Final = 0.25
 LONGEST_OPEN_SECONDS: Final = 5.0
+
+
+@define(eq=False, repr=False)
+class LoopLag:
+    """For how long the event loop did not run although a timer was due, in total.
+
+    It is measured while ``run`` runs; else it does not grow.
+    """
+
+    _total_seconds: float = field(default=0.0, init=False)
+    _due_at: float = field(default=inf, init=False)
+
+    def until(self, now: float) -> float:
+        """Return the total until *now*, a time of the event loop, in seconds."""
+        return self._total_seconds + max(0.0, now - self._due_at)
+
+    async def run(self) -> None:
+        """Measure until cancelled."""
+        try:
+            while True:
+                self._due_at = anyio.current_time() + LAG_INTERVAL_SECONDS
+                await anyio.sleep_until(self._due_at)
+                self._total_seconds = self.until(anyio.current_time())
+        finally:
+            self._due_at = inf
 
 
 @define(eq=False, repr=False)
@@ -45,6 +75,7 @@ class CircuitBreaker:
         log_limiter: Logs failures; by default a limiter of its own. A backend that logs lost
             connections itself shares its limiter, so that there is one line in the log.
         longest_open_seconds: For how long calls are refused after a failure, at most.
+        lag: The lag of the event loop.
 
     Attributes:
         failures: How many calls failed or took too long.
@@ -56,6 +87,7 @@ class CircuitBreaker:
         default=Factory(lambda self: LogLimiter(self.clock), takes_self=True)
     )
     longest_open_seconds: float = field(default=LONGEST_OPEN_SECONDS, kw_only=True)
+    lag: LoopLag = field(factory=LoopLag, kw_only=True)
     failures: int = field(default=0, init=False)
     _open_seconds: float = field(default=0.0, init=False)
     _open_until: float = field(default=0.0, init=False)
@@ -79,14 +111,17 @@ class CircuitBreaker:
         """
         if self.is_open:
             raise StoreUnavailable
-        late_at = anyio.current_time() + CALL_SECONDS + LATE_SECONDS
+        began = anyio.current_time()
+        lag_before = self.lag.until(began)
         try:
             with anyio.fail_after(CALL_SECONDS):
                 result = await function()
         except StoreBusy:
             raise
         except Exception as error:  # noqa: BLE001  # any error of a driver means: not available
-            if anyio.current_time() >= late_at:
+            now = anyio.current_time()
+            late_seconds = max(now - began - CALL_SECONDS, self.lag.until(now) - lag_before)
+            if late_seconds >= LATE_SECONDS:
                 raise StoreBusy from None
             self.record_failure(error)
             raise StoreUnavailable from None
