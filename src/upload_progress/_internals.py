@@ -19,6 +19,7 @@ from upload_progress._cluster.messages import MessageSeal
 from upload_progress._cluster.reaper import Reaper
 from upload_progress._cluster.reconciler import Reconciler
 from upload_progress._cluster.rpc import RpcEndpoint
+from upload_progress._cluster.task_reports import TaskReports
 from upload_progress._fanout.hub import Hub
 from upload_progress._fanout.subscription import DirectSender, Subscription
 from upload_progress._fanout.update import Update
@@ -100,6 +101,7 @@ class TrackerInternals:
     reaper: Reaper
     commands: UploadCommands
     hand_overs: HandOvers
+    task_reports: TaskReports
     background: Background
     has_routes: bool = field(default=False, init=False)
     has_middleware: bool = field(default=False, init=False)
@@ -368,6 +370,9 @@ def assemble(config: TrackerConfig, backends: Backends) -> TrackerInternals:
         reaper=cluster.reaper,
         commands=commands,
         hand_overs=HandOvers(loader=core.loader, admission=admission, worker=core.worker),
+        task_reports=TaskReports(
+            loader=core.loader, lane=core.lane, flusher=flusher, lease_seconds=config.lease_seconds
+        ),
         admission=admission,
         background=_background(core, cluster),
     )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 
 import anyio
 import pytest
-from attrs import define, evolve, field
+from attrs import define
 
+from tests._support.hand_over_cluster import Cluster, both_loops, run_cluster
 from tests._support.protocol_apps import (
     ContentRangeApp,
     ResponseHead,
@@ -26,14 +27,11 @@ from tests._support.scripted_server import (
     upload_scope,
 )
 from tests._support.simulation import assert_monotonic
-from tests._support.virtual_time import VirtualClock, run_in_virtual_time
 from upload_progress import (
     ErrorCode,
     InvalidValue,
-    MemoryStore,
     NotHandedOver,
     ProgressTracker,
-    Retention,
     StoreUnavailable,
     TransferRecord,
     Upload,
@@ -47,81 +45,10 @@ from upload_progress._internals import internals_of
 from upload_progress._model.models import UploadKey
 from upload_progress._tracking.hand_over import make_token
 from upload_progress.asgi import current_upload
-from upload_progress.backends import MemoryPublisher
 from upload_progress.connection import Connection
 from upload_progress.identity import Identity
-from upload_progress.testing import FaultyStore
 
 S = UploadState
-
-both_loops = pytest.mark.parametrize("backend", ["asyncio", "trio"])
-
-
-@define
-class Cluster:
-    """Workers that share a store and a broker, in virtual time.
-
-    Attributes:
-        web: The worker that receives the uploads.
-        task: The one at which tasks run; its connection to the store can fail.
-        other: One that does neither.
-    """
-
-    memory: MemoryStore = field(
-        factory=lambda: MemoryStore(clock=VirtualClock(), retention=Retention(ended_seconds=60))
-    )
-    broker: MemoryPublisher = field(factory=MemoryPublisher)
-    connection: FaultyStore = field(init=False)
-    web: ProgressTracker = field(init=False)
-    task: ProgressTracker = field(init=False)
-    other: ProgressTracker = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.connection = FaultyStore(self.memory)
-        stores = (self.memory, self.connection, self.memory)
-        self.web, self.task, self.other = (
-            ProgressTracker(store=store, publisher=self.broker, clock=VirtualClock())
-            for store in stores
-        )
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Run all workers while the block runs."""
-        async with AsyncExitStack() as stack:
-            for tracker in (self.web, self.task, self.other):
-                await stack.enter_async_context(tracker.lifespan())
-            yield
-
-    async def receive(self, size: int = 10, *, expires_seconds: float = 600.0) -> str:
-        """Receive an upload of Alice at the first worker; return its token."""
-        upload = self.web.track(owner=ALICE, upload_id="up", total_bytes=size)
-        async with upload as receiving:
-            receiving.advance(size)
-            return await receiving.hand_over(expires_seconds=expires_seconds)
-
-    async def shown(self) -> UploadProgress:
-        """Return the snapshot of the upload, which two workers show, when all has been stored."""
-        await anyio.sleep(0.5)
-        seen, same = [await each.get("up", owner=ALICE) for each in (self.web, self.other)]
-        assert evolve(same, updated_at=seen.updated_at) == seen
-        return seen
-
-    async def fail(self, token: str, error: Exception) -> None:
-        """Run a task that raises *error*."""
-        with pytest.raises(type(error)):
-            async with self.task.resume(token):
-                raise error
-
-
-def run_cluster(test: Callable[[Cluster], Awaitable[None]], backend: str) -> None:
-    """Run *test* with a running cluster, in virtual time."""
-
-    async def main() -> None:
-        cluster = Cluster()
-        async with cluster.running():
-            await test(cluster)
-
-    run_in_virtual_time(main, backend)
 
 
 @both_loops

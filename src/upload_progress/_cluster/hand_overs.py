@@ -10,31 +10,24 @@ from collections.abc import Sequence
 from typing import Final
 
 import anyio
-from attrs import define, evolve
+from attrs import define
 
 from upload_progress._model.fold import newest_attempt
-from upload_progress._model.models import (
-    ErrorCode,
-    TransferRecord,
-    UploadKey,
-    UploadProgress,
-    UploadState,
-    without_store_times,
-)
-from upload_progress._model.state import CANCELLED, is_final
+from upload_progress._model.models import TransferRecord, UploadKey, without_store_times
+from upload_progress._model.state import is_final
 from upload_progress._reading.record_loader import RecordLoader
 from upload_progress._runtime.backoff import Backoff
 from upload_progress._runtime.worker import Worker
 from upload_progress._tracking.admission import Admission
-from upload_progress._tracking.hand_over import find_handed_over, next_attempt, read_token, resumed
-from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress.exceptions import (
-    NotHandedOver,
-    StoreUnavailable,
-    UploadCancelled,
-    UploadEnded,
-    UploadNotFound,
+from upload_progress._tracking.hand_over import (
+    continued,
+    end_of,
+    find_handed_over,
+    read_token,
+    resumed,
 )
+from upload_progress._tracking.live_upload import LiveUpload
+from upload_progress.exceptions import NotHandedOver, StoreUnavailable, UploadNotFound
 
 __all__ = ["ANSWER_SECONDS", "STORED_SECONDS", "HandOvers"]
 
@@ -44,8 +37,6 @@ STORED_SECONDS: Final = 5.0
 """How long a task waits for an upload that the store does not have yet, and for the store."""
 _FIRST_RETRY_SECONDS: Final = 0.05
 _LONGEST_RETRY_SECONDS: Final = 1.0
-_REPEATABLE: Final = frozenset({ErrorCode.WORKER_LOST, ErrorCode.APP_ERROR})
-"""Ends after which a task may try again."""
 
 
 @define(eq=False, repr=False, kw_only=True)
@@ -102,7 +93,7 @@ class HandOvers:
             self._check_waiting(records, waited)
             return None
         now = self.loader.clock.time()
-        base = _base_of(record, records, self.loader.fold(records), now)
+        base = continued(record, records, now=now)
         claim = without_store_times(resumed(base, worker=self.worker.name, now=now))
         if await self.loader.breaker.call(lambda: self.loader.store.save([claim])):
             return None
@@ -122,28 +113,6 @@ class HandOvers:
             return
         shown = self.loader.fold(records)
         if is_final(shown.state):
-            raise _end_of(shown)
+            raise end_of(shown)
         if waited >= ANSWER_SECONDS:
             raise NotHandedOver
-
-
-def _base_of(
-    record: TransferRecord, records: Sequence[TransferRecord], shown: UploadProgress, now: float
-) -> TransferRecord:
-    """Return what a task continues: the record as it waits for it, or the next attempt.
-
-    Raises:
-        UploadCancelled: The owner has cancelled the upload.
-        UploadEnded: It has ended in a way after which no task tries again.
-    """
-    if is_final(shown.state) and (shown.error is None or shown.error.code not in _REPEATABLE):
-        raise _end_of(shown)
-    is_first = record.hand_over is not None and not record.hand_over.is_resumed
-    if is_first and not is_final(shown.state):
-        return record
-    again = next_attempt(record, records, now=now)
-    return evolve(again, state=UploadState.PROCESSING)
-
-
-def _end_of(shown: UploadProgress) -> Exception:
-    return UploadCancelled() if shown.error == CANCELLED else UploadEnded(shown.state)

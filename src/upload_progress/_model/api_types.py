@@ -10,7 +10,12 @@ from typing import Annotated, Final, Literal, get_args
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from upload_progress._model.models import Metadata, UploadProgress
-from upload_progress._model.validation import MAX_COUNT, MAX_GROUP_CHARACTERS, MAX_TEXT_CHARACTERS
+from upload_progress._model.validation import (
+    MAX_COUNT,
+    MAX_GROUP_CHARACTERS,
+    MAX_TEXT_CHARACTERS,
+    STAGE_NAME_CHARACTERS,
+)
 from upload_progress.exceptions import InvalidValue
 
 __all__ = [
@@ -25,9 +30,11 @@ __all__ = [
     "Problem",
     "ProgressMessage",
     "ServerMessage",
+    "StageReport",
     "Subscribe",
     "SubscribeRequest",
     "Subscribed",
+    "TaskReport",
     "Ticket",
     "Unsubscribe",
     "Unsubscribed",
@@ -70,6 +77,26 @@ class SubscribeRequest(Struct, frozen=True):
     """The open WebSocket to which an upload is added."""
 
     client_id: _Text
+
+
+class StageReport(Struct, frozen=True, omit_defaults=True):
+    """What a task does with an upload; *total* null means indeterminate."""
+
+    name: Annotated[str, Meta(max_length=STAGE_NAME_CHARACTERS)]
+    done: _ByteCount = 0
+    total: _ByteCount | None = None
+
+
+class TaskReport(Struct, frozen=True, omit_defaults=True):
+    """What a task reports about an upload that was handed over to it.
+
+    Without a ``stage`` the last one stays; null ends it. ``message`` is the reason of ``failed``.
+    """
+
+    state: Literal["processing", "completed", "failed"] = "processing"
+    stage: StageReport | UnsetType | None = UNSET
+    message: Annotated[str, Meta(max_length=1000)] | None = None
+    lease_seconds: Annotated[float, Meta(ge=1, le=86_400)] | None = None
 
 
 class Ticket(Struct, frozen=True):

@@ -22,6 +22,7 @@ __all__ = [
     "MAX_GROUP_CHARACTERS",
     "MAX_METADATA_DEPTH",
     "MAX_TEXT_CHARACTERS",
+    "STAGE_NAME_CHARACTERS",
     "Description",
     "validate_count",
     "validate_description",
@@ -33,6 +34,7 @@ MAX_COUNT: Final = (1 << 53) - 1
 MAX_GROUP_CHARACTERS: Final = 128
 MAX_METADATA_DEPTH: Final = 32
 MAX_TEXT_CHARACTERS: Final = 255
+STAGE_NAME_CHARACTERS: Final = 100
 _PLACE_CHARACTERS: Final = 64
 
 

@@ -17,19 +17,24 @@ from attrs import evolve, frozen
 
 from upload_progress._model.fold import fold, newest
 from upload_progress._model.models import (
+    ErrorCode,
     HandOver,
     TransferRecord,
     UploadKey,
     UploadProgress,
+    UploadState,
     new_upload_id,
 )
+from upload_progress._model.state import CANCELLED, is_final
 from upload_progress._runtime.worker import deadline_worker
-from upload_progress.exceptions import InvalidValue
+from upload_progress.exceptions import InvalidValue, UploadCancelled, UploadEnded
 
 __all__ = [
     "MAX_EXPIRES_SECONDS",
     "Handed",
     "Token",
+    "continued",
+    "end_of",
     "find_handed_over",
     "hash_of",
     "make_token",
@@ -41,6 +46,8 @@ __all__ = [
 
 MAX_EXPIRES_SECONDS: Final = 86_400.0
 """How long an upload may wait for a task; so long do stores keep what nobody writes."""
+_REPEATABLE: Final = frozenset({ErrorCode.WORKER_LOST, ErrorCode.APP_ERROR})
+"""Ends after which a task may try again."""
 _SEPARATOR: Final = "."
 _MAX_TOKEN_CHARACTERS: Final = 4096
 _INHERITED: Final = (
@@ -139,6 +146,41 @@ def with_inherited(
     return evolve(record, **values, set_by_app=tuple(sorted(names)))
 
 
+def end_of(shown: UploadProgress) -> Exception:
+    """Return the error of a task that would go on with an upload that has ended."""
+    return UploadCancelled() if shown.error == CANCELLED else UploadEnded(shown.state)
+
+
+def continued(
+    record: TransferRecord,
+    records: Iterable[TransferRecord],
+    *,
+    now: float,
+    goes_on: bool = False,
+) -> TransferRecord:
+    """Return what a task goes on with: the record that waits for it, or the next attempt.
+
+    Args:
+        record: The record that was handed over.
+        records: The records of its attempt, with *record*.
+        now: Seconds since the epoch.
+        goes_on: Whether the task has resumed the record before.
+
+    Raises:
+        UploadCancelled: The owner has cancelled the upload.
+        UploadEnded: It has ended in a way after which no task tries again.
+    """
+    current = list(records)
+    shown = fold(current, now=now)
+    assert shown is not None  # noqa: S101  # there is a record
+    if not is_final(shown.state):
+        is_first = record.hand_over is not None and not record.hand_over.is_resumed
+        return record if is_first or goes_on else next_attempt(record, current, now=now)
+    if shown.error is None or shown.error.code not in _REPEATABLE:
+        raise end_of(shown)
+    return next_attempt(record, current, now=now)
+
+
 def next_attempt(
     record: TransferRecord, records: Iterable[TransferRecord], *, now: float
 ) -> TransferRecord:
@@ -161,6 +203,7 @@ def next_attempt(
         byte_ranges=tuple(each for one in current for each in one.byte_ranges),
         confirmed_bytes=max(one.confirmed_bytes for one in current),
         created_at=min(one.created_at for one in current),
+        state=UploadState.PROCESSING,
         error=None,
         stage=None,
         finished_at=None,

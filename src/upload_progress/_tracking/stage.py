@@ -1,17 +1,14 @@
 """Stages: what the application does with an upload after its last byte."""
 
 from collections.abc import Callable
-from typing import Final
 
 from attrs import define
 
 from upload_progress._model.models import Stage, truncate_text
-from upload_progress._model.validation import MAX_COUNT, validate_count
+from upload_progress._model.validation import MAX_COUNT, STAGE_NAME_CHARACTERS, validate_count
 from upload_progress.throttling import NEVER, STAGE_POLICY, Meter
 
-__all__ = ["STAGE_NAME_CHARACTERS", "StageHandle"]
-
-STAGE_NAME_CHARACTERS: Final = 100
+__all__ = ["StageHandle"]
 
 
 @define(eq=False, repr=False)

@@ -6,7 +6,7 @@ Source: https://spec.openapis.org/oas/v3.1.1.html
 from importlib.metadata import version
 from typing import Final
 
-from upload_progress._model.api_types import Announcement, SubscribeRequest, Ticket
+from upload_progress._model.api_types import Announcement, SubscribeRequest, TaskReport, Ticket
 from upload_progress._model.models import UploadPage, UploadProgress
 from upload_progress._reading.lists import MAX_SUMMED
 from upload_progress.openapi import parameters
@@ -23,6 +23,7 @@ __all__ = ["openapi_document"]
 _SECURITY_SCHEMES: Final[JsonObject] = {
     "basic": {"type": "http", "scheme": "basic"},
     "bearer": {"type": "http", "scheme": "bearer"},
+    "handover": {"type": "http", "scheme": "bearer"},
     "cookie": {"type": "apiKey", "in": "cookie", "name": "session"},
     "ticket": {"type": "apiKey", "in": "query", "name": "ticket"},
 }
@@ -82,7 +83,12 @@ def _paths() -> JsonObject:
         "/upload-progress/parts.js": {"get": _script("Get its uploads in parts", "Parts")},
         "/openapi.json": {"get": _document("OpenAPI", "getOpenapi")},
         "/asyncapi.json": {"get": _document("AsyncAPI", "getAsyncapi")},
-        "/{upload_id}": {"delete": _cancel(), "head": _offset(), "parameters": upload_id},
+        "/{upload_id}": {
+            "delete": _cancel(),
+            "head": _offset(),
+            "patch": _report(),
+            "parameters": upload_id,
+        },
         "/{upload_id}/progress": {"get": _progress(), "parameters": upload_id},
         "/{upload_id}/subscribe": {"post": _subscribe(), "parameters": upload_id},
         "/{client_id}/unsubscribe": {"delete": _unsubscribe(), "parameters": client_id},
@@ -165,6 +171,24 @@ def _cancel() -> JsonObject:
         "responses": {
             **response(202, "The cancelled snapshot.", json_content(UploadProgress)),
             **error_responses(401, 403, 404, 409, 503),
+        },
+    }
+
+
+def _report() -> JsonObject:
+    return {
+        "operationId": "reportTask",
+        "summary": "Report the work of a task, or end the upload that was handed over to it",
+        "description": "For tasks in any language. The bearer token is the result of "
+        "`hand_over()`. The next report is due within `lease_seconds`, by default those of the "
+        "tracker (15); else the upload fails as `worker_lost`. A report after that begins the next "
+        "attempt. 404 until the endpoint has answered; 409 when the upload has ended otherwise, "
+        "with the code `upload_cancelled` if its owner has cancelled it.",
+        "security": [{"handover": []}],
+        "requestBody": {"required": False, "content": json_content(TaskReport)},
+        "responses": {
+            **response(200, "The snapshot.", json_content(UploadProgress)),
+            **error_responses(400, 401, 404, 408, 409, 413, 422, 503),
         },
     }
 

@@ -13,6 +13,7 @@ from upload_progress._model.api_types import (
     Announcement,
     Problem,
     SubscribeRequest,
+    TaskReport,
     Ticket,
 )
 from upload_progress._model.cloudevents import CloudEvent
@@ -45,6 +46,7 @@ HTTP_TYPES: Final = (
     UploadPage,
     Announcement,
     SubscribeRequest,
+    TaskReport,
     Ticket,
     Problem,
 )

@@ -11,18 +11,22 @@ from starlette.types import Receive
 
 from upload_progress._fanout.subscription import Subscription
 from upload_progress._internals import internals_of
-from upload_progress._model.api_types import Announcement, SubscribeRequest, Ticket
+from upload_progress._model.api_types import Announcement, SubscribeRequest, TaskReport, Ticket
 from upload_progress._model.models import UploadKey, UploadProgress, UploadState
 from upload_progress._model.state import is_final
-from upload_progress.exceptions import UploadNotFound
+from upload_progress._tracking.hand_over import read_token
+from upload_progress.exceptions import InvalidValue, UploadNotFound
 from upload_progress.starlette.auth.authentication import RequestAuthenticator, check_upload_id
+from upload_progress.starlette.auth.authenticators import bearer_token
 from upload_progress.starlette.auth.tickets import TICKET_SECONDS, AccessGrant
 from upload_progress.starlette.auth.views import as_seen_by
 from upload_progress.starlette.connections import ConnectionRegistry, SocketSubscriptions
 from upload_progress.starlette.context import RequestContext, cancel_on_disconnect
 from upload_progress.starlette.http import (
     COMMON_HEADERS,
+    TOKEN_REQUIRED,
     Condition,
+    RequestRefused,
     entity_tag,
     json_response,
     parse_list_query,
@@ -149,6 +153,18 @@ class RestEndpoints:
         grant, upload_id = await self._authenticate_for_upload(request)
         progress = await self.tracker.cancel(upload_id, owner=grant.subject)
         return json_response(as_seen_by(grant.subject, progress), status=202)
+
+    async def report(self, request: RequestContext) -> Response:
+        """``PATCH /uploads/{upload_id}``: what a task reports, with the token of a hand-over."""
+        token = bearer_token(request.connection)
+        try:
+            read_token(token)
+        except InvalidValue:
+            raise RequestRefused(TOKEN_REQUIRED) from None
+        body = await read_body(request.receive, TaskReport, max_bytes=self._max_body_bytes)
+        upload_id = request.path_parameter("upload_id")
+        reports = internals_of(self.tracker).task_reports
+        return json_response(await reports.add(upload_id, token, body))
 
     async def offset(self, request: RequestContext) -> Response:
         """``HEAD /uploads/{upload_id}``: the first byte that is not accepted.

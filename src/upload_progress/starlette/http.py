@@ -31,6 +31,7 @@ from upload_progress.exceptions import (
     QuotaExceeded,
     StoreBusy,
     StoreUnavailable,
+    UploadCancelled,
     UploadEnded,
     UploadProgressError,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "MIN_RETRY_SECONDS",
     "NOT_FOUND",
     "RETRY_SPREAD_SECONDS",
+    "TOKEN_REQUIRED",
     "UNAUTHENTICATED",
     "WEBSOCKET_UNSUPPORTED",
     "Condition",
@@ -180,8 +182,10 @@ class ErrorResponse:
                 return error.response
             case InvalidValue():
                 return cls.build(422, "invalid_value", str(error), where=error.where)
-            case UploadEnded():
-                return cls.build(409, "upload_ended", str(error))
+            case UploadEnded() | UploadCancelled():
+                is_cancelled = isinstance(error, UploadCancelled)
+                code = "upload_cancelled" if is_cancelled else "upload_ended"
+                return cls.build(409, code, str(error))
             case QuotaExceeded():
                 headers = {"retry-after": str(error.retry_after_seconds)}
                 return cls.build(429, "quota_exceeded", str(error), headers=headers)
@@ -223,6 +227,12 @@ NOT_FOUND: Final = ErrorResponse.build(
     404, "not_found", "The resource does not exist, or you may not access it."
 )
 UNAUTHENTICATED: Final = ErrorResponse.build(401, "unauthenticated", "Authentication required.")
+TOKEN_REQUIRED: Final = ErrorResponse.build(
+    401,
+    "unauthenticated",
+    "The token of a hand-over is required, as a bearer token.",
+    headers={"www-authenticate": 'Bearer realm="upload-progress"'},
+)
 AUTHENTICATION_UNAVAILABLE: Final = ErrorResponse.build(
     503,
     "authentication_unavailable",

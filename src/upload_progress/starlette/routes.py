@@ -121,7 +121,12 @@ def _routes(
         route("/{upload_id}/progress", GET=endpoints.progress),
         route("/{upload_id}/subscribe", POST=endpoints.subscribe),
         route("/{client_id}/unsubscribe", DELETE=endpoints.unsubscribe),
-        route("/{upload_id}", DELETE=endpoints.cancel, HEAD=endpoints.offset),
+        route(
+            "/{upload_id}",
+            DELETE=endpoints.cancel,
+            HEAD=endpoints.offset,
+            PATCH=endpoints.report,
+        ),
         _matching_line_breaks(route("/{rest:path}")),
         _matching_slash(WebSocketRoute("/progress", socket)),
         _matching_slash(WebSocketRoute("/{upload_id}/progress", socket)),

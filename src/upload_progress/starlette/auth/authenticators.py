@@ -24,6 +24,7 @@ __all__ = [
     "VerifierResult",
     "basic",
     "bearer",
+    "bearer_token",
     "capability",
     "challenges_of",
     "client_address",
@@ -54,6 +55,11 @@ def user_identity(connection: Connection) -> Identity | None:
     return Identity(user.identity)
 
 
+def bearer_token(connection: Connection) -> str:
+    """Return the token of ``Authorization: Bearer``, or an empty string."""
+    return _credentials(connection, "bearer")
+
+
 def bearer(verify: Callable[[str], VerifierResult | Awaitable[VerifierResult]]) -> Authenticate:
     """Return an authenticator for the token of ``Authorization: Bearer``.
 
@@ -71,7 +77,7 @@ def bearer(verify: Callable[[str], VerifierResult | Awaitable[VerifierResult]]) 
     """
 
     def authenticate(connection: Connection) -> VerifierResult | Awaitable[VerifierResult]:
-        token = _credentials(connection, "bearer")
+        token = bearer_token(connection)
         return verify(token) if token else None
 
     return _Authenticator(authenticate, ('Bearer realm="upload-progress"',))
