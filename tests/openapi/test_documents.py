@@ -63,6 +63,7 @@ def test_openapi_document_contains_every_call() -> None:
         "DELETE /uploads/{client_id}/unsubscribe",
         "DELETE /uploads/{upload_id}",
         "HEAD /uploads/{upload_id}",
+        "PATCH /uploads/{upload_id}",
         "POST /uploads/tickets",
         "GET /uploads/upload-progress.js",
         "GET /uploads/upload-progress/forms.js",
