@@ -31,6 +31,7 @@ SLOW = (
 )
 # ... and what does not depend on the versions of dependencies.
 ABOUT_THE_PROJECT = ("test_budgets.py", "helpers", "test_project.py")
+UI_FRAMEWORKS = "tests/browser/test_ui_frameworks.py"
 OLDEST_PYTHON = "3.11"
 
 nox.needs_version = ">=2026.10"
@@ -158,7 +159,16 @@ def browser(session: nox.Session) -> None:
     tests have.
     """
     sync(session, *groups("browser"))
-    session.run("python", "-m", "pytest", "tests/browser", *session.posargs)
+    others = ("--ignore", UI_FRAMEWORKS)
+    session.run("python", "-m", "pytest", "tests/browser", *others, *session.posargs)
+
+
+@nox.session
+def ui_frameworks(session: nox.Session) -> None:
+    """Test the page in the newest Gradio and NiceGUI, which need 500 MB of packages."""
+    sync(session, *groups("browser", "test"))
+    session.install("gradio>=6", "nicegui>=3")
+    session.run("python", "-m", "pytest", UI_FRAMEWORKS, *session.posargs)
 
 
 @nox.session
