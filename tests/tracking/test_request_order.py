@@ -97,6 +97,16 @@ async def test_requests_that_have_waited_are_admitted_in_the_order_of_their_ends
     assert await admitted_in_order(requests, requests) == requests
 
 
+async def test_requests_after_a_creation_wait_for_those_before_it(sim: Simulation) -> None:
+    """Also if they have ended before, and have an id that the creation does not have."""
+    before, creation, after = requests = [
+        open_request(sim, each) for each in (PATCH, CREATE, PATCH)
+    ]
+    for each, ended_at in ((before, 3.0), (creation, 2.0), (after, 1.0)):
+        each.opened_by.ended_at = ended_at
+    assert await admitted_in_order(requests, [after, creation, before]) == requests
+
+
 async def test_request_waits_under_both_of_its_ids(sim: Simulation) -> None:
     """One request before it names the resource only, the other one the upload only."""
     by_resource = sim.internals.admission.open_transfer(

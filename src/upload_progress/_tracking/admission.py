@@ -1,6 +1,6 @@
 """Admission: create live uploads, and track them under a key that no other upload has."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from math import inf
 from typing import Unpack
 
@@ -88,13 +88,23 @@ class AdmissionOrder:
     def _advance(self, ids: Iterable[str]) -> None:
         """Let the next request under each of *ids* be admitted."""
         for each in ids:
-            upload = self._next(each)
-            if upload is not None and all(self._next(one) is upload for one in self._ids[upload]):
+            upload = self._next(self._connected(each))
+            if upload is not None:
                 self._turns[upload].set()
 
-    def _next(self, upload_id: str) -> LiveUpload | None:
-        """Return the next request under an id; None if the owner of an earlier one is awaited."""
-        awaited = self._awaited.get(upload_id, {})
+    def _connected(self, upload_id: str) -> Collection[LiveUpload]:
+        """Return the requests under an id, and those under the other ids of these requests."""
+        ids, found = {upload_id: None}, dict[LiveUpload, None]()
+        while ids:
+            known = [
+                each for one in ids for each in self._awaited.get(one, ()) if each not in found
+            ]
+            found.update(dict.fromkeys(known))
+            ids = dict.fromkeys(one for each in known for one in self._ids[each])
+        return found
+
+    def _next(self, awaited: Collection[LiveUpload]) -> LiveUpload | None:
+        """Return the next of these requests; None if the owner of an earlier one is awaited."""
         barriers = (
             each.number
             for each in awaited
