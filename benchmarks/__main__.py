@@ -42,6 +42,7 @@ BUDGET_NUMBERS = {
     "commit_latency": 23,
     "one_client": 24,
     "long_lists": 25,
+    "poll_storm": 26,
 }
 """The benchmark modules, and the number of the budget that each of them measures."""
 
