@@ -11,8 +11,10 @@ from pathlib import Path
 from docs.backends import backends_table
 from docs.clients import clients_table
 from docs.command_help import command_help
+from docs.dashboard import dashboard
 from docs.diagram import states_svg, transitions_table
 from docs.layers import layers_svg
+from docs.metrics import metrics_table
 from docs.pages import events_page, http_page
 from upload_progress.openapi import asyncapi_document, openapi_document
 from upload_progress.starlette.component import component_script, script_integrity, script_version
@@ -33,6 +35,8 @@ def generated() -> dict[str, str]:
         "images/states.svg": states_svg(),
         "generated/backends.md": backends_table(),
         "generated/clients.md": clients_table(),
+        "../examples/monitoring/dashboard.json": dashboard(),
+        "generated/metrics.md": metrics_table(),
         "generated/transitions.md": transitions_table(),
         "generated/integrity.html": script_tag(),
         "reference/openapi.json": json.dumps(openapi, indent=2) + "\n",

@@ -37,6 +37,8 @@ PUBLIC_PACKAGES = [
     ".backends.redis",
     ".client",
     ".config",
+    ".instrumentation.opentelemetry",
+    ".instrumentation.prometheus",
     ".interfaces",
     ".openapi",
     ".protocols",

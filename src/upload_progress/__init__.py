@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         UploadState,
         UploadTotal,
     )
+    from upload_progress._reporting.statistics import Statistics
     from upload_progress._tracking.stage import StageHandle
     from upload_progress.backends.memory import MemoryStore
     from upload_progress.config import Limits, Retention, TrackerConfig
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
         Gate,
         ThrottlePolicy,
     )
-    from upload_progress.tracker import ProgressTracker, Statistics
+    from upload_progress.tracker import ProgressTracker
     from upload_progress.upload import Upload
 
     __version__: str
@@ -179,7 +180,7 @@ _MODULES: Final = {
     "ServerUnreachable": "exceptions",
     "Stage": "_model.models",
     "StageHandle": "_tracking.stage",
-    "Statistics": "tracker",
+    "Statistics": "_reporting.statistics",
     "StoreBusy": "exceptions",
     "StoreUnavailable": "exceptions",
     "ThrottlePolicy": "throttling",

@@ -2,8 +2,10 @@
 
 import os
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Final
 from weakref import WeakSet
 
@@ -21,8 +23,10 @@ from upload_progress._cluster.reconciler import Reconciler
 from upload_progress._cluster.rpc import RpcEndpoint
 from upload_progress._cluster.task_reports import TaskReports
 from upload_progress._fanout.hub import Hub
-from upload_progress._fanout.subscription import DirectSender, Subscription
+from upload_progress._fanout.subscription import DirectSender, Subscription, Transport
 from upload_progress._fanout.update import Update
+from upload_progress._model.models import UploadState
+from upload_progress._model.state import OPEN_STATES
 from upload_progress._reading.client_lane import ClientLane
 from upload_progress._reading.reader import Reader
 from upload_progress._reading.record_loader import RecordLoader
@@ -30,16 +34,18 @@ from upload_progress._reporting.end_outbox import EndOutbox
 from upload_progress._reporting.flusher import Flusher
 from upload_progress._reporting.lease import Lease
 from upload_progress._reporting.outbox import Outbox
+from upload_progress._reporting.statistics import Statistics
 from upload_progress._reporting.ticker import Ticker
 from upload_progress._reporting.timers import UploadTimers
 from upload_progress._resources import CircuitBreakers, ManagedResources
-from upload_progress._runtime.circuit_breaker import LONGEST_OPEN_SECONDS
+from upload_progress._runtime.circuit_breaker import LONGEST_OPEN_SECONDS, CircuitBreaker
 from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._runtime.server_workers import configured_workers
 from upload_progress._runtime.task_spawner import TaskSpawner
 from upload_progress._runtime.worker import Worker
 from upload_progress._tracking.admission import Admission
 from upload_progress._tracking.live_upload import LiveUpload
+from upload_progress._tracking.measurements import Measurements
 from upload_progress._tracking.registry import Registry, ResourceIndex
 from upload_progress.backends.memory import MemoryStore
 from upload_progress.config import TrackerConfig
@@ -118,6 +124,7 @@ class TrackerInternals:
         versions of the same records.
         """
         previous, new = self.rpc, assemble(self.config, self.backends)
+        new.measurements.observers.extend(self.measurements.observers)
         for attribute in fields(TrackerInternals):
             if attribute.init:
                 setattr(self, attribute.name, getattr(new, attribute.name))
@@ -126,18 +133,78 @@ class TrackerInternals:
             self.rpc.handlers.setdefault(kind, handlers)
 
     @property
+    def measurements(self) -> Measurements:
+        """What is measured of the uploads of this process."""
+        return self.registry.measurements
+
+    def circuit_breakers(self) -> dict[str, CircuitBreaker]:
+        """Return the circuit breaker of each backend, one that has several roles once."""
+        backends = self.backends
+        roles = (
+            ("store", backends.store, self.flusher.loader.breaker),
+            ("publisher", backends.publisher, self.flusher.outbox.breaker),
+            ("subscriber", backends.subscriber, self.follower.subscriber_breaker),
+            ("transport", backends.transport, self.rpc.breaker),
+        )
+        found = dict[CircuitBreaker, str]()
+        for role, backend, breaker in roles:
+            if backend is not None:
+                found.setdefault(breaker, role)
+        return {role: breaker for breaker, role in found.items()}
+
+    def statistics(self) -> Statistics:
+        """Return the current counters; may be called from any thread."""
+        flusher, measurements = self.flusher, self.measurements
+        # In this order: an upload that is removed meanwhile by another thread counts once.
+        removed_bytes, live = measurements.removed_bytes, self.registry.everything()
+        breakers = self.circuit_breakers()
+        open_uploads = [upload for upload in live if not upload.is_ended]
+        states = Counter(upload.state for upload in open_uploads)
+        return Statistics(
+            live_uploads=len(live),
+            open_uploads={state: states[state] for state in UploadState if state in OPEN_STATES},
+            open_bytes=sum(upload.received_bytes for upload in open_uploads),
+            stalled_uploads=sum(upload.is_stalled for upload in open_uploads),
+            received_bytes=measurements.count_received(removed_bytes, live),
+            accepted_bytes=measurements.accepted_bytes,
+            uploads_ended=MappingProxyType(measurements.ends.copy()),
+            arrivals=MappingProxyType(measurements.arrivals.copy()),
+            subscriptions=len(self.hub),
+            subscriptions_by_transport={
+                str(each): count for each, count in self.hub.by_transport().items()
+            },
+            store_writes=flusher.writes,
+            records_written=flusher.records,
+            events_published=flusher.outbox.published,
+            events_dropped=flusher.outbox.dropped,
+            end_events_dropped=flusher.outbox.dropped_ends,
+            updates_delivered=self.hub.delivered,
+            store_failures=flusher.loader.breaker.failures,
+            publisher_failures=flusher.outbox.breaker.failures,
+            backend_failures={role: each.failures for role, each in breakers.items()},
+            open_circuits={role: each.is_open for role, each in breakers.items()},
+            events_received=self.follower.received,
+            events_rejected=self.follower.rejected,
+            messages_rejected=self.rpc.rejected,
+            ends_dropped=flusher.dropped,
+            reaped=self.reaper.reaped,
+            untracked=self.admission.untracked,
+        )
+
+    @property
     def gets_uploads(self) -> bool:
         """Whether uploads can be known here: by middleware, ``track()``, or another worker."""
         is_used = self.has_middleware or self.flusher.records or len(self.registry)
         return bool(is_used) or not self.flusher.is_single_worker
 
-    def subscribe(self) -> Subscription:
+    def subscribe(self, transport: Transport = Transport.ITERATOR) -> Subscription:
         """Open a subscription for a socket or stream, within the limits; close it after use."""
         limits = self.config.limits
         return self.hub.subscribe(
             now=self.config.clock.monotonic(),
             capacity=limits.subscriptions_per_socket,
             max_pending=2 * (limits.subscriptions_per_socket + limits.tracked_per_owner),
+            transport=transport,
         )
 
     def check_workers(self) -> None:
@@ -213,7 +280,7 @@ class _Core:
                 ends=EndOutbox(loader, worker, is_enabled=backends.keeps_events),
                 log_limiter=log_limiter,
             ),
-            registry=Registry(config.limits),
+            registry=Registry(config.limits, Measurements(log_limiter)),
             timers=UploadTimers(clock),
             log_limiter=log_limiter,
             watched_seconds=config.watched_interval_seconds,

@@ -7,7 +7,7 @@ from typing import Self, Unpack
 from urllib.parse import quote
 
 import anyio
-from attrs import define, frozen
+from attrs import define
 
 from upload_progress._fanout.watch import Watch
 from upload_progress._internals import Backends, HasInternals, TrackerInternals, create
@@ -22,6 +22,7 @@ from upload_progress._model.models import (
 )
 from upload_progress._model.state import CANCELLED
 from upload_progress._model.validation import Description
+from upload_progress._reporting.statistics import Statistics
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.backends import publisher_from_url, store_from_url
 from upload_progress.backends.memory import MemoryStore
@@ -43,48 +44,6 @@ from upload_progress.throttling import DEFAULT_POLICY, ThrottlePolicy
 from upload_progress.upload import Upload
 
 __all__ = ["ProgressTracker", "Statistics"]
-
-
-@frozen
-class Statistics:
-    """Counters of one tracker in this process, at one moment.
-
-    Attributes:
-        live_uploads: Uploads being received now, or ended and not stored yet.
-        subscriptions: Open sockets, event streams, long polls and ``watch()`` loops.
-        store_writes: Batches written to the store.
-        records_written: Records in these batches.
-        events_published: Events that the publisher has accepted.
-        events_dropped: Events that were never published: too many waited, or the broker refused
-            them.
-        end_events_dropped: How many of these were ends of uploads.
-        updates_delivered: Snapshots delivered to subscriptions.
-        store_failures: Calls to the store that failed or took too long.
-        publisher_failures: Calls to the publisher that failed or took too long.
-        events_received: Events of other workers, received for subscriptions of this worker.
-        events_rejected: Events of another owner than the one of their channel.
-        messages_rejected: Messages of other workers that could not be read, or were too many.
-        ends_dropped: Ends of uploads that were never stored, because the store was away too long.
-        reaped: Uploads that expired or lost their worker, ended by this process.
-        untracked: Uploads received without progress, because a limit was reached.
-    """
-
-    live_uploads: int
-    subscriptions: int
-    store_writes: int
-    records_written: int
-    events_published: int
-    events_dropped: int
-    end_events_dropped: int
-    updates_delivered: int
-    store_failures: int
-    publisher_failures: int
-    events_received: int
-    events_rejected: int
-    messages_rejected: int
-    ends_dropped: int
-    reaped: int
-    untracked: int
 
 
 class _Lifespan(AbstractAsyncContextManager[None]):
@@ -286,27 +245,8 @@ class ProgressTracker(HasInternals):
         return self._internals.tasks.is_running
 
     def statistics(self) -> Statistics:
-        """Return the current counters."""
-        internals = self._internals
-        flusher = internals.flusher
-        return Statistics(
-            live_uploads=len(internals.registry),
-            subscriptions=len(internals.hub),
-            store_writes=flusher.writes,
-            records_written=flusher.records,
-            events_published=flusher.outbox.published,
-            events_dropped=flusher.outbox.dropped,
-            end_events_dropped=flusher.outbox.dropped_ends,
-            updates_delivered=internals.hub.delivered,
-            store_failures=flusher.loader.breaker.failures,
-            publisher_failures=flusher.outbox.breaker.failures,
-            events_received=internals.follower.received,
-            events_rejected=internals.follower.rejected,
-            messages_rejected=internals.rpc.rejected,
-            ends_dropped=flusher.dropped,
-            reaped=internals.reaper.reaped,
-            untracked=internals.admission.untracked,
-        )
+        """Return the current counters, in time proportional to the number of live uploads."""
+        return self._internals.statistics()
 
     @asynccontextmanager
     async def track(

@@ -308,6 +308,7 @@ class UploadCommands:
             finished_at=now,
         )
         progress = await self._save(end, [*records, end])
+        self.registry.measurements.count_end(end.state, CANCELLED.code)
         self.registry.remember_cancelled(decided.key, self.loader.clock.monotonic())
         return progress
 

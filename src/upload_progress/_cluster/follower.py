@@ -29,6 +29,7 @@ from upload_progress._runtime.auto_reset_event import AutoResetEvent
 from upload_progress._runtime.circuit_breaker import CircuitBreaker
 from upload_progress._runtime.log_limiter import LogLimiter, first_cause
 from upload_progress._runtime.yielding import yielding
+from upload_progress._tracking.measurements import Distribution
 from upload_progress._tracking.registry import Registry
 from upload_progress.exceptions import StoreUnavailable
 from upload_progress.interfaces import (
@@ -210,6 +211,8 @@ class Follower:
             )
             return
         self.received += 1
+        seconds = self.clock.time() - progress.updated_at.timestamp()
+        self.registry.measurements.add(Distribution.LAG, max(0.0, seconds))
         live = self.registry.find(event.owner, progress.upload_id)
         if live is not None and live.attempt >= progress.attempt:
             if is_final(progress.state):

@@ -137,10 +137,16 @@ class Reaper:
             ends = [ended(record, now) async for record in yielding(lost)]
             # A store that did not answer may have saved them all the same.
             self._unpublished = ends
-            await breaker.call(lambda: store.save(ends))
-            self.reaped += len(ends)
+            refused = set(map(_version, await breaker.call(lambda: store.save(ends))))
+            self._count([each for each in ends if _version(each) not in refused])
             await self._publish_ends()
         return len(overdue)
+
+    def _count(self, ends: Sequence[TransferRecord]) -> None:
+        self.reaped += len(ends)
+        for end in ends:
+            code = None if end.error is None else end.error.code
+            self.flusher.registry.measurements.count_end(end.state, code)
 
     async def _publish_ends(self) -> None:
         """Publish the ends that the store has taken, if anything subscribes to them."""

@@ -1,11 +1,12 @@
 """Deliver updates to the subscriptions of this process."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from attrs import Factory, define, field
 
 from upload_progress._fanout.broadcast import Broadcaster
-from upload_progress._fanout.subscription import Subscription, SubscriptionIndex
+from upload_progress._fanout.subscription import Subscription, SubscriptionIndex, Transport
 from upload_progress._fanout.update import Topic, Update
 from upload_progress._runtime.task_spawner import TaskSpawner
 
@@ -37,7 +38,12 @@ class Hub:
         return len(self._index)
 
     def subscribe(
-        self, *, now: float, capacity: int = 1000, max_pending: int = 4000
+        self,
+        *,
+        now: float,
+        capacity: int = 1000,
+        max_pending: int = 4000,
+        transport: Transport = Transport.ITERATOR,
     ) -> Subscription:
         """Open a subscription, to nothing yet. Close it after use.
 
@@ -45,10 +51,15 @@ class Hub:
             now: The monotonic time, in seconds.
             capacity: How many uploads and groups it may name.
             max_pending: A subscription with more unread snapshots is closed.
+            transport: How its updates are sent.
         """
-        subscription = Subscription(self._index, capacity, max_pending)
+        subscription = Subscription(self._index, capacity, max_pending, transport)
         self._index.open(subscription, now=now)
         return subscription
+
+    def by_transport(self) -> Counter[Transport]:
+        """Return the number of open subscriptions by how their updates are sent."""
+        return Counter(each.transport for each in self._index.everything())
 
     def has_subscribers(self, owner: str | None) -> bool:
         """Return whether a subscription of this process receives updates of *owner*."""

@@ -9,6 +9,7 @@ upload, and always the last one.
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import datetime
+from enum import StrEnum, unique
 from typing import Final
 
 import anyio
@@ -20,9 +21,21 @@ from upload_progress._runtime.timing_wheel import TimingWheel
 from upload_progress.exceptions import QuotaExceeded
 from upload_progress.interfaces import ALL_OWNERS
 
-__all__ = ["HEARTBEAT_SECONDS", "DirectSender", "Subscription", "SubscriptionIndex"]
+__all__ = ["HEARTBEAT_SECONDS", "DirectSender", "Subscription", "SubscriptionIndex", "Transport"]
 
 HEARTBEAT_SECONDS: Final = 15.0
+
+
+@unique
+class Transport(StrEnum):
+    """How the updates of a subscription are sent."""
+
+    WEBSOCKET = "websocket"
+    EVENT_STREAM = "event_stream"
+    LONG_POLL = "long_poll"
+    ITERATOR = "iterator"
+    """To the code of the application: ``tracker.watch()``."""
+
 
 DirectSender = Callable[[list[Update]], Awaitable[None]]
 """Sends updates to a socket or stream."""
@@ -144,6 +157,7 @@ class Subscription:
         index: The index in which this subscription registers its owners.
         capacity: How many uploads and groups it may name.
         max_pending: A subscription with more unread snapshots is closed; its client reconnects.
+        transport: How its updates are sent.
 
     Attributes:
         shows_owner: Whether its snapshots tell whose upload it is, because an operator watches.
@@ -153,6 +167,7 @@ class Subscription:
     _index: SubscriptionIndex
     _capacity: int
     _max_pending: int
+    transport: Transport = Transport.ITERATOR
     shows_owner: bool = field(default=False, init=False)
     is_closed: bool = field(default=False, init=False)
     _uploads: set[Topic] = field(factory=set, init=False)

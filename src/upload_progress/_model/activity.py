@@ -42,6 +42,7 @@ class Activity:
         is_stalled: Whether no byte has arrived for the configured time.
         changes: How many observations found new bytes.
         waits: At how many of these the application was waiting for more bytes.
+        began_bytes: The number of bytes at the beginning.
         estimate: The smoothed rate.
     """
 
@@ -53,11 +54,13 @@ class Activity:
     is_stalled: bool = False
     changes: int = 0
     waits: int = 0
+    began_bytes: int = field(init=False)
     estimate: RateEstimate = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         """Start the rate and the time of the last change at the beginning."""
         self.changed_at = self.began_at
+        self.began_bytes = self.received_bytes
         self.estimate = RateEstimate(self.began_at, self.received_bytes)
 
     def observe(
@@ -105,6 +108,12 @@ class Activity:
     def bytes_per_second(self) -> float | None:
         """The smoothed rate; None until there are 2 s of data, and while no byte arrives."""
         return None if self.is_silent or self.is_stalled else self.estimate.bytes_per_second
+
+    @property
+    def average_bytes_per_second(self) -> float | None:
+        """The average rate from the first byte to the last; None if that took no time."""
+        seconds = self.changed_at - self.began_at
+        return (self.received_bytes - self.began_bytes) / seconds if seconds > 0 else None
 
     @property
     def is_led_by_client(self) -> bool:

@@ -28,6 +28,7 @@ from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._runtime.yielding import yielding
 from upload_progress._tracking import continuation, live_record
 from upload_progress._tracking.live_upload import LiveUpload
+from upload_progress._tracking.measurements import Distribution
 from upload_progress._tracking.registry import Registry
 from upload_progress._tracking.status import TO_BE_COMPARED, Reporting
 from upload_progress.exceptions import StoreUnavailable
@@ -51,7 +52,7 @@ class DueUploads:
     """
 
     clock: Clock
-    _uploads: dict[LiveUpload, None] = field(factory=dict, init=False)
+    _uploads: dict[LiveUpload, float] = field(factory=dict, init=False)
     _not_before: dict[LiveUpload, float] = field(factory=dict, init=False)
 
     def __len__(self) -> int:
@@ -64,7 +65,7 @@ class DueUploads:
         not_before = self._not_before.get(upload, 0.0)
         if _is_new(upload) and not not_before and not has_subscribers:
             not_before = self._not_before[upload] = now + FLUSH_SECONDS
-        self._uploads[upload] = None
+        self._uploads.setdefault(upload, now)
         return not_before <= now
 
     def delay(self, upload: LiveUpload, until_seconds: float) -> None:
@@ -84,8 +85,12 @@ class DueUploads:
         )
         return max(0.0, min(times, default=inf) - now)
 
-    def take(self, *, ends: bool, everything: bool) -> list[LiveUpload]:
-        """Remove and return the uploads that may be reported now; see ``Flusher.flush``."""
+    def take(self, *, ends: bool, everything: bool) -> dict[LiveUpload, float]:
+        """Remove and return the uploads that may be reported now; see ``Flusher.flush``.
+
+        Returns:
+            Since when each has had something to report, in monotonic seconds.
+        """
         now, uploads = self.clock.monotonic(), list(self._uploads)
         ready = [
             upload
@@ -97,9 +102,7 @@ class DueUploads:
         ]
         if ready:
             ready = list(dict.fromkeys([*ready, *filter(_is_new, uploads)]))
-        for upload in ready:
-            del self._uploads[upload]
-        return ready
+        return {upload: self._uploads.pop(upload) for upload in ready}
 
 
 def _is_new(upload: LiveUpload) -> bool:
@@ -230,10 +233,13 @@ class Flusher:
             ends: Report ended uploads, also within the flush interval.
             everything: Report all that is due, also within the flush interval.
         """
+        began_at = self.clock.monotonic()
         try:
             await self._pass(ends=ends, everything=everything)
         except Exception as error:  # noqa: BLE001  # it is logged, and ends nothing else
             self.log_limiter.log_warning("a pass of the flusher failed", error)
+        seconds = self.clock.monotonic() - began_at
+        self.registry.measurements.add(Distribution.FLUSH, seconds)
 
     async def finish(self) -> None:
         """Make passes until nothing is left, or nothing more succeeds; never raises."""
@@ -260,7 +266,8 @@ class Flusher:
             )
 
     async def _pass(self, *, ends: bool, everything: bool) -> None:
-        batch = self._due.take(ends=ends, everything=everything)
+        due = self._due.take(ends=ends, everything=everything)
+        batch = list(due)
         await self.load_prior_state(dict.fromkeys([*self._without_prior_state, *batch]))
         updates, self._stored_updates = self._stored_updates, {}
         for update in updates.values():
@@ -270,6 +277,7 @@ class Flusher:
                 self._commit(upload, updates)
             except Exception as error:  # noqa: BLE001  # one upload's error is not another's
                 self.log_limiter.log_warning("making a report failed", error)
+        self._measure_lag(due)
         versions = {upload: upload.sequence for upload in batch}
         # First the store: what it refuses is not published, nor what is outdated by then, because
         # another pass has overtaken this one.
@@ -288,6 +296,13 @@ class Flusher:
                 if upload not in self._unsaved and upload not in self._without_prior_state
             ]
         )
+
+    def _measure_lag(self, due: Mapping[LiveUpload, float]) -> None:
+        """Measure how long the watched ones of these uploads have waited for their report."""
+        now = self.clock.monotonic()
+        for upload, since in due.items():
+            if self.hub.is_watched(upload.owner, upload.upload_id, upload.group):
+                self.registry.measurements.add(Distribution.LAG, now - since)
 
     async def _publish(self, updates: Mapping[Topic, Update]) -> None:
         if self.lease.has_run_out:

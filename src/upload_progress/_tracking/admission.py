@@ -129,6 +129,7 @@ def _context_of(admission: "Admission") -> UploadContext:
         on_superseding=admission.on_superseding,
         admit=admission.admit,
         remember_resource=admission.remember_resource,
+        on_stage=admission.registry.measurements.show_stage,
     )
 
 
@@ -355,6 +356,7 @@ class Admission:
             return True
         if continuation.can_merge(before, upload):
             continuation.merge(before, upload)
+            self.registry.measurements.join(before)
             return True
         return False
 

@@ -34,7 +34,7 @@ def record_of(upload: LiveUpload, now: Moment) -> TransferRecord:
         received_bytes=min(upload.received_bytes, MAX_COUNT),
         total_bytes=upload.meter.total_bytes,
         bytes_per_second=activity.bytes_per_second if activity and is_receiving else None,
-        stalled=activity is not None and activity.is_stalled,
+        stalled=upload.is_stalled,
         arrival=upload.arrival,
         stage=upload.current_stage.stage if upload.current_stage else None,
         error=upload.error,

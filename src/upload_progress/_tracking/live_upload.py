@@ -104,6 +104,7 @@ class UploadContext:
         admit: Tracks an upload for an identity; returns whether there was room.
         remember_resource: Called with owner, resource id and upload id: requests of that owner to
             that resource belong to that upload.
+        on_stage: Called with an upload that shows another stage, or none.
     """
 
     config: TrackerConfig
@@ -112,6 +113,7 @@ class UploadContext:
     on_superseding: Callable[["LiveUpload", frozenset[str]], None]
     admit: Callable[["LiveUpload", Identity], bool]
     remember_resource: Callable[[str, str, str], None]
+    on_stage: Callable[["LiveUpload"], None]
 
     def now(self) -> Moment:
         """Read both clocks."""
@@ -299,6 +301,11 @@ class LiveUpload:
         """Owner and id, by which updates of the upload are delivered."""
         return self.owner or "", self.upload_id
 
+    @property
+    def is_stalled(self) -> bool:
+        """Whether no byte has arrived for ``stall_after_seconds``."""
+        return self.activity is not None and self.activity.is_stalled
+
     # Called by the application
 
     def set_attribute(self, name: str, value: object) -> None:
@@ -324,6 +331,7 @@ class LiveUpload:
         """Show *stage*, or none, from now on."""
         if not self.is_ended:
             self.current_stage = stage
+            self.context.on_stage(self)
             self.mark_due()
 
     # Called by the middleware and the tracker, in the order of a request
@@ -349,7 +357,7 @@ class LiveUpload:
         self.state = state
         now = self.context.now()
         self.started_at, self._reported_at = self.started_at or now.wall, now.monotonic
-        received = self._wire_bytes
+        received = self.wire_bytes
         last_byte_at = now.wall if received else None
         if self.activity is not None:
             last_byte_at = self.activity.last_byte_at
@@ -519,6 +527,7 @@ class LiveUpload:
         self._final_bytes = self.meter.received_bytes
         self.finished_at = now.wall if state in FINAL_STATES else None
         for transfer in list(self.transfers):
+            self.finished_bytes += transfer.meter.received_bytes
             self._remove(transfer)
         self.context.on_ended(self)
         self.mark_due()
@@ -624,11 +633,13 @@ class LiveUpload:
     # Time
 
     @property
-    def _wire_bytes(self) -> int:
-        """All body bytes that this worker has received, useful or not."""
+    def wire_bytes(self) -> int:
+        """All body bytes that this worker has received, useful or not; a task receives none."""
+        if self.inherited is not None:
+            return 0
         if self.ranges is None:
             return self.meter.received_bytes
-        return self.finished_bytes + sum(each.meter.received_bytes for each in self.transfers)
+        return self.finished_bytes + sum(each.meter.received_bytes for each in list(self.transfers))
 
     @property
     def _is_waiting(self) -> bool:
@@ -648,7 +659,7 @@ class LiveUpload:
         has_changed = self.activity.observe(
             now.monotonic,
             now.wall,
-            self._wire_bytes,
+            self.wire_bytes,
             self.context.config.stall_after_seconds,
             is_waiting=self._is_waiting,
         )

@@ -7,6 +7,7 @@ from attrs import define, field
 from upload_progress._model.models import UploadKey
 from upload_progress._model.state import CANCELLED
 from upload_progress._tracking.live_upload import LiveUpload
+from upload_progress._tracking.measurements import Measurements
 from upload_progress.config import Limits
 
 __all__ = ["CANCELLED_SECONDS", "MAX_RESOURCES", "Registry", "ResourceIndex"]
@@ -18,9 +19,15 @@ CANCELLED_SECONDS: Final = 10.0
 
 @define(eq=False, repr=False)
 class Registry:
-    """Finds live uploads by key, and limits how many there are."""
+    """Finds live uploads by key, and limits how many there are.
+
+    Args:
+        limits: The limits.
+        measurements: Counts which uploads come, end and go.
+    """
 
     limits: Limits
+    measurements: Measurements
     _owners: dict[str, dict[str, LiveUpload]] = field(factory=dict, init=False)
     _size: int = field(default=0, init=False)
     _number: int = field(default=0, init=False)
@@ -64,11 +71,12 @@ class Registry:
         uploads = self._owners.setdefault(key.owner, {})
         replaced = uploads.pop(key.upload_id, None)
         self._size += replaced is None
-        if replaced is not None and not replaced.is_ended:
-            self._decrement(replaced.limit_key)
+        if replaced is not None:
+            self._leave(replaced)
         uploads[key.upload_id] = upload
         if not upload.is_ended:
             self._open[upload.limit_key] = self._open.get(upload.limit_key, 0) + 1
+        self.measurements.track(upload)
 
     def mark_ended(self, upload: LiveUpload) -> None:
         """Free the owner's place of *upload*; the upload stays until its end is stored."""
@@ -76,6 +84,7 @@ class Registry:
         upload.ended_after = self._number
         if self.find(owner, upload.upload_id) is upload:
             self._decrement(upload.limit_key)
+            self.measurements.end(upload)
             if upload.error is CANCELLED:
                 now = upload.context.config.clock.monotonic()
                 self.remember_cancelled(UploadKey(owner, upload.upload_id), now)
@@ -112,10 +121,14 @@ class Registry:
             return
         del uploads[upload.upload_id]
         self._size -= 1
-        if not upload.is_ended:
-            self._decrement(upload.limit_key)
+        self._leave(upload)
         if not uploads:
             del self._owners[owner]
+
+    def _leave(self, upload: LiveUpload) -> None:
+        if not upload.is_ended:
+            self._decrement(upload.limit_key)
+        self.measurements.remove(upload)
 
     def supersede(self, upload: LiveUpload) -> None:
         """Report *upload* no more: a newer upload has its id, here or at another worker."""
@@ -127,8 +140,9 @@ class Registry:
         return list(reversed(self._owners.get(owner, {}).values()))
 
     def everything(self) -> list[LiveUpload]:
-        """Return all live uploads."""
-        return [upload for uploads in self._owners.values() for upload in uploads.values()]
+        """Return all live uploads; may be called from any thread."""
+        owners = list(self._owners.values())
+        return [upload for uploads in owners for upload in list(uploads.values())]
 
 
 @define(eq=False, repr=False)

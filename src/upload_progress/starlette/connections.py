@@ -22,7 +22,7 @@ from upload_progress._cluster.messages import (
     pack,
     unpack,
 )
-from upload_progress._fanout.subscription import Subscription
+from upload_progress._fanout.subscription import Subscription, Transport
 from upload_progress._fanout.update import Update
 from upload_progress._internals import TrackerInternals, internals_of
 from upload_progress._model.api_types import ServerMessage, Subscribed, Unsubscribed
@@ -149,7 +149,7 @@ class ConnectionRegistry:
     _sockets: dict[str, OpenSocket] = field(factory=dict, init=False)
 
     @contextmanager
-    def subscription(self, identity: Identity) -> Generator[Subscription]:
+    def subscription(self, identity: Identity, transport: Transport) -> Generator[Subscription]:
         """Open a subscription, which counts towards the limits of the user, for the block.
 
         Raises:
@@ -157,7 +157,7 @@ class ConnectionRegistry:
                 connections.
         """
         with self._counted(identity):
-            subscription = self.internals.subscribe()
+            subscription = self.internals.subscribe(transport)
             subscription.shows_owner = isinstance(identity, OwnerView)
             try:
                 yield subscription

@@ -9,7 +9,7 @@ from attrs import evolve, frozen
 from starlette.responses import Response
 from starlette.types import Receive
 
-from upload_progress._fanout.subscription import Subscription
+from upload_progress._fanout.subscription import Subscription, Transport
 from upload_progress._internals import internals_of
 from upload_progress._model.api_types import Announcement, SubscribeRequest, TaskReport, Ticket
 from upload_progress._model.models import UploadKey, UploadProgress, UploadState
@@ -101,7 +101,7 @@ class RestEndpoints:
         bytes: the live byte count of a running upload would answer every poll at once.
         """
         identity, connection = grant.subject, request.connection
-        with self.connections.subscription(identity) as subscription:
+        with self.connections.subscription(identity, Transport.LONG_POLL) as subscription:
             subscription.add_upload(identity.owner_of(upload_id), upload_id)
             progress = await self._get(grant, upload_id)
             wait = partial(self._wait_for_newer, subscription, condition)

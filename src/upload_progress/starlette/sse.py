@@ -21,7 +21,7 @@ from anyio.lowlevel import checkpoint
 from attrs import Factory, define, field, frozen
 from starlette.responses import Response
 
-from upload_progress._fanout.subscription import Subscription
+from upload_progress._fanout.subscription import Subscription, Transport
 from upload_progress._fanout.update import Update
 from upload_progress._internals import internals_of
 from upload_progress._model.models import UploadState
@@ -94,7 +94,7 @@ class EventStreams:
         grant = await self.authenticator.authenticate_stream(connection)
         identity = grant.subject
         upload_id = check_upload_id(identity, request.path_parameter("upload_id"))
-        with self.connections.subscription(identity) as subscription:
+        with self.connections.subscription(identity, Transport.EVENT_STREAM) as subscription:
             owner = identity.owner_of(upload_id)
             subscription.add_upload(owner, upload_id)
             try:
@@ -126,7 +126,7 @@ class EventStreams:
         if not identity.listable:
             raise UploadNotFound
         query = parse_list_query(connection)
-        with self.connections.subscription(identity) as subscription:
+        with self.connections.subscription(identity, Transport.EVENT_STREAM) as subscription:
             if query.group is None:
                 subscription.add_owner(listed_owner(identity))
             else:

@@ -20,7 +20,7 @@ from anyio.lowlevel import checkpoint
 from attrs import define, field, frozen
 from starlette.types import Message, Receive, Scope, Send
 
-from upload_progress._fanout.subscription import HEARTBEAT_SECONDS
+from upload_progress._fanout.subscription import HEARTBEAT_SECONDS, Transport
 from upload_progress._fanout.update import Update
 from upload_progress._internals import internals_of
 from upload_progress._model.api_types import (
@@ -318,7 +318,9 @@ class WebSocketEndpoint:
         identity, upload_id = grant.subject, scope["path_params"].get("upload_id")
         if upload_id is not None:
             check_upload_id(identity, upload_id)
-        subscription = stack.enter_context(self.connections.subscription(identity))
+        subscription = stack.enter_context(
+            self.connections.subscription(identity, Transport.WEBSOCKET)
+        )
         client_id = new_client_id(internals_of(self.tracker).directory)
         socket = OpenSocket(client_id, identity, subscription)
         socket.send(Welcome(socket.client_id, HEARTBEAT_SECONDS))

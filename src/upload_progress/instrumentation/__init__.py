@@ -1,0 +1,1 @@
+"""Metrics and traces: ``prometheus`` has a collector, ``opentelemetry`` a meter and a tracer."""
