@@ -1,4 +1,4 @@
-"""``uvicorn --workers``: every worker reports the uploads of the others."""
+"""``uvicorn --workers``, ``gunicorn --preload``: every worker reports the uploads of the others."""
 
 from __future__ import annotations
 
@@ -18,14 +18,22 @@ from upload_progress._model.codec import decode_progress
 MAX_REQUESTS = 2000
 
 
-@pytest.fixture
-def url(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+APP = "tests.servers.worker_app:create_app"
+COMMANDS = {
+    "uvicorn": f"uvicorn {APP} --factory --workers 2 --port %d --timeout-graceful-shutdown 1",
+    # The tracker is created in a process that forks the workers.
+    "gunicorn": f"gunicorn {APP}() --preload -w 2 -k uvicorn_worker.UvicornWorker "
+    "-b 127.0.0.1:%d --graceful-timeout 1",
+}
+
+
+@pytest.fixture(params=list(COMMANDS))
+def url(
+    request: pytest.FixtureRequest, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
     monkeypatch.setenv("STORE_URL", redis_url)
-    port = str(free_port())
-    options = ("--factory", "--workers", "2", "--port", port, "--timeout-graceful-shutdown", "1")
-    with run_python_server(
-        "-m", "uvicorn", "tests.servers.worker_app:create_app", *options, cwd=ROOT
-    ) as url:
+    command = COMMANDS[str(request.param)] % free_port()
+    with run_python_server("-m", *command.split(), cwd=ROOT) as url:
         yield url
 
 
@@ -36,7 +44,7 @@ def is_complete(answer: httpx2.Response) -> bool:
 
 def test_both_workers_report_an_upload(url: str) -> None:
     upload_id = secrets.token_urlsafe(16)
-    # uvicorn logs that it runs before its first worker listens.
+    # They log that they run before their first worker accepts connections.
     with httpx2.Client(transport=httpx2.HTTPTransport(retries=8), timeout=30) as client:
         headers = {"Upload-Id": upload_id}
         response = client.put(f"{url}/files/f", content=bytes(1000), headers=headers)
