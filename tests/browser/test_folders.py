@@ -62,7 +62,7 @@ def test_dropped_folder_keeps_its_paths_without_hidden_files(
     for name in ("photos/a.bin", "photos/old/a.bin", "photos/old/new/ü 1.bin", ".profile"):
         expect(in_state(page, name, "completed")).to_be_visible()
     expect(page.locator("upload-progress li")).to_have_count(4)
-    expect(page.get_by_text("3 hidden files were skipped.")).to_be_visible()
+    expect(page.get_by_text("Hidden files skipped: 3.")).to_be_visible()
     assert sent_paths(page) == [
         "/files/.profile",
         "/files/photos/a.bin",
@@ -112,4 +112,4 @@ def test_file_that_cannot_be_read_is_said(users: Users, user: str, tmp_path: Pat
 
     drop(page, "form", tmp_path)
 
-    expect(page.get_by_text("1 files or folders cannot be read.")).to_be_visible()
+    expect(page.get_by_text("Files or folders that cannot be read: 1.")).to_be_visible()

@@ -286,7 +286,10 @@ def test_english_texts_in_a_page_from_right_to_left(
     page.evaluate(APPLY, [2, 4, "completed", {}])
     expect(row(page, "0.bin")).to_be_visible()
 
-    texts = [row(page, "0.bin").locator(".name"), *page.locator(f"{TOTAL} .name").all()]
+    page.evaluate("document.querySelector('upload-progress').note('hidden')")
+    names = page.locator(f"{TOTAL} .name, upload-progress .note")
+    texts = [row(page, "0.bin").locator(".name"), *names.all()]
+    assert len(texts) == 3
     for left, right, _, end in (text.evaluate(PLACES) for text in texts):
         # In their own order, and at the right.
         assert left < right

@@ -1071,8 +1071,8 @@ i {
 }
 .details:dir(rtl) { clip-path: inset(0 20px 0 -9px); }
 .details > * { position: relative; padding-inline-start: 20px; }
-span, p { unicode-bidi: plaintext; }
-.row:dir(rtl) { text-align: right; }
+span, p, b { unicode-bidi: plaintext; }
+.row:dir(rtl), p:dir(rtl) { text-align: right; }
 b { color: var(--color); }
 .details span::before { content: "·"; position: absolute; inset-inline-start: 8px; }
 p { margin: 5px 0 0; font-size: 13.5px; color: var(--error); overflow-wrap: anywhere; }

@@ -6,8 +6,8 @@
  */
 
 export const LABELS = `
-hidden|{0} hidden files were skipped.|Se omitieron {0} archivos ocultos.|{0} versteckte Dateien wurden ausgelassen.
-unreadable|{0} files or folders cannot be read.|No se pueden leer {0} archivos o carpetas.|{0} Dateien oder Ordner sind nicht lesbar.
+hidden|Hidden files skipped: {0}.|Archivos ocultos omitidos: {0}.|Versteckte Dateien ausgelassen: {0}.
+unreadable|Files or folders that cannot be read: {0}.|Archivos o carpetas que no se pueden leer: {0}.|Nicht lesbare Dateien oder Ordner: {0}.
 `;
 
 /**
