@@ -6,12 +6,14 @@ import base64
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import httpx2
@@ -181,6 +183,87 @@ def test_fastapi_mounts_the_progress_routes(fastapi: httpx2.Client) -> None:
 
     assert created.status_code == 201
     assert created.headers["location"] == f"/uploads/{created.json()['upload_id']}/progress"
+
+
+# --- tasks ----------------------------------------------------------------------------------------
+
+
+def upload_to_task(http: httpx2.Client, upload_id: str) -> None:
+    """Upload the file, which the server passes to a task."""
+    credentials = {"authorization": basic_credentials("alice")}
+    http.headers.update(credentials)
+    answer = http.put("/files/a.bin", content=BODY, headers={"upload-id": upload_id})
+    assert answer.status_code == 202
+
+
+def snapshots_of(http: httpx2.Client, upload_id: str) -> Iterator[dict[str, Any]]:
+    """Yield the snapshots of an upload up to its end, as polls return them."""
+    for _ in range(MAX_POLLS):
+        answer = http.get(f"/uploads/{upload_id}/progress", params={"wait": "1"})
+        snapshot: dict[str, Any] = answer.json()
+        yield snapshot
+        if snapshot["state"] not in {"processing", "failed"}:
+            return
+    pytest.fail("the upload does not end")
+
+
+def test_process_without_python_reports() -> None:
+    with running_example("worker_process.py") as http:
+        upload_to_task(http, "one")
+        seen = list(snapshots_of(http, "one"))
+
+    stages = [each["stage"] for each in seen if each["stage"]]
+    assert {each["name"] for each in stages} == {"scanning"}
+    assert {each["total"] for each in stages} == {len(BODY)}
+    assert (seen[-1]["state"], seen[-1]["attempt"]) == ("completed", 1)
+
+
+@contextmanager
+def running_queue(redis_url: str, folder: Path) -> Iterator[int]:
+    """Run a worker of Celery with one process for tasks; yield its process id."""
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "--app",
+        "celery_app.queue",
+        "worker",
+        "--loglevel=ERROR",
+    ]
+    environment = {**os.environ, "REDIS_URL": redis_url, "FOLDER": str(folder)}
+    with subprocess.Popen(command, cwd=EXAMPLES, env=environment) as process:
+        try:
+            yield process.pid
+        finally:
+            process.terminate()
+
+
+def children_of(process_id: int) -> list[int]:
+    """Return the processes that a process has started."""
+    names = Path(f"/proc/{process_id}/task/{process_id}/children").read_text(encoding="utf-8")
+    return [int(name) for name in names.split()]
+
+
+def test_task_of_celery_that_is_killed_is_started_again(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page shows the upload as processing, as the next attempt, and as completed."""
+    url = f"{redis_url.rpartition('/')[0]}/7"
+    monkeypatch.setenv("REDIS_URL", url)
+    monkeypatch.setenv("FOLDER", str(tmp_path))
+    monkeypatch.setenv("SECONDS_PER_BLOCK", "1.5")
+    with running_queue(url, tmp_path) as queue, running_example("celery_app.py") as http:
+        upload_to_task(http, "one")
+        snapshots = snapshots_of(http, "one")
+        first = next(each for each in snapshots if each["stage"] and each["stage"]["done"])
+        [task] = children_of(queue)
+        os.kill(task, signal.SIGKILL)
+        seen = [first, *snapshots]
+
+    assert first["attempt"] == 1
+    assert seen[-1]["metadata"] == {"sha256": hashlib.sha256(BODY).hexdigest()}
+    assert (seen[-1]["state"], seen[-1]["attempt"]) == ("completed", 2)
+    assert {each["bytes_transferred"] for each in seen} == {len(BODY)}
 
 
 # --- without HTTP ---------------------------------------------------------------------------------

@@ -436,7 +436,9 @@ def assemble(config: TrackerConfig, backends: Backends) -> TrackerInternals:
         follower=cluster.follower,
         reaper=cluster.reaper,
         commands=commands,
-        hand_overs=HandOvers(loader=core.loader, admission=admission, worker=core.worker),
+        hand_overs=HandOvers(
+            loader=core.loader, admission=admission, reaper=cluster.reaper, worker=core.worker
+        ),
         task_reports=TaskReports(
             loader=core.loader, lane=core.lane, flusher=flusher, lease_seconds=config.lease_seconds
         ),

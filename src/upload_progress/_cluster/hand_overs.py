@@ -12,6 +12,7 @@ from typing import Final
 import anyio
 from attrs import define
 
+from upload_progress._cluster.reaper import Reaper
 from upload_progress._model.fold import newest_attempt
 from upload_progress._model.models import TransferRecord, UploadKey, without_store_times
 from upload_progress._model.state import is_final
@@ -46,11 +47,13 @@ class HandOvers:
     Args:
         loader: Reads the store, and writes the first version of a task.
         admission: Creates the live upload of the task.
+        reaper: Renews the lease of this process.
         worker: This process.
     """
 
     loader: RecordLoader
     admission: Admission
+    reaper: Reaper
     worker: Worker
 
     async def resume(self, token: str) -> LiveUpload:
@@ -94,6 +97,8 @@ class HandOvers:
             return None
         now = self.loader.clock.time()
         base = continued(record, records, now=now)
+        # A task may die at once: then the lease that a store gives to a new worker is too long.
+        await self.reaper.renew()
         claim = without_store_times(resumed(base, worker=self.worker.name, now=now))
         if await self.loader.breaker.call(lambda: self.loader.store.save([claim])):
             return None

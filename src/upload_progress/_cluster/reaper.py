@@ -96,7 +96,7 @@ class Reaper:
         self._ran_at = self.clock.monotonic()
         try:
             await self._publish_ends()
-            await self._renew()
+            await self.renew()
             await self._resolve_doubt()
             for _ in range(MAX_BATCHES):
                 if await self._sweep() < BATCH_SIZE:
@@ -107,7 +107,12 @@ class Reaper:
         except Exception as error:  # noqa: BLE001  # it is logged, and the next run may succeed
             self.log_limiter.log_warning("ending lost uploads failed", error)
 
-    async def _renew(self) -> None:
+    async def renew(self) -> None:
+        """Renew the lease of this worker, if it is due.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+        """
         if not self.lease.is_due:
             return
         store, worker, seconds = self.loader.store, self.worker.name, self.lease.seconds
