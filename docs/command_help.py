@@ -22,5 +22,9 @@ def help_of(*command: str) -> str:
     """Return the help of one command as the parser of arguments writes it."""
     text = io.StringIO()
     console = Console(file=text, width=WIDTH, color_system=None, force_terminal=False)
+    # Markdown joins the lines of a docstring, but must not join those of the examples.
+    epilogue, app.help_epilogue, app.help_format = app.help_epilogue, None, "markdown"
     app.help_print(command, console=console)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+    app.help_epilogue, app.help_format = epilogue, "plaintext"
+    lines = [*text.getvalue().splitlines(), "", *str(epilogue).splitlines()]
+    return "\n".join(line.rstrip() for line in lines) + "\n"

@@ -52,13 +52,13 @@ def convert_size(_type: object, tokens: Sequence[Token]) -> Size:
 
 _Connection = Annotated[ConnectionOptions, Parameter(name="*", negative="")]
 _Output = Annotated[OutputOptions, Parameter(name="*", negative="")]
-_Flag = Annotated[bool, Parameter(negative="")]
+_Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 _Parallel = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=64))]
 _Port = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))]
-_Patterns = Annotated[tuple[str, ...], Parameter(negative="")]
+_Patterns = Annotated[tuple[str, ...], Parameter(negative="", show_default=False)]
 _Seconds = Annotated[float, Parameter(validator=validators.Number(gte=0.1, lte=3600))]
 _OptionalSize = Annotated[Size | None, Parameter(converter=convert_size)]
-_States = Annotated[tuple[UploadState, ...], Parameter(negative="")]
+_States = Annotated[tuple[UploadState, ...], Parameter(negative="", show_default=False)]
 _STANDARD_INPUT: Final = "/dev/stdin"
 _DEFAULT_CONNECTION: Final = ConnectionOptions()
 _DEFAULT_OUTPUT: Final = OutputOptions()

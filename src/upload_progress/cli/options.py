@@ -9,6 +9,8 @@ from cyclopts import Parameter
 
 __all__ = ["ConnectionOptions", "OutputMode", "OutputOptions", "SortKey"]
 
+_Flag = Annotated[bool, Parameter(show_default=False)]
+
 
 @unique
 class OutputMode(StrEnum):
@@ -48,9 +50,11 @@ class ConnectionOptions:
 
     mount: str | None = None
     cacert: Path | None = None
-    insecure: bool = False
+    insecure: _Flag = False
     retries: int = 5
-    header: Annotated[tuple[str, ...], Parameter(name=("--header", "-H"), negative="")] = ()
+    header: Annotated[
+        tuple[str, ...], Parameter(name=("--header", "-H"), negative="", show_default=False)
+    ] = ()
 
 
 @frozen
@@ -65,9 +69,9 @@ class OutputOptions:
     """
 
     progress: OutputMode = OutputMode.AUTO
-    json: bool = False
-    quiet: Annotated[bool, Parameter(name=("--quiet", "-q"))] = False
-    verbose: Annotated[bool, Parameter(name=("--verbose", "-v"))] = False
+    json: _Flag = False
+    quiet: Annotated[bool, Parameter(name=("--quiet", "-q"), show_default=False)] = False
+    verbose: Annotated[bool, Parameter(name=("--verbose", "-v"), show_default=False)] = False
 
     @property
     def mode(self) -> OutputMode:
