@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests._support.record_strategies import RECORDS, snapshot_of
+from tests._support.records import record
 from upload_progress._fanout.update import SnapshotVersion, Update
 from upload_progress._model.codec import decode_progress
 from upload_progress._model.models import TransferRecord, UploadState
@@ -87,3 +88,12 @@ def test_snapshot_follows_another(
 
     assert snapshot.supersedes(known) is expected
     assert snapshot.is_end is newer.is_final
+
+
+def test_operators_see_the_owner() -> None:
+    """The encodings for them are made once, too."""
+    update = Update("ann", snapshot_of(record()))
+
+    assert json.loads(update.with_owner.json)["owner"] == "ann"
+    assert update.with_owner is update.with_owner
+    assert "owner" not in json.loads(update.json)
