@@ -190,10 +190,16 @@ def nightly(session: nox.Session) -> None:
 
 @nox.session
 def outages(session: nox.Session) -> None:
-    """Let servers be away for 5 to 40 s while three workers receive uploads; takes 35 minutes."""
+    """Let servers be away for 5 to 40 s while three workers receive uploads, and replace workers.
+
+    It takes 45 minutes.
+    """
     sync(session, *groups("test", "clients"))
     options = ("--outages=5,11,20,40", "--lease-seconds=15", REQUIRE_SERVICES)
     session.run("python", "-m", "pytest", "tests/cluster/test_outages.py", *options)
+    deploys = {"DEPLOYS": "10", "DEPLOY_UPLOADS": "200"}
+    command = ("python", "-m", "pytest", "tests/cluster/test_deploys.py", REQUIRE_SERVICES)
+    session.run(*command, env=deploys)
 
 
 @nox.session

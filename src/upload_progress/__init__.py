@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         UploadNotFound,
         UploadProgressError,
         UploadRejected,
+        WorkerStopping,
     )
     from upload_progress.identity import Identity
     from upload_progress.throttling import (
@@ -144,6 +145,7 @@ __all__ = [
     "UploadRejected",
     "UploadState",
     "UploadTotal",
+    "WorkerStopping",
     "__version__",
     "encode_json",
 ]
@@ -198,6 +200,7 @@ _MODULES: Final = {
     "UploadProgress": "_model.models",
     "UploadProgressError": "exceptions",
     "UploadRejected": "exceptions",
+    "WorkerStopping": "exceptions",
     "UploadState": "_model.models",
     "UploadTotal": "_model.models",
     "encode_json": "_model.codec",

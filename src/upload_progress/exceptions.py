@@ -51,6 +51,7 @@ __all__ = [
     "UploadNotFound",
     "UploadProgressError",
     "UploadRejected",
+    "WorkerStopping",
 ]
 
 
@@ -135,6 +136,12 @@ class StoreBusy(StoreUnavailable):
     """Too many requests wait for the session store, which is no failure of it."""
 
     message = "Too many requests wait for the session store; try again in a few seconds."
+
+
+class WorkerStopping(StoreUnavailable):
+    """The process is about to stop, see ``ProgressTracker.drain``: another one answers."""
+
+    message = "This worker is about to stop; try again in a few seconds."
 
 
 class SchemaMissing(UploadProgressError):

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from math import inf
 from types import TracebackType
 from typing import Self, Unpack
 from urllib.parse import quote
@@ -9,6 +10,7 @@ from urllib.parse import quote
 import anyio
 from attrs import define
 
+from upload_progress._cluster.drain import Drain
 from upload_progress._fanout.watch import Watch
 from upload_progress._internals import Backends, HasInternals, TrackerInternals, create
 from upload_progress._model.fold import sum_of
@@ -454,9 +456,27 @@ class ProgressTracker(HasInternals):
         key = _key(upload_id, owner)
         return Watch(key, internals.subscribe, internals.reader.get, internals.wait)
 
-    def drain(self) -> None:
-        """Close all subscriptions, so that streams and sockets end; for a graceful stop."""
-        self._internals.hub.close()
+    def drain(self, *, let_finish: bool = False, seconds: float = inf) -> Drain:
+        """Prepare the stop of this process: streams and sockets end, uploads can finish.
+
+        Clients of streams and sockets connect again, to another worker. No upload is announced
+        here any more: the response is 503 with ``Retry-After``. Uploads that are running, and that
+        still begin, are received as before. Example::
+
+            tracker.drain()  # when the server begins to stop
+            finished = await tracker.drain(let_finish=True, seconds=600)  # and wait
+
+        Args:
+            let_finish: Whether the result, when it is awaited, waits for the running uploads.
+            seconds: How long it waits at most.
+
+        Returns:
+            To be awaited or not: whether no upload is running any more.
+        """
+        internals = self._internals
+        internals.hub.close()
+        internals.commands.is_stopping = True
+        return Drain(internals.registry, internals.flusher, seconds if let_finish else 0.0)
 
 
 @asynccontextmanager

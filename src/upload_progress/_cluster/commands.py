@@ -44,7 +44,13 @@ from upload_progress._tracking.live_record import current_snapshot
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.registry import Registry, ResourceIndex
 from upload_progress.config import Limits
-from upload_progress.exceptions import QuotaExceeded, StoreBusy, UploadEnded, UploadNotFound
+from upload_progress.exceptions import (
+    QuotaExceeded,
+    StoreBusy,
+    UploadEnded,
+    UploadNotFound,
+    WorkerStopping,
+)
 from upload_progress.identity import Identity
 
 __all__ = ["CANCEL", "RESOURCE", "SUPERSEDE", "WRITE_SECONDS", "UploadCommands"]
@@ -73,6 +79,9 @@ class UploadCommands:
         limits: How many uploads one owner may announce, and how large their metadata may be.
         resources: Which upload a resource belongs to.
         tasks: Starts background tasks.
+
+    Attributes:
+        is_stopping: Whether this process is about to stop: uploads are announced to other ones.
     """
 
     loader: RecordLoader
@@ -85,6 +94,7 @@ class UploadCommands:
     resources: ResourceIndex
     tasks: TaskSpawner
     announcements: AnonymousAnnouncements = field(init=False)
+    is_stopping: bool = field(default=False, init=False)
 
     @announcements.default
     def _make_announcements(self) -> AnonymousAnnouncements:
@@ -108,8 +118,11 @@ class UploadCommands:
         Raises:
             InvalidValue: The description has a value that is not allowed.
             QuotaExceeded: The owner has announced the most uploads that may wait at once.
+            WorkerStopping: This process is about to stop.
             StoreUnavailable: The store does not answer.
         """
+        if self.is_stopping:
+            raise WorkerStopping
         description = validate_description("body", self.limits.metadata_bytes, announced)
         upload_id = new_upload_id()
         owner = identity.owner_of(upload_id)

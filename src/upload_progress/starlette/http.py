@@ -34,6 +34,7 @@ from upload_progress.exceptions import (
     UploadCancelled,
     UploadEnded,
     UploadProgressError,
+    WorkerStopping,
 )
 
 __all__ = [
@@ -129,6 +130,7 @@ def retry_after_seconds() -> int:
     return MIN_RETRY_SECONDS + secrets.randbelow(RETRY_SPREAD_SECONDS)
 
 
+_UNAVAILABLE: Final = {StoreBusy: "store_busy", WorkerStopping: "worker_stopping"}
 _CLOSE_CODES: Final = {401: 4401, 403: 4403, 404: 4404, 429: 4429, 503: 1013}
 _OTHER_CLOSE_CODE: Final = 4422
 
@@ -190,7 +192,7 @@ class ErrorResponse:
                 headers = {"retry-after": str(error.retry_after_seconds)}
                 return cls.build(429, "quota_exceeded", str(error), headers=headers)
             case StoreUnavailable():
-                code = "store_busy" if isinstance(error, StoreBusy) else "store_unavailable"
+                code = _UNAVAILABLE.get(type(error), "store_unavailable")
                 headers = {"retry-after": str(retry_after_seconds())}
                 return cls.build(503, code, str(error), headers=headers)
             case _:
