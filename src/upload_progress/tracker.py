@@ -464,7 +464,6 @@ class ProgressTracker(HasInternals):
         still begin, are received as before. Example::
 
             tracker.drain()  # when the server begins to stop
-            finished = await tracker.drain(let_finish=True, seconds=600)  # and wait
 
         Args:
             let_finish: Whether the result, when it is awaited, waits for the running uploads.
