@@ -16,6 +16,7 @@ from docs.diagram import states_svg, transitions_table
 from docs.layers import layers_svg
 from docs.metrics import metrics_table
 from docs.pages import events_page, http_page
+from docs.variables import variables_table
 from upload_progress.openapi import asyncapi_document, openapi_document
 from upload_progress.starlette.component import component_script, script_integrity, script_version
 
@@ -38,6 +39,7 @@ def generated() -> dict[str, str]:
         "../examples/monitoring/dashboard.json": dashboard(),
         "generated/metrics.md": metrics_table(),
         "generated/transitions.md": transitions_table(),
+        "generated/variables.md": variables_table(),
         "generated/integrity.html": script_tag(),
         "reference/openapi.json": json.dumps(openapi, indent=2) + "\n",
         "reference/asyncapi.json": json.dumps(asyncapi, indent=2) + "\n",

@@ -42,6 +42,7 @@ PUBLIC_PACKAGES = [
     ".interfaces",
     ".openapi",
     ".protocols",
+    ".settings",
     ".starlette",
     ".testing",
 ]

@@ -244,6 +244,39 @@ def test_files_that_compose_mounts_and_builds_exist(
     assert all((FOLDER / path).is_file() for path in mounted)
 
 
+def test_kubernetes_runs_the_same_programs_with_probes(
+    composed: Mapping[str, Mapping[str, object]],
+) -> None:
+    text = (FOLDER / "kubernetes.yaml").read_text(encoding="utf-8")
+    documents = list(yaml.safe_load_all(text))
+    deployments = {
+        each["metadata"]["name"]: each["spec"] for each in documents if each["kind"] == "Deployment"
+    }
+    services = {
+        each["metadata"]["name"]: each["spec"] for each in documents if each["kind"] == "Service"
+    }
+    containers = {
+        name: spec["template"]["spec"]["containers"][0] for name, spec in deployments.items()
+    }
+    images = {name: container["image"] for name, container in containers.items()}
+    secret = next(each["stringData"] for each in documents if each["kind"] == "Secret")
+    options = [re.split("=", each)[0] for each in containers["files"]["command"]]
+
+    assert images == {
+        "redis": composed["redis"]["image"],
+        "rabbitmq": composed["rabbitmq"]["image"],
+        "files": composed["worker-1"]["image"],
+    }
+    assert options == [re.split("=", each)[0] for each in composed["worker-1"]["command"]]  # type: ignore[attr-defined]  # a list
+    assert all({"readinessProbe", "livenessProbe"} <= each.keys() for each in containers.values())
+    assert services.keys() == deployments.keys()
+    for name, spec in deployments.items():
+        labels = spec["template"]["metadata"]["labels"]
+        assert labels == spec["selector"]["matchLabels"] == services[name]["selector"]
+    assert set(re.findall(r"key: ([\w-]+)", text)) == secret.keys()
+    assert {"redis", "rabbitmq"} == set(re.findall(r"//(?:\S+@)?(\w+):\d", str(secret)))
+
+
 def test_compose_sets_all_variables_of_the_nginx_template(
     composed: Mapping[str, Mapping[str, object]],
 ) -> None:

@@ -14,7 +14,7 @@ from upload_progress.asgi.tracked_request import Result
 from upload_progress.exceptions import InvalidValue
 from upload_progress.interfaces import Authenticate
 from upload_progress.protocols import DEFAULT_PROTOCOLS, TransferProtocol
-from upload_progress.starlette.routes import progress_mount
+from upload_progress.starlette.routes import REVALIDATE_SECONDS, STREAM_LIFE_SECONDS, progress_mount
 from upload_progress.tracker import ProgressTracker
 
 __all__ = ["UploadProgressApp", "upload_progress_app"]
@@ -32,6 +32,8 @@ def upload_progress_app(
     min_size_bytes: int = MIN_SIZE_BYTES,
     methods: Collection[str] = UPLOAD_METHODS,
     protocols: Collection[TransferProtocol] = DEFAULT_PROTOCOLS,
+    revalidate_seconds: float = REVALIDATE_SECONDS,
+    stream_life_seconds: float = STREAM_LIFE_SECONDS,
 ) -> "UploadProgressApp":
     """Return *app* with upload progress: its uploads are tracked, and shown under *mount_path*.
 
@@ -60,6 +62,8 @@ def upload_progress_app(
         min_size_bytes: See ``UploadProgressMiddleware``.
         methods: See ``UploadProgressMiddleware``.
         protocols: See ``UploadProgressMiddleware``.
+        revalidate_seconds: See ``progress_routes``.
+        stream_life_seconds: See ``progress_routes``.
 
     Raises:
         InvalidValue: An argument is not valid.
@@ -79,7 +83,13 @@ def upload_progress_app(
         methods=methods,
         protocols=protocols,
     )
-    mount = progress_mount(tracker, authenticate=authenticate, allowed_origins=allowed_origins)
+    mount = progress_mount(
+        tracker,
+        authenticate=authenticate,
+        allowed_origins=allowed_origins,
+        revalidate_seconds=revalidate_seconds,
+        stream_life_seconds=stream_life_seconds,
+    )
     return UploadProgressApp(app, middleware, Router([mount]), tracker, mount_path)
 
 
