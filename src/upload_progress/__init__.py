@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         UploadState,
         UploadTotal,
     )
-    from upload_progress._reporting.statistics import Statistics
+    from upload_progress._reporting.statistics import Readiness, Statistics
     from upload_progress._tracking.stage import StageHandle
     from upload_progress.backends.memory import MemoryStore
     from upload_progress.config import Limits, Retention, TrackerConfig
@@ -119,6 +119,7 @@ __all__ = [
     "Parts",
     "ProgressTracker",
     "QuotaExceeded",
+    "Readiness",
     "Retention",
     "SchemaMissing",
     "ServerBusy",
@@ -176,6 +177,7 @@ _MODULES: Final = {
     "Parts": "_model.models",
     "ProgressTracker": "tracker",
     "QuotaExceeded": "exceptions",
+    "Readiness": "_reporting.statistics",
     "Retention": "config",
     "SchemaMissing": "exceptions",
     "ServerBusy": "exceptions",

@@ -34,7 +34,7 @@ from upload_progress._reporting.end_outbox import EndOutbox
 from upload_progress._reporting.flusher import Flusher
 from upload_progress._reporting.lease import Lease
 from upload_progress._reporting.outbox import Outbox
-from upload_progress._reporting.statistics import Statistics
+from upload_progress._reporting.statistics import Readiness, Statistics
 from upload_progress._reporting.ticker import Ticker
 from upload_progress._reporting.timers import UploadTimers
 from upload_progress._resources import CircuitBreakers, ManagedResources
@@ -151,6 +151,17 @@ class TrackerInternals:
             if backend is not None:
                 found.setdefault(breaker, role)
         return {role: breaker for breaker, role in found.items()}
+
+    def readiness(self) -> Readiness:
+        """Return whether this process should get requests; may be called from any thread."""
+        live = self.registry.everything()
+        uploads = [upload for upload in live if upload.transfers and not upload.is_ended]
+        known = [seconds for each in uploads if (seconds := each.eta_seconds) is not None]
+        return Readiness(
+            is_ready=not self.commands.is_stopping,
+            open_uploads=len(uploads),
+            longest_eta_seconds=max(known, default=None),
+        )
 
     def statistics(self) -> Statistics:
         """Return the current counters; may be called from any thread."""

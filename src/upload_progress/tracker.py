@@ -24,7 +24,7 @@ from upload_progress._model.models import (
 )
 from upload_progress._model.state import CANCELLED
 from upload_progress._model.validation import Description
-from upload_progress._reporting.statistics import Statistics
+from upload_progress._reporting.statistics import Readiness, Statistics
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.backends import publisher_from_url, store_from_url
 from upload_progress.backends.memory import MemoryStore
@@ -245,6 +245,14 @@ class ProgressTracker(HasInternals):
     def is_running(self) -> bool:
         """Whether ``lifespan`` is entered."""
         return self._internals.tasks.is_running
+
+    def readiness(self) -> Readiness:
+        """Return whether this process should get new requests, and what it still has to do.
+
+        >>> ProgressTracker().readiness()
+        Readiness(is_ready=True, open_uploads=0, longest_eta_seconds=None)
+        """
+        return self._internals.readiness()
 
     def statistics(self) -> Statistics:
         """Return the current counters, in time proportional to the number of live uploads."""

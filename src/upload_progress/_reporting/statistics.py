@@ -6,7 +6,23 @@ from attrs import frozen
 
 from upload_progress._model.models import Arrival, ErrorCode, UploadState
 
-__all__ = ["Statistics"]
+__all__ = ["Readiness", "Statistics"]
+
+
+@frozen(slots=False)
+class Readiness:
+    """Whether a process should get new requests, and how long it still needs for its uploads.
+
+    Attributes:
+        is_ready: Whether ``drain()`` was not called.
+        open_uploads: Uploads that requests or tasks of this process carry.
+        longest_eta_seconds: The longest remaining time of these; None if it is known of none. The
+            application may need more time after the last byte.
+    """
+
+    is_ready: bool
+    open_uploads: int
+    longest_eta_seconds: float | None
 
 
 @frozen

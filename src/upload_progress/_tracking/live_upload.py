@@ -40,6 +40,7 @@ from upload_progress._model.models import (
     UploadState,
     truncate_text,
 )
+from upload_progress._model.rate import eta_seconds
 from upload_progress._model.state import (
     ABANDONED,
     ABORTED,
@@ -305,6 +306,14 @@ class LiveUpload:
     def is_stalled(self) -> bool:
         """Whether no byte has arrived for ``stall_after_seconds``."""
         return self.activity is not None and self.activity.is_stalled
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """The remaining time until the last byte; None if it is unknown."""
+        total, activity = self.meter.total_bytes, self.activity
+        if total is None or activity is None:
+            return None
+        return eta_seconds(total - self.received_bytes, activity.bytes_per_second)
 
     # Called by the application
 
