@@ -68,6 +68,8 @@ def can_merge(upload: LiveUpload, other: LiveUpload) -> bool:
     """Return whether *other* can be a further request of *upload*."""
     if upload.is_ended or upload.protocol is None or upload.protocol != other.protocol:
         return False
+    if upload.is_superseded and not upload.is_refused:
+        return False
     if upload.has_ended_elsewhere or upload.opened_by.is_stopped:
         return belongs_to_stored_end(other, upload)
     if upload.is_completed_by_request and not belongs_to_ended(other, UploadState.COMPLETED):

@@ -1024,6 +1024,11 @@ class LiveUpload:
         return self._undecided is not None and self._undecided.is_accepted
 
     @property
+    def is_refused(self) -> bool:
+        """Whether the last request was refused, and nothing has been accepted since."""
+        return self._undecided is not None and self._undecided.is_refused
+
+    @property
     def is_failed_creation(self) -> bool:
         """Whether its request was to create an upload, and has not done so."""
         is_ended = self.opened_by.phase is TransferPhase.ENDED
