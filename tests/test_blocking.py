@@ -63,6 +63,7 @@ async def test_thread_of_the_same_process_reports() -> None:
                 stage.advance(4)
                 with upload.stage("a detail"):
                     assert (upload.state, upload.is_cancelled) == (S.PROCESSING, False)
+            upload.stored(7)
             upload.set(
                 metadata={"pages": 1}, filename="a.txt", content_type="text/plain", group="g"
             )
@@ -77,7 +78,7 @@ async def test_thread_of_the_same_process_reports() -> None:
 
         tasks.start_soon(watch)
         await to_thread.run_sync(process, token)
-    assert seen[-1].state is S.COMPLETED
+    assert (seen[-1].state, seen[-1].stored_bytes) == (S.COMPLETED, 7)
     assert (seen[-1].metadata, seen[-1].content_type, seen[-1].group) == (
         {"pages": 1},
         "text/plain",

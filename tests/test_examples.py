@@ -11,7 +11,8 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +265,35 @@ def test_task_of_celery_that_is_killed_is_started_again(
     assert seen[-1]["metadata"] == {"sha256": hashlib.sha256(BODY).hexdigest()}
     assert (seen[-1]["state"], seen[-1]["attempt"]) == ("completed", 2)
     assert {each["bytes_transferred"] for each in seen} == {len(BODY)}
+
+
+# --- gateways -------------------------------------------------------------------------------------
+
+
+def test_gateway_shows_what_is_stored_while_the_upload_arrives(tmp_path: Path) -> None:
+    """The second hop is slower: it is behind the first one, and never before it."""
+    with ExitStack() as stack:
+        storage = stack.enter_context(running_example("generic_put.py", "--data", str(tmp_path)))
+        options = ("--storage", f"{storage.base_url}".rstrip("/") + "/files")
+        slow = ("--bytes-per-second", "2000000")
+        http = stack.enter_context(running_example("forward.py", *options, *slow))
+        threads = stack.enter_context(ThreadPoolExecutor())
+        http.headers["authorization"] = basic_credentials("alice")
+        headers = {"upload-id": "one"}
+        sent = threads.submit(http.put, "/files/a.bin", content=BODY, headers=headers)
+        seen = []
+        while not sent.done():
+            answer = http.get("/uploads/one/progress", params={"wait": "1"})
+            seen += [answer.json()] if answer.status_code == 200 else []
+        end = http.get("/uploads/one/progress").json()
+        stored = storage.get("/files/a.bin", headers=dict(http.headers))
+
+    hops = [(each["bytes_transferred"], each["stored_bytes"] or 0) for each in [*seen, end]]
+    assert sent.result().is_success
+    assert all(second <= first for first, second in hops)
+    assert any(0 < second < first for first, second in hops)
+    assert (end["state"], hops[-1]) == ("completed", (len(BODY), len(BODY)))
+    assert stored.content == BODY
 
 
 # --- without HTTP ---------------------------------------------------------------------------------

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
+import anyio
+import anyio.to_thread
 import pytest
 
 from tests._support.simulation import ENDINGS, Simulation, end_upload
@@ -109,3 +113,63 @@ async def test_first_claim_sets_the_owner(sim: Simulation) -> None:
     for wrong in ("bob", "None", "x"):
         with pytest.raises(UploadNotFound):
             await sim.tracker.get("up", owner=wrong)
+
+
+async def test_bytes_that_are_passed_on_are_shown_and_are_never_more_than_were_received(
+    sim: Simulation,
+) -> None:
+    async with sim.tracker.track(owner="ann", upload_id="up", total_bytes=100) as upload:
+        assert upload.snapshot().stored_bytes is None
+        upload.advance(50)
+        for size, shown in [(0, 0), (20, 20), (40, 50), (-30, 30), (-40, 0), (15, 5)]:
+            upload.stored(size)
+            assert upload.snapshot().stored_bytes == shown
+        for invalid in (1.5, 2**53):
+            with pytest.raises(InvalidValue, match=r"stored\.size_bytes"):
+                upload.stored(invalid)  # type: ignore[arg-type]  # invalid
+    upload.stored(10)
+    assert upload.snapshot().stored_bytes == 5
+
+
+async def test_passing_on_is_reported_while_no_byte_arrives(sim: Simulation) -> None:
+    """At each tenth, and every second."""
+    live = sim.begin("up", total=1000)
+    upload = Upload(live)
+    sim.add(live, 1000)
+    live.end_body()
+    await sim.run(1)
+    for size in (1, 100, 1, 99):
+        upload.stored(size)
+        await sim.run(0.3)
+    await sim.run(1.5)
+    upload.stored(1)
+    await sim.run(0.2)
+    shown = [each.stored_bytes for each in sim.events("up")]
+    assert shown[shown.index(1) :] == [1, 101, 201, 202]
+
+
+async def test_threads_pass_on_parts_of_one_upload(sim: Simulation) -> None:
+    """As ``Callback=upload.stored`` of boto3, which sends parts in threads."""
+    async with sim.tracker.track(owner="ann", upload_id="up") as upload:
+        upload.advance(40_000)
+
+        def pass_on() -> None:
+            for _ in range(1000):
+                upload.stored(10)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(4):
+                tasks.start_soon(anyio.to_thread.run_sync, pass_on)
+        assert upload.snapshot().stored_bytes == 40_000
+
+
+async def test_chunk_counts_as_passed_on_when_the_next_one_is_asked_for(sim: Simulation) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"abc"
+        yield b"de"
+
+    async with sim.tracker.track(owner="ann", upload_id="up") as upload:
+        upload.advance(5)
+        seen = [(chunk, upload.snapshot().stored_bytes) async for chunk in upload.pass_on(chunks())]
+        assert seen == [(b"abc", None), (b"de", 3)]
+        assert upload.snapshot().stored_bytes == 5

@@ -197,6 +197,17 @@ class BlockingUpload:
             )
         )
 
+    def stored(self, size_bytes: int) -> None:
+        """Count bytes that the task has passed on; see ``Upload.stored``.
+
+        Args:
+            size_bytes: How many bytes were passed on since the last call.
+
+        Raises:
+            InvalidValue: *size_bytes* is not a whole number.
+        """
+        self._upload.stored(size_bytes)
+
     def fail(self, message: str) -> None:
         """Let the upload end as ``failed``, ``rejected``, at the end of the block.
 

@@ -4,7 +4,7 @@ All methods may be called at any time: on an upload that is not tracked or that 
 change nothing. Only malformed arguments raise.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
 
 from attrs import define
@@ -95,6 +95,39 @@ class Upload:
         """
         if self._live.meter.add(validate_count("advance.size_bytes", size_bytes)):
             self._live.mark_due()
+
+    def stored(self, size_bytes: int) -> None:
+        """Count bytes that the application has passed on, to object storage or another server.
+
+        ``stored_bytes`` of snapshots shows them beside the bytes received, and never more than
+        those. May be called from any thread, as ``Callback=upload.stored`` of boto3.
+
+        Args:
+            size_bytes: How many bytes were passed on since the last call; less than 0 if some have
+                to be sent again.
+
+        Raises:
+            InvalidValue: *size_bytes* is not a whole number.
+        """
+        validate_count("stored.size_bytes", abs(size_bytes))
+        self._live.add_stored(size_bytes)
+
+    async def pass_on(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+        """Yield *chunks*, and count each with ``stored`` when the next one is asked for.
+
+        For clients that send an asynchronous iterator, such as httpx2::
+
+            async def forward(request):
+                chunks = current_upload(request).pass_on(request.stream())
+                answer = await http.put(address, content=chunks)
+                return Response(status_code=answer.status_code)
+
+        Args:
+            chunks: The body.
+        """
+        async for chunk in chunks:
+            yield chunk
+            self.stored(len(chunk))
 
     @asynccontextmanager
     async def stage(self, name: str, *, total: int | None = None) -> AsyncIterator[StageHandle]:

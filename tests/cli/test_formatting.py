@@ -47,6 +47,9 @@ def test_progress_contains_what_is_known() -> None:
     row.progress = evolve(HALF, total_bytes=None, bytes_per_second=None, eta_seconds=None)
     assert format_progress(row) == "5.0 kB"
 
+    row.progress = evolve(row.progress, stored_bytes=2000)
+    assert format_progress(row) == "5.0 kB  2.0 kB stored"
+
 
 @pytest.mark.parametrize(
     ("changes", "text"),

@@ -469,6 +469,35 @@ def test_task_hands_over_to_another_task() -> None:
     run_cluster(main, "asyncio")
 
 
+async def pass_on_and_fail(cluster: Cluster, token: str, seen: list[UploadProgress]) -> None:
+    """Run a task that passes three bytes on, and raises."""
+    async with cluster.task.resume(token) as upload:
+        upload.stored(3)
+        seen.append(await cluster.shown())
+        raise OSError("broken")
+
+
+def test_task_goes_on_to_count_what_was_passed_on() -> None:
+    """A task that tries again passes everything on again."""
+
+    async def main(cluster: Cluster) -> None:
+        async with cluster.web.track(owner=ALICE, upload_id="up", total_bytes=10) as upload:
+            upload.advance(10)
+            upload.stored(4)
+            token = await upload.hand_over()
+        seen = [await cluster.shown()]
+        with pytest.raises(OSError, match="broken"):
+            await pass_on_and_fail(cluster, token, seen)
+        seen.append(await cluster.shown())
+        async with cluster.task.resume(token) as upload:
+            seen.append(await cluster.shown())
+            upload.stored(10)
+        seen.append(await cluster.shown())
+        assert [each.stored_bytes for each in seen] == [4, 7, 7, None, 10]
+
+    run_cluster(main, "asyncio")
+
+
 # --- several requests -----------------------------------------------------------------------------
 
 

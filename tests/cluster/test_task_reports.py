@@ -59,7 +59,7 @@ def test_task_reports_and_ends_an_upload(backend: str) -> None:
             for tracker, content in [
                 (cluster.web, {"stage": {"name": "scanning", "done": 1, "total": 4}}),
                 (cluster.task, {"stage": {"name": "scanning", "done": 9, "total": 4}}),
-                (cluster.other, {}),
+                (cluster.other, {"stored_bytes": 7}),
                 (cluster.other, {"stage": None}),
                 (cluster.web, {"state": "completed"}),
                 (cluster.task, {"state": "completed"}),
@@ -73,6 +73,7 @@ def test_task_reports_and_ends_an_upload(backend: str) -> None:
         assert [each.stage for each in seen] == stages
         assert [each.state for each in seen] == [S.PROCESSING] * 5 + [S.COMPLETED]
         assert {(each.attempt, each.bytes_transferred) for each in seen} == {(1, 10)}
+        assert [each.stored_bytes for each in seen] == [None, None, None, 7, 7, 7]
         assert await cluster.shown() == seen[-1]
 
     run_cluster(main, backend)

@@ -107,6 +107,8 @@ class TaskReports:
         seconds = report.lease_seconds or self.lease_seconds
         changed = resumed(base, worker=deadline_worker(now, seconds), now=now)
         changed = without_store_times(changed)
+        if report.stored_bytes is not None:
+            changed = evolve(changed, stored_bytes=report.stored_bytes)
         state = _ENDS.get(report.state)
         if state is None:
             return changed if report.stage is UNSET else evolve(changed, stage=_stage_of(report))

@@ -96,6 +96,7 @@ class TaskReport(Struct, frozen=True, omit_defaults=True):
     state: Literal["processing", "completed", "failed"] = "processing"
     stage: StageReport | UnsetType | None = UNSET
     message: Annotated[str, Meta(max_length=1000)] | None = None
+    stored_bytes: _ByteCount | None = None
     lease_seconds: Annotated[float, Meta(ge=1, le=86_400)] | None = None
 
 

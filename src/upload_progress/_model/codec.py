@@ -31,7 +31,7 @@ _record_fields: Final = tuple(attribute.name for attribute in fields(TransferRec
 _hints: Final = get_type_hints(TransferRecord)
 _SINGLE_REQUEST_FIELDS: Final = _record_fields.index("protocol")
 """The number of fields of most uploads in one request; the others are for several requests, and for
-uploads that were handed over."""
+uploads that were handed over or are passed on."""
 _MIN_FIELDS: Final = sum(each.default is NOTHING for each in fields(TransferRecord)) - 2
 _single_request_values: Final = attrgetter(*_record_fields[:_SINGLE_REQUEST_FIELDS])
 _record_values: Final = attrgetter(*_record_fields)
@@ -94,7 +94,7 @@ def decode_page(data: bytes | str) -> UploadPage:
 
 def pack_record(record: TransferRecord) -> bytes:
     """Encode a record compactly: the values in MessagePack, without names and without the key."""
-    is_plain = record.protocol is None and record.hand_over is None
+    is_plain = record.protocol is None and record.hand_over is None and record.stored_bytes is None
     values = _single_request_values if is_plain else _record_values
     return _packer.encode(values(record))
 

@@ -179,8 +179,7 @@ def fold(
     of_attempt = newest_attempt(records)
     if not of_attempt:
         return None
-    current = _of_newest_session(of_attempt)
-    decided = deciding(current)
+    decided = deciding(current := _of_newest_session(of_attempt))
     # The description by a transfer takes precedence over the announcement.
     by_precedence = sorted(current, key=lambda record: record.started_at is None)
     received, repeated, total = _bounded(*_count_bytes(by_precedence, decided))
@@ -194,6 +193,7 @@ def fold(
         state=decided.state,
         stage=decided.stage if decided.state is UploadState.PROCESSING else None,
         bytes_transferred=received,
+        stored_bytes=_stored(current, received),
         total_bytes=total,
         percent=percent_of(received, total, decided.state),
         bytes_per_second=rate,
@@ -256,6 +256,12 @@ def _received(records: Sequence[TransferRecord]) -> tuple[int, int]:
     held = max(record.confirmed_bytes for record in several)
     here = count_bytes(with_confirmed([*byte_ranges, ("", 0, held, True)]))
     return plain + here, repeated
+
+
+def _stored(records: Sequence[TransferRecord], received: int) -> int | None:
+    """Return the number of bytes that were passed on, of which none was not received."""
+    known = [record.stored_bytes for record in records if record.stored_bytes is not None]
+    return min(sum(known), received) if known else None
 
 
 def _bounded(received: int, repeated: int, total: int | None) -> tuple[int, int, int | None]:

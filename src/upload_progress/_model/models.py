@@ -205,6 +205,7 @@ class TransferRecord:
         former_parts: The parts of an upload that this one has replaced: resources that are none of
             this one.
         hand_over: Who may take over the record from the worker that received the upload.
+        stored_bytes: How many bytes the application has passed on; None if it reports nothing.
     """
 
     owner: str
@@ -240,6 +241,7 @@ class TransferRecord:
     previous_ended_at: float | None = None
     former_parts: tuple[str, ...] = ()
     hand_over: HandOver | None = None
+    stored_bytes: int | None = None
 
     @property
     def key(self) -> UploadKey:
@@ -270,6 +272,7 @@ class UploadProgress:
     state: UploadState
     stage: Stage | None
     bytes_transferred: int
+    stored_bytes: int | None
     total_bytes: int | None
     percent: float | None
     bytes_per_second: float | None

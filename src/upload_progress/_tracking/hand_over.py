@@ -206,6 +206,7 @@ def next_attempt(
         state=UploadState.PROCESSING,
         error=None,
         stage=None,
+        stored_bytes=None,
         finished_at=None,
     )
 

@@ -49,6 +49,7 @@ def record_of(upload: LiveUpload, now: Moment) -> TransferRecord:
         finished_at=upload.finished_at,
         worker=None if is_final(upload.state) else upload.worker,
         hand_over=upload.hand_over,
+        stored_bytes=None if upload.stored is None else upload.stored.size_bytes,
     )
     if upload.inherited is not None:
         return with_inherited(made, upload.inherited, upload.set_by_app)

@@ -57,7 +57,7 @@ from upload_progress._model.state import (
 from upload_progress._model.version import MAX_UNSTORED_VERSIONS
 from upload_progress._tracking.hand_over import Handed
 from upload_progress._tracking.received_ranges import ReceivedRanges
-from upload_progress._tracking.stage import StageHandle
+from upload_progress._tracking.stage import BEGIN_LOCK, StageHandle, StoredBytes
 from upload_progress._tracking.status import Moment, PriorState, Reporting
 from upload_progress._tracking.transfer import CONTINUES, Transfer, TransferPhase
 from upload_progress.config import TrackerConfig
@@ -159,6 +159,7 @@ class LiveUpload:
         handed: That the application wants to hand over the upload with its answer.
         hand_over: That it was handed over, or that this process has resumed it.
         inherited: The record that this process has taken over.
+        stored: The bytes that the application has passed on; None if it reports nothing.
     """
 
     number: int
@@ -209,6 +210,7 @@ class LiveUpload:
     handed: Handed | None = field(default=None, init=False)
     hand_over: HandOver | None = field(default=None, init=False)
     inherited: TransferRecord | None = field(default=None, init=False)
+    stored: StoredBytes | None = field(default=None, init=False)
     _claimant: Identity | None = field(default=None, init=False)
     set_by_app: set[str] = field(factory=set, init=False)
     _reports: int = field(default=0, init=False)
@@ -335,6 +337,16 @@ class LiveUpload:
     def mark_failed(self, message: str) -> None:
         """Let the upload end as rejected with its request, whatever the status of the response."""
         self.opened_by.failure_message = truncate_text(message, FAILURE_MESSAGE_CHARACTERS)
+
+    def add_stored(self, size_bytes: int) -> None:
+        """Count bytes that the application has passed on; from any thread."""
+        if self.is_ended:
+            return
+        with BEGIN_LOCK:
+            is_first = self.stored is None
+            self.stored = self.stored or StoredBytes.begin(self.meter.total_bytes)
+        if self.stored.add(size_bytes) or is_first:
+            self.mark_due()
 
     def show_stage(self, stage: StageHandle | None) -> None:
         """Show *stage*, or none, from now on."""
@@ -505,6 +517,8 @@ class LiveUpload:
     def take_over(self, record: TransferRecord, others: Iterable[TransferRecord]) -> None:
         """Go on with *record*, which this process has taken over, beside those of *others*."""
         self.inherited, self.hand_over = record, record.hand_over
+        if record.stored_bytes is not None:
+            self.stored = StoredBytes.begin(record.total_bytes, record.stored_bytes)
         self.prior_records = tuple(others)
         self.state, self.started_at = record.state, record.started_at
         self.attempt, self.sequence = record.attempt, record.sequence
@@ -632,6 +646,8 @@ class LiveUpload:
             self.meter.rearm()
             if self.current_stage is not None:
                 self.current_stage.meter.rearm()
+            if self.stored is not None:
+                self.stored.meter.rearm()
         else:
             self.meter.rearm_watched(monotonic - self._reported_at)
         if self.activity is not None and (self.activity.is_silent or self.activity.is_stalled):
@@ -694,6 +710,8 @@ class LiveUpload:
             self.activity.update_rate(now)
         if self.reporting is not Reporting.DUE and meter.elapse(silent_seconds):
             self._mark_reached(meter)
+        if self.stored is not None and self.stored.meter.elapse(silent_seconds):
+            self.mark_due()
         if self.ranges is not None:
             self._arm(*self.transfers)
         if self.activity is None or self.state is not UploadState.RECEIVING:

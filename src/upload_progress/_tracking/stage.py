@@ -1,14 +1,19 @@
-"""Stages: what the application does with an upload after its last byte."""
+"""Stages: what the application does with an upload after its last byte; and bytes passed on."""
 
 from collections.abc import Callable
+from threading import Lock
+from typing import Final
 
-from attrs import define
+from attrs import define, field
 
 from upload_progress._model.models import Stage, truncate_text
 from upload_progress._model.validation import MAX_COUNT, STAGE_NAME_CHARACTERS, validate_count
 from upload_progress.throttling import NEVER, STAGE_POLICY, Meter
 
-__all__ = ["StageHandle"]
+__all__ = ["BEGIN_LOCK", "StageHandle", "StoredBytes"]
+
+BEGIN_LOCK: Final = Lock()
+"""Several threads may pass on the first bytes of an upload."""
 
 
 @define(eq=False, repr=False)
@@ -53,3 +58,28 @@ class StageHandle:
         total = self.meter.total_bytes
         limit = MAX_COUNT if total is None else total
         return Stage(self._name, min(self.meter.received_bytes, limit), total)
+
+
+@define(eq=False, repr=False)
+class StoredBytes:
+    """How many bytes of an upload the application has passed on; its reports are throttled."""
+
+    meter: Meter
+    _lock: Lock = field(factory=Lock, init=False)
+
+    @classmethod
+    def begin(cls, total: int | None, size_bytes: int = 0) -> "StoredBytes":
+        """Return a counter of an upload of *total* bytes, of which *size_bytes* were passed on."""
+        meter = Meter(STAGE_POLICY, total, size_bytes)
+        meter.rearm()
+        return cls(meter)
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes were passed on."""
+        return min(max(0, self.meter.received_bytes), MAX_COUNT)
+
+    def add(self, size_bytes: int) -> bool:
+        """Count *size_bytes* more, or fewer; return whether a report is due. From any thread."""
+        with self._lock:
+            return self.meter.add(size_bytes) or size_bytes < 0

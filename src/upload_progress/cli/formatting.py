@@ -6,6 +6,7 @@ from typing import Final
 from attrs import define
 
 from upload_progress._model.models import Arrival, UploadProgress, UploadState
+from upload_progress._model.state import is_final
 from upload_progress._runtime.sizes import format_size
 from upload_progress.client import Resumption, Retry
 from upload_progress.exceptions import ServerUnreachable
@@ -131,6 +132,8 @@ def format_progress(row: UploadRow) -> str:
         words.append(f"{format_size(progress.bytes_per_second)}/s")
     if progress.eta_seconds:
         words.append(f"{format_duration(progress.eta_seconds)} left")
+    if progress.stored_bytes is not None and not is_final(progress.state):
+        words.append(f"{format_size(progress.stored_bytes)} stored")
     words.append(format_status(progress))
     return "  ".join(word for word in words if word)
 

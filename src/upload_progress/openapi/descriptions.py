@@ -15,6 +15,8 @@ FIELD_DESCRIPTIONS: Final[Mapping[str, str]] = MappingProxyType(
         "state": "The state of the upload.",
         "stage": "While `processing`: the current stage of the processing.",
         "bytes_transferred": "Body bytes received; never decreases within an attempt.",
+        "stored_bytes": "Bytes that the application has passed on, as to object storage; null if "
+        "it reports nothing. Never more than `bytes_transferred`.",
         "total_bytes": "The announced size; null if it is unknown, never 0 for unknown.",
         "percent": "0 to 100, one decimal, rounded down: 100 only if all bytes are received.",
         "bytes_per_second": "Smoothed rate; null in the first 2 seconds, and after 3 seconds "

@@ -16,6 +16,8 @@ export interface Snapshot {
   state: State;
   stage: Stage | null;
   bytes_transferred: number;
+  /** Bytes that the application has passed on; null if it reports nothing. */
+  stored_bytes?: number | null;
   total_bytes: number | null;
   percent: number | null;
   bytes_per_second: number | null;

@@ -234,6 +234,7 @@ class LeaseContract:
             record,
             state=UploadState.PROCESSING,
             hand_over=HandOver("a" * 64),
+            stored_bytes=300,
             worker=deadline_worker(clock.time(), 1.0),
         )
         taken = evolve(waiting, upload_id="taken")
