@@ -599,24 +599,26 @@ def update_from_store(upload: LiveUpload, records: Iterable[TransferRecord]) -> 
     """Learn what other workers have stored since, of an upload in several requests."""
     if upload.has_ended_elsewhere:
         return
-    _learn_of_others(upload, records)
-    if _is_completed_by_other(upload):
+    stored = list(records)
+    _learn_of_others(upload, stored)
+    if upload.is_whole and _is_completed_by_other(upload, stored):
         upload.mark_due()
     else:
         upload.decide()
 
 
-def _is_completed_by_other(upload: LiveUpload) -> bool:
+def _is_completed_by_other(upload: LiveUpload, records: Iterable[TransferRecord]) -> bool:
     """Return whether another worker, which may know as well that nothing is missing, completes it.
 
-    The last parts may end at several workers at once: one of them reports the end, and the others
-    only if it has not done so for a moment.
+    The last parts may end at several workers at once: the one that has stored the newest version
+    knows of all, and reports the end; the others only if it has not done so for a moment.
     """
-    others = (each.transfer_id for each in upload.prior_records if each.worker is not None)
-    if not upload.is_whole or all(upload.transfer_id < each for each in others):
-        return False
     now = upload.context.config.clock.monotonic()
     if upload.whole_since is None:
+        running = [each for each in records if each.worker is not None]
+        last = max(running, key=lambda each: (each.updated_at, each.transfer_id), default=None)
+        if last is None or last.transfer_id == upload.transfer_id:
+            return False
         upload.whole_since = now
     return now - upload.whole_since < _COMPLETED_BY_OTHER_SECONDS
 
