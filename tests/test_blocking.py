@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from functools import partial
 
 import anyio
@@ -191,8 +191,8 @@ async def test_lifespan_that_is_left_fails_the_upload_of_a_block() -> None:
 
 def test_text_that_is_no_token_leaves_no_thread() -> None:
     tracker, before = ProgressTracker(), threading.active_count()
-    with pytest.raises(InvalidValue, match="token"), tracker.resume_blocking("no"):
-        raise AssertionError
+    with pytest.raises(InvalidValue, match="token"):
+        ExitStack().enter_context(tracker.resume_blocking("no"))
     assert threading.active_count() == before
 
 
@@ -209,6 +209,6 @@ class Broken(AbstractAsyncContextManager[None]):
 def test_event_loop_that_cannot_start_leaves_no_thread() -> None:
     portal, before = ThreadPortal(), threading.active_count()
     for _ in range(2):
-        with pytest.raises(OSError, match="broken"), portal.open(Broken):
-            raise AssertionError
+        with pytest.raises(OSError, match="broken"):
+            ExitStack().enter_context(portal.open(Broken))
     assert threading.active_count() == before

@@ -154,8 +154,7 @@ def test_answer_that_does_not_accept_ends_the_upload(
         assert end.error is not None
         assert (end.state, end.error.code) == (S.FAILED, code)
         with pytest.raises(UploadEnded, match="it is failed"):
-            async with cluster.task.resume(endpoint.token):
-                raise AssertionError
+            await AsyncExitStack().enter_async_context(cluster.task.resume(endpoint.token))
 
     run_cluster(main, "asyncio")
 
@@ -187,8 +186,9 @@ def test_task_does_not_wait_for_ever_for_an_answer(backend: str) -> None:
     async def main(cluster: Cluster) -> None:
         async with cluster.web.track(owner=ALICE, upload_id="up") as upload:
             with pytest.raises(NotHandedOver):
-                async with cluster.task.resume(await upload.hand_over()):
-                    raise AssertionError
+                await AsyncExitStack().enter_async_context(
+                    cluster.task.resume(await upload.hand_over())
+                )
             assert 29 < anyio.current_time() < 35
 
     run_cluster(main, backend)
@@ -240,8 +240,7 @@ def test_task_that_raises_fails_the_upload_and_may_try_again(backend: str) -> No
             again = await cluster.shown()
         end = await cluster.shown()
         with pytest.raises(UploadEnded, match="it is completed"):
-            async with cluster.task.resume(token):
-                raise AssertionError
+            await AsyncExitStack().enter_async_context(cluster.task.resume(token))
 
         assert failed.error is not None
         assert (failed.attempt, failed.state, failed.error.code) == (
@@ -266,8 +265,7 @@ def test_task_that_rejects_the_upload_does_not_try_again() -> None:
         assert (end.state, end.error.code) == (S.FAILED, ErrorCode.REJECTED)
         assert end.error.message == "a virus"
         with pytest.raises(UploadEnded, match="it is failed"):
-            async with cluster.task.resume(token):
-                raise AssertionError
+            await AsyncExitStack().enter_async_context(cluster.task.resume(token))
 
     run_cluster(main, "asyncio")
 
@@ -307,8 +305,7 @@ def test_owner_cancels_a_task(backend: str) -> None:
         assert anyio.current_time() < 5
         assert (await cluster.shown()).state is S.CANCELLED
         with pytest.raises(UploadCancelled):
-            async with cluster.task.resume(token):
-                raise AssertionError
+            await AsyncExitStack().enter_async_context(cluster.task.resume(token))
 
     run_cluster(main, backend)
 
@@ -324,8 +321,7 @@ def test_owner_cancels_before_a_task_has_begun(waits: bool) -> None:
         assert anyio.current_time() < 2
         assert (await cluster.shown()).state is S.CANCELLED
         with pytest.raises(UploadCancelled):
-            async with cluster.task.resume(token):
-                raise AssertionError
+            await AsyncExitStack().enter_async_context(cluster.task.resume(token))
 
     run_cluster(main, "asyncio")
 
@@ -341,8 +337,7 @@ def test_upload_without_a_task_expires(backend: str) -> None:
         assert end.error is not None
         assert (end.state, end.error.code) == (S.FAILED, ErrorCode.EXPIRED)
         with pytest.raises(UploadEnded, match="it is failed"):
-            async with cluster.task.resume(token):
-                raise AssertionError
+            await AsyncExitStack().enter_async_context(cluster.task.resume(token))
 
     run_cluster(main, backend)
 
@@ -458,8 +453,7 @@ def test_task_hands_over_to_another_task() -> None:
             second = await upload.hand_over(expires_seconds=60)
         between = await cluster.shown()
         with pytest.raises(NotHandedOver):
-            async with cluster.task.resume(first):
-                raise AssertionError
+            await AsyncExitStack().enter_async_context(cluster.task.resume(first))
         async with cluster.other.resume(second):
             pass
         end = await cluster.shown()
@@ -605,8 +599,7 @@ def test_next_upload_at_the_address_begins_while_a_task_has_the_one_before() -> 
 def test_text_that_is_no_token(token: str) -> None:
     async def main(cluster: Cluster) -> None:
         with pytest.raises(InvalidValue, match="token"):
-            async with cluster.task.resume(token):
-                raise AssertionError
+            await AsyncExitStack().enter_async_context(cluster.task.resume(token))
 
     run_cluster(main, "asyncio")
 
@@ -619,8 +612,7 @@ def test_token_of_an_upload_that_is_gone(backend: str) -> None:
             pass
         await anyio.sleep(70)
         with pytest.raises(UploadNotFound):
-            async with cluster.task.resume(token):
-                raise AssertionError
+            await AsyncExitStack().enter_async_context(cluster.task.resume(token))
         assert anyio.current_time() < 80
 
     run_cluster(main, backend)
@@ -634,8 +626,7 @@ def test_token_is_bound_to_one_upload() -> None:
         live = internals_of(cluster.web).registry.find(ALICE.id, "up")
         assert live is not None
         with pytest.raises(NotHandedOver):
-            async with cluster.task.resume(make_token(live.key)):
-                raise AssertionError
+            await AsyncExitStack().enter_async_context(cluster.task.resume(make_token(live.key)))
         assert (await cluster.shown()).state is S.PROCESSING
 
     run_cluster(main, "asyncio")
@@ -649,8 +640,7 @@ def test_newer_upload_of_the_same_id_takes_the_place() -> None:
                 newer.advance(7)
                 await anyio.sleep(1)
                 with pytest.raises(NotHandedOver):
-                    async with cluster.task.resume(token):
-                        raise AssertionError
+                    await AsyncExitStack().enter_async_context(cluster.task.resume(token))
             older.fail("too late")
         end = await cluster.shown()
         assert (end.attempt, end.state, end.bytes_transferred) == (2, S.COMPLETED, 7)
@@ -663,8 +653,7 @@ def test_store_that_is_away_is_an_error_of_the_task() -> None:
         token = await cluster.receive()
         cluster.connection.fault = "raise"
         with pytest.raises(StoreUnavailable):
-            async with cluster.task.resume(token):
-                raise AssertionError
+            await AsyncExitStack().enter_async_context(cluster.task.resume(token))
         cluster.connection.fault = None
         async with cluster.task.resume(token):
             pass
