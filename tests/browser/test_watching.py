@@ -109,6 +109,20 @@ def test_stage_has_a_separate_bar(users: Users, user: str) -> None:
     expect(in_state(page, "a.bin", "completed")).to_be_visible()
 
 
+def test_bytes_that_were_passed_on_have_a_bar(users: Users, user: str) -> None:
+    page = users.open(ALL, user=user)
+
+    upload(page, "a.bin", url="/files/{name}?stored=250000")
+
+    expect(in_state(page, "a.bin", "processing")).to_contain_text("1.0 MB received")
+    expect(row(page, "a.bin")).to_contain_text("250.0 kB stored")
+    stored = row(page, "a.bin").get_by_role("progressbar", name="250.0 kB stored")
+    expect(stored).to_have_attribute("aria-valuenow", "25")
+    release(page, "a.bin.stored")
+    expect(in_state(page, "a.bin", "completed")).to_be_visible()
+    expect(stored).to_be_hidden()
+
+
 def test_other_users_do_not_see_an_upload(users: Users, user: str) -> None:
     owner = users.open(ALL, user=user)
     upload_id = upload(owner, "secret.bin", hold=0.5)

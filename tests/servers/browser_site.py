@@ -51,6 +51,9 @@ async def receive(request: Request) -> Response:
         async with current_upload(request).stage("scanning", total=4) as stage:
             stage.advance(2)
             await _wait_for_release(request, f"{name}.stage")
+    if "stored" in query:
+        current_upload(request).stored(int(query["stored"]))
+        await _wait_for_release(request, f"{name}.stored")
     if "then" in query:
         return RedirectResponse(query["then"], 303)
     return Response("thanks")

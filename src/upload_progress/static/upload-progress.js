@@ -57,6 +57,7 @@ of|{0} of {1}
 left|{0} left
 sent|{0} sent
 received|{0} received
+stored|{0} stored
 no_data|no data is arriving
 buffered|buffered by a proxy
 attempt|attempt {0}
@@ -1538,10 +1539,15 @@ export class UploadProgressElement extends HTMLElement {
       setText(row[key], format.text(key));
       setAttr(row[key], "aria-label", `${format.text(key)} ${label}`);
     }
-    row.stage.node.hidden = !stage;
+    // The second bar: the stage, or what the server has passed on to a storage.
+    const stored = hasEnded ? null : upload.stored_bytes ?? null;
+    row.stage.node.hidden = !stage && stored === null;
     if (stage) {
       const done = shareOf(stage.done, stage.total);
       row.stage.show(done, format.state(upload), done === null ? `${stage.done}` : format.percent(done));
+    } else if (stored !== null) {
+      const text = format.text("stored", format.bytes(stored));
+      row.stage.show(shareOf(stored, upload.total_bytes), text, text);
     }
     const reason = (state === "failed" && transfer?.reason) || format.reason(upload);
     row.error.hidden = !reason;
@@ -1557,9 +1563,11 @@ export class UploadProgressElement extends HTMLElement {
     const { state, bytes_transferred: bytes, total_bytes: total, stalled, arrival } = upload;
     const hint = arrival === "buffered" ? [format.text("buffered")] : [];
     if (state === "completed") return [format.bytes(bytes), ...hint];
-    if (state === "processing") return [format.text("received", format.bytes(bytes)), ...hint];
+    const stored = upload.stored_bytes ?? null;
+    const passedOn = stored === null ? [] : [format.text("stored", format.bytes(stored))];
+    if (state === "processing") return [format.text("received", format.bytes(bytes)), ...passedOn, ...hint];
     if (state === "pending") return total === null ? [] : [format.bytes(total)];
-    const details = [format.share(bytes, total)];
+    const details = [format.share(bytes, total), ...passedOn];
     if (state !== "receiving") return details;
     const attempt = Math.max(this.#client?.transfers.get(upload.upload_id)?.attempts ?? 1, Math.floor(upload.attempt));
     if (attempt > 1) details.push(format.text("attempt", attempt));

@@ -11,6 +11,7 @@ of|{0} de {1}|{0} von {1}
 left|quedan {0}|noch {0}
 sent|{0} enviados|{0} gesendet
 received|{0} recibidos|{0} empfangen
+stored|{0} almacenados|{0} gespeichert
 no_data|no llegan datos|es kommen keine Daten an
 buffered|almacenado por un proxy|von einem Proxy gepuffert
 attempt|intento {0}|Versuch {0}
