@@ -83,8 +83,8 @@ class UploadApp:
         return encode_json(await self.tracker.cancel(upload_id, owner=ALICE))
 
     async def statistics(self, _rest: str) -> bytes:
-        """Return the number of disconnects, and the statistics of the tracker."""
-        statistics = asdict(self.tracker.statistics())
+        """Return the number of disconnects, and the counters of the tracker that are numbers."""
+        statistics = asdict(self.tracker.statistics(), filter=lambda _, value: type(value) is int)
         return json.dumps({"disconnects": self.disconnects, **statistics}).encode()
 
     async def endpoint(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -117,7 +117,7 @@ async def test_every_key_has_a_time_to_live(client: Redis, store: RedisStore) ->
 
     seconds_by_key = {str(key, "utf-8"): await client.ttl(key) for key in await every_key(client)}
 
-    assert len(seconds_by_key) == 12
+    assert len(seconds_by_key) == 13
     assert min(seconds_by_key.values()) > 0
     assert 3500 < seconds_by_key[upload_key("e")] <= 3600
     assert seconds_by_key[upload_key("p")] > 24 * 3600
