@@ -44,6 +44,8 @@ CAPABILITIES: Mapping[str, Mapping[str, Sequence[str]]] = {
             "test_next_attempt_is_listed_as_a_new_upload",
             "test_list_is_filtered_by_group",
             "test_list_omits_uploads_that_ended_earlier",
+            "test_open_uploads_of_all_owners_are_listed_in_pages",
+            "test_open_uploads_start_with_first_page_if_text_is_no_cursor",
         ),
         "uploads of a killed worker are found": (
             "test_renewed_lease_keeps_record_alive",
@@ -51,6 +53,7 @@ CAPABILITIES: Mapping[str, Mapping[str, Sequence[str]]] = {
             "test_resumable_record_of_dead_worker_can_be_paused",
             "test_record_that_ended_before_its_worker_died_is_not_overdue",
             "test_overdue_returns_at_most_limit_records",
+            "test_record_that_was_handed_over_has_a_deadline",
         ),
         "an outage makes no worker look dead": (
             "test_lease_lasts_while_no_worker_can_renew_its_own",

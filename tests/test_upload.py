@@ -173,3 +173,19 @@ async def test_chunk_counts_as_passed_on_when_the_next_one_is_asked_for(sim: Sim
         seen = [(chunk, upload.snapshot().stored_bytes) async for chunk in upload.pass_on(chunks())]
         assert seen == [(b"abc", None), (b"de", 3)]
         assert upload.snapshot().stored_bytes == 5
+
+
+async def test_bytes_passed_on_are_reported_after_a_while(sim: Simulation) -> None:
+    """So few that no other report is due."""
+    live = sim.begin("up", total=1000)
+    sim.add(live, 1000)
+    live.end_body()
+    upload = Upload(live)
+    upload.stored(10)
+    await sim.run(1)
+    assert sim.events("up")[-1].stored_bytes == 10
+
+    upload.stored(5)
+    await sim.run(5)
+
+    assert sim.events("up")[-1].stored_bytes == 15

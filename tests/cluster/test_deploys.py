@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -23,6 +24,7 @@ from tests._support.server_processes import free_port
 from tests.conftest import RequireProgram
 from upload_progress import ProgressTracker, UploadState
 from upload_progress._internals import internals_of
+from upload_progress._model.models import UploadKey
 from upload_progress.client import AsyncProgressClient
 from upload_progress.exceptions import WorkerStopping
 from upload_progress.identity import Identity
@@ -212,29 +214,29 @@ async def test_no_upload_breaks_and_no_watcher_misses_an_end(fleet: Fleet) -> No
 
 
 async def test_draining_worker_announces_nothing_and_waits_for_its_uploads() -> None:
-    tracker = ProgressTracker()
+    tracker, results = ProgressTracker(), list[bool]()
     internals = internals_of(tracker)
-    async with tracker.lifespan():
-        subscription = internals.subscribe()
-        live = internals.admission.open(requested_id="up", total_bytes=10)
-        assert internals.admission.admit(live, Identity("ann"))
-        live.begin()
 
-        assert await tracker.drain() is False
-        assert subscription.is_closed
-        assert await tracker.drain(let_finish=True, seconds=0.01) is False
-        with pytest.raises(WorkerStopping):
-            await tracker.announce(owner="ann")
+    async def drain(*, let_finish: bool, seconds: float = 30.0) -> None:
+        results.append(await tracker.drain(let_finish=let_finish, seconds=seconds))
 
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(end_soon, live.cancel)
-            assert await tracker.drain(let_finish=True, seconds=10) is True
-        [record] = await internals.reader.loader.store.load(*([live.key] if live.key else []))
-        assert record.state is UploadState.CANCELLED
+    subscription = internals.subscribe()
+    live = internals.admission.open(requested_id="up", total_bytes=10)
+    assert internals.admission.admit(live, Identity("ann"))
+    live.begin()
+    # In tasks: the time limit ends in them.
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(drain, let_finish=False))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(drain, let_finish=True, seconds=0.01))
+    assert subscription.is_closed
+    with pytest.raises(WorkerStopping):
+        await tracker.announce(owner="ann")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(drain, let_finish=True))
+        await anyio.sleep(0.05)
+        live.cancel()
+    [record] = await internals.reader.loader.store.load(UploadKey("ann", "up"))
 
-
-async def end_soon(end: object) -> None:
-    """Call a function after a moment."""
-    await anyio.sleep(0.05)
-    assert callable(end)
-    end()
+    assert results == [False, False, True]
+    assert record.state is UploadState.CANCELLED

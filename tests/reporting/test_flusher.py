@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from itertools import pairwise
 from typing import TypeVar
 
@@ -12,7 +13,14 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from tests._support.simulation import ANN, Simulation, assert_monotonic, deadline
-from upload_progress import EveryBytes, StoreUnavailable, UploadProgress, UploadState
+from upload_progress import (
+    EveryBytes,
+    ProgressTracker,
+    StoreUnavailable,
+    UploadProgress,
+    UploadState,
+)
+from upload_progress._internals import internals_of
 from upload_progress._model.models import UploadKey
 from upload_progress._model.state import is_final
 from upload_progress._model.version import MAX_UNSTORED_VERSIONS, SKIPPED_VERSIONS
@@ -335,6 +343,34 @@ def delay_first_call(
         return await original(*arguments)
 
     return call
+
+
+async def test_worker_of_the_older_of_two_uploads_publishes_the_end_as_the_next_attempt(
+    sim: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have begun under one id before either was stored, so both are the first attempt."""
+    released, saves = anyio.Event(), list[object]()
+    monkeypatch.setattr(FaultyStore, "save", delay_first_call(FaultyStore.save, saves, released))
+    other = internals_of(ProgressTracker(store=FaultyStore(sim.memory), clock=sim.clock))
+    older = sim.begin("up", total=10)
+    sim.clock.advance(0.5)
+    newer = other.admission.open(requested_id="up", total_bytes=10)
+    assert other.admission.admit(newer, ANN)
+    newer.begin()
+    newer.end_body()
+    newer.finish(201)
+    with deadline():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(sim.internals.flusher.flush, everything=True))
+            while not saves:
+                await checkpoint()
+            await other.flusher.flush(everything=True)
+            released.set()
+    await sim.run(1)
+
+    assert older.is_superseded
+    end = sim.events("up")[-1]
+    assert (end.state, end.attempt) == (S.COMPLETED, 2)
 
 
 @pytest.mark.parametrize("fault", [None, "raise"])

@@ -15,5 +15,4 @@ def main(url: str, lease_seconds: str, token: str) -> None:
         sys.stdin.read()
 
 
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+main(*sys.argv[1:])
