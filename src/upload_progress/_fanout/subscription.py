@@ -1,9 +1,9 @@
 """In-process subscriptions: one slot per upload, in which the newest snapshot wins.
 
-Subscriptions are indexed by owner, because only the owner may watch an upload: delivering an
-update looks at the subscriptions of its owner and at no others. A subscription that is not read
-costs its slots and delays no other; when it is read again, it returns the newest snapshot of each
-upload, and always the last one.
+Subscriptions are indexed by owner, because only the owner, and operators, may watch an upload:
+delivering an update looks at the subscriptions of its owner, and at those of operators to
+everything. A subscription that is not read costs its slots and delays no other; when it is read
+again, it returns the newest snapshot of each upload, and always the last one.
 """
 
 from collections import Counter
