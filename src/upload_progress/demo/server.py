@@ -160,7 +160,7 @@ def _startup_message(config: DemoConfig, url: str) -> str:
     return f"""\
 upload-progress demo: {url}
 
-  users   alice, bob (the password is the name)
+  users   alice, bob, operator (the password is the name)
   files   {folder}
   speed   {speed}
 
