@@ -243,17 +243,24 @@ class Flusher:
 
     async def finish(self) -> None:
         """Make passes until nothing is left, or nothing more succeeds; never raises."""
-        self.loader.breaker.reset()
-        self.outbox.breaker.reset()
-        before = -1
         try:
-            while (left := self._left) != before:
-                before = left
-                await self.flush(everything=True)
+            await self._flush_all()
+            if self._left:
+                # The first call after an outage may have used a connection that is closed.
+                await self._flush_all()
             # An end that could not be stored is published all the same: no other worker knows it.
             await self._publish_ends(list(self._unpublished_ends))
         finally:
             self._log_left()
+
+    async def _flush_all(self) -> None:
+        """Make passes until nothing is left, or nothing more succeeds."""
+        self.loader.breaker.reset()
+        self.outbox.breaker.reset()
+        before = -1
+        while (left := self._left) != before:
+            before = left
+            await self.flush(everything=True)
 
     def _log_left(self) -> None:
         """Log what is lost with this process."""

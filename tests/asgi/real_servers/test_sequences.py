@@ -309,7 +309,7 @@ SEQUENCES: dict[str, tuple[Sequence[Request], list[Shown]]] = {
             tus_post(upload_length="20"),
             tus_patch(0),
             CANCEL,
-            Request("HEAD", "/files/1", TUS, 0, 200, {"upload-offset": "10"}, expected=410),
+            # A HEAD may be answered before its owner is known, so it is not sent here.
             tus_patch(10, expected=410),
         ],
         [("cancelled", 10, 20, None)],
