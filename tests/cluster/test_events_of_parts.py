@@ -13,12 +13,11 @@ import pytest
 from anyio.lowlevel import checkpoint
 from attrs import define, field
 
+from tests._support.open_requests import OpenRequest
 from upload_progress import MemoryStore, ProgressTracker, UploadState
 from upload_progress._internals import TrackerInternals, internals_of
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress._model.state import is_final
-from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress._tracking.transfer import Transfer
 from upload_progress.identity import Identity
 from upload_progress.protocols import (
     ContentRange,
@@ -62,20 +61,8 @@ class InterleavedStore(FaultyStore):
 
 
 @define(eq=False)
-class Part:
+class Part(OpenRequest):
     """A request that brings one part of the upload."""
-
-    opened: LiveUpload
-
-    @property
-    def transfer(self) -> Transfer:
-        """The transfer of the request."""
-        return self.opened.opened_by
-
-    @property
-    def upload(self) -> LiveUpload:
-        """The upload to which it belongs."""
-        return self.opened.merged_into or self.opened
 
     def receive(self, count: int) -> None:
         """Receive that many bytes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from attrs import define, evolve
 
+from tests._support.open_requests import OpenRequest
 from tests._support.protocol_apps import (
     ContentRangeApp,
     FileApp,
@@ -24,7 +25,6 @@ from upload_progress._tracking.live_record import current_snapshot, record_of, r
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.registry import CANCELLED_SECONDS
 from upload_progress._tracking.status import Reporting
-from upload_progress._tracking.transfer import Transfer
 from upload_progress.asgi import current_upload
 from upload_progress.connection import Connection
 from upload_progress.protocols import (
@@ -66,20 +66,8 @@ async def patch(sim: Simulation, app: TusApp, offset: int, content: bytes) -> in
 
 
 @define(eq=False)
-class Request:
+class Request(OpenRequest):
     """One request of an upload."""
-
-    opened: LiveUpload
-
-    @property
-    def transfer(self) -> Transfer:
-        """The transfer."""
-        return self.opened.opened_by
-
-    @property
-    def upload(self) -> LiveUpload:
-        """The upload to which the request belongs."""
-        return self.opened.merged_into or self.opened
 
     def begin(self) -> None:
         """Begin to receive."""

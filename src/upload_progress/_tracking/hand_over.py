@@ -140,7 +140,7 @@ def find_handed_over(records: Iterable[TransferRecord], token_hash: str) -> Tran
 def with_inherited(
     record: TransferRecord, inherited: TransferRecord, set_by_app: Iterable[str]
 ) -> TransferRecord:
-    """Return a version of a record by a task, with what it has taken over."""
+    """Return a version of a record by a task, with what the task continues."""
     values = {name: getattr(inherited, name) for name in _INHERITED}
     names = {*inherited.set_by_app, *set_by_app} if inherited.protocol is not None else ()
     return evolve(record, **values, set_by_app=tuple(sorted(names)))

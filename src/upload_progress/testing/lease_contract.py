@@ -237,9 +237,9 @@ class LeaseContract:
             stored_bytes=300,
             worker=deadline_worker(clock.time(), 1.0),
         )
-        taken = evolve(waiting, upload_id="taken")
-        await store.save([waiting, taken])
-        resumed = evolve(taken, sequence=6, hand_over=HandOver("a" * 64, is_resumed=True))
+        second = evolve(waiting, upload_id="second")
+        await store.save([waiting, second])
+        resumed = evolve(second, sequence=6, hand_over=HandOver("a" * 64, is_resumed=True))
         one, other = (evolve(resumed, worker=name) for name in ("alive", "w2"))
         assert list(await store.save([one])) == []
         assert list(await store.save([other])) == [other]

@@ -41,25 +41,19 @@ def view_of(identity: Identity, connection: Connection) -> OwnerView | None:
     return view
 
 
-def as_seen_by(
-    identity: Identity, progress: UploadProgress, owner: str | None = None
-) -> UploadProgress:
+def as_seen_by(identity: Identity, progress: UploadProgress) -> UploadProgress:
     """Return *progress* as it is shown to *identity*: operators see the owner.
 
-    Args:
-        identity: Who sees it.
-        progress: The snapshot.
-        owner: Whose upload it is, in a view of all owners.
+    Snapshots in a list of all owners have it already.
     """
     if not isinstance(identity, OwnerView) or progress.owner:
         return progress
-    return evolve(progress, owner=owner or identity.id)
+    return evolve(progress, owner=identity.id)
 
 
 def update_of(identity: Identity, progress: UploadProgress) -> Update:
     """Return the update for a snapshot in a list that *identity* sees."""
-    owner = progress.owner or identity.id
-    return Update(owner, progress)
+    return Update(progress.owner or identity.id, progress)
 
 
 def group_owner(identity: Identity) -> str:
