@@ -75,6 +75,23 @@ def test_meter_is_due_exactly_when_a_gate_is_reached(
             assert not meter.add(0)
 
 
+@given(policies, totals, st.floats(0.1, 30), st.integers(1, 10**7))
+def test_no_report_is_due_before_the_least_interval(
+    policy: ThrottlePolicy, total: int | None, least_seconds: float, size: int
+) -> None:
+    meter = Meter(policy, total)
+    meter.rearm(least_seconds)
+    meter.await_next_byte()
+
+    assert not meter.add(size)
+    assert not meter.elapse(least_seconds * 0.99)
+    assert min(meter.later_than(0)) >= least_seconds
+    assert meter.elapse(least_seconds)
+    meter.rearm()
+    meter.await_next_byte()
+    assert meter.add(1)
+
+
 @given(st.integers(1, 10**12), st.lists(st.integers(1, 10**12), max_size=30))
 def test_every_tenth_is_reported_at_its_first_byte(total: int, sizes: list[int]) -> None:
     """A step over several tenths is one report."""

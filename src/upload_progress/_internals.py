@@ -47,6 +47,7 @@ from upload_progress._tracking.admission import Admission
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.measurements import Measurements
 from upload_progress._tracking.registry import Registry, ResourceIndex
+from upload_progress._tracking.store_budget import StoreBudget
 from upload_progress.backends.memory import MemoryStore
 from upload_progress.config import TrackerConfig
 from upload_progress.interfaces import (
@@ -186,6 +187,9 @@ class TrackerInternals:
             },
             store_writes=flusher.writes,
             records_written=flusher.records,
+            store_interval_seconds=self.admission.budget.interval_seconds(
+                self.config.clock.monotonic()
+            ),
             events_published=flusher.outbox.published,
             events_dropped=flusher.outbox.dropped,
             end_events_dropped=flusher.outbox.dropped_ends,
@@ -427,6 +431,7 @@ def assemble(config: TrackerConfig, backends: Backends) -> TrackerInternals:
         config=config,
         worker=core.worker,
         registry=flusher.registry,
+        budget=StoreBudget(config.store_records_per_second),
         on_due=flusher.add,
         on_superseding=commands.supersede,
         resources=resources,

@@ -103,6 +103,8 @@ class TrackerConfig:
         policy: When a snapshot is sent.
         watched_interval_seconds: How often, at most, a watched upload is reported
             while bytes arrive, in addition to the policy.
+        store_records_per_second: How many records per second this process writes to the store, at
+            most, before it reports less often than the policy says.
         limits: Bounds on what one owner, one socket or the process may hold.
         mount_path: Where ``progress_routes`` are mounted, as clients see it: links begin with it.
         stall_after_seconds: After how long without a byte an upload is reported as stalled.
@@ -119,6 +121,7 @@ class TrackerConfig:
 
     policy: ThrottlePolicy = DEFAULT_POLICY
     watched_interval_seconds: float = field(default=0.25, validator=_check_positive)
+    store_records_per_second: float = field(default=2000.0, validator=_check_positive)
     limits: Limits = field(factory=Limits)
     mount_path: str = field(default="/uploads", validator=_check_mount_path)
     stall_after_seconds: float = field(default=30.0, validator=_check_positive)

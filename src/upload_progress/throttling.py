@@ -219,6 +219,7 @@ class Meter:
         is_waiting: Whether the application is waiting for the next bytes.
         watched_seconds: After that many seconds with new bytes a report is due, whatever the
             policy says, because the upload is watched; None if it is not.
+        least_seconds: No report is due by the policy before that many seconds after the last one.
     """
 
     policy: ThrottlePolicy
@@ -227,6 +228,7 @@ class Meter:
     gate_bytes: int = 0
     is_waiting: bool = False
     watched_seconds: float | None = None
+    least_seconds: float = field(default=0.0, init=False)
     _gates: tuple[Gate, ...] = ()
     _policy_bytes: int = 0
     _reported_bytes: int = 0
@@ -242,8 +244,13 @@ class Meter:
         """Whether a report is due without a watcher."""
         return self.received_bytes >= self._policy_bytes
 
-    def rearm(self) -> None:
-        """Set the next gates, after a report."""
+    def rearm(self, least_seconds: float = 0.0) -> None:
+        """Set the next gates, after a report.
+
+        Args:
+            least_seconds: See the attribute.
+        """
+        self.least_seconds = least_seconds
         self._reported_bytes, self._watched_after_seconds = self.received_bytes, 0.0
         try:
             self._gates = tuple(self.policy.gates(self.received_bytes, self.total_bytes))
@@ -253,7 +260,12 @@ class Meter:
             )
             self.policy = DEFAULT_POLICY
             self._gates = self.policy.gates(self.received_bytes, self.total_bytes)
+        if least_seconds:
+            self._gates = tuple(map(self._no_earlier, self._gates))
         self._open_gates(0)
+
+    def _no_earlier(self, gate: Gate) -> Gate:
+        return Gate(gate.at_bytes, max(gate.after_seconds, self.least_seconds))
 
     def rearm_watched(self, seconds: float) -> None:
         """Set the next gate of watchers, after a report for them alone.
@@ -265,8 +277,9 @@ class Meter:
         self._open_gates(seconds)
 
     def await_next_byte(self) -> None:
-        """Let the next byte be reported, whatever the policy says."""
-        self.gate_bytes = self._policy_bytes = self.received_bytes + 1
+        """Let the next byte be reported, whatever the policy says, after the least interval."""
+        self._gates = (*self._gates, Gate(self.received_bytes + 1, self.least_seconds))
+        self._open_gates(0)
 
     def _open_gates(self, seconds: float) -> None:
         self._policy_bytes = _lowest(gate for gate in self._gates if gate.after_seconds <= seconds)

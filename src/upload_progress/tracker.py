@@ -30,7 +30,11 @@ from upload_progress.backends import publisher_from_url, store_from_url
 from upload_progress.backends.memory import MemoryStore
 from upload_progress.backends.namespaces import namespace_of, validate_namespace
 from upload_progress.blocking import BlockingUpload, resume_blocking
-from upload_progress.config import Limits, Retention, TrackerConfig
+from upload_progress.config import (
+    Limits,
+    Retention,
+    TrackerConfig,
+)
 from upload_progress.exceptions import InvalidValue, QuotaExceeded, UploadCancelled
 from upload_progress.identity import Identity, as_identity, listed_owner
 from upload_progress.interfaces import (
@@ -92,6 +96,10 @@ class ProgressTracker(HasInternals):
         policy: When a snapshot is sent; by default at every 10 %, and at least every second.
         watched_interval_seconds: How often, at most, a watched upload is reported
             while bytes arrive, in addition to the policy.
+        store_records_per_second: How many records per second this process writes to the store, at
+            most, before it reports less often than the policy says. Starts, ends and changes of
+            state are always written at once, and each upload at least every 30 s while its bytes
+            arrive; watched uploads are written most often.
         limits: Bounds on what one owner, one socket and the process may hold.
         mount_path: Where ``progress_routes`` are mounted, as clients see it: links begin with it.
         stall_after_seconds: After how long without a byte an upload is reported as stalled.
@@ -125,6 +133,7 @@ class ProgressTracker(HasInternals):
         transport: MessageTransport | None = None,
         policy: ThrottlePolicy = DEFAULT_POLICY,
         watched_interval_seconds: float = 0.25,
+        store_records_per_second: float = 2000.0,
         limits: Limits | None = None,
         mount_path: str = "/uploads",
         stall_after_seconds: float = 30.0,
@@ -139,6 +148,7 @@ class ProgressTracker(HasInternals):
         self.config = TrackerConfig(
             policy=policy,
             watched_interval_seconds=watched_interval_seconds,
+            store_records_per_second=store_records_per_second,
             limits=limits or Limits(),
             mount_path=mount_path,
             stall_after_seconds=stall_after_seconds,
@@ -148,13 +158,7 @@ class ProgressTracker(HasInternals):
             secret=secret.encode() if isinstance(secret, str) else secret,
             clock=clock or SystemClock(),
         )
-        other: object = publisher
-        backends = Backends(
-            store=store,
-            publisher=publisher,
-            subscriber=subscriber or (other if isinstance(other, EventSubscriber) else None),
-            transport=transport or (other if isinstance(other, MessageTransport) else None),
-        )
+        backends = _backends(store, publisher, subscriber, transport)
         self._internals = create(self.config, backends)
 
     @classmethod
@@ -166,6 +170,7 @@ class ProgressTracker(HasInternals):
         retention: Retention | None = None,
         policy: ThrottlePolicy = DEFAULT_POLICY,
         watched_interval_seconds: float = 0.25,
+        store_records_per_second: float = 2000.0,
         limits: Limits | None = None,
         mount_path: str = "/uploads",
         stall_after_seconds: float = 30.0,
@@ -187,6 +192,7 @@ class ProgressTracker(HasInternals):
             retention: How long the store keeps sessions.
             policy: As above, like the other arguments.
             watched_interval_seconds: As above.
+            store_records_per_second: As above.
             limits: As above.
             mount_path: As above.
             stall_after_seconds: As above.
@@ -212,6 +218,7 @@ class ProgressTracker(HasInternals):
             publisher=publisher_from_url(url if events is None else events, namespace=named),
             policy=policy,
             watched_interval_seconds=watched_interval_seconds,
+            store_records_per_second=store_records_per_second,
             limits=limits,
             mount_path=mount_path,
             stall_after_seconds=stall_after_seconds,
@@ -504,6 +511,22 @@ async def _run(internals: TrackerInternals, live: LiveUpload) -> AsyncIterator[U
 
 def _key(upload_id: str, owner: str | Identity) -> UploadKey:
     return UploadKey(as_identity(owner).owner_of(upload_id), upload_id)
+
+
+def _backends(
+    store: SessionStore,
+    publisher: EventPublisher | None,
+    subscriber: EventSubscriber | None,
+    transport: MessageTransport | None,
+) -> Backends:
+    """Let the publisher subscribe and carry messages as well, if it can and no other one does."""
+    other: object = publisher
+    return Backends(
+        store=store,
+        publisher=publisher,
+        subscriber=subscriber or (other if isinstance(other, EventSubscriber) else None),
+        transport=transport or (other if isinstance(other, MessageTransport) else None),
+    )
 
 
 def _system_of(store: SessionStore, namespace: str | None, source: str | None) -> str:

@@ -40,6 +40,7 @@ class Simulation:
 
     policy: ThrottlePolicy = DEFAULT_POLICY
     watched_interval_seconds: float = 0.25
+    store_records_per_second: float = 2000.0
     limits: Limits = field(factory=Limits)
     retention: Retention = field(factory=Retention)
     clock: FakeClock = field(factory=FakeClock)
@@ -57,6 +58,7 @@ class Simulation:
             publisher=self.publisher,
             policy=self.policy,
             watched_interval_seconds=self.watched_interval_seconds,
+            store_records_per_second=self.store_records_per_second,
             limits=self.limits,
             clock=self.clock,
         )

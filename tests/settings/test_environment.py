@@ -90,6 +90,7 @@ def test_tracker_has_the_settings() -> None:
         STALL_AFTER_SECONDS="10",
         LEASE_SECONDS="7.5",
         WATCHED_INTERVAL_SECONDS="0.5",
+        STORE_RECORDS_PER_SECOND="500",
         POLICY="EveryPercent(5)",
         NAMESPACE="shop",
         SOURCE="/files",
@@ -103,6 +104,7 @@ def test_tracker_has_the_settings() -> None:
 
     assert (config.stall_after_seconds, config.lease_seconds) == (10, 7.5)
     assert (config.watched_interval_seconds, config.policy) == (0.5, EveryPercent(5))
+    assert config.store_records_per_second == 500
     assert (config.namespace, config.source) == ("shop", "/files")
     assert config.secret == b"0123456789abcdef"
     assert config.limits == Limits(tracked_total=10_000, sockets_total=5)

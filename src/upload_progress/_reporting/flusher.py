@@ -174,7 +174,7 @@ class Flusher:
     def update_watched(self, upload: LiveUpload) -> None:
         """Let *upload* be reported more often while a subscription of this process matches it."""
         is_watched = self.hub.is_watched(upload.owner, upload.upload_id, upload.group)
-        upload.meter.watched_seconds = self.watched_seconds if is_watched else None
+        upload.set_watched(self.watched_seconds if is_watched else None)
 
     def has_receivers(self, owner: str | None) -> bool:
         """Return whether a subscription or a publisher receives updates of *owner*."""

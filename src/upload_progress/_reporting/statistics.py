@@ -44,6 +44,8 @@ class Statistics:
             ``iterator``.
         store_writes: Batches written to the store.
         records_written: Records in these batches.
+        store_interval_seconds: How long an upload waits at the moment until it is stored again,
+            because more is to be written than ``store_records_per_second``; 0 within the budget.
         events_published: Events that the publisher has accepted.
         events_dropped: Events that were never published: too many waited, or the broker refused
             them.
@@ -74,6 +76,7 @@ class Statistics:
     subscriptions_by_transport: Mapping[str, int]
     store_writes: int
     records_written: int
+    store_interval_seconds: float
     events_published: int
     events_dropped: int
     end_events_dropped: int

@@ -22,6 +22,7 @@ from upload_progress._tracking.live_upload import LiveUpload, UploadContext
 from upload_progress._tracking.received_ranges import ReceivedRanges
 from upload_progress._tracking.registry import Registry, ResourceIndex
 from upload_progress._tracking.status import PriorState
+from upload_progress._tracking.store_budget import StoreBudget
 from upload_progress._tracking.transfer import Transfer, TransferPhase
 from upload_progress.config import TrackerConfig
 from upload_progress.identity import Identity
@@ -129,6 +130,7 @@ def _context_of(admission: "Admission") -> UploadContext:
         on_superseding=admission.on_superseding,
         admit=admission.admit,
         remember_resource=admission.remember_resource,
+        budget=admission.budget,
         on_stage=admission.registry.measurements.show_stage,
     )
 
@@ -141,6 +143,7 @@ class Admission:
         config: The settings of the tracker.
         worker: The name of this process.
         registry: Keeps the live uploads.
+        budget: How many records may be written.
         on_due: Called with an upload that has something to report.
         on_superseding: Called with an upload that supersedes one which other workers receive, and
             with their names.
@@ -156,6 +159,7 @@ class Admission:
     config: TrackerConfig
     worker: Worker
     registry: Registry
+    budget: StoreBudget
     on_due: Callable[[LiveUpload], None]
     on_superseding: Callable[[LiveUpload, frozenset[str]], None]
     resources: ResourceIndex

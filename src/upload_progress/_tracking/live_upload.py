@@ -59,6 +59,7 @@ from upload_progress._tracking.hand_over import Handed
 from upload_progress._tracking.received_ranges import ReceivedRanges
 from upload_progress._tracking.stage import BEGIN_LOCK, StageHandle, StoredBytes
 from upload_progress._tracking.status import Moment, PriorState, Reporting
+from upload_progress._tracking.store_budget import StoreBudget
 from upload_progress._tracking.transfer import CONTINUES, Transfer, TransferPhase
 from upload_progress.config import TrackerConfig
 from upload_progress.identity import Identity
@@ -106,6 +107,7 @@ class UploadContext:
         remember_resource: Called with owner, resource id and upload id: requests of that owner to
             that resource belong to that upload.
         on_stage: Called with an upload that shows another stage, or none.
+        budget: How many records may be written.
     """
 
     config: TrackerConfig
@@ -115,6 +117,7 @@ class UploadContext:
     admit: Callable[["LiveUpload", Identity], bool]
     remember_resource: Callable[[str, str, str], None]
     on_stage: Callable[["LiveUpload"], None]
+    budget: StoreBudget
 
     def now(self) -> Moment:
         """Read both clocks."""
@@ -216,6 +219,7 @@ class LiveUpload:
     _reports: int = field(default=0, init=False)
     _shared_sequence: int = field(default=0, init=False)
     _reported_at: float = field(default=0.0, init=False)
+    _least_seconds: float = field(default=0.0, init=False)
     _final_bytes: int | None = field(default=None, init=False)
     # Only for an upload in several requests: whether the application has confirmed that it exists,
     # the last transfer whose meaning depends on that, what had arrived of transfers in progress
@@ -558,6 +562,15 @@ class LiveUpload:
 
     # Reports
 
+    def set_watched(self, seconds: float | None) -> None:
+        """Report the upload at that interval, because it is watched; None if it is not.
+
+        Every version of an upload in several requests is stored, and waits for the budget.
+        """
+        if seconds is not None and self.ranges is not None:
+            seconds = max(seconds, self._least_seconds)
+        self.meter.watched_seconds = seconds
+
     def mark_due(self, due: Reporting = Reporting.DUE) -> None:
         """Ask for a report, unless one is due already or the end was reported."""
         before = self.reporting
@@ -617,6 +630,9 @@ class LiveUpload:
         self._reports += 1
         if not is_here_only:
             self._shared_sequence = self.sequence
+            self._least_seconds = self.context.budget.reserve(
+                now.monotonic, is_watched=self.meter.watched_seconds is not None
+            )
         if self.is_ended:
             self._stop_meter()
         else:
@@ -643,11 +659,11 @@ class LiveUpload:
             self.reporting = Reporting.CURRENT
         if self.is_shared:
             self._reported_at = monotonic
-            self.meter.rearm()
+            self.meter.rearm(self._least_seconds)
             if self.current_stage is not None:
-                self.current_stage.meter.rearm()
+                self.current_stage.meter.rearm(self._least_seconds)
             if self.stored is not None:
-                self.stored.meter.rearm()
+                self.stored.meter.rearm(self._least_seconds)
         else:
             self.meter.rearm_watched(monotonic - self._reported_at)
         if self.activity is not None and (self.activity.is_silent or self.activity.is_stalled):

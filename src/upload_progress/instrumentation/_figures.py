@@ -148,6 +148,13 @@ FIGURES: Final = (
         read=_each(lambda statistics: statistics.open_circuits),
     ),
     Figure(
+        name="store_interval_seconds",
+        kind=Kind.GAUGE,
+        help="How long uploads wait to be stored again, beyond store_records_per_second; else 0.",
+        read=_one(lambda statistics: statistics.store_interval_seconds),
+        unit="s",
+    ),
+    Figure(
         name="received_bytes",
         kind=Kind.COUNTER,
         help="Body bytes of tracked uploads, also those that were refused later.",

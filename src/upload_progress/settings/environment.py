@@ -38,6 +38,7 @@ class TrackerOptions(TypedDict, total=False):
     retention: Retention
     policy: ThrottlePolicy
     watched_interval_seconds: float
+    store_records_per_second: float
     limits: Limits
     mount_path: str
     stall_after_seconds: float

@@ -15,7 +15,14 @@ from upload_progress.throttling import (
     ThrottlePolicy,
 )
 
-__all__ = ["read_count", "read_names", "read_policy", "read_protocols", "read_seconds", "read_text"]
+__all__ = [
+    "read_count",
+    "read_names",
+    "read_policy",
+    "read_positive",
+    "read_protocols",
+    "read_text",
+]
 
 _NO_NAMES: Final = "none"
 _MAX_POLICY_CHARACTERS: Final = 1000
@@ -44,7 +51,7 @@ def read_count(name: str, text: str) -> int:
     return count
 
 
-def read_seconds(name: str, text: str) -> float:
+def read_positive(name: str, text: str) -> float:
     """Return a number greater than 0.
 
     Raises:

@@ -11,8 +11,8 @@ from upload_progress.settings.values import (
     read_count,
     read_names,
     read_policy,
+    read_positive,
     read_protocols,
-    read_seconds,
     read_text,
 )
 
@@ -59,10 +59,11 @@ _TRACKER: Final[tuple[_Row, ...]] = (
     ("STORE_URL", "url", read_text, "URL"),
     ("EVENTS_URL", "events", read_text, "URL"),
     ("POLICY", "policy", read_policy, "policies, as in Python"),
-    ("WATCHED_INTERVAL_SECONDS", "watched_interval_seconds", read_seconds, "seconds"),
+    ("WATCHED_INTERVAL_SECONDS", "watched_interval_seconds", read_positive, "seconds"),
+    ("STORE_RECORDS_PER_SECOND", "store_records_per_second", read_positive, "records"),
     ("MOUNT_PATH", "mount_path", read_text, "path"),
-    ("STALL_AFTER_SECONDS", "stall_after_seconds", read_seconds, "seconds"),
-    ("LEASE_SECONDS", "lease_seconds", read_seconds, "seconds"),
+    ("STALL_AFTER_SECONDS", "stall_after_seconds", read_positive, "seconds"),
+    ("LEASE_SECONDS", "lease_seconds", read_positive, "seconds"),
     ("SOURCE", "source", read_text, "URI reference"),
     ("NAMESPACE", "namespace", read_text, "name"),
     ("SECRET", "secret", read_text, "text of 16 bytes or more"),
@@ -74,8 +75,8 @@ _MIDDLEWARE: Final[tuple[_Row, ...]] = (
 )
 _ROUTES: Final[tuple[_Row, ...]] = (
     ("ALLOWED_ORIGINS", "allowed_origins", read_names, "origins, separated by commas"),
-    ("REVALIDATE_SECONDS", "revalidate_seconds", read_seconds, "seconds"),
-    ("STREAM_LIFE_SECONDS", "stream_life_seconds", read_seconds, "seconds"),
+    ("REVALIDATE_SECONDS", "revalidate_seconds", read_positive, "seconds"),
+    ("STREAM_LIFE_SECONDS", "stream_life_seconds", read_positive, "seconds"),
 )
 
 
@@ -88,7 +89,7 @@ def _named(group: Group, rows: tuple[_Row, ...]) -> tuple[Variable, ...]:
 def _of_field(group: Group, attribute: "Attribute[object]") -> Variable:
     name = f"{PREFIX}{group.upper()}_{attribute.name.upper()}"
     if attribute.type is float:
-        return Variable(name, group, attribute.name, read_seconds, "seconds")
+        return Variable(name, group, attribute.name, read_positive, "seconds")
     form = "bytes" if attribute.name.endswith("_bytes") else "whole number"
     return Variable(name, group, attribute.name, read_count, form)
 
