@@ -43,6 +43,7 @@ BUDGET_NUMBERS = {
     "one_client": 24,
     "long_lists": 25,
     "poll_storm": 26,
+    "fixed_cost": 27,
 }
 """The benchmark modules, and the number of the budget that each of them measures."""
 

@@ -13,6 +13,7 @@ from attrs import evolve
 
 from benchmarks import __main__ as runner
 from benchmarks import (
+    fixed_cost,
     parallel_parts,
     stalled_subscriber,
     store_writes,
@@ -42,6 +43,15 @@ def test_instructions_per_message_are_within_budget(counts: dict[str, float], va
 def test_instruction_count_distinguishes_the_variants(counts: dict[str, float]) -> None:
     """A minimal wrapper is one more coroutine, and the receive wrapper does more than that."""
     assert counts["untracked"] < counts["minimal wrapper"] < counts["receive wrapper"]
+
+
+def test_python_calls_of_an_upload_and_of_a_poll_are_within_budget() -> None:
+    calls = fixed_cost.count()
+
+    assert {
+        name: limit for name, limit in fixed_cost.MAX_CALLS.items() if calls[name] > limit
+    } == {}, calls
+    assert 0 < calls["bare upload"] < calls["upload"] < calls["upload, awaited owner"]
 
 
 @pytest.mark.parametrize("is_watched", [False, True])

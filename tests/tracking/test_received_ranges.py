@@ -139,9 +139,9 @@ def test_part_that_was_accepted_before_replaces_none(
 ) -> None:
     monkeypatch.setattr(module, "MAX_SINGLE_PARTS", single_parts)
     ranges, stored = ReceivedRanges(), ReceivedRanges()
-    assert ranges.add("1", 0, 10, is_accepted=True, milliseconds=2000) == 10
-    assert ranges.add("1", 0, 80, is_accepted=True, milliseconds=1000) == 0
-    assert ranges.add("2", 0, 5, is_accepted=True, milliseconds=3000) == 5
+    assert ranges.add("1", 0, 10, is_accepted=True, microseconds=2000) == 10
+    assert ranges.add("1", 0, 80, is_accepted=True, microseconds=1000) == 0
+    assert ranges.add("2", 0, 5, is_accepted=True, microseconds=3000) == 5
     stored.load(ranges.entries(), 0)
     stored.load([part_accepted_at(2, 70, 2500), part_accepted_at(2, 6, 3500)], 0)
 

@@ -64,7 +64,7 @@ def part_number(part: str) -> int | None:
     return number if 1 <= number <= MAX_PART_NUMBER and str(number) == part else None
 
 
-def part_accepted_at(number: int, size_bytes: int, milliseconds: int) -> ByteRange:
+def part_accepted_at(number: int, size_bytes: int, microseconds: int) -> ByteRange:
     """Return the entry of an accepted part.
 
     >>> part_accepted_at(2, 30, 1700000000000)
@@ -73,9 +73,9 @@ def part_accepted_at(number: int, size_bytes: int, milliseconds: int) -> ByteRan
     Args:
         number: The number of the part.
         size_bytes: Its size.
-        milliseconds: When it was accepted, since the Unix epoch.
+        microseconds: When it was accepted, since the Unix epoch.
     """
-    return (f"{_ACCEPTED_AT}{milliseconds}.{number}", 0, size_bytes, True)
+    return (f"{_ACCEPTED_AT}{microseconds}.{number}", 0, size_bytes, True)
 
 
 def read_accepted_part(entry: ByteRange) -> tuple[int, int] | None:
@@ -86,8 +86,8 @@ def read_accepted_part(entry: ByteRange) -> tuple[int, int] | None:
     """
     if not entry[0].startswith(_ACCEPTED_AT):
         return None
-    milliseconds, _, number = entry[0][1:].partition(".")
-    return int(number), int(milliseconds)
+    microseconds, _, number = entry[0][1:].partition(".")
+    return int(number), int(microseconds)
 
 
 def part_set(numbers: int, size_bytes: int) -> ByteRange:
@@ -168,8 +168,8 @@ def _newest_sizes(ranges: Iterable[ByteRange]) -> dict[int, int]:
     for each in ranges:
         read = read_accepted_part(each)
         if read is not None:
-            number, milliseconds = read
-            newest[number] = max(newest.get(number, (0, 0)), (milliseconds, each[2]))
+            number, microseconds = read
+            newest[number] = max(newest.get(number, (0, 0)), (microseconds, each[2]))
     return {number: size_bytes for number, (_, size_bytes) in newest.items()}
 
 

@@ -65,9 +65,9 @@ def validate_description(where: str, metadata_bytes: int, values: Description) -
     total = values.get("total_bytes")
     return Description(
         total_bytes=None if total is None else validate_count(f"{where}.total_bytes", total),
-        filename=_text(f"{where}.filename", values.get("filename")),
-        content_type=_text(f"{where}.content_type", values.get("content_type")),
-        group=_group(f"{where}.group", values.get("group")),
+        filename=_text(where, "filename", values.get("filename")),
+        content_type=_text(where, "content_type", values.get("content_type")),
+        group=_group(where, values.get("group")),
         metadata=metadata,
     )
 
@@ -170,16 +170,17 @@ def validate_count(where: str, value: object) -> int:
     return int(value)
 
 
-def _text(where: str, value: object) -> str | None:
+def _text(where: str, name: str, value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise InvalidValue(where, f"must be a str, not {type(value).__name__}")
+        raise InvalidValue(f"{where}.{name}", f"must be a str, not {type(value).__name__}")
     return truncate_text(value, MAX_TEXT_CHARACTERS)
 
 
 def _group(where: str, value: str | None) -> str | None:
-    text = _text(where, value)
+    text = _text(where, "group", value)
     if text is not None and (text != value or not 0 < len(text) <= MAX_GROUP_CHARACTERS):
-        raise InvalidValue(where, f"must have 1 to {MAX_GROUP_CHARACTERS} characters of UTF-8")
+        problem = f"must have 1 to {MAX_GROUP_CHARACTERS} characters of UTF-8"
+        raise InvalidValue(f"{where}.group", problem)
     return text

@@ -61,9 +61,10 @@ class AdmissionOrder:
 
     def is_preceded(self, upload: LiveUpload) -> bool:
         """Return whether an earlier request of the same upload waits, or its owner is awaited."""
-        ids = (upload.upload_id, upload.resource_id or "") if self._awaited else ()
-        return any(
-            other.number < upload.number for each in ids for other in self._awaited.get(each, ())
+        return bool(self._awaited) and any(
+            other.number < upload.number
+            for each in (upload.upload_id, upload.resource_id or "")
+            for other in self._awaited.get(each, ())
         )
 
     def has_next(self, upload: LiveUpload) -> bool:
@@ -72,6 +73,8 @@ class AdmissionOrder:
 
     async def wait(self, upload: LiveUpload) -> None:
         """Wait, now that the owner of *upload* is known, for its turn."""
+        if not self.has_next(upload):
+            return
         turn = self._turns[upload] = anyio.Event()
         self._advance(self._ids[upload])
         await turn.wait()
@@ -84,7 +87,7 @@ class AdmissionOrder:
             del self._awaited[each][upload]
             if not self._awaited[each]:
                 del self._awaited[each]
-        self._advance(ids)
+        self._advance(each for each in ids if each in self._awaited)
 
     def _advance(self, ids: Iterable[str]) -> None:
         """Let the next request under each of *ids* be admitted."""

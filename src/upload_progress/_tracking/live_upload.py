@@ -251,7 +251,8 @@ class LiveUpload:
     @property
     def is_ended(self) -> bool:
         """Whether nothing more happens to it here: it has ended, or a task goes on with it."""
-        return self.state in FINAL_STATES or self.is_handed_over
+        # Most uploads are never handed over: this is read ten times in each.
+        return self.state in FINAL_STATES or (self.hand_over is not None and self.is_handed_over)
 
     @property
     def is_handed_over(self) -> bool:
@@ -885,9 +886,9 @@ class LiveUpload:
         kept = transfer.kept_range(self._place(transfer))
         if kept is not None:
             part, start, stop, is_accepted = kept
-            milliseconds = round(1000 * (transfer.ended_at or 0.0))
+            microseconds = round(1_000_000 * (transfer.ended_at or 0.0))
             gained = ranges.add(
-                part, start, stop, is_accepted=is_accepted, milliseconds=milliseconds
+                part, start, stop, is_accepted=is_accepted, microseconds=microseconds
             )
             if transfer.replaces_part and not ranges.has_number(part):
                 ranges.accept_until(part, stop)

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum, unique
-from typing import Final
+from typing import Final, TypeVarTuple
 
 from attrs import define, field
 
@@ -24,6 +24,8 @@ __all__ = [
     "Measurements",
     "UploadObserver",
 ]
+
+Arguments = TypeVarTuple("Arguments")
 
 
 @unique
@@ -129,7 +131,8 @@ class Measurements:
     def add(self, distribution: Distribution, value: float) -> None:
         """Count a value of *distribution*."""
         self.histograms[distribution].add(value)
-        self._notify(lambda observer: observer.on_value(distribution, value))
+        for observer in self.observers:
+            self._notify(observer.on_value, distribution, value)
 
     def count_end(self, state: UploadState, code: ErrorCode | None) -> None:
         """Count an upload that has ended, also one that this worker has not received."""
@@ -150,17 +153,20 @@ class Measurements:
 
     def track(self, upload: LiveUpload) -> None:
         """Note that *upload* is tracked; it may have ended before its owner was known."""
-        self._notify(lambda observer: observer.on_tracked(upload))
+        for observer in self.observers:
+            self._notify(observer.on_tracked, upload)
         if upload.is_ended:
             self.end(upload)
 
     def join(self, upload: LiveUpload) -> None:
         """Note that a further request carries *upload*."""
-        self._notify(lambda observer: observer.on_request(upload))
+        for observer in self.observers:
+            self._notify(observer.on_request, upload)
 
     def show_stage(self, upload: LiveUpload) -> None:
         """Note that *upload* has another stage, or none."""
-        self._notify(lambda observer: observer.on_stage(upload))
+        for observer in self.observers:
+            self._notify(observer.on_stage, upload)
 
     def end(self, upload: LiveUpload) -> None:
         """Count a tracked upload that has ended, here, and not by its hand-over to a task."""
@@ -176,16 +182,17 @@ class Measurements:
         rate = None if upload.activity is None else upload.activity.average_bytes_per_second
         if rate is not None:
             self.add(Distribution.RATE, rate)
-        self._notify(lambda observer: observer.on_end(upload))
+        for observer in self.observers:
+            self._notify(observer.on_end, upload)
 
     def remove(self, upload: LiveUpload) -> None:
         """Keep the number of bytes of an upload that leaves the registry."""
         self.removed_bytes += upload.wire_bytes
-        self._notify(lambda observer: observer.on_removed(upload))
-
-    def _notify(self, call: Callable[[UploadObserver], None]) -> None:
         for observer in self.observers:
-            try:
-                call(observer)
-            except Exception as error:  # noqa: BLE001  # of an exporter: no upload fails for it
-                self.log_limiter.log_warning("measuring an upload failed", error)
+            self._notify(observer.on_removed, upload)
+
+    def _notify(self, call: Callable[[*Arguments], None], *arguments: *Arguments) -> None:
+        try:
+            call(*arguments)
+        except Exception as error:  # noqa: BLE001  # of an exporter: no upload fails for it
+            self.log_limiter.log_warning("measuring an upload failed", error)

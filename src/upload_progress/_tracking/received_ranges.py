@@ -118,7 +118,7 @@ class ReceivedRanges:
         return sum(self._part_sizes.values()) if self._part_sizes else None
 
     def add(
-        self, part: str, start: int, stop: int, *, is_accepted: bool, milliseconds: int = 0
+        self, part: str, start: int, stop: int, *, is_accepted: bool, microseconds: int = 0
     ) -> int:
         """Add the bytes from *start* up to *stop*; return how many of them are new.
 
@@ -127,12 +127,12 @@ class ReceivedRanges:
             start: Position of the first one.
             stop: Position after the last one.
             is_accepted: Whether the application has accepted them.
-            milliseconds: When it did so, since the Unix epoch: a numbered part is replaced by a
+            microseconds: When it did so, since the Unix epoch: a numbered part is replaced by a
                 newer one.
         """
         number = part_number(part)
         if number is not None:
-            return self._add_number(number, stop, milliseconds) if is_accepted else 0
+            return self._add_number(number, stop, microseconds) if is_accepted else 0
         known = self._part(part)
         if known is None or not (known.received.touches(start, stop) or self._has_room):
             return 0
@@ -146,10 +146,10 @@ class ReceivedRanges:
         self._add_totals(known)
         return known.received.total_bytes - before
 
-    def _add_number(self, number: int, size_bytes: int, milliseconds: int) -> int:
+    def _add_number(self, number: int, size_bytes: int, microseconds: int) -> int:
         """Add an accepted part; one that is sent again replaces the earlier one."""
         before, accepted_at = self._sizes.get(number, (0, 0))
-        if milliseconds < accepted_at:
+        if microseconds < accepted_at:
             return 0
         if self._unsized >> number & 1:
             # Of the parts in a stored record only the sum of the sizes is known.
@@ -157,7 +157,7 @@ class ReceivedRanges:
             self._unsized_bytes -= before
             self._unsized ^= 1 << number
         self._sizes.pop(number, None)
-        self._sizes[number] = size_bytes, milliseconds
+        self._sizes[number] = size_bytes, microseconds
         self._numbers |= 1 << number
         self._count_numbered(size_bytes - before)
         return max(0, size_bytes - before)
@@ -318,10 +318,10 @@ class ReceivedRanges:
                 [(part, _, stop, _)] = with_confirmed([entry])
                 self.confirm(part, stop)
             elif (read := read_accepted_part(entry)) is not None:
-                number, milliseconds = read
-                if milliseconds > self._sizes.get(number, (0, -1))[1]:
+                number, microseconds = read
+                if microseconds > self._sizes.get(number, (0, -1))[1]:
                     # Else it was sent again since.
-                    self._add_number(number, entry[2], milliseconds)
+                    self._add_number(number, entry[2], microseconds)
             else:
                 part, start, stop, is_accepted = entry
                 self.add(part, start, stop, is_accepted=is_accepted)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import anyio
-from anyio.lowlevel import checkpoint_if_cancelled
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 from attrs import define, field
 
 from upload_progress._internals import TrackerInternals
@@ -61,7 +61,7 @@ class UploadAuthentication:
             return
         try:
             result = self.authenticate(connection)
-            if inspect.isawaitable(result) and not isinstance(result, Identity):
+            if not isinstance(result, Identity) and inspect.isawaitable(result):
                 self._await_in_background(result)
             elif result is not None and order.is_preceded(self.live):
                 self._await_in_background(_known(result))
@@ -72,9 +72,11 @@ class UploadAuthentication:
 
     async def wait_briefly(self) -> None:
         """Wait up to ``RESPONSE_WAIT_SECONDS`` for the pending result."""
-        assert self.pending is not None  # noqa: S101  # the caller has checked it
-        with anyio.move_on_after(RESPONSE_WAIT_SECONDS):
-            await self.pending.wait()
+        # Most results are there after one turn of the event loop, which needs no timer.
+        await checkpoint()
+        if self.pending is not None:
+            with anyio.move_on_after(RESPONSE_WAIT_SECONDS):
+                await self.pending.wait()
 
     async def wait(self) -> None:
         """Wait for the pending result, if there is one."""

@@ -111,14 +111,15 @@ def _routes(
     openapi = partial(openapi_document, mount_path=mount_check.internals.config.mount_path)
     asyncapi = partial(asyncapi_document, mount_path=mount_check.internals.config.mount_path)
     return [
-        route("/", POST=endpoints.announce),
+        # Polls are the most frequent requests: Starlette tries one route after the other.
+        route("/{upload_id}/progress", GET=endpoints.progress),
         route("/progress", GET=endpoints.list),
+        route("/", POST=endpoints.announce),
         route("/tickets", POST=endpoints.ticket),
         route("/upload-progress.js", GET=ComponentScript().get),
         *(route(f"/{name}", GET=ComponentScript(component_script(name)).get) for name in MODULES),
         route("/openapi.json", GET=ApiDocument(openapi).get),
         route("/asyncapi.json", GET=ApiDocument(asyncapi).get),
-        route("/{upload_id}/progress", GET=endpoints.progress),
         route("/{upload_id}/subscribe", POST=endpoints.subscribe),
         route("/{client_id}/unsubscribe", DELETE=endpoints.unsubscribe),
         route(

@@ -40,7 +40,8 @@ def _is_same_user(one: Identity, other: Identity) -> bool:
 
 
 def _with_view(grant: AccessGrant, connection: Connection) -> AccessGrant:
-    return evolve(grant, view=view_of(grant.identity, connection))
+    view = view_of(grant.identity, connection)
+    return grant if view is None else evolve(grant, view=view)
 
 
 @frozen(eq=False, repr=False)

@@ -27,8 +27,8 @@ def view_of(identity: Identity, connection: Connection) -> OwnerView | None:
     Raises:
         InvalidValue: The name of the owner is not valid.
     """
-    owner = connection.query.get("owner")
-    if owner is None or not identity.is_operator:
+    owner = connection.query.get("owner") if identity.is_operator else None
+    if owner is None:
         return None
     view = OwnerView(id=owner, expires_at=identity.expires_at, operator=identity.id)
     _audit.info(
