@@ -44,6 +44,7 @@ SAME_NAME = "curl nginx npm pgbouncer prometheus rabbitmq-server redis-server sk
 PROGRAMS = {name: name for name in SAME_NAME.split()} | {
     "chromium fonts-dejavu-core": "chromium chromium-browser google-chrome chrome",
     "default-jre-headless": "java",
+    "golang-go": "go",
     "maven": "mvn",
     "postgresql": "postgres",
 }
