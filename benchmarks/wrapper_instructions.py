@@ -16,15 +16,24 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import anyio
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import CollectorRegistry
 
 from benchmarks.harness import BenchmarkUnavailable, Figure, run, run_child
 from benchmarks.synthetic_requests import minimal, through_middleware, untracked, wrapped
 from upload_progress import ProgressTracker
+from upload_progress.instrumentation.opentelemetry import instrument
+from upload_progress.instrumentation.prometheus import ProgressCollector
 
 TITLE = "receive wrapper: instructions per message"
 MESSAGES = 1000
 BUDGET = 3000
-VARIANTS = ("untracked", "minimal wrapper", "receive wrapper", "middleware")
+BUDGETED = ("receive wrapper", "middleware", "middleware with metrics and traces")
+VARIANTS = ("untracked", "minimal wrapper", *BUDGETED)
 
 
 def count() -> dict[str, float]:
@@ -61,18 +70,29 @@ def measure() -> list[Figure]:
             unit="instructions",
             baseline=counts["untracked"],
             ratio=counts[name] / counts["untracked"],
-            budget=f"<= {BUDGET}" if name in VARIANTS[2:] else "",
-            is_met=counts[name] - counts["untracked"] <= BUDGET if name in VARIANTS[2:] else None,
+            budget=f"<= {BUDGET}" if name in BUDGETED else "",
+            is_met=counts[name] - counts["untracked"] <= BUDGET if name in BUDGETED else None,
         )
         for name in VARIANTS[1:]
     ]
 
 
+def instrumented_tracker() -> ProgressTracker:
+    """Return a tracker whose metrics and traces are collected."""
+    tracker = ProgressTracker()
+    CollectorRegistry().register(ProgressCollector(tracker))
+    meters, tracers = MeterProvider([InMemoryMetricReader()]), TracerProvider()
+    tracers.add_span_processor(SimpleSpanProcessor(InMemorySpanExporter()))
+    instrument(tracker, meter_provider=meters, tracer_provider=tracers)
+    return tracker
+
+
 async def run_counted() -> None:
     """Run each variant between marks, in an event loop because the middleware detects its type."""
-    tracker = ProgressTracker()
-    async with tracker.lifespan():
-        for variant in (untracked, minimal, wrapped, through_middleware(tracker)):
+    plain, instrumented = ProgressTracker(), instrumented_tracker()
+    middlewares = (through_middleware(plain), through_middleware(instrumented))
+    async with plain.lifespan(), instrumented.lifespan():
+        for variant in (untracked, minimal, wrapped, *middlewares):
             for messages in (50, 50):
                 variant(messages)
             for messages in (MESSAGES, 2 * MESSAGES):

@@ -35,7 +35,7 @@ def counts(require_program: RequireProgram) -> dict[str, float]:
     return wrapper_instructions.count()
 
 
-@pytest.mark.parametrize("variant", ["receive wrapper", "middleware"])
+@pytest.mark.parametrize("variant", wrapper_instructions.BUDGETED)
 def test_instructions_per_message_are_within_budget(counts: dict[str, float], variant: str) -> None:
     assert 0 < counts[variant] - counts["untracked"] <= wrapper_instructions.BUDGET
 
