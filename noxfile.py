@@ -165,9 +165,9 @@ def browser(session: nox.Session) -> None:
 
 @nox.session
 def ui_frameworks(session: nox.Session) -> None:
-    """Test the page in the newest Gradio and NiceGUI, which need 500 MB of packages."""
+    """Test the page in the newest Gradio, NiceGUI and Streamlit, which need 900 MB."""
     sync(session, *groups("browser", "test"))
-    session.install("gradio>=6", "nicegui>=3")
+    session.install("gradio>=6", "nicegui>=3", "streamlit>=1.57")
     session.run("python", "-m", "pytest", UI_FRAMEWORKS, *session.posargs)
 
 

@@ -6,7 +6,8 @@ Run a Redis server, then:
     celery --app celery_app.queue worker
     python celery_app.py --port 8000
 
-Upload, and follow the upload until the task has ended it:
+Choose a file at http://127.0.0.1:8000, or upload one here, and follow the upload until the task
+has ended it:
     curl -u alice:alice -T big.bin -H "Upload-Id: one" http://127.0.0.1:8000/files/big.bin
     upload-progress watch --user alice:alice http://127.0.0.1:8000/uploads one
 
@@ -25,7 +26,7 @@ import uvicorn
 from celery import Celery
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from upload_progress import ProgressTracker, UploadCancelled
@@ -36,13 +37,25 @@ REDIS_URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
 FOLDER = Path(os.environ.get("FOLDER", tempfile.gettempdir()))
 BLOCK_BYTES = 1024 * 1024
 SECONDS_PER_BLOCK = float(os.environ.get("SECONDS_PER_BLOCK", "0.1"))
+# A worker that is killed loses its uploads after the first time; the queue starts its tasks again
+# after the second one, which is longer than the longest task.
+LEASE_SECONDS = float(os.environ.get("LEASE_SECONDS", "15"))
+VISIBILITY_SECONDS = int(os.environ.get("VISIBILITY_SECONDS", "3600"))
+PAGE = Path(__file__).parent / "web" / "uploads.html"
 
 # Both processes use the same tracker: one receives uploads, the other goes on with them.
-tracker = ProgressTracker.from_url(REDIS_URL, namespace="celery-example")
+tracker = ProgressTracker.from_url(
+    REDIS_URL, namespace="celery-example", lease_seconds=LEASE_SECONDS
+)
 
 queue = Celery("celery_app", broker=REDIS_URL)
 # A task whose process was killed is started again, and resumes the upload as its next attempt.
-queue.conf.update(task_acks_late=True, task_reject_on_worker_lost=True, worker_concurrency=1)
+queue.conf.update(
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    worker_concurrency=1,
+    broker_transport_options={"visibility_timeout": VISIBILITY_SECONDS},
+)
 
 
 @queue.task  # type: ignore[untyped-decorator]  # Celery has no types
@@ -71,7 +84,15 @@ async def receive(request: Request) -> Response:
     return Response(status_code=202)
 
 
-site = Starlette(routes=[Route("/files/{name}", receive, methods=["PUT"])])
+async def page(request: Request) -> Response:
+    """Return the page that uploads files and shows how far they are."""
+    if "authorization" not in request.headers:
+        # The browser asks for the password, and sends it with all requests of the page.
+        return Response(status_code=401, headers={"www-authenticate": "Basic"})
+    return FileResponse(PAGE)
+
+
+site = Starlette(routes=[Route("/", page), Route("/files/{name}", receive, methods=["PUT"])])
 app = upload_progress_app(
     site, tracker=tracker, authenticate=basic(lambda name, password: name == password == "alice")
 )

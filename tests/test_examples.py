@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import boto3
 import httpx2
 import msgspec
 import pytest
@@ -291,6 +292,39 @@ def test_gateway_shows_what_is_stored_while_the_upload_arrives(tmp_path: Path) -
     assert any(0 < second < first for first, second in hops)
     assert (end["state"], hops[-1]) == ("completed", (len(BODY), len(BODY)))
     assert stored.content == BODY
+
+
+def test_gateway_stores_in_s3_what_has_arrived_so_far() -> None:
+    """The second hop begins before the first one has ended."""
+    first, rest = os.urandom(6_000_000), os.urandom(1_000_000)
+    seen: list[dict[str, Any]] = []
+
+    def body(other: httpx2.Client) -> Iterator[bytes]:
+        yield first
+        polls = (other.get("/uploads/one/progress").json() for _ in range(MAX_POLLS))
+        seen.append(next(each for each in polls if each["stored_bytes"]))
+        yield rest
+
+    with ExitStack() as stack:
+        s3_url = stack.enter_context(run_python_server("-m", "moto.server", "-p", "0"))
+        options = ("--s3", s3_url, "--bytes-per-second", "8000000")
+        http = stack.enter_context(running_example("forward_to_s3.py", *options))
+        credentials = {"authorization": basic_credentials("alice")}
+        http.headers.update(credentials)
+        other = stack.enter_context(httpx2.Client(base_url=http.base_url, headers=credentials))
+        headers = {"upload-id": "one", "content-length": str(len(first + rest))}
+        sent = http.put("/files/a.bin", content=body(other), headers=headers)
+        end = http.get("/uploads/one/progress").json()
+        page = http.get("/")
+        keys = {"aws_access_key_id": "x", "aws_secret_access_key": "x"}
+        s3 = boto3.client("s3", endpoint_url=s3_url, region_name="us-east-1", **keys)
+        stored = s3.get_object(Bucket="files", Key="a.bin")["Body"].read()
+
+    assert (sent.status_code, page.status_code) == (201, 200)
+    assert seen[0]["state"] == "receiving"
+    assert 0 < seen[0]["stored_bytes"] <= seen[0]["bytes_transferred"] == len(first)
+    assert (end["state"], end["stored_bytes"]) == ("completed", len(first + rest))
+    assert stored == first + rest
 
 
 # --- without HTTP ---------------------------------------------------------------------------------

@@ -13,12 +13,12 @@ from queue import SimpleQueue
 
 START_SECONDS = 30
 STOP_SECONDS = 10
-ADDRESS = re.compile(r"(?:running on|Listening at:) (https?://127\.0\.0\.1:\d+)")
+ADDRESS = re.compile(r"(?:[Rr]unning on|Listening at:) (https?://127\.0\.0\.1:\d+)")
 
 
 @contextmanager
 def run_python_server(*arguments: str, cwd: Path | None = None) -> Iterator[str]:
-    """Run Python with *arguments*, which start uvicorn or Gunicorn; yield the server's URL.
+    """Run Python with *arguments*, which start a web server; yield the server's URL.
 
     Raises:
         AssertionError: The server did not start. Contains its output.

@@ -57,6 +57,22 @@ async def test_filename_is_found_in_the_first_bytes(
     assert progress.bytes_transferred == progress.total_bytes == sum(map(len, chunks))
 
 
+@pytest.mark.parametrize(("header", "name"), [(HEADER, "cat.png"), (b"\r\n\r\n", "one")])
+async def test_name_in_a_form_replaces_the_last_segment_of_the_path(
+    header: bytes, name: str
+) -> None:
+    """Streamlit sends forms with PUT to a path that ends with a random id."""
+    tracker = ProgressTracker()
+    chunks = [b"--x\r\n" + header, bytes(LARGE_BYTES)]
+    content_type = (b"content-type", b"multipart/form-data; boundary=x")
+    length = sum(map(len, chunks))
+    scope = upload_scope(length=length, headers=[content_type], method="PUT", path="/upload/one")
+
+    await run_request(read_and_respond, tracker, scope=scope, messages=body_messages(*chunks))
+
+    assert (await wait_for_end(tracker)).filename == name
+
+
 async def test_number_of_searches_does_not_depend_on_the_number_of_messages(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1,4 +1,7 @@
-"""Uploads of the own widgets of Gradio and NiceGUI: the servers on the page about frameworks."""
+"""Uploads of the own widgets of Gradio, NiceGUI and Streamlit.
+
+The servers are those on the page about frameworks.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,9 @@ from tests.browser.conftest import DEADLINE_MS
 GUIDE = (ROOT / "docs/guides/frameworks.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r'^``` \{\.python \.page title="(\w+)"\}\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 SERVERS = dict(BLOCK.findall(GUIDE))
+SCRIPT = re.compile(
+    r'^``` \{\.python \.script title="(\S+)"\}\n(.*?)^```$', re.MULTILINE | re.DOTALL
+)
 SIZE = 2_000_000
 # The upload takes some seconds.
 UPLOAD_LIMITS = {
@@ -48,7 +54,8 @@ def test_upload_of_the_own_widget_is_shown_by_two_workers(
     pytest.importorskip(name)
     shared = f'authenticate=user_of, store="{redis_url}"'
     source = SERVERS[name].replace("authenticate=user_of", shared)
-    (tmp_path / "app.py").write_text(source, encoding="utf-8")
+    for file, text in [("app.py", source), *SCRIPT.findall(GUIDE)]:
+        (tmp_path / file).write_text(text, encoding="utf-8")
     (tmp_path / "large.bin").write_bytes(bytes(SIZE))
     user = f"user-{uuid.uuid4().hex}"
 

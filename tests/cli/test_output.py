@@ -7,8 +7,10 @@ from time import monotonic
 
 import pytest
 from attrs import evolve
+from rich.console import Console
 
 from benchmarks.sample_snapshot import sample_snapshot
+from upload_progress import UploadState
 from upload_progress.cli.commands import open_output
 from upload_progress.cli.formatting import UploadRow
 from upload_progress.cli.options import OutputMode, OutputOptions
@@ -176,3 +178,21 @@ def test_terminal_output_shows_bars_and_results(
     assert "a message" in shown
     assert ("one: completed" in shown) is is_terminal
     assert file.getvalue().startswith("one: completed") is not is_terminal
+
+
+def test_total_counts_the_next_attempt_of_an_upload_once() -> None:
+    screen = Terminal()
+    output = TerminalOutput(console=Console(file=screen, width=100, force_terminal=True))
+    first, other = UploadRow("a"), UploadRow("b", progress=sample_snapshot())
+    first.progress = evolve(sample_snapshot(), state=UploadState.FAILED)
+    with output:
+        output.update(first)
+        output.update(other)
+        output.finish(first)
+        progress = evolve(sample_snapshot(), attempt=2)
+        output.update(UploadRow("a", progress=progress, before=first.progress))
+
+    shown = screen.getvalue()
+    assert "of 2.0 GB" in shown
+    assert "of 3.0 GB" not in shown
+    assert "attempt 2" in shown

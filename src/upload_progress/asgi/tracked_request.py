@@ -221,7 +221,9 @@ class TrackedRequest:
         return self.head.is_form and self._needs_filename() and self._search_form(message)
 
     def _needs_filename(self) -> bool:
-        return self.live.filename is None
+        """Return whether the name in a form is better: there is none, or only that of the path."""
+        live = self.live
+        return live.filename is None or (live.has_path_name and "filename" not in live.set_by_app)
 
     def _search_form(self, message: Message) -> bool:
         """Search the first bytes of a form for a file name; return whether to search more.
@@ -233,9 +235,11 @@ class TrackedRequest:
         is_whole = len(self._form_prefix) == FORM_PREFIX_BYTES or not message.get("more_body")
         ends_header = b"\r\n\r\n" in self._form_prefix[max(0, known - 3) :]
         if ends_header or is_whole:
-            self.live.filename, self._form_position = search_form(
+            name, self._form_position = search_form(
                 self._form_prefix, self._form_position, is_whole=is_whole
             )
+            if name is not None:
+                self.live.filename, self.live.has_path_name = name, False
         needs_more = self._needs_filename() and not is_whole
         if not needs_more:
             self._form_prefix = b""

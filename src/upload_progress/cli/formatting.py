@@ -43,6 +43,7 @@ class UploadRow:
         result: How the upload ended; None while it runs.
         retry_at: When the upload is tried again, by the monotonic clock; None unless it waits.
         goes_on_later: Whether the next run of the command goes on with it.
+        before: The end of an attempt that was shown, and that this one replaces; None for none.
     """
 
     label: str
@@ -51,6 +52,7 @@ class UploadRow:
     result: str | None = None
     retry_at: float | None = None
     goes_on_later: bool = False
+    before: UploadProgress | None = None
 
     @property
     def percent(self) -> float | None:
@@ -135,6 +137,8 @@ def format_progress(row: UploadRow) -> str:
     if progress.stored_bytes is not None and not is_final(progress.state):
         words.append(f"{format_size(progress.stored_bytes)} stored")
     words.append(format_status(progress))
+    if row.before is not None:
+        words.append(f"attempt {progress.attempt}")
     return "  ".join(word for word in words if word)
 
 

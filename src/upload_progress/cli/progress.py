@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID
 from rich.table import Column
 from rich.text import Text
 
+from upload_progress._model.models import UploadProgress
 from upload_progress._runtime.sizes import format_size
 from upload_progress.cli.formatting import UploadRow, format_progress, format_result, printable
 from upload_progress.cli.output import Output
@@ -74,12 +75,15 @@ class TerminalOutput(Output):
         if task is None:
             task = self._tasks[id(row)] = self._add(printable(row.label, LABEL_CHARACTERS))
             self._rows[id(row)] = row
-            self._count += 1
+            if row.before is None:
+                self._count += 1
+            else:
+                self._removed = _added(self._removed, row.before, -1)
             self._move_total_to_end()
         share = "" if row.percent is None else f"{row.percent:5.1f} %"
         self._progress.update(
             task,
-            completed=_received(row),
+            completed=0 if row.progress is None else row.progress.bytes_transferred,
             # Without a total the bar pulses until the first snapshot.
             total=None if row.progress is None else row.progress.total_bytes,
             percent=share,
@@ -107,7 +111,7 @@ class TerminalOutput(Output):
             self._progress.remove_task(task)
             # Keep only the sum of removed rows: a folder may contain very many files.
             del self._rows[id(row)]
-            self._removed = _added(self._removed, row)
+            self._removed = _added(self._removed, row.progress)
 
     def message(self, line: str) -> None:
         """Print a line above the bars."""
@@ -125,7 +129,8 @@ class TerminalOutput(Output):
     def _update_total(self) -> None:
         if self._total_task is None:
             return
-        received, total = reduce(_added, self._rows.values(), self._removed)
+        shown = (row.progress for row in self._rows.values())
+        received, total = reduce(_added, shown, self._removed)
         share = f"{100 * received / total:5.1f} %" if total else ""
         figures = f"{format_size(received)} of {format_size(total)}"
         self._progress.update(
@@ -133,11 +138,11 @@ class TerminalOutput(Output):
         )
 
 
-def _added(total: tuple[int, int], row: UploadRow) -> tuple[int, int]:
-    """Return received and total bytes with those of *row* added."""
-    total_bytes = None if row.progress is None else row.progress.total_bytes
-    return total[0] + _received(row), total[1] + (total_bytes or 0)
-
-
-def _received(row: UploadRow) -> int:
-    return 0 if row.progress is None else row.progress.bytes_transferred
+def _added(
+    total: tuple[int, int], progress: UploadProgress | None, times: int = 1
+) -> tuple[int, int]:
+    """Return received and total bytes with those of an upload added, or subtracted by -1."""
+    if progress is None:
+        return total
+    received, total_bytes = progress.bytes_transferred, progress.total_bytes or 0
+    return total[0] + times * received, total[1] + times * total_bytes

@@ -67,13 +67,13 @@ class _Watched:
         client: Asks the server.
         output: Shows them.
         group: The group that ends when all of its uploads have; None without a group.
-        states: The newest state of each upload.
+        newest: The newest snapshot of each upload.
     """
 
     client: AsyncProgressClient
     output: Output
     group: str | None
-    states: dict[str, UploadState] = field(factory=dict, init=False)
+    newest: dict[str, UploadProgress] = field(factory=dict, init=False)
     _rows: dict[str, UploadRow] = field(factory=dict, init=False)
 
     async def watch(self, upload_id: str | None, *, wait: bool) -> None:
@@ -86,8 +86,9 @@ class _Watched:
                     break
 
     def show(self, progress: UploadProgress) -> None:
-        self.states[progress.upload_id] = progress.state
-        row = self._rows.setdefault(progress.upload_id, UploadRow(_label(progress)))
+        row = UploadRow(_label(progress), before=self.newest.get(progress.upload_id))
+        row = self._rows.setdefault(progress.upload_id, row)
+        self.newest[progress.upload_id] = progress
         row.progress = progress
         self.output.update(row)
         if is_final(progress.state):
@@ -107,7 +108,7 @@ class _Watched:
         Raises:
             UploadNotFound: The group has no upload, unless *may_begin_later*.
         """
-        if self.group is None or not all(map(is_final, self.states.values())):
+        if self.group is None or not all(is_final(each.state) for each in self.newest.values()):
             return False
         page = await self.client.list(states=tuple(UploadState), group=self.group)
         if not (page.uploads or may_begin_later):
@@ -115,14 +116,15 @@ class _Watched:
         if not (page.uploads and all(is_final(each.state) for each in page.uploads)):
             return False
         for each in reversed(page.uploads):
-            if self.states.get(each.upload_id) is not each.state:
+            shown = self.newest.get(each.upload_id)
+            if shown is None or shown.state is not each.state:
                 self.show(each)
         return True
 
     @property
     def exit_code(self) -> int:
-        are_completed = {state is UploadState.COMPLETED for state in self.states.values()}
-        return SUCCESS if are_completed == {True} else FAILED
+        states = {progress.state for progress in self.newest.values()}
+        return SUCCESS if states == {UploadState.COMPLETED} else FAILED
 
 
 def _label(progress: UploadProgress) -> str:

@@ -67,7 +67,7 @@ retry|Retry
 uploads|{0} of {1} uploads
 unauthorized|Sign in to see your uploads.
 client_disconnected|The connection broke before the last byte.
-worker_lost|The server stopped during the upload.
+worker_lost|The server stopped before it had finished.
 expired|No data arrived for too long.
 unknown|The server does not know this upload.
 network|The file cannot be read, or the server does not respond.
@@ -753,6 +753,8 @@ export class Transfer {
   #resends = 0;
   #interruptions = 0;
   #isCancelled = false;
+  /** Whether the server has accepted the bytes; its own processing may still fail. */
+  #isAccepted = false;
   /** @type {Parts | null} */
   #parts = null;
   /** @type {() => void} */
@@ -785,7 +787,7 @@ export class Transfer {
     this.reason = "";
     this.#resends = 0;
     if (this.#isCancelled) this.#parts = null;
-    this.#isCancelled = this.isInterrupted = false;
+    this.#isCancelled = this.#isAccepted = this.isInterrupted = false;
     this.done = new Promise((resolve) => (this.#resolve = resolve));
     this.client.transfers.set(this.id, this);
     this.bar?.add(this.id);
@@ -827,7 +829,7 @@ export class Transfer {
   /** A form may have been processed although its response was lost: it is sent again only if it was not sent whole. */
   get #canResend() {
     const isWhole = this.sentShare === 1 && this.#method === "POST";
-    return !isWhole && !this.#isCancelled && this.#resends < MAX_RESENDS;
+    return !isWhole && !this.#isAccepted && !this.#isCancelled && this.#resends < MAX_RESENDS;
   }
 
   /** Wait for the server, and send the upload again, unless the server knows its end. @param {string} version */
@@ -924,6 +926,7 @@ export class Transfer {
     const isSuccess = status >= 200 && status < 400;
     const isReadable = status > 0 || (await this.#isReadable());
     if (request !== this.request) return;
+    this.#isAccepted = isSuccess;
     if (status && !isSuccess) this.reason = detailOf(outcome?.responseText) ?? "";
     const last = /** @type {Snapshot} */ (this.client.uploads.get(this.id));
     const isLost = outcome?.isTemporary || isTemporary({ code: status ? "" : "unknown", http_status: status });
@@ -1560,17 +1563,22 @@ export class UploadProgressElement extends HTMLElement {
   /** @param {Snapshot} upload @param {Row} row @param {number} sentShare */
   #details(upload, row, sentShare) {
     const format = this.#formatter;
-    const { state, bytes_transferred: bytes, total_bytes: total, stalled, arrival } = upload;
+    const { state, stage, bytes_transferred: bytes, total_bytes: total, stalled, arrival } = upload;
     const hint = arrival === "buffered" ? [format.text("buffered")] : [];
     if (state === "completed") return [format.bytes(bytes), ...hint];
     const stored = upload.stored_bytes ?? null;
     const passedOn = stored === null ? [] : [format.text("stored", format.bytes(stored))];
-    if (state === "processing") return [format.text("received", format.bytes(bytes)), ...passedOn, ...hint];
+    const attempt = Math.max(this.#client?.transfers.get(upload.upload_id)?.attempts ?? 1, Math.floor(upload.attempt));
+    const again = attempt > 1 ? [format.text("attempt", attempt)] : [];
+    if (state === "processing") {
+      const done = stage ? shareOf(stage.done, stage.total) : null;
+      const percent = done === null ? [] : [format.percent(done)];
+      return [...percent, format.text("received", format.bytes(bytes)), ...passedOn, ...again, ...hint];
+    }
     if (state === "pending") return total === null ? [] : [format.bytes(total)];
     const details = [format.share(bytes, total), ...passedOn];
     if (state !== "receiving") return details;
-    const attempt = Math.max(this.#client?.transfers.get(upload.upload_id)?.attempts ?? 1, Math.floor(upload.attempt));
-    if (attempt > 1) details.push(format.text("attempt", attempt));
+    details.push(...again);
     const sentBytes = sentShare * (total ?? 0);
     if (row.isBehind && sentBytes > bytes) details.push(format.text("sent", format.bytes(sentBytes)));
     if (stalled) return [...details, format.text("no_data")];

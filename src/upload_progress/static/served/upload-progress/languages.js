@@ -21,7 +21,7 @@ retry|Reintentar|Wiederholen
 uploads|{0} de {1} archivos|{0} von {1} Dateien
 unauthorized|Inicie sesión para ver sus envíos.|Bitte anmelden, um die Uploads zu sehen.
 client_disconnected|La conexión se cortó antes del último byte.|Die Verbindung brach vor dem letzten Byte ab.
-worker_lost|El servidor se detuvo durante el envío.|Der Server wurde während des Uploads beendet.
+worker_lost|El servidor se detuvo antes de terminar.|Der Server hielt an, bevor er fertig war.
 expired|No llegaron datos durante demasiado tiempo.|Zu lange kamen keine Daten an.
 unknown|El servidor no conoce este envío.|Der Server kennt diesen Upload nicht.
 network|No se puede leer el archivo o el servidor no responde.|Die Datei ist nicht lesbar, oder der Server antwortet nicht.
