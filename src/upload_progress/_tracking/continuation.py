@@ -120,7 +120,7 @@ def merge(upload: LiveUpload, other: LiveUpload) -> None:
         other.idle_since < upload.idle_since or other.idle_at < upload.loaded_version_at
     )
     transfer.is_outdated = phase is TransferPhase.ENDED and has_changed_since
-    upload.transfers[transfer] = None
+    upload.transfers = (*upload.transfers, transfer)
     if other.current_stage is not None:
         upload.current_stage = other.current_stage
     if other.started_at is not None:
@@ -420,7 +420,7 @@ def _continue_record(upload: LiveUpload, record: TransferRecord) -> None:
         stored = getattr(record, name)
         if stored is not None and name not in upload.set_by_app:
             setattr(upload, name, stored)
-    upload.set_by_app.update(record.set_by_app)
+    upload.set_by_app |= frozenset(record.set_by_app)
     if upload.opened_by.kind is TransferKind.QUERY and upload.is_divided:
         # The answer has told the size of a part.
         upload.meter.total_bytes = None
@@ -524,7 +524,7 @@ def _end_elsewhere(
         count_accepted([*stored, *own]) > count_accepted(stored)
     )
     if before.error == CANCELLED:
-        for transfer in list(upload.transfers):
+        for transfer in upload.transfers:
             transfer.stop()
 
 

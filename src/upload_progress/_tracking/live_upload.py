@@ -189,7 +189,7 @@ class LiveUpload:
     state: UploadState = field(default=UploadState.PENDING, init=False)
     error: UploadError | None = field(default=None, init=False)
     current_stage: StageHandle | None = field(default=None, init=False)
-    transfers: dict[Transfer, None] = field(init=False)
+    transfers: tuple[Transfer, ...] = field(init=False)
     begun_by: Transfer = field(init=False)
     begun_at: float | None = field(default=None, init=False)
     newest_number: int = field(init=False)
@@ -215,7 +215,7 @@ class LiveUpload:
     inherited: TransferRecord | None = field(default=None, init=False)
     stored: StoredBytes | None = field(default=None, init=False)
     _claimant: Identity | None = field(default=None, init=False)
-    set_by_app: set[str] = field(factory=set, init=False)
+    set_by_app: frozenset[str] = field(default=frozenset(), init=False)
     _reports: int = field(default=0, init=False)
     _shared_sequence: int = field(default=0, init=False)
     _reported_at: float = field(default=0.0, init=False)
@@ -233,7 +233,7 @@ class LiveUpload:
 
     def __attrs_post_init__(self) -> None:
         """Begin with the transfer that opened the upload."""
-        self.transfers = {self.opened_by: None}
+        self.transfers = (self.opened_by,)
         self.begun_by = self.opened_by
         self.newest_number = self.number
         head = self.opened_by.head
@@ -328,7 +328,7 @@ class LiveUpload:
         """Set an attribute by the application, which takes precedence over announcements."""
         if not self.is_ended:
             setattr(self, name, value)
-            self.set_by_app.add(name)
+            self.set_by_app |= {name}
 
     def claim(self, identity: Identity) -> bool:
         """Make *identity* the owner, unless there is one; return whether it is the owner."""
@@ -506,7 +506,7 @@ class LiveUpload:
         """
         if self.ranges is None and self.opened_by.phase is TransferPhase.RESPONDING:
             return
-        transfers = list(self.transfers)
+        transfers = self.transfers
         if self._end(Signal.CANCEL, CANCELLED):
             for transfer in transfers:
                 transfer.stop()
@@ -536,7 +536,7 @@ class LiveUpload:
 
     def _remove(self, transfer: Transfer) -> None:
         transfer.phase = TransferPhase.ENDED
-        self.transfers.pop(transfer, None)
+        self.transfers = tuple(each for each in self.transfers if each is not transfer)
 
     def _end(self, signal: Signal, error: UploadError | None) -> bool:
         state = next_state(self.state, signal)
@@ -554,7 +554,7 @@ class LiveUpload:
         self.state, self.error, self.current_stage = state, error, None
         self._final_bytes = self.meter.received_bytes
         self.finished_at = now.wall if state in FINAL_STATES else None
-        for transfer in list(self.transfers):
+        for transfer in self.transfers:
             self.finished_bytes += transfer.meter.received_bytes
             self._remove(transfer)
         self.context.on_ended(self)
@@ -681,7 +681,7 @@ class LiveUpload:
             return 0
         if self.ranges is None:
             return self.meter.received_bytes
-        return self.finished_bytes + sum(each.meter.received_bytes for each in list(self.transfers))
+        return self.finished_bytes + sum(each.meter.received_bytes for each in self.transfers)
 
     @property
     def _is_waiting(self) -> bool:
