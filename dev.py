@@ -40,7 +40,9 @@ CLOSING_LINE = re.compile(r"(=+ )?(\d+ \w+.*|no tests ran) in [\d.]+s( \([\d:]+\
 # What pytest prints in its short summary for a test that failed.
 FAILED_TEST = re.compile(r"(FAILED|ERROR) \S+::")
 # Debian packages that the tests need, each with programs one of which shows that it is there.
-SAME_NAME = "curl nginx npm pgbouncer prometheus rabbitmq-server redis-server skopeo valgrind"
+SAME_NAME = (
+    "curl nginx npm pgbouncer prometheus pushpin rabbitmq-server redis-server skopeo valgrind"
+)
 PROGRAMS = {name: name for name in SAME_NAME.split()} | {
     "chromium fonts-dejavu-core": "chromium chromium-browser google-chrome chrome",
     "default-jre-headless": "java",

@@ -59,7 +59,7 @@ func newWatcher(o *Options, upload *Upload, number int) *Watcher {
 		upload:  upload,
 		socket:  socket,
 		source:  number % o.Sources,
-		retry:   firstRetry,
+		retry:   firstRetry + time.Duration(rand.Int64N(int64(firstRetry))),
 		refused: map[int]int{},
 	}
 }
@@ -83,9 +83,8 @@ func (w *Watcher) watch(ctx context.Context, opened func()) {
 		if isRefused || isOver || ctx.Err() != nil {
 			return
 		}
-		pause := w.retry + time.Duration(rand.Int64N(int64(w.retry)))
 		select {
-		case <-time.After(pause):
+		case <-time.After(w.retry):
 		case <-ctx.Done():
 			return
 		}

@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from types import MappingProxyType
 from typing import Final
 from weakref import WeakSet
@@ -69,6 +70,7 @@ class Backends:
     publisher: EventPublisher | None
     subscriber: EventSubscriber | None
     transport: MessageTransport | None
+    edge: EventPublisher | None = None
 
     @property
     def keeps_events(self) -> bool:
@@ -151,6 +153,8 @@ class TrackerInternals:
         for role, backend, breaker in roles:
             if backend is not None:
                 found.setdefault(breaker, role)
+        if (edge := self.flusher.outbox.edge) is not None:
+            found[edge.breaker] = "edge"
         return {role: breaker for breaker, role in found.items()}
 
     def readiness(self) -> Readiness:
@@ -281,18 +285,17 @@ class _Core:
         store_breaker = breakers.of(backends.store, "the session store")
         loader = RecordLoader(backends.store, store_breaker, clock, config.mount_path)
         worker = Worker()
-        publisher_breaker = breakers.of(backends.publisher, "the event publisher")
         flusher = Flusher(
             lease=_lease(config, backends),
             hub=Hub(tasks),
             clock=clock,
             loader=loader,
-            outbox=Outbox(
-                publisher=backends.publisher,
-                breaker=publisher_breaker,
-                source=config.source,
-                namespace=config.namespace,
-                ends=EndOutbox(loader, worker, is_enabled=backends.keeps_events),
+            outbox=_outbox(
+                config,
+                backends,
+                loader=loader,
+                worker=worker,
+                breakers=breakers,
                 log_limiter=log_limiter,
             ),
             registry=Registry(config.limits, Measurements(log_limiter)),
@@ -311,6 +314,33 @@ class _Core:
             lane=ClientLane(loader, tasks),
             flusher=flusher,
         )
+
+
+def _outbox(
+    config: TrackerConfig,
+    backends: Backends,
+    *,
+    loader: RecordLoader,
+    worker: Worker,
+    breakers: CircuitBreakers,
+    log_limiter: LogLimiter,
+) -> Outbox:
+    outbox = partial(
+        Outbox, source=config.source, namespace=config.namespace, log_limiter=log_limiter
+    )
+    edge = None
+    if backends.edge is not None:
+        edge = outbox(
+            publisher=backends.edge,
+            breaker=breakers.of(backends.edge, "the push server"),
+            ends=EndOutbox(loader, worker, is_enabled=False),
+        )
+    return outbox(
+        publisher=backends.publisher,
+        breaker=breakers.of(backends.publisher, "the event publisher"),
+        ends=EndOutbox(loader, worker, is_enabled=backends.keeps_events),
+        edge=edge,
+    )
 
 
 def _lease(config: TrackerConfig, backends: Backends) -> Lease:

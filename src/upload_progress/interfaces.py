@@ -1,7 +1,7 @@
 """The interfaces between the core and its environment: store, publisher, clock, authentication."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, Final, Protocol, runtime_checkable
 
@@ -21,6 +21,7 @@ __all__ = [
     "EventStream",
     "EventSubscriber",
     "EventsMissed",
+    "HoldsStreams",
     "KeepsEvents",
     "ListsOpenUploads",
     "MessageTransport",
@@ -184,6 +185,30 @@ class KeepsEvents(Protocol):
     @property
     def keeps_events(self) -> bool:
         """Whether the broker keeps events."""
+
+
+@runtime_checkable
+class HoldsStreams(Protocol):
+    """The edge of a tracker that is a proxy, and holds event streams in place of this process."""
+
+    @property
+    def hold_seconds(self) -> int:
+        """How long a stream is held at most, until its client opens another one."""
+
+    def is_proxied(self, connection: Connection) -> bool:
+        """Return whether the proxy has passed on a request."""
+
+    def hold(
+        self, namespace: str, owner: str, *, upload_id: str | None = None, group: str | None = None
+    ) -> Mapping[str, str]:
+        """Return the headers of a response with which the proxy holds the stream.
+
+        Args:
+            namespace: The system that the owner belongs to.
+            owner: The owner of the uploads.
+            upload_id: The upload; None for all, or those of a group.
+            group: The group.
+        """
 
 
 @frozen

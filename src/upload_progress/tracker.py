@@ -93,6 +93,8 @@ class ProgressTracker(HasInternals):
         publisher: Publishes ``UploadProgressUpdated`` events; by default none are published.
         subscriber: Receives the events of other workers; by default the publisher, if it can.
         transport: Carries messages between workers; by default the publisher, if it can.
+        edge: A push server that gets the events, too, and sends them to watchers: see
+            ``upload_progress.edge``. By default this process holds their connections.
         policy: When a snapshot is sent; by default at every 10 %, and at least every second.
         watched_interval_seconds: How often, at most, a watched upload is reported
             while bytes arrive, in addition to the policy.
@@ -131,6 +133,7 @@ class ProgressTracker(HasInternals):
         publisher: EventPublisher | None = None,
         subscriber: EventSubscriber | None = None,
         transport: MessageTransport | None = None,
+        edge: EventPublisher | None = None,
         policy: ThrottlePolicy = DEFAULT_POLICY,
         watched_interval_seconds: float = 0.25,
         store_records_per_second: float = 2000.0,
@@ -158,7 +161,7 @@ class ProgressTracker(HasInternals):
             secret=secret.encode() if isinstance(secret, str) else secret,
             clock=clock or SystemClock(),
         )
-        backends = _backends(store, publisher, subscriber, transport)
+        backends = _backends(store, publisher, subscriber, transport, edge)
         self._internals = create(self.config, backends)
 
     @classmethod
@@ -167,6 +170,7 @@ class ProgressTracker(HasInternals):
         url: str,
         *,
         events: str | None = None,
+        edge: EventPublisher | None = None,
         retention: Retention | None = None,
         policy: ThrottlePolicy = DEFAULT_POLICY,
         watched_interval_seconds: float = 0.25,
@@ -189,6 +193,7 @@ class ProgressTracker(HasInternals):
             url: The store: ``memory:``, ``redis://…``, ``postgresql://…`` or ``kafka://…``.
             events: The broker of events and of messages between workers, also ``amqp://…``; by
                 default the same as *url*.
+            edge: As above.
             retention: How long the store keeps sessions.
             policy: As above, like the other arguments.
             watched_interval_seconds: As above.
@@ -216,6 +221,7 @@ class ProgressTracker(HasInternals):
         return cls(
             store=store,
             publisher=publisher_from_url(url if events is None else events, namespace=named),
+            edge=edge,
             policy=policy,
             watched_interval_seconds=watched_interval_seconds,
             store_records_per_second=store_records_per_second,
@@ -518,6 +524,7 @@ def _backends(
     publisher: EventPublisher | None,
     subscriber: EventSubscriber | None,
     transport: MessageTransport | None,
+    edge: EventPublisher | None,
 ) -> Backends:
     """Let the publisher subscribe and carry messages as well, if it can and no other one does."""
     other: object = publisher
@@ -526,6 +533,7 @@ def _backends(
         publisher=publisher,
         subscriber=subscriber or (other if isinstance(other, EventSubscriber) else None),
         transport=transport or (other if isinstance(other, MessageTransport) else None),
+        edge=edge,
     )
 
 

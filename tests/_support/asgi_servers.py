@@ -62,6 +62,10 @@ class RunningServer:
         """Run *function* on the server's event loop and return what it returns."""
         return self._portal.call(function, *arguments)
 
+    def run(self, function: Callable[..., Awaitable[T]], *arguments: object) -> T:
+        """Run a coroutine function on the server's event loop and return what it returns."""
+        return self._portal.call(function, *arguments)
+
     def stop(self) -> None:
         """Stop the server as a signal would, and wait until it has stopped."""
         if not self._finished.done():

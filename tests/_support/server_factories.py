@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from tests._support.paths import ROOT
 from tests._support.server_processes import ServerProcess, free_port, new_folder, responds_to
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "newest_paths",
     "pgbouncer",
     "postgres",
+    "pushpin",
     "rabbitmq",
     "redis",
     "redis_sentinel",
@@ -174,6 +176,35 @@ def pgbouncer(find: FindProgram, database: ServerProcess) -> ServerProcess:
         is_ready=lambda: responds_to(port, bytes([0, 0, 0, 8, 4, 210, 22, 47])),
         as_nobody=True,
         stop_signal=signal.SIGINT,
+    )
+
+
+def pushpin(find: FindProgram, *, app_port: int, control_port: int, key: str) -> ServerProcess:
+    """Return Pushpin in front of the application on *app_port*, not started.
+
+    Its configuration is that of the examples, with other ports and folders.
+    """
+    program = find("pushpin", install=apt_hint("pushpin"))
+    port, folder, example = free_port(), new_folder("pushpin"), ROOT / "examples" / "edge"
+    settings = (example / "pushpin.conf").read_text(encoding="utf-8")
+    for given, wanted in [
+        ("/tmp/pushpin", str(folder)),  # noqa: S108  # as in the example
+        ("127.0.0.1:7999", f"127.0.0.1:{port}"),
+        ("=5561", f"={control_port}"),
+        ("=SIG_KEY", f"={key}"),
+    ]:
+        assert given in settings
+        settings = settings.replace(given, wanted)
+    (folder / "pushpin.conf").write_text(settings, encoding="utf-8")
+    routes = (example / "routes").read_text(encoding="utf-8")
+    (folder / "routes").write_text(routes.replace("8000", str(app_port)), encoding="utf-8")
+    return ServerProcess(
+        name="pushpin",
+        url=f"http://127.0.0.1:{port}",
+        port=port,
+        folder=folder,
+        command=[program, f"--config={folder / 'pushpin.conf'}"],
+        is_ready=lambda: responds_to(port, b"GET / HTTP/1.0\r\n\r\n"),
     )
 
 

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import define, field, frozen
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from tests._support.asgi_servers import RunningServer, run_server
 from tests._support.go_programs import load_generator
+from tests._support.server_factories import pushpin
+from tests._support.server_processes import ServerProcess, free_port
 from tests.conftest import RequireProgram
 from upload_progress import ProgressTracker
+from upload_progress.connection import Connection
+from upload_progress.edge import GripProxy
+from upload_progress.identity import Identity
 from upload_progress.starlette import UploadProgressApp, basic, upload_progress_app
 
 LOAD_SECONDS = 60
+GRIP_KEY = "0123456789abcdef0123456789abcdef"
+HOLD_SECONDS = 3
 
 RunLoad = Callable[..., dict[str, Any]]
 
@@ -36,6 +46,64 @@ def make_site(tracker: ProgressTracker, **options: Any) -> UploadProgressApp:  #
     site = Starlette(routes=[Route("/{place}/{name}", _receive, methods=["PUT"])])
     authenticate = options.pop("authenticate", basic(lambda name, password: name == password))
     return upload_progress_app(site, authenticate=authenticate, tracker=tracker, **options)
+
+
+@define
+class Users:
+    """The users of a site; the password of each is the name."""
+
+    allowed: set[str] = field(factory=lambda: {"alice", "bob", "root"})
+
+    def authenticate(self, connection: Connection) -> object:
+        def check(name: str, password: str) -> Identity | None:
+            is_allowed = name == password and name in self.allowed
+            return Identity(name, is_operator=name == "root") if is_allowed else None
+
+        return basic(check)(connection)
+
+
+@frozen
+class PushpinSite:
+    """A site behind Pushpin."""
+
+    users: Users
+    tracker: ProgressTracker
+    server: RunningServer
+    pushpin: ServerProcess
+
+    @property
+    def url(self) -> str:
+        """The address of Pushpin."""
+        return self.pushpin.url
+
+
+@pytest.fixture
+def pushpin_site(require_program: RequireProgram) -> Iterator[PushpinSite]:
+    with run_pushpin_site(require_program) as site:
+        yield site
+
+
+@pytest.fixture
+def short_holds(require_program: RequireProgram) -> Iterator[PushpinSite]:
+    """The same, with streams that are closed after up to ``HOLD_SECONDS``."""
+    with run_pushpin_site(require_program, hold_seconds=HOLD_SECONDS) as site:
+        yield site
+
+
+@contextmanager
+def run_pushpin_site(find: RequireProgram, *, hold_seconds: int = 60) -> Iterator[PushpinSite]:
+    """Run a site and Pushpin in front of it while the block runs."""
+    control_port, users = free_port(), Users()
+    proxy = GripProxy(f"http://127.0.0.1:{control_port}", key=GRIP_KEY, hold_seconds=hold_seconds)
+    tracker = ProgressTracker(edge=proxy)
+    site = make_site(tracker, authenticate=users.authenticate)
+    with run_server(site) as server:
+        app_port = int(server.url.rpartition(":")[2])
+        process = pushpin(find, app_port=app_port, control_port=control_port, key=GRIP_KEY)
+        try:
+            yield PushpinSite(users, tracker, server, process.start())
+        finally:
+            process.stop()
 
 
 @pytest.fixture(scope="session")

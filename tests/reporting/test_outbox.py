@@ -222,7 +222,10 @@ async def test_events_that_wait_at_the_stop_are_logged(
     await sim.run(0.5)
     await sim.internals.flusher.finish()
 
-    assert "stopped before the broker had accepted 2 events, of which 1 are ends" in caplog.text
+    assert (
+        "stopped before the event publisher had accepted 2 events, of which 1 are ends"
+        in caplog.text
+    )
     assert "stopped before the store had accepted the ends of 1 uploads" in caplog.text
 
 

@@ -58,7 +58,7 @@ def variables_of(group: Group) -> set[str]:
 
 def test_every_option_has_a_variable() -> None:
     """All but those that are no text, and those that are made of several."""
-    composed, code = {"retention", "limits"}, {"app", "tracker", "authenticate", "clock"}
+    composed, code = {"retention", "limits"}, {"app", "tracker", "authenticate", "clock", "edge"}
     expected = {
         Group.TRACKER: options_of(ProgressTracker.from_url, *composed, *code),
         Group.LIMITS: {each.name for each in fields(Limits)},

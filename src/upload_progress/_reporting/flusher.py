@@ -178,7 +178,7 @@ class Flusher:
 
     def has_receivers(self, owner: str | None) -> bool:
         """Return whether a subscription or a publisher receives updates of *owner*."""
-        return self.outbox.publisher is not None or self.hub.has_subscribers(owner)
+        return self.outbox.is_used or self.hub.has_subscribers(owner)
 
     @property
     def is_idle(self) -> bool:
@@ -256,7 +256,7 @@ class Flusher:
     async def _flush_all(self) -> None:
         """Make passes until nothing is left, or nothing more succeeds."""
         self.loader.breaker.reset()
-        self.outbox.breaker.reset()
+        self.outbox.reset()
         before = -1
         while (left := self._left) != before:
             before = left
@@ -370,7 +370,7 @@ class Flusher:
         """
         if not upload.is_ended:
             updates[update.topic] = update
-        elif self.outbox.publisher is not None:
+        elif self.outbox.is_used:
             self._unpublished_ends[upload] = update
 
     async def _publish_ends(self, uploads: Iterable[LiveUpload]) -> None:
@@ -418,7 +418,7 @@ class Flusher:
                 self._forget(upload)
             if not had_ended and self.has_receivers(upload.owner):
                 self.hub.deliver(Update(key.owner, live_record.current_snapshot(upload)))
-                if self.outbox.publisher is not None:
+                if self.outbox.is_used:
                     self._add_event(upload, uploads[upload], records.get(key, ()), updates)
         if updates:
             await self._publish(updates)

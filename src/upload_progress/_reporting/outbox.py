@@ -43,6 +43,8 @@ class Outbox:
         namespace: The ``namespace`` of the events.
         ends: Keeps the ends in the store, too.
         log_limiter: Logs what is dropped.
+        edge: The outbox of a push server, which gets the same events, also while the broker is
+            away.
 
     Attributes:
         published: How many events the broker has accepted.
@@ -56,6 +58,7 @@ class Outbox:
     namespace: str
     ends: EndOutbox
     log_limiter: LogLimiter
+    edge: "Outbox | None" = None
     published: int = field(default=0, init=False)
     dropped: int = field(default=0, init=False)
     dropped_ends: int = field(default=0, init=False)
@@ -67,7 +70,12 @@ class Outbox:
 
     def __len__(self) -> int:
         """Return the number of events that wait."""
-        return len(self._waiting)
+        return len(self._waiting) + (len(self.edge) if self.edge else 0)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether a broker or a push server gets the events."""
+        return self.publisher is not None or self.edge is not None
 
     @property
     def waiting_ends(self) -> int:
@@ -76,10 +84,13 @@ class Outbox:
 
     async def send(self, updates: Mapping[Topic, Update]) -> None:
         """Publish *updates*, and what could not be published before."""
-        publisher = self.publisher
-        if publisher is None:
-            return
         self.hold(updates)
+        if self.publisher is not None:
+            await self._send(self.publisher, updates)
+        if self.edge is not None:
+            await self.edge.send({})
+
+    async def _send(self, publisher: EventPublisher, updates: Mapping[Topic, Update]) -> None:
         await self.ends.add(updates.values())
         if not self._waiting or self.breaker.is_open:
             return
@@ -101,7 +112,9 @@ class Outbox:
 
     def hold(self, updates: Mapping[Topic, Update]) -> None:
         """Keep *updates*, to be published later."""
-        for update in updates.values():
+        if self.edge is not None:
+            self.edge.hold(updates)
+        for update in updates.values() if self.publisher is not None else ():
             report = update.topic, _REPORT
             if update.is_end:
                 self._remove(report)
@@ -119,14 +132,24 @@ class Outbox:
 
     def drop(self, topic: Topic, attempt: int) -> None:
         """Drop what waits to be published of an upload: the store has something else."""
+        if self.edge is not None:
+            self.edge.drop(topic, attempt)
         self._remove((topic, _REPORT))
         self._remove((topic, attempt))
 
+    def reset(self) -> None:
+        """Allow the next call at once, because there is no later one: the tracker stops."""
+        self.breaker.reset()
+        if self.edge is not None:
+            self.edge.reset()
+
     def log_waiting(self) -> None:
         """Log what waits; the process is about to stop."""
+        if self.edge is not None:
+            self.edge.log_waiting()
         if self._waiting:
             self.log_limiter.log_warning(
-                f"stopped before the broker had accepted {len(self)} events, "
+                f"stopped before {self.breaker.name} had accepted {len(self._waiting)} events, "
                 f"of which {self.waiting_ends} are ends of uploads",
                 effect="their consumers read the store, or miss them",
                 topic="unpublished at stop",

@@ -53,8 +53,8 @@ class Statistics:
         updates_delivered: Snapshots delivered to subscriptions.
         store_failures: Calls to the store that failed or took too long.
         publisher_failures: Calls to the publisher that failed or took too long.
-        backend_failures: The same for each backend: ``store``, ``publisher``, ``subscriber`` and
-            ``transport``, one that has several of these roles only under the first.
+        backend_failures: The same for each backend: ``store``, ``publisher``, ``subscriber``,
+            ``transport`` and ``edge``, one that has several of these roles only under the first.
         open_circuits: Whether calls to that backend are refused at the moment, after a failure.
         events_received: Events of other workers, received for subscriptions of this worker.
         events_rejected: Events of another owner than the one of their channel.

@@ -49,6 +49,7 @@ __all__ = [
     "RETRY_SPREAD_SECONDS",
     "TOKEN_REQUIRED",
     "UNAUTHENTICATED",
+    "WEBSOCKET_NOT_HELD",
     "WEBSOCKET_UNSUPPORTED",
     "Condition",
     "ErrorResponse",
@@ -245,6 +246,11 @@ WEBSOCKET_UNSUPPORTED: Final = ErrorResponse.build(
     501,
     "websocket_unsupported",
     "The server supports no WebSockets: it has passed the handshake on as an ordinary request.",
+)
+WEBSOCKET_NOT_HELD: Final = ErrorResponse.build(
+    501,
+    "websocket_unsupported",
+    "The proxy in front of this server holds event streams, and no WebSockets.",
 )
 FOREIGN_ORIGIN: Final = ErrorResponse.build(
     403, "foreign_origin", "Pages of this origin may not send requests on behalf of a user."

@@ -10,7 +10,7 @@ from starlette.types import Scope
 
 from upload_progress._internals import internals_of
 from upload_progress.exceptions import InvalidValue
-from upload_progress.interfaces import Authenticate
+from upload_progress.interfaces import Authenticate, HoldsStreams
 from upload_progress.openapi import asyncapi_document, openapi_document
 from upload_progress.starlette.auth.authentication import RequestAuthenticator
 from upload_progress.starlette.auth.identity_resolver import IdentityResolver
@@ -80,6 +80,10 @@ def progress_routes(
             raise InvalidValue(name, "must be greater than 0")
     internals = internals_of(tracker)
     internals.has_routes = True
+    edge: object = internals.backends.edge
+    proxy = edge if isinstance(edge, HoldsStreams) else None
+    if proxy is not None and proxy.hold_seconds > revalidate_seconds:
+        raise InvalidValue("revalidate_seconds", "must be at least the hold_seconds of the edge")
     clock = tracker.config.clock
     identities = IdentityResolver(authenticate, clock, internals.log_limiter)
     make_ticket = partial(internals.directory.make_token, "ticket", TICKET_BYTES)
@@ -89,11 +93,11 @@ def progress_routes(
         identities, Origins.parse(allowed_origins), tickets, clock, revalidate_seconds
     )
     connections = ConnectionRegistry(internals)
-    streams = EventStreams(tracker, authenticator, connections, stream_life_seconds)
+    streams = EventStreams(tracker, authenticator, connections, stream_life_seconds, proxy)
     sockets = SocketSubscriptions(tracker, connections)
     endpoints = RestEndpoints(tracker, authenticator, connections, streams, sockets)
     mount_check = MountCheck(internals)
-    socket = WebSocketEndpoint(tracker, authenticator, connections, mount_check)
+    socket = WebSocketEndpoint(tracker, authenticator, connections, mount_check, proxy)
     return _routes(endpoints, socket, mount_check)
 
 

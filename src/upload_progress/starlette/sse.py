@@ -9,6 +9,9 @@ events, which ends after a random time, so that clients do not all return at onc
 read ``Retry-After`` need not wait for its end.
 
 A client that does not read blocks its own stream and no other.
+
+A proxy that holds streams (see ``upload_progress.edge``) gets the current snapshot as a complete
+response, whose headers tell it to keep the connection and where the next snapshots are published.
 """
 
 import secrets
@@ -26,7 +29,8 @@ from upload_progress._fanout.update import Update
 from upload_progress._internals import internals_of
 from upload_progress._model.models import UploadState
 from upload_progress.exceptions import StoreUnavailable, UploadNotFound
-from upload_progress.identity import listed_owner
+from upload_progress.identity import Identity, listed_owner
+from upload_progress.interfaces import HoldsStreams
 from upload_progress.starlette.auth.authentication import RequestAuthenticator, check_upload_id
 from upload_progress.starlette.auth.tickets import AccessGrant
 from upload_progress.starlette.auth.views import group_owner, update_of
@@ -81,12 +85,14 @@ class EventStreams:
         authenticator: Authenticates a stream, at its start and again while it lasts.
         connections: Counts the open streams.
         stream_life_seconds: Duration after which a stream ends; the client reopens it.
+        proxy: Holds the streams that are requested through it; None if this process holds all.
     """
 
     tracker: ProgressTracker
     authenticator: RequestAuthenticator
     connections: ConnectionRegistry
     stream_life_seconds: float
+    proxy: HoldsStreams | None
 
     async def stream_upload(self, request: RequestContext) -> Response | None:
         """Stream the snapshots of one upload until it ends."""
@@ -94,6 +100,8 @@ class EventStreams:
         grant = await self.authenticator.authenticate_stream(connection)
         identity = grant.subject
         upload_id = check_upload_id(identity, request.path_parameter("upload_id"))
+        if (proxy := self._proxy_of(request, grant)) is not None:
+            return await self._hold_upload(request, proxy, identity, upload_id)
         with self.connections.subscription(identity, Transport.EVENT_STREAM) as subscription:
             owner = identity.owner_of(upload_id)
             subscription.add_upload(owner, upload_id)
@@ -103,14 +111,18 @@ class EventStreams:
                 await self._run_without_events(request, subscription, error)
                 return None
             update = Update(owner, progress)
-            is_known = update.is_end and _last_event_id(request) == str(progress.sequence)
-            if is_known and not self._may_go_on(update):
+            if self._is_over(request, update):
                 return Response(status_code=204, headers=COMMON_HEADERS)
             if request.is_head:
                 return Response(headers=_HEADERS)
             subscription.offer(update)
             await self._run(request, grant, subscription, ends_with_upload=True)
         return None
+
+    def _is_over(self, request: RequestContext, update: Update) -> bool:
+        """Return whether the client has received *update*, and nothing will follow."""
+        is_known = update.is_end and _last_event_id(request) == str(update.progress.sequence)
+        return is_known and not self._may_go_on(update)
 
     def _may_go_on(self, update: Update) -> bool:
         """Return whether a client that has the end *update* may still be told another one."""
@@ -126,6 +138,9 @@ class EventStreams:
         if not identity.listable:
             raise UploadNotFound
         query = parse_list_query(connection)
+        proxy = self._proxy_of(request, grant)
+        if proxy is not None and query.states is None:
+            return await self._hold_list(request, proxy, identity, query.group)
         with self.connections.subscription(identity, Transport.EVENT_STREAM) as subscription:
             if query.group is None:
                 subscription.add_owner(listed_owner(identity))
@@ -144,6 +159,53 @@ class EventStreams:
                 subscription.offer(update_of(identity, progress))
             await self._run(request, grant, subscription, states=query.states)
         return None
+
+    def _proxy_of(self, request: RequestContext, grant: AccessGrant) -> HoldsStreams | None:
+        """Return the proxy, if it can hold this stream: what operators see is made here."""
+        proxy = self.proxy
+        if proxy is None or grant.view is not None or request.is_head:
+            return None
+        if proxy.is_proxied(request.connection):
+            return proxy
+        if request.connection.header("grip-sig") is not None:
+            internals_of(self.tracker).log_limiter.log_warning(
+                "a request has the header Grip-Sig, but not with the key of the edge: is it the "
+                "sig_key of the proxy?",
+                effect="this process holds the event stream",
+            )
+        return None
+
+    async def _hold_upload(
+        self, request: RequestContext, proxy: HoldsStreams, identity: Identity, upload_id: str
+    ) -> Response:
+        """Let the proxy hold the stream of an upload, unless that has ended."""
+        owner = identity.owner_of(upload_id)
+        try:
+            update = Update(owner, await self.tracker.get(upload_id, owner=identity))
+        except StoreUnavailable as error:
+            return _response_without_events(error)
+        if self._is_over(request, update):
+            return Response(status_code=204, headers=COMMON_HEADERS)
+        if update.is_end and not update.is_inferred_end:
+            return Response(_retry() + update.sse, headers=_HEADERS)
+        headers = proxy.hold(self._namespace, owner, upload_id=upload_id)
+        return Response(_retry() + update.sse, headers={**_HEADERS, **headers})
+
+    async def _hold_list(
+        self, request: RequestContext, proxy: HoldsStreams, identity: Identity, group: str | None
+    ) -> Response:
+        """Let the proxy hold the stream of all uploads of the user, or of a group."""
+        try:
+            page = await self.tracker.list(owner=identity, group=group, limit=MAX_PAGE_SIZE)
+        except StoreUnavailable as error:
+            return _response_without_events(error)
+        events = [update_of(identity, progress).sse for progress in page.uploads]
+        headers = proxy.hold(self._namespace, identity.id, group=group)
+        return Response(_retry() + b"".join(events), headers={**_HEADERS, **headers})
+
+    @property
+    def _namespace(self) -> str:
+        return self.tracker.config.namespace
 
     async def _run(
         self,
@@ -199,8 +261,18 @@ async def _start(request: RequestContext, headers: Mapping[str, str]) -> None:
     """Send *headers*, and after which time an ``EventSource`` connects again."""
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     await request.send({"type": "http.response.start", "status": 200, "headers": raw})
+    await _write(request, _retry())
+
+
+def _retry() -> bytes:
     spread = secrets.randbelow(RETRY_SPREAD_MILLISECONDS)
-    await _write(request, b"retry: %d\n\n" % (RETRY_MIN_MILLISECONDS + spread))
+    return b"retry: %d\n\n" % (RETRY_MIN_MILLISECONDS + spread)
+
+
+def _response_without_events(error: StoreUnavailable) -> Response:
+    """Return a stream that ends at once, as *error* may be over when the client comes back."""
+    headers = {**_HEADERS, "retry-after": str(retry_after_seconds())}
+    return Response(_retry() + f": {error}\n\n".encode(), headers=headers)
 
 
 async def _write(request: RequestContext, text: bytes) -> None:

@@ -38,6 +38,7 @@ from upload_progress._runtime.yielding import YIELD_EVERY
 from upload_progress.connection import Connection
 from upload_progress.exceptions import InvalidValue, UploadNotFound, UploadProgressError
 from upload_progress.identity import listed_owner
+from upload_progress.interfaces import HoldsStreams
 from upload_progress.starlette.auth.authentication import RequestAuthenticator, check_upload_id
 from upload_progress.starlette.auth.tickets import AccessGrant
 from upload_progress.starlette.auth.views import group_owner, update_of
@@ -48,7 +49,13 @@ from upload_progress.starlette.connections import (
     new_client_id,
 )
 from upload_progress.starlette.context import MountCheck
-from upload_progress.starlette.http import MAX_PAGE_SIZE, NOT_FOUND, ErrorResponse
+from upload_progress.starlette.http import (
+    MAX_PAGE_SIZE,
+    NOT_FOUND,
+    WEBSOCKET_NOT_HELD,
+    ErrorResponse,
+    RequestRefused,
+)
 from upload_progress.starlette.messages import parse_client_message
 from upload_progress.tracker import ProgressTracker
 
@@ -285,6 +292,7 @@ class WebSocketEndpoint:
     authenticator: RequestAuthenticator
     connections: ConnectionRegistry
     mount_check: MountCheck
+    proxy: HoldsStreams | None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Accept or refuse a handshake, and run the session."""
@@ -293,7 +301,11 @@ class WebSocketEndpoint:
             return
         with ExitStack() as stack, suppress(OSError):
             try:
-                grant = await self.authenticator.authenticate_socket(Connection(scope))
+                connection = Connection(scope)
+                grant = await self.authenticator.authenticate_socket(connection)
+                if self.proxy is not None and self.proxy.is_proxied(connection):
+                    # The proxy would pass on each message, and this process hold the socket.
+                    raise RequestRefused(WEBSOCKET_NOT_HELD)
                 socket = await self._open_socket(scope, grant, stack)
             except UploadProgressError as error:
                 response = ErrorResponse.for_exception(error)

@@ -1,0 +1,13 @@
+"""Push servers that hold the connections of watchers, in place of this process.
+
+``GripProxy`` is for Pushpin, or another proxy of the GRIP protocol. It needs the extra ``edge``.
+"""
+
+from upload_progress._runtime.optional import require
+
+for _package in ("httpx2", "jwt"):
+    require(_package, extra="edge")
+
+from upload_progress.edge.grip import GripProxy
+
+__all__ = ["GripProxy"]
