@@ -86,6 +86,7 @@ class Answer:
         offset: Up to where the application has the part; None if the response does not say it.
         total: The size of the upload, if the response tells it or is the end.
         replaces: Whether the accepted bytes replace the whole part.
+        restarts: Whether the application has nothing of what it had accepted before the request.
     """
 
     status: int
@@ -96,6 +97,7 @@ class Answer:
     offset: int | None = None
     total: int | None = None
     replaces: bool = False
+    restarts: bool = False
 
 
 @define(eq=False)
@@ -516,7 +518,10 @@ class RangeFiles(Application):
             return Answer(409, Meaning.REFUSED)
         if has_ended:
             self.create()
-        kept = self.append(exchange)
+        return evolve(self._keep(exchange), restarts=has_ended)
+
+    def _keep(self, exchange: Exchange) -> Answer:
+        plan, kept = exchange.plan, self.append(exchange)
         if len(kept) < plan.size and (plan.start or 0) <= self.end():
             return self._more(kept)
         self.has |= exchange.positions(exchange.received)

@@ -182,7 +182,8 @@ class Replay:
         ended_at_worker: Index of the worker at which it ended.
         late_until: The number of the newest request that was sent before the end of the attempt
             before.
-        newest: The number of the newest request that was accepted.
+        session: How often the application had created the upload, for the requests accepted last.
+        is_address_certain: Whether an ended upload had only one address, or none.
         may_be_repeated: Whether the client repeats a request to create it at another address.
         before: What the attempt before may be shown as.
         delay_seconds: How long it takes until each worker knows what has happened at the other.
@@ -210,7 +211,8 @@ class Replay:
     ended_by: int = 0
     ended_at_worker: int = 0
     late_until: int = 0
-    newest: int = 0
+    session: int = 0
+    is_address_certain: bool = False
     may_be_repeated: bool = False
     before: Expectation | None = None
     delay_seconds: float = 0.0
@@ -241,7 +243,9 @@ class Replay:
             self._note_of_before(fact, exchange)
             return
         if self.ended:
-            if not any(map(self._begins_again, [exchange, *self._in_progress(fact.at)])):
+            is_next = self._is_created_after_end(fact, exchange)
+            running = [exchange, *self._in_progress(fact.at)]
+            if not (is_next or any(map(self._begins_again, running))):
                 self._note_creation_after_failure(fact, exchange)
                 return
             self.late_until = min(self.sent_before_end, exchange.number - 1)
@@ -250,7 +254,7 @@ class Replay:
             # The client may have been told at another request that the bytes before are there.
             before = exchange.positions(exchange.plan.start or 0, start=0)
             self.unsure[exchange.step.worker] = self._placed(exchange, before)
-        elif self._is_renewed_by(exchange):
+        elif self._is_renewed_by(exchange) or (self.exists and self._is_at_newer_address(exchange)):
             self._begin_again()
         self._note_late(exchange)
         self._apply_end(fact, exchange)
@@ -278,11 +282,20 @@ class Replay:
             # A creation that fails is an upload of its own.
             self.may_have_failed |= not self.exists
         elif exchange.failed_at is not None:
-            self._end(fact, S.FAILED)
+            if self._is_of_before(exchange) and not self.application.creates_parts:
+                self.also |= {S.FAILED}
+            else:
+                self._end(fact, S.FAILED)
         elif fact.answer is None:
             self._apply_failure(fact, exchange)
         else:
             self._apply_answer(fact, exchange, fact.answer)
+
+    def _is_of_before(self, exchange: Exchange) -> bool:
+        """Return whether a request is of the attempt before: a refused creation is the newest."""
+        is_piece = exchange.plan.kind is not Kind.CREATE and not self.application.starts_again
+        is_after_creation = self.before is not None and not self.exists
+        return is_piece and is_after_creation and exchange.plan.session <= self.session
 
     def _note_of_before(self, fact: Fact, exchange: Exchange) -> None:
         """Note a request of the attempt before: its owner may be known only now."""
@@ -299,10 +312,19 @@ class Replay:
         if not (self.exists or self.application.has_id) and self._is_creating(fact.at):
             self.also |= {S.CANCELLED}
             return
-        if self.ended and any(map(self._begins_again, self._in_progress(fact.at))):
-            self._begin_again()
+        running = list(filter(self._begins_again, self._in_progress(fact.at)))
+        if self.ended and all((each.identified_at or inf) <= fact.at for each in running):
+            if running:
+                self._begin_again()
+        elif self.ended:
+            # The tracker does not know yet to whom the request belongs that begins it.
+            self.also |= {S.CANCELLED}
         if not self.ended:
             self._end(fact, S.CANCELLED)
+        elif self.application.has_id and self._is_creating(fact.at):
+            # A creation under the same id is shown as the next attempt, until it is refused: the
+            # owner may have cancelled that one, although the application has not created it.
+            self.ended |= {S.CANCELLED}
         elif self._is_unknown_at(fact.worker, fact.at):
             # The owner was told that it is cancelled, at a worker that did not know of its end.
             self.ended |= {S.CANCELLED}
@@ -330,7 +352,8 @@ class Replay:
         if self.application.creates_parts:
             return
         creations = [each for each in self._in_progress(fact.at) if each.plan.kind is Kind.CREATE]
-        is_second = is_creation and (self.exists or len(creations) > 1)
+        is_another = self.exists or self.may_be_repeated or len(creations) > 1
+        is_second = is_creation and is_another
         if is_second and meaning not in {Meaning.ACCEPTED, Meaning.COMPLETED}:
             # A redirect asks the client to repeat it elsewhere.
             is_redirect = fact.answer is not None and fact.answer.status in REDIRECTS
@@ -356,12 +379,42 @@ class Replay:
         self.told, self.unsure, self.total = set(), {}, None
         self.exists = self.has_begun = self.may_have_failed = self.is_created = False
         self.may_have_completed = self.is_refused = self.is_named = self.may_be_repeated = False
-        self.newest = 0
         self.also &= {S.CANCELLED}
+
+    def _is_created_after_end(self, fact: Fact, exchange: Exchange) -> bool:
+        """Return whether the application has created another upload than the one that has ended."""
+        is_creation = exchange.plan.kind is Kind.CREATE and not self.application.creates_parts
+        meaning = fact.answer.meaning if fact.answer else None
+        is_accepted = meaning in {Meaning.ACCEPTED, Meaning.COMPLETED}
+        is_another = self.application.has_id and _session_of(exchange) > self.session
+        # The owner cancels also what is being created.
+        return is_creation and is_accepted and is_another and self.ended != {S.CANCELLED}
+
+    def _is_at_newer_address(self, exchange: Exchange) -> bool:
+        """Return whether a request goes to an address that the ended upload had not.
+
+        Its creation has not been seen, or is not known yet.
+        """
+        plan, application = exchange.plan, self.application
+        is_sent_to_address = plan.kind in {Kind.BYTES, Kind.FINISH, Kind.ABORT}
+        may_differ = application.has_id and not application.starts_again
+        return (
+            (self.is_address_certain if self.ended else self._has_one_address)
+            and may_differ
+            and is_sent_to_address
+            and plan.session > self.session
+        )
+
+    @property
+    def _has_one_address(self) -> bool:
+        """Whether other addresses are not those of its parts."""
+        return self.is_created or not self.application.may_be_parts
 
     def _begins_again(self, exchange: Exchange) -> bool:
         """Return whether a request that is sent after the end begins the next attempt."""
         plan, application = exchange.plan, self.application
+        if self._is_at_newer_address(exchange):
+            return True
         is_piece = application.starts_again and plan.kind is Kind.BYTES
         if is_piece and self.reading.resumes_failed and S.FAILED in self.ended:
             # As ``curl -C`` does; an upload has failed already when the application says so.
@@ -414,19 +467,17 @@ class Replay:
             self.may_have_completed = True
             self.also |= {S.COMPLETED}
             return
-        is_late = exchange.plan.kind is not Kind.CREATE and self.before and not self.exists
-        if is_late and not self.application.starts_again:
-            # A creation that was refused is the newest attempt; this request is of the one before.
+        if self._is_of_before(exchange):
             return
         if exchange.plan.kind is Kind.CREATE:
             self._create(exchange)
-        self.newest = max(self.newest, exchange.number)
         if self._may_be_late(exchange):
             self.also |= {S.COMPLETED} if answer.meaning is Meaning.COMPLETED else set()
             unsure = self.unsure.setdefault(exchange.step.worker, set())
             unsure |= self._placed(exchange, answer.accepted)
             return
-        self.exists |= exchange.plan.kind is not Kind.ASK
+        if exchange.plan.kind is not Kind.ASK:
+            self.exists, self.session = True, _session_of(exchange)
         self.is_named |= exchange.set_at is not None and self._is_attempt_certain(exchange)
         if answer.meaning is Meaning.ABORTED:
             self._end(fact, S.CANCELLED, S.FAILED)
@@ -447,7 +498,7 @@ class Replay:
 
     def _create(self, exchange: Exchange) -> None:
         """Begin the upload; if it has begun before, its end is not known here."""
-        has_begun = self.is_created or (self.exists and exchange.number > self.newest)
+        has_begun = self.is_created or (self.exists and _session_of(exchange) != self.session)
         if has_begun and not self.application.creates_parts:
             also = self.also
             self._begin_again()
@@ -509,6 +560,11 @@ class Replay:
     def _accept(self, exchange: Exchange, answer: Answer) -> None:
         part, worker = self.application.place_of(exchange), exchange.step.worker
         self.total = self.total or exchange.plan.announced or answer.total
+        if answer.restarts:
+            # Another request, whose owner is not known, has ended the upload. The tracker may have
+            # learnt from the offset that the bytes before are gone, or not.
+            self.unsure.setdefault(worker, set()).update(self.told)
+            self.told = set()
         if answer.replaces:
             self.told -= {each for each in self.told if each[0] == part}
         self.told |= self._placed(exchange, answer.accepted)
@@ -532,6 +588,11 @@ class Replay:
     def _end(self, fact: Fact, *states: UploadState | None) -> None:
         self.ended, self.sent_before_end = frozenset(states), fact.sent
         self.ended_at = fact.at
+        exchange, is_certain = fact.exchange, self._has_one_address
+        if exchange is not None and not self.exists:
+            self.session = exchange.plan.session
+            is_certain |= exchange.plan.kind is Kind.CREATE
+        self.is_address_certain = is_certain and (exchange is not None or self.exists)
         self.ended_by = fact.exchange.number if fact.exchange else fact.sent
         self.ended_at_worker = fact.exchange.step.worker if fact.exchange else fact.worker
 
@@ -575,6 +636,11 @@ class Replay:
             low, high = min(size, len(self.told)), max(size, len(self.may_be))
             return Expectation(self.ended, low, high)
         return Expectation(self.ended, 0, self.wire_bytes)
+
+
+def _session_of(exchange: Exchange) -> int:
+    """Return how often the application has created the upload, for an accepted request."""
+    return exchange.plan.session + (exchange.plan.kind is Kind.CREATE)
 
 
 def plain_outcome(exchange: Exchange, fact: Fact) -> Expectation:

@@ -466,7 +466,7 @@ class World:
         if len(uploads) > 1:
             return [f"one upload is shown as {len(uploads)}"]
         if not uploads and failed and expected.states & {S.FAILED, S.CANCELLED}:
-            failed.sort(key=lambda each: not expected.allows(each))
+            failed.sort(key=lambda each: (not expected.allows(each), each.filename != FILENAME))
             # The owner may have cancelled another creation, which has an id of its own.
             if failed[0].state in expected.states or None not in expected.states:
                 uploads, failed = failed[:1], failed[1:]

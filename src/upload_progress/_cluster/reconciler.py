@@ -118,6 +118,9 @@ class Reconciler:
         """Compare *upload* with its *records* in the store."""
         if upload.is_ended or not upload.has_prior_state:
             return
+        if self.flusher.registry.find(*upload.topic) is not upload:
+            # It was stored while the records were loaded, and waits for its next request.
+            return
         for record in records:
             if record.attempt > upload.attempt:
                 self.flusher.registry.supersede(upload)

@@ -53,6 +53,7 @@ __all__ = [
     "deciding",
     "ended",
     "fold",
+    "is_same_session",
     "links_of",
     "newest",
     "newest_attempt",
@@ -136,15 +137,40 @@ def newest_attempt(records: Iterable[TransferRecord]) -> list[TransferRecord]:
 def _of_newest_session(records: list[TransferRecord]) -> list[TransferRecord]:
     """Return the records that belong together: announcements, ends, and those of one session.
 
-    A session is one plain request, or all requests of one protocol. Of two sessions under one id
-    the newer one counts: their bytes are never added up.
+    A session is one plain request, or all requests of one protocol to one address. Of two sessions
+    under one id the newer one counts: their bytes are never added up.
     """
     started = [record for record in records if record.started_at is not None]
     if len(started) < 2:  # noqa: PLR2004  # two sessions need two records
         return records
     latest = max(started, key=lambda record: (record.started_at or 0.0, record.transfer_id))
     session = _session_of(latest)
-    return [each for each in records if each.started_at is None or _session_of(each) == session]
+    return [
+        each
+        for each in records
+        if each.started_at is None
+        or (
+            _session_of(each) == session
+            and is_same_session(each.session, latest.session) is not False
+        )
+    ]
+
+
+def is_same_session(one: str | None, other: str | None) -> bool | None:
+    """Return whether the sessions of two records or requests are the same; None if not known.
+
+    >>> (is_same_session(".a", "a"), is_same_session(".a", "b"), is_same_session(".a", ".b"))
+    (True, False, None)
+
+    Args:
+        one: As in ``TransferRecord.session``.
+        other: Likewise.
+    """
+    if one is None or other is None:
+        return None
+    if one.lstrip(".") == other.lstrip("."):
+        return True
+    return None if one.startswith(".") and other.startswith(".") else False
 
 
 def _older_sessions(records: Sequence[TransferRecord], decided: TransferRecord) -> int:

@@ -202,10 +202,12 @@ class TransferRecord:
         set_by_app: The names of the attributes that the application has set: in several requests
             they take precedence over those that clients announce at other workers.
         previous_ended_at: When the attempt before has ended; None if it had not, or there is none.
-        former_parts: The parts of an upload that this one has replaced: resources that are none of
-            this one.
+        former_sessions: The sessions of uploads that this one has replaced.
         hand_over: Who may take over the record from the worker that received the upload.
         stored_bytes: How many bytes the application has passed on; None if it reports nothing.
+        session: The name of the address to which all requests of the upload go, after the one that
+            creates it; with a dot before it if there may be more addresses. None if not known.
+        idle_at: When the last request of an upload in several requests ended at this worker.
     """
 
     owner: str
@@ -239,9 +241,11 @@ class TransferRecord:
     confirmed_bytes: int = 0
     set_by_app: tuple[str, ...] = ()
     previous_ended_at: float | None = None
-    former_parts: tuple[str, ...] = ()
+    former_sessions: tuple[str, ...] = ()
     hand_over: HandOver | None = None
     stored_bytes: int | None = None
+    session: str | None = None
+    idle_at: float | None = None
 
     @property
     def key(self) -> UploadKey:

@@ -375,8 +375,9 @@ class Admission:
             return continuation.belongs_to_stored_end(upload, before)
         if before.is_ended:
             is_late = continuation.precedes_end(upload, before)
-            return is_late or continuation.belongs_to_ended(upload, before.state)
-        return upload.is_failed_creation or continuation.is_of_former_part(upload, before)
+            is_late |= continuation.is_of_former_session(upload, before)
+            return is_late or continuation.belongs_to_ended(upload, before.state, before.session)
+        return upload.is_failed_creation or continuation.is_of_former_session(upload, before)
 
 
 def _valid_id(requested_id: str | None) -> str | None:

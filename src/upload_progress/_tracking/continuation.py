@@ -5,14 +5,14 @@ It may be an announcement, an earlier attempt, an older upload of the same id, o
 several requests.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
 from attrs import evolve
 
 from upload_progress._model.byte_ranges import contiguous_end, count_accepted
-from upload_progress._model.fold import accepted_bytes, fold, newest
+from upload_progress._model.fold import accepted_bytes, fold, is_same_session, newest
 from upload_progress._model.models import (
     ByteRange,
     ErrorCode,
@@ -45,7 +45,7 @@ __all__ = [
     "has_begun_before",
     "is_fresh_creation",
     "is_inferred",
-    "is_of_former_part",
+    "is_of_former_session",
     "is_older_than",
     "load_prior_state",
     "merge",
@@ -60,8 +60,8 @@ LATE_SECONDS: Final = 0.05
 """How much later than its beginning the owner of an upload is known, if it is called late."""
 _REFUSALS: Final = frozenset({ErrorCode.APP_ERROR, ErrorCode.REJECTED})
 _COMPLETED_BY_OTHER_SECONDS: Final = 0.25
-_MAX_FORMER_PARTS: Final = 50
-"""How many parts of a replaced upload are known; a tus upload has one."""
+_MAX_FORMER_SESSIONS: Final = 50
+"""How many sessions and parts of replaced uploads are known."""
 
 
 def can_merge(upload: LiveUpload, other: LiveUpload) -> bool:
@@ -72,7 +72,9 @@ def can_merge(upload: LiveUpload, other: LiveUpload) -> bool:
         return False
     if upload.has_ended_elsewhere or upload.opened_by.is_stopped:
         return belongs_to_stored_end(other, upload)
-    if upload.is_completed_by_request and not belongs_to_ended(other, UploadState.COMPLETED):
+    if upload.is_completed_by_request and not belongs_to_ended(
+        other, UploadState.CANCELLED, upload.session
+    ):
         return False
     return not _is_replaced_by(upload, other)
 
@@ -80,11 +82,14 @@ def can_merge(upload: LiveUpload, other: LiveUpload) -> bool:
 def _is_replaced_by(upload: LiveUpload, other: LiveUpload) -> bool:
     """Return whether *other* is another upload under the same id.
 
-    Its request creates one, announces another size, or sends from the start what the
-    application has.
+    Its request creates one, goes to another address, announces another size, or sends from the
+    start what the application has.
     """
     transfer, is_newer = other.opened_by, other.number > upload.newest_number
     head, total_bytes = transfer.head, other.meter.total_bytes
+    is_same = is_same_session(other.session, upload.session)
+    if is_same is not None:
+        return not is_same
     if is_fresh_creation(transfer):
         return is_newer or other.resource_id != upload.resource_id
     if head is None or head.resource_is_unique or not head.carries_bytes:
@@ -105,14 +110,8 @@ def merge(upload: LiveUpload, other: LiveUpload) -> None:
     upload.completes_at_total |= other.completes_at_total
     if not belongs_to_ended(other, UploadState.CANCELLED):
         upload.begun_by, upload.begun_at = transfer, other.begun_at
-    for name in DESCRIPTION:
-        announced = getattr(other, name)
-        is_better = name in other.set_by_app or getattr(upload, name) is None
-        if announced is not None and is_better:
-            setattr(upload, name, announced)
-    upload.set_by_app |= other.set_by_app
-    if other.meter.total_bytes is not None:
-        upload.set_total(other.meter.total_bytes)
+    _merge_description(upload, other)
+    upload.learn_session(other.session)
     if upload.is_superseded:
         upload.reporting = Reporting.CURRENT
     transfer.start = None
@@ -130,6 +129,20 @@ def merge(upload: LiveUpload, other: LiveUpload) -> None:
     if phase is TransferPhase.ENDED:
         _end_as_before(upload, other)
     upload.mark_due()
+
+
+def _merge_description(upload: LiveUpload, other: LiveUpload) -> None:
+    for name in DESCRIPTION:
+        announced = getattr(other, name)
+        is_better = name in other.set_by_app or getattr(upload, name) is None
+        if announced is not None and is_better:
+            setattr(upload, name, announced)
+    upload.set_by_app |= other.set_by_app
+    if upload.is_failed_creation and not upload.exists:
+        # The request that was refused may have announced another size.
+        upload.meter.total_bytes = None
+    if other.meter.total_bytes is not None:
+        upload.set_total(other.meter.total_bytes)
 
 
 def _end_as_before(upload: LiveUpload, other: LiveUpload) -> None:
@@ -204,7 +217,7 @@ def _supersede_records(
     """Become the next attempt, whether the one before has ended or another worker has it."""
     upload.attempt = max(upload.attempt, before.attempt + 1)
     upload.sequence += before.sequence + 1
-    _leave_parts(upload, records)
+    _leave_session(upload, records)
     _inherit_description(upload, before)
     running = (each.worker for each in records if each.state in RUNNING_STATES)
     workers = frozenset(worker for worker in running if worker not in {None, upload.worker})
@@ -339,9 +352,10 @@ def _continue_in_several_requests(
         return
     ends = [each.previous_ended_at for each in current if each.previous_ended_at is not None]
     upload.previous_ended_at = max(ends, default=None)
-    upload.former_parts |= {part for record in current for part in record.former_parts}
-    is_earlier = is_of_former_part(upload, upload) or _is_of_earlier_attempt(upload, before)
-    if is_earlier or (upload.is_late and upload.is_failed_creation):
+    upload.former_sessions |= {each for record in current for each in record.former_sessions}
+    if _is_of_earlier_attempt(upload, current, before) or (
+        upload.is_late and upload.is_failed_creation
+    ):
         upload.supersede()
         return
     is_other = any(each.started_at and each.protocol != upload.protocol for each in current)
@@ -363,11 +377,24 @@ def _is_over(records: Iterable[TransferRecord], shown: UploadProgress) -> bool:
     return is_final(shown.state) or any(each.hand_over is not None for each in records)
 
 
-def _is_of_earlier_attempt(upload: LiveUpload, newest_attempt: UploadProgress) -> bool:
+def _session_of(records: Iterable[TransferRecord]) -> str | None:
+    """Return the session of records that belong together: if one is certain, that one."""
+    known = [each.session for each in records if each.session is not None]
+    return min(known, key=lambda each: each.startswith("."), default=None)
+
+
+def _is_of_earlier_attempt(
+    upload: LiveUpload, records: Iterable[TransferRecord], newest_attempt: UploadProgress
+) -> bool:
     """Return whether a request, whose owner is known late, had begun before the newest attempt.
 
     If the attempt before had ended by then, the request has begun the newest one.
     """
+    if is_of_former_session(upload, upload):
+        return True
+    is_same = is_same_session(upload.session, _session_of(records))
+    if is_same is not None:
+        return not is_same and _precedes(upload, newest_attempt.created_at.timestamp())
     is_creation = upload.opened_by.kind is TransferKind.CREATE
     if newest_attempt.attempt == 1 or is_creation:
         return False
@@ -381,6 +408,9 @@ def _replaces_session(
 ) -> bool:
     """Return whether the request begins another upload, see ``_is_replaced_by``."""
     head, total = upload.opened_by.head, upload.meter.total_bytes
+    is_same = is_same_session(upload.session, _session_of(records))
+    if is_same is not None:
+        return not is_same
     if head is None or head.kind is TransferKind.CREATE:
         return _is_newer_creation(upload, records)
     if head.resource_is_unique or not head.carries_bytes:
@@ -393,21 +423,24 @@ def _replaces_session(
     return _is_new_beginning(head, [each for record in records for each in record.byte_ranges])
 
 
-def _is_newer_creation(upload: LiveUpload, records: Iterable[TransferRecord]) -> bool:
+def _is_newer_creation(upload: LiveUpload, records: Sequence[TransferRecord]) -> bool:
     """Return whether its request creates another upload than that of *records*.
 
     A creation whose owner is known late may be that of the same upload.
     """
     if not is_fresh_creation(upload.opened_by):
         return False
+    if is_same_session(upload.session, _session_of(records)):
+        return False
     sessions = [record.created_at for record in records if record.protocol is not None]
-    return bool(sessions) and not (upload.is_late and upload.created_at <= min(sessions))
+    return bool(sessions) and not (upload.is_late and upload.created_at < min(sessions))
 
 
 def _continue_record(upload: LiveUpload, record: TransferRecord) -> None:
     upload.sequence += record.sequence
-    upload.loaded_version_at = record.updated_at
-    if upload.idle_at < record.updated_at:
+    upload.learn_session(record.session)
+    upload.loaded_version_at = record.idle_at or record.updated_at
+    if upload.idle_at < upload.loaded_version_at:
         # The owner was known late: what the responses have said of the bytes is outdated.
         upload.held_ranges.forget_ends()
     upload.held_ranges.load(record.byte_ranges, record.confirmed_bytes)
@@ -426,7 +459,7 @@ def _continue_record(upload: LiveUpload, record: TransferRecord) -> None:
         upload.meter.total_bytes = None
 
 
-def belongs_to_ended(upload: LiveUpload, state: UploadState) -> bool:
+def belongs_to_ended(upload: LiveUpload, state: UploadState, session: str | None = None) -> bool:
     """Return whether its request belongs to an upload that has ended.
 
     A resource of its own is never used for another upload. At another resource, a request that
@@ -435,19 +468,34 @@ def belongs_to_ended(upload: LiveUpload, state: UploadState) -> bool:
     Args:
         upload: The upload of the request.
         state: The state in which that upload has ended.
+        session: The session of that upload; None if not known.
     """
     head = upload.begun_by.head
-    if head is None or (upload.begun_by.names_upload and head.kind is TransferKind.CREATE):
+    if head is None:
         return False
-    if head.resource_is_unique or head.kind is TransferKind.QUERY:
+    if head.kind is TransferKind.QUERY:
         return True
+    is_same = is_same_session(upload.session, session)
+    if is_same is not None:
+        return is_same
+    if upload.begun_by.names_upload and head.kind is TransferKind.CREATE:
+        return False
+    if head.resource_is_unique:
+        # An upload that has ended before it had an address has no further requests. When the owner
+        # cancels, the address may be on its way to the client.
+        return session is not None or state is UploadState.CANCELLED
     return state is not UploadState.FAILED and bool(head.offset)
 
 
 def belongs_to_stored_end(upload: LiveUpload, ended: LiveUpload) -> bool:
     """Return whether its request belongs to *ended*, which has ended elsewhere or is stopped."""
+    is_cancelled = any(each.error == CANCELLED for each in ended.prior_records)
+    is_other = is_same_session(upload.session, ended.session) is False
+    if is_other and not (is_cancelled or ended.opened_by.is_stopped):
+        return _precedes(upload, ended.created_at)
     ended_at = max((each.finished_at or 0.0 for each in ended.prior_records), default=None)
-    return belongs_to_ended(upload, UploadState.CANCELLED) or _precedes(upload, ended_at)
+    is_late = _precedes(upload, ended_at)
+    return is_late or belongs_to_ended(upload, UploadState.CANCELLED, ended.session)
 
 
 def _follow_ended(
@@ -457,19 +505,27 @@ def _follow_ended(
     finished_at = _time_of(before.finished_at)
     # A creation that had begun before the owner has cancelled is cancelled with the others.
     is_newer = before.error != CANCELLED and _is_newer_creation(upload, records)
+    session = _session_of(records)
+    if before.error != CANCELLED and is_same_session(upload.session, session) is False:
+        finished_at = before.created_at.timestamp()
     is_late = _precedes(upload, finished_at) and not is_newer
-    if belongs_to_ended(upload, before.state) or is_late:
+    is_former = _is_in(upload.session, {each for one in records for each in one.former_sessions})
+    if is_former or belongs_to_ended(upload, before.state, session) or is_late:
         _end_elsewhere(upload, records, before)
     else:
         _begin_after(upload, records, before)
 
 
-def _leave_parts(upload: LiveUpload, records: Iterable[TransferRecord]) -> None:
-    """Let resources of an upload before, which this one replaces, be no parts of this one."""
-    if is_fresh_creation(upload.opened_by):
-        names = (part for record in records for part, *_ in record.byte_ranges)
-        parts = sorted(part for part in names if part.startswith("."))
-        upload.former_parts = frozenset(parts[:_MAX_FORMER_PARTS])
+def _leave_session(upload: LiveUpload, records: Sequence[TransferRecord]) -> None:
+    """Let requests of an upload before, which this one replaces, be none of this one."""
+    head = upload.opened_by.head
+    if head is None or not head.resource_is_unique or head.part_total_bytes is not None:
+        return
+    parts = {part for record in records for part, *_ in record.byte_ranges if part[:1] == "."}
+    names = sorted(parts | {each.session for each in records if each.session is not None})
+    before = (each for record in records for each in record.former_sessions)
+    former = [each.lstrip(".") for each in (*names, *before)][:_MAX_FORMER_SESSIONS]
+    upload.former_sessions = frozenset(former) - {(upload.session or "").lstrip(".")}
 
 
 def _time_of(moment: datetime | None) -> float | None:
@@ -477,7 +533,7 @@ def _time_of(moment: datetime | None) -> float | None:
 
 
 def _begin_after(
-    upload: LiveUpload, records: Iterable[TransferRecord], before: UploadProgress
+    upload: LiveUpload, records: Sequence[TransferRecord], before: UploadProgress
 ) -> None:
     """Start the next attempt; a client that continues an upload sends only the rest."""
     head = upload.opened_by.head
@@ -485,9 +541,10 @@ def _begin_after(
     upload.attempt = before.attempt + 1
     upload.sequence += before.sequence + 1
     upload.previous_ended_at = _time_of(before.finished_at)
-    _leave_parts(upload, records)
+    _leave_session(upload, records)
     _inherit_description(upload, before)
-    if offset <= _accepted_end(records, before):
+    is_address_used_again = head is not None and not head.resource_is_unique
+    if is_address_used_again and offset <= _accepted_end(records, before):
         upload.held_ranges.confirm("", offset)
 
 
@@ -495,12 +552,13 @@ def _accepted_end(records: Iterable[TransferRecord], before: UploadProgress) -> 
     """Return up to which byte the application has the attempt before.
 
     Of one request that broke off, the application has neither accepted nor refused anything: it
-    accepts the rest only if it has the bytes before.
+    accepts the rest only if it has the bytes before. What it has rejected, it need not have kept.
     """
+    if before.error is not None and before.error.code in _REFUSALS:
+        return 0
     current = newest(records)
     plain = sum(each.received_bytes for each in current if each.protocol is None)
-    is_refused = before.error is not None and before.error.code in _REFUSALS
-    return accepted_bytes(current) if is_refused else max(plain, accepted_bytes(current))
+    return max(plain, accepted_bytes(current))
 
 
 def _end_elsewhere(
@@ -533,10 +591,7 @@ def start_after(upload: LiveUpload, before: LiveUpload) -> None:
     shown = current_snapshot(before)
     records = records_with(before, record_of(before, upload.context.now()))
     if upload.ranges is None or not before.is_ended:
-        upload.attempt = shown.attempt + 1
-        upload.sequence += shown.sequence + 1
-        _leave_parts(upload, records)
-        _inherit_description(upload, shown)
+        _supersede_records(upload, records, shown)
     else:
         _begin_after(upload, records, shown)
     # That an earlier attempt has ended elsewhere is no end of this one.
@@ -546,9 +601,16 @@ def start_after(upload: LiveUpload, before: LiveUpload) -> None:
         before.supersede()
 
 
-def is_of_former_part(upload: LiveUpload, current: LiveUpload) -> bool:
-    """Return whether its request is for a resource of the upload before *current*."""
-    return upload.opened_by.part in current.former_parts
+def is_of_former_session(upload: LiveUpload, current: LiveUpload) -> bool:
+    """Return whether its request is of an upload that *current* has replaced."""
+    is_other = is_same_session(upload.session, current.session) is False
+    if is_other and _precedes(upload, current.created_at):
+        return True
+    return _is_in(upload.session, current.former_sessions)
+
+
+def _is_in(session: str | None, former_sessions: Container[str]) -> bool:
+    return session is not None and session.lstrip(".") in former_sessions
 
 
 def absorb(upload: LiveUpload, late: LiveUpload) -> None:
@@ -626,6 +688,15 @@ def _is_completed_by_other(upload: LiveUpload, records: Iterable[TransferRecord]
 def _learn_of_others(upload: LiveUpload, records: Iterable[TransferRecord]) -> None:
     current = newest(records)
     others = [each for each in current if each.transfer_id != upload.transfer_id]
+    rivals = [
+        each
+        for each in others
+        if each.attempt == upload.attempt and is_same_session(each.session, upload.session) is False
+    ]
+    if any(each.created_at > upload.created_at for each in rivals):
+        upload.supersede()
+        return
+    others = [each for each in others if each not in rivals]
     upload.prior_records = tuple(each for each in others if each.attempt == upload.attempt)
     if any(each.attempt > upload.attempt for each in others):
         upload.supersede()
@@ -635,6 +706,7 @@ def _learn_of_others(upload: LiveUpload, records: Iterable[TransferRecord]) -> N
     if after is None:
         return
     upload.exists = True
+    upload.learn_session(_session_of(upload.prior_records))
     totals = [each.total_bytes for each in upload.prior_records if each.total_bytes is not None]
     if totals:
         upload.set_total(totals[0])

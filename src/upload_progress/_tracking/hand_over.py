@@ -54,11 +54,13 @@ _INHERITED: Final = (
     "arrival",
     "byte_ranges",
     "confirmed_bytes",
-    "former_parts",
+    "former_sessions",
+    "idle_at",
     "last_byte_at",
     "previous_ended_at",
     "protocol",
     "retransmitted_bytes",
+    "session",
 )
 """What a task leaves as the worker has stored it that received the upload."""
 

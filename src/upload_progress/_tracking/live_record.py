@@ -69,7 +69,9 @@ def _with_ranges(
         stalled=made.stalled and not upload.is_idle,
         set_by_app=tuple(sorted(upload.set_by_app)),
         previous_ended_at=upload.previous_ended_at,
-        former_parts=tuple(sorted(upload.former_parts)),
+        former_sessions=tuple(sorted(upload.former_sessions)),
+        session=upload.session,
+        idle_at=upload.idle_at if upload.idle_since else None,
     )
 
 

@@ -151,10 +151,11 @@ class LiveUpload:
         merged_into: The upload of which the request turned out to be a part.
         prior_records: The records of this attempt that others have stored.
         completes_at_total: Whether all bytes complete it, by one of its requests.
-        loaded_version_at: When its worker wrote the record that was loaded, in seconds since the
-            epoch.
+        loaded_version_at: When the last request before the record that was loaded had ended, in
+            seconds since the epoch.
         previous_ended_at: When the attempt before has ended, in seconds since the epoch.
-        former_parts: The names of parts at resources of an upload that this one has replaced.
+        session: The session of its requests, see ``TransferRecord``.
+        former_sessions: The sessions of uploads that this one has replaced.
         whole_since: Since when, in monotonic seconds, this worker waits for another one that knows
             as well that all bytes are there, and reports the completion.
         is_late: Whether its owner was not known before a byte could arrive.
@@ -196,7 +197,8 @@ class LiveUpload:
     completes_at_total: bool = field(init=False)
     loaded_version_at: float = field(default=0.0, init=False)
     previous_ended_at: float | None = field(default=None, init=False)
-    former_parts: frozenset[str] = field(default=frozenset(), init=False)
+    session: str | None = field(init=False)
+    former_sessions: frozenset[str] = field(default=frozenset(), init=False)
     ended_after: int = field(default=0, init=False)
     merged_into: "LiveUpload | None" = field(default=None, init=False)
     attempt: int = field(default=1, init=False)
@@ -236,6 +238,7 @@ class LiveUpload:
         self.transfers = (self.opened_by,)
         self.begun_by = self.opened_by
         self.newest_number = self.number
+        self.session = self.opened_by.session
         head = self.opened_by.head
         self.completes_at_total = head is not None and head.completes_at_total
 
@@ -831,6 +834,12 @@ class LiveUpload:
             return self.held_ranges.accepted_bytes >= total
         return count_accepted(self.all_ranges()) >= total
 
+    def learn_session(self, session: str | None) -> None:
+        """Remember the session of a request, unless it is known with certainty."""
+        is_certain = session is not None and not session.startswith(".")
+        if self.session is None or (is_certain and self.session.startswith(".")):
+            self.session = session
+
     def set_total(self, total_bytes: int) -> None:
         """Set the size of the upload, unless it is known."""
         if self.meter.total_bytes is None or self.has_inherited_total:
@@ -846,7 +855,7 @@ class LiveUpload:
             return not transfer.is_refused
         if resource is None or head is None:
             return False
-        self.former_parts -= {transfer.part}
+        self.learn_session(transfer.session)
         self._bind_resource(upload_id_for(head, resource), transfer)
         if transfer.names_upload and head.part_total_bytes is not None:
             self.held_ranges.add_part_size(transfer.part, head.part_total_bytes)
@@ -951,7 +960,7 @@ class LiveUpload:
         elif self.exists or (self.transfers and last.concerns_parts):
             if last.is_rejected:
                 self._reject(last)
-            elif last.result is TransferResult.COMPLETED and not self.transfers:
+            elif last.result is TransferResult.COMPLETED and self.exists:
                 self._complete(None)
         elif self.has_prior_state and not self.transfers:
             self._decide_unknown(last)
@@ -964,7 +973,9 @@ class LiveUpload:
             self.prior_state = PriorState.UNKNOWN
             return
         # An attempt after one that has ended does not bring that one back.
-        is_next = self.attempt > 1 and last.kind is not TransferKind.QUERY
+        head = self.opened_by.head
+        is_first = last.kind is TransferKind.CREATE or (head and not head.resource_is_unique)
+        is_next = self.attempt > 1 and last.kind is not TransferKind.QUERY and is_first
         is_known = self.is_reported or self.newest_number != self.number
         if last.is_accepted and is_known:
             self._complete(None)

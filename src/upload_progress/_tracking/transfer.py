@@ -114,6 +114,21 @@ class Transfer:
         return unknown if head.part_total_bytes is not None else unnamed_part(unknown)
 
     @property
+    def session(self) -> str | None:
+        """The session it belongs to, see ``TransferRecord``; a response may tell it."""
+        head = self.head
+        if head is None or not head.resource_is_unique or head.kind is TransferKind.COMPLETE:
+            return None
+        resource = self._resource or head.resource
+        if resource is None:
+            return None
+        name = part_name(resource)
+        is_only = (head.kind is TransferKind.CREATE and head.part_total_bytes is None) or (
+            head.kind is TransferKind.BYTES and not head.resource_may_be_part
+        )
+        return name.lstrip(".") if is_only else name
+
+    @property
     def content_bytes(self) -> int:
         """How many bytes of the upload arrived, without protocol overhead in the body."""
         received, head = self.meter.received_bytes, self.head

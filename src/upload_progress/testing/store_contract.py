@@ -38,6 +38,9 @@ class StoreContract(LeaseContract):
             confirmed_bytes=300,
             set_by_app=("filename", "group"),
             previous_ended_at=1_700_000_000.5,
+            former_sessions=("0011223344556677",),
+            session=".8899aabbccddeeff",
+            idle_at=1_700_000_001.5,
         )
         await store.save([resumable])
 
