@@ -75,8 +75,7 @@ class Connection:
     def query(self) -> Mapping[str, str]:
         """The query parameters; of a repeated parameter the first value."""
         raw = bytes(self.scope.get("query_string", b"")).decode("latin-1")
-        pairs = parse_qsl(raw, keep_blank_values=True)
-        return dict(reversed(pairs))
+        return dict(reversed(parse_qsl(raw, keep_blank_values=True))) if raw else {}
 
     def cookie(self, name: str) -> str | None:
         """Return the cookie of that name; None if there is none."""

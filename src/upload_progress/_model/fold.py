@@ -8,7 +8,7 @@ The clock decides about no state. That a worker is lost, or that an upload has w
 true when a worker has stored it, and then for everybody: readers conclude nothing.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
@@ -124,8 +124,11 @@ def newest(records: Iterable[TransferRecord]) -> list[TransferRecord]:
 
 def newest_attempt(records: Iterable[TransferRecord]) -> list[TransferRecord]:
     """Return the newest version of each record of the newest attempt, in a defined order."""
+    known_records = list(records)
+    if len(known_records) == 1:
+        return known_records
     latest: dict[str, TransferRecord] = {}
-    for record in records:
+    for record in known_records:
         known = latest.get(record.transfer_id)
         if known is None or version_of(known) < version_of(record):
             latest[record.transfer_id] = record
@@ -210,10 +213,10 @@ def fold(
     by_precedence = sorted(current, key=lambda record: record.started_at is None)
     received, repeated, total = _bounded(*_count_bytes(by_precedence, decided))
     stalled = decided.state is UploadState.RECEIVING and decided.stalled
-    rate = _rate_of(current, decided, now)
+    rate, combined = _rate_of(current, decided, now), _combined(by_precedence)
     return UploadProgress(
         upload_id=decided.upload_id,
-        group=_first(each.group for each in _by("group", by_precedence)),
+        group=combined.group,
         sequence=sum(record.sequence for record in of_attempt),
         attempt=decided.attempt + _older_sessions(of_attempt, decided),
         state=decided.state,
@@ -228,23 +231,42 @@ def fold(
         parts=_parts(current, decided),
         stalled=stalled,
         arrival=_arrival(current),
-        filename=_first(each.filename for each in _by("filename", by_precedence)),
-        content_type=_first(each.content_type for each in _by("content_type", by_precedence)),
-        metadata=_first(each.metadata for each in _by("metadata", by_precedence)),
-        created_at=_moment(current[0].created_at),
-        started_at=_at(min, [record.started_at for record in current]),
-        updated_at=_moment(max(record.updated_at for record in current)),
-        last_byte_at=_at(max, [record.last_byte_at for record in current]),
-        finished_at=_at(max, [decided.finished_at]),
+        filename=combined.filename,
+        content_type=combined.content_type,
+        metadata=combined.metadata,
+        created_at=_moment(combined.created_at),
+        started_at=_moment_or_none(combined.started_at),
+        updated_at=_moment(combined.updated_at),
+        last_byte_at=_moment_or_none(combined.last_byte_at),
+        finished_at=_moment_or_none(decided.finished_at),
         error=decided.error if decided.state in _STOPPED else None,
         links=links_of(decided.upload_id, mount_path),
     )
 
 
+def _combined(records: Sequence[TransferRecord]) -> TransferRecord:
+    """Return a record with the description and the times of all *records*.
+
+    Args:
+        records: Those of one upload, in the order of their precedence; most uploads have one.
+    """
+    if len(records) == 1:
+        return records[0]
+    return evolve(
+        records[0],
+        group=_first(each.group for each in _by("group", records)),
+        filename=_first(each.filename for each in _by("filename", records)),
+        content_type=_first(each.content_type for each in _by("content_type", records)),
+        metadata=_first(each.metadata for each in _by("metadata", records)),
+        created_at=min(record.created_at for record in records),
+        started_at=min(_known(record.started_at for record in records), default=None),
+        updated_at=max(record.updated_at for record in records),
+        last_byte_at=max(_known(record.last_byte_at for record in records), default=None),
+    )
+
+
 def _by(name: str, records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
     """Return *records*, first those of workers at which the application has set an attribute."""
-    if len(records) == 1:
-        return records
     return sorted(records, key=lambda record: name not in record.set_by_app)
 
 
@@ -286,7 +308,7 @@ def _received(records: Sequence[TransferRecord]) -> tuple[int, int]:
 
 def _stored(records: Sequence[TransferRecord], received: int) -> int | None:
     """Return the number of bytes that were passed on, of which none was not received."""
-    known = [record.stored_bytes for record in records if record.stored_bytes is not None]
+    known = _known(record.stored_bytes for record in records)
     return min(sum(known), received) if known else None
 
 
@@ -440,7 +462,7 @@ def sum_of(
 
 
 def _sum_known(values: Sequence[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
+    known = _known(values)
     return sum(known) if len(known) == len(values) else None
 
 
@@ -485,9 +507,12 @@ def _moment(epoch_seconds: float) -> datetime:
     return datetime.fromtimestamp(epoch_seconds, UTC)
 
 
-def _at(choose: Callable[[list[float]], float], moments: Sequence[float | None]) -> datetime | None:
-    known = [moment for moment in moments if moment is not None]
-    return _moment(choose(known)) if known else None
+def _moment_or_none(epoch_seconds: float | None) -> datetime | None:
+    return None if epoch_seconds is None else _moment(epoch_seconds)
+
+
+def _known(values: Iterable[T | None]) -> list[T]:
+    return [value for value in values if value is not None]
 
 
 def links_of(upload_id: str, mount_path: str) -> Links:
