@@ -3,7 +3,7 @@
 import os
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from types import MappingProxyType
@@ -31,6 +31,7 @@ from upload_progress._model.state import OPEN_STATES
 from upload_progress._reading.client_lane import ClientLane
 from upload_progress._reading.reader import Reader
 from upload_progress._reading.record_loader import RecordLoader
+from upload_progress._reading.store_parts import StoreParts
 from upload_progress._reporting.end_outbox import EndOutbox
 from upload_progress._reporting.flusher import Flusher
 from upload_progress._reporting.lease import Lease
@@ -140,22 +141,22 @@ class TrackerInternals:
         """What is measured of the uploads of this process."""
         return self.registry.measurements
 
-    def circuit_breakers(self) -> dict[str, CircuitBreaker]:
-        """Return the circuit breaker of each backend, one that has several roles once."""
+    def circuit_breakers(self) -> dict[str, CircuitBreaker | StoreParts]:
+        """Return the circuit breakers of each backend, one that has several roles once."""
         backends = self.backends
         roles = (
-            ("store", backends.store, self.flusher.loader.breaker),
+            ("store", backends.store, self.flusher.loader.parts),
             ("publisher", backends.publisher, self.flusher.outbox.breaker),
             ("subscriber", backends.subscriber, self.follower.subscriber_breaker),
             ("transport", backends.transport, self.rpc.breaker),
         )
-        found = dict[CircuitBreaker, str]()
+        found = dict[int, tuple[str, CircuitBreaker | StoreParts]]()
         for role, backend, breaker in roles:
             if backend is not None:
-                found.setdefault(breaker, role)
+                found.setdefault(id(backend), (role, breaker))
         if (edge := self.flusher.outbox.edge) is not None:
-            found[edge.breaker] = "edge"
-        return {role: breaker for breaker, role in found.items()}
+            found[id(edge)] = ("edge", edge.breaker)
+        return dict(found.values())
 
     def readiness(self) -> Readiness:
         """Return whether this process should get requests; may be called from any thread."""
@@ -198,7 +199,7 @@ class TrackerInternals:
             events_dropped=flusher.outbox.dropped,
             end_events_dropped=flusher.outbox.dropped_ends,
             updates_delivered=self.hub.delivered,
-            store_failures=flusher.loader.breaker.failures,
+            store_failures=flusher.loader.parts.failures,
             publisher_failures=flusher.outbox.breaker.failures,
             backend_failures={role: each.failures for role, each in breakers.items()},
             open_circuits={role: each.is_open for role, each in breakers.items()},
@@ -282,11 +283,12 @@ class _Core:
         clock, log_limiter = config.clock, LogLimiter(config.clock)
         tasks = TaskSpawner(log_limiter)
         breakers = CircuitBreakers(clock, min(LONGEST_OPEN_SECONDS, config.lease_seconds / 3))
-        store_breaker = breakers.of(backends.store, "the session store")
-        loader = RecordLoader(backends.store, store_breaker, clock, config.mount_path)
+        parts = breakers.of_parts(backends.store, "the session store")
+        loader = RecordLoader(parts, clock, config.mount_path)
+        lease = _lease(config, backends, len(parts))
         worker = Worker()
         flusher = Flusher(
-            lease=_lease(config, backends),
+            lease=lease,
             hub=Hub(tasks),
             clock=clock,
             loader=loader,
@@ -296,6 +298,8 @@ class _Core:
                 loader=loader,
                 worker=worker,
                 breakers=breakers,
+                # Another worker may have published the ends of these uploads.
+                is_held=lambda owner: lease.has_run_out(parts.part_of(owner)),
                 log_limiter=log_limiter,
             ),
             registry=Registry(config.limits, Measurements(log_limiter)),
@@ -323,10 +327,15 @@ def _outbox(
     loader: RecordLoader,
     worker: Worker,
     breakers: CircuitBreakers,
+    is_held: Callable[[str], bool],
     log_limiter: LogLimiter,
 ) -> Outbox:
     outbox = partial(
-        Outbox, source=config.source, namespace=config.namespace, log_limiter=log_limiter
+        Outbox,
+        source=config.source,
+        namespace=config.namespace,
+        is_held=is_held,
+        log_limiter=log_limiter,
     )
     edge = None
     if backends.edge is not None:
@@ -343,9 +352,9 @@ def _outbox(
     )
 
 
-def _lease(config: TrackerConfig, backends: Backends) -> Lease:
+def _lease(config: TrackerConfig, backends: Backends, parts: int) -> Lease:
     is_shared = not backends.is_single_worker
-    return Lease(clock=config.clock, seconds=config.lease_seconds, is_shared=is_shared)
+    return Lease(clock=config.clock, seconds=config.lease_seconds, is_shared=is_shared, parts=parts)
 
 
 @frozen(eq=False, repr=False, kw_only=True)

@@ -12,10 +12,11 @@ from typing import Final
 import anyio
 from attrs import define, field, frozen
 
+from upload_progress._reading.store_parts import StoreParts, parts_of
 from upload_progress._runtime.circuit_breaker import CircuitBreaker, LoopLag
 from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress.backends.pubsub import BrokerSubscriber
-from upload_progress.interfaces import Clock
+from upload_progress.interfaces import Clock, SessionStore
 
 __all__ = [
     "CLOSE_SECONDS",
@@ -63,17 +64,24 @@ class CircuitBreakers:
             log_limiter = LogLimiter(self.clock)
             if isinstance(backend, BrokerSubscriber):
                 log_limiter = backend.log_limiter
-            self._breakers[id(backend)] = (
-                backend,
-                CircuitBreaker(
-                    name,
-                    self.clock,
-                    log_limiter,
-                    longest_open_seconds=self.longest_open_seconds,
-                    lag=self.lag,
-                ),
-            )
+            self._breakers[id(backend)] = (backend, self._new(name, log_limiter))
         return self._breakers[id(backend)][1]
+
+    def of_parts(self, store: SessionStore, name: str) -> StoreParts:
+        """Return *store* with a circuit breaker for each of its parts."""
+        breaker, parts = self.of(store, name), parts_of(store)
+        if len(parts) == 1:
+            return StoreParts(store, breaker)
+        return StoreParts(store, breaker, [self._new(name, breaker.log_limiter) for _ in parts])
+
+    def _new(self, name: str, log_limiter: LogLimiter) -> CircuitBreaker:
+        return CircuitBreaker(
+            name,
+            self.clock,
+            log_limiter,
+            longest_open_seconds=self.longest_open_seconds,
+            lag=self.lag,
+        )
 
     @property
     def resources(self) -> list[ManagedResource]:

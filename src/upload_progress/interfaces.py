@@ -21,6 +21,7 @@ __all__ = [
     "EventStream",
     "EventSubscriber",
     "EventsMissed",
+    "HasParts",
     "HoldsStreams",
     "KeepsEvents",
     "ListsOpenUploads",
@@ -160,6 +161,23 @@ class ListsOpenUploads(Protocol):
             cursor: ``next`` of a page. Text that is no cursor starts with the first page.
             limit: The maximum number of uploads.
         """
+
+
+@runtime_checkable
+class HasParts(Protocol):
+    """A session store of several parts, each of which may be away alone: the shards of a cluster.
+
+    All uploads of an owner are in one part. The core calls each part on its own, with a circuit
+    breaker for each, so that a part that is away stops only the uploads that are in it. A store
+    without these members is one part.
+    """
+
+    @property
+    def parts(self) -> Sequence[SessionStore]:
+        """A store for each part: the same objects in the same order each time."""
+
+    def part_of(self, owner: str) -> int:
+        """Return the index in ``parts`` of the one that has the uploads of *owner*."""
 
 
 @runtime_checkable

@@ -19,7 +19,7 @@ REDIS = "redis://user:secret@127.0.0.1:1/0"
 
 
 def store_of(tracker: ProgressTracker) -> Any:  # noqa: ANN401  # its attributes depend on its class
-    return internals_of(tracker).flusher.loader.store
+    return internals_of(tracker).flusher.loader.parts.store
 
 
 def publisher_of(tracker: ProgressTracker) -> EventPublisher | None:

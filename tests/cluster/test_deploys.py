@@ -236,7 +236,7 @@ async def test_draining_worker_announces_nothing_and_waits_for_its_uploads() -> 
         tasks.start_soon(partial(drain, let_finish=True))
         await anyio.sleep(0.05)
         live.cancel()
-    [record] = await internals.reader.loader.store.load(UploadKey("ann", "up"))
+    [record] = await internals.reader.loader.parts.store.load(UploadKey("ann", "up"))
 
     assert results == [False, False, True]
     assert record.state is UploadState.CANCELLED

@@ -201,7 +201,7 @@ async def test_store_that_is_away_for_a_while_is_read_afterwards(
     world.store.fault = "raise"
     subscription = world.subscription(*(["up"] if followed == "one" else []))
     async with world.running():
-        await until(lambda: world.follower.loader.breaker.failures)
+        await until(lambda: world.follower.loader.parts.breaker.failures)
         async with world.receiving.track(owner="ann", upload_id="up"):
             pass
         world.store.fault = None
@@ -212,7 +212,7 @@ async def test_missed_events_are_remembered_while_the_store_is_away(world: World
     world.subscription("up")
     world.store.fault = "raise"
     async with world.running():
-        await until(lambda: world.follower.loader.breaker.failures)
+        await until(lambda: world.follower.loader.parts.breaker.failures)
         await until(lambda: not world.follower.is_current("ann"))
         world.store.fault = None
         await until(lambda: world.follower.is_current("ann"))

@@ -185,7 +185,7 @@ def test_source_separates_systems_without_a_namespace() -> None:
 def test_names_of_backends_begin_with_the_namespace() -> None:
     def parts(url: str, events: str | None = None) -> tuple[object, object]:
         internals = internals_of(ProgressTracker.from_url(url, events=events, namespace="a-shop"))
-        return internals.flusher.loader.store, internals.flusher.outbox.publisher
+        return internals.flusher.loader.parts.store, internals.flusher.outbox.publisher
 
     redis_store, redis_publisher = parts("redis://127.0.0.1/1")
     postgres_store, postgres_publisher = parts("postgresql://127.0.0.1/d")

@@ -10,6 +10,7 @@ from tests._support.simulation import Simulation
 from upload_progress import MemoryStore, StoreUnavailable, UploadState
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress._reading.record_loader import RecordLoader
+from upload_progress._reading.store_parts import StoreParts
 from upload_progress.interfaces import RecordPage
 
 pytestmark = pytest.mark.anyio
@@ -38,15 +39,15 @@ async def test_store_is_not_called_without_keys(sim: Simulation, loader: RecordL
     sim.store.fault = "raise"
 
     assert await loader.load([]) == {}
-    assert await loader.snapshots([]) == {}
 
 
-async def test_records_are_folded_into_snapshots(loader: RecordLoader) -> None:
-    snapshots = await loader.snapshots([UP, MISSING])
+async def test_records_are_folded_into_a_snapshot(loader: RecordLoader) -> None:
+    known = await loader.load([UP, MISSING])
+    snapshot = loader.fold(known[UP])
 
-    assert set(snapshots) == {UP}
-    assert (snapshots[UP].bytes_transferred, snapshots[UP].sequence) == (10, 4)
-    assert snapshots[UP].links.progress == "/uploads/up/progress"
+    assert set(known) == {UP}
+    assert (snapshot.bytes_transferred, snapshot.sequence) == (10, 4)
+    assert snapshot.links.progress == "/uploads/up/progress"
 
 
 async def test_page_contains_the_uploads_of_an_owner(loader: RecordLoader) -> None:
@@ -85,14 +86,15 @@ class StoreWithForeignRecords(MemoryStore):
 @pytest.fixture
 def loader_of_foreign_records(sim: Simulation) -> RecordLoader:
     store, loader = StoreWithForeignRecords(), sim.internals.reader.loader
-    return RecordLoader(store, loader.breaker, loader.clock, loader.mount_path)
+    parts = StoreParts(store, loader.parts.breaker)
+    return RecordLoader(parts, loader.clock, loader.mount_path)
 
 
 async def test_records_that_were_not_asked_for_are_dropped(
     loader_of_foreign_records: RecordLoader, caplog: pytest.LogCaptureFixture
 ) -> None:
     loader = loader_of_foreign_records
-    await loader.store.save([record("up")])
+    await loader.parts.store.save([record("up")])
 
     known = await loader.load([UP])
     page = await loader.page("ann", ended_within_seconds=None)

@@ -13,6 +13,7 @@ from upload_progress._fanout.update import Update
 from upload_progress._internals import internals_of
 from upload_progress._model.models import TransferRecord
 from upload_progress._reading.record_loader import RecordLoader
+from upload_progress._reading.store_parts import StoreParts
 from upload_progress._reporting import end_outbox as end_outbox_module
 from upload_progress._reporting import outbox as outbox_module
 from upload_progress._reporting.end_outbox import is_entry
@@ -250,7 +251,9 @@ async def test_entry_that_ends_while_it_is_stored(sim: Simulation) -> None:
             stored.extend(each.state for each in records)
             return ()
 
-    ends.loader = RecordLoader(SlowStore(), ends.loader.breaker, sim.clock, "/uploads")
+    ends.loader = RecordLoader(
+        StoreParts(SlowStore(), ends.loader.parts.breaker), sim.clock, "/uploads"
+    )
     await ends.add([update])
 
     assert stored == [S.PENDING, S.COMPLETED, S.RECEIVING]

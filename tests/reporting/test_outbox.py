@@ -13,6 +13,7 @@ from tests._support.simulation import Simulation
 from upload_progress import CloudEvent, MemoryStore, UploadState
 from upload_progress._fanout.update import Topic, Update
 from upload_progress._reading.record_loader import RecordLoader
+from upload_progress._reading.store_parts import StoreParts
 from upload_progress._reporting import outbox as outbox_module
 from upload_progress._reporting.end_outbox import EndOutbox
 from upload_progress._reporting.outbox import Outbox
@@ -76,11 +77,12 @@ class Line:
 
     def __attrs_post_init__(self) -> None:
         breaker = CircuitBreaker("the event publisher", self.clock)
-        loader = RecordLoader(MemoryStore(), breaker, self.clock, "/uploads")
+        loader = RecordLoader(StoreParts(MemoryStore(), breaker), self.clock, "/uploads")
         self.outbox = Outbox(
             publisher=self.publisher,
             breaker=breaker,
             ends=EndOutbox(loader, Worker(), is_enabled=False),
+            is_held=frozenset[str]().__contains__,
             source="/tests",
             namespace="tests",
             log_limiter=LogLimiter(self.clock),

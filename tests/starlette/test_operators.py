@@ -320,7 +320,7 @@ async def test_store_that_cannot_list_open_uploads() -> None:
 
 
 async def test_entries_of_the_outbox_are_no_uploads(world: World) -> None:
-    store = internals_of(world.tracker).reader.loader.store
+    store = internals_of(world.tracker).reader.loader.parts.store
     [record] = await store.load(UploadKey("bob", "his"))
     await store.save([evolve(record, owner="capability:/ends/bob", upload_id="his/1")])
 

@@ -361,7 +361,7 @@ async def test_attempt_after_one_that_a_store_outage_hid_is_stored_under_its_num
     assert live.attempt == 1
 
     sim.store.fault = None
-    sim.internals.flusher.loader.breaker.reset()
+    sim.internals.flusher.loader.parts.breaker.reset()
     await sim.run(0.1)
 
     assert [(each.attempt, each.state) for each in sim.writes("up")] == [(2, S.RECEIVING)]
@@ -523,7 +523,7 @@ async def test_rejection_is_decided_after_an_outage_that_is_longer(sim: Simulati
     assert not live.is_ended
 
     sim.store.fault = None
-    sim.internals.flusher.loader.breaker.reset()
+    sim.internals.flusher.loader.parts.breaker.reset()
     await sim.run(0.2)
 
     assert (await shown(sim)).state is S.FAILED

@@ -52,6 +52,7 @@ from upload_progress.exceptions import (
     WorkerStopping,
 )
 from upload_progress.identity import Identity
+from upload_progress.interfaces import SessionStore
 
 __all__ = ["CANCEL", "RESOURCE", "SUPERSEDE", "WRITE_SECONDS", "UploadCommands"]
 
@@ -146,14 +147,16 @@ class UploadCommands:
         return self._publish([record])
 
     async def _store_within_quota(self, record: TransferRecord) -> None:
-        store, allowed = self.loader.store, self.limits.announced_per_owner
+        allowed = self.limits.announced_per_owner
         is_stored = await self._call_patiently(
-            record.owner, lambda: store.announce(record, limit=allowed)
+            record.owner, lambda store: store.announce(record, limit=allowed)
         )
         if not is_stored:
             raise QuotaExceeded("announced_per_owner", allowed)
 
-    async def _call_patiently(self, owner: str, function: Callable[[], Awaitable[T]]) -> T:
+    async def _call_patiently(
+        self, owner: str, function: Callable[[SessionStore], Awaitable[T]]
+    ) -> T:
         """Return the result of *function*, for which a busy store is waited for, for a while.
 
         Many uploads may be announced at once, and a client sends none that it could not announce.
@@ -164,7 +167,7 @@ class UploadCommands:
         async def call() -> T:
             while True:
                 try:
-                    return await self.loader.breaker.call(function)
+                    return await self.loader.parts.call(owner, function)
                 except StoreBusy:
                     delay = backoff.next_delay_seconds()
                     if anyio.current_time() + delay >= deadline:
@@ -329,7 +332,7 @@ class UploadCommands:
         self, record: TransferRecord, records: Sequence[TransferRecord]
     ) -> UploadProgress:
         """Store *record*, and publish the snapshot of *records*, of which it is one."""
-        await self._call_patiently(record.owner, lambda: self.loader.store.save([record]))
+        await self._call_patiently(record.owner, lambda store: store.save([record]))
         return self._publish(records)
 
     def _publish(self, records: Sequence[TransferRecord]) -> UploadProgress:

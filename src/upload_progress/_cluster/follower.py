@@ -38,6 +38,7 @@ from upload_progress.interfaces import (
     EventsMissed,
     EventStream,
     EventSubscriber,
+    RecordPage,
 )
 
 __all__ = [
@@ -242,15 +243,19 @@ class Follower:
         stale = [each for each in self._owners.values() if each.is_subscribed and each.is_stale]
         for state in stale:
             state.is_stale = False
+        missed = set[str | None]()
         try:
             for start in range(0, len(keys), BATCH_SIZE):
-                await self._read(keys[start : start + BATCH_SIZE])
+                missed.update(await self._read(keys[start : start + BATCH_SIZE]))
             for owner in owners:
-                await self._read_all(owner)
+                missed.update(await self._read_all(owner))
         except BaseException:
             for state in stale:
                 state.is_stale = True
             raise
+        unread = [self._state_of(owner) for owner in missed]
+        for state in stale:
+            state.is_stale = state in unread
 
     def _state_of(self, owner: str | None) -> _OwnerState | None:
         """Return the subscription that brings the events of *owner*; None without one."""
@@ -295,22 +300,24 @@ class Follower:
             if not self.is_current(owner) or now - listed_at >= LIST_SECONDS
         ]
 
-    async def _read(self, keys: Sequence[UploadKey]) -> None:
-        snapshots = await self.loader.snapshots(keys)
+    async def _read(self, keys: Sequence[UploadKey]) -> Collection[str]:
+        """Read uploads; return the owners whose part of the store does not answer."""
+        loaded = await self.loader.load_available(keys)
         now = self.clock.monotonic()
-        self._read_at.update(((key.owner, key.upload_id), now) for key in keys)
-        async for key, progress in yielding(snapshots.items()):
-            self._deliver(Update(key.owner, progress))
+        read = [key for key in keys if key.owner not in loaded.errors]
+        self._read_at.update(((key.owner, key.upload_id), now) for key in read)
+        async for key, records in yielding(loaded.records.items()):
+            self._deliver(Update(key.owner, self.loader.fold(records)))
+        return loaded.errors.keys()
 
-    async def _read_all(self, owner: str | None) -> None:
+    async def _read_all(self, owner: str | None) -> Collection[str | None]:
+        """Read all uploads of *owner*; return it if its part of the store does not answer."""
         cursor: str | None = None
         for _ in range(MAX_PAGES):
-            if owner is ALL_OWNERS:
-                page = await self.loader.open_page(cursor=cursor)
-            else:
-                page = await self.loader.page(
-                    owner, ended_within_seconds=RECENT_SECONDS, cursor=cursor
-                )
+            try:
+                page = await self._page(owner, cursor)
+            except StoreUnavailable:
+                return {owner}
             for records in page.uploads:
                 progress, name = self.loader.fold(records), records[0].owner
                 if not self.registry.is_receiving(name, progress.upload_id):
@@ -320,3 +327,9 @@ class Follower:
                 break
             await checkpoint()
         self._listed_at[owner] = self.clock.monotonic()
+        return ()
+
+    async def _page(self, owner: str | None, cursor: str | None) -> RecordPage:
+        if owner is ALL_OWNERS:
+            return await self.loader.open_page(cursor=cursor)
+        return await self.loader.page(owner, ended_within_seconds=RECENT_SECONDS, cursor=cursor)

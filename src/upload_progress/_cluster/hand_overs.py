@@ -100,7 +100,7 @@ class HandOvers:
         # A task may die at once: then the lease that a store gives to a new worker is too long.
         await self.reaper.renew()
         claim = without_store_times(resumed(base, worker=self.worker.name, now=now))
-        if await self.loader.breaker.call(lambda: self.loader.store.save([claim])):
+        if (await self.loader.parts.save([claim])).found:
             return None
         if claim.attempt == record.attempt:
             return self.admission.resume(claim, [each for each in records if each is not record])

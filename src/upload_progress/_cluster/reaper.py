@@ -9,8 +9,8 @@ That a worker is dead is an inference. If it was wrong, the living worker overru
 `Reconciler`.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -28,7 +28,7 @@ from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._runtime.worker import Worker
 from upload_progress._runtime.yielding import yielding
 from upload_progress.exceptions import StoreUnavailable
-from upload_progress.interfaces import Clock
+from upload_progress.interfaces import Clock, SessionStore
 
 __all__ = [
     "BATCH_SIZE",
@@ -37,6 +37,8 @@ __all__ = [
     "SWEEP_SECONDS",
     "Reaper",
 ]
+
+T = TypeVar("T")
 
 SWEEP_SECONDS: Final = 1.0
 SUSPECT_SECONDS: Final = 3.0
@@ -72,7 +74,7 @@ class Reaper:
     on_doubt: Callable[[], Awaitable[None]]
     reaped: int = field(default=0, init=False)
     _suspect_until: float = field(default=0.0, init=False)
-    _is_in_doubt: bool = field(default=False, init=False)
+    _doubtful: set[int] = field(factory=set, init=False)
     _ran_at: float | None = field(default=None, init=False)
     _unpublished: Sequence[TransferRecord] = field(default=(), init=False)
 
@@ -96,42 +98,49 @@ class Reaper:
         self._ran_at = self.clock.monotonic()
         try:
             await self._publish_ends()
+            doubtful = self._doubtful
+            self._doubtful = set()
             await self.renew()
-            await self._resolve_doubt()
+            if doubtful - self._doubtful or self.clock.monotonic() < self._suspect_until:
+                await self.on_doubt()
             for _ in range(MAX_BATCHES):
-                if await self._sweep() < BATCH_SIZE:
+                if not await self._sweep():
                     return
                 await checkpoint()
         except StoreUnavailable:
-            self._is_in_doubt = True
+            self._doubtful.update(range(len(self.loader.parts)))
         except Exception as error:  # noqa: BLE001  # it is logged, and the next run may succeed
             self.log_limiter.log_warning("ending lost uploads failed", error)
 
     async def renew(self) -> None:
-        """Renew the lease of this worker, if it is due.
+        """Renew the lease of this worker in those parts of the store in which it is due.
 
         Raises:
-            StoreUnavailable: The store does not answer.
+            StoreUnavailable: None of them answers.
         """
-        if not self.lease.is_due:
-            return
-        store, worker, seconds = self.loader.store, self.worker.name, self.lease.seconds
+        due, worker, seconds = self.lease.due, self.worker.name, self.lease.seconds
         asked_at = self.clock.monotonic()
-        await self.loader.breaker.call(lambda: store.renew(worker, seconds=seconds))
-        if self.lease.has_run_out:
-            # Another worker may be about to write the ends of our uploads.
-            self._suspect_until = self.clock.monotonic() + SUSPECT_SECONDS
-        self.lease.mark_renewed(asked_at)
+        renewed = await self._call(due, lambda store: store.renew(worker, seconds=seconds))
+        for part in renewed:
+            if self.lease.has_run_out(part):
+                # Another worker may be about to write the ends of our uploads.
+                self._suspect_until = self.clock.monotonic() + SUSPECT_SECONDS
+            self.lease.mark_renewed(part, asked_at)
 
-    async def _resolve_doubt(self) -> None:
-        if self._is_in_doubt or self.clock.monotonic() < self._suspect_until:
-            await self.on_doubt()
-            self._is_in_doubt = False
+    async def _call(
+        self, parts: Sequence[int], function: Callable[[SessionStore], Awaitable[T]]
+    ) -> Mapping[int, T]:
+        """Return what *function* returns for *parts* of the store; without those that are away."""
+        results = await self.loader.parts.call_parts(parts, function)
+        self._doubtful.update(set(parts) - results.keys())
+        return results
 
-    async def _sweep(self) -> int:
-        """End a batch of overdue uploads; return its size."""
-        store, breaker = self.loader.store, self.loader.breaker
-        overdue = await breaker.call(lambda: store.overdue(limit=BATCH_SIZE))
+    async def _sweep(self) -> bool:
+        """End a batch of overdue uploads; return whether there may be more."""
+        parts = range(len(self.loader.parts))
+        share = max(1, BATCH_SIZE // len(parts))
+        found = await self._call(parts, lambda store: store.overdue(limit=share))
+        overdue = [record for records in found.values() for record in records]
         now, worker = self.clock.time(), self.worker.name
         foreign = [each for each in overdue if each.worker != worker or is_waiting(each.state)]
         entries = [record for record in foreign if is_entry(record)]
@@ -142,10 +151,12 @@ class Reaper:
             ends = [ended(record, now) async for record in yielding(lost)]
             # A store that did not answer may have saved them all the same.
             self._unpublished = ends
-            refused = set(map(_version, await breaker.call(lambda: store.save(ends))))
-            self._count([each for each in ends if _version(each) not in refused])
+            answers = await self.loader.parts.save(ends)
+            refused = set(map(_version, answers.found))
+            saved = [each for each in ends if each.owner not in answers.errors]
+            self._count([each for each in saved if _version(each) not in refused])
             await self._publish_ends()
-        return len(overdue)
+        return any(len(records) >= share for records in found.values())
 
     def _count(self, ends: Sequence[TransferRecord]) -> None:
         self.reaped += len(ends)
@@ -158,10 +169,10 @@ class Reaper:
         keys = sorted(
             {end.key for end in self._unpublished if self.flusher.has_receivers(end.owner)}
         )
-        known = await self.loader.load(keys) if keys else {}
+        loaded = await self.loader.load_available(keys)
         ends = set(map(_version, self._unpublished))
-        self._unpublished = ()
-        async for key, records in yielding(known.items()):
+        self._unpublished = [end for end in self._unpublished if end.owner in loaded.errors]
+        async for key, records in yielding(loaded.records.items()):
             if not ends.isdisjoint(map(_version, records)):
                 self.flusher.publish_stored(Update(key.owner, self.loader.fold(records)))
 

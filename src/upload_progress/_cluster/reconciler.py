@@ -107,11 +107,12 @@ class Reconciler:
             batch = {upload.key: upload for upload in uploads[start : start + BATCH_SIZE]}
             keys = [key for key in batch if key is not None]
             try:
-                records = await self.flusher.loader.load(keys)
+                loaded = await self.flusher.loader.load_available(keys)
             except StoreUnavailable:
                 return
             for key in keys:
-                self._apply(newest(records.get(key, ())), batch[key])
+                if key.owner not in loaded.errors:
+                    self._apply(newest(loaded.records.get(key, ())), batch[key])
             await checkpoint()
 
     def _apply(self, records: Sequence[TransferRecord], upload: LiveUpload) -> None:
@@ -140,10 +141,14 @@ class Reconciler:
         keys = list(self.flusher.ends.since(seconds))
         for start in range(0, len(keys), BATCH_SIZE):
             batch = keys[start : start + BATCH_SIZE]
-            records = await self.flusher.loader.load(batch)
-            recent = set(self.flusher.ends.since(REWRITE_SECONDS))
+            loaded = await self.flusher.loader.load_available(batch)
+            records, recent = loaded.records, set(self.flusher.ends.since(REWRITE_SECONDS))
             await self._correct(
-                {key: records.get(key, []) for key in batch if key in records or key in recent}
+                {
+                    key: records.get(key, [])
+                    for key in batch
+                    if key in records or (key in recent and key.owner not in loaded.errors)
+                }
             )
             await checkpoint()
 
@@ -153,16 +158,19 @@ class Reconciler:
         An upload is ended if it was absent twice: a newer one of the same id may be about to be
         stored by another worker.
         """
-        store, loader = self.flusher.loader.store, self.flusher.loader
-        found = await loader.breaker.call(lambda: store.running(self.worker.name, limit=BATCH_SIZE))
-        transfers = [record for record in found if not is_entry(record)]
+        loader, worker = self.flusher.loader, self.worker.name
+        found = await loader.parts.call_parts(
+            range(len(loader.parts)), lambda store: store.running(worker, limit=BATCH_SIZE)
+        )
+        running = [record for records in found.values() for record in records]
+        transfers = [record for record in running if not is_entry(record)]
         absent = {record.key for record in transfers if self._is_absent(record.key)}
         known, self._absent = self._absent, absent
-        records = await loader.load(sorted(absent))
+        loaded = await loader.load_available(sorted(absent))
         await self._correct(
             {
                 key: stored
-                for key, stored in records.items()
+                for key, stored in loaded.records.items()
                 if (key in known or self.flusher.ends.find(key)) and self._is_absent(key)
             }
         )
@@ -178,9 +186,9 @@ class Reconciler:
         if not ends:
             return
         loader = self.flusher.loader
-        refused = await loader.breaker.call(lambda: loader.store.save(list(ends.values())))
+        answers = await loader.parts.save(ends.values())
         for end in ends.values():
-            if end not in refused:
+            if end.owner not in answers.errors and end not in answers.found:
                 self.flusher.ends.add(end)
                 progress = loader.fold([*stored[end.key], end])
                 self.flusher.publish_stored(Update(end.owner, progress))

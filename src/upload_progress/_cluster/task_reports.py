@@ -86,11 +86,9 @@ class TaskReports:
         if shown.state is _ENDS.get(report.state):
             return shown  # its response was lost
         changed = self._next_version(record, records, report)
-        store, breaker = self.loader.store, self.loader.breaker
-        refused = await self.lane.call(
-            key.owner, lambda: breaker.call(lambda: store.save([changed]))
-        )
-        if refused:
+        parts = self.loader.parts
+        refused = await self.lane.call(key.owner, lambda: parts.save([changed]))
+        if refused.found:
             return None
         is_same_attempt = changed.attempt == record.attempt
         others = [each for each in records if each is not record and is_same_attempt]

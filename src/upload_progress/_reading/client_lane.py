@@ -224,13 +224,15 @@ class _LoopLane:
     async def _load(self, reads: Sequence[_KeyRead]) -> None:
         """Give each read its result or error."""
         try:
-            known = await self.loader.load([read.key for read in reads])
+            loaded = await self.loader.load_available([read.key for read in reads])
         except StoreUnavailable as error:
             for read in reads:
                 read.error = error
-        else:
-            for read in reads:
-                read.records = known.get(read.key, [])
+            return
+        for read in reads:
+            read.error = loaded.errors.get(read.key.owner)
+            if read.error is None:
+                read.records = loaded.records.get(read.key, [])
 
     async def call(
         self, owner: str, function: Callable[[], Awaitable[T]], wait_seconds: float

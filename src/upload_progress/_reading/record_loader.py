@@ -4,9 +4,9 @@ Records of other uploads than those that were asked for are dropped. A store ret
 two processes used one connection, each would receive answers to the requests of the other.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from attrs import define, evolve
+from attrs import define, evolve, frozen
 
 from upload_progress._model.fold import fold
 from upload_progress._model.models import (
@@ -15,56 +15,76 @@ from upload_progress._model.models import (
     UploadProgress,
     is_upload_id,
 )
-from upload_progress._runtime.circuit_breaker import CircuitBreaker
-from upload_progress._runtime.yielding import yielding
-from upload_progress.exceptions import UploadNotFound
-from upload_progress.interfaces import Clock, ListsOpenUploads, RecordPage, SessionStore
+from upload_progress._reading.store_parts import StoreParts
+from upload_progress.exceptions import StoreUnavailable, UploadNotFound
+from upload_progress.interfaces import Clock, ListsOpenUploads, RecordPage
 
-__all__ = ["RecordLoader"]
+__all__ = ["Loaded", "RecordLoader"]
+
+
+@frozen
+class Loaded:
+    """What the store has of several uploads.
+
+    Attributes:
+        records: The records of each upload that it has.
+        errors: For each owner whose part of the store does not answer, why.
+    """
+
+    records: Mapping[UploadKey, list[TransferRecord]]
+    errors: Mapping[str, StoreUnavailable]
 
 
 @define(eq=False, repr=False)
 class RecordLoader:
-    """Loads records through the circuit breaker of the store.
+    """Loads records through the circuit breakers of the store.
 
     All methods that ask the store raise ``StoreUnavailable`` if it does not answer.
 
     Args:
-        store: The store of all workers.
-        breaker: Its circuit breaker.
+        parts: The store of all workers.
         clock: What decides which leases are over.
         mount_path: What the links of snapshots begin with.
     """
 
-    store: SessionStore
-    breaker: CircuitBreaker
+    parts: StoreParts
     clock: Clock
     mount_path: str
 
-    async def load(self, keys: Collection[UploadKey]) -> dict[UploadKey, list[TransferRecord]]:
-        """Return the records of each of these uploads that the store has, in one round trip."""
+    async def load(self, keys: Collection[UploadKey]) -> Mapping[UploadKey, list[TransferRecord]]:
+        """Return the records of each of these uploads that the store has, in one round trip.
+
+        Raises:
+            StoreUnavailable: The part of one of them does not answer.
+        """
+        loaded = await self.load_available(keys)
+        for error in loaded.errors.values():
+            raise error
+        return loaded.records
+
+    async def load_available(self, keys: Collection[UploadKey]) -> Loaded:
+        """Return the records of those uploads whose parts of the store answer.
+
+        Raises:
+            StoreUnavailable: None of the parts answers.
+        """
         known: dict[UploadKey, list[TransferRecord]] = {}
         if not keys:
-            return known
-        asked = frozenset(keys)
-        for record in await self.breaker.call(lambda: self.store.load(*keys)):
+            return Loaded(known, {})
+        asked, answers = frozenset(keys), await self.parts.load(keys)
+        for record in answers.found:
             if record.key in asked:
                 known.setdefault(record.key, []).append(record)
             else:
                 self._log_foreign_record()
-        return known
+        return Loaded(known, answers.errors)
 
     def _log_foreign_record(self) -> None:
-        self.breaker.log_limiter.log_warning(
+        self.parts.breaker.log_limiter.log_warning(
             "the session store has returned records that were not asked for: its connection may "
             "be used by another process, too; create the client of the store in each worker",
             effect="these records are dropped",
         )
-
-    async def snapshots(self, keys: Collection[UploadKey]) -> dict[UploadKey, UploadProgress]:
-        """Return the snapshot of each of these uploads that the store has, in one round trip."""
-        known = await self.load(keys)
-        return {key: self.fold(records) async for key, records in yielding(known.items())}
 
     async def page(
         self,
@@ -76,14 +96,15 @@ class RecordLoader:
         limit: int = 100,
     ) -> RecordPage:
         """Return a page of the uploads of *owner*; see ``SessionStore.list``."""
-        page = await self.breaker.call(
-            lambda: self.store.list(
+        page = await self.parts.call(
+            owner,
+            lambda store: store.list(
                 owner,
                 group=group,
                 ended_within_seconds=ended_within_seconds,
                 cursor=cursor,
                 limit=limit,
-            )
+            ),
         )
         if all(upload[0].owner == owner for upload in page.uploads):
             return page
@@ -103,10 +124,10 @@ class RecordLoader:
             UploadNotFound: The store cannot list them.
             StoreUnavailable: The store does not answer.
         """
-        store: object = self.store
+        store: object = self.parts.store
         if not isinstance(store, ListsOpenUploads):
             raise UploadNotFound
-        page = await self.breaker.call(lambda: store.list_open(cursor=cursor, limit=limit))
+        page = await self.parts.breaker.call(lambda: store.list_open(cursor=cursor, limit=limit))
         return evolve(page, uploads=tuple(filter(_is_upload, page.uploads)))
 
     def fold(

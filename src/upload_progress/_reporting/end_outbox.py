@@ -129,11 +129,11 @@ class EndOutbox:
             return
         batch = list(unsaved.values())
         try:
-            await self.loader.breaker.call(lambda: self.loader.store.save(batch))
+            answers = await self.loader.parts.save(batch)
         except StoreUnavailable:
             return
         for entry in batch:
-            if unsaved.get(entry.key) is entry:
+            if unsaved.get(entry.key) is entry and entry.owner not in answers.errors:
                 del unsaved[entry.key]
                 if entry.state is UploadState.RECEIVING:
                     self._stored.add(entry.key)

@@ -120,8 +120,7 @@ class Flusher:
     Args:
         watched_seconds: How often a watched upload is reported.
         is_single_worker: Whether no other process can write into the store.
-        lease: The lease of this worker. While it has run out, nothing is published: another worker
-            may have published the ends of these uploads.
+        lease: The lease of this worker.
 
     Attributes:
         ends: The ends that were stored last, if a store outside of this process has them.
@@ -255,7 +254,7 @@ class Flusher:
 
     async def _flush_all(self) -> None:
         """Make passes until nothing is left, or nothing more succeeds."""
-        self.loader.breaker.reset()
+        self.loader.parts.reset()
         self.outbox.reset()
         before = -1
         while (left := self._left) != before:
@@ -294,7 +293,7 @@ class Flusher:
         for upload, sequence in versions.items():
             if upload.sequence != sequence:
                 updates.pop(upload.topic, None)
-        await self._publish(updates)
+        await self.outbox.send(updates)
         await self._report_multi_request()
         await self._publish_ends(
             [
@@ -310,12 +309,6 @@ class Flusher:
         for upload, since in due.items():
             if self.hub.is_watched(upload.owner, upload.upload_id, upload.group):
                 self.registry.measurements.add(Distribution.LAG, now - since)
-
-    async def _publish(self, updates: Mapping[Topic, Update]) -> None:
-        if self.lease.has_run_out:
-            self.outbox.hold(updates)
-        else:
-            await self.outbox.send(updates)
 
     def overrule(self, upload: LiveUpload, records: Iterable[TransferRecord]) -> None:
         """Report *upload*, which others have ended by mistake in the store, as its next attempt."""
@@ -376,7 +369,7 @@ class Flusher:
     async def _publish_ends(self, uploads: Iterable[LiveUpload]) -> None:
         ends = [self._unpublished_ends.pop(upload) for upload in uploads]
         if ends:
-            await self._publish({end.topic: end for end in ends})
+            await self.outbox.send({end.topic: end for end in ends})
 
     async def load_prior_state(self, uploads: Iterable[LiveUpload]) -> None:
         """Load from the store what is known about uploads whose id a client has chosen."""
@@ -385,14 +378,13 @@ class Flusher:
             for upload in uploads
             if not (upload.has_prior_state or upload.is_superseded) and (key := upload.key)
         }
-        if not wanted or self.loader.breaker.is_open:
-            return
         try:
-            records = await self.loader.load(wanted)
+            loaded = await self.loader.load_available(wanted)
         except StoreUnavailable:
             return
         for key, upload in wanted.items():
-            continuation.load_prior_state(upload, records.get(key, []))
+            if key.owner not in loaded.errors:
+                continuation.load_prior_state(upload, loaded.records.get(key, []))
 
     async def _report_multi_request(self) -> None:
         """Report uploads whose requests may reach several workers, as all workers know them.
@@ -404,7 +396,7 @@ class Flusher:
         uploads, self._multi_request = self._multi_request, {}
         keys = {key: upload for upload in uploads if (key := upload.key)}
         try:
-            records = await self.loader.load(keys)
+            records = (await self.loader.load_available(keys)).records
         except StoreUnavailable:
             records = {}
         updates: dict[Topic, Update] = {}
@@ -421,7 +413,7 @@ class Flusher:
                 if self.outbox.is_used:
                     self._add_event(upload, uploads[upload], records.get(key, ()), updates)
         if updates:
-            await self._publish(updates)
+            await self.outbox.send(updates)
 
     def _add_event(
         self,
@@ -470,17 +462,18 @@ class Flusher:
     async def _save(self) -> Collection[LiveUpload]:
         """Store a batch; return the uploads of which the store has refused a version."""
         self._drop_excess()
-        if not self._unsaved or self.loader.breaker.is_open:
+        batch = dict(islice(self._savable(), PORTION))
+        if not batch:
             return ()
-        batch = dict(islice(self._unsaved.items(), PORTION))
         entries = self.outbox.ends.entries_of(
             self._unpublished_ends[upload] for upload in batch if upload in self._unpublished_ends
         )
-        store, records = self.loader.store, [*entries, *batch.values()]
         try:
-            refused = await self.loader.breaker.call(lambda: store.save(records))
-            self.outbox.ends.mark_stored(entries)
-            changed = await self._follow_refusals(batch, refused)
+            answers = await self.loader.parts.save([*entries, *batch.values()])
+            errors = answers.errors
+            self.outbox.ends.mark_stored(each for each in entries if each.owner not in errors)
+            batch = {each: record for each, record in batch.items() if record.owner not in errors}
+            changed = await self._follow_refusals(batch, answers.found)
         except StoreUnavailable:
             return ()
         self.writes += 1
@@ -488,6 +481,13 @@ class Flusher:
         await self._compare_with_others(batch)
         self._mark_stored(batch, changed)
         return changed
+
+    def _savable(self) -> Iterable[tuple[LiveUpload, TransferRecord]]:
+        """Return what can be saved now: without the parts of the store that are away."""
+        parts = self.loader.parts
+        if not parts.is_open:
+            return self._unsaved.items()
+        return [each for each in self._unsaved.items() if not parts.refuses(each[1].owner)]
 
     async def _follow_refusals(
         self, batch: Mapping[LiveUpload, TransferRecord], refused: Sequence[TransferRecord]

@@ -4,6 +4,8 @@ While it lasts, no other worker ends the uploads that are received here. When th
 still, or the store was away, it may have run out: then other workers may have ended them.
 """
 
+from collections.abc import Sequence
+from math import inf
 from typing import Final
 
 from attrs import define, field
@@ -26,33 +28,31 @@ class Lease:
         clock: The time.
         seconds: How long a lease lasts.
         is_shared: Whether other workers can write into the store; else a lease never runs out.
+        parts: The number of parts of the store: there is a lease in each.
     """
 
     clock: Clock
     seconds: float
     is_shared: bool
-    _renewed_at: float | None = field(default=None, init=False)
+    parts: int = 1
+    _renewed_at: dict[int, float] = field(factory=dict, init=False)
 
     @property
-    def is_due(self) -> bool:
-        """Whether it is time to renew the lease."""
-        interval = self.seconds / RENEWALS_PER_LEASE
-        return self._renewed_at is None or self._age(self._renewed_at) >= interval
+    def due(self) -> Sequence[int]:
+        """The parts in which it is time to renew the lease."""
+        latest = self.clock.monotonic() - self.seconds / RENEWALS_PER_LEASE
+        return [each for each in range(self.parts) if self._renewed_at.get(each, -inf) <= latest]
 
-    @property
-    def has_run_out(self) -> bool:
+    def has_run_out(self, part: int) -> bool:
         """Whether it was renewed, and not within its duration: other workers may have noticed."""
-        if not self.is_shared or self._renewed_at is None:
+        if not self.is_shared or part not in self._renewed_at:
             return False
-        return self._age(self._renewed_at) >= self.seconds
+        return self.clock.monotonic() - self._renewed_at[part] >= self.seconds
 
-    def mark_renewed(self, at: float) -> None:
-        """Record that the store has renewed it, when asked at that time in monotonic seconds."""
-        self._renewed_at = at
+    def mark_renewed(self, part: int, at: float) -> None:
+        """Record that a part has renewed it, when asked at that time in monotonic seconds."""
+        self._renewed_at[part] = at
 
     def give_up(self) -> None:
         """Record that it is not renewed any more: nothing is received."""
-        self._renewed_at = None
-
-    def _age(self, renewed_at: float) -> float:
-        return self.clock.monotonic() - renewed_at
+        self._renewed_at.clear()

@@ -5,7 +5,7 @@ are sent one by one, and in growing batches while that succeeds: an event that c
 that the broker refuses, delays the others, and does not stop them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
@@ -42,6 +42,7 @@ class Outbox:
         source: The ``source`` of the events.
         namespace: The ``namespace`` of the events.
         ends: Keeps the ends in the store, too.
+        is_held: Returns whether the events of an owner are not to be published at the moment.
         log_limiter: Logs what is dropped.
         edge: The outbox of a push server, which gets the same events, also while the broker is
             away.
@@ -57,6 +58,7 @@ class Outbox:
     source: str
     namespace: str
     ends: EndOutbox
+    is_held: Callable[[str], bool]
     log_limiter: LogLimiter
     edge: "Outbox | None" = None
     published: int = field(default=0, init=False)
@@ -83,7 +85,7 @@ class Outbox:
         return len(self._waiting) - len(self._reports)
 
     async def send(self, updates: Mapping[Topic, Update]) -> None:
-        """Publish *updates*, and what could not be published before."""
+        """Publish *updates*, and what could not be published before, unless it is held."""
         self.hold(updates)
         if self.publisher is not None:
             await self._send(self.publisher, updates)
@@ -95,6 +97,8 @@ class Outbox:
         if not self._waiting or self.breaker.is_open:
             return
         batch = self._take()
+        if not batch:
+            return
         events = [
             event_of(each.owner, each.progress, self.source, namespace=self.namespace)
             for each in batch.values()
@@ -169,7 +173,8 @@ class Outbox:
 
     def _take(self) -> dict[_Key, Update]:
         """Remove and return the oldest events: passes that overlap do not send them twice."""
-        batch = dict(islice(self._waiting.items(), self._portion))
+        ready = (item for item in self._waiting.items() if not self.is_held(item[1].owner))
+        batch = dict(islice(ready, self._portion))
         for key in batch:
             self._remove(key)
         return batch

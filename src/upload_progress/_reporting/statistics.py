@@ -55,7 +55,8 @@ class Statistics:
         publisher_failures: Calls to the publisher that failed or took too long.
         backend_failures: The same for each backend: ``store``, ``publisher``, ``subscriber``,
             ``transport`` and ``edge``, one that has several of these roles only under the first.
-        open_circuits: Whether calls to that backend are refused at the moment, after a failure.
+        open_circuits: Whether calls to that backend, or to a part of the store, are refused at the
+            moment, after a failure.
         events_received: Events of other workers, received for subscriptions of this worker.
         events_rejected: Events of another owner than the one of their channel.
         messages_rejected: Messages of other workers that could not be read, or were too many.

@@ -65,7 +65,7 @@ async def nodes(
         redis(
             require_program,
             *("--cluster-enabled", "yes", "--cluster-port", bus),
-            *("--repl-diskless-sync-delay", "0"),
+            *("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"),
         ).start()
         for bus in buses
     )
@@ -107,8 +107,10 @@ async def test_promoted_replica_is_found(nodes: tuple[ServerProcess, ServerProce
     """S05: ``MOVED`` after the replica took over, and again after that node was killed."""
     first, second = nodes
     with anyio.fail_after(SECONDS):
-        async with RedisCluster(host="127.0.0.1", port=first.port) as cluster:
-            store = RedisStore(cluster)
+        async with (
+            RedisCluster(host="127.0.0.1", port=first.port) as cluster,
+            RedisStore(cluster) as store,
+        ):
             await store.save(records(1))
             assert await stored_sequences(store) == {1}
 
@@ -170,6 +172,8 @@ async def test_tracker_with_the_url_of_a_cluster(
     with anyio.fail_after(SECONDS):
         one, other = ProgressTracker.from_url(url), ProgressTracker.from_url(url)
         async with one.lifespan(), other.lifespan():
+            announced = await one.announce(owner="ann")
+            assert await other.get(announced.upload_id, owner="ann") == announced
             async with one.track(owner="ann", upload_id="up", total_bytes=9) as upload:
                 upload.advance(5)
                 await until(lambda: one.statistics().records_written)

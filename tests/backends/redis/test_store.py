@@ -386,8 +386,10 @@ async def test_client_of_application_stays_open(client: Redis) -> None:
 async def test_each_script_uses_one_slot_of_cluster(
     client: Redis, cluster_server: ServerProcess
 ) -> None:
-    async with RedisCluster(host="127.0.0.1", port=cluster_server.port) as cluster:
-        store = RedisStore(cluster)
+    async with (
+        RedisCluster(host="127.0.0.1", port=cluster_server.port) as cluster,
+        RedisStore(cluster) as store,
+    ):
         assert store.shards == 16
         records = [record(f"u{number}", owner=f"o{number}") for number in range(40)]
         await store.save(records)

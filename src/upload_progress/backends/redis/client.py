@@ -21,10 +21,10 @@ __all__ = [
     "CALL_SECONDS",
     "Client",
     "PubSubClient",
-    "clients_of",
     "close_client",
     "is_pool_exhausted",
     "name_in_database",
+    "no_retries",
     "open_client",
     "pubsub_clients_of",
     "validate_client",
@@ -93,13 +93,14 @@ def open_client(url: str) -> Client:
             socket_timeout=CALL_SECONDS,
             socket_connect_timeout=CALL_SECONDS,
             # The circuit breaker of the caller decides when to try again.
-            retry=_no_retries(),
+            retry=no_retries(),
         )
     except (ValueError, RedisClusterException):
         raise InvalidValue("url", _EXPECTED) from None
 
 
-def _no_retries() -> Retry:
+def no_retries() -> Retry:
+    """Return the setting that a call is made once: the caller decides when to try again."""
     return Retry(NoBackoff(), 0)
 
 
@@ -124,7 +125,7 @@ def _open_sentinels(url: str, *, uses_tls: bool) -> Redis:
             "ssl": uses_tls,
             "socket_timeout": CALL_SECONDS,
             "socket_connect_timeout": CALL_SECONDS,
-            "retry": _no_retries(),
+            "retry": no_retries(),
         },
     )
     client: Redis = sentinels.master_for(
@@ -135,7 +136,7 @@ def _open_sentinels(url: str, *, uses_tls: bool) -> Redis:
         ssl=uses_tls,
         socket_timeout=CALL_SECONDS,
         socket_connect_timeout=CALL_SECONDS,
-        retry=_no_retries(),
+        retry=no_retries(),
     )
     return client
 
@@ -156,19 +157,13 @@ async def close_client(client: Client) -> None:
     await client.aclose()
 
 
-def clients_of(
-    client: Client, reopen: Callable[[], Client] | None
-) -> LoopBound[Client] | BorrowedClient[Client]:
-    """Return the clients of all event loops: made by *reopen*, or *client*, which stays open."""
-    if reopen is None:
-        return BorrowedClient("client", client)
-    return LoopBound(reopen, close_client)
-
-
 def pubsub_clients_of(
     client: Client, reopen: Callable[[], Client] | None
 ) -> LoopBound["PubSubClient"] | BorrowedClient["PubSubClient"]:
-    """Return the clients for publish/subscribe of all event loops, like ``clients_of``."""
+    """Return the clients for publish/subscribe of all event loops.
+
+    They are made by *reopen*, or are *client*, which stays open.
+    """
     if reopen is None:
         return BorrowedClient("client", PubSubClient(client), PubSubClient.discard)
 

@@ -48,38 +48,33 @@ from functools import partial
 from importlib.resources import files
 from math import inf
 from random import shuffle
-from struct import Struct
 from types import TracebackType
 from typing import Final, Literal, Self, TypeVar, cast, get_args
 from zlib import crc32
 
-from attrs import Factory, define, field
+from attrs import Factory, define, field, frozen
 from redis.asyncio import RedisCluster
 from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import MovedError, ResponseError
 
-from upload_progress._model.codec import pack_record
 from upload_progress._model.fold import newest_attempt, received_by
-from upload_progress._model.models import TransferRecord, UploadKey, without_store_times
+from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress.backends.loop_bound import BorrowedClient, LoopBound
 from upload_progress.backends.redis.client import (
     Client,
-    clients_of,
     is_pool_exhausted,
     name_in_database,
     open_client,
     validate_client,
 )
+from upload_progress.backends.redis.nodes import ScriptRunner, runners_of
+from upload_progress.backends.redis.packing import pack_row, pack_strings
 from upload_progress.backends.store_records import (
-    changed_at,
     decode_record,
-    first_lease_seconds,
     format_cursor,
     is_open,
     overdue_records,
     parse_cursor,
-    state_code,
     with_store_times,
 )
 from upload_progress.backends.subscriptions import key_of
@@ -93,6 +88,7 @@ __all__ = [
     "LIST_SCAN_LIMIT",
     "RETRY_SECONDS",
     "SHARDS",
+    "RedisShard",
     "RedisStore",
 ]
 
@@ -121,8 +117,6 @@ _Page = tuple[
 ]
 
 _OpenPage = tuple[bytes, Sequence[bytes], _Uploads, bytes]
-
-_length: Final = Struct(">I").pack
 
 
 def _script_sources() -> dict[_Operation, str]:
@@ -171,12 +165,20 @@ class RedisStore:
     )
     reopen: Callable[[], Client] | None = field(default=None, kw_only=True)
     unreadable: int = field(default=0, init=False)
-    _clients: LoopBound[Client] | BorrowedClient[Client] = field(
-        default=Factory(lambda store: clients_of(store.client, store.reopen), takes_self=True),
+    _runners: LoopBound[ScriptRunner] | BorrowedClient[ScriptRunner] = field(
+        default=Factory(lambda store: runners_of(store.client, store.reopen), takes_self=True),
         init=False,
     )
     _scripts: Mapping[_Operation, AsyncScript] = field(
         default=Factory(lambda store: _register_scripts(store.client), takes_self=True), init=False
+    )
+
+    parts: Sequence["RedisShard"] = field(
+        default=Factory(
+            lambda store: [RedisShard(store, number) for number in range(store.shards)],
+            takes_self=True,
+        ),
+        init=False,
     )
 
     def __attrs_post_init__(self) -> None:
@@ -213,12 +215,16 @@ class RedisStore:
         _trace: TracebackType | None,
     ) -> None:
         """Close the client, if the store has opened it."""
-        await self._clients.aclose()
+        await self._runners.aclose()
 
     @property
     def namespace(self) -> str:
         """The prefix, followed by the number of the database unless that is 0."""
         return name_in_database(self.prefix, self.client)
+
+    def part_of(self, owner: str) -> int:
+        """Return the number of the shard that has the uploads of *owner*."""
+        return self._shard(key_of(owner))
 
     def _shard(self, hashed_owner: str) -> int:
         return crc32(hashed_owner.encode()) % self.shards
@@ -236,24 +242,12 @@ class RedisStore:
             StoreBusy: All connections of the client are in use.
             InvalidValue: The client is not for a cluster, and the server is a node of one.
         """
-        keys, client = [f"{self.prefix}:{{{shard}}}"], await self._clients.get()
-        if isinstance(client, RedisCluster):
-            # redis-py cannot route concurrent first calls before it knows the nodes.
-            await client.initialize()
+        key, runner = f"{self.prefix}:{{{shard}}}", await self._runners.get()
         try:
-            return await self._scripts[operation](keys=keys, args=args, client=client)
+            return await runner.run(self._scripts[operation], key, args)
         except RedisConnectionError as error:
             if is_pool_exhausted(error):
                 raise StoreBusy from None
-            raise
-        except ResponseError as error:
-            # Before version 6, redis-py has no class of its own for it here.
-            if isinstance(error, MovedError) or str(error).startswith("MOVED "):
-                raise InvalidValue(
-                    "url",
-                    "leads to a node of a Redis Cluster: begin it with redis+cluster:// instead of "
-                    "redis://, or pass a RedisCluster",
-                ) from None
             raise
 
     async def save(self, records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
@@ -292,18 +286,18 @@ class RedisStore:
         # In one argument: without a password, Redis tells a command with more than ten that its
         # protocol is wrong, instead of asking for the password.
         limits = f"{retention.ended_per_owner} {retention.waiting_per_owner} {max_pending}"
-        packed = b"".join(map(_pack_row, records))
+        packed = b"".join(map(pack_row, records))
         return await self._run("save", shard, packed, *times, limits)
 
     async def renew(self, worker: str, *, seconds: float) -> None:
         """Renew the lease of *worker* for *seconds* from now."""
-        name = key_of(worker)
         await _together(
-            [
-                self._run("renew", shard, name, seconds, self._open_ms)
-                for shard in range(self.shards)
-            ]
+            [self.renew_in(shard, worker, seconds=seconds) for shard in range(self.shards)]
         )
+
+    async def renew_in(self, shard: int, worker: str, *, seconds: float) -> None:
+        """Renew the lease of *worker* in one shard."""
+        await self._run("renew", shard, key_of(worker), seconds, self._open_ms)
 
     async def load(self, *keys: UploadKey) -> list[TransferRecord]:
         """Return all records of the uploads *keys*; unknown uploads add nothing."""
@@ -317,7 +311,7 @@ class RedisStore:
     async def _load(self, shard: int, members: Sequence[str]) -> Sequence[TransferRecord]:
         records: list[TransferRecord] = []
         for start in range(0, len(members), BATCH_SIZE):
-            packed = _pack_strings(*members[start : start + BATCH_SIZE])
+            packed = pack_strings(*members[start : start + BATCH_SIZE])
             answer = cast("_Answer", await self._run("load", shard, packed))
             for upload in self._decode(*answer):
                 records += upload
@@ -374,33 +368,36 @@ class RedisStore:
 
     async def running(self, worker: str, *, limit: int) -> Sequence[TransferRecord]:
         """Return up to *limit* records of transfers that *worker* receives."""
-        name = key_of(worker)
-        answers = await _together(
-            [self._run("running", shard, name, limit) for shard in range(self.shards)]
+        found = await _together(
+            [self.running_in(shard, worker, limit=limit) for shard in range(self.shards)]
         )
-        found = [
+        return [record for records in found for record in records][:limit]
+
+    async def running_in(self, shard: int, worker: str, *, limit: int) -> Sequence[TransferRecord]:
+        """Return up to *limit* records of one shard of transfers that *worker* receives."""
+        answer = await self._run("running", shard, key_of(worker), limit)
+        return [
             record
-            for answer in answers
             for upload in self._decode(*cast("_Answer", answer))
             for record in received_by(worker, upload)
-        ]
-        return found[:limit]
+        ][:limit]
 
     async def overdue(self, *, limit: int) -> Sequence[TransferRecord]:
         """Return up to *limit* open records whose lease ended or that have expired."""
         # What a shard returns is claimed: it is not asked for more than its share.
         share, shards = max(1, limit // self.shards), list(range(self.shards))
         shuffle(shards)
-        answers = await _together(
-            [self._run("overdue", shard, share, RETRY_SECONDS) for shard in shards[:limit]]
-        )
-        overdue = [
+        found = await _together([self.overdue_in(shard, limit=share) for shard in shards[:limit]])
+        return [record for records in found for record in records][:limit]
+
+    async def overdue_in(self, shard: int, *, limit: int) -> Sequence[TransferRecord]:
+        """Return up to *limit* overdue records of one shard."""
+        answer = await self._run("overdue", shard, limit, RETRY_SECONDS)
+        return [
             record
-            for answer in answers
             for upload in self._decode(*cast("_Answer", answer))
             for record in overdue_records(upload, time.time())
-        ]
-        return overdue[:limit]
+        ][:limit]
 
     def _decode(
         self, now: bytes, leases: Sequence[bytes], uploads: _Uploads
@@ -441,6 +438,56 @@ class RedisStore:
         return record
 
 
+@frozen(eq=False, repr=False)
+class RedisShard:
+    """The part of a ``RedisStore`` that is in one shard, for owners whose uploads are there."""
+
+    _store: RedisStore
+    _number: int
+
+    async def save(self, records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
+        """Save *records*; return those that are not newer than the stored ones."""
+        return await self._store.save(records)
+
+    async def announce(self, record: TransferRecord, *, limit: int) -> bool:
+        """Save a new pending upload, unless its owner has *limit* of them."""
+        return await self._store.announce(record, limit=limit)
+
+    async def load(self, *keys: UploadKey) -> list[TransferRecord]:
+        """Return all records of the uploads *keys*; unknown uploads add nothing."""
+        return await self._store.load(*keys)
+
+    async def list(
+        self,
+        owner: str,
+        *,
+        group: str | None = None,
+        ended_within_seconds: float | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> RecordPage:
+        """Return one page of the uploads of *owner*, newest first."""
+        return await self._store.list(
+            owner,
+            group=group,
+            ended_within_seconds=ended_within_seconds,
+            cursor=cursor,
+            limit=limit,
+        )
+
+    async def renew(self, worker: str, *, seconds: float) -> None:
+        """Renew the lease of *worker* in this shard for *seconds* from now."""
+        await self._store.renew_in(self._number, worker, seconds=seconds)
+
+    async def running(self, worker: str, *, limit: int) -> Sequence[TransferRecord]:
+        """Return up to *limit* records of transfers that *worker* receives."""
+        return await self._store.running_in(self._number, worker, limit=limit)
+
+    async def overdue(self, *, limit: int) -> Sequence[TransferRecord]:
+        """Return up to *limit* open records whose lease ended or that have expired."""
+        return await self._store.overdue_in(self._number, limit=limit)
+
+
 async def _together(calls: Sequence[Awaitable[T]]) -> Sequence[T]:
     """Return the results of *calls* to several shards; raise the first error when all are done.
 
@@ -472,27 +519,3 @@ def _default_shards(client: Client) -> int:
 def _register_scripts(client: Client) -> dict[_Operation, AsyncScript]:
     """Return the scripts, which are called by their hash, and loaded where Redis lacks them."""
     return {name: client.register_script(source) for name, source in _SOURCES.items()}
-
-
-def _pack_strings(*strings: str | bytes) -> bytes:
-    """Return many arguments as one, each preceded by its length: the driver sends it faster."""
-    packed: list[bytes] = []
-    for each in strings:
-        encoded = each.encode("utf-8", "surrogatepass") if isinstance(each, str) else each
-        packed += (_length(len(encoded)), encoded)
-    return b"".join(packed)
-
-
-def _pack_row(record: TransferRecord) -> bytes:
-    """Return what ``save.lua`` needs of one record: where it is stored, and its value."""
-    hashed_owner = key_of(record.owner)
-    worker = "" if record.worker is None else key_of(record.worker)
-    group = "" if record.group is None else key_of(record.group)
-    begin = f"1\t{record.attempt}\t{state_code(record)}\t{worker}\t{group}"
-    header = f"{begin}\t{record.sequence}\t{changed_at(record):.6f}\n"
-    value = header.encode() + pack_record(without_store_times(record))
-    created_at = f"{record.created_at:.6f}"
-    lease = f"{first_lease_seconds(record.worker or '', time.time()):.6f}"
-    return _pack_strings(
-        hashed_owner, record.owner, record.upload_id, record.transfer_id, value, created_at, lease
-    )

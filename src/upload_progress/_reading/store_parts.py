@@ -1,0 +1,181 @@
+"""Calls of the store: each part of it through a circuit breaker of its own.
+
+A store of one server is one part. A cluster has several, and a part that is away stops only the
+uploads that are in it: calls for uploads of several parts return what the others have answered.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Generic, TypeVar
+
+import anyio
+from attrs import Factory, define, field, frozen
+
+from upload_progress._model.models import TransferRecord, UploadKey
+from upload_progress._runtime.circuit_breaker import CircuitBreaker
+from upload_progress.exceptions import StoreUnavailable
+from upload_progress.interfaces import HasParts, SessionStore
+
+__all__ = ["Answers", "StoreParts", "parts_of"]
+
+T = TypeVar("T")
+K = TypeVar("K", UploadKey, TransferRecord)
+
+
+def parts_of(store: SessionStore) -> Sequence[SessionStore]:
+    """Return the parts of *store*: itself, unless it has parts."""
+    return store.parts if isinstance(store, HasParts) else (store,)
+
+
+def _part_function(store: SessionStore) -> Callable[[str], int]:
+    return store.part_of if isinstance(store, HasParts) else _only_part
+
+
+def _only_part(_owner: str) -> int:
+    return 0
+
+
+@frozen
+class Answers(Generic[T]):
+    """What the parts of a store have answered.
+
+    Attributes:
+        found: What those that have answered returned, part by part.
+        errors: For each owner in one of the others, why there is no answer.
+    """
+
+    found: Sequence[T]
+    errors: Mapping[str, StoreUnavailable]
+
+
+@define(eq=False, repr=False)
+class StoreParts:
+    """The session store, called through one circuit breaker for each of its parts.
+
+    Args:
+        store: The store of all workers.
+        breaker: The circuit breaker for calls that need the whole store.
+        breakers: Those of the parts; by default, the whole store is the only part.
+    """
+
+    store: SessionStore
+    breaker: CircuitBreaker
+    breakers: Sequence[CircuitBreaker] = field(
+        default=Factory(lambda self: (self.breaker,), takes_self=True)
+    )
+
+    _parts: Sequence[SessionStore] = field(
+        default=Factory(lambda self: parts_of(self.store), takes_self=True), init=False
+    )
+    _part_of: Callable[[str], int] = field(
+        default=Factory(lambda self: _part_function(self.store), takes_self=True), init=False
+    )
+
+    def __len__(self) -> int:
+        """Return the number of parts."""
+        return len(self._parts)
+
+    @property
+    def failures(self) -> int:
+        """How many calls failed or took too long."""
+        return sum(breaker.failures for breaker in {self.breaker, *self.breakers})
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls to a part are refused at the moment, after a recent failure."""
+        return any(breaker.is_open for breaker in self.breakers)
+
+    def refuses(self, owner: str) -> bool:
+        """Return whether calls for uploads of *owner* are refused at the moment."""
+        return self.breakers[self.part_of(owner)].is_open
+
+    def reset(self) -> None:
+        """Allow the next call of each part at once, because there is no later one."""
+        for breaker in self.breakers:
+            breaker.reset()
+
+    def part_of(self, owner: str) -> int:
+        """Return the index of the part that has the uploads of *owner*."""
+        return self._part_of(owner)
+
+    async def call(self, owner: str, function: Callable[[SessionStore], Awaitable[T]]) -> T:
+        """Return the result of *function*, called with the part of *owner*.
+
+        Raises:
+            StoreUnavailable: The part does not answer.
+        """
+        return await self._call_part(self.part_of(owner), function)
+
+    async def call_parts(
+        self, parts: Iterable[int], function: Callable[[SessionStore], Awaitable[T]]
+    ) -> Mapping[int, T]:
+        """Return what *function* returns for each of *parts* that answers.
+
+        Raises:
+            StoreUnavailable: None of them answers.
+        """
+        results, _ = await self._call_each(dict.fromkeys(parts, function))
+        return results
+
+    async def load(self, keys: Collection[UploadKey]) -> Answers[TransferRecord]:
+        """Load the records of *keys*, in one round trip for each part.
+
+        Raises:
+            StoreUnavailable: None of the parts of *keys* answers.
+        """
+        return await self._call_for(keys, lambda batch, store: store.load(*batch))
+
+    async def save(self, records: Collection[TransferRecord]) -> Answers[TransferRecord]:
+        """Save *records*, in one round trip for each part, and return those that were refused.
+
+        Raises:
+            StoreUnavailable: None of the parts of *records* answers.
+        """
+        return await self._call_for(records, lambda batch, store: store.save(batch))
+
+    async def _call_for(
+        self,
+        items: Collection[K],
+        function: Callable[[Sequence[K], SessionStore], Awaitable[Sequence[TransferRecord]]],
+    ) -> Answers[TransferRecord]:
+        """Call each part with those of *items* whose owners are in it."""
+        batches: dict[int, list[K]] = {}
+        for item in items:
+            batches.setdefault(self.part_of(item.owner), []).append(item)
+        results, errors = await self._call_each(
+            {part: partial(function, batch) for part, batch in batches.items()}
+        )
+        return Answers(
+            [record for part in batches if part in results for record in results[part]],
+            {item.owner: error for part, error in errors.items() for item in batches[part]},
+        )
+
+    async def _call_each(
+        self, calls: Mapping[int, Callable[[SessionStore], Awaitable[T]]]
+    ) -> tuple[Mapping[int, T], Mapping[int, StoreUnavailable]]:
+        """Call several parts at the same time, and return their results and errors.
+
+        Raises:
+            StoreUnavailable: None of them answers.
+        """
+        results, errors = dict[int, T](), dict[int, StoreUnavailable]()
+
+        async def call(part: int, function: Callable[[SessionStore], Awaitable[T]]) -> None:
+            try:
+                results[part] = await self._call_part(part, function)
+            except StoreUnavailable as error:
+                errors[part] = error
+
+        if len(calls) == 1:
+            for part, function in calls.items():
+                await call(part, function)
+        else:
+            async with anyio.create_task_group() as tasks:
+                for part, function in calls.items():
+                    tasks.start_soon(call, part, function)
+        if errors and not results:
+            raise next(iter(errors.values()))
+        return results, errors
+
+    async def _call_part(self, part: int, function: Callable[[SessionStore], Awaitable[T]]) -> T:
+        return await self.breakers[part].call(lambda: function(self._parts[part]))
