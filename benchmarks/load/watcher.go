@@ -20,6 +20,7 @@ import (
 const (
 	maxSnapshotBytes = 1 << 20
 	firstRetry       = 500 * time.Millisecond
+	maxRetry         = 10 * time.Second
 )
 
 // Snapshot has the fields of a snapshot that are checked.
@@ -82,6 +83,9 @@ func (w *Watcher) watch(ctx context.Context, opened func()) {
 		isOver := !w.endedAt.IsZero() || status == http.StatusNoContent
 		if isRefused || isOver || ctx.Err() != nil {
 			return
+		}
+		if status == 0 || status >= 500 {
+			w.retry = min(2*w.retry, maxRetry)
 		}
 		select {
 		case <-time.After(w.retry):

@@ -7,8 +7,9 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import httpx2
@@ -25,8 +26,9 @@ from tests._support.asgi_servers import run_server
 from tests._support.server_factories import pushpin
 from tests._support.server_processes import free_port
 from tests.conftest import RequireProgram
-from tests.edge.conftest import GRIP_KEY, HOLD_SECONDS, PushpinSite, RunLoad
+from tests.edge.conftest import GRIP_KEY, HOLD_SECONDS, PushpinSite, RunLoad, make_site
 from upload_progress import ProgressTracker
+from upload_progress._internals import internals_of
 from upload_progress.client import AsyncProgressClient
 from upload_progress.edge import GripProxy
 
@@ -202,6 +204,41 @@ def uploading(site: PushpinSite) -> Iterator[None]:
         finally:
             is_over.set()
             uploaded.result(HOLD_SECONDS)
+
+
+def test_every_worker_publishes_to_the_streams_of_all(
+    pushpin_site: PushpinSite, redis_url: str
+) -> None:
+    """Both workers have the same store, and Pushpin passes requests on to one of them."""
+    edge = internals_of(pushpin_site.tracker).backends.edge
+    assert isinstance(edge, GripProxy)
+    namespace = f"test-{uuid4().hex[:12]}"
+    with ExitStack() as stack:
+        trackers = [
+            ProgressTracker.from_url(
+                redis_url,
+                namespace=namespace,
+                edge=GripProxy(edge.control_url, key=edge.key),
+            )
+            for _ in range(2)
+        ]
+        one, two = (stack.enter_context(run_server(make_site(each))) for each in trackers)
+        app_port = int(one.url.rpartition(":")[2])
+        routes = pushpin_site.pushpin.folder / "routes"
+        routes.write_text(f"* 127.0.0.1:{app_port}\n", encoding="utf-8")
+        pushpin_site.pushpin.kill()
+        pushpin_site.pushpin.ensure_running()
+
+        upload_id = announce(two.url, "alice")
+        http = stack.enter_context(client(pushpin_site.url, "alice"))
+        path = f"/uploads/{upload_id}/progress"
+        with http.stream("GET", path, headers=STREAM) as response:
+            found = snapshots(response.iter_lines())
+            assert next(found)["state"] == "pending"
+            put(two.url, "alice", upload_id)
+            *_, end = found
+        assert end["state"] == "completed"
+        assert [each.statistics().subscriptions for each in trackers] == [0, 0]
 
 
 def test_end_before_the_proxy_held_the_stream_is_seen(require_program: RequireProgram) -> None:

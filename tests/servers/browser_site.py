@@ -3,10 +3,13 @@
 Under ``/uploads``, the cookie ``user`` or a bearer token is the name of the user; under ``/open``,
 the id of an upload is the capability to read it. ``/files/{name}?hold=0.5`` stops reading after
 half of the body until ``POST /release/{name}``, so that a test can examine a partial upload.
+
+The variables ``TEST_CONTROL_URL`` and ``TEST_SIG_KEY`` name a Pushpin that holds event streams.
 """
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,6 +25,7 @@ from starlette.staticfiles import StaticFiles
 from tests._support.npm_packages import HOME
 from upload_progress import Connection, Identity, ProgressTracker
 from upload_progress.asgi import UploadProgressMiddleware, current_upload
+from upload_progress.edge import GripProxy
 from upload_progress.interfaces import Authenticate
 from upload_progress.starlette import bearer, capability, first_of, progress_mount
 
@@ -105,7 +109,9 @@ async def fail(_request: Request) -> Response:
     return Response("no", 500)
 
 
-tracker = ProgressTracker(mount_path="/uploads")
+control_url = os.environ.get("TEST_CONTROL_URL")
+proxy = GripProxy(control_url, key=os.environ["TEST_SIG_KEY"]) if control_url else None
+tracker = ProgressTracker(mount_path="/uploads", edge=proxy)
 open_tracker = ProgressTracker(mount_path="/open")
 authenticate = first_of(cookie_identity, bearer(lambda token: token))
 open_authenticate = capability()

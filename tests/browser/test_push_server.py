@@ -1,0 +1,41 @@
+"""The Web Component behind Pushpin, which holds its event stream."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests._support.browser_pages import in_state, release, row, upload, wait_for_connection
+from tests._support.child_process import run_python_server
+from tests._support.paths import ROOT
+from tests._support.server_factories import pushpin
+from tests._support.server_processes import free_port
+from tests.browser.conftest import SERVER, Users
+from tests.conftest import RequireProgram
+
+KEY = "0123456789abcdef0123456789abcdef"
+ALL = '<upload-progress src="/uploads" all></upload-progress>'
+
+
+def test_page_follows_uploads_by_a_held_stream(
+    users: Users, user: str, require_program: RequireProgram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control_port = free_port()
+    monkeypatch.setenv("TEST_CONTROL_URL", f"http://127.0.0.1:{control_port}")
+    monkeypatch.setenv("TEST_SIG_KEY", KEY)
+    with run_python_server(*SERVER, "0", cwd=ROOT) as url:
+        app_port = int(url.rpartition(":")[2])
+        proxy = pushpin(require_program, app_port=app_port, control_port=control_port, key=KEY)
+        try:
+            page = users.open(ALL, user=user, url=proxy.start().url)
+            wait_for_connection(page, "sse")
+
+            upload(page, "a.bin", hold=0.5)
+            expect(row(page, "a.bin")).to_contain_text(re.compile(r"5\d%"))
+            release(page, "a.bin")
+            expect(in_state(page, "a.bin", "completed")).to_be_visible()
+            wait_for_connection(page, "sse")
+        finally:
+            proxy.stop()
