@@ -2,6 +2,7 @@
 
 Help is stored as text; a usage error imports the parser of arguments, and a command that sends
 requests imports the HTTP client, too. The baseline is the start of the interpreter.
+As after an installation with pip, all modules are compiled: the first round does it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def start(arguments: tuple[str, ...]) -> None:
     """Run Python with *arguments* to its end."""
     subprocess.run(
         [sys.executable, *arguments],
-        env=child_environment(),
+        env=child_environment() | {"PYTHONDONTWRITEBYTECODE": ""},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         check=False,

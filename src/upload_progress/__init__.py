@@ -13,7 +13,6 @@ the client, does not load the whole.
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -81,6 +80,9 @@ else:
     def __getattr__(name: str) -> object:
         """Import a public name when it is first used."""
         if name == "__version__":
+            # It takes half of the start-up time of the command line.
+            from importlib.metadata import version  # noqa: PLC0415  # seldom needed
+
             value = version("upload-progress")
         elif name in _MODULES:
             value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

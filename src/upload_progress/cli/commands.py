@@ -8,12 +8,12 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import App, CycloptsError, Parameter, Token, validators
 
+import upload_progress
 from upload_progress._model.models import UploadState
 from upload_progress._runtime.optional import require
 from upload_progress._runtime.sizes import parse_size
@@ -88,7 +88,7 @@ app: Final[App] = App(
     suppress_keyboard_interrupt=False,
     help="Send uploads, and watch them while the server receives them.",
     help_epilogue=_EPILOGUE,
-    version=version("upload-progress"),
+    version=lambda: upload_progress.__version__,
 )
 
 
