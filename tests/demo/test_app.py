@@ -21,6 +21,7 @@ from upload_progress import ProgressTracker, UploadState
 from upload_progress.demo import uploads as demo_uploads
 from upload_progress.demo.app import MAX_BODY_BYTES, create_app
 from upload_progress.demo.files import FileStorage
+from upload_progress.settings import Settings, settings_from_environment
 
 pytestmark = pytest.mark.anyio
 
@@ -29,6 +30,7 @@ BOB = ("bob", "bob")
 SAME_ORIGIN = {"origin": "http://demo"}
 BROWSER = {"user-agent": "Mozilla/5.0"}
 CONTENT = bytes(range(256)) * 1000
+DEFAULTS = settings_from_environment({})
 
 
 @define
@@ -50,15 +52,20 @@ class Demo:
 
 @asynccontextmanager
 async def running(
-    root: Path, *, bytes_per_second: int | None = None, max_body_bytes: int = MAX_BODY_BYTES
+    root: Path,
+    *,
+    bytes_per_second: int | None = None,
+    max_body_bytes: int = MAX_BODY_BYTES,
+    settings: Settings = DEFAULTS,
 ) -> AsyncIterator[Demo]:
-    tracker = ProgressTracker()
+    tracker = settings.create_tracker()
     app = create_app(
         tracker,
         root=root,
         secret_key="key",
         bytes_per_second=bytes_per_second,
         max_body_bytes=max_body_bytes,
+        settings=settings,
     )
     transport = httpx2.ASGITransport(app=app)
     async with (
@@ -334,12 +341,40 @@ async def test_cancel_while_hashing_keeps_no_file(
     assert statuses == [409]
 
 
-async def test_rate_limit_slows_reading(tmp_path: Path) -> None:
-    async with running(tmp_path, bytes_per_second=1_000_000) as demo:
+@pytest.mark.parametrize(
+    ("rate", "path", "slowest"),
+    [
+        (1_000_000, "/files/a.bin", 1_000_000),
+        (None, "/files/a.bin?sample", 4_000_000),
+        (1_000_000, "/files/a.bin?sample", 1_000_000),
+    ],
+)
+async def test_rate_limit_slows_reading(
+    tmp_path: Path, rate: int | None, path: str, slowest: int
+) -> None:
+    async with running(tmp_path, bytes_per_second=rate) as demo:
         started_at = anyio.current_time()
-        await demo.client.put("/files/a.bin", content=CONTENT, auth=ALICE)
+        await demo.client.put(path, content=CONTENT, auth=ALICE)
 
-    assert anyio.current_time() - started_at >= len(CONTENT) / 1_000_000
+    assert anyio.current_time() - started_at >= len(CONTENT) / slowest
+
+
+async def test_settings_apply_to_page_middleware_and_routes(tmp_path: Path) -> None:
+    variables = {"MOUNT_PATH": "/progress", "MIN_SIZE_BYTES": "1000"}
+    settings = settings_from_environment(
+        {f"UPLOAD_PROGRESS_{name}": text for name, text in variables.items()}
+    )
+    async with running(tmp_path, settings=settings) as demo:
+        page = await demo.client.get("/", auth=ALICE)
+        small = await demo.client.put("/files/a.bin", content=b"small", auth=ALICE)
+        large = await demo.client.put("/files/b.bin", content=CONTENT, auth=ALICE)
+        listed = (await demo.client.get("/progress/progress", auth=ALICE)).json()
+
+    assert 'src="/progress"' in page.text
+    assert "/progress/upload-progress.js" in page.text
+    assert "upload-id" not in small.headers
+    assert large.headers["link"].startswith("</progress/")
+    assert [each["filename"] for each in listed["uploads"]] == ["b.bin"]
 
 
 # --- authentication ---------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import App, CycloptsError, Parameter, Token, validators
 
-import upload_progress
 from upload_progress._model.models import UploadState
 from upload_progress._runtime.optional import require
 from upload_progress._runtime.sizes import parse_size
@@ -81,6 +80,13 @@ Exit codes:
   130 interrupted
 """
 
+
+def _version() -> str:
+    from importlib.metadata import version  # noqa: PLC0415  # only for --version
+
+    return version("upload-progress")
+
+
 app: Final[App] = App(
     name="upload-progress",
     # Rendering Markdown would take a third of the start-up time.
@@ -88,7 +94,7 @@ app: Final[App] = App(
     suppress_keyboard_interrupt=False,
     help="Send uploads, and watch them while the server receives them.",
     help_epilogue=_EPILOGUE,
-    version=lambda: upload_progress.__version__,
+    version=_version,
 )
 
 
@@ -329,20 +335,21 @@ def demo(
     port: _Port = 8000,
     data: Path | None = None,
     slow: _OptionalSize = None,
-    store: str = "memory:",
+    store: str | None = None,
     events: str | None = None,
 ) -> None:
     """Run an artifact server with a web page that shows uploads while they arrive.
 
     The users are alice, bob and operator; the password is the name. Do not expose it to the
-    internet.
+    internet. The variables UPLOAD_PROGRESS_... of the settings are read.
 
     Args:
         host: Address to listen on.
         port: Port to listen on; 0 for a free one.
         data: Folder for received files. Default: a temporary folder.
         slow: Read each upload at this many bytes per second, such as 500k or 2M.
-        store: URL of the session store, such as redis://127.0.0.1; demos can share it.
+        store: URL of the session store, such as redis://127.0.0.1; demos can share it. Default:
+            UPLOAD_PROGRESS_STORE_URL, else the memory of the process.
         events: URL of the event broker, such as redis://127.0.0.1. Default: that of the store.
     """
     require("starlette", "uvicorn", "websockets", "python_multipart", "itsdangerous", extra="demo")

@@ -22,12 +22,14 @@ from upload_progress.demo.pages import page_routes
 from upload_progress.demo.responses import EXCEPTION_HANDLERS, FILE_NOT_FOUND, json_response
 from upload_progress.demo.shutdown import RunningUploads
 from upload_progress.demo.uploads import FileReceiver
+from upload_progress.settings import Settings, settings_from_environment
 from upload_progress.starlette import progress_mount
 from upload_progress.tracker import ProgressTracker
 
 __all__ = ["MAX_BODY_BYTES", "create_app"]
 
 MAX_BODY_BYTES: Final = 20_000_000_000
+_NO_SETTINGS: Final = settings_from_environment({})
 
 
 def create_app(
@@ -38,6 +40,7 @@ def create_app(
     bytes_per_second: int | None = None,
     max_body_bytes: int = MAX_BODY_BYTES,
     running_uploads: RunningUploads | None = None,
+    settings: Settings = _NO_SETTINGS,
 ) -> Starlette:
     """Create the demo application.
 
@@ -48,6 +51,7 @@ def create_app(
         bytes_per_second: The rate at which each upload is read; None for no limit.
         max_body_bytes: The largest accepted request body.
         running_uploads: Interrupts uploads when the server shuts down.
+        settings: Options of the middleware and the routes.
     """
     storage = FileStorage(root)
     storage.prepare()
@@ -55,17 +59,22 @@ def create_app(
     files = _FileEndpoints(storage, receiver, running_uploads or RunningUploads())
     return Starlette(
         routes=[
-            *page_routes(),
+            *page_routes(tracker.config.mount_path),
             Route("/files", require_user(files.list), methods=["GET"]),
             Route("/files", require_user(files.post), methods=["POST"]),
             Route("/files/{name}", require_user(files.get), methods=["GET"]),
             Route("/files/{name:path}", require_user(files.put), methods=["PUT"]),
-            progress_mount(tracker, authenticate=authenticate),
+            progress_mount(tracker, authenticate=authenticate, **settings.routes),
         ],
         middleware=[
             # Outermost: the authenticator of the next one reads the session.
             Middleware(DemoSessionMiddleware, secret_key=secret_key),
-            Middleware(UploadProgressMiddleware, tracker=tracker, authenticate=authenticate),
+            Middleware(
+                UploadProgressMiddleware,
+                tracker=tracker,
+                authenticate=authenticate,
+                **settings.middleware,
+            ),
         ],
         exception_handlers=dict(EXCEPTION_HANDLERS),
         lifespan=tracker.lifespan,

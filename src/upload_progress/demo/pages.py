@@ -46,9 +46,13 @@ _PAGE_HEADERS: Final = {
 }
 
 
-def page_routes() -> list[Route]:
-    """Return the routes of the web page."""
-    pages = _Pages()
+def page_routes(mount_path: str) -> list[Route]:
+    """Return the routes of the web page.
+
+    Args:
+        mount_path: The path of the progress routes.
+    """
+    pages = _Pages(mount_path)
     return [
         Route("/", pages.index),
         Route("/login", pages.login, methods=["GET"]),
@@ -59,11 +63,12 @@ def page_routes() -> list[Route]:
 
 
 class _Pages:
-    def __init__(self) -> None:
+    def __init__(self, mount_path: str) -> None:
         self._folder = files("upload_progress.demo") / "page"
         script = component_script() or b""
         self._values = {
-            "component": f"/uploads/upload-progress.js?v={script_version(script)}",
+            "component": f"{mount_path}/upload-progress.js?v={script_version(script)}",
+            "mount": mount_path,
             "integrity": script_integrity(script),
         }
 

@@ -20,6 +20,7 @@ from upload_progress._runtime.sizes import format_size
 from upload_progress.demo.app import create_app
 from upload_progress.demo.shutdown import RunningUploads
 from upload_progress.exceptions import UploadProgressError
+from upload_progress.settings import Settings, TrackerOptions, settings_from_environment
 from upload_progress.tracker import ProgressTracker
 
 __all__ = ["DemoConfig", "DemoStartFailed", "serve"]
@@ -42,29 +43,47 @@ class DemoConfig:
         port: The TCP port to listen on; 0 for a free one.
         data: The folder of received files; None for a temporary folder.
         bytes_per_second: The rate at which each upload is read; None for no limit.
-        store: The URL of the session store.
-        events: The URL of the message broker; None for the broker of the store.
+        store: The URL of the session store; None for that of the environment, else the memory.
+        events: The URL of the message broker; None for that of the environment, else that of the
+            store.
     """
 
     host: str
     port: int
     data: Path | None
     bytes_per_second: int | None
-    store: str = "memory:"
+    store: str | None = None
     events: str | None = None
+
+    def create_tracker(self, settings: Settings) -> ProgressTracker:
+        """Return a tracker with *settings*; the URLs of the command line win.
+
+        Raises:
+            InvalidValue: A URL or a setting is not valid.
+        """
+        if self.store is None and self.events is None:
+            return settings.create_tracker()
+        options: TrackerOptions = {"url": "memory:", **settings.tracker}
+        if self.store is not None:
+            options["url"] = self.store
+        if self.events is not None:
+            options["events"] = self.events
+        return ProgressTracker.from_url(**options)
 
 
 def serve(config: DemoConfig) -> None:
-    """Run the demo until SIGINT or SIGTERM.
+    """Run the demo until SIGINT or SIGTERM, with the settings of the environment.
 
     Args:
         config: The address, the folder and the backends.
 
     Raises:
         DemoStartFailed: The address is not available, or the folder cannot be written.
-        InvalidValue: The URL of the store or broker has an unknown scheme.
+        InvalidValue: The URL of the store or broker has an unknown scheme, or a setting is not
+            valid.
     """
-    tracker = ProgressTracker.from_url(config.store, events=config.events)
+    settings = settings_from_environment()
+    tracker = config.create_tracker(settings)
     # aiokafka logs every failed attempt; the library itself logs a lost connection once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     listener = _listen(config.host, config.port)
@@ -81,8 +100,9 @@ def serve(config: DemoConfig) -> None:
             secret_key=_secret_key(root),
             bytes_per_second=config.bytes_per_second,
             running_uploads=running_uploads,
+            settings=settings,
         )
-        sys.stdout.write(_startup_message(config, _url(listener, config.host)))
+        sys.stdout.write(_startup_message(config, _url(listener, config.host), tracker))
         sys.stdout.flush()
         server_config = uvicorn.Config(
             app,
@@ -153,7 +173,7 @@ def _url(listener: socket.socket, host: str) -> str:
     return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
 
 
-def _startup_message(config: DemoConfig, url: str) -> str:
+def _startup_message(config: DemoConfig, url: str, tracker: ProgressTracker) -> str:
     rate = config.bytes_per_second
     speed = "unlimited" if rate is None else f"{format_size(rate)}/s for each upload"
     folder = config.data or "a temporary folder, removed at exit"
@@ -167,7 +187,7 @@ upload-progress demo: {url}
 Upload a file, and read its progress in another terminal:
 
   curl -u alice:alice -T FILE -H "Upload-Id: first" {url}/files/
-  curl -u alice:alice {url}/uploads/first/progress
+  curl -u alice:alice {url}{tracker.config.mount_path}/first/progress
 
 Stop with Ctrl-C.
 """

@@ -31,6 +31,7 @@ _BLOCK_BYTES: Final = 1024 * 1024
 _MAX_FILES: Final = 100
 # With a rate limit, hashing is this many times faster than reading.
 _HASHING_SPEEDUP: Final = 4
+_SAMPLE_BYTES_PER_SECOND: Final = 4_000_000
 
 
 class FileTooLarge(Exception):
@@ -143,21 +144,28 @@ class FileReceiver:
             raise FileTooLarge
         if size_bytes > shutil.disk_usage(self.storage.root).free:
             raise DiskFull
-        rate_limit = RateLimit(self.bytes_per_second)
+        rate_limit = RateLimit(self._rate(request))
         receive = _LimitedReceive(request.receive, self.max_body_bytes, rate_limit)
         return Request(request.scope, receive)
+
+    def _rate(self, request: Request) -> int | None:
+        """Return the rate of an upload; the sample of the page is slow enough to be watched."""
+        rate = self.bytes_per_second
+        if "sample" not in request.query_params:
+            return rate
+        return min(_SAMPLE_BYTES_PER_SECOND, rate or _SAMPLE_BYTES_PER_SECOND)
 
     async def _publish(
         self, request: Request, user: str, partials: list[tuple[Path, str]]
     ) -> list[StoredFile]:
-        checksums = await self._hash(current_upload(request), [path for path, _ in partials])
+        upload, paths = current_upload(request), [path for path, _ in partials]
+        checksums = await self._hash(upload, paths, self._rate(request))
         return [
             await to_thread.run_sync(self.storage.publish, path, user, name, sha256)
             for (path, name), sha256 in zip(partials, checksums, strict=True)
         ]
 
-    async def _hash(self, upload: Upload, paths: list[Path]) -> list[str]:
-        rate = self.bytes_per_second
+    async def _hash(self, upload: Upload, paths: list[Path], rate: int | None) -> list[str]:
         rate_limit = RateLimit(rate and rate * _HASHING_SPEEDUP)
         checksums = []
         total_bytes = sum(path.stat().st_size for path in paths)

@@ -23,7 +23,7 @@ function signIn() {
 
 $("#test-data").addEventListener("click", () => {
   const time = new Date().toTimeString().slice(0, 8).replaceAll(":", "-");
-  progress.upload(new File([new Uint8Array(TEST_DATA_BYTES)], `test-data-${time}.bin`), "/files/{name}");
+  progress.upload(new File([new Uint8Array(TEST_DATA_BYTES)], `test-data-${time}.bin`), "/files/{name}?sample");
 });
 
 // --- state of the connection ----------------------------------------------------------------------
