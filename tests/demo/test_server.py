@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.backends.test_from_url import store_of
 from upload_progress import InvalidValue, MemoryStore
-from upload_progress._internals import internals_of
 from upload_progress.backends.redis.store import RedisStore
 from upload_progress.demo import DemoConfig
 from upload_progress.settings import settings_from_environment
@@ -34,7 +34,7 @@ def test_option_wins_over_the_setting(variable: str, options: DemoConfig, kind: 
 
     tracker = options.create_tracker(settings)
 
-    assert isinstance(internals_of(tracker).flusher.loader.store, kind)
+    assert isinstance(store_of(tracker), kind)
     assert tracker.config.mount_path == "/progress"
 
 
