@@ -246,6 +246,41 @@ def test_hidden_page_holds_no_connection(users: Users, user: str, hide: str, sho
     assert closed == [hide]
 
 
+NOTIFICATIONS = """
+window.notifications = [];
+window.Notification = class extends Notification {
+  constructor(title, options) {
+    super(title, options);
+    window.notifications.push([title, options.body]);
+  }
+};
+"""
+
+
+@pytest.mark.parametrize("allowed", [["notifications"], []])
+def test_hidden_page_says_in_its_title_that_uploads_have_ended(
+    users: Users, user: str, allowed: list[str]
+) -> None:
+    body = ALL.replace("all", "all notify")
+    page = users.open(body, user=user, script=NOTIFICATIONS, permissions=allowed)
+    wait_for_connection(page, "websocket")
+    for name in ("a.bin", "b.bin"):
+        upload(page, name, hold=0.5)
+        expect(in_state(page, name, "receiving")).to_be_visible()
+    page.evaluate(HIDE, ["visibility", True])
+    release(page, "a.bin")
+    expect(in_state(page, "a.bin", "completed")).to_be_visible()
+    assert page.title() == "Test page"
+    release(page, "b.bin")
+    expect(page).to_have_title("2 of 2 uploads · Test page")
+
+    page.evaluate(HIDE, ["visibility", False])
+
+    expect(page).to_have_title("Test page")
+    shown = [["2 of 2 uploads", "Test page"]] if allowed else []
+    assert page.evaluate("window.notifications") == shown
+
+
 def test_closed_socket_is_reopened_and_the_end_is_not_missed(users: Users, user: str) -> None:
     opened: list[WebSocketRoute] = []
 

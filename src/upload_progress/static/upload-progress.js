@@ -72,6 +72,8 @@ expired|No data arrived for too long.
 unknown|The server does not know this upload.
 network|The file cannot be read, or the server does not respond.
 `, ["en"]);
+/** The title of the page, while another one says that uploads have ended. @type {string | null} */
+let pageTitle = null;
 const UNITS = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"];
 
 /** Formats numbers and states in one language. */
@@ -1474,8 +1476,25 @@ export class UploadProgressElement extends HTMLElement {
       if (upload.state === "completed") this.#emit("complete", upload);
       else if (isFinal(upload)) this.#emit("error", upload);
     }
+    const hasEnded = known && !isFinal(known) && isFinal(upload);
+    if (hasEnded && document.hidden && this.hasAttribute("notify") && !this.#hasOpen()) this.#notify();
     if (this.#rows.has(id) || this.#isInitial || isLocal(upload)) this.#invalidate(id);
     else setTimeout(() => this.#invalidate(id), SHOW_DELAY_MS);
+  }
+
+  /** Say in the title, and in a notification if they are allowed, that all uploads have ended. */
+  #notify() {
+    const ended = [...this.#current].map((id) => this.#client?.uploads.get(id)?.state);
+    const text = this.#formatter.text("uploads", ended.filter((state) => state === "completed").length, ended.length);
+    pageTitle ??= document.title;
+    document.title = `${text} · ${pageTitle}`;
+    const restore = () => {
+      document.title = pageTitle ?? document.title;
+      pageTitle = null;
+    };
+    document.addEventListener("visibilitychange", restore, { once: true });
+    // Some browsers for phones have the class, and raise an error.
+    if (globalThis.Notification?.permission === "granted") try { new Notification(text, { body: pageTitle }); } catch {}
   }
 
   #hasOpen() {
