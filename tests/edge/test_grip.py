@@ -53,6 +53,9 @@ def event(sequence: int = 1, **options: Any) -> CloudEvent:  # noqa: ANN401  # t
 
 
 def test_settings_are_checked() -> None:
+    with pytest.raises(InvalidValue, match=r"edge\.control_url: must begin with http://"):
+        GripProxy("127.0.0.1:5561", key=GRIP_KEY)
+    assert grip_proxy("http://127.0.0.1:5561/").control_url == "http://127.0.0.1:5561"
     with pytest.raises(InvalidValue, match=r"edge\.key: must have at least 32 bytes"):
         GripProxy(CONTROL_URL, key="changeme")
     for seconds in (2, 5.5):

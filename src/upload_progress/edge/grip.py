@@ -53,6 +53,15 @@ def _check_key(_proxy: object, _attribute: object, key: bytes) -> None:
         raise InvalidValue("edge.key", f"must have at least {MIN_KEY_BYTES} bytes")
 
 
+def _check_url(_proxy: object, _attribute: object, url: str) -> None:
+    if not url.startswith(("http://", "https://")):
+        raise InvalidValue("edge.control_url", "must begin with http:// or https://")
+
+
+def _without_slash(url: str) -> str:
+    return url.rstrip("/")
+
+
 def _check_seconds(_proxy: object, _attribute: object, seconds: object) -> None:
     if not isinstance(seconds, int) or seconds < MIN_HOLD_SECONDS:
         problem = f"must be a whole number of seconds, at least {MIN_HOLD_SECONDS}"
@@ -83,10 +92,10 @@ class GripProxy(PushServer):
             authenticated again. At most the ``revalidate_seconds`` of the routes. Default: 60.
 
     Raises:
-        InvalidValue: The key or the time is not valid.
+        InvalidValue: The address, the key or the time is not valid.
     """
 
-    control_url: str
+    control_url: str = field(converter=_without_slash, validator=_check_url)
     key: bytes = field(kw_only=True, converter=_key_bytes, validator=_check_key)
     hold_seconds: int = field(default=60, kw_only=True, validator=_check_seconds)
     _items: list[bytes] = field(factory=list, init=False)
