@@ -246,7 +246,6 @@ class Replay:
             is_next = self._is_created_after_end(fact, exchange)
             running = [exchange, *self._in_progress(fact.at)]
             if not (is_next or any(map(self._begins_again, running))):
-                self._note_creation_after_failure(fact, exchange)
                 return
             self.late_until = min(self.sent_before_end, exchange.number - 1)
             self._begin_again()
@@ -258,13 +257,6 @@ class Replay:
             self._begin_again()
         self._note_late(exchange)
         self._apply_end(fact, exchange)
-
-    def _note_creation_after_failure(self, fact: Fact, exchange: Exchange) -> None:
-        """Note an upload that was being created when a request of the one before it has failed."""
-        is_creation = exchange.plan.kind is Kind.CREATE and not self.application.creates_parts
-        is_whole = fact.answer is not None and fact.answer.meaning is Meaning.COMPLETED
-        if is_creation and is_whole and self.ended == {S.FAILED}:
-            self.ended |= {S.COMPLETED}
 
     def _apply_end(self, fact: Fact, exchange: Exchange) -> None:
         """Apply the end of a request of this attempt."""

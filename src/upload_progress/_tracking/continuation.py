@@ -112,6 +112,7 @@ def merge(upload: LiveUpload, other: LiveUpload) -> None:
         upload.begun_by, upload.begun_at = transfer, other.begun_at
     _merge_description(upload, other)
     upload.learn_session(other.session)
+    _leave_created(upload, other)
     if upload.is_superseded:
         upload.reporting = Reporting.CURRENT
     transfer.start = None
@@ -129,6 +130,13 @@ def merge(upload: LiveUpload, other: LiveUpload) -> None:
     if phase is TransferPhase.ENDED:
         _end_as_before(upload, other)
     upload.mark_due()
+
+
+def _leave_created(upload: LiveUpload, other: LiveUpload) -> None:
+    """Let further requests of what *other* has created, and that is over, begin nothing."""
+    is_another = is_same_session(other.session, upload.session) is False
+    if is_another and is_fresh_creation(other.opened_by):
+        upload.former_sessions |= {(other.session or "").lstrip(".")}
 
 
 def _merge_description(upload: LiveUpload, other: LiveUpload) -> None:
@@ -336,8 +344,11 @@ def _inherit_description(upload: LiveUpload, before: UploadProgress) -> None:
         if getattr(upload, name) is None:
             setattr(upload, name, getattr(before, name))
     head = upload.opened_by.head
-    if upload.meter.total_bytes is None and (head is None or head.completes_at_total):
-        # Else the response to the last request tells the size, and it may be another one.
+    is_announced_again = head is not None and (
+        head.resource_is_unique or not head.completes_at_total
+    )
+    if upload.meter.total_bytes is None and not is_announced_again:
+        # Else the creation, or the response to the last request, tells the size of this one.
         upload.meter.total_bytes = before.total_bytes
         upload.has_inherited_total = before.total_bytes is not None
 
@@ -353,9 +364,8 @@ def _continue_in_several_requests(
     ends = [each.previous_ended_at for each in current if each.previous_ended_at is not None]
     upload.previous_ended_at = max(ends, default=None)
     upload.former_sessions |= {each for record in current for each in record.former_sessions}
-    if _is_of_earlier_attempt(upload, current, before) or (
-        upload.is_late and upload.is_failed_creation
-    ):
+    is_earlier = _is_of_earlier_attempt(upload, current, before)
+    if is_earlier or (upload.is_late and _has_created_nothing(upload)):
         upload.supersede()
         return
     is_other = any(each.started_at and each.protocol != upload.protocol for each in current)
@@ -370,6 +380,13 @@ def _continue_in_several_requests(
     if before.total_bytes is not None:
         upload.set_total(before.total_bytes)
     _learn_of_others(upload, stored)
+
+
+def _has_created_nothing(upload: LiveUpload) -> bool:
+    """Return whether its request is a creation that was refused, or is the whole upload."""
+    transfer = upload.opened_by
+    has_ended = is_fresh_creation(transfer) and transfer.phase is TransferPhase.ENDED
+    return upload.is_failed_creation or (has_ended and upload.session is None)
 
 
 def _is_over(records: Iterable[TransferRecord], shown: UploadProgress) -> bool:
@@ -483,7 +500,8 @@ def belongs_to_ended(upload: LiveUpload, state: UploadState, session: str | None
     if head.resource_is_unique:
         # An upload that has ended before it had an address has no further requests. When the owner
         # cancels, the address may be on its way to the client.
-        return session is not None or state is UploadState.CANCELLED
+        has_address = session is not None or upload.session is None
+        return has_address or state is UploadState.CANCELLED
     return state is not UploadState.FAILED and bool(head.offset)
 
 
@@ -590,13 +608,14 @@ def start_after(upload: LiveUpload, before: LiveUpload) -> None:
     """Become the next attempt after *before*, which this process has and may not be stored."""
     shown = current_snapshot(before)
     records = records_with(before, record_of(before, upload.context.now()))
-    if upload.ranges is None or not before.is_ended:
+    has_ended = before.is_ended or before.has_ended_elsewhere
+    if upload.ranges is None or not has_ended:
         _supersede_records(upload, records, shown)
     else:
         _begin_after(upload, records, shown)
     # That an earlier attempt has ended elsewhere is no end of this one.
-    has_ended = before.has_ended_elsewhere
-    upload.prior_state = PriorState.CONFIRMED if has_ended else before.prior_state
+    is_stored = before.has_ended_elsewhere
+    upload.prior_state = PriorState.CONFIRMED if is_stored else before.prior_state
     if not (before.is_ended and before.has_prior_state):
         before.supersede()
 
@@ -620,6 +639,7 @@ def absorb(upload: LiveUpload, late: LiveUpload) -> None:
     """
     if late.ranges is not None:
         late.merged_into = upload
+        _leave_created(upload, late)
     transfer = late.opened_by
     if upload.error == CANCELLED and transfer.phase is not TransferPhase.ENDED:
         transfer.stop()

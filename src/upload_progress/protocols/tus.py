@@ -111,7 +111,12 @@ class Tus:
         if first is None:
             return None
         return TransferHead(
-            self.name, TransferKind.COMPLETE, first, is_last=True, carries_bytes=False
+            self.name,
+            TransferKind.COMPLETE,
+            first,
+            is_last=True,
+            carries_bytes=False,
+            resource_may_be_part=True,
         )
 
     def read_response(
