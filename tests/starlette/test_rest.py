@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import cast
+from collections.abc import AsyncIterator
 
 import anyio
 import httpx2
@@ -24,10 +23,10 @@ from tests._support.asgi_client import (
     open_connection,
     wait_until,
 )
-from upload_progress import Limits, ProgressTracker
+from upload_progress import Limits, MemoryStore, ProgressTracker
 from upload_progress._model.codec import decode_progress
-from upload_progress.interfaces import SessionStore
 from upload_progress.starlette import messages as api_messages
+from upload_progress.testing import FaultyStore
 
 pytestmark = pytest.mark.anyio
 
@@ -446,21 +445,16 @@ async def test_cancel_of_an_ended_upload_gives_409(
 # Unavailable store
 
 
-class AwayStore:
-    """A session store whose every call fails."""
+class AwayStore(FaultyStore):
+    """A session store whose every call fails with a secret in its error."""
 
-    namespace = "away"
-
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[None]]:
-        async def fail(*_: object, **__: object) -> None:
-            raise ConnectionError("canary-dsn")
-
-        return fail
+    async def _count_call(self) -> None:
+        raise ConnectionError("canary-dsn")
 
 
 async def test_unavailable_store_gives_503() -> None:
     """An unknown state is not guessed."""
-    store = cast("SessionStore", AwayStore())
+    store = AwayStore(MemoryStore())
     async with client(build_app(ProgressTracker(store=store))) as http:
         for method, path in [
             ("GET", "/uploads/progress"),
