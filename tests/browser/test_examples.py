@@ -64,6 +64,8 @@ def test_task_that_is_killed_fails_and_is_completed_by_the_next_attempt(
         requests: list[str] = []
         page.on("request", lambda request: requests.append(request.method))
         row = page.locator("upload-progress li")
+        # So the page follows only its own uploads.
+        page.evaluate("document.querySelector('upload-progress').removeAttribute('all')")
 
         upload(page, tmp_path, 4 * 1024 * 1024)
         expect(row).to_contain_text(re.compile(r"Scanning.*[257][05]%"), timeout=DEADLINE_MS)

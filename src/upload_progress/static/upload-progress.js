@@ -859,7 +859,8 @@ export class Transfer {
 
   /** Handle the final snapshot. @param {Snapshot} upload */
   finish(upload) {
-    this.#unsubscribe();
+    // A task may go on with an accepted upload.
+    if (!this.#isAccepted || upload.state !== "failed") this.#unsubscribe();
     if (!this.request) this.client.sending.delete(this);
     if (!this.client.sending.has(this)) this.#resolve(upload);
     if (upload.state === "cancelled") this.request?.abort();
