@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests._support.browser_pages import RECORD, row_states
 from tests._support.child_process import run_python_server
 from tests._support.paths import ROOT
-from tests.browser.conftest import DEADLINE_MS, Users
+from tests.browser.conftest import Users
 
 EXAMPLES = ROOT / "examples"
 WORKER = ("--app", "celery_app.queue", "worker", "--pool=solo", "--without-mingle")
@@ -53,7 +54,7 @@ def test_task_that_is_killed_fails_and_is_completed_by_the_next_attempt(
     """The page does not send the file again, which the server has."""
     monkeypatch.setenv("REDIS_URL", f"{redis_url.rpartition('/')[0]}/8")
     monkeypatch.setenv("FOLDER", str(tmp_path))
-    monkeypatch.setenv("SECONDS_PER_BLOCK", "0.3")
+    monkeypatch.setenv("SECONDS_PER_BLOCK", "0.6")
     monkeypatch.setenv("LEASE_SECONDS", "1.5")
     monkeypatch.setenv("VISIBILITY_SECONDS", "1")
     with (
@@ -67,14 +68,15 @@ def test_task_that_is_killed_fails_and_is_completed_by_the_next_attempt(
         # So the page follows only its own uploads.
         page.evaluate("document.querySelector('upload-progress').removeAttribute('all')")
 
+        page.evaluate(RECORD, "large.bin")
+
         upload(page, tmp_path, 4 * 1024 * 1024)
-        expect(row).to_contain_text(re.compile(r"Scanning.*[257][05]%"), timeout=DEADLINE_MS)
+        expect(row).to_contain_text(re.compile(r"Scanning.*\d%"))
         killed.kill()
         expect(row).to_contain_text("The server stopped before it had finished.")
-        expect(row).to_have_attribute("data-state", "failed")
         with running_queue():
-            again = re.compile(r"Scanning.*[257][05]%.*attempt 2")
-            expect(row).to_contain_text(again, timeout=DEADLINE_MS)
             expect(row).to_have_attribute("data-state", "completed")
 
+    states = [each["state"] for each in row_states(page)]
+    assert "processing" in states[states.index("failed") :]
     assert requests.count("PUT") == 1
