@@ -553,10 +553,9 @@ class Replay:
         part, worker = self.application.place_of(exchange), exchange.step.worker
         self.total = self.total or exchange.plan.announced or answer.total
         if answer.restarts:
-            # Another request, whose owner is not known, has ended the upload. The tracker may have
-            # learnt from the offset that the bytes before are gone, or not.
-            self.unsure.setdefault(worker, set()).update(self.told)
-            self.told = set()
+            # A request whose owner is not known has ended the upload. The tracker cannot know that
+            # the bytes before are gone, unless an offset says so.
+            self.also |= {S.PAUSED}
         if answer.replaces:
             self.told -= {each for each in self.told if each[0] == part}
         self.told |= self._placed(exchange, answer.accepted)

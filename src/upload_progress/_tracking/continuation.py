@@ -114,7 +114,8 @@ def merge(upload: LiveUpload, other: LiveUpload) -> None:
     upload.learn_session(other.session)
     _leave_created(upload, other)
     if upload.is_superseded:
-        upload.reporting = Reporting.CURRENT
+        # It was refused: of the upload that it is part of now, nothing has been loaded.
+        upload.reporting, upload.prior_state = Reporting.CURRENT, PriorState.UNKNOWN
     transfer.start = None
     has_changed_since = (
         other.idle_since < upload.idle_since or other.idle_at < upload.loaded_version_at

@@ -16,6 +16,7 @@ from attrs import define, field
 
 from upload_progress._internals import TrackerInternals
 from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress._tracking.continuation import has_begun_before
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.connection import Connection
 from upload_progress.identity import Identity, identity_from
@@ -63,7 +64,7 @@ class UploadAuthentication:
             result = self.authenticate(connection)
             if not isinstance(result, Identity) and inspect.isawaitable(result):
                 self._await_in_background(result)
-            elif result is not None and order.is_preceded(self.live):
+            elif result is not None and (order.is_preceded(self.live) or self._is_unclear(result)):
                 self._await_in_background(_known(result))
             else:
                 self._admit(result)
@@ -93,9 +94,10 @@ class UploadAuthentication:
         order = self.internals.admission.order
         try:
             with anyio.fail_after(AUTHENTICATE_TIMEOUT_SECONDS):
-                identity = await result
+                identity = identity_from(await result)
             if identity is not None:
                 await order.wait(self.live)
+                await self._prepare(identity)
             self._admit(identity)
             await self._prepare_next()
             self.on_admitted()
@@ -113,12 +115,33 @@ class UploadAuthentication:
             self.pending = None
             done.set()
 
+    async def _prepare(self, identity: Identity) -> None:
+        """Learn what the store has of the current upload, before the request is judged by it."""
+        current = self._unclear(identity)
+        if current is not None:
+            await self.internals.flusher.load_prior_state([current])
+
     async def _prepare_next(self) -> None:
         """Learn what the store has of the upload, before the next request is judged by it."""
         live = self.live.merged_into or self.live
         has_next = self.internals.admission.order.has_next(self.live)
         if has_next and not live.is_completed_by_request:
             await self.internals.flusher.load_prior_state([live])
+
+    def _unclear(self, identity: Identity) -> LiveUpload | None:
+        """Return the upload of this id that is received here, if its records are not known."""
+        upload_id = self.live.upload_id
+        current = self.internals.registry.find(identity.owner_of(upload_id), upload_id)
+        if current is None or current.has_prior_state or current.is_completed_by_request:
+            return None
+        return current
+
+    def _is_unclear(self, answer: object) -> bool:
+        """Return whether a late request has to wait until its upload's records are known."""
+        if self.live.ranges is None or not has_begun_before(self.live):
+            return False
+        identity = identity_from(answer)
+        return identity is not None and self._unclear(identity) is not None
 
     def _admit(self, answer: object) -> None:
         identity = identity_from(answer)
