@@ -8,7 +8,7 @@ import pytest
 
 from tests._support.asgi_servers import run_app
 from tests._support.go_programs import load_generator
-from tests.conftest import RequireProgram
+from tests.conftest import RequireProgram, program_path
 from tests.edge.conftest import RunLoad, make_site
 from upload_progress import ProgressTracker
 
@@ -75,3 +75,15 @@ def test_the_program_is_built_once(tmp_path: Path, require_program: RequireProgr
     assert load_generator(find, tmp_path / "cache") == first
     assert first.stat().st_size > 1_000_000
     assert calls == ["go"]
+
+
+def test_an_old_go_is_refused_with_a_hint(tmp_path: Path) -> None:
+    old = tmp_path / "go"
+    old.write_text("#!/bin/sh\necho go1.19.8\n")
+    old.chmod(0o755)
+
+    def find(name: str, *, install: str) -> str:
+        return str(old) if name == "go" else program_path(name, install=install, required=True)
+
+    with pytest.raises(pytest.fail.Exception, match=r"go of version 1\.23.*Go 1\.23 or newer"):
+        load_generator(find, tmp_path / "cache")
