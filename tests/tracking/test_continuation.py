@@ -629,3 +629,42 @@ async def test_resumed_upload_has_no_bytes_of_a_gap(sim: Simulation) -> None:
 
     resumed = await shown(sim)
     assert (resumed.attempt, resumed.bytes_transferred) == (2, 4)
+
+
+async def test_late_request_of_the_attempt_before_changes_nothing(sim: Simulation) -> None:
+    late = open_request(sim, evolve(RANGE, offset=10))
+    await sim.run(1)
+    await store(sim, "range", attempt=2)
+
+    admit(sim, late)
+    await sim.run(1)
+
+    now = await shown(sim)
+    assert (now.attempt, now.bytes_transferred) == (2, 10)
+    assert late.is_superseded
+
+
+async def test_late_request_to_another_address_is_of_an_earlier_upload(sim: Simulation) -> None:
+    late = open_request(sim, PATCH)
+    await sim.run(1)
+    live = receive(sim, evolve(PATCH, resource="/files/2", offset=0), 5)
+
+    assert admit(sim, late) is live
+    await sim.run(1)
+
+    now = await shown(sim)
+    assert (now.attempt, now.bytes_transferred) == (1, 5)
+    assert not live.transfers
+
+
+async def test_newer_of_two_sessions_that_begin_at_once_is_reported(sim: Simulation) -> None:
+    live = receive(sim, evolve(PATCH, offset=0), 5)
+    await sim.run(1)
+    later = sim.clock.time() + 5
+    await store(sim, session="a", created_at=later, started_at=later)
+    receive(sim, evolve(PATCH, offset=5), 2)
+    await sim.run(1)
+
+    assert live.is_superseded
+    now = await shown(sim)
+    assert (now.attempt, now.bytes_transferred) == (1, 10)
