@@ -657,6 +657,18 @@ async def test_late_request_to_another_address_is_of_an_earlier_upload(sim: Simu
     assert not live.transfers
 
 
+async def test_question_about_another_address_begins_nothing(sim: Simulation) -> None:
+    live = receive(sim, evolve(PATCH, offset=0), 5)
+    question = TransferHead("tus", TransferKind.QUERY, "/files/2", carries_bytes=False)
+
+    assert admit(sim, open_request(sim, question)) is live
+    await sim.run(1)
+
+    now = await shown(sim)
+    assert (now.attempt, now.bytes_transferred) == (1, 5)
+    assert not live.transfers
+
+
 async def test_newer_of_two_sessions_that_begin_at_once_is_reported(sim: Simulation) -> None:
     live = receive(sim, evolve(PATCH, offset=0), 5)
     await sim.run(1)

@@ -412,7 +412,7 @@ def _is_of_earlier_attempt(
         return True
     is_same = is_same_session(upload.session, _session_of(records))
     if is_same is not None:
-        return not is_same and _precedes(upload, newest_attempt.created_at.timestamp())
+        return not is_same and _begins_nothing(upload, newest_attempt.created_at.timestamp())
     is_creation = upload.opened_by.kind is TransferKind.CREATE
     if newest_attempt.attempt == 1 or is_creation:
         return False
@@ -624,9 +624,14 @@ def start_after(upload: LiveUpload, before: LiveUpload) -> None:
 def is_of_former_session(upload: LiveUpload, current: LiveUpload) -> bool:
     """Return whether its request is of an upload that *current* has replaced."""
     is_other = is_same_session(upload.session, current.session) is False
-    if is_other and _precedes(upload, current.created_at):
+    if is_other and _begins_nothing(upload, current.created_at):
         return True
     return _is_in(upload.session, current.former_sessions)
+
+
+def _begins_nothing(upload: LiveUpload, created_at: float) -> bool:
+    """Return whether a request to another address only asks, or has begun before that upload."""
+    return upload.opened_by.kind is TransferKind.QUERY or _precedes(upload, created_at)
 
 
 def _is_in(session: str | None, former_sessions: Container[str]) -> bool:
