@@ -44,6 +44,7 @@ BUDGET_NUMBERS = {
     "long_lists": 25,
     "poll_storm": 26,
     "fixed_cost": 27,
+    "open_lists": 28,
 }
 """The benchmark modules, and the number of the budget that each of them measures."""
 

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.anyio
 CONTROL_URL = "http://127.0.0.1:1"
 
 
-def signature(key: str = GRIP_KEY, *, seconds: float = 60) -> str:
+def signature(key: str = GRIP_KEY, *, seconds: float = 3600) -> str:
     """Return what Pushpin sends as Grip-Sig."""
     return jwt.encode({"iss": "pushpin", "exp": time.time() + seconds}, key, "HS256")
 

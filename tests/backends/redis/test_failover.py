@@ -145,9 +145,9 @@ async def test_events_and_messages_reach_the_subscribers_of_every_node(
     with anyio.fail_after(SECONDS):
         await until_response_contains(first, str(second.port), "CLUSTER", "SLOTS")
         async with (
-            RedisPublisher.open(url, heartbeat_seconds=0.5) as one,
+            RedisPublisher.open(url, heartbeat_seconds=5) as one,
             subscribed(one, "ann") as stream,
-            RedisPublisher.open(url, heartbeat_seconds=0.5) as other,
+            RedisPublisher.open(url, heartbeat_seconds=5) as other,
             subscribed(other, ALL_OWNERS) as all_owners,
             other.inbox("w") as inbox,
         ):
