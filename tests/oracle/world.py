@@ -285,8 +285,19 @@ class World:
             if fact.exchange and fact.answer and fact.answer.meaning in ACCEPTED
         }
         has_id = self.application.has_id or self.scenario.protocol == "plain"
+        if not has_id and upload_id in self._redirected:
+            return True
         is_named = upload_id in names or upload_id.startswith(f"{self.scenario.protocol}-")
         return self.application.is_created and not (has_id or is_named)
+
+    @property
+    def _redirected(self) -> set[str | None]:
+        """The ids of creations that the client repeats elsewhere, where they get another id."""
+        return {
+            each.upload_id
+            for each in self.ledger.exchanges
+            if each.status == 307 and each.plan.kind is Kind.CREATE
+        }
 
     def _watch(self, step: Watch, watching: TaskGroup) -> None:
         number = len(self.watchers) + 1
@@ -489,12 +500,7 @@ class World:
     ) -> tuple[list[UploadProgress], list[UploadProgress]]:
         """Return the uploads of the resource, and failed creations, which have other ids."""
         name = f"{self.scenario.protocol}-"
-        # The client repeats these elsewhere, where they get another id.
-        redirected = {
-            each.upload_id
-            for each in self.ledger.exchanges
-            if each.status == 307 and each.plan.kind is Kind.CREATE
-        }
+        redirected = self._redirected
         uploads, failed = list[UploadProgress](), list[UploadProgress]()
         for each in listed.values():
             is_creation = not (self.application.has_id or each.upload_id.startswith(name))

@@ -366,7 +366,7 @@ def _continue_in_several_requests(
     upload.previous_ended_at = max(ends, default=None)
     upload.former_sessions |= {each for record in current for each in record.former_sessions}
     is_earlier = _is_of_earlier_attempt(upload, current, before)
-    if is_earlier or (upload.is_late and _has_created_nothing(upload)):
+    if is_earlier or (upload.is_late and _has_created_no_part_of(upload, current)):
         upload.supersede()
         return
     is_other = any(each.started_at and each.protocol != upload.protocol for each in current)
@@ -383,11 +383,16 @@ def _continue_in_several_requests(
     _learn_of_others(upload, stored)
 
 
-def _has_created_nothing(upload: LiveUpload) -> bool:
-    """Return whether its request is a creation that was refused, or is the whole upload."""
+def _has_created_no_part_of(upload: LiveUpload, records: Iterable[TransferRecord]) -> bool:
+    """Return whether its request is a creation that has not created the upload of *records*.
+
+    It was refused, or is the whole upload; or the upload is still being created by another one.
+    """
+    if upload.is_failed_creation:
+        return True
     transfer = upload.opened_by
     has_ended = is_fresh_creation(transfer) and transfer.phase is TransferPhase.ENDED
-    return upload.is_failed_creation or (has_ended and upload.session is None)
+    return has_ended and None in {upload.session, _session_of(records)}
 
 
 def _is_over(records: Iterable[TransferRecord], shown: UploadProgress) -> bool:
