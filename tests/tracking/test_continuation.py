@@ -680,3 +680,14 @@ async def test_newer_of_two_sessions_that_begin_at_once_is_reported(sim: Simulat
     assert live.is_superseded
     now = await shown(sim)
     assert (now.attempt, now.bytes_transferred) == (1, 10)
+
+
+async def test_request_that_announces_another_size_than_another_worker_knows_is_another_upload(
+    sim: Simulation,
+) -> None:
+    await store(sim, "range")
+    receive(sim, evolve(RANGE, offset=10, total_bytes=40), 5)
+    await sim.run(1)
+
+    now = await shown(sim)
+    assert (now.attempt, now.total_bytes) == (2, 40)
