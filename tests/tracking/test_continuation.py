@@ -691,3 +691,15 @@ async def test_request_that_announces_another_size_than_another_worker_knows_is_
 
     now = await shown(sim)
     assert (now.attempt, now.total_bytes) == (2, 40)
+
+
+async def test_second_of_two_uploads_after_an_announcement_is_the_next_attempt(
+    sim: Simulation,
+) -> None:
+    announced = await sim.tracker.announce(owner="ann", filename="a.bin")
+    sim.begin(announced.upload_id, 10)
+    sim.begin(announced.upload_id, 20)
+    await sim.run(1)
+
+    now = await sim.tracker.get(announced.upload_id, owner="ann")
+    assert (now.attempt, now.total_bytes, now.filename) == (2, 20, "a.bin")
