@@ -383,16 +383,20 @@ def _continue_in_several_requests(
     _learn_of_others(upload, stored)
 
 
-def _has_created_no_part_of(upload: LiveUpload, records: Iterable[TransferRecord]) -> bool:
+def _has_created_no_part_of(upload: LiveUpload, records: Sequence[TransferRecord]) -> bool:
     """Return whether its request is a creation that has not created the upload of *records*.
 
-    It was refused, or is the whole upload; or the upload is still being created by another one.
+    It was refused. Or it is older and was the whole upload, or another one is in progress that
+    creates the upload.
     """
     if upload.is_failed_creation:
         return True
     transfer = upload.opened_by
     has_ended = is_fresh_creation(transfer) and transfer.phase is TransferPhase.ENDED
-    return has_ended and None in {upload.session, _session_of(records)}
+    if not has_ended or _is_newer_creation(upload, records):
+        return False
+    is_in_progress = any(each.state in RUNNING_STATES for each in records)
+    return upload.session is None or (is_in_progress and _session_of(records) is None)
 
 
 def _is_over(records: Iterable[TransferRecord], shown: UploadProgress) -> bool:
