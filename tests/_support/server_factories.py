@@ -179,10 +179,14 @@ def pgbouncer(find: FindProgram, database: ServerProcess) -> ServerProcess:
     )
 
 
-def pushpin(find: FindProgram, *, app_port: int, control_port: int, key: str) -> ServerProcess:
+def pushpin(
+    find: FindProgram, *, app_port: int, control_port: int, key: str, probe: str = "/"
+) -> ServerProcess:
     """Return Pushpin in front of the application on *app_port*, not started.
 
-    Its configuration is that of the examples, with other ports and folders.
+    Its configuration is that of the examples, with other ports and folders. It is ready when a
+    request for *probe* by the user ``probe`` gets an answer: its processes find each other some
+    time after it accepts connections, and it answers 500 or 502 until then.
     """
     program = find("pushpin", install=apt_hint("pushpin"))
     port, folder, example = free_port(), new_folder("pushpin"), ROOT / "examples" / "edge"
@@ -198,13 +202,17 @@ def pushpin(find: FindProgram, *, app_port: int, control_port: int, key: str) ->
     (folder / "pushpin.conf").write_text(settings, encoding="utf-8")
     routes = (example / "routes").read_text(encoding="utf-8")
     (folder / "routes").write_text(routes.replace("8000", str(app_port)), encoding="utf-8")
+    request = (
+        f"GET {probe} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n"
+        "Authorization: Basic cHJvYmU6cHJvYmU=\r\n\r\n"
+    )
     return ServerProcess(
         name="pushpin",
         url=f"http://127.0.0.1:{port}",
         port=port,
         folder=folder,
         command=[program, f"--config={folder / 'pushpin.conf'}"],
-        is_ready=lambda: responds_to(port, b"GET / HTTP/1.0\r\n\r\n"),
+        is_ready=lambda: responds_to(port, request.encode(), refusal=b"HTTP/1.1 5"),
     )
 
 

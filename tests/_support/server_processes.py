@@ -61,11 +61,18 @@ def new_folder(name: str) -> Path:
     return folder
 
 
-def responds_to(port: int, request: bytes) -> bool:
-    """Return whether a server on *port* sends any response to *request*."""
+def responds_to(port: int, request: bytes, *, refusal: bytes | None = None) -> bool:
+    """Return whether a server on *port* sends any response to *request*.
+
+    Args:
+        port: The port on this machine.
+        request: What is sent.
+        refusal: How a response begins that does not count.
+    """
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
         connection.sendall(request)
-        return bool(connection.recv(1))
+        response = connection.recv(1024)
+        return bool(response) and (refusal is None or not response.startswith(refusal))
     return False
 
 

@@ -33,7 +33,7 @@ def test_page_follows_uploads_by_a_held_stream(
             wait_for_connection(page, "sse")
 
             upload(page, "a.bin", hold=0.5)
-            expect(row(page, "a.bin")).to_contain_text(re.compile(r"5\d%"))
+            expect(row(page, "a.bin")).to_contain_text(re.compile(r"[5-9]\d%"))
             release(page, "a.bin")
             expect(in_state(page, "a.bin", "completed")).to_be_visible()
             wait_for_connection(page, "sse")

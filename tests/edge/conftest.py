@@ -52,7 +52,7 @@ def make_site(tracker: ProgressTracker, **options: Any) -> UploadProgressApp:  #
 class Users:
     """The users of a site; the password of each is the name."""
 
-    allowed: set[str] = field(factory=lambda: {"alice", "bob", "root"})
+    allowed: set[str] = field(factory=lambda: {"alice", "bob", "probe", "root"})
 
     def authenticate(self, connection: Connection) -> object:
         def check(name: str, password: str) -> Identity | None:
@@ -99,7 +99,8 @@ def run_pushpin_site(find: RequireProgram, *, hold_seconds: int = 60) -> Iterato
     site = make_site(tracker, authenticate=users.authenticate)
     with run_server(site) as server:
         app_port = int(server.url.rpartition(":")[2])
-        process = pushpin(find, app_port=app_port, control_port=control_port, key=GRIP_KEY)
+        ports = {"app_port": app_port, "control_port": control_port}
+        process = pushpin(find, **ports, key=GRIP_KEY, probe="/uploads/progress")
         try:
             yield PushpinSite(users, tracker, server, process.start())
         finally:

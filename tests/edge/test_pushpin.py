@@ -258,9 +258,8 @@ def test_end_before_the_proxy_held_the_stream_is_seen(require_program: RequirePr
     app = Starlette(routes=[Route("/stale", stale)], lifespan=tracker.lifespan)
     with run_server(app) as server:
         app_port = int(server.url.rpartition(":")[2])
-        process = pushpin(
-            require_program, app_port=app_port, control_port=control_port, key=GRIP_KEY
-        )
+        ports = {"app_port": app_port, "control_port": control_port}
+        process = pushpin(require_program, **ports, key=GRIP_KEY, probe="/stale")
         with client(process.start().url) as http:
             try:
                 server.run(upload)
