@@ -22,6 +22,7 @@ PROGRAMS = ("browser", "clients", "cluster", "demo", "test_doc*.py", "test_examp
 # ... what starts programs and servers, ...
 SLOW = (
     *("cli/test_commands.py", "*/test_demo.py", "*/test_doctor.py", "*/test_frameworks.py"),
+    *("edge/test_load.py", "edge/test_pushpin.py"),
     *(
         "*/test_servers.py",
         "*/test_transparency.py",

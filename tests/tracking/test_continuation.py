@@ -615,6 +615,24 @@ async def test_end_that_the_store_has_already_is_no_news(sim: Simulation) -> Non
     assert live.attempt == 1
 
 
+async def test_end_that_the_store_refused_for_an_older_version_of_this_worker_is_stored_again(
+    sim: Simulation,
+) -> None:
+    """This worker has stored more versions of the upload, before the upload was forgotten here."""
+    live = sim.begin("up", total=10)
+    await sim.run(1)
+    [stored] = await sim.memory.load(UploadKey("ann", "up"))
+    before = evolve(stored, sequence=stored.sequence + 5, lease_until=None)
+    await sim.memory.save([before])
+
+    live.client_disconnected()
+    await sim.run(2)
+
+    now = await shown(sim)
+    assert (now.state, now.attempt) == (S.FAILED, 1)
+    assert now.sequence > before.sequence
+
+
 async def test_resumed_upload_has_no_bytes_of_a_gap(sim: Simulation) -> None:
     """The failed attempt had 4 bytes, but not the first ones."""
     now = sim.clock.time()
