@@ -86,7 +86,7 @@ async def test_shared_store_is_kept_up_to_date_without_lifespan(
         end = await other.get("up", owner="ann")
 
     assert (end.state, end.bytes_transferred) == (UploadState.COMPLETED, 20)
-    assert not internals.flusher.lease.has_run_out(0)
+    assert not internals.reaper.lease.has_run_out(0)
 
 
 async def test_short_upload_keeps_no_lease(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +102,7 @@ async def test_short_upload_keeps_no_lease(monkeypatch: pytest.MonkeyPatch) -> N
         await until(lambda: background._is_kept_running)
         await until_slept(lambda: not background._is_kept_running)
 
-    assert internals_of(one).flusher.lease.due
+    assert internals_of(one).reaper.lease.due
 
 
 async def test_lifespan_takes_over_from_the_task_of_the_event_loop(

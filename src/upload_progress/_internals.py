@@ -276,6 +276,7 @@ class _Core:
     loader: RecordLoader
     lane: ClientLane
     flusher: Flusher
+    lease: Lease
 
     @classmethod
     def create(cls, config: TrackerConfig, backends: Backends) -> "_Core":
@@ -288,7 +289,6 @@ class _Core:
         lease = _lease(config, backends, len(parts))
         worker = Worker()
         flusher = Flusher(
-            lease=lease,
             hub=Hub(tasks),
             clock=clock,
             loader=loader,
@@ -317,6 +317,7 @@ class _Core:
             loader=loader,
             lane=ClientLane(loader, tasks),
             flusher=flusher,
+            lease=lease,
         )
 
 
@@ -386,7 +387,7 @@ class _Cluster:
             clock=core.config.clock,
             loader=core.loader,
             flusher=core.flusher,
-            lease=core.flusher.lease,
+            lease=core.lease,
             worker=core.worker,
             log_limiter=core.log_limiter,
             on_doubt=reconciler.check_all,

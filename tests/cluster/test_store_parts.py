@@ -146,7 +146,7 @@ async def test_lease_is_renewed_in_the_other_part(sim: Simulation, store: StoreO
     """What the part that was away may have lost is written again, and nobody is taken for dead."""
     lives = [begin(sim, key) for key in KEYS]
     await sim.run(1)
-    lease = sim.internals.flusher.lease
+    lease = sim.internals.reaper.lease
     store.parts[0].fault = "raise"
     await sim.run(20)
     has_run_out = [lease.has_run_out(part) for part in range(2)]

@@ -20,7 +20,6 @@ from upload_progress._model.fold import deciding, newest
 from upload_progress._model.models import TransferRecord, UploadState
 from upload_progress._model.state import is_final
 from upload_progress._reading.record_loader import RecordLoader
-from upload_progress._reporting.lease import Lease
 from upload_progress._reporting.outbox import Outbox
 from upload_progress._reporting.recent_ends import RecentEnds
 from upload_progress._reporting.timers import UploadTimers
@@ -120,7 +119,6 @@ class Flusher:
     Args:
         watched_seconds: How often a watched upload is reported.
         is_single_worker: Whether no other process can write into the store.
-        lease: The lease of this worker.
 
     Attributes:
         ends: The ends that were stored last, if a store outside of this process has them.
@@ -138,7 +136,6 @@ class Flusher:
     log_limiter: LogLimiter
     watched_seconds: float
     is_single_worker: bool
-    lease: Lease
     writes: int = field(default=0, init=False)
     records: int = field(default=0, init=False)
     dropped: int = field(default=0, init=False)
@@ -359,7 +356,7 @@ class Flusher:
     def _add_update(self, upload: LiveUpload, update: Update, updates: dict[Topic, Update]) -> None:
         """Add *update* to those that are published now, an end to those that are stored first.
 
-        Whoever subscribes after the event of an end finds the end in the store.
+        A subscriber that comes after the event of an end finds the end in the store.
         """
         if not upload.is_ended:
             updates[update.topic] = update

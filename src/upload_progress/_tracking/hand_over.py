@@ -1,7 +1,7 @@
 """Hand-over: the processing of an upload goes on in a task, when its request is over.
 
 The worker that received the upload writes its last version: the record then waits for a task, until
-a deadline that takes the place of the worker's lease. Whoever has the token takes over the record,
+a deadline that takes the place of the worker's lease. A task with the token takes over the record,
 and is its only writer from then on. The store has only a hash of the token.
 """
 
@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 MAX_EXPIRES_SECONDS: Final = 86_400.0
-"""How long an upload may wait for a task; so long do stores keep what nobody writes."""
+"""How long an upload may wait for a task; stores keep a record without a writer for as long."""
 _REPEATABLE: Final = frozenset({ErrorCode.WORKER_LOST, ErrorCode.APP_ERROR})
 """Ends after which a task may try again."""
 _SEPARATOR: Final = "."

@@ -158,7 +158,7 @@ async def _check_type(
     """Check that an existing exchange has the type *kind*, and close the channel *asking*.
 
     Raises:
-        InvalidValue: It has another one: events would reach nobody, or everybody.
+        InvalidValue: It has another one: events would reach no queue, or all.
     """
     try:
         # Only a declaration is compared with the exchange; it changes nothing.

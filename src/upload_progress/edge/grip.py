@@ -3,7 +3,7 @@
 The proxy passes a request for an event stream to the routes. They authenticate it, and answer with
 the current snapshot and the names of channels; the proxy keeps the connection, and writes to it
 what is published on them. A channel belongs to one upload, one group, or all uploads of an owner.
-Names of channels are made with the key, so that nobody else can tell them.
+The name of a channel is an HMAC with the key: without the key it cannot be computed.
 
 The proxy does not know when a right ends. So each stream is also on a channel of the second in
 which it was opened, and every worker publishes ``close`` on that channel when ``hold_seconds`` have
@@ -122,7 +122,7 @@ class GripProxy(PushServer):
                 try:
                     await self._send()
                 except httpx2.HTTPError:
-                    continue  # publishing tells of it; streams are closed with the next tick
+                    continue  # publishing logs it; streams are closed with the next tick
                 self._closed_until = now
 
     def _close_before(self, now: int) -> None:

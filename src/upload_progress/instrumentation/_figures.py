@@ -241,7 +241,7 @@ FIGURES: Final = (
     Figure(
         name="rejected_events",
         kind=Kind.COUNTER,
-        help="Events of another system, or of an owner that nobody watches here.",
+        help="Events of another system, or of an owner without subscriptions here.",
         read=_one(lambda statistics: statistics.events_rejected),
     ),
     Figure(

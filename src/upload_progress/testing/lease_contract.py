@@ -189,7 +189,7 @@ class LeaseContract:
 
         assert {each.upload_id for each in found} == {"first", "second"}
         assert len(await store.running("w1", limit=1)) == 1
-        assert list(await store.running("nobody", limit=9)) == []
+        assert list(await store.running("unknown", limit=9)) == []
 
     async def test_record_of_dead_worker_is_overdue_until_it_is_ended(
         self, store: SessionStore, record: TransferRecord, clock: Clock, elapse: Elapse
@@ -226,7 +226,7 @@ class LeaseContract:
     async def test_record_that_was_handed_over_has_a_deadline(
         self, store: SessionStore, record: TransferRecord, clock: Clock, elapse: Elapse
     ) -> None:
-        """It takes the place of the worker, and nobody renews its lease.
+        """It takes the place of the worker, and no worker renews its lease.
 
         A task takes over the record; of two that do so at once the store refuses one.
         """
