@@ -9,7 +9,7 @@ Run a Redis server, then:
 Choose a file at http://127.0.0.1:8000, or upload one here, and follow the upload until the task
 has ended it:
     curl -u alice:alice -T big.bin -H "Upload-Id: one" http://127.0.0.1:8000/files/big.bin
-    upload-progress watch --user alice:alice http://127.0.0.1:8000/uploads one
+    UPLOAD_PROGRESS_BASIC=alice:alice upload-progress watch http://127.0.0.1:8000/uploads one
 
 The user is alice, and the password is alice. REDIS_URL names another server, FOLDER another folder
 for the files.

@@ -6,7 +6,7 @@ Run:
 
 Upload, and follow the upload until its process has ended it:
     curl -u alice:alice -T big.bin -H "Upload-Id: one" http://127.0.0.1:8000/files/big.bin
-    upload-progress watch --user alice:alice http://127.0.0.1:8000/uploads one
+    UPLOAD_PROGRESS_BASIC=alice:alice upload-progress watch http://127.0.0.1:8000/uploads one
 
 The user is alice, and the password is alice.
 """

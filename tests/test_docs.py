@@ -271,3 +271,34 @@ def test_every_page_is_in_the_navigation() -> None:
     for page in PAGES.keys() - included:
         if page.startswith("docs/") and not page.startswith("docs/generated/"):
             assert f": {page.removeprefix('docs/')}\n" in navigation, page
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+HELP = ROOT / "src" / "upload_progress" / "static" / "help"
+EXAMPLES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in sorted((ROOT / "examples").rglob("*.py"))
+}
+
+
+def unknown_options(text: str) -> list[str]:
+    """Return the options of commands in *text* that the help of the command does not have."""
+    found = re.findall(r"upload-progress ([a-z]+)([^\n`|;&#]*)", text)
+    known = {path.stem: path.read_text(encoding="utf-8") for path in HELP.glob("*.txt")}
+    return [
+        f"{command} {option}"
+        for command, rest in found
+        if command in known
+        for option in re.findall(r"(?<!\S)--[a-z-]+", rest)
+        if option not in known[command]
+    ]
+
+
+@pytest.mark.parametrize("page", [*PAGES, *EXAMPLES])
+def test_commands_have_only_options_that_exist(page: str) -> None:
+    assert unknown_options({**PAGES, **EXAMPLES}[page]) == []
+
+
+def test_option_that_does_not_exist_is_found() -> None:
+    assert unknown_options("upload-progress watch --user a --wait URL") == ["watch --user"]
