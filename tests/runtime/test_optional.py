@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
-from upload_progress._runtime.optional import require
+from upload_progress._runtime.optional import hidden, require
 from upload_progress.exceptions import MissingExtra
 
 WITHOUT = """
@@ -48,3 +51,16 @@ def test_first_missing_package_is_named() -> None:
 
     with pytest.raises(MissingExtra, match=r"^no_such_package is not installed: .*\[redis\]"):
         require("json", "no_such_package", "email", extra="redis")
+
+
+def test_hidden_package_is_not_imported_inside_of_the_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+    with hidden("this", "json"):
+        with pytest.raises(ImportError):
+            importlib.import_module("this")
+        assert importlib.import_module("json") is json, "it was imported before"
+
+    assert "this" not in sys.modules
+    assert find_spec("this") is not None

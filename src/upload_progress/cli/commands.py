@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 from cyclopts import App, CycloptsError, Parameter, Token, validators
 
 from upload_progress._model.models import UploadState
-from upload_progress._runtime.optional import require
+from upload_progress._runtime.optional import hidden, require
 from upload_progress._runtime.sizes import parse_size
 from upload_progress.cli.options import ConnectionOptions, OutputMode, OutputOptions, SortKey
 from upload_progress.exceptions import InvalidValue
@@ -109,7 +109,9 @@ def register_completion() -> None:
 def _run(command: Callable[[], Awaitable[int]]) -> int:
     import anyio  # noqa: PLC0415  # not for --help
 
-    return anyio.run(command)
+    # httpx2 imports them if they are installed. Commands run on asyncio, and send HTTP/1.1.
+    with hidden("trio", "h2"):
+        return anyio.run(command)
 
 
 def open_output(options: OutputOptions, environment: Mapping[str, str] = os.environ) -> "Output":
@@ -322,7 +324,10 @@ def doctor(
 
     if TARGET.fullmatch(url):
         require("uvicorn", extra="demo")
-        return _run(lambda: diagnose_app(url, path, connection, form=form))
+        import anyio  # noqa: PLC0415  # not for --help
+
+        # Not by _run: the application may need what that hides.
+        return anyio.run(lambda: diagnose_app(url, path, connection, form=form))
     if path is not None:
         raise InvalidValue("path", "is part of the URL, unless an application is checked")
     return _run(lambda: diagnose(url, connection, form=form))
