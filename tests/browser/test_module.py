@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 import shutil
@@ -14,9 +13,9 @@ import pytest
 
 from tests._support.npm_packages import RUN_SECONDS
 from tests._support.paths import ROOT
-from tests.browser.minify import SERVED, STATIC, minify
+from tests.browser.minify import SERVED, STATIC, brotli, minify, served_files
 from tests.browser.minify import SOURCES as SCRIPTS
-from upload_progress.starlette.component import MODULES, component_script
+from upload_progress.starlette.component import MODULES, component_script, compressed_scripts
 
 SOURCES = [path.read_text(encoding="utf-8") for path in SCRIPTS]
 SOURCE = SOURCES[0]
@@ -49,14 +48,13 @@ def run(modules: Path, *command: str, cwd: Path = ROOT, text: str = "") -> str:
 
 
 def test_compressed_file_has_at_most_13_kilobytes() -> None:
-    assert len(gzip.compress(component_script() or b"", 9)) <= MAX_GZIP_BYTES
+    assert len(compressed_scripts()["gzip"]) <= MAX_GZIP_BYTES
 
 
 def test_guide_states_the_sizes_of_the_served_files() -> None:
-    served = [script for name in MODULES if (script := component_script(name))]
-    main = component_script() or b""
-    compressed = [gzip.compress(script, 9) for script in (main, *served)]
-    sizes = [f"{len(data) / 1000:.1f} kB" for data in (main, *compressed)]
+    main = compressed_scripts()
+    compressed = [main["gzip"], main["br"], *(compressed_scripts(name)["gzip"] for name in MODULES)]
+    sizes = [f"{len(data) / 1000:.1f} kB" for data in (component_script() or b"", *compressed)]
 
     assert re.findall(r"\d+\.\d kB", GUIDE) == sizes
 
@@ -73,11 +71,12 @@ def test_each_language_has_all_texts() -> None:
     )
 
 
-def test_served_files_are_minified_sources(modules: Path) -> None:
-    for path in SCRIPTS:
-        served = (SERVED / path.relative_to(STATIC)).read_text(encoding="utf-8")
+def test_served_files_are_minified_and_compressed_sources(modules: Path) -> None:
+    for name, script in served_files(modules).items():
         # If this fails: nox -s minify
-        assert served == minify(modules, path.read_text(encoding="utf-8"))
+        assert (SERVED / name).read_text(encoding="utf-8") == script
+        compressed = (SERVED / f"{name}.br").read_bytes()
+        assert brotli(compressed, direction="Decompress") == script.encode()
     assert minify(modules, SOURCE.replace("= 15000", "= 15001")) != minify(modules, SOURCE)
 
 

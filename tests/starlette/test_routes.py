@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from importlib.resources import files
 
 import fastapi
 import httpx2
@@ -25,7 +26,13 @@ from upload_progress import InvalidValue, MissingExtra, ProgressTracker, UploadP
 from upload_progress.connection import Connection
 from upload_progress.openapi import asyncapi_document, openapi_document
 from upload_progress.starlette import progress_mount, progress_routes
-from upload_progress.starlette.component import ComponentScript, component_script, script_version
+from upload_progress.starlette.component import (
+    MODULES,
+    ComponentScript,
+    component_script,
+    compressed_scripts,
+    script_version,
+)
 from upload_progress.starlette.context import RequestContext
 
 pytestmark = pytest.mark.anyio
@@ -205,32 +212,39 @@ async def test_script_is_kept_for_a_year_under_its_own_version_only() -> None:
     assert others == {"public, no-cache"}
 
 
-async def test_script_is_compressed_for_clients_that_accept_it() -> None:
+@pytest.mark.parametrize("name", ["upload-progress.js", *MODULES])
+async def test_script_is_compressed_for_clients_that_accept_it(name: str) -> None:
+    brotli = (files("upload_progress") / "static" / "served" / f"{name}.br").read_bytes()
     async with client(build_app(), user=None) as http:
 
         async def get(encodings: str, known: str = "") -> httpx2.Response:
             headers = {"accept-encoding": encodings, "if-none-match": known}
-            return await http.get("/uploads/upload-progress.js", headers=headers)
+            return await http.get(f"/uploads/{name}", headers=headers)
 
-        plain, compressed = await get("identity"), await get("br, gzip;q=0.5")
-        again = await get("gzip", compressed.headers["etag"])
-        other = await get("identity", compressed.headers["etag"])
-        refused = [await get(each) for each in ("gzip;q=0", "br", "*;q=0", "gzip;q=0, *")]
+        plain, gzip = await get("identity"), await get("br;q=0.5, gzip")
+        again = await get("gzip", gzip.headers["etag"])
+        others = [await get(each, gzip.headers["etag"]) for each in ("identity", "br")]
+        smallest = [await get(each) for each in ("br", "gzip, br", "gzip;q=0.9, *", "gzip;q=0, *")]
+        refused = [await get(each) for each in ("gzip;q=0", "deflate", "*;q=0", "br;q=0")]
 
-    assert compressed.headers["content-encoding"] == "gzip"
-    assert int(compressed.headers["content-length"]) < len(plain.content) / 2
-    assert compressed.content == plain.content
-    assert compressed.headers["etag"] != plain.headers["etag"]
-    assert {plain.headers["vary"], compressed.headers["vary"]} == {"Accept-Encoding"}
-    assert (again.status_code, other.status_code) == (304, 200)
+    assert gzip.headers["content-encoding"] == "gzip"
+    assert gzip.content == plain.content
+    lengths = [int(each.headers["content-length"]) for each in (plain, gzip, smallest[0])]
+    assert lengths == sorted(lengths, reverse=True)
+    assert len({each.headers["etag"] for each in (plain, gzip, smallest[0])}) == 3
+    assert {plain.headers["vary"], gzip.headers["vary"]} == {"Accept-Encoding"}
+    assert [each.status_code for each in (again, *others)] == [304, 200, 200]
+    assert {each.headers["content-encoding"] for each in smallest} == {"br"}
+    assert lengths[2] == len(brotli)
     assert not any("content-encoding" in each.headers for each in refused)
 
 
 async def test_missing_script_gives_404() -> None:
-    assert component_script("upload-progress/other.js") is None
+    name = "upload-progress/other.js"
+    assert (component_script(name), compressed_scripts(name)) == (None, {})
     recorded, scope = RecordingSend(), http_scope("/")
     with pytest.raises(UploadProgressError, match="does not exist"):
-        await ComponentScript(None).get(RequestContext(scope, never, recorded, Connection(scope)))
+        await ComponentScript(name).get(RequestContext(scope, never, recorded, Connection(scope)))
     assert recorded.sent == []
 
 

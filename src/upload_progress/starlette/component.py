@@ -6,17 +6,18 @@ name they ask each time whether their copy is current, so that a page never runs
 The main module loads the others when a page needs them, under the version that belongs to it.
 
 The files in ``static/`` work without a build. Served are those in ``static/served/``, which esbuild
-has made from them (``nox -s minify``); a test compares both.
+has made from them, each also compressed by Brotli (``nox -s minify``); a test compares them.
 """
 
 import base64
 import gzip
 import hashlib
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Final
 
-from attrs import field, frozen
+from attrs import frozen
 from starlette.responses import Response
 
 from upload_progress.starlette.context import RequestContext
@@ -26,6 +27,7 @@ __all__ = [
     "MODULES",
     "ComponentScript",
     "component_script",
+    "compressed_scripts",
     "script_integrity",
     "script_version",
 ]
@@ -45,24 +47,22 @@ _YEAR_SECONDS: Final = 365 * 86_400
 @cache
 def component_script(name: str = _MAIN) -> bytes | None:
     """Return a module as it is served; None if the package does not contain it."""
-    source = files("upload_progress").joinpath("static", "served", name)
-    if not source.is_file():
-        return None
-    script = source.read_text(encoding="utf-8")
-    for module in MODULES if name == _MAIN else ():
-        version = script_version(component_script(module) or b"")
-        script = script.replace(f'import("./{module}")', f'import("./{module}?v={version}")')
-    return script.encode()
+    file = files("upload_progress").joinpath("static", "served", name)
+    return file.read_bytes() if file.is_file() else None
+
+
+@cache
+def compressed_scripts(name: str = _MAIN) -> Mapping[str, bytes]:
+    """Return a module by content coding, the smallest first; empty if there is no such module."""
+    script, brotli = component_script(name), component_script(f"{name}.br")
+    if script is None or brotli is None:
+        return {}
+    return {"br": brotli, "gzip": gzip.compress(script, mtime=0)}
 
 
 def script_version(script: bytes) -> str:
     """Return the value of ``?v=`` under which browsers keep that script for a year."""
     return hashlib.sha256(script).hexdigest()[:12]
-
-
-@cache
-def _compressed(script: bytes) -> bytes:
-    return gzip.compress(script, mtime=0)
 
 
 def script_integrity(script: bytes) -> str:
@@ -75,21 +75,22 @@ class ComponentScript:
     """Serves a module.
 
     Attributes:
-        content: The minified module; None if the package does not contain it.
+        name: Name of the module.
     """
 
-    content: bytes | None = field(factory=component_script)
+    name: str = _MAIN
 
     async def get(self, request: RequestContext) -> Response:
         """``GET /uploads/upload-progress.js``: kept for a year under its own version only."""
-        if self.content is None:
+        content = component_script(self.name)
+        if content is None:
             raise RequestRefused(NOT_FOUND)
-        is_own_version = request.connection.query.get("v") == script_version(self.content)
+        is_own_version = request.connection.query.get("v") == script_version(content)
         caching = f"max-age={_YEAR_SECONDS}, immutable" if is_own_version else "no-cache"
         return static_response(
             request.connection,
-            self.content,
+            content,
             media_type="text/javascript",
             cache_control=f"public, {caching}",
-            compressed=_compressed(self.content),
+            compressed=compressed_scripts(self.name),
         )

@@ -13,7 +13,7 @@ Sources: RFC 9110 sections 12.5.1 (Accept), 12.5.3 (Accept-Encoding) and 13.1.2 
 import hashlib
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qsl
@@ -55,11 +55,11 @@ __all__ = [
     "ErrorResponse",
     "ListQuery",
     "RequestRefused",
-    "accepts_gzip",
     "entity_tag",
     "json_response",
     "parse_list_query",
     "parse_wait_seconds",
+    "preferred_coding",
     "prefers_event_stream",
     "retry_after_seconds",
     "static_response",
@@ -95,7 +95,7 @@ def static_response(
     *,
     media_type: str,
     cache_control: str,
-    compressed: bytes | None = None,
+    compressed: Mapping[str, bytes] | None = None,
 ) -> Response:
     """Return *content*, which is the same for every user, or 304 if the client has it.
 
@@ -104,16 +104,16 @@ def static_response(
         content: The content.
         media_type: Its media type.
         cache_control: How it may be cached.
-        compressed: The content in gzip, for clients that accept it; None to send it as it is.
+        compressed: The content by content coding, the smallest first; None to send it as it is.
     """
     tag = hashlib.sha256(content).hexdigest()[:32]
     headers = {"cache-control": cache_control, "x-content-type-options": "nosniff"}
-    if compressed is not None:
+    if compressed:
         headers["vary"] = "Accept-Encoding"
-        if accepts_gzip(connection):
+        if coding := preferred_coding(connection, compressed):
             # Another representation, so another tag (RFC 9110, section 8.8.3.3).
-            content, tag = compressed, f"{tag}-gzip"
-            headers["content-encoding"] = "gzip"
+            content, tag = compressed[coding], f"{tag}-{coding}"
+            headers["content-encoding"] = coding
     headers["etag"] = f'"{tag}"'
     if tag in Condition.parse(connection).tags:
         return Response(status_code=304, headers=headers)
@@ -272,10 +272,20 @@ def prefers_event_stream(connection: Connection) -> bool:
     return stream_quality > qualities.get("application/json", 0.0)
 
 
-def accepts_gzip(connection: Connection) -> bool:
-    """Tell whether ``Accept-Encoding`` allows gzip (RFC 9110, section 12.5.3)."""
+def preferred_coding(connection: Connection, codings: Iterable[str]) -> str | None:
+    """Return which content coding ``Accept-Encoding`` prefers (RFC 9110, section 12.5.3).
+
+    Args:
+        connection: The request.
+        codings: The codings; with equal quality, the first of them wins.
+
+    Returns:
+        None if none of them is accepted.
+    """
     qualities = _qualities(connection, "accept-encoding")
-    return qualities.get("gzip", qualities.get("*", 0.0)) > 0
+    others = qualities.get("*", 0.0)
+    best = max(codings, key=lambda coding: qualities.get(coding, others))
+    return best if qualities.get(best, others) > 0 else None
 
 
 def _qualities(connection: Connection, header: str) -> dict[str, float]:

@@ -16,7 +16,7 @@ from upload_progress.starlette.auth.authentication import RequestAuthenticator
 from upload_progress.starlette.auth.identity_resolver import IdentityResolver
 from upload_progress.starlette.auth.origins import Origins
 from upload_progress.starlette.auth.tickets import TICKET_BYTES, Tickets, TicketService
-from upload_progress.starlette.component import MODULES, ComponentScript, component_script
+from upload_progress.starlette.component import MODULES, ComponentScript
 from upload_progress.starlette.connections import ConnectionRegistry, SocketSubscriptions
 from upload_progress.starlette.context import Handler, MountCheck, Resource
 from upload_progress.starlette.documents import ApiDocument
@@ -121,7 +121,7 @@ def _routes(
         route("/", POST=endpoints.announce),
         route("/tickets", POST=endpoints.ticket),
         route("/upload-progress.js", GET=ComponentScript().get),
-        *(route(f"/{name}", GET=ComponentScript(component_script(name)).get) for name in MODULES),
+        *(route(f"/{name}", GET=ComponentScript(name).get) for name in MODULES),
         route("/openapi.json", GET=ApiDocument(openapi).get),
         route("/asyncapi.json", GET=ApiDocument(asyncapi).get),
         route("/{upload_id}/subscribe", POST=endpoints.subscribe),
