@@ -179,3 +179,41 @@ async def test_end_during_a_fault_arrives_after_recovery(
     assert server_name == affected
     # One line of each of the two workers.
     assert all(third - first >= LOG_EVERY_SECONDS for first, third in zip(times, times[2:]))  # noqa: B905  # one is shorter
+
+
+async def test_full_store_gives_one_answer(redis_server: ServerProcess) -> None:
+    """Redis that takes no writes can be read, but what it has is not shown as if it were new.
+
+    Nothing else would decide between the two answers but the moment: each write that fails opens
+    the circuit breaker, and each read closes it.
+    """
+    here, there = (ProgressTracker.from_url(redis_server.url) for _ in range(2))
+    client, answers = Client(there), list[str]()
+    with deadline(SECONDS):
+        async with here.lifespan(), there.lifespan():
+            async with receiving(here, ["full"]):
+                await client.wait_for("full", UploadState.RECEIVING)
+                await to_thread.run_sync(limit_memory, redis_server, 1)
+                await wait_for_failure(there)
+                stop_at = anyio.current_time() + 3
+                while anyio.current_time() < stop_at:
+                    answers.append(await answer(there, "full"))
+                    await anyio.sleep(0.02)
+                answers_here = await answer(here, "full")
+                await to_thread.run_sync(limit_memory, redis_server, 0)
+                restored_at = anyio.current_time()
+                await client.wait_for("full", UploadState.RECEIVING)
+                recovery_seconds = anyio.current_time() - restored_at
+            await client.wait_for("full", UploadState.COMPLETED)
+
+    assert set(answers) == {"unavailable"}
+    assert answers_here == UploadState.RECEIVING
+    assert recovery_seconds <= RECOVERY_SECONDS
+
+
+async def answer(tracker: ProgressTracker, upload_id: str) -> str:
+    """Return the state that is shown, or that the store is not available."""
+    try:
+        return (await tracker.get(upload_id, owner="ann")).state
+    except StoreUnavailable:
+        return "unavailable"

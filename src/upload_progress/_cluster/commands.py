@@ -167,7 +167,7 @@ class UploadCommands:
         async def call() -> T:
             while True:
                 try:
-                    return await self.loader.parts.call(owner, function)
+                    return await self.loader.parts.write(owner, function)
                 except StoreBusy:
                     delay = backoff.next_delay_seconds()
                     if anyio.current_time() + delay >= deadline:

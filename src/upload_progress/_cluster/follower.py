@@ -301,8 +301,8 @@ class Follower:
         ]
 
     async def _read(self, keys: Sequence[UploadKey]) -> Collection[str]:
-        """Read uploads; return the owners whose part of the store does not answer."""
-        loaded = await self.loader.load_available(keys)
+        """Read uploads; return the owners whose part of the store is away or outdated."""
+        loaded = await self.loader.load_current(keys)
         now = self.clock.monotonic()
         read = [key for key in keys if key.owner not in loaded.errors]
         self._read_at.update(((key.owner, key.upload_id), now) for key in read)

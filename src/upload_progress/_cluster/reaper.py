@@ -120,7 +120,10 @@ class Reaper:
         """
         due, worker, seconds = self.lease.due, self.worker.name, self.lease.seconds
         asked_at = self.clock.monotonic()
-        renewed = await self._call(due, lambda store: store.renew(worker, seconds=seconds))
+        renewed = await self.loader.parts.write_parts(
+            due, lambda store: store.renew(worker, seconds=seconds)
+        )
+        self._doubtful.update(set(due) - renewed.keys())
         for part in renewed:
             if self.lease.has_run_out(part):
                 # Another worker may be about to write the ends of our uploads.

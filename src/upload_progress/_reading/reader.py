@@ -1,11 +1,18 @@
 """Read the progress of uploads: from this process if it receives them, else from the store."""
 
+import builtins
 from collections.abc import Collection
 
 from attrs import define, field
 
 from upload_progress._model.fold import accepted_bytes
-from upload_progress._model.models import UploadKey, UploadPage, UploadProgress, UploadState
+from upload_progress._model.models import (
+    TransferRecord,
+    UploadKey,
+    UploadPage,
+    UploadProgress,
+    UploadState,
+)
 from upload_progress._reading.client_lane import ClientLane
 from upload_progress._reading.lists import ListCursor, ListSelection, UploadLists
 from upload_progress._reading.open_uploads import OpenUploads
@@ -50,7 +57,7 @@ class Reader:
             if progress is None:
                 raise UploadNotFound
             return progress
-        records = await self.lane.load(key)
+        records = await self._load(key)
         if not records:
             raise UploadNotFound
         return self.loader.fold(records)
@@ -67,17 +74,21 @@ class Reader:
         if live is not None and progress is not None:
             records = records_with(live, record_of(live, live.context.now()))
             return progress, accepted_bytes(records)
-        records = await self.lane.load(key)
+        records = await self._load(key)
         if not records:
             raise UploadNotFound
         return self.loader.fold(records), accepted_bytes(records)
+
+    async def _load(self, key: UploadKey) -> builtins.list[TransferRecord]:
+        self.loader.require_current(key.owner)
+        return await self.lane.load(key)
 
     async def _snapshot_of(self, live: LiveUpload, key: UploadKey) -> UploadProgress | None:
         """Return the snapshot of an upload that is received here; None if it is no upload."""
         if live.ranges is None and live.has_prior_state and not live.is_superseded:
             return current_snapshot(live)
         try:
-            records = await self.lane.load(key)
+            records = await self._load(key)
         except StoreUnavailable:
             return current_snapshot(live)
         if not live.has_prior_state:

@@ -79,6 +79,27 @@ class RecordLoader:
                 self._log_foreign_record()
         return Loaded(known, answers.errors)
 
+    async def load_current(self, keys: Collection[UploadKey]) -> Loaded:
+        """Do what ``load_available`` does, with an error for each owner of outdated records.
+
+        Raises:
+            StoreUnavailable: None of the parts answers.
+        """
+        outdated = {key.owner for key in keys if self.parts.is_outdated(key.owner)}
+        loaded = await self.load_available([key for key in keys if key.owner not in outdated])
+        return evolve(
+            loaded, errors={**loaded.errors, **dict.fromkeys(outdated, StoreUnavailable())}
+        )
+
+    def require_current(self, owner: str) -> None:
+        """Raise an error if what the store has of *owner* may be older than what was shown.
+
+        Raises:
+            StoreUnavailable: The part of *owner* takes no writes.
+        """
+        if self.parts.is_outdated(owner):
+            raise StoreUnavailable
+
     def _log_foreign_record(self) -> None:
         self.parts.breaker.log_limiter.log_warning(
             "the session store has returned records that were not asked for: its connection may "
@@ -95,7 +116,12 @@ class RecordLoader:
         group: str | None = None,
         limit: int = 100,
     ) -> RecordPage:
-        """Return a page of the uploads of *owner*; see ``SessionStore.list``."""
+        """Return a page of the uploads of *owner*; see ``SessionStore.list``.
+
+        Raises:
+            StoreUnavailable: The part of *owner* does not answer, or takes no writes.
+        """
+        self.require_current(owner)
         page = await self.parts.call(
             owner,
             lambda store: store.list(
@@ -122,11 +148,13 @@ class RecordLoader:
 
         Raises:
             UploadNotFound: The store cannot list them.
-            StoreUnavailable: The store does not answer.
+            StoreUnavailable: The store does not answer, or a part of it takes no writes.
         """
         store: object = self.parts.store
         if not isinstance(store, ListsOpenUploads):
             raise UploadNotFound
+        if self.parts.any_outdated:
+            raise StoreUnavailable
         page = await self.parts.breaker.call(lambda: store.list_open(cursor=cursor, limit=limit))
         return evolve(page, uploads=tuple(filter(_is_upload, page.uploads)))
 

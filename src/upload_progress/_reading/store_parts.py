@@ -2,24 +2,34 @@
 
 A store of one server is one part. A cluster has several, and a part that is away stops only the
 uploads that are in it: calls for uploads of several parts return what the others have answered.
+
+A store may take no writes and still be read: Redis without memory, a read-only PostgreSQL. What it
+returns then may be older than what other workers have shown, so nothing is shown from it.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Generic, TypeVar
+from math import inf
+from typing import Final, Generic, TypeVar
 
 import anyio
 from attrs import Factory, define, field, frozen
 
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress._runtime.circuit_breaker import CircuitBreaker
-from upload_progress.exceptions import StoreUnavailable
+from upload_progress.exceptions import StoreBusy, StoreUnavailable
 from upload_progress.interfaces import HasParts, SessionStore
 
-__all__ = ["Answers", "StoreParts", "parts_of"]
+__all__ = ["OUTDATED_SECONDS", "Answers", "StoreParts", "parts_of"]
 
 T = TypeVar("T")
 K = TypeVar("K", UploadKey, TransferRecord)
+
+_CallPart = Callable[[int, Callable[[SessionStore], Awaitable[T]]], Awaitable[T]]
+
+OUTDATED_SECONDS: Final = 10.0
+"""For how long a part is taken for outdated after a write has failed. A worker that runs tries to
+renew its lease more often than that, so this ends it only in a process that writes nothing."""
 
 
 def parts_of(store: SessionStore) -> Sequence[SessionStore]:
@@ -70,6 +80,7 @@ class StoreParts:
     _part_of: Callable[[str], int] = field(
         default=Factory(lambda self: _part_function(self.store), takes_self=True), init=False
     )
+    _write_failed_at: dict[int, float] = field(factory=dict, init=False)
 
     def __len__(self) -> int:
         """Return the number of parts."""
@@ -98,6 +109,22 @@ class StoreParts:
         """Return the index of the part that has the uploads of *owner*."""
         return self._part_of(owner)
 
+    def is_outdated(self, owner: str) -> bool:
+        """Return whether the last write to the part of *owner* has failed, not long ago.
+
+        What can be read from it may then be older than what has been shown of these uploads.
+        """
+        return self._is_outdated(self.part_of(owner))
+
+    @property
+    def any_outdated(self) -> bool:
+        """Whether that is so for any part."""
+        return any(map(self._is_outdated, self._write_failed_at))
+
+    def _is_outdated(self, part: int) -> bool:
+        failed_at = self._write_failed_at.get(part, -inf)
+        return self.breaker.clock.monotonic() - failed_at < OUTDATED_SECONDS
+
     async def call(self, owner: str, function: Callable[[SessionStore], Awaitable[T]]) -> T:
         """Return the result of *function*, called with the part of *owner*.
 
@@ -105,6 +132,14 @@ class StoreParts:
             StoreUnavailable: The part does not answer.
         """
         return await self._call_part(self.part_of(owner), function)
+
+    async def write(self, owner: str, function: Callable[[SessionStore], Awaitable[T]]) -> T:
+        """Return the result of *function*, which writes to the part of *owner*.
+
+        Raises:
+            StoreUnavailable: The part does not answer, or takes no writes.
+        """
+        return await self._write_part(self.part_of(owner), function)
 
     async def call_parts(
         self, parts: Iterable[int], function: Callable[[SessionStore], Awaitable[T]]
@@ -114,7 +149,18 @@ class StoreParts:
         Raises:
             StoreUnavailable: None of them answers.
         """
-        results, _ = await self._call_each(dict.fromkeys(parts, function))
+        results, _ = await self._call_each(self._call_part, dict.fromkeys(parts, function))
+        return results
+
+    async def write_parts(
+        self, parts: Iterable[int], function: Callable[[SessionStore], Awaitable[T]]
+    ) -> Mapping[int, T]:
+        """Return what *function*, which writes, returns for each of *parts* that answers.
+
+        Raises:
+            StoreUnavailable: None of them answers, or takes writes.
+        """
+        results, _ = await self._call_each(self._write_part, dict.fromkeys(parts, function))
         return results
 
     async def load(self, keys: Collection[UploadKey]) -> Answers[TransferRecord]:
@@ -123,7 +169,9 @@ class StoreParts:
         Raises:
             StoreUnavailable: None of the parts of *keys* answers.
         """
-        return await self._call_for(keys, lambda batch, store: store.load(*batch))
+        return await self._call_for(
+            keys, lambda batch, store: store.load(*batch), call_part=self._call_part
+        )
 
     async def save(self, records: Collection[TransferRecord]) -> Answers[TransferRecord]:
         """Save *records*, in one round trip for each part, and return those that were refused.
@@ -131,19 +179,23 @@ class StoreParts:
         Raises:
             StoreUnavailable: None of the parts of *records* answers.
         """
-        return await self._call_for(records, lambda batch, store: store.save(batch))
+        return await self._call_for(
+            records, lambda batch, store: store.save(batch), call_part=self._write_part
+        )
 
     async def _call_for(
         self,
         items: Collection[K],
         function: Callable[[Sequence[K], SessionStore], Awaitable[Sequence[TransferRecord]]],
+        *,
+        call_part: _CallPart[Sequence[TransferRecord]],
     ) -> Answers[TransferRecord]:
         """Call each part with those of *items* whose owners are in it."""
         batches: dict[int, list[K]] = {}
         for item in items:
             batches.setdefault(self.part_of(item.owner), []).append(item)
         results, errors = await self._call_each(
-            {part: partial(function, batch) for part, batch in batches.items()}
+            call_part, {part: partial(function, batch) for part, batch in batches.items()}
         )
         return Answers(
             [record for part in batches if part in results for record in results[part]],
@@ -151,7 +203,9 @@ class StoreParts:
         )
 
     async def _call_each(
-        self, calls: Mapping[int, Callable[[SessionStore], Awaitable[T]]]
+        self,
+        call_part: _CallPart[T],
+        calls: Mapping[int, Callable[[SessionStore], Awaitable[T]]],
     ) -> tuple[Mapping[int, T], Mapping[int, StoreUnavailable]]:
         """Call several parts at the same time, and return their results and errors.
 
@@ -162,7 +216,7 @@ class StoreParts:
 
         async def call(part: int, function: Callable[[SessionStore], Awaitable[T]]) -> None:
             try:
-                results[part] = await self._call_part(part, function)
+                results[part] = await call_part(part, function)
             except StoreUnavailable as error:
                 errors[part] = error
 
@@ -179,3 +233,16 @@ class StoreParts:
 
     async def _call_part(self, part: int, function: Callable[[SessionStore], Awaitable[T]]) -> T:
         return await self.breakers[part].call(lambda: function(self._parts[part]))
+
+    async def _write_part(self, part: int, function: Callable[[SessionStore], Awaitable[T]]) -> T:
+        if self.breakers[part].is_open:
+            raise StoreUnavailable
+        try:
+            result = await self._call_part(part, function)
+        except StoreBusy:
+            raise
+        except StoreUnavailable:
+            self._write_failed_at[part] = self.breaker.clock.monotonic()
+            raise
+        self._write_failed_at.pop(part, None)
+        return result
