@@ -471,6 +471,9 @@ class IetfFiles(Application):
         headers = {"upload-offset": str(self.end())}
         is_whole = self.end() == TOTAL
         headers["upload-complete"] = "?1" if is_whole else "?0"
+        if exchange.plan.kind is Kind.ASK:
+            # The answer to a question tells the length, if it is known.
+            headers["upload-length"] = str(TOTAL)
         if exchange.plan.kind is Kind.CREATE:
             headers["location"] = f"/drafts/{self.sessions}"
         status = {Kind.CREATE: 201, Kind.ASK: 204}.get(exchange.plan.kind, 200)

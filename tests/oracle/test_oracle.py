@@ -369,6 +369,34 @@ CHOSEN = {
         "range", steps=(Request(size=24, authentication=NEVER), Request(Kind.ASK))
     ),
     "question without a range": Scenario("range", steps=(Request(), Request(start=24))),
+    "rejection after the application has all bytes, while a repetition is in progress": Scenario(
+        "range",
+        steps=(
+            Request(size=12),
+            Request(status=413, pace_seconds=0.3, gap_seconds=0.0),
+            Request(think_seconds=1.5, gap_seconds=0.05),
+            Request(size=12),
+        ),
+    ),
+    "completion after refused creations, of which one has a late owner": Scenario(
+        "ietf",
+        steps=(
+            Request(pace_seconds=0.05, gap_seconds=0.0),
+            Request(think_seconds=0.05, authentication=Authentication(0, 4.0), gap_seconds=0.0),
+            Request(authentication=NEVER),
+            Request(Kind.FINISH, think_seconds=0.4),
+        ),
+    ),
+    "DELETE of an upload after a late request of the one before": Scenario(
+        "tus",
+        steps=(
+            Request(),
+            Request(status=413, authentication=Authentication(after_seconds=4.0)),
+            Request(Kind.CREATE, think_seconds=0.05, gap_seconds=0.003),
+            Request(gap_seconds=0.3),
+            Request(Kind.ABORT),
+        ),
+    ),
     "nothing after the end": Scenario("tus", stops_at_end=True, steps=(Request(size=24),) * 3),
 }
 """Scenarios that random sequences seldom contain."""
@@ -387,6 +415,7 @@ REPAIRED = {
     "ietf": [
         *(1300141, 1300402, 1300425, 1500127, 1700422),
         *(2100028, 2300439, 2300442, 2300517, 2400644, 2600432, 3000470),
+        *(2801872, 3101257),
     ],
     "concatenation": [10257, 30588, 700103, 1101012],
     "range": [101952, 102260, 700666, 1100239, 2300343, 2600140],

@@ -68,7 +68,9 @@ def can_merge(upload: LiveUpload, other: LiveUpload) -> bool:
     """Return whether *other* can be a further request of *upload*."""
     if upload.is_ended or upload.protocol is None or upload.protocol != other.protocol:
         return False
-    if upload.is_superseded and not upload.is_refused:
+    # A request that was refused may have shown that there is such a session.
+    has_session = upload.is_refused and is_same_session(other.session, upload.session)
+    if upload.is_superseded and not has_session:
         return False
     if upload.has_ended_elsewhere or upload.opened_by.is_stopped:
         return belongs_to_stored_end(other, upload)
@@ -698,7 +700,7 @@ def update_from_store(upload: LiveUpload, records: Iterable[TransferRecord]) -> 
         return
     stored = list(records)
     _learn_of_others(upload, stored)
-    if upload.is_whole and _is_completed_by_other(upload, stored):
+    if upload.is_whole and not upload.transfers and _is_completed_by_other(upload, stored):
         upload.mark_due()
     else:
         upload.decide()

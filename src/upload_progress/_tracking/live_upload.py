@@ -824,9 +824,12 @@ class LiveUpload:
 
     @property
     def is_whole(self) -> bool:
-        """Return whether the application has accepted all bytes, if that ends the upload."""
+        """Whether the application has accepted all bytes, if that completes the upload.
+
+        Requests in progress may end first, but none can fail the upload any more.
+        """
         total = self.meter.total_bytes
-        if self.transfers or self.is_ended or total is None:
+        if self.is_ended or total is None:
             return False
         if not self.completes_at_total or self.is_divided:
             return False
@@ -952,7 +955,8 @@ class LiveUpload:
         if self.is_ended or self.has_ended_elsewhere:
             return
         if (last is None or self.exists) and self.is_whole:
-            self._complete(None)
+            if not self.transfers:
+                self._complete(None)
         elif last is None:
             return
         elif last.result is TransferResult.ABORTED:
