@@ -397,13 +397,60 @@ CHOSEN = {
             Request(Kind.ABORT),
         ),
     ),
+    "part that is created at the moment at which the owner cancels": Scenario(
+        "concatenation",
+        steps=(
+            Request(),
+            Wait(),
+            Request(part=2, pace_seconds=0.05, gap_seconds=0.0),
+            Cancel(),
+        ),
+    ),
+    "part of an upload whose concatenation has failed": Scenario(
+        "concatenation",
+        steps=(
+            Request(part=1, authentication=NEVER),
+            Request(Kind.FINISH, endpoint="fail"),
+            Request(part=1, breaks_after=0),
+        ),
+    ),
+    "creation that fails after an end at another worker, with a late owner": Scenario(
+        "ietf",
+        workers=2,
+        has_races=False,
+        steps=(
+            Request(authentication=Authentication(1, 4.0)),
+            Request(worker=1, size=24, breaks_after=1),
+            Request(Kind.ABORT, worker=1),
+            Request(status=409, endpoint="fail"),
+        ),
+    ),
+    "piece of an unknown session after an end that is not stored yet": Scenario(
+        "oci",
+        steps=(
+            Watch(everything=True),
+            Request(endpoint="fail", authentication=Authentication(after_seconds=0.0)),
+            Request(authentication=NEVER),
+            Request(status=404),
+        ),
+    ),
+    "piece of a superseded session after a refused creation that is not stored yet": Scenario(
+        "ietf",
+        save_seconds=(0.2, 0.2),
+        steps=(
+            Request(breaks_after=1),
+            Request(think_seconds=0.05, gap_seconds=0.0),
+            Request(pace_seconds=0.05),
+            Request(status=410, pace_seconds=0.05),
+        ),
+    ),
     "nothing after the end": Scenario("tus", stops_at_end=True, steps=(Request(size=24),) * 3),
 }
 """Scenarios that random sequences seldom contain."""
 
 
 REPAIRED = {
-    "plain": [101300, 600527, 700135],
+    "plain": [101300, 600527, 700135, 2802193],
     "tus": [
         *(100222, 100491, 101193, 101249, 102232),
         *(102275, 102324, 102472, 102546, 102666, 1100079),

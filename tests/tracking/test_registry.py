@@ -99,5 +99,5 @@ def test_number_of_remembered_cancels_is_limited(
         sim.begin(f"up{number}").cancel()
 
     keys, now = [UploadKey("ann", f"up{number}") for number in range(3)], sim.clock.monotonic()
-    known = [registry.was_cancelled(key, now) for key in keys]
+    known = [registry.find_cancel(key, now) is not None for key in keys]
     assert known == [False, True, True]

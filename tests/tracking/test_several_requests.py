@@ -24,7 +24,7 @@ from upload_progress._tracking import registry as registry_module
 from upload_progress._tracking.live_record import current_snapshot, record_of, records_with
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.registry import CANCELLED_SECONDS
-from upload_progress._tracking.status import Reporting
+from upload_progress._tracking.status import Moment, Reporting
 from upload_progress.asgi import current_upload
 from upload_progress.connection import Connection
 from upload_progress.protocols import (
@@ -278,7 +278,8 @@ async def test_client_that_asks_before_it_continues_is_told_of_the_cancel(sim: S
 async def test_cancel_at_this_worker_stops_no_upload_that_began_elsewhere(sim: Simulation) -> None:
     """After a while only the store knows whether the cancelled upload is still the newest one."""
     key = UploadKey(ALICE.id, "named")
-    sim.internals.registry.remember_cancelled(key, sim.clock.monotonic())
+    now = Moment(sim.clock.monotonic(), sim.clock.time())
+    sim.internals.registry.remember_cancelled(key, now)
     head = TransferHead("range", TransferKind.BYTES, PATH, offset=10, resource_is_unique=False)
     early = transfer(sim, head, "named")
     assert sim.internals.admission.admit(upload_of(early), ALICE)

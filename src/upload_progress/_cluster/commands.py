@@ -43,6 +43,7 @@ from upload_progress._runtime.worker import Worker, is_worker_name
 from upload_progress._tracking.live_record import current_snapshot
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.registry import Registry, ResourceIndex
+from upload_progress._tracking.status import Moment
 from upload_progress.config import Limits
 from upload_progress.exceptions import (
     QuotaExceeded,
@@ -325,7 +326,7 @@ class UploadCommands:
         )
         progress = await self._save(end, [*records, end])
         self.registry.measurements.count_end(end.state, CANCELLED.code)
-        self.registry.remember_cancelled(decided.key, self.loader.clock.monotonic())
+        self.registry.remember_cancelled(decided.key, Moment(self.loader.clock.monotonic(), now))
         return progress
 
     async def _save(

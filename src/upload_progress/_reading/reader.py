@@ -96,7 +96,8 @@ class Reader:
         if live.ranges is not None:
             continuation.update_from_store(live, records)
         if live.has_ended_elsewhere or live.is_superseded or live.is_undecided:
-            return self.loader.fold(records) if records else None
+            known = [*records, *live.preceding]
+            return self.loader.fold(known) if known else None
         return current_snapshot(live)
 
     async def list(

@@ -313,11 +313,9 @@ class Admission:
         upload.begun_at = upload.created_at if upload.is_late else None
         upload.limit_key = identity.limit_key
         key = UploadKey(identity.owner_of(upload.upload_id), upload.upload_id)
-        is_late = continuation.belongs_to_ended(upload, UploadState.CANCELLED)
-        if is_late and self.registry.was_cancelled(key, self.config.clock.monotonic()):
-            upload.opened_by.stop()
         before = self.registry.find(key.owner, key.upload_id)
-        if before is not None and self._is_part_of(before, upload):
+        is_cancelled = self._stop_cancelled(key, upload)
+        if (before is not None and self._is_part_of(before, upload)) or is_cancelled:
             return True
         if not identity.accepts(upload.upload_id):
             if upload.id_is_sent:
@@ -327,14 +325,31 @@ class Admission:
         if not (upload.is_ended or self.registry.has_room(upload.limit_key, before)):
             self.untracked += 1
             return False
-        if before is not None and not before.is_superseded:
+        if before is not None and before.is_superseded:
+            upload.preceding = before.preceding
+        elif before is not None:
             continuation.start_after(upload, before)
         self._add(upload, UploadKey(identity.owner_of(upload.upload_id), upload.upload_id))
         return True
 
+    def _stop_cancelled(self, key: UploadKey, upload: LiveUpload) -> bool:
+        """Stop a request of an upload that the owner has just cancelled.
+
+        Returns:
+            Whether the request had begun by then, so that it begins no other upload.
+        """
+        cancel = self.registry.find_cancel(key, self.config.clock.monotonic())
+        if cancel is None:
+            return False
+        has_begun = continuation.precedes_cancel(upload, cancel.number, cancel.at.wall)
+        is_late = has_begun or continuation.belongs_to_ended(upload, UploadState.CANCELLED)
+        if is_late and upload.opened_by.phase is not TransferPhase.ENDED:
+            upload.opened_by.stop()
+        return has_begun
+
     def _add(self, upload: LiveUpload, key: UploadKey) -> None:
         if not continuation.belongs_to_ended(upload, UploadState.CANCELLED):
-            self.registry.forget_cancelled(key)
+            self.registry.forget_cancelled(key, upload.number)
         upload.track(key.upload_id, key.owner)
         if not upload.is_superseded:
             self.registry.add(key, upload)
@@ -377,7 +392,8 @@ class Admission:
             is_late = continuation.precedes_end(upload, before)
             is_late |= continuation.is_of_former_session(upload, before)
             return is_late or continuation.belongs_to_ended(upload, before.state, before.session)
-        return upload.is_failed_creation or continuation.is_of_former_session(upload, before)
+        is_another = upload.is_failed_creation and not before.has_ended_elsewhere
+        return is_another or continuation.is_of_former_session(upload, before)
 
 
 def _valid_id(requested_id: str | None) -> str | None:

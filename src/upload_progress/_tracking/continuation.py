@@ -51,6 +51,7 @@ __all__ = [
     "merge",
     "overrule",
     "overruled",
+    "precedes_cancel",
     "precedes_end",
     "start_after",
     "update_from_store",
@@ -167,7 +168,7 @@ def _end_as_before(upload: LiveUpload, other: LiveUpload) -> None:
 
 def load_prior_state(upload: LiveUpload, records: Iterable[TransferRecord]) -> None:
     """Continue from what the store has: an announcement, another worker, an earlier attempt."""
-    stored = list(records)
+    stored = [*records, *upload.preceding]
     if upload.prior_state is PriorState.UNKNOWN:
         upload.prior_state = PriorState.LOADED
         before = fold(stored, now=upload.context.config.clock.time())
@@ -504,11 +505,12 @@ def belongs_to_ended(upload: LiveUpload, state: UploadState, session: str | None
         return False
     if head.kind is TransferKind.QUERY:
         return True
+    is_creation = upload.begun_by.names_upload and head.kind is TransferKind.CREATE
     is_same = is_same_session(upload.session, session)
+    if is_creation and (is_same is None or head.part_total_bytes is not None):
+        return False
     if is_same is not None:
         return is_same
-    if upload.begun_by.names_upload and head.kind is TransferKind.CREATE:
-        return False
     if head.resource_is_unique:
         # An upload that has ended before it had an address has no further requests. When the owner
         # cancels, the address may be on its way to the client.
@@ -619,7 +621,8 @@ def _end_elsewhere(
 def start_after(upload: LiveUpload, before: LiveUpload) -> None:
     """Become the next attempt after *before*, which this process has and may not be stored."""
     shown = current_snapshot(before)
-    records = records_with(before, record_of(before, upload.context.now()))
+    own = record_of(before, upload.context.now())
+    records = records_with(before, own)
     has_ended = before.is_ended or before.has_ended_elsewhere
     if upload.ranges is None or not has_ended:
         _supersede_records(upload, records, shown)
@@ -628,7 +631,11 @@ def start_after(upload: LiveUpload, before: LiveUpload) -> None:
     # That an earlier attempt has ended elsewhere is no end of this one.
     is_stored = before.has_ended_elsewhere
     upload.prior_state = PriorState.CONFIRMED if is_stored else before.prior_state
-    if not (before.is_ended and before.has_prior_state):
+    upload.preceding = before.preceding
+    if before.is_ended and before.has_prior_state:
+        is_due = before.reporting is Reporting.DUE
+        upload.preceding = (evolve(own, sequence=own.sequence + is_due),)
+    else:
         before.supersede()
 
 
@@ -684,9 +691,20 @@ def precedes_end(upload: LiveUpload, ended: LiveUpload) -> bool:
     The owner may have cancelled that upload since.
     """
     if ended.error == CANCELLED:
-        has_ended = upload.ranges is None and _has_ended_before(upload, ended.finished_at)
-        return upload.number <= ended.ended_after and not has_ended
+        return precedes_cancel(upload, ended.ended_after, ended.finished_at)
     return upload.ranges is not None and upload.number < ended.newest_number
+
+
+def precedes_cancel(upload: LiveUpload, number: int, cancelled_at: float | None) -> bool:
+    """Return whether a request had begun when the owner cancelled the upload of its id.
+
+    Args:
+        upload: The upload of the request. In one request, it may have ended before.
+        number: The number of the newest request that had begun by then.
+        cancelled_at: When the owner did that, in seconds since the epoch.
+    """
+    has_ended = upload.ranges is None and _has_ended_before(upload, cancelled_at)
+    return upload.number <= number and not has_ended
 
 
 def _has_ended_before(upload: LiveUpload, moment: float | None) -> bool:

@@ -150,6 +150,7 @@ class LiveUpload:
         repeated_bytes: How many bytes arrived that had arrived before, or were refused.
         merged_into: The upload of which the request turned out to be a part.
         prior_records: The records of this attempt that others have stored.
+        preceding: The end of the attempt before, if this worker may have to store it yet.
         completes_at_total: Whether all bytes complete it, by one of its requests.
         loaded_version_at: When the last request before the record that was loaded had ended, in
             seconds since the epoch.
@@ -208,6 +209,7 @@ class LiveUpload:
     activity: Activity | None = field(default=None, init=False)
     arrival: Arrival | None = field(default=None, init=False)
     prior_records: tuple[TransferRecord, ...] = field(default=(), init=False)
+    preceding: tuple[TransferRecord, ...] = field(default=(), init=False)
     has_late_bytes: bool = field(default=False, init=False)
     is_late: bool = field(default=False, init=False)
     finished_bytes: int = field(default=0, init=False)

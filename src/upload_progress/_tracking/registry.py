@@ -1,6 +1,6 @@
 """The live uploads of this process, and which resources belong to which upload."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from attrs import define, field
 
@@ -8,13 +8,26 @@ from upload_progress._model.models import UploadKey
 from upload_progress._model.state import CANCELLED
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.measurements import Measurements
+from upload_progress._tracking.status import Moment
 from upload_progress.config import Limits
 
-__all__ = ["CANCELLED_SECONDS", "MAX_RESOURCES", "Registry", "ResourceIndex"]
+__all__ = ["CANCELLED_SECONDS", "MAX_RESOURCES", "OwnersCancel", "Registry", "ResourceIndex"]
 
 MAX_RESOURCES: Final = 10_000
 CANCELLED_SECONDS: Final = 10.0
 """For how long a request that belongs to a cancelled upload is stopped before the store is read."""
+
+
+class OwnersCancel(NamedTuple):
+    """The owner has cancelled an upload.
+
+    Attributes:
+        at: When.
+        number: The number of the newest request that had begun by then.
+    """
+
+    at: Moment
+    number: int
 
 
 @define(eq=False, repr=False)
@@ -32,7 +45,7 @@ class Registry:
     _size: int = field(default=0, init=False)
     _number: int = field(default=0, init=False)
     _open: dict[str | None, int] = field(factory=dict, init=False)
-    _cancelled: dict[UploadKey, float] = field(factory=dict, init=False)
+    _cancelled: dict[UploadKey, OwnersCancel] = field(factory=dict, init=False)
 
     def __len__(self) -> int:
         """Return the number of live uploads."""
@@ -86,27 +99,30 @@ class Registry:
             self._decrement(upload.limit_key)
             self.measurements.end(upload)
             if upload.error is CANCELLED:
-                now = upload.context.config.clock.monotonic()
-                self.remember_cancelled(UploadKey(owner, upload.upload_id), now)
+                key = UploadKey(owner, upload.upload_id)
+                self.remember_cancelled(key, upload.context.now())
 
-    def remember_cancelled(self, key: UploadKey, now: float) -> None:
+    def remember_cancelled(self, key: UploadKey, now: Moment) -> None:
         """Remember that the owner has cancelled an upload: the newest 10,000."""
         self._cancelled.pop(key, None)
-        self._cancelled[key] = now
+        self._cancelled[key] = OwnersCancel(now, self._number)
         if len(self._cancelled) > MAX_RESOURCES:
             del self._cancelled[next(iter(self._cancelled))]
 
-    def was_cancelled(self, key: UploadKey, now: float) -> bool:
-        """Return whether the owner has just cancelled the newest upload of that key.
+    def find_cancel(self, key: UploadKey, now: float) -> OwnersCancel | None:
+        """Return the cancel of the newest upload of that key, if the owner has just cancelled it.
 
         Later the store says so, which also knows of uploads that began since at other workers.
         """
-        cancelled_at = self._cancelled.get(key)
-        return cancelled_at is not None and now - cancelled_at < CANCELLED_SECONDS
+        cancel = self._cancelled.get(key)
+        is_new = cancel is not None and now - cancel.at.monotonic < CANCELLED_SECONDS
+        return cancel if is_new else None
 
-    def forget_cancelled(self, key: UploadKey) -> None:
-        """Forget that an upload was cancelled: a newer one begins."""
-        self._cancelled.pop(key, None)
+    def forget_cancelled(self, key: UploadKey, number: int) -> None:
+        """Forget that an upload was cancelled, if a request with that number is newer."""
+        cancel = self._cancelled.get(key)
+        if cancel is not None and cancel.number < number:
+            del self._cancelled[key]
 
     def _decrement(self, limit_key: str | None) -> None:
         self._open[limit_key] -= 1

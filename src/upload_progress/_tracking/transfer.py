@@ -120,9 +120,6 @@ class Transfer:
         resource = self._resource or (head.resource if head else None)
         if head is None or resource is None or not head.resource_is_unique:
             return None
-        if head.kind is TransferKind.COMPLETE and head.resource_may_be_part:
-            # It goes to no address of its own, and is known by that of one part.
-            return None
         name = part_name(resource)
         is_only = (head.kind is TransferKind.CREATE and head.part_total_bytes is None) or (
             head.kind is TransferKind.BYTES and not head.resource_may_be_part
