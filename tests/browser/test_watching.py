@@ -375,6 +375,21 @@ def test_reloaded_page_shows_the_upload(users: Users, user: str) -> None:
     expect(in_state(page, "a.bin", "completed")).to_be_visible()
 
 
+def test_cleared_row_does_not_return_after_a_reload(users: Users, user: str) -> None:
+    page = users.open(ALL, user=user)
+    upload(page, "old.bin")
+    expect(in_state(page, "old.bin", "completed")).to_be_visible()
+    page.evaluate("document.querySelector('upload-progress').clearFinished()")
+    upload(page, "new.bin")
+    expect(in_state(page, "new.bin", "completed")).to_be_visible()
+
+    # The server still lists both.
+    page.reload()
+
+    expect(in_state(page, "new.bin", "completed")).to_be_visible()
+    expect(page.locator("upload-progress li")).to_have_count(1)
+
+
 def test_reloading_the_uploading_page_shows_the_failed_upload(users: Users, user: str) -> None:
     page = users.open(ALL, user=user)
     # Larger than the socket buffers, so that the page has not sent all of it.

@@ -21,6 +21,7 @@ const MAX_RETRY_AFTER_MS = 3600000;
 // A stream without a message for so long is buffered by a proxy.
 const OPEN_TIMEOUT_MS = 4000;
 const MAX_ROWS = 100;
+const MAX_CLEARED = 1000;
 // Without a byte for so long, there is no speed, and the page asks whether the server responds.
 const IDLE_MS = 3000;
 // How often an interrupted upload is sent again by itself.
@@ -740,6 +741,21 @@ const canRetry = ({ error }) => !/^4(13|15|22)$/.test(`${error?.http_status}`);
 /** @param {Snapshot} upload */
 const versionOf = ({ upload_id: id, created_at: createdAt, attempt }) => `${id} ${createdAt} ${attempt}`;
 
+/**
+ * Versions that were cleared in this tab, also before the page was reloaded.
+ * @param {Iterable<string>} more @returns {string[]}
+ */
+function clearedVersions(more = []) {
+  try {
+    const versions = [...JSON.parse(sessionStorage["upload-progress cleared"] ?? "[]"), ...more];
+    sessionStorage["upload-progress cleared"] = JSON.stringify([...new Set(versions)].slice(-MAX_CLEARED));
+    return versions;
+  } catch {
+    // Not available: cleared until the page is reloaded.
+    return [];
+  }
+}
+
 /** An upload of this page: queued, sent, and possibly retried. */
 export class Transfer {
   id = "";
@@ -1293,6 +1309,7 @@ export class UploadProgressElement extends HTMLElement {
 
   connectedCallback() {
     this.#client = clientOf(this);
+    for (const version of clearedVersions()) this.#cleared.add(version);
     this.#unsubscribe = new AbortController();
     this.#loadLanguage();
     this.#isInitial = true;
@@ -1426,6 +1443,7 @@ export class UploadProgressElement extends HTMLElement {
     }
     if (this.#panel) this.#panel.clear();
     else this.#updateList();
+    clearedVersions(this.#cleared);
   }
 
   /** @returns {Target[]} */

@@ -18,7 +18,6 @@ const ANNOUNCE_MS = 5000;
 const HOLD_MS = 5000;
 const TOUCH_MS = 1500;
 const MAX_ENTRIES = 2000;
-const MAX_CLEARED = 1000;
 
 export const LABELS = `
 sum|{0} of {1} files|{0} de {1} archivos|{0} von {1} Dateien
@@ -281,7 +280,6 @@ export class Panel {
       host.render();
     });
     this.resizes.observe(element);
-    for (const version of this.#stored()) host.cleared.add(version);
   }
 
   /** @param {string} part @param {() => void} action @param {Node[]} children */
@@ -323,7 +321,7 @@ export class Panel {
     this.frame.replaceWith(host.list);
   }
 
-  /** Remove the ended uploads, also after a reload of the page. */
+  /** Remove the ended uploads. */
   clear() {
     const { host } = this;
     for (const [id, { upload }] of this.#entries) {
@@ -332,26 +330,7 @@ export class Panel {
       this.#drop(id);
     }
     if (!this.#isOpen) this.reset();
-    const versions = [...this.#stored(), ...host.cleared];
-    try {
-      sessionStorage.setItem(this.#storageKey, JSON.stringify([...new Set(versions)].slice(-MAX_CLEARED)));
-    } catch {
-      // Not available: cleared until the page is reloaded.
-    }
     host.render();
-  }
-
-  get #storageKey() {
-    return `upload-progress cleared ${this.host.client.base}`;
-  }
-
-  /** The versions that were cleared before the page was reloaded. @returns {string[]} */
-  #stored() {
-    try {
-      return JSON.parse(sessionStorage.getItem(this.#storageKey) ?? "[]");
-    } catch {
-      return [];
-    }
   }
 
   /** Begin the sum of other uploads. */
