@@ -18,8 +18,8 @@ from starlette.types import Receive, Scope, Send
 
 from tests._support.asgi_client import as_user, client, name_is_password, open_socket
 from upload_progress import InvalidValue, MiddlewareMissing, ProgressTracker, Upload
-from upload_progress.asgi import current_upload as current_upload_of
-from upload_progress.starlette import UploadProgressApp, current_upload, upload_progress_app
+from upload_progress.asgi import current_upload
+from upload_progress.starlette import UploadProgressApp, upload_progress_app
 
 pytestmark = pytest.mark.anyio
 
@@ -263,7 +263,7 @@ async def test_current_upload_needs_no_request() -> None:
 
     def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
         size = len(environ["wsgi.input"].read())
-        current_upload_of().set(metadata={"wsgi": size})
+        current_upload().set(metadata={"wsgi": size})
         start_response("200 OK", [])
         return [b"done"]
 
@@ -271,4 +271,4 @@ async def test_current_upload_needs_no_request() -> None:
 
     assert snapshot["metadata"] == {"wsgi": len(BODY)}
     with pytest.raises(MiddlewareMissing):
-        current_upload_of()
+        current_upload()

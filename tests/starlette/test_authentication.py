@@ -239,6 +239,18 @@ def test_as_user_returns_basic_credentials() -> None:
     assert as_user("alice") == {"authorization": "Basic YWxpY2U6YWxpY2U="}
 
 
+async def test_function_of_another_signature_is_named_as_the_place_of_the_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = build_app(authenticate=capability)  # type: ignore[arg-type]  # the mistake: not called
+    async with app.router.lifespan_context(app), client(app) as http:
+        await http.put("/files/x", content=b"12", headers={"upload-id": "mine"})
+        await http.get("/uploads/progress")
+
+    assert len(caplog.messages) == 2
+    assert all("(TypeError when it was called)" in each for each in caplog.messages)
+
+
 @pytest.mark.parametrize("authenticate", [raises, raises_later])
 async def test_place_of_an_error_in_authenticate_is_logged(
     authenticate: Authenticate, caplog: pytest.LogCaptureFixture

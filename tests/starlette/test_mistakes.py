@@ -83,6 +83,19 @@ async def test_foreign_origin_is_logged_once_without_its_name(
     assert "app.example" not in caplog.text
 
 
+async def test_missing_cors_middleware_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    preflight = {"origin": "https://app.example", "access-control-request-method": "GET"}
+    async with client(build_app()) as http:
+        answers = [
+            await http.request("OPTIONS", "/uploads/progress", headers=headers)
+            for headers in ({}, preflight, preflight)
+        ]
+
+    assert [answer.status_code for answer in answers] == [405] * 3
+    assert len(caplog.messages) == 1
+    assert "put CORSMiddleware around the progress routes" in caplog.text
+
+
 @pytest.mark.parametrize("has_middleware", [True, False])
 async def test_missing_authentication_middleware_is_logged(
     *, has_middleware: bool, caplog: pytest.LogCaptureFixture

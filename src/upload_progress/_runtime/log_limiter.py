@@ -60,7 +60,8 @@ class LogLimiter:
             error: What was raised.
             effect: What follows from it.
             topic: What is limited; by default each message by itself.
-            names_place: Whether the log contains the file and line where *error* was raised.
+            names_place: Whether the log contains the file and line where *error* was raised, unless
+                it is an error of this library.
         """
         self.count += 1
         now = self.clock.monotonic()
@@ -71,14 +72,16 @@ class LogLimiter:
         cause = ""
         if error is not None:
             own = isinstance(error, UploadProgressError)
-            place = _place_of(error) if names_place else ""
+            place = _place_of(error) if names_place and not own else ""
             cause = f" ({error if own else type(error).__name__}{place})"
         logger.warning("%s%s; %s", message, cause, effect)
 
 
 def _place_of(error: BaseException) -> str:
-    """Return where *error* was raised, without values."""
-    place, traceback = "", error.__traceback__
+    """Return where *error* was raised, without values: below the function that caught it."""
+    place, traceback = " when it was called", error.__traceback__
+    if traceback is not None:
+        traceback = traceback.tb_next
     while traceback is not None:
         filename = Path(traceback.tb_frame.f_code.co_filename).name
         place, traceback = f" in {filename}, line {traceback.tb_lineno}", traceback.tb_next

@@ -7,10 +7,11 @@ asks for the offset. The middleware itself is immutable; the state of a request 
 `TrackedRequest`.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import Final, Protocol, runtime_checkable
+from inspect import Signature
+from typing import Final, Protocol, TypeVar, runtime_checkable
 
 from upload_progress._internals import TrackerInternals, internals_of
 from upload_progress._runtime.log_limiter import LogLimiter
@@ -277,6 +278,16 @@ class _UntrackedRequest:
         return Upload(self._internals.admission.open())
 
 
+_Function = TypeVar("_Function", bound=Callable[..., object])
+
+
+def _dependency(function: _Function) -> _Function:
+    """Let FastAPI call *function* without arguments; it takes parameters for query values."""
+    vars(function)["__signature__"] = Signature()
+    return function
+
+
+@_dependency
 def current_upload(request: _HasScope | Mapping[str, object] | None = None) -> Upload:
     """Return the upload that *request* carries, to report stages, metadata or a failure.
 
@@ -299,6 +310,12 @@ def current_upload(request: _HasScope | Mapping[str, object] | None = None) -> U
                 async with upload.stage("scanning"):
                     await scan(await request.body())
                 return Response()
+
+        In FastAPI it is a dependency::
+
+            @app.put("/files/{name}")
+            async def put(upload: Annotated[Upload, Depends(current_upload)]) -> None:
+                upload.set(metadata={"reviewed": True})
     """
     tracked: object
     if request is None:

@@ -10,6 +10,7 @@ from upload_progress._runtime.optional import require
 
 require("starlette", extra="starlette")
 
+from upload_progress.asgi import current_upload
 from upload_progress.starlette.application import UploadProgressApp, upload_progress_app
 from upload_progress.starlette.auth.authenticators import (
     basic,
@@ -18,7 +19,6 @@ from upload_progress.starlette.auth.authenticators import (
     first_of,
     user_identity,
 )
-from upload_progress.starlette.current import current_upload
 from upload_progress.starlette.routes import progress_mount, progress_routes
 
 __all__ = [

@@ -66,6 +66,15 @@ class MountCheck:
             )
             raise RequestRefused(WEBSOCKET_UNSUPPORTED)
 
+    def check_preflight(self, connection: Connection) -> None:
+        """Say what a page of another origin needs, if its browser asks for it."""
+        if connection.method == "OPTIONS" and connection.header("access-control-request-method"):
+            self.internals.log_limiter.log_warning(
+                "a page of another origin may not read the progress; if it is yours, put "
+                "CORSMiddleware around the progress routes, outside of upload_progress_app",
+                effect="its browser sends no request",
+            )
+
     def check_not_found(self) -> None:
         """Say why no upload is found, if no middleware has tracked one."""
         if not self.internals.gets_uploads:
@@ -117,7 +126,7 @@ class Resource:
         request = RequestContext(scope, receive, send, Connection(scope))
         try:
             self.mount_check.check_upgrade(request.connection)
-            response = await self._handler(request.connection.method)(request)
+            response = await self._handler(request.connection)(request)
         except UploadProgressError as error:
             if isinstance(error, UploadNotFound):
                 self.mount_check.check_not_found()
@@ -131,10 +140,11 @@ class Resource:
         except OSError:
             return  # the client has disconnected
 
-    def _handler(self, method: str) -> Handler:
-        handler = self.handlers.get(method)
+    def _handler(self, connection: Connection) -> Handler:
+        handler = self.handlers.get(connection.method)
         if handler is not None:
             return handler
+        self.mount_check.check_preflight(connection)
         if not self.handlers:
             raise RequestRefused(NOT_FOUND)
         allow = ", ".join(sorted(self.handlers))
