@@ -32,6 +32,13 @@ SLOW = (
 )
 # ... and what does not depend on the versions of dependencies.
 ABOUT_THE_PROJECT = ("test_budgets.py", "helpers", "test_project.py")
+# Drivers of these extras have no packages for Pythons without the global interpreter lock, ...
+NOT_FREE_THREADED = ("kafka", "postgres")
+# ... and these tests need them, or one of the dependency group "clients".
+NEED_OTHERS = (
+    *("asgi/test_behind_nginx.py", "backends", "cli/test_migrate.py", "cli/test_resume.py"),
+    *("openapi", "starlette/test_application.py", "starlette/test_mistakes.py"),
+)
 UI_FRAMEWORKS = "tests/browser/test_ui_frameworks.py"
 OLDEST_PYTHON = "3.11"
 
@@ -114,6 +121,17 @@ def quick(session: nox.Session) -> None:
     sync(session, *groups("test", "clients"))
     fast = ("-m", "not services", "-k", "not trio")
     pytest(session, *fast, *ignored(*PROGRAMS, *SLOW, *ABOUT_THE_PROJECT))
+
+
+@nox.session
+def free_threaded(session: nox.Session) -> None:
+    """Run the unit tests of ``quick`` that need no driver without packages for Python 3.14t."""
+    optional = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]
+    extras = set(optional) - {"all", *NOT_FREE_THREADED}
+    sync(session, *(f"--extra={extra}" for extra in sorted(extras)), "--group=test")
+    fast = ("-m", "not services", "-k", "not trio")
+    left_out = ignored(*PROGRAMS, *SLOW, *ABOUT_THE_PROJECT, *NEED_OTHERS)
+    pytest(session, *fast, *left_out)
 
 
 @nox.session

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,8 +17,24 @@ from tests._support.child_process import run_python_server
 from tests._support.paths import ROOT
 
 PAGE = (ROOT / "docs/guides/frameworks.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r'^``` \{\.python title="(\w+)"\}\n(.*?)^```$', re.MULTILINE | re.DOTALL)
-SERVERS = dict(BLOCK.findall(PAGE))
+
+
+def blocks(attributes: str) -> dict[str, str]:
+    """Return the blocks of the page with these attributes, by their titles."""
+    block = rf'^``` \{{{re.escape(attributes)} title="(\w+)"\}}\n(.*?)^```$'
+    return dict(re.findall(block, PAGE, re.MULTILINE | re.DOTALL))
+
+
+SERVERS = blocks(".python")
+AIOHTTP = blocks(".python .program")["aiohttp"]
+# Its own start writes the address to standard output.
+RUN_AIOHTTP = """
+import functools, sys
+import app
+from aiohttp import web
+log = functools.partial(print, file=sys.stderr, flush=True)
+web.run_app(app.app, host="127.0.0.1", port=0, print=log)
+"""
 SIZE = 300_000
 MAX_POLLS = 1000
 PREFIXES = {"prefix": "/shop"}
@@ -122,6 +139,35 @@ def test_server_shows_uploads_to_their_owners(
     assert (shown["state"], shown["bytes_transferred"]) == ("completed", SIZE)
     assert shown["metadata"] == {"size": SIZE}
     assert statuses == [404, 401]
+
+
+def test_aiohttp_shows_uploads_to_their_owners_and_that_a_client_has_left(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(AIOHTTP, encoding="utf-8")
+    with run_python_server("-c", RUN_AIOHTTP, cwd=tmp_path) as url:
+        alice, bob = tokens(url, tmp_path)
+
+        def progress(upload_id: str, headers: dict[str, str]) -> httpx2.Response:
+            return httpx2.get(f"{url}/uploads/{upload_id}/progress", headers=headers)
+
+        headers = {**alice, "upload-id": "one"}
+        sent = httpx2.put(f"{url}/files/a.bin", content=bytes(SIZE), headers=headers)
+        shown = progress("one", alice).json()
+        statuses = [progress("one", each).status_code for each in (bob, {})]
+        leave(url, {**alice, "upload-id": "two", "content-length": "1000"}, b"half")
+        polls = (progress("two", alice) for _ in range(MAX_POLLS))
+        left = next(each for each in polls if "failed" in each.text).json()
+
+    assert (sent.status_code, statuses) == (200, [404, 401])
+    assert (shown["state"], shown["metadata"]) == ("completed", {"size": SIZE})
+    assert (left["bytes_transferred"], left["error"]["code"]) == (4, "client_disconnected")
+
+
+def leave(url: str, headers: dict[str, str], body: bytes) -> None:
+    """Send a part of a body, and close the connection."""
+    address = httpx2.URL(url)
+    lines = ["PUT /files/b.bin HTTP/1.1", "host: x", *(f"{k}: {v}" for k, v in headers.items())]
+    with socket.create_connection((address.host, address.port)) as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
 
 
 def test_page_of_another_origin_may_read_progress(tmp_path: Path) -> None:

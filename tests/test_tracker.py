@@ -22,6 +22,7 @@ from tests._support.simulation import (
     until,
 )
 from upload_progress import (
+    ErrorCode,
     InvalidValue,
     Limits,
     ProgressTracker,
@@ -234,6 +235,36 @@ async def test_track_raises_if_it_is_cancelled_in_its_last_step(*, is_running: b
             await work()
 
         assert (await tracker.get("up", owner="ann")).state is S.CANCELLED
+
+
+@pytest.mark.parametrize(
+    ("error", "size_bytes", "code"),
+    [
+        (ConnectionResetError(), 4, ErrorCode.CLIENT_DISCONNECTED),
+        (ConnectionResetError(), 10, ErrorCode.APP_ERROR),
+        (ConnectionAbortedError(), 4, ErrorCode.APP_ERROR),
+    ],
+    ids=["before the last byte", "after the last byte", "other error"],
+)
+async def test_disconnect_error_of_a_block_means_that_the_client_has_left(
+    error: Exception, size_bytes: int, code: ErrorCode
+) -> None:
+    tracker = ProgressTracker()
+    errors = (ConnectionResetError,)
+
+    async def work() -> None:
+        async with tracker.track(
+            owner="ann", upload_id="up", total_bytes=10, disconnect_errors=errors
+        ) as upload:
+            upload.advance(size_bytes)
+            raise error
+
+    with pytest.raises(type(error)):
+        await work()
+
+    snapshot = await tracker.get("up", owner="ann")
+    assert snapshot.error is not None
+    assert (snapshot.state, snapshot.error.code) == (S.FAILED, code)
 
 
 async def test_track_rejects_invalid_values_and_excess_uploads() -> None:

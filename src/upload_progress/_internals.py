@@ -244,8 +244,15 @@ class TrackerInternals:
         return await self.background.wait(subscription, direct_sender)
 
     @asynccontextmanager
-    async def receiving(self, live: LiveUpload) -> AsyncIterator[None]:
-        """Receive *live* while the block runs, which completes, fails or cancels it."""
+    async def receiving(
+        self, live: LiveUpload, *, disconnect_errors: tuple[type[Exception], ...] = ()
+    ) -> AsyncIterator[None]:
+        """Receive *live* while the block runs, which completes, fails or cancels it.
+
+        Args:
+            live: The upload.
+            disconnect_errors: Errors of the block that mean that the client has disconnected.
+        """
         live.begin()
         self.background.work_while_receiving()
         try:
@@ -253,8 +260,12 @@ class TrackerInternals:
         except anyio.get_cancelled_exc_class():
             live.app_cancelled()
             raise
-        except BaseException:
-            live.app_raised()
+        except BaseException as error:
+            is_whole = live.received_bytes == live.meter.total_bytes
+            if isinstance(error, disconnect_errors) and not is_whole:
+                live.client_disconnected()
+            else:
+                live.app_raised()
             raise
         else:
             live.end_body()

@@ -282,6 +282,7 @@ class ProgressTracker(HasInternals):
         content_type: str | None = None,
         group: str | None = None,
         metadata: Metadata | None = None,
+        disconnect_errors: tuple[type[Exception], ...] = (),
     ) -> AsyncIterator[Upload]:
         """Track an upload that does not come through the middleware, while the block runs.
 
@@ -296,6 +297,9 @@ class ProgressTracker(HasInternals):
             content_type: The media type.
             group: The group that the upload belongs to.
             metadata: A JSON object.
+            disconnect_errors: Errors that the block raises when its client has disconnected, such
+                as ``(ConnectionResetError,)`` in aiohttp. The upload then fails as
+                ``client_disconnected`` instead of ``app_error``, unless no byte is missing.
 
         Raises:
             InvalidValue: The id or the description is not valid.
@@ -316,7 +320,7 @@ class ProgressTracker(HasInternals):
         )
         if not internals.admission.admit(live, as_identity(owner)):
             raise QuotaExceeded("tracked_per_owner", self.config.limits.tracked_per_owner)
-        async with _run(internals, live) as upload:
+        async with _run(internals, live, disconnect_errors=disconnect_errors) as upload:
             yield upload
 
     @asynccontextmanager
@@ -500,7 +504,12 @@ class ProgressTracker(HasInternals):
 
 
 @asynccontextmanager
-async def _run(internals: TrackerInternals, live: LiveUpload) -> AsyncIterator[Upload]:
+async def _run(
+    internals: TrackerInternals,
+    live: LiveUpload,
+    *,
+    disconnect_errors: tuple[type[Exception], ...] = (),
+) -> AsyncIterator[Upload]:
     """Run a block that receives or processes *live*, and cancel it if the owner cancels.
 
     Raises:
@@ -508,7 +517,7 @@ async def _run(internals: TrackerInternals, live: LiveUpload) -> AsyncIterator[U
     """
     with anyio.CancelScope() as scope:
         live.opened_by.on_cancel = scope.cancel
-        async with internals.receiving(live):
+        async with internals.receiving(live, disconnect_errors=disconnect_errors):
             yield Upload(live)
     # Its last step may have no point at which the block could be cancelled.
     if scope.cancelled_caught or live.error == CANCELLED:
