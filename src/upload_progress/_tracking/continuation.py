@@ -628,9 +628,8 @@ def start_after(upload: LiveUpload, before: LiveUpload) -> None:
         _supersede_records(upload, records, shown)
     else:
         _begin_after(upload, records, shown)
-    # That an earlier attempt has ended elsewhere is no end of this one.
-    is_stored = before.has_ended_elsewhere
-    upload.prior_state = PriorState.CONFIRMED if is_stored else before.prior_state
+    # Another worker may begin this attempt as well, and that an earlier one has ended is no end.
+    upload.prior_state = PriorState.LOADED if before.has_prior_state else PriorState.UNKNOWN
     upload.preceding = before.preceding
     if before.is_ended and before.has_prior_state:
         is_due = before.reporting is Reporting.DUE
