@@ -27,6 +27,8 @@ __all__ = ["Cause", "Expectation", "Fact", "Ledger"]
 S = UploadState
 GONE = None
 """The state of an upload that nobody shows."""
+MOMENT = 1e-6
+"""What happens in the same turn of the loop as the owner of a request is known, is before it."""
 REDIRECTS = frozenset({301, 307, 308})
 """Responses that ask the client to repeat the request elsewhere."""
 
@@ -144,8 +146,8 @@ class Reading:
             it does so if more than its bytes were accepted, which the tracker may not know.
         close: The number of a request that belongs to the other side of an end, because it was
             sent when the upload was just ending, and its owner was known late.
-        joins_ended: Whether a request belongs to an attempt that has just ended at another worker:
-            its own worker does not know of that end yet.
+        joins_ended: Whether a request belongs to an attempt that has just ended at another worker,
+            or is followed there by the next one: its own worker does not know that yet.
     """
 
     resumes_failed: bool = False
@@ -180,6 +182,8 @@ class Replay:
         ended_at: When it ended.
         ended_by: The number of the request that ended it, or of the newest one before a cancel.
         ended_at_worker: Index of the worker at which it ended.
+        begun_at: When the next attempt has begun; at first long ago.
+        begun_at_worker: Index of the worker at which it has begun.
         late_until: The number of the newest request that was sent before the end of the attempt
             before.
         session: How often the application had created the upload, for the requests accepted last.
@@ -210,6 +214,8 @@ class Replay:
     ended_at: float = 0.0
     ended_by: int = 0
     ended_at_worker: int = 0
+    begun_at: float = -inf
+    begun_at_worker: int = 0
     late_until: int = 0
     session: int = 0
     is_address_certain: bool = False
@@ -239,15 +245,20 @@ class Replay:
 
     def _apply_request(self, fact: Fact, exchange: Exchange) -> None:
         self._note_other_attempt(fact, exchange)
-        if exchange.number <= self.late_until and exchange.plan.kind is not Kind.CREATE:
+        is_before = exchange.number <= self.late_until or self._is_unaware(exchange)
+        if is_before and exchange.plan.kind is not Kind.CREATE:
             self._note_of_before(fact, exchange)
             return
         if self.ended:
             is_next = self._is_created_after_end(fact, exchange)
             running = [exchange, *self._in_progress(fact.at)]
+            if exchange.plan.kind is Kind.ASK:
+                # A question begins nothing: its answer counts if another request is known to do so.
+                running = [each for each in running if (each.identified_at or inf) <= fact.at]
             if not (is_next or any(map(self._begins_again, running))):
                 return
             self.late_until = min(self.sent_before_end, exchange.number - 1)
+            self.begun_at, self.begun_at_worker = fact.at, exchange.step.worker
             self._begin_again()
             self._note_other_attempt(fact, exchange)
             # The client may have been told at another request that the bytes before are there.
@@ -283,6 +294,13 @@ class Replay:
         else:
             self._apply_answer(fact, exchange, fact.answer)
 
+    def _is_unaware(self, exchange: Exchange) -> bool:
+        """Return whether a worker does not know yet that another one has begun this attempt."""
+        is_other = exchange.step.worker != self.begun_at_worker
+        is_divided = self.application.has_many_workers and self.reading.joins_ended
+        seconds = exchange.started_at - self.begun_at
+        return is_divided and is_other and seconds < self.delay_seconds
+
     def _is_of_before(self, exchange: Exchange) -> bool:
         """Return whether a request is of the attempt before: a refused creation is the newest."""
         is_piece = exchange.plan.kind is not Kind.CREATE and not self.application.starts_again
@@ -312,7 +330,9 @@ class Replay:
             # The tracker does not know yet to whom the request belongs that begins it.
             self.also |= {S.CANCELLED}
         if not self.ended:
-            self._end(fact, S.CANCELLED)
+            # Another worker may have rejected it before, which this one did not know.
+            may_have_failed = self.may_have_failed and self.application.has_many_workers
+            self._end(fact, S.CANCELLED, *([S.FAILED] if may_have_failed else []))
         elif self.application.has_id and self._is_creating(fact.at):
             # A creation under the same id is shown as the next attempt, until it is refused: the
             # owner may have cancelled that one, although the application has not created it.
@@ -869,7 +889,7 @@ class Ledger:
             return fact.at
         # Before the next one is admitted, the store is asked.
         known = max(each.identified_at or 0.0 for each in earlier)
-        return max(fact.at, known + len(earlier) * self.load_seconds)
+        return max(fact.at, known + len(earlier) * self.load_seconds + MOMENT)
 
     def _replay(self, facts: Sequence[Fact], reading: Reading) -> Expectation:
         replay = Replay(reading, self.application, self.identified, self.wire_bytes)
