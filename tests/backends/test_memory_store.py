@@ -262,14 +262,20 @@ async def test_owner_evicts_no_upload_of_another_owner() -> None:
 async def test_work_for_each_ended_upload_is_constant(monkeypatch: pytest.MonkeyPatch) -> None:
     """An owner with many uploads costs as much for each as one with few; counted in index steps."""
     steps = 0
-    unindex = MemoryStore._unindex
+    index, unindex = MemoryStore._put, MemoryStore._unindex
 
-    def count(store: MemoryStore, entry: Entry) -> None:
+    def count_index(store: MemoryStore, entry: Entry, number: int) -> None:
+        nonlocal steps
+        steps += 1
+        index(store, entry, number)
+
+    def count_unindex(store: MemoryStore, entry: Entry) -> None:
         nonlocal steps
         steps += 1
         unindex(store, entry)
 
-    monkeypatch.setattr(MemoryStore, "_unindex", count)
+    monkeypatch.setattr(MemoryStore, "_put", count_index)
+    monkeypatch.setattr(MemoryStore, "_unindex", count_unindex)
     clock = FakeClock()
     store = MemoryStore(clock=clock)
     counts = []

@@ -16,6 +16,7 @@ from upload_progress._tracking.measurements import (
 )
 from upload_progress._tracking.status import PriorState
 from upload_progress.backends import MemoryPublisher
+from upload_progress.protocols import RequestHead
 
 pytestmark = pytest.mark.anyio
 
@@ -128,7 +129,7 @@ async def test_upload_that_ends_before_its_owner_is_known_is_counted() -> None:
 
 async def test_upload_that_a_proxy_has_held_back_is_counted() -> None:
     sim = Simulation()
-    live = sim.internals.admission.open(requested_id="up", is_proxied=True)
+    live = sim.internals.admission.open_request(RequestHead(requested_id="up", is_proxied=True))
     assert sim.internals.admission.admit(live, ANN)
     live.begin()
     sim.add(live, 2**20)

@@ -62,7 +62,7 @@ class DueUploads:
         """Add *upload*; return whether it may be reported now."""
         now = self.clock.monotonic()
         not_before = self._not_before.get(upload, 0.0)
-        if _is_new(upload) and not not_before and not has_subscribers:
+        if upload.sequence == 0 and not not_before and not has_subscribers:
             not_before = self._not_before[upload] = now + FLUSH_SECONDS
         self._uploads.setdefault(upload, now)
         return not_before <= now
@@ -79,7 +79,7 @@ class DueUploads:
         """Return for how many seconds no upload may be reported."""
         now = self.clock.monotonic()
         times = (
-            0.0 if _is_new_and_ended(each) else self._not_before.get(each, 0.0)
+            0.0 if each.sequence == 0 and each.is_ended else self._not_before.get(each, 0.0)
             for each in list(self._uploads)
         )
         return max(0.0, min(times, default=inf) - now)
@@ -96,20 +96,12 @@ class DueUploads:
             for upload in uploads
             if everything
             or self._not_before.get(upload, 0.0) <= now
-            or _is_new_and_ended(upload)
-            or (ends and upload.is_ended)
+            or ((ends or upload.sequence == 0) and upload.is_ended)
         ]
         if ready:
-            ready = list(dict.fromkeys([*ready, *filter(_is_new, uploads)]))
+            new = [upload for upload in uploads if upload.sequence == 0]
+            ready = list(dict.fromkeys([*ready, *new]))
         return {upload: self._uploads.pop(upload) for upload in ready}
-
-
-def _is_new(upload: LiveUpload) -> bool:
-    return upload.sequence == 0
-
-
-def _is_new_and_ended(upload: LiveUpload) -> bool:
-    return _is_new(upload) and upload.is_ended
 
 
 @define(eq=False, repr=False, kw_only=True)
@@ -156,7 +148,8 @@ class Flusher:
 
     def add(self, upload: LiveUpload) -> None:
         """Report *upload* in the next pass; may be called from any thread."""
-        was_idle = self.is_idle
+        # What else is left to be stored or published, a pass does without waiting.
+        was_idle = not self._due
         is_ready = self._due.add(upload, has_subscribers=self.hub.has_subscribers(upload.owner))
         # An upload that has to wait sets the timer of an idle flusher, and needs no other call.
         if (was_idle or is_ready) and threading.get_ident() == self._thread:
@@ -320,7 +313,7 @@ class Flusher:
     def _commit(self, upload: LiveUpload, updates: dict[Topic, Update]) -> None:
         """Make the next version of *upload*, store it later, and add its snapshot to *updates*."""
         now = upload.context.now()
-        if upload.is_undecided:
+        if upload.ranges is not None and upload.is_undecided:
             self._due.delay(upload, now.monotonic + FLUSH_SECONDS)
             self._due.add(upload, has_subscribers=False)
             return

@@ -50,6 +50,13 @@ class TaskSpawner:
             finally:
                 self.stop()
 
+    def cancel_scope(self) -> anyio.CancelScope:
+        """Return a new cancel scope.
+
+        The class of scopes is that of the task group: to find it out costs as much as the scope.
+        """
+        return anyio.CancelScope() if self._tasks is None else type(self._tasks.cancel_scope)()
+
     def stop(self) -> None:
         """Accept no more tasks."""
         self._tasks = None

@@ -39,19 +39,20 @@ class Worker:
     @property
     def name(self) -> str:
         """64 random bits, drawn when name or key are first asked for in this process."""
-        self._draw()
+        if self._process_id != os.getpid():
+            self._draw()
         return self._name
 
     @property
     def key(self) -> bytes:
         """The key with which this process signs what it gives to clients."""
-        self._draw()
+        if self._process_id != os.getpid():
+            self._draw()
         return self._key
 
     def _draw(self) -> None:
-        if self._process_id != os.getpid():
-            self._process_id, self._name = os.getpid(), secrets.token_urlsafe(8)
-            self._key = secrets.token_bytes(32)
+        self._process_id, self._name = os.getpid(), secrets.token_urlsafe(8)
+        self._key = secrets.token_bytes(32)
 
 
 def is_worker_name(text: str) -> bool:

@@ -8,6 +8,7 @@ import anyio
 from attrs import Factory, define, field
 
 from upload_progress._model.models import (
+    Metadata,
     TransferRecord,
     UploadKey,
     UploadState,
@@ -26,7 +27,12 @@ from upload_progress._tracking.store_budget import StoreBudget
 from upload_progress._tracking.transfer import Transfer, TransferPhase
 from upload_progress.config import TrackerConfig
 from upload_progress.identity import Identity
-from upload_progress.protocols import TransferHead, TransferProtocol, upload_id_for
+from upload_progress.protocols import (
+    RequestHead,
+    TransferHead,
+    TransferProtocol,
+    upload_id_for,
+)
 from upload_progress.throttling import Meter
 
 __all__ = ["Admission", "AdmissionOrder"]
@@ -175,17 +181,13 @@ class Admission:
         self,
         *,
         requested_id: str | None = None,
-        is_proxied: bool = False,
-        has_path_name: bool = False,
         where: str = "open",
         **description: Unpack[Description],
     ) -> LiveUpload:
         """Return a live upload that is not tracked yet; ``admit`` tracks it.
 
         Args:
-            requested_id: The upload id that the client chose; one that is not valid is replaced.
-            is_proxied: Whether the request came through a proxy.
-            has_path_name: Whether the file name is only a segment of the path.
+            requested_id: The upload id that the caller chose; one that is not valid is replaced.
             where: The name of the call, for the error.
             description: What is announced about the upload.
 
@@ -193,8 +195,24 @@ class Admission:
             InvalidValue: The description is not valid.
         """
         valid = validate_description(where, self.config.limits.metadata_bytes, description)
-        upload_id = _valid_id(requested_id)
-        meter = Meter(self.config.policy, valid["total_bytes"])
+        head = RequestHead(
+            requested_id=requested_id,
+            group=valid["group"],
+            total_bytes=valid["total_bytes"],
+            filename=valid["filename"],
+            content_type=valid["content_type"],
+        )
+        return self.open_request(head, valid["metadata"])
+
+    def open_request(self, head: RequestHead, metadata: Metadata | None = None) -> LiveUpload:
+        """Return the upload of a request that is one of its own; ``admit`` tracks it.
+
+        Args:
+            head: What the request announces, which is valid except for the id.
+            metadata: Valid metadata.
+        """
+        upload_id = None if head.requested_id is None else _valid_id(head.requested_id)
+        meter = Meter(self.config.policy, head.total_bytes)
         return LiveUpload(
             number=self.registry.next_number(),
             upload_id=upload_id or new_upload_id(),
@@ -204,12 +222,12 @@ class Admission:
             context=self._context,
             worker=self.worker.name,
             prior_state=PriorState.UNKNOWN if upload_id else PriorState.CONFIRMED,
-            is_proxied=is_proxied,
-            filename=valid["filename"],
-            has_path_name=has_path_name,
-            content_type=valid["content_type"],
-            group=valid["group"],
-            metadata=valid["metadata"],
+            is_proxied=head.is_proxied,
+            filename=head.filename,
+            has_path_name=head.has_path_name,
+            content_type=head.content_type,
+            group=head.group,
+            metadata=metadata,
             created_at=self.config.clock.time(),
         )
 
@@ -314,7 +332,7 @@ class Admission:
         upload.limit_key = identity.limit_key
         key = UploadKey(identity.owner_of(upload.upload_id), upload.upload_id)
         before = self.registry.find(key.owner, key.upload_id)
-        is_cancelled = self._stop_cancelled(key, upload)
+        is_cancelled = self.registry.has_cancels and self._stop_cancelled(key, upload)
         if (before is not None and self._is_part_of(before, upload)) or is_cancelled:
             return True
         if not identity.accepts(upload.upload_id):
@@ -322,6 +340,7 @@ class Admission:
                 return False
             before, upload.upload_id = None, new_upload_id()
             upload.prior_state = PriorState.CONFIRMED
+            key = UploadKey(identity.owner_of(upload.upload_id), upload.upload_id)
         if not (upload.is_ended or self.registry.has_room(upload.limit_key, before)):
             self.untracked += 1
             return False
@@ -329,7 +348,7 @@ class Admission:
             upload.preceding = before.preceding
         elif before is not None:
             continuation.start_after(upload, before)
-        self._add(upload, UploadKey(identity.owner_of(upload.upload_id), upload.upload_id))
+        self._add(upload, key)
         return True
 
     def _stop_cancelled(self, key: UploadKey, upload: LiveUpload) -> bool:
@@ -348,7 +367,9 @@ class Admission:
         return has_begun
 
     def _add(self, upload: LiveUpload, key: UploadKey) -> None:
-        if not continuation.belongs_to_ended(upload, UploadState.CANCELLED):
+        if self.registry.has_cancels and not continuation.belongs_to_ended(
+            upload, UploadState.CANCELLED
+        ):
             self.registry.forget_cancelled(key, upload.number)
         upload.track(key.upload_id, key.owner)
         if not upload.is_superseded:

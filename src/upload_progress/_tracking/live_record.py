@@ -4,7 +4,7 @@ from attrs import evolve
 
 from upload_progress._model.fold import fold
 from upload_progress._model.models import TransferRecord, UploadProgress, UploadState
-from upload_progress._model.state import is_final
+from upload_progress._model.state import FINAL_STATES
 from upload_progress._model.validation import MAX_COUNT
 from upload_progress._tracking.hand_over import with_inherited
 from upload_progress._tracking.live_upload import LiveUpload
@@ -34,7 +34,7 @@ def record_of(upload: LiveUpload, now: Moment) -> TransferRecord:
         received_bytes=min(upload.received_bytes, MAX_COUNT),
         total_bytes=upload.meter.total_bytes,
         bytes_per_second=activity.bytes_per_second if activity and is_receiving else None,
-        stalled=upload.is_stalled,
+        stalled=activity is not None and activity.is_stalled,
         arrival=upload.arrival,
         stage=upload.current_stage.stage if upload.current_stage else None,
         error=upload.error,
@@ -47,7 +47,7 @@ def record_of(upload: LiveUpload, now: Moment) -> TransferRecord:
         updated_at=upload.finished_at or now.wall,
         last_byte_at=activity.last_byte_at if activity else None,
         finished_at=upload.finished_at,
-        worker=None if is_final(upload.state) else upload.worker,
+        worker=None if upload.state in FINAL_STATES else upload.worker,
         hand_over=upload.hand_over,
         stored_bytes=None if upload.stored is None else upload.stored.size_bytes,
     )

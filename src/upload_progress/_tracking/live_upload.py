@@ -240,8 +240,8 @@ class LiveUpload:
         self.transfers = (self.opened_by,)
         self.begun_by = self.opened_by
         self.newest_number = self.number
-        self.session = self.opened_by.session
         head = self.opened_by.head
+        self.session = None if head is None else self.opened_by.session
         self.completes_at_total = head is not None and head.completes_at_total
 
     def __repr__(self) -> str:
@@ -427,11 +427,14 @@ class LiveUpload:
     def _judge_arrival(self, monotonic: float) -> Arrival | None:
         if self.activity is None or self.started_at is None:
             return None
-        announced = [record.created_at for record in self.prior_records]
+        waited_seconds = 0.0
+        if self.prior_records:
+            announced_at = min(record.created_at for record in self.prior_records)
+            waited_seconds = self.started_at - announced_at
         return judge_arrival(
-            received_bytes=self.received_bytes,
+            received_bytes=self.meter.received_bytes,
             body_seconds=monotonic - self.activity.began_at,
-            waited_seconds=self.started_at - min(announced) if announced else 0.0,
+            waited_seconds=waited_seconds,
             is_proxied=self.is_proxied,
             is_led_by_client=self.activity.is_led_by_client,
         )
@@ -561,7 +564,8 @@ class LiveUpload:
         self.finished_at = now.wall if state in FINAL_STATES else None
         for transfer in self.transfers:
             self.finished_bytes += transfer.meter.received_bytes
-            self._remove(transfer)
+            transfer.phase = TransferPhase.ENDED
+        self.transfers = ()
         self.context.on_ended(self)
         self.mark_due()
         return True
@@ -600,15 +604,6 @@ class LiveUpload:
         is_for_all = self.ranges is not None or meter.is_due_by_policy
         self.mark_due(Reporting.DUE if is_for_all else Reporting.DUE_HERE)
 
-    @property
-    def _is_due_here_only(self) -> bool:
-        return (
-            self.reporting is Reporting.DUE_HERE
-            and self.has_prior_state
-            and not self.meter.is_due_by_policy
-            and self.sequence - self._shared_sequence < MAX_UNSTORED_VERSIONS
-        )
-
     def check_due(self, transfer: Transfer) -> None:
         """Ask for a report if the upload's next gate is reached; else arm *transfer* again."""
         if self.ranges is None:
@@ -629,9 +624,15 @@ class LiveUpload:
 
     def begin_version(self, now: Moment) -> None:
         """Begin the next version of the record, and arm the meters for the one after it."""
-        if not self.is_ended:
+        is_ended = self.is_ended
+        if not is_ended:
             self._update_rate(now)
-        is_here_only = self._is_due_here_only
+        is_here_only = (
+            self.reporting is Reporting.DUE_HERE
+            and self.has_prior_state
+            and not self.meter.is_due_by_policy
+            and self.sequence - self._shared_sequence < MAX_UNSTORED_VERSIONS
+        )
         self.sequence += 1
         self._reports += 1
         if not is_here_only:
@@ -639,7 +640,7 @@ class LiveUpload:
             self._least_seconds = self.context.budget.reserve(
                 now.monotonic, is_watched=self.meter.watched_seconds is not None
             )
-        if self.is_ended:
+        if is_ended:
             self._stop_meter()
         else:
             self._rearm(now.monotonic)
@@ -697,9 +698,7 @@ class LiveUpload:
 
     def observe(self, now: Moment) -> None:
         """Update rate, last byte and stall from the number of bytes received so far."""
-        if self.is_ended:
-            return
-        if self.ranges is not None:
+        if self.ranges is not None and not self.is_ended:
             self.meter.received_bytes = max(self.meter.received_bytes, self._count_received())
         if self.activity is None or self.state is not UploadState.RECEIVING:
             return

@@ -13,7 +13,7 @@ from typing import Final, TypeVarTuple
 from attrs import define, field
 
 from upload_progress._model.models import Arrival, ErrorCode, UploadState
-from upload_progress._model.state import is_final
+from upload_progress._model.state import FINAL_STATES
 from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._tracking.live_upload import LiveUpload
 
@@ -170,7 +170,7 @@ class Measurements:
 
     def end(self, upload: LiveUpload) -> None:
         """Count a tracked upload that has ended, here, and not by its hand-over to a task."""
-        if upload.has_ended_elsewhere or not is_final(upload.state):
+        if upload.state not in FINAL_STATES or upload.has_ended_elsewhere:
             return
         self.count_end(upload.state, None if upload.error is None else upload.error.code)
         if upload.state is UploadState.COMPLETED:

@@ -109,6 +109,11 @@ class Registry:
         if len(self._cancelled) > MAX_RESOURCES:
             del self._cancelled[next(iter(self._cancelled))]
 
+    @property
+    def has_cancels(self) -> bool:
+        """Whether an owner has cancelled an upload."""
+        return bool(self._cancelled)
+
     def find_cancel(self, key: UploadKey, now: float) -> OwnersCancel | None:
         """Return the cancel of the newest upload of that key, if the owner has just cancelled it.
 

@@ -1,12 +1,14 @@
 """What is known of a live upload, and what is reported of it; the time by both clocks."""
 
 from enum import Enum, auto
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 __all__ = ["TO_BE_COMPARED", "Moment", "PriorState", "Reporting"]
 
 
-class Moment(NamedTuple):
+class Moment(Struct, frozen=True, gc=False):
     """One reading of both clocks.
 
     Attributes:

@@ -64,7 +64,7 @@ class UploadAuthentication:
             result = self.authenticate(connection)
             if not isinstance(result, Identity) and inspect.isawaitable(result):
                 self._await_in_background(result)
-            elif result is not None and (order.is_preceded(self.live) or self._is_unclear(result)):
+            elif result is not None and self._has_to_wait(result):
                 self._await_in_background(_known(result))
             else:
                 self._admit(result)
@@ -136,8 +136,10 @@ class UploadAuthentication:
             return None
         return current
 
-    def _is_unclear(self, answer: object) -> bool:
-        """Return whether a late request has to wait until its upload's records are known."""
+    def _has_to_wait(self, answer: object) -> bool:
+        """Return whether earlier requests are admitted first, or records have to be loaded."""
+        if self.internals.admission.order.is_preceded(self.live):
+            return True
         if self.live.ranges is None or not has_begun_before(self.live):
             return False
         identity = identity_from(answer)

@@ -7,8 +7,7 @@ asks for the offset. The middleware itself is immutable; the state of a request 
 `TrackedRequest`.
 """
 
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextvars import ContextVar
 from inspect import Signature
 from typing import Final, Protocol, TypeVar, runtime_checkable
@@ -25,6 +24,7 @@ from upload_progress.protocols import (
     DEFAULT_PROTOCOLS,
     ReadsQueries,
     RequestHead,
+    RequiresHeaders,
     TransferHead,
     TransferProtocol,
     read_request_head,
@@ -60,6 +60,17 @@ class _HasScope(Protocol):
 @runtime_checkable
 class _HasUpload(Protocol):
     def upload(self) -> Upload: ...
+
+
+def _required_headers(protocol: TransferProtocol) -> frozenset[bytes] | None:
+    """Return headers of which each request of *protocol* has one; None if that is not said."""
+    if not isinstance(protocol, RequiresHeaders):
+        return None
+    return _encoded(protocol.required_headers)
+
+
+def _encoded(names: Iterable[str]) -> frozenset[bytes]:
+    return frozenset(name.encode("latin-1") for name in names)
 
 
 class UploadProgressMiddleware:
@@ -105,13 +116,10 @@ class UploadProgressMiddleware:
         self._internals.has_middleware = True
         self._authenticate = authenticate
         self._min_size_bytes = min_size_bytes
-        self._protocols = tuple(protocols)
+        self._protocols = tuple((each, _required_headers(each)) for each in protocols)
         self._methods = frozenset(methods) | ({"DELETE"} if self._protocols else set())
-        self._query_headers = frozenset(
-            name.encode("latin-1")
-            for each in self._protocols
-            if isinstance(each, ReadsQueries)
-            for name in each.query_headers
+        self._query_headers = frozenset[bytes]().union(
+            *(_encoded(each.query_headers) for each in protocols if isinstance(each, ReadsQueries))
         )
         self._mount_prefix = tracker.config.mount_path + "/"
         self._log_limiter = LogLimiter(tracker.config.clock)
@@ -119,10 +127,11 @@ class UploadProgressMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Result:
         """Run the application for one request, tracked or untouched; return what it returns."""
         if self._may_carry_upload(scope):
-            if self._is_announcement(scope):
-                # A Mount does not answer at its own path, but redirects to this one.
-                scope = {**scope, "path": self._mount_prefix}
-            elif not self._is_ours(scope):
+            if f"{scope.get('path')}/".startswith(self._mount_prefix):
+                if self._is_announcement(scope):
+                    # A Mount does not answer at its own path, but redirects to this one.
+                    scope = {**scope, "path": self._mount_prefix}
+            elif SCOPE_KEY not in scope:
                 # The server's own scope stays as it is (ASGI 3.0, "Middleware").
                 scope = {**scope}
                 request = self._tracked(scope)
@@ -141,8 +150,10 @@ class UploadProgressMiddleware:
             return await request.run(self.app, receive, send)
         finally:
             if token is not None:
-                with suppress(ValueError):  # closed from another context
+                try:  # noqa: SIM105  # for each upload: a context manager costs three calls
                     _current.reset(token)
+                except ValueError:
+                    pass  # closed from another context
 
     def _may_carry_upload(self, scope: Scope) -> bool:
         """Return whether this is an HTTP request that can belong to an upload."""
@@ -170,10 +181,6 @@ class UploadProgressMiddleware:
             scope.get("path") == self._internals.config.mount_path and self._internals.has_routes
         )
         return is_api and scope["method"] == "POST"
-
-    def _is_ours(self, scope: Scope) -> bool:
-        """Return whether this is a request for progress, or tracked already."""
-        return SCOPE_KEY in scope or f"{scope.get('path')}/".startswith(self._mount_prefix)
 
     def _tracked(self, scope: Scope) -> TrackedRequest | None:
         """Return the tracked request; None if it is not tracked. Never raises."""
@@ -206,7 +213,10 @@ class UploadProgressMiddleware:
         self, connection: Connection
     ) -> tuple[TransferHead, TransferProtocol] | tuple[None, None]:
         """Return the transfer and its protocol, the first one that reads the request."""
-        for protocol in self._protocols:
+        names = connection.header_names
+        for protocol, required_headers in self._protocols:
+            if required_headers is not None and required_headers.isdisjoint(names):
+                continue
             transfer_head = protocol.read_request(connection)
             if transfer_head is not None:
                 return transfer_head, protocol
@@ -240,15 +250,7 @@ class UploadProgressMiddleware:
 
     def _track_upload(self, scope: Scope, head: RequestHead) -> TrackedRequest:
         """Track a request that is an upload of its own."""
-        live = self._internals.admission.open(
-            requested_id=head.requested_id,
-            total_bytes=head.total_bytes,
-            filename=head.filename,
-            has_path_name=head.has_path_name,
-            content_type=head.content_type,
-            group=head.group,
-            is_proxied=head.is_proxied,
-        )
+        live = self._internals.admission.open_request(head)
         if head.requested_id is None and head.total_bytes is None:
             live.meter.gate_bytes = self._min_size_bytes + 1
         return self._request(scope, head, live)

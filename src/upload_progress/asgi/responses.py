@@ -1,6 +1,5 @@
 """Response messages: reading those of the application, and the response to a cancelled upload."""
 
-from http import HTTPStatus
 from typing import Final
 
 import anyio
@@ -128,9 +127,7 @@ def response_headers(message: Message) -> Headers:
 
 
 def may_have_reason(message: Message) -> bool:
-    """Return whether ``http.response.start`` announces an error with its reason in JSON."""
-    if int(message["status"]) < HTTPStatus.BAD_REQUEST:
-        return False
+    """Return whether ``http.response.start`` of an error announces its reason in JSON."""
     headers = response_headers(message)
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     return media_type in _REASON_TYPES and "content-encoding" not in headers

@@ -48,6 +48,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[Result]]
 CANCEL_GRACE_SECONDS: Final = 1.0
 """How long the application may take to end a cancelled request, before its task is cancelled."""
 
+_FIRST_ERROR: Final = 400
 _BODY_TYPES: Final = frozenset(
     {"http.response.body", "http.response.pathsend", "http.response.zerocopysend"}
 )
@@ -84,7 +85,7 @@ class TrackedRequest:
     _error_body: bytes | None = field(default=None, init=False)
     _transfer: Transfer = field(init=False)
     _authentication: UploadAuthentication = field(init=False)
-    _cancel_scope: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
+    _cancel_scope: anyio.CancelScope = field(init=False)
 
     @_transfer.default
     def _opening_transfer(self) -> Transfer:
@@ -95,6 +96,10 @@ class TrackedRequest:
         return UploadAuthentication(
             self.internals, self.opened, self.authenticate, self.log_limiter, self._report_end
         )
+
+    @_cancel_scope.default
+    def _make_cancel_scope(self) -> anyio.CancelScope:
+        return self.internals.tasks.cancel_scope()
 
     def __repr__(self) -> str:
         """Show the upload only, as the scope contains secrets."""
@@ -168,7 +173,8 @@ class TrackedRequest:
             self._safely(self._record_interruption, error)
             raise
         else:
-            self._safely(self._on_response_end)
+            if self._transfer.phase is not TransferPhase.ENDED:
+                self._safely(self._on_response_end)
             return result
 
     def _record_exception(self) -> None:
@@ -189,7 +195,10 @@ class TrackedRequest:
         if head is not None:
             needs_response = head.kind in {TransferKind.CREATE, TransferKind.QUERY}
             return head.carries_bytes or not needs_response
-        return self.head.requested_id is not None or self._is_large(self.head.total_bytes or 0)
+        total = self.head.total_bytes
+        return self.head.requested_id is not None or (
+            total is not None and total > self.min_size_bytes
+        )
 
     def _is_large(self, size_bytes: int) -> bool:
         return size_bytes > self.min_size_bytes
@@ -293,7 +302,8 @@ class TrackedRequest:
                 self._safely(self._read_body, message)
             if self._error_body is not None:
                 self._safely(self._read_error, message)
-            if not message.get("more_body", False):
+            is_over = self._transfer.phase is TransferPhase.ENDED
+            if not (is_over or message.get("more_body", False)):
                 self._safely(self._on_response_end)
         await send(message)
 
@@ -319,7 +329,8 @@ class TrackedRequest:
         """Return ``http.response.start`` with the headers ``Upload-Id`` and ``Link``."""
         try:
             self._status, live = int(message["status"]), self.live
-            self._error_body = b"" if may_have_reason(message) else None
+            may_explain = self._status >= _FIRST_ERROR and may_have_reason(message)
+            self._error_body = b"" if may_explain else None
             if not live.is_tracked:
                 return self._with_reason(message)
             live.id_is_sent, upload_id = True, live.upload_id
@@ -339,8 +350,6 @@ class TrackedRequest:
         return {**message, "headers": [*message.get("headers", ()), added]}
 
     def _on_response_end(self) -> None:
-        if self._transfer.phase is TransferPhase.ENDED:
-            return
         if self._status is None:
             self.live.app_raised(self._transfer)
         else:

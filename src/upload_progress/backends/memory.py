@@ -28,7 +28,7 @@ from upload_progress._model.models import (
     UploadState,
     without_store_times,
 )
-from upload_progress._model.state import is_final, is_waiting
+from upload_progress._model.state import FINAL_STATES, is_waiting
 from upload_progress._runtime.worker import seconds_to_deadline
 from upload_progress._runtime.yielding import YIELD_EVERY, yielding
 from upload_progress.backends.lease_table import LeaseTable
@@ -77,6 +77,10 @@ BUCKET_CAPACITY: Final = 1200
 _TIME: Final = Struct("=d")
 
 
+def _packed(record: TransferRecord) -> bytes:
+    return _TIME.pack(record.created_at) + pack_record(record)
+
+
 @define(eq=False, repr=False, weakref_slot=False)
 class Entry:
     """One upload in memory. There may be 100,000 of them, so whatever can be shared is shared.
@@ -119,10 +123,12 @@ class Entry:
             unpack_record(self.owner, self.upload_id, each[_TIME.size :]) for each in self._parts
         ]
 
-    def store(self, records: Iterable[TransferRecord]) -> None:
+    def store(self, records: Sequence[TransferRecord]) -> None:
         """Replace its records."""
-        packed = tuple(_TIME.pack(each.created_at) + pack_record(each) for each in records)
-        self.packed = packed[0] if len(packed) == 1 else packed
+        if len(records) == 1:
+            self.packed = _packed(records[0])
+        else:
+            self.packed = tuple(map(_packed, records))
 
     @property
     def _parts(self) -> tuple[bytes, ...]:
@@ -232,20 +238,19 @@ class MemoryStore:
             record: A version of a record.
             age_seconds: How long ago it was saved.
         """
-        entry = self._owners.get(record.owner, {}).get(record.upload_id)
-        known: list[TransferRecord] = []
+        entry, current = self._owners.get(record.owner, {}).get(record.upload_id), []
         if entry is None:
             entry = self._add(record)
         else:
             known = entry.records
             if not supersedes(record, known):
                 return False
-        kept = [
-            other
-            for other in known
-            if other.transfer_id != record.transfer_id and other.attempt == record.attempt
-        ]
-        current = [*kept, without_store_times(record)]
+            current = [
+                other
+                for other in known
+                if other.transfer_id != record.transfer_id and other.attempt == record.attempt
+            ]
+        current.append(without_store_times(record))
         entry.store(current)
         self._index(entry, current, age_seconds)
         return True
@@ -255,7 +260,7 @@ class MemoryStore:
             self._make_room(record.owner)
         uploads = self._owners.setdefault(record.owner, {})
         # Each request brings the owner's name as a new string; all entries share the first one.
-        owner = next((other.owner for other in uploads.values()), record.owner)
+        owner = next(iter(uploads.values())).owner if uploads else record.owner
         entry = uploads[record.upload_id] = Entry(owner, record.upload_id)
         self._size += 1
         return entry
@@ -273,7 +278,8 @@ class MemoryStore:
 
     def _index(self, entry: Entry, records: Sequence[TransferRecord], age_seconds: float) -> None:
         """Put *entry* into the bucket in which it expires, or under its worker."""
-        self._unindex(entry)
+        if entry.location is not None:
+            self._unindex(entry)
         decided = records[0] if len(records) == 1 else deciding(newest(records))
         kept_seconds = self._kept_seconds(decided)
         if kept_seconds is None:
@@ -282,9 +288,9 @@ class MemoryStore:
             self._give_first_lease(entry.location)
             return
         entry.status = decided.state
-        if is_final(decided.state):
+        if decided.state in FINAL_STATES:
             entry.status = self.clock.monotonic() - age_seconds
-        if decided.state is UploadState.PENDING:
+        elif decided.state is UploadState.PENDING:
             self._pending[entry.owner] += 1
         self._put(entry, self._bucket_number(kept_seconds - age_seconds))
         self._enforce_owner_limits(entry)
@@ -354,7 +360,7 @@ class MemoryStore:
 
     def _kept_seconds(self, record: TransferRecord) -> float | None:
         """Return how long *record* is kept from when it was saved; None while bytes arrive."""
-        if is_final(record.state):
+        if record.state in FINAL_STATES:
             return self.retention.ended_seconds
         return self.retention.waiting_seconds if is_waiting(record.state) else None
 

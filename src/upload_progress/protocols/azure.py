@@ -43,6 +43,8 @@ class AzureBlocks:
     name = "azure"
     specification = "https://learn.microsoft.com/rest/api/storageservices/put-block"
 
+    required_headers: tuple[str, ...] = _AZURE_HEADERS
+
     def read_request(self, connection: Connection) -> TransferHead | None:
         """Describe a request that carries a block, or assembles the blob from its blocks."""
         is_blocks = b"comp=block" in connection.scope.get("query_string", b"")

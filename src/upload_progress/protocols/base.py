@@ -27,6 +27,7 @@ __all__ = [
     "Headers",
     "ReadsQueries",
     "ReadsResponseBody",
+    "RequiresHeaders",
     "TransferHead",
     "TransferKind",
     "TransferOutcome",
@@ -242,6 +243,19 @@ class TransferProtocol(Protocol):
             status: Status code of the response.
             headers: Headers of the response; empty if the head was not readable.
         """
+
+
+@runtime_checkable
+class RequiresHeaders(Protocol):
+    """A `TransferProtocol` whose requests differ from others in the names of their headers.
+
+    It is not asked about other requests, which cost less for that. A protocol without this
+    attribute is asked about every request.
+    """
+
+    @property
+    def required_headers(self) -> Collection[str]:
+        """Headers, in lower case, of which each request of the protocol has at least one."""
 
 
 @runtime_checkable

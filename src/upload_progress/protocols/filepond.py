@@ -45,6 +45,8 @@ class FilePond:
     name = "filepond"
     specification = "https://pqina.nl/filepond/docs/api/server/#process-chunks"
 
+    required_headers: tuple[str, ...] = ("upload-length",)
+
     def read_request(self, connection: Connection) -> TransferHead | None:
         """Describe a chunk, or the creation of an upload."""
         announced = connection.header("upload-length")

@@ -53,6 +53,11 @@ class IetfResumable:
     name = "ietf"
     specification = "https://datatracker.ietf.org/doc/draft-ietf-httpbis-resumable-upload/"
 
+    required_headers: tuple[str, ...] = (
+        "upload-complete",
+        "upload-incomplete",
+        _INTEROP_VERSION,
+    )
     query_headers: tuple[str, ...] = (_INTEROP_VERSION,)
 
     def read_request(self, connection: Connection) -> TransferHead | None:

@@ -10,6 +10,7 @@ name in a form is bounded, and reads the header of a part only (RFC 7578, sectio
 """
 
 import re
+from collections.abc import Mapping
 from email.message import Message
 from typing import Final
 
@@ -43,6 +44,8 @@ _PART_DISPOSITION: Final = re.compile(
     rb"^content-disposition:[ \t]*(form-data[ \t]*;[^\r\n]*)", re.IGNORECASE | re.MULTILINE
 )
 _FILENAME_PARAMETER: Final = re.compile(rb";[ \t]*filename\*?[0-9]*\*?[ \t]*=", re.IGNORECASE)
+_NAMES: Final = frozenset({b"upload-id", b"x-progress-id", b"upload-group", b"content-disposition"})
+"""Headers that name the upload, its group or its file."""
 _PROXY_HEADERS: Final = frozenset({b"forwarded", b"via", b"x-forwarded-for", b"x-real-ip"})
 
 
@@ -62,14 +65,14 @@ class RequestHead:
         is_proxied: Whether the request has passed a proxy that adds headers.
     """
 
-    requested_id: str | None
-    group: str | None
-    total_bytes: int | None
-    filename: str | None
-    has_path_name: bool
-    content_type: str | None
-    is_form: bool
-    is_proxied: bool
+    requested_id: str | None = None
+    group: str | None = None
+    total_bytes: int | None = None
+    filename: str | None = None
+    has_path_name: bool = False
+    content_type: str | None = None
+    is_form: bool = False
+    is_proxied: bool = False
 
 
 def read_request_head(connection: Connection) -> RequestHead:
@@ -84,26 +87,34 @@ def read_request_head(connection: Connection) -> RequestHead:
     Args:
         connection: Head of the request.
     """
-    query = connection.query if connection.scope.get("query_string") else {}
-    content_type = media_type_of(connection)
-    announced_name = _announced_filename(connection)
+    names = connection.header_names
+    content_type = media_type_of(connection) if b"content-type" in names else None
+    total = content_length(connection) if b"transfer-encoding" not in names else None
+    announced_name = requested_id = group = None
+    if connection.scope.get("query_string") or not _NAMES.isdisjoint(names):
+        query = connection.query
+        announced_name = _announced_filename(connection)
+        requested_id = _requested_id(connection, query)
+        group = _group(_first_of(connection.header("upload-group"), query.get("upload_group")))
     path_name = None if announced_name else _path_filename(connection)
     return RequestHead(
-        requested_id=_first_of(
-            connection.header("upload-id"),
-            None if query.get("uploadType") == "resumable" else query.get("upload_id"),
-            connection.header("x-progress-id"),
-            query.get("X-Progress-ID"),
-        ),
-        group=_group(_first_of(connection.header("upload-group"), query.get("upload_group"))),
-        total_bytes=(
-            content_length(connection) if connection.header("transfer-encoding") is None else None
-        ),
+        requested_id=requested_id,
+        group=group,
+        total_bytes=total,
         filename=announced_name or path_name,
         has_path_name=path_name is not None,
         content_type=content_type,
         is_form=content_type == "multipart/form-data",
-        is_proxied=not _PROXY_HEADERS.isdisjoint(connection.header_names),
+        is_proxied=not _PROXY_HEADERS.isdisjoint(names),
+    )
+
+
+def _requested_id(connection: Connection, query: Mapping[str, str]) -> str | None:
+    return _first_of(
+        connection.header("upload-id"),
+        None if query.get("uploadType") == "resumable" else query.get("upload_id"),
+        connection.header("x-progress-id"),
+        query.get("X-Progress-ID"),
     )
 
 

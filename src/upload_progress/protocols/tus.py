@@ -51,6 +51,7 @@ class Tus:
 
     name = "tus"
     specification = "https://tus.io/protocols/resumable-upload"
+    required_headers: tuple[str, ...] = ("tus-resumable",)
     query_headers: tuple[str, ...] = ("tus-resumable",)
 
     def read_request(self, connection: Connection) -> TransferHead | None:
