@@ -146,6 +146,23 @@ def test_sum_shows_speed_and_time_left_while_something_moves(users: Users, user:
     expect(page.locator(TOTAL)).not_to_contain_text("left")
 
 
+def test_sum_is_shown_as_interrupted_while_the_server_does_not_respond(
+    users: Users, user: str
+) -> None:
+    page = open_panel(users, user)
+    apply(page, 0, 4, "receiving")
+    expect(page.locator(TOTAL)).to_have_attribute("data-state", "receiving")
+
+    page.evaluate("""() => {
+      const client = component.ProgressClient.of("/uploads");
+      client.connection = "lost";
+      client.emit("connection");
+    }""")
+
+    expect(page.locator(TOTAL)).to_contain_text("Interrupted, waiting for the server")
+    expect(page.locator(TOTAL)).to_have_attribute("data-state", "paused")
+
+
 @pytest.mark.parametrize("width", [360, 900])
 def test_five_hundred_uploads_fit_on_a_screen_and_in_a_frame(
     users: Users, user: str, width: int

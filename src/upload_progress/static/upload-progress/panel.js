@@ -422,12 +422,13 @@ export class Panel {
     if (open) this.#timer = setTimeout(() => this.host.render(), TICK_MS);
     else this.#meter.clear();
     row.node.hidden = !files;
-    row.node.dataset.state = open ? "receiving" : completed ? "completed" : failed ? "failed" : "cancelled";
+    const isLost = client.connection === "lost";
+    const endState = completed ? "completed" : failed ? "failed" : "cancelled";
+    row.node.dataset.state = !open ? endState : isLost ? "paused" : "receiving";
     const left = rate && total !== null ? (total - bytes) / rate : null;
     const ends = this.#counts({ ...sum, completed: 0 });
     if (open) {
       const share = total ? Math.min(1, bytes / total) : total;
-      const isLost = client.connection === "lost";
       const speed = row.speed(() => format.speed(rate, left));
       const facts = [format.share(bytes, total), ...ends, ...(isLost || !rate ? [] : speed)];
       row.show(format, this.#text("sum", completed, files), this.#stateText(isLost), share, facts);
