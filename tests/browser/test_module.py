@@ -99,6 +99,8 @@ def test_npm_package_has_the_version_of_the_project_and_lists_existing_files() -
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
     assert package["version"] == project["version"]
+    # npm compares it with the workflow that publishes with provenance.
+    assert package["repository"]["url"] == f"git+{project['urls']['Source']}.git"
     emitted = "upload-progress.d.ts"
     assert all(
         (STATIC / name).is_file()
