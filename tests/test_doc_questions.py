@@ -42,6 +42,17 @@ QUESTIONS = [
     ("How do I upload in CI?", "guides/command-line.md", "In GitHub Actions", "upload-progress"),
     ("What does it cost?", "performance.md", "Design", "addition"),
     ("What is in a snapshot?", "reference/http.md", "UploadProgress", "bytes_transferred"),
+    ("Which Python do I need?", "server-guide.md", "Install", "python 3.11"),
+    ("Does it work in Safari?", "guides/web-component.md", "Browsers", "safari"),
+    ("And with aiohttp?", "guides/frameworks.md", "aiohttp", "disconnect_errors"),
+    ("How do I limit the size?", "server-guide.md", "Limits", "413"),
+    ("How long are uploads kept?", "server-guide.md", "Limits", "retention"),
+    ("How do I go on after a cut?", "guides/web-component.md", "Resuming", "tus"),
+    ("Can a Celery task report?", "guides/task-queues.md", "Celery", "celery_app"),
+    ("Is there a Grafana panel?", "operations/monitoring.md", "Dashboard and alerts", "grafana"),
+    ("My load balancer cuts.", "operations/proxies.md", "Load balancers of a cloud", "idle"),
+    ("Which variables are there?", "operations/settings.md", "Variables", "variables.md"),
+    ("When is it supported until?", "contributing/releases.md", "Versions", "support"),
     ("Can I write a store?", "contributing/extending.md", "Add a backend", "storecontract"),
 ]
 
