@@ -180,13 +180,16 @@ class Watcher:
     def _is_same_end(self, last: UploadProgress, current: UploadProgress) -> bool:
         """Return whether it was told the end, and another worker has stored its record since.
 
-        That grows the sequence, may add the file name, and is no event. Of an end in a race, more
-        may change.
+        That grows the sequence, may add the file name or tell another error of the same moment, and
+        is no event. Of an end in a race, more may change.
         """
         if not self.surface.ledger.application.has_many_workers:
             return False
         is_same = last.attempt == current.attempt and is_final(last.state)
         if last.upload_id in self.surface.undecided:
             return is_same and is_final(current.state)
-        same = evolve(last, sequence=current.sequence, filename=current.filename)
+        # Of two ends at one moment, the name of the record decides.
+        is_tie = last.finished_at == current.finished_at
+        error = current.error if is_tie else last.error
+        same = evolve(last, sequence=current.sequence, filename=current.filename, error=error)
         return is_same and facts_of(current) == facts_of(same)
