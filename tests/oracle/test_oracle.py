@@ -434,6 +434,27 @@ CHOSEN = {
             Request(status=404),
         ),
     ),
+    "creations that fail after a redirect, with a late owner": Scenario(
+        "ietf",
+        steps=(
+            Request(endpoint="fail", authentication=Authentication(after_seconds=4.0)),
+            Request(status=307),
+            Request(status=460, endpoint="fail"),
+        ),
+    ),
+    "rejection with a late owner while another worker receives the next creation": Scenario(
+        "ietf",
+        workers=2,
+        has_races=False,
+        steps=(
+            Request(worker=1, authentication=Authentication(1, 4.0)),
+            Request(worker=1, status=413),
+            Request(Kind.FINISH, worker=1),
+            Wait(2.5),
+            Request(kept=0, think_seconds=1.5),
+            Request(size=16, breaks_after=1),
+        ),
+    ),
     "piece of a superseded session after a refused creation that is not stored yet": Scenario(
         "ietf",
         save_seconds=(0.2, 0.2),
@@ -462,7 +483,7 @@ REPAIRED = {
     "ietf": [
         *(1300141, 1300402, 1300425, 1500127, 1700422),
         *(2100028, 2300439, 2300442, 2300517, 2400644, 2600432, 3000470),
-        *(2801872, 3000074, 3001014, 3001459, 3101257),
+        *(2801872, 3000074, 3001014, 3001459, 3002129, 3101257, 4000094),
     ],
     "concatenation": [10257, 30588, 700103, 1101012],
     "range": [101952, 102260, 700666, 1100239, 2300343, 2600140, 3000071],

@@ -413,8 +413,11 @@ class Admission:
             is_late = continuation.precedes_end(upload, before)
             is_late |= continuation.is_of_former_session(upload, before)
             return is_late or continuation.belongs_to_ended(upload, before.state, before.session)
-        is_another = upload.is_failed_creation and not before.has_ended_elsewhere
-        return is_another or continuation.is_of_former_session(upload, before)
+        # Of two creations that have created nothing, the newer one is shown.
+        is_there = before.exists or bool(before.transfers)
+        is_there |= upload.number < before.newest_number
+        has_failed = upload.is_failed_creation and is_there and not before.has_ended_elsewhere
+        return has_failed or continuation.is_of_former_session(upload, before)
 
 
 def _valid_id(requested_id: str | None) -> str | None:

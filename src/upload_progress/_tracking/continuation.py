@@ -422,11 +422,14 @@ def _is_of_earlier_attempt(
     """
     if is_of_former_session(upload, upload):
         return True
-    is_same = is_same_session(upload.session, _session_of(records))
+    session = _session_of(records)
+    is_same = is_same_session(upload.session, session)
     if is_same is not None:
         return not is_same and _begins_nothing(upload, newest_attempt.created_at.timestamp())
+    # A creation that is not answered yet has no session, and no client can send pieces to it.
+    is_answered = session is not None or upload.session is None
     is_creation = upload.opened_by.kind is TransferKind.CREATE
-    if newest_attempt.attempt == 1 or is_creation:
+    if is_creation or (newest_attempt.attempt == 1 and is_answered):
         return False
     if upload.previous_ended_at is not None and upload.previous_ended_at <= upload.created_at:
         return False
