@@ -57,7 +57,8 @@ class Connection:
 
     def headers(self, name: str) -> list[str]:
         """Return all headers of that name, in order, decoded as Latin-1."""
-        return [value.decode("latin-1") for value in self._fields.get(_field(name), ())]
+        values = self._fields.get(_field(name))
+        return [value.decode("latin-1") for value in values] if values else []
 
     @property
     def header_names(self) -> Collection[bytes]:

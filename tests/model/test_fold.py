@@ -10,11 +10,14 @@ from attrs import define, evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests._support.record_strategies import RECORDS
 from upload_progress._model.byte_ranges import part_set
 from upload_progress._model.codec import decode_progress, encode_json
 from upload_progress._model.fold import (
     accepted_bytes,
     ended,
+    figures_of,
+    figures_of_plain,
     fold,
     links_of,
     newest,
@@ -441,3 +444,13 @@ def test_sums_of_bytes_stay_numbers_that_json_readers_understand() -> None:
     assert (sum_of([whole]).total_bytes, sum_of([whole, whole]).total_bytes) == (MAX_COUNT, None)
     assert accepted_bytes([numbered]) == MAX_COUNT
     assert accepted_bytes([evolve(large, state=S.COMPLETED)]) == MAX_COUNT
+
+
+@given(RECORDS, st.none() | st.integers(0, 2**54), st.none() | st.integers(-5, 5))
+def test_figures_of_a_plain_upload_follow_the_rules_for_several_records(
+    record: TransferRecord, stored_bytes: int | None, lease_seconds: int | None
+) -> None:
+    lease_until = None if lease_seconds is None else 100.0 + lease_seconds
+    record = evolve(record, stored_bytes=stored_bytes, lease_until=lease_until)
+
+    assert figures_of_plain(record, 100.0) == figures_of([record], [record], record, 100.0)

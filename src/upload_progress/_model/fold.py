@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 from attrs import evolve, frozen
+from msgspec import Struct
 
 from upload_progress._model.byte_ranges import (
     accepted_end,
@@ -48,10 +49,13 @@ from upload_progress._model.validation import MAX_COUNT
 from upload_progress._model.version import SKIPPED_VERSIONS, version_of
 
 __all__ = [
+    "Figures",
     "UploadShare",
     "accepted_bytes",
     "deciding",
     "ended",
+    "figures_of",
+    "figures_of_plain",
     "fold",
     "is_same_session",
     "links_of",
@@ -208,29 +212,25 @@ def fold(
     of_attempt = newest_attempt(records)
     if not of_attempt:
         return None
-    decided = deciding(current := _of_newest_session(of_attempt))
-    # The description by a transfer takes precedence over the announcement.
-    by_precedence = sorted(current, key=lambda record: record.started_at is None)
-    received, repeated, total = _bounded(*_count_bytes(by_precedence, decided))
-    stalled = decided.state is UploadState.RECEIVING and decided.stalled
-    rate, combined = _rate_of(current, decided, now), _combined(by_precedence)
+    decided, combined, figures = _merge(of_attempt, now)
+    received, total, rate = figures.received_bytes, figures.total_bytes, figures.bytes_per_second
     return UploadProgress(
         upload_id=decided.upload_id,
         group=combined.group,
-        sequence=sum(record.sequence for record in of_attempt),
-        attempt=decided.attempt + _older_sessions(of_attempt, decided),
+        sequence=figures.sequence,
+        attempt=figures.attempt,
         state=decided.state,
         stage=decided.stage if decided.state is UploadState.PROCESSING else None,
         bytes_transferred=received,
-        stored_bytes=_stored(current, received),
+        stored_bytes=figures.stored_bytes,
         total_bytes=total,
         percent=percent_of(received, total, decided.state),
         bytes_per_second=rate,
         eta_seconds=eta_seconds(None if total is None else total - received, rate),
-        retransmitted_bytes=repeated,
-        parts=_parts(current, decided),
-        stalled=stalled,
-        arrival=_arrival(current),
+        retransmitted_bytes=figures.repeated_bytes,
+        parts=figures.parts,
+        stalled=decided.state is UploadState.RECEIVING and decided.stalled,
+        arrival=figures.arrival,
         filename=combined.filename,
         content_type=combined.content_type,
         metadata=combined.metadata,
@@ -241,6 +241,85 @@ def fold(
         finished_at=_moment_or_none(decided.finished_at),
         error=decided.error if decided.state in _STOPPED else None,
         links=links_of(decided.upload_id, mount_path),
+    )
+
+
+def _merge(
+    of_attempt: Sequence[TransferRecord], now: float
+) -> tuple[TransferRecord, TransferRecord, "Figures"]:
+    """Return the record that decides, one with the description and the times, and the figures."""
+    if len(of_attempt) == 1 and of_attempt[0].protocol is None:
+        record = of_attempt[0]
+        return record, record, figures_of_plain(record, now)
+    decided = deciding(current := _of_newest_session(of_attempt))
+    # The description by a transfer takes precedence over the announcement.
+    by_precedence = sorted(current, key=lambda record: record.started_at is None)
+    figures = figures_of(of_attempt, by_precedence, decided, now)
+    return decided, _combined(by_precedence), figures
+
+
+class Figures(Struct, frozen=True, kw_only=True):
+    """What several records of an upload say together; see ``UploadProgress``."""
+
+    received_bytes: int
+    repeated_bytes: int
+    total_bytes: int | None
+    bytes_per_second: float | None
+    stored_bytes: int | None
+    parts: Parts | None
+    arrival: Arrival | None
+    sequence: int
+    attempt: int
+
+
+def figures_of_plain(record: TransferRecord, now: float) -> Figures:
+    """Return the same as ``figures_of`` for an upload in one request: most uploads are."""
+    received, total = record.received_bytes, record.total_bytes
+    if total is not None and received > total:
+        total = None
+    received, repeated, total = _bounded(received, record.retransmitted_bytes, total)
+    rate, stored = record.bytes_per_second, record.stored_bytes
+    is_flowing = record.state is UploadState.RECEIVING and not record.stalled
+    if not is_flowing or _is_stale(record, now):
+        rate = None
+    return Figures(
+        received_bytes=received,
+        repeated_bytes=repeated,
+        total_bytes=total,
+        bytes_per_second=None if rate is None else round(rate, 1),
+        stored_bytes=None if stored is None else min(stored, received),
+        parts=None,
+        arrival=record.arrival,
+        sequence=record.sequence,
+        attempt=record.attempt,
+    )
+
+
+def figures_of(
+    of_attempt: Sequence[TransferRecord],
+    records: Sequence[TransferRecord],
+    decided: TransferRecord,
+    now: float,
+) -> Figures:
+    """Return what records say together.
+
+    Args:
+        of_attempt: All records of the attempt.
+        records: Those that belong together, in the order of their precedence.
+        decided: The one whose state is the state of the upload.
+        now: As for ``fold``.
+    """
+    received, repeated, total = _bounded(*_count_bytes(records, decided))
+    return Figures(
+        received_bytes=received,
+        repeated_bytes=repeated,
+        total_bytes=total,
+        bytes_per_second=_rate_of(records, decided, now),
+        stored_bytes=_stored(records, received),
+        parts=_parts(records, decided),
+        arrival=_arrival(records),
+        sequence=sum(record.sequence for record in of_attempt),
+        attempt=decided.attempt + _older_sessions(of_attempt, decided),
     )
 
 

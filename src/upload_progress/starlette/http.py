@@ -267,6 +267,8 @@ _QUALITY: Final = re.compile(r"q=([01](?:\.[0-9]{0,3})?)", re.ASCII | re.IGNOREC
 
 def prefers_event_stream(connection: Connection) -> bool:
     """Tell whether ``Accept`` prefers an event stream to JSON; with equal quality JSON wins."""
+    if not any("event-stream" in each.lower() for each in connection.headers("accept")):
+        return False  # most polls, without reading the header further
     qualities = _qualities(connection, "accept")
     stream_quality = qualities.get("text/event-stream", 0.0)
     return stream_quality > qualities.get("application/json", 0.0)
@@ -332,6 +334,8 @@ class Condition:
 
     def matches(self, progress: UploadProgress) -> bool:
         """Tell whether the client has exactly this snapshot."""
+        if not self.tags:
+            return self.is_any
         return self.is_any or entity_tag(progress)[3:-1] in self.tags
 
     def matches_version(self, progress: UploadProgress) -> bool:
