@@ -1,7 +1,7 @@
 """Budget 18: start-up time of the command line.
 
 Help is stored as text; a usage error imports the parser of arguments, and a command that sends
-requests imports the HTTP client, too. The baseline is the start of the interpreter.
+requests imports the HTTP client, too, with what it needs to connect. The baseline is the start of the interpreter.
 As after an installation with pip, all modules are compiled: the first round does it.
 """
 
@@ -21,6 +21,7 @@ ARGUMENTS = {
     "python": ("-c", ""),
     "--help": ("-m", "upload_progress.cli", "--help"),
     "put of a missing file": ("-m", "upload_progress.cli", "put", "/nonexistent", URL),
+    "put to a closed port": ("-m", "upload_progress.cli", "put", __file__, URL, "--retries=0"),
 }
 
 
