@@ -1,8 +1,9 @@
 """Budget 18: start-up time of the command line.
 
 Help is stored as text; a usage error imports the parser of arguments, and a command that sends
-requests imports the HTTP client, too, with what it needs to connect. The baseline is the start of the interpreter.
-As after an installation with pip, all modules are compiled: the first round does it.
+requests imports the HTTP client, too, with what it needs to connect. The baseline is the start of
+the interpreter. As after an installation with pip, all modules are compiled: the first round does
+it.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests._support.artifacts import make_wheel
 from tests._support.child_process import run_python_server
 from tests._support.paths import ROOT
 
@@ -26,6 +27,7 @@ def blocks(attributes: str) -> dict[str, str]:
 
 
 SERVERS = blocks(".python")
+PYPISERVER = blocks(".python .index")["pypiserver"]
 AIOHTTP = blocks(".python .program")["aiohttp"]
 # Its own start writes the address to standard output.
 RUN_AIOHTTP = """
@@ -139,6 +141,26 @@ def test_server_shows_uploads_to_their_owners(
     assert (shown["state"], shown["bytes_transferred"]) == ("completed", SIZE)
     assert shown["metadata"] == {"size": SIZE}
     assert statuses == [404, 401]
+
+
+def test_pypiserver_shows_uploads_of_twine(tmp_path: Path) -> None:
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "app.py").write_text(PYPISERVER, encoding="utf-8")
+    wheel = make_wheel(tmp_path, "large", SIZE)
+    publish = (sys.executable, "-m", "twine", "upload", "--disable-progress-bar", str(wheel))
+    with run_python_server("-m", "uvicorn", "app:app", "--port", "0", cwd=tmp_path) as url:
+        address = f"{url}/?upload_group=release"
+        account = ("--repository-url", address, "--username", "alice", "--password")
+        refused, _ = (
+            subprocess.run([*publish, *account, password], capture_output=True, check=False)
+            for password in ("wrong", "alice-secret")
+        )
+        found = httpx2.get(f"{url}/uploads/progress", auth=("alice", "alice-secret")).json()
+
+    assert refused.returncode != 0
+    assert (tmp_path / "packages" / wheel.name).read_bytes() == wheel.read_bytes()
+    assert [each["state"] for each in found["uploads"]] == ["completed"]
+    assert found["uploads"][0]["group"] == "release"
 
 
 def test_aiohttp_shows_uploads_to_their_owners_and_that_a_client_has_left(tmp_path: Path) -> None:
