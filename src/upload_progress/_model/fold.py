@@ -245,7 +245,7 @@ def fold(
 
 
 def _merge(
-    of_attempt: Sequence[TransferRecord], now: float
+    of_attempt: list[TransferRecord], now: float
 ) -> tuple[TransferRecord, TransferRecord, "Figures"]:
     """Return the record that decides, one with the description and the times, and the figures."""
     if len(of_attempt) == 1 and of_attempt[0].protocol is None:
