@@ -8,7 +8,7 @@ nothing about the rate of a connection.
 
 from typing import Final
 
-from attrs import frozen
+from msgspec import Struct
 
 __all__ = [
     "HALF_LIFE_SECONDS",
@@ -24,8 +24,7 @@ SILENT_SECONDS: Final = 3.0
 """After how long without a byte the worker that receives an upload reports no rate."""
 
 
-@frozen(slots=False)
-class RateEstimate:
+class RateEstimate(Struct, frozen=True, gc=False):
     """A smoothed rate. Immutable: ``observe`` returns a new estimate.
 
     Attributes:

@@ -13,7 +13,6 @@ from upload_progress._model.models import (
     UploadKey,
     UploadState,
     is_upload_id,
-    new_transfer_id,
     new_upload_id,
 )
 from upload_progress._model.validation import Description, validate_description
@@ -216,7 +215,6 @@ class Admission:
         return LiveUpload(
             number=self.registry.next_number(),
             upload_id=upload_id or new_upload_id(),
-            transfer_id=new_transfer_id(),
             opened_by=Transfer(meter=meter),
             meter=meter,
             context=self._context,
@@ -262,7 +260,7 @@ class Admission:
             number=self.registry.next_number(),
             upload_id=upload_id or new_upload_id(),
             # All requests of an upload at one worker write one record.
-            transfer_id=self.worker.name,
+            record_name=self.worker.name,
             opened_by=Transfer(
                 meter=Meter(policy),
                 head=head,
@@ -294,7 +292,7 @@ class Admission:
         upload = LiveUpload(
             number=self.registry.next_number(),
             upload_id=record.upload_id,
-            transfer_id=record.transfer_id,
+            record_name=record.transfer_id,
             opened_by=transfer,
             meter=meter,
             context=self._context,

@@ -55,6 +55,7 @@ from upload_progress._model.state import (
     result_of,
 )
 from upload_progress._model.version import MAX_UNSTORED_VERSIONS
+from upload_progress._runtime.worker import SEPARATOR
 from upload_progress._tracking.hand_over import Handed
 from upload_progress._tracking.received_ranges import ReceivedRanges
 from upload_progress._tracking.stage import BEGIN_LOCK, StageHandle, StoredBytes
@@ -139,6 +140,7 @@ class LiveUpload:
         begun_at: When it began, in seconds since the epoch, if its owner was known late.
         newest_number: The number of its newest request.
         ended_after: The number of the newest request of any upload when this one ended.
+        record_name: The name of its record, if that is not its own number at this worker.
         transfers: The requests that carry the upload at this worker at the moment.
         ranges: The bytes of finished requests; None for an upload in one request.
         has_path_name: Whether its file name is only a segment of the path: any other one is better.
@@ -169,11 +171,11 @@ class LiveUpload:
 
     number: int
     upload_id: str
-    transfer_id: str
     opened_by: Transfer
     meter: Meter
     context: UploadContext
     worker: str
+    record_name: str | None = None
     ranges: ReceivedRanges | None = None
     owner: str | None = None
     limit_key: str | None = None
@@ -247,6 +249,11 @@ class LiveUpload:
     def __repr__(self) -> str:
         """Show id, state and size; no owner and no names."""
         return f"<Upload {self.upload_id} {self.state} {self.received_bytes} bytes>"
+
+    @property
+    def transfer_id(self) -> str:
+        """The name of its record: no two uploads of a worker have one number."""
+        return self.record_name or f"{self.worker}{SEPARATOR}{self.number}"
 
     @property
     def received_bytes(self) -> int:
@@ -555,6 +562,7 @@ class LiveUpload:
         if self.handed is not None and signal is Signal.ACCEPT:
             # The answer has accepted the upload: from now on, only its task writes the record.
             state, self.hand_over = UploadState.PROCESSING, self.handed.record
+            self.record_name = self.transfer_id
             self.worker = self.handed.worker(now.wall)
         if self.ranges is not None:
             # Transfers in progress count as far as they have come.
