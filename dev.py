@@ -34,7 +34,7 @@ NOX = (str(SCRIPTS / "nox"), "--noxfile", str(ROOT / "noxfile.py"), "--session")
 REQUIRE_SERVICES = "--require-services"
 # Made for two cores: the sessions of a stage run in two lanes; a session that is alone in its
 # stage runs its tests in several processes.
-STAGES = (("browser", "lint", "docs", "types"), ("lowest",), ("tests",))
+STAGES = (("browser", "centrifugo", "lint", "docs", "types"), ("lowest",), ("tests",))
 # pytest's last line, with or without its frame: "== 3 passed, 1 skipped in 0.12s ==".
 CLOSING_LINE = re.compile(r"(=+ )?(\d+ \w+.*|no tests ran) in [\d.]+s( \([\d:]+\))?( =+)?$")
 # What pytest prints in its short summary for a test that failed.

@@ -7,6 +7,7 @@ Sessions run under the Python that runs nox, with the versions in ``uv.lock``. A
 from __future__ import annotations
 
 import os
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,7 +23,7 @@ PROGRAMS = ("browser", "clients", "cluster", "demo", "test_doc*.py", "test_examp
 # ... what starts programs and servers, ...
 SLOW = (
     *("cli/test_commands.py", "*/test_demo.py", "*/test_doctor.py", "*/test_frameworks.py"),
-    *("edge/test_load.py", "edge/test_pushpin.py"),
+    *("edge/test_centrifugo.py", "edge/test_load.py", "edge/test_pushpin.py"),
     *(
         "*/test_servers.py",
         "*/test_transparency.py",
@@ -40,6 +41,7 @@ NEED_OTHERS = (
     *("openapi", "starlette/test_application.py", "starlette/test_mistakes.py"),
 )
 UI_FRAMEWORKS = "tests/browser/test_ui_frameworks.py"
+PUSH_SERVER = "tests/browser/test_push_server.py"
 OLDEST_PYTHON = "3.11"
 
 nox.needs_version = ">=2026.10"
@@ -178,8 +180,21 @@ def browser(session: nox.Session) -> None:
     tests have.
     """
     sync(session, *groups("browser"))
-    others = ("--ignore", UI_FRAMEWORKS)
+    others, last = ["--ignore", UI_FRAMEWORKS], []
+    if selects_no_tests(session):
+        # It needs Centrifugo, which another session builds meanwhile.
+        others, last = [*others, "--ignore", PUSH_SERVER], [PUSH_SERVER]
     session.run("python", "-m", "pytest", "tests/browser", *others, *session.posargs)
+    for path in last:
+        session.run("python", "-m", "pytest", path, *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def centrifugo(session: nox.Session) -> None:
+    """Build Centrifugo, which tests start, into the user's cache: once, in four minutes."""
+    command = (sys.executable, "-m", "tests._support.go_programs")
+    # Without Go, its tests are skipped, or fail if they are required.
+    session.run(*command, external=True, success_codes=[0, 1])
 
 
 @nox.session

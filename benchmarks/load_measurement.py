@@ -20,7 +20,6 @@ from benchmarks.harness import BenchmarkUnavailable, percentile
 from benchmarks.load_simulation import (
     CHUNK_BYTES,
     OWNER_UPLOADS,
-    QUARTER_SECONDS,
     SECONDS,
     START_SECONDS,
     TOTAL_BYTES,
@@ -37,6 +36,8 @@ from upload_progress._internals import internals_of
 
 CHUNK = bytes(CHUNK_BYTES)
 WATCHERS = 1000
+TICKS = 100
+"""How often in a second the next uploads get a chunk."""
 PASSES = 10
 PASS_SIZES = (50, 250)
 
@@ -138,11 +139,16 @@ def open_owner_stream(server: Server, owner: str) -> socket.socket:
 
 @define(eq=False)
 class Sender:
-    """Sends a chunk of each upload every second, and of the watched ones every quarter."""
+    """Sends a chunk of each upload every second, and of the watched ones every quarter.
+
+    Attributes:
+        chunks: How many were sent. On a machine that is too slow they are fewer than is said above.
+    """
 
     path: str
     seldom: list[socket.socket] = field(factory=list)
     often: list[socket.socket] = field(factory=list)
+    chunks: int = field(default=0, init=False)
 
     def open(self, server: Server, owner: str, upload_id: str) -> socket.socket:
         """Start an upload."""
@@ -155,18 +161,15 @@ class Sender:
 
     def send(self, seconds: int) -> None:
         """Send evenly for that many seconds."""
-        started, quarters = time.monotonic(), 4 * seconds
-        for number in range(quarters):
-            due = started + number * QUARTER_SECONDS
-            due_now = self.seldom[number % 4 :: 4]
-            for connection in self.often:
+        started = time.monotonic()
+        for tick in range(seconds * TICKS):
+            due_now = self.seldom[tick % TICKS :: TICKS]
+            if tick % (TICKS // 4) == 0:
+                due_now = [*self.often, *due_now]
+            for connection in due_now:
                 connection.sendall(CHUNK)
-            for position, connection in enumerate(due_now):
-                wait = due + QUARTER_SECONDS * position / len(due_now) - time.monotonic()
-                if wait > 0:
-                    time.sleep(wait)
-                connection.sendall(CHUNK)
-            time.sleep(max(0.0, due + QUARTER_SECONDS - time.monotonic()))
+            self.chunks += len(due_now)
+            time.sleep(max(0.0, started + (tick + 1) / TICKS - time.monotonic()))
 
     def close(self) -> None:
         """Abort all uploads."""
@@ -222,13 +225,14 @@ def apply_load(
             sender.seldom.append(sender.open(worker, owner, f"upload-{number}-{uploads}"))
             time.sleep(START_SECONDS / rest / 2)
         sender.send(WARM_SECONDS)
-        middle = Usage.of(workers, client)
+        middle, chunks = Usage.of(workers, client), sender.chunks
         sender.send(SECONDS)
-        after = Usage.of(workers, client)
+        after, chunks = Usage.of(workers, client), sender.chunks - chunks
     seconds = after.at - middle.at
     return Load(
         uploads=uploads,
         workers=len(workers),
+        chunks=chunks / seconds,
         records=(after.records - middle.records) / seconds,
         batches=(after.batches - middle.batches) / seconds,
         here_seconds=here.p99(middle.at, after.at) if here.seen else 0.0,

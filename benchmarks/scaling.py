@@ -61,7 +61,7 @@ def loads_table(measured: Measurements, simulated: Sequence[Load]) -> Table:
     """Compare what was measured with what was simulated."""
     rows = [
         [
-            *("uploads", "workers", "", "records/s", "batches/s"),
+            *("uploads", "workers", "", "chunks/s", "records/s", "batches/s"),
             *("p99 age, watched here", "p99 age, watched elsewhere"),
             *("memory of an upload", "CPU of the workers", "CPU of Redis"),
         ]
@@ -75,7 +75,7 @@ def loads_table(measured: Measurements, simulated: Sequence[Load]) -> Table:
             real = known[each.uploads]
             rows.append(
                 [
-                    *("", "", "ratio"),
+                    *("", "", "ratio", f"{each.chunks / real.chunks:.2f}"),
                     *(f"{each.records / real.records:.2f}", f"{each.batches / real.batches:.2f}"),
                     f"{each.here_seconds / real.here_seconds:.2f}",
                     f"{each.elsewhere_seconds / real.elsewhere_seconds:.2f}",
@@ -87,6 +87,7 @@ def loads_table(measured: Measurements, simulated: Sequence[Load]) -> Table:
 
 def _cells(load: Load) -> list[str]:
     return [
+        number(load.chunks),
         number(load.records),
         number(load.batches),
         f"{load.here_seconds:.2f} s",
@@ -222,7 +223,8 @@ def main() -> None:
     }
     print(
         f"One run on {os.cpu_count()} processors, CPython {platform.python_version()}. "
-        f"Other programs of the machine had used {load_average:.1f} processors before it.\n"
+        f"Other programs of the machine had used {load_average:.1f} processors before it. "
+        "A chunk is a part of an upload that was sent.\n"
     )
     for title, table in tables.items():
         heading = f"### {title}\n" if arguments.markdown else f"{title}:"

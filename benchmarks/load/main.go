@@ -47,6 +47,7 @@ type Options struct {
 	Server, Watch, Mount, Files string
 	Users                       users
 	Watchers, WebSockets        int
+	Edge                        bool
 	Uploads                     int
 	SizeBytes, BytesPerSecond   int64
 	OpensPerSecond              int
@@ -66,6 +67,7 @@ func parseOptions(arguments []string) (*Options, error) {
 	flags.Var(&o.Users, "user", "NAME:PASSWORD; may be repeated: uploads are distributed over the users")
 	flags.IntVar(&o.Watchers, "watchers", 100, "how many watchers")
 	flags.IntVar(&o.WebSockets, "websockets", 0, "how many of the watchers use WebSockets; the others use SSE")
+	flags.BoolVar(&o.Edge, "edge", false, "watchers get a token with a ticket, and connect to Centrifugo")
 	flags.IntVar(&o.Uploads, "uploads", 10, "how many uploads; watchers are distributed over them")
 	flags.Int64Var(&o.SizeBytes, "size", 1_000_000, "bytes of an upload")
 	flags.Int64Var(&o.BytesPerSecond, "rate", 200_000, "bytes per second of an upload")
@@ -102,6 +104,8 @@ func (o *Options) check() error {
 		return fmt.Errorf("-watchers: must be 1 to %d", maxWatchers)
 	case o.WebSockets < 0 || o.WebSockets > o.Watchers:
 		return errors.New("-websockets: must be 0 to the number of watchers")
+	case o.Edge && o.WebSockets > 0:
+		return errors.New("-edge: there is no WebSocket then")
 	case o.Uploads < 1 || o.Uploads > maxUploads:
 		return fmt.Errorf("-uploads: must be 1 to %d", maxUploads)
 	case o.SizeBytes < 1 || o.BytesPerSecond < 1 || o.OpensPerSecond < 1:

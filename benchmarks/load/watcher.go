@@ -72,6 +72,8 @@ func (w *Watcher) watch(ctx context.Context, opened func()) {
 		follow := w.followStream
 		if w.socket {
 			follow = w.followSocket
+		} else if w.options.Edge {
+			follow = w.followEdge
 		}
 		w.connects++
 		// A connection may break at any time: the next one shows the newest snapshot.
@@ -128,13 +130,17 @@ func (w *Watcher) followStream(ctx context.Context, opened func()) (int, error) 
 }
 
 func (w *Watcher) request(host string) string {
-	credentials := base64.StdEncoding.EncodeToString([]byte(w.upload.Owner.Name + ":" + w.upload.Owner.Password))
+	credentials := w.credentials()
 	resume := ""
 	if w.eventID != "" {
 		resume = "Last-Event-ID: " + w.eventID + "\r\n"
 	}
 	return fmt.Sprintf("GET %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Basic %s\r\n"+
 		"Accept: text/event-stream\r\n%s\r\n", w.path(), host, credentials, resume)
+}
+
+func (w *Watcher) credentials() string {
+	return base64.StdEncoding.EncodeToString([]byte(w.upload.Owner.Name + ":" + w.upload.Owner.Password))
 }
 
 func (w *Watcher) wait(response *http.Response) {

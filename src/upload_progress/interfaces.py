@@ -7,6 +7,7 @@ from typing import ClassVar, Final, Protocol, runtime_checkable
 
 from attrs import frozen
 
+from upload_progress._model.api_types import EdgeAccess
 from upload_progress._model.cloudevents import CloudEvent
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress.connection import Connection
@@ -23,6 +24,7 @@ __all__ = [
     "EventsMissed",
     "HasParts",
     "HoldsStreams",
+    "IssuesTokens",
     "KeepsEvents",
     "ListsOpenUploads",
     "MessageTransport",
@@ -226,6 +228,25 @@ class HoldsStreams(Protocol):
             owner: The owner of the uploads.
             upload_id: The upload; None for all, or those of a group.
             group: The group.
+        """
+
+
+@runtime_checkable
+class IssuesTokens(Protocol):
+    """The edge of a tracker that is a push server to which watchers connect with tokens."""
+
+    def channel(
+        self, namespace: str, owner: str, *, upload_id: str | None = None, group: str | None = None
+    ) -> str:
+        """Return the channel of an upload, of a group, or of all uploads of *owner*."""
+
+    def access(self, user: str, channels: Sequence[str], *, seconds: float) -> EdgeAccess | None:
+        """Return the tokens with which a client connects; None if the time is too short.
+
+        Args:
+            user: The name of the user.
+            channels: What the client may read.
+            seconds: After that time, the last connection with these tokens has ended.
         """
 
 

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from tests._support.go_programs import centrifugo as built_centrifugo
 from tests._support.paths import ROOT
 from tests._support.server_processes import ServerProcess, free_port, new_folder, responds_to
 
@@ -20,6 +21,7 @@ __all__ = [
     "KAFKA_VERSION",
     "POSTGRES_BIN",
     "SERVER_FACTORIES",
+    "centrifugo",
     "kafka",
     "kafka_jars",
     "newest_paths",
@@ -213,6 +215,34 @@ def pushpin(
         folder=folder,
         command=[program, f"--config={folder / 'pushpin.conf'}"],
         is_ready=lambda: responds_to(port, request.encode(), refusal=b"HTTP/1.1 5"),
+    )
+
+
+def centrifugo(
+    find: FindProgram, *, api_key: str, token_key: str, origin: str = "https://app.example"
+) -> ServerProcess:
+    """Return Centrifugo, not started, with the configuration of the examples.
+
+    Its pages are those of *origin*.
+    """
+    program, port, folder = str(built_centrifugo(find)), free_port(), new_folder("centrifugo")
+    settings = (ROOT / "examples" / "edge" / "centrifugo.json").read_text(encoding="utf-8")
+    for given, wanted in [
+        ('"8010"', f'"{port}"'),
+        ('"API_KEY"', f'"{api_key}"'),
+        ('"TOKEN_KEY"', f'"{token_key}"'),
+        ("https://app.example", origin),
+    ]:
+        assert given in settings
+        settings = settings.replace(given, wanted)
+    (folder / "config.json").write_text(settings, encoding="utf-8")
+    return ServerProcess(
+        name="centrifugo",
+        url=f"http://127.0.0.1:{port}",
+        port=port,
+        folder=folder,
+        command=[program, f"--config={folder / 'config.json'}"],
+        is_ready=lambda: responds_to(port, b"GET /health HTTP/1.0\r\n\r\n"),
     )
 
 

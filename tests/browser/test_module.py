@@ -61,9 +61,12 @@ def test_guide_states_the_sizes_of_the_served_files() -> None:
 
 def test_each_language_has_all_texts() -> None:
     lines = [re.findall(r"^\w+\|.*$", source, re.MULTILINE) for source in SOURCES]
-    main, forms, languages, panel, parts = ([line.split("|") for line in each] for each in lines)
+    main, forms, languages, panel, parts, streams = (
+        [line.split("|") for line in each] for each in lines
+    )
 
     assert [key for key, _ in main] == [key for key, *_ in languages]
+    assert not streams
     assert {len(line) for line in languages} == {3}
     assert {len(line) for line in [*forms, *panel, *parts]} == {4}
     assert all(
@@ -127,7 +130,7 @@ NOT_IN_THE_GUIDE = re.compile(
     r"LABELS|Formatter|Forms|Panel|Row|ProgressClient|Transfer|UploadProgressElement|constructor|"
     r"\w+Callback|add|apply|refresh|note|change|submit|drop|walk|clear|remove|reset|resize|rate|"
     r"fetch|headers|stop|restart|emit|subscribe|finish|send|speed|show|bytes|percent|reason|share|"
-    r"state|time|text|update|interrupt|isInterruptedBy|Parts|next|end|localize"
+    r"state|time|text|update|interrupt|isInterruptedBy|Parts|next|end|localize|pollList|receive\w+"
 )
 
 

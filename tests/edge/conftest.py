@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from attrs import define, field, frozen
 from starlette.applications import Starlette
@@ -18,20 +19,41 @@ from starlette.routing import Route
 
 from tests._support.asgi_servers import RunningServer, run_server
 from tests._support.go_programs import load_generator
-from tests._support.server_factories import pushpin
+from tests._support.server_factories import centrifugo, pushpin
 from tests._support.server_processes import ServerProcess, free_port
 from tests.conftest import RequireProgram
 from upload_progress import ProgressTracker
 from upload_progress.connection import Connection
-from upload_progress.edge import GripProxy
+from upload_progress.edge import Centrifugo, GripProxy
 from upload_progress.identity import Identity
 from upload_progress.starlette import UploadProgressApp, basic, upload_progress_app
 
 LOAD_SECONDS = 60
+API_KEY = "an-api-key"
 GRIP_KEY = "0123456789abcdef0123456789abcdef"
 HOLD_SECONDS = 3
 
 RunLoad = Callable[..., dict[str, Any]]
+
+
+@contextmanager
+def client(url: str, user: str = "") -> Iterator[httpx2.Client]:
+    auth = (user, user) if user else None
+    with httpx2.Client(base_url=url, auth=auth, timeout=10, trust_env=False) as http:
+        yield http
+
+
+def announce(url: str, user: str, **options: Any) -> str:  # noqa: ANN401  # JSON
+    with client(url, user) as http:
+        response = http.post("/uploads", json={"total_bytes": 4, **options})
+    upload_id: str = response.raise_for_status().json()["upload_id"]
+    return upload_id
+
+
+def put(url: str, user: str, upload_id: str) -> None:
+    with client(url, user) as http:
+        headers = {"upload-id": upload_id}
+        http.put("/files/one", content=b"data", headers=headers).raise_for_status()
 
 
 async def _receive(request: Request) -> PlainTextResponse:
@@ -103,6 +125,46 @@ def run_pushpin_site(find: RequireProgram, *, hold_seconds: int = 60) -> Iterato
         process = pushpin(find, **ports, key=GRIP_KEY, probe="/uploads/progress")
         try:
             yield PushpinSite(users, tracker, server, process.start())
+        finally:
+            process.stop()
+
+
+@frozen
+class CentrifugoSite:
+    """A site whose watchers connect to Centrifugo."""
+
+    users: Users
+    tracker: ProgressTracker
+    edge: Centrifugo
+    server: RunningServer
+    centrifugo: ServerProcess
+
+    @property
+    def url(self) -> str:
+        """The address of the site."""
+        return self.server.url
+
+
+@pytest.fixture
+def centrifugo_site(require_program: RequireProgram) -> Iterator[CentrifugoSite]:
+    with run_centrifugo_site(require_program) as site:
+        yield site
+
+
+@contextmanager
+def run_centrifugo_site(
+    find: RequireProgram, *, revalidate_seconds: float = 60
+) -> Iterator[CentrifugoSite]:
+    """Run a site and Centrifugo while the block runs."""
+    process = centrifugo(find, api_key=API_KEY, token_key=GRIP_KEY)
+    edge = Centrifugo(process.url, api_key=API_KEY, token_key=GRIP_KEY, public_url=process.url)
+    users, tracker = Users(), ProgressTracker(edge=edge)
+    site = make_site(
+        tracker, authenticate=users.authenticate, revalidate_seconds=revalidate_seconds
+    )
+    with run_server(site) as server:
+        try:
+            yield CentrifugoSite(users, tracker, edge, server, process.start())
         finally:
             process.stop()
 

@@ -26,7 +26,16 @@ from tests._support.asgi_servers import run_server
 from tests._support.server_factories import pushpin
 from tests._support.server_processes import free_port
 from tests.conftest import RequireProgram
-from tests.edge.conftest import GRIP_KEY, HOLD_SECONDS, PushpinSite, RunLoad, make_site
+from tests.edge.conftest import (
+    GRIP_KEY,
+    HOLD_SECONDS,
+    PushpinSite,
+    RunLoad,
+    announce,
+    client,
+    make_site,
+    put,
+)
 from upload_progress import ProgressTracker
 from upload_progress._internals import internals_of
 from upload_progress.client import AsyncProgressClient
@@ -34,26 +43,6 @@ from upload_progress.edge import GripProxy
 
 STREAM = {"accept": "text/event-stream"}
 UNKNOWN = "an-id-that-does-not-exist"
-
-
-@contextmanager
-def client(url: str, user: str = "") -> Iterator[httpx2.Client]:
-    auth = (user, user) if user else None
-    with httpx2.Client(base_url=url, auth=auth, timeout=10, trust_env=False) as http:
-        yield http
-
-
-def announce(url: str, user: str, **options: Any) -> str:  # noqa: ANN401  # JSON
-    with client(url, user) as http:
-        response = http.post("/uploads", json={"total_bytes": 4, **options})
-    upload_id: str = response.raise_for_status().json()["upload_id"]
-    return upload_id
-
-
-def put(url: str, user: str, upload_id: str) -> None:
-    with client(url, user) as http:
-        headers = {"upload-id": upload_id}
-        http.put("/files/one", content=b"data", headers=headers).raise_for_status()
 
 
 def snapshots(lines: Iterator[str]) -> Iterator[dict[str, Any]]:

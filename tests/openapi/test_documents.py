@@ -70,6 +70,7 @@ def test_openapi_document_contains_every_call() -> None:
         "GET /uploads/upload-progress/languages.js",
         "GET /uploads/upload-progress/panel.js",
         "GET /uploads/upload-progress/parts.js",
+        "GET /uploads/upload-progress/streams.js",
         "GET /uploads/openapi.json",
         "GET /uploads/asyncapi.json",
     }

@@ -4,7 +4,8 @@ Under ``/uploads``, the cookie ``user`` or a bearer token is the name of the use
 the id of an upload is the capability to read it. ``/files/{name}?hold=0.5`` stops reading after
 half of the body until ``POST /release/{name}``, so that a test can examine a partial upload.
 
-The variables ``TEST_CONTROL_URL`` and ``TEST_SIG_KEY`` name a Pushpin that holds event streams.
+The variables ``TEST_CONTROL_URL`` and ``TEST_KEY`` name a Pushpin that holds event streams,
+``TEST_CENTRIFUGO_URL`` and ``TEST_KEY`` a Centrifugo.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from starlette.staticfiles import StaticFiles
 from tests._support.npm_packages import HOME
 from upload_progress import Connection, Identity, ProgressTracker
 from upload_progress.asgi import UploadProgressMiddleware, current_upload
-from upload_progress.edge import GripProxy
+from upload_progress.edge import Centrifugo, GripProxy
 from upload_progress.interfaces import Authenticate
 from upload_progress.starlette import bearer, capability, first_of, progress_mount
 
@@ -109,9 +110,17 @@ async def fail(_request: Request) -> Response:
     return Response("no", 500)
 
 
-control_url = os.environ.get("TEST_CONTROL_URL")
-proxy = GripProxy(control_url, key=os.environ["TEST_SIG_KEY"]) if control_url else None
-tracker = ProgressTracker(mount_path="/uploads", edge=proxy)
+def edge() -> Centrifugo | GripProxy | None:
+    """Return the push server that the environment names."""
+    if url := os.environ.get("TEST_CONTROL_URL"):
+        return GripProxy(url, key=os.environ["TEST_KEY"])
+    if url := os.environ.get("TEST_CENTRIFUGO_URL"):
+        key = os.environ["TEST_KEY"]
+        return Centrifugo(url, api_key=key, token_key=key, public_url=url)
+    return None
+
+
+tracker = ProgressTracker(mount_path="/uploads", edge=edge())
 open_tracker = ProgressTracker(mount_path="/open")
 authenticate = first_of(cookie_identity, bearer(lambda token: token))
 open_authenticate = capability()

@@ -23,6 +23,7 @@ from upload_progress import (
 )
 from upload_progress._internals import internals_of
 from upload_progress.asgi import UploadProgressMiddleware
+from upload_progress.edge import Centrifugo, GripProxy
 from upload_progress.protocols import DEFAULT_PROTOCOLS, ContentRange, Tus
 from upload_progress.settings import Settings, settings_from_environment
 from upload_progress.settings.variables import VARIABLES, Group
@@ -63,6 +64,10 @@ def test_every_option_has_a_variable() -> None:
         Group.TRACKER: options_of(ProgressTracker.from_url, *composed, *code),
         Group.LIMITS: {each.name for each in fields(Limits)},
         Group.RETENTION: {each.name for each in fields(Retention)},
+        # `url` and `key` are of both push servers, by other names.
+        Group.EDGE: {"edge.url", "edge.key"}
+        | {f"edge.{name}" for name in options_of(GripProxy, "control_url", "key")}
+        | {f"edge.{name}" for name in options_of(Centrifugo, "url", "token_key")},
         Group.MIDDLEWARE: options_of(UploadProgressMiddleware, *code),
         Group.ROUTES: options_of(progress_mount, *code),
     }
@@ -271,3 +276,51 @@ def test_variables_of_others_are_ignored() -> None:
     found = settings(SERVICE_HOST="10.0.0.1", PORT="tcp://10.0.0.1:80", TOKEN="x", BASIC="a:b")
 
     assert found.tracker == {}
+
+
+KEY = "0123456789abcdef0123456789abcdef"
+
+
+def test_push_server_is_set(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(f"{KEY}\n", encoding="utf-8")
+    key_file = str(tmp_path / "key")
+    pushpin = settings(
+        EDGE_URL="pushpin+http://127.0.0.1:5561", EDGE_KEY=KEY, EDGE_HOLD_SECONDS="30"
+    ).tracker["edge"]
+    assert isinstance(pushpin, GripProxy)
+    assert (pushpin.control_url, pushpin.hold_seconds) == ("http://127.0.0.1:5561", 30)
+
+    tracker = settings(
+        EDGE_URL="centrifugo+https://127.0.0.1:8010",
+        EDGE_KEY_FILE=key_file,
+        EDGE_API_KEY="api",
+        EDGE_PUBLIC_URL="/push",
+    ).create_tracker()
+    edge = internals_of(tracker).backends.edge
+    assert isinstance(edge, Centrifugo)
+    assert (edge.url, edge.public_url) == ("https://127.0.0.1:8010", "/push")
+    assert (edge.api_key, edge.token_key) == ("api", KEY.encode())
+
+
+@pytest.mark.parametrize(
+    ("variables", "problem"),
+    [
+        ({"EDGE_KEY": KEY}, "EDGE_URL: must begin with pushpin+http or centrifugo+http"),
+        ({"EDGE_URL": "http://h"}, "EDGE_URL: must begin with pushpin+http or centrifugo+http"),
+        ({"EDGE_URL": "pushpin+ftp://h", "EDGE_KEY": KEY}, "EDGE_URL: must begin with http://"),
+        ({"EDGE_URL": "pushpin+http://h"}, "EDGE_KEY: must have at least 32 bytes"),
+        ({"EDGE_URL": "centrifugo+http://h", "EDGE_KEY": KEY}, "EDGE_API_KEY: must be printable"),
+        (
+            {"EDGE_URL": "centrifugo+http://h", "EDGE_API_KEY": "a", "EDGE_KEY": "short"},
+            "EDGE_KEY: must have at least 32 bytes",
+        ),
+        (
+            {"EDGE_URL": "pushpin+http://h", "EDGE_KEY": KEY, "EDGE_API_KEY": "a"},
+            "EDGE_API_KEY: is not an option of pushpin",
+        ),
+    ],
+)
+def test_error_names_the_variable_of_the_push_server(
+    variables: dict[str, str], problem: str
+) -> None:
+    assert error_of(**variables).startswith(PREFIX + problem)

@@ -49,6 +49,7 @@ pytestmark = pytest.mark.anyio
         ("/uploads/upload-progress/languages.js", "GET, HEAD"),
         ("/uploads/upload-progress/panel.js", "GET, HEAD"),
         ("/uploads/upload-progress/parts.js", "GET, HEAD"),
+        ("/uploads/upload-progress/streams.js", "GET, HEAD"),
         ("/uploads/openapi.json", "GET, HEAD"),
         ("/uploads/asyncapi.json", "GET, HEAD"),
         ("/uploads/x/progress", "GET, HEAD"),

@@ -21,10 +21,13 @@ from upload_progress.exceptions import InvalidValue
 __all__ = [
     "CLIENT_ID_PATTERN",
     "CLIENT_MESSAGES",
+    "EDGE_HEADER",
+    "MAX_TARGETS",
     "SERVER_MESSAGES",
     "Announcement",
     "Cancel",
     "ClientMessage",
+    "EdgeAccess",
     "ErrorMessage",
     "Heartbeat",
     "Problem",
@@ -34,8 +37,10 @@ __all__ = [
     "Subscribe",
     "SubscribeRequest",
     "Subscribed",
+    "Target",
     "TaskReport",
     "Ticket",
+    "TicketTargets",
     "Unsubscribe",
     "Unsubscribed",
     "Welcome",
@@ -44,6 +49,11 @@ __all__ = [
 CLIENT_ID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{44}$"
 """A ``client_id``: the name of the worker that holds the socket, a dot, 128 random bits, and 128
 bits of a signature."""
+
+EDGE_HEADER: Final = "upload-edge"
+"""In the response of an event stream: there is a push server, to which the client may connect."""
+MAX_TARGETS: Final = 100
+"""How many uploads and groups one connection to a push server may be for."""
 
 _ByteCount = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
 _Text = Annotated[str, Meta(max_length=MAX_TEXT_CHARACTERS)]
@@ -100,11 +110,52 @@ class TaskReport(Struct, frozen=True, omit_defaults=True):
     lease_seconds: Annotated[float, Meta(ge=1, le=86_400)] | None = None
 
 
+class Target(Struct, frozen=True, omit_defaults=True):
+    """One upload, or one group."""
+
+    upload_id: _UploadId | None = None
+    group: _Group | None = None
+
+    def __post_init__(self) -> None:
+        """Reject a target that names nothing, or two things."""
+        if (self.upload_id is None) == (self.group is None):
+            problem = "must each contain exactly one of upload_id and group"
+            raise InvalidValue("body.targets", problem)
+
+
+class TicketTargets(Struct, frozen=True, omit_defaults=True):
+    """What a client will follow through the push server; without targets, all uploads of the user.
+
+    Without a push server it has no effect: a ticket is for any stream or socket.
+    """
+
+    targets: Annotated[list[Target], Meta(max_length=MAX_TARGETS)] = []
+
+
+class EdgeAccess(Struct, frozen=True):
+    """How a client connects to the push server, which is Centrifugo.
+
+    ``url`` is its address for unidirectional HTTP streams, ``token`` the connection token, which
+    subscribes to all channels. ``subscriptions`` has a subscription token for each channel, for
+    clients that are connected already. All are valid for ``expires_in`` seconds.
+    """
+
+    url: str
+    token: str
+    subscriptions: dict[str, str]
+    expires_in: int
+
+
 class Ticket(Struct, frozen=True):
-    """A one-time replacement for credentials in a URL; ``expires_in`` is in seconds."""
+    """A one-time replacement for credentials in a URL; ``expires_in`` is in seconds.
+
+    ``edge`` is missing if the server has no push server, or if what the client wants to follow
+    is not published there.
+    """
 
     ticket: str
     expires_in: int
+    edge: EdgeAccess | UnsetType = UNSET
 
 
 class Problem(Struct, frozen=True):
@@ -125,10 +176,14 @@ class Problem(Struct, frozen=True):
 
 
 class Welcome(Struct, frozen=True, tag="welcome"):
-    """The first message: the ``client_id`` by which HTTP calls address this socket."""
+    """The first message: the ``client_id`` by which HTTP calls address this socket.
+
+    With ``edge``, there is a push server: get a ticket, and follow the uploads there.
+    """
 
     client_id: _ClientId
     heartbeat_seconds: float
+    edge: Literal[True] | UnsetType = UNSET
 
 
 class ProgressMessage(Struct, frozen=True, tag="progress"):

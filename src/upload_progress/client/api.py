@@ -6,12 +6,14 @@ from typing import Final
 
 import httpx2
 from attrs import frozen
+from msgspec import DecodeError, json
 
+from upload_progress._model.api_types import EdgeAccess, Ticket
 from upload_progress._model.codec import decode_page, decode_progress, encode_json
 from upload_progress._model.models import UploadPage, UploadProgress, is_upload_id
 from upload_progress.client.responses import FailedResponse, api_error, network_error
 from upload_progress.client.urls import DEFAULT_MOUNT
-from upload_progress.exceptions import InvalidValue, UnexpectedResponse
+from upload_progress.exceptions import InvalidValue, ServerUnreachable, UnexpectedResponse
 
 __all__ = [
     "MAX_CONTENT_BYTES",
@@ -112,6 +114,42 @@ class ProgressApi:
             error = FailedResponse.from_response(response, response.content)
             raise api_error(error, self.address)
         return response
+
+    async def edge_access(self, target: Mapping[str, str]) -> EdgeAccess | None:
+        """Return how to connect to the push server; None if what is followed is not there.
+
+        Args:
+            target: ``upload_id`` or ``group`` with its value; empty for all uploads.
+        """
+        headers = {"content-type": "application/json", **_ACCEPT_JSON}
+        content = encode_json({"targets": [target] if target else []})
+        response = await self._request(
+            "POST", self.url("tickets"), headers=headers, content=content
+        )
+        try:
+            return json.decode(response.content, type=Ticket).edge or None
+        except DecodeError as error:
+            problem = f"did not return a ticket: {error}"
+            raise UnexpectedResponse(self.address, problem) from None
+
+    @asynccontextmanager
+    async def push_stream(self, access: EdgeAccess) -> AsyncGenerator[httpx2.Response]:
+        """Connect to the push server and yield the response before its body is read."""
+        url = self.mount.join(access.url)
+        # Not built by the client: its credentials are for another server.
+        request = httpx2.Request(
+            "POST",
+            url,
+            content=encode_json({"token": access.token}),
+            extensions={"timeout": _STREAM_TIMEOUT.as_dict()},
+        )
+        address = str(url.copy_with(path="/"))
+        with translated_errors(address):
+            response = await self.http.send(request, stream=True, auth=None, follow_redirects=False)
+            async with aclosing(response):
+                if not response.is_success:
+                    raise ServerUnreachable(address, f"status {response.status_code}")
+                yield response
 
     @asynccontextmanager
     async def stream(

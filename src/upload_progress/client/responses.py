@@ -1,4 +1,4 @@
-"""Error responses and network failures, translated into the exceptions of this package.
+"""What responses say: which bytes the server has, and which exception stands for an error.
 
 The routes of this package answer errors with problem documents (RFC 9457) that have a ``code``.
 Other servers and proxies on the way answer anything, so their text is shortened, and stripped of
@@ -36,6 +36,7 @@ __all__ = [
     "MAX_DETAIL_CHARACTERS",
     "FailedResponse",
     "api_error",
+    "confirmed_offset",
     "network_error",
     "parse_retry_after",
     "upload_error",
@@ -46,6 +47,10 @@ DEFAULT_RETRY_SECONDS: Final = 1.0
 
 _TAGS: Final = re.compile(r"<[^<>]{0,200}>")
 _SPACES: Final = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+_RANGE: Final = re.compile(
+    r"\s*(?:bytes\s*[=: ]\s*)?0*0\s*-\s*([0-9]{1,18})\s*", re.ASCII | re.IGNORECASE
+)
+_OFFSET: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 _SECONDS: Final = re.compile(r"[0-9]{1,6}", re.ASCII)
 
 
@@ -176,3 +181,24 @@ def parse_retry_after(text: str) -> float:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
     except (ValueError, OverflowError):
         return DEFAULT_RETRY_SECONDS
+
+
+def confirmed_offset(response: httpx2.Response) -> int | None:
+    """Return the offset of the first byte that the server does not have; None if it names none.
+
+    A server names it with ``Upload-Offset``, or by answering 308 with ``Range: bytes=0-N``.
+
+    >>> confirmed_offset(httpx2.Response(308, headers={"range": "bytes=0-41"}))
+    42
+    >>> confirmed_offset(httpx2.Response(204, headers={"upload-offset": "42"}))
+    42
+    >>> confirmed_offset(httpx2.Response(201))
+    """
+    is_answered = response.is_success or response.status_code == HTTPStatus.PERMANENT_REDIRECT
+    offset = response.headers.get("upload-offset", "")
+    if is_answered and _OFFSET.fullmatch(offset):
+        return int(offset)
+    received = _RANGE.fullmatch(response.headers.get("range", ""))
+    if response.status_code == HTTPStatus.PERMANENT_REDIRECT and received:
+        return int(received[1]) + 1
+    return None

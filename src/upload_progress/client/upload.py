@@ -23,8 +23,7 @@ from upload_progress._model.state import is_final, is_receiving
 from upload_progress.client.api import ProgressApi, read_content, translated_errors
 from upload_progress.client.files import FileSource, StreamSource
 from upload_progress.client.forms import FormFile
-from upload_progress.client.parts import confirmed_offset
-from upload_progress.client.responses import FailedResponse, upload_error
+from upload_progress.client.responses import FailedResponse, confirmed_offset, upload_error
 from upload_progress.client.retry import RetryPolicy, ignore
 from upload_progress.client.tus import RETRY_STATUSES as TUS_RETRY_STATUSES
 from upload_progress.client.tus import TusResource

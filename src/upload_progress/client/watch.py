@@ -4,23 +4,29 @@ An event stream delivers a change at once. A proxy that buffers responses delive
 never. The server sends the first line as soon as the stream is open, so a stream without a first
 line is buffered, and the loop polls from then on. Every event is a complete snapshot: after a lost
 connection the next one replaces all that was missed.
+
+A server with a push server says so in the headers of its event stream. The loop then follows the
+uploads there: it connects first, and reads what the push server does not know after that. While the
+push server does not answer, it polls.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeVar
 
 import anyio
 import httpx2
 from attrs import Factory, define, field
 
+from upload_progress._model.api_types import EDGE_HEADER, EdgeAccess
 from upload_progress._model.codec import decode_progress
 from upload_progress._model.models import UploadProgress
 from upload_progress._model.state import is_final
 from upload_progress._model.version import Version, version_of
 from upload_progress._runtime.backoff import Backoff
 from upload_progress.client.api import ProgressApi
+from upload_progress.client.pushes import NOT_CONNECTED, Push, decode_push
 from upload_progress.client.responses import parse_retry_after
 from upload_progress.client.retry import RetryPolicy
 from upload_progress.exceptions import (
@@ -45,8 +51,8 @@ FIRST_NOT_FOUND_SECONDS: Final = 0.02
 """First delay after a 404, if the upload may still begin; it doubles up to ``POLL_SECONDS``."""
 POLL_SECONDS: Final = 1.0
 
+_T = TypeVar("_T")
 _SeenVersion = tuple[Version, int]
-_Events = AsyncIterator[httpx2.ServerSentEvent]
 
 
 def _not_found_backoff(poll_seconds: float) -> Backoff:
@@ -87,6 +93,7 @@ class WatchLoop:
     )
     _last_event_id: str = field(default="", init=False)
     _has_ended: bool = field(default=False, init=False)
+    _has_edge: bool | None = field(default=None, init=False)
 
     async def snapshots(self) -> AsyncGenerator[UploadProgress]:
         """Yield each snapshot that is newer than the one before; of one upload, the end last.
@@ -100,7 +107,7 @@ class WatchLoop:
         """
         while not self._has_ended:
             try:
-                async with aclosing(self._stream() if self.use_stream else self._poll()) as found:
+                async with aclosing(self._source()) as found:
                     async for progress in found:
                         self.retry.reset()
                         if self._is_newer(progress):
@@ -108,7 +115,7 @@ class WatchLoop:
             except (ServerUnreachable, ServerBusy) as error:
                 await self.retry.wait(error)
             except UploadNotFound:
-                if not (self.is_endless or self.may_begin_later):
+                if not self._is_patient:
                     raise
                 await anyio.sleep(self._not_found_backoff.next_delay_seconds())
                 continue
@@ -128,6 +135,16 @@ class WatchLoop:
             return False
         self._seen[progress.upload_id] = version
         return True
+
+    @property
+    def _is_patient(self) -> bool:
+        """Whether the upload may begin later."""
+        return self.is_endless or self.may_begin_later
+
+    def _source(self) -> AsyncGenerator[UploadProgress]:
+        if self._has_edge:
+            return self._follow_edge()
+        return self._stream() if self.use_stream else self._poll()
 
     @property
     def _url(self) -> httpx2.URL:
@@ -163,9 +180,69 @@ class WatchLoop:
             # 204 means that no event will follow; any other response comes from a server or
             # proxy without event streams.
             self.use_stream = is_stream or response.status_code == HTTPStatus.NO_CONTENT
-            async with aclosing(self._events(response) if is_stream else self._poll()) as found:
+            if is_stream and EDGE_HEADER in response.headers and self._may_use_edge:
+                await stack.aclose()
+                source = self._follow_edge()
+            else:
+                source = self._events(response) if is_stream else self._poll()
+            async with aclosing(source) as found:
                 async for progress in found:
                     yield progress
+
+    @property
+    def _may_use_edge(self) -> bool:
+        # The push server knows no filter of states.
+        return self._has_edge is None and "state" not in self.filters
+
+    async def _follow_edge(self) -> AsyncGenerator[UploadProgress]:
+        """Yield the snapshots of one connection to the push server, and what has to be read."""
+        target = self.filters if self.upload_id is None else {"upload_id": self.upload_id}
+        access = await self.api.edge_access(target)
+        self._has_edge = access is not None
+        async with aclosing(self._pushes(access)) as pushes:
+            async for push in pushes:
+                for progress in push.snapshots:
+                    yield progress
+                if self._has_ended:
+                    return
+                if not push.is_complete:
+                    async with aclosing(self._read_beside_edge()) as found:
+                        async for progress in found:
+                            yield progress
+
+    async def _read_beside_edge(self) -> AsyncGenerator[UploadProgress]:
+        """Poll; an upload that does not exist yet is published when it begins."""
+        try:
+            async with aclosing(self._poll()) as found:
+                async for progress in found:
+                    yield progress
+        except UploadNotFound:
+            if not self._is_patient:
+                raise
+
+    async def _pushes(self, access: EdgeAccess | None) -> AsyncGenerator[Push]:
+        """Yield the messages of the push server, until it closes the connection or is away."""
+        is_connected = False
+        if access is not None:
+            with suppress(ServerUnreachable):
+                async with self.api.push_stream(access) as response:
+                    lines = aiter(response.aiter_lines())
+                    async with _cancelling(lines):
+                        line = await self._first(lines)
+                        while line is not None:
+                            push = self._decode_push(line)
+                            is_connected |= push.connect is not None
+                            yield push
+                            line = await anext(lines, None)
+        if not is_connected:
+            yield NOT_CONNECTED
+
+    def _decode_push(self, line: str) -> Push:
+        try:
+            return decode_push(line)
+        except InvalidValue as error:
+            problem = f"has a push server whose message is not valid: {error.problem}"
+            raise UnexpectedResponse(self.api.address, problem) from None
 
     async def _events(self, response: httpx2.Response) -> AsyncGenerator[UploadProgress]:
         events = aiter(httpx2.EventSource(response))
@@ -179,7 +256,7 @@ class WatchLoop:
                     yield self._decode(event)
                 event = await anext(events, None)
 
-    async def _first(self, events: _Events) -> httpx2.ServerSentEvent | None:
+    async def _first(self, events: AsyncIterator[_T]) -> _T | None:
         """Return the first event; None if it does not arrive in time."""
         with anyio.move_on_after(self.first_event_seconds):
             return await anext(events, None)
@@ -211,7 +288,7 @@ def _is_after(version: _SeenVersion, known: _SeenVersion) -> bool:
 
 
 @asynccontextmanager
-async def _cancelling(events: _Events) -> AsyncGenerator[None]:
+async def _cancelling(events: AsyncIterator[object]) -> AsyncGenerator[None]:
     """Cancel *events* at the end of the block, with the generators that it reads from.
 
     Closing it would leave the inner generators to the garbage collector; cancelling ends each

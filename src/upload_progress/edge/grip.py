@@ -16,20 +16,27 @@ A request of Pushpin 1.36 whether to hold on (``Grip-Link``) is not used: it sen
 Sources: the GRIP protocol (pushpin.org/docs/protocols/grip), Pushpin 1.36.
 """
 
-import hmac
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final, Self
 
 import anyio
 import httpx2
 import jwt
-from attrs import define, field
+from attrs import Factory, define, field
 
 from upload_progress._fanout.update import Topic, Update
 from upload_progress._model.codec import encode_json
 from upload_progress.connection import Connection
-from upload_progress.edge.push_server import MIN_KEY_BYTES, PushServer, portions
+from upload_progress.edge.push_server import (
+    Channels,
+    PushServer,
+    check_key,
+    check_url,
+    key_bytes,
+    portions,
+    without_slash,
+)
 from upload_progress.exceptions import InvalidValue
 
 __all__ = ["MAX_REPEATED", "MIN_HOLD_SECONDS", "REPEAT_SECONDS", "GripProxy"]
@@ -42,24 +49,6 @@ MIN_HOLD_SECONDS: Final = 3
 _TICK_SECONDS: Final = 1.0
 _KEEP_ALIVE: Final = r": heartbeat\n\n; format=cstring; timeout=15"
 _CLOSE: Final = {"http-stream": {"action": "close"}}
-
-
-def _key_bytes(key: str | bytes) -> bytes:
-    return key.encode() if isinstance(key, str) else key
-
-
-def _check_key(_proxy: object, _attribute: object, key: bytes) -> None:
-    if len(key) < MIN_KEY_BYTES:
-        raise InvalidValue("edge.key", f"must have at least {MIN_KEY_BYTES} bytes")
-
-
-def _check_url(_proxy: object, _attribute: object, url: str) -> None:
-    if not url.startswith(("http://", "https://")):
-        raise InvalidValue("edge.control_url", "must begin with http:// or https://")
-
-
-def _without_slash(url: str) -> str:
-    return url.rstrip("/")
 
 
 def _check_seconds(_proxy: object, _attribute: object, seconds: object) -> None:
@@ -95,12 +84,15 @@ class GripProxy(PushServer):
         InvalidValue: The address, the key or the time is not valid.
     """
 
-    control_url: str = field(converter=_without_slash, validator=_check_url)
-    key: bytes = field(kw_only=True, converter=_key_bytes, validator=_check_key)
+    control_url: str = field(converter=without_slash, validator=check_url)
+    key: bytes = field(kw_only=True, converter=key_bytes, validator=check_key)
     hold_seconds: int = field(default=60, kw_only=True, validator=_check_seconds)
     _items: list[bytes] = field(factory=list, init=False)
     _repeated: dict[Topic, tuple[float, list[bytes]]] = field(factory=dict, init=False)
     _closed_until: int = field(default=0, init=False)
+    _channels: Channels = field(
+        default=Factory(lambda self: Channels(self.key, "up-"), takes_self=True), init=False
+    )
 
     # Publishing
 
@@ -145,15 +137,11 @@ class GripProxy(PushServer):
         return {"content-type": "application/json"}
 
     def _add(self, namespace: str, update: Update) -> None:
-        owner, upload_id, group = update.owner, update.progress.upload_id, update.progress.group
         message = {"http-stream": {"content": update.sse.decode()}}
-        channel = self._channel(namespace, owner, "upload", upload_id)
-        channels = [channel, self._channel(namespace, owner, "all")]
-        if group is not None:
-            channels.append(self._channel(namespace, owner, "group", group))
+        channels = self._channels.of_update(namespace, update)
         items = [_item(each, message) for each in channels]
         if update.is_end and not update.is_inferred_end:
-            items.append(_item(channel, _CLOSE))
+            items.append(_item(channels[0], _CLOSE))
         self._items += items
         self._repeated.pop(update.topic, None)
         if update.is_end:
@@ -166,15 +154,9 @@ class GripProxy(PushServer):
         for portion in portions(items):
             await self._request(f"{self.control_url}/publish/", b'{"items":[%b]}' % portion)
 
-    def _channel(self, namespace: str, owner: str, *parts: str) -> str:
-        return self._name(["events", namespace, owner, *parts])
-
     def _second(self, at: int) -> str:
         """Return the channel of the streams that are opened in a second."""
-        return self._name(["opened", self.hold_seconds, at % (2 * self.hold_seconds)])
-
-    def _name(self, parts: Sequence[object]) -> str:
-        return "up-" + hmac.digest(self.key, encode_json(parts), "sha256").hex()
+        return self._channels.named(["opened", self.hold_seconds, at % (2 * self.hold_seconds)])
 
     # Holding
 
@@ -200,12 +182,7 @@ class GripProxy(PushServer):
             upload_id: The upload; None for all, or those of a group.
             group: The group.
         """
-        if upload_id is not None:
-            channel = self._channel(namespace, owner, "upload", upload_id)
-        elif group is not None:
-            channel = self._channel(namespace, owner, "group", group)
-        else:
-            channel = self._channel(namespace, owner, "all")
+        channel = self._channels.of(namespace, owner, upload_id=upload_id, group=group)
         return {
             "grip-hold": "stream",
             "grip-channel": f"{channel}, {self._second(int(time.time()))}",

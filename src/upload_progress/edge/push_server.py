@@ -1,5 +1,6 @@
-"""The base of publishers that post events to a push server by HTTP."""
+"""What publishers to push servers have in common: the HTTP requests, and the names of channels."""
 
+import hmac
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -8,13 +9,24 @@ from typing import Final, Self
 
 import anyio
 import httpx2
-from attrs import define, field
+from attrs import Attribute, define, field, frozen
 
 from upload_progress._fanout.update import Update
 from upload_progress._model.cloudevents import CloudEvent
-from upload_progress.exceptions import NotEntered
+from upload_progress._model.codec import encode_json
+from upload_progress.exceptions import InvalidValue, NotEntered
 
-__all__ = ["MAX_BODY_BYTES", "MIN_KEY_BYTES", "PushServer", "portions"]
+__all__ = [
+    "MAX_BODY_BYTES",
+    "MIN_KEY_BYTES",
+    "Channels",
+    "PushServer",
+    "check_key",
+    "check_url",
+    "key_bytes",
+    "portions",
+    "without_slash",
+]
 
 MAX_BODY_BYTES: Final = 400_000
 """A batch is sent in requests of this size; a push server may refuse those of 1 MB."""
@@ -37,6 +49,66 @@ def portions(texts: Iterable[bytes]) -> Iterator[bytes]:
         size += len(text) + 1
     if portion:
         yield b",".join(portion)
+
+
+def key_bytes(key: str | bytes) -> bytes:
+    """Return a key as bytes."""
+    return key.encode() if isinstance(key, str) else key
+
+
+def check_key(_edge: object, attribute: "Attribute[bytes]", key: bytes) -> None:
+    """Refuse a key that is too short."""
+    if len(key) < MIN_KEY_BYTES:
+        raise InvalidValue(f"edge.{attribute.name}", f"must have at least {MIN_KEY_BYTES} bytes")
+
+
+def check_url(_edge: object, attribute: "Attribute[str]", url: str) -> None:
+    """Refuse an address that is none of HTTP."""
+    if not url.startswith(("http://", "https://")):
+        raise InvalidValue(f"edge.{attribute.name}", "must begin with http:// or https://")
+
+
+def without_slash(url: str) -> str:
+    """Return an address without a slash at its end."""
+    return url.rstrip("/")
+
+
+@frozen(repr=False)
+class Channels:
+    """The names of channels: HMACs that cannot be computed without the key.
+
+    A channel belongs to one upload, one group, or all uploads of an owner.
+
+    Attributes:
+        key: The key.
+        prefix: How each name begins.
+    """
+
+    key: bytes
+    prefix: str
+
+    def of(
+        self, namespace: str, owner: str, *, upload_id: str | None = None, group: str | None = None
+    ) -> str:
+        """Return the channel of an upload, of a group, or of all uploads of *owner*."""
+        if upload_id is not None:
+            return self.named(["events", namespace, owner, "upload", upload_id])
+        if group is not None:
+            return self.named(["events", namespace, owner, "group", group])
+        return self.named(["events", namespace, owner, "all"])
+
+    def of_update(self, namespace: str, update: Update) -> list[str]:
+        """Return the channels on which *update* is published; the first is that of the upload."""
+        owner, progress = update.owner, update.progress
+        channels = [self.of(namespace, owner, upload_id=progress.upload_id)]
+        channels.append(self.of(namespace, owner))
+        if progress.group is not None:
+            channels.append(self.of(namespace, owner, group=progress.group))
+        return channels
+
+    def named(self, parts: Sequence[object]) -> str:
+        """Return the name that stands for *parts*."""
+        return self.prefix + hmac.digest(self.key, encode_json(parts), "sha256").hex()
 
 
 @define(eq=False, repr=False)

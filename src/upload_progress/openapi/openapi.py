@@ -6,7 +6,13 @@ Source: https://spec.openapis.org/oas/v3.1.1.html
 from importlib.metadata import version
 from typing import Final
 
-from upload_progress._model.api_types import Announcement, SubscribeRequest, TaskReport, Ticket
+from upload_progress._model.api_types import (
+    Announcement,
+    SubscribeRequest,
+    TaskReport,
+    Ticket,
+    TicketTargets,
+)
 from upload_progress._model.models import UploadPage, UploadProgress
 from upload_progress._reading.lists import MAX_SUMMED
 from upload_progress.openapi import parameters
@@ -81,6 +87,7 @@ def _paths() -> JsonObject:
         "/upload-progress/languages.js": {"get": _script("Get its texts", "Languages")},
         "/upload-progress/panel.js": {"get": _script("Get its panel for many uploads", "Panel")},
         "/upload-progress/parts.js": {"get": _script("Get its uploads in parts", "Parts")},
+        "/upload-progress/streams.js": {"get": _script("Get its HTTP streams", "Streams")},
         "/openapi.json": {"get": _document("OpenAPI", "getOpenapi")},
         "/asyncapi.json": {"get": _document("AsyncAPI", "getAsyncapi")},
         "/{upload_id}": {
@@ -235,9 +242,11 @@ def _ticket() -> JsonObject:
     return {
         "operationId": "createTicket",
         "summary": "Get a ticket for a WebSocket or an EventSource, which cannot set headers",
+        "description": "With Centrifugo as the push server, also tokens for what the body names.",
+        "requestBody": {"required": False, "content": json_content(TicketTargets)},
         "responses": {
             **response(201, "Valid once, for 30 seconds.", json_content(Ticket)),
-            **error_responses(401, 403, 503),
+            **error_responses(400, 401, 403, 404, 408, 413, 422, 503),
         },
     }
 

@@ -15,6 +15,7 @@ from upload_progress._model.api_types import (
     SubscribeRequest,
     TaskReport,
     Ticket,
+    TicketTargets,
 )
 from upload_progress._model.cloudevents import CloudEvent
 from upload_progress._model.models import (
@@ -47,6 +48,7 @@ HTTP_TYPES: Final = (
     Announcement,
     SubscribeRequest,
     TaskReport,
+    TicketTargets,
     Ticket,
     Problem,
 )

@@ -10,7 +10,9 @@ from attrs import field, frozen
 
 from upload_progress.config import Limits, Retention
 from upload_progress.exceptions import InvalidValue
+from upload_progress.interfaces import EventPublisher
 from upload_progress.protocols import TransferProtocol
+from upload_progress.settings.push_server import push_server_from
 from upload_progress.settings.variables import PREFIX, VARIABLES, Group
 from upload_progress.throttling import ThrottlePolicy
 from upload_progress.tracker import ProgressTracker
@@ -35,6 +37,7 @@ class TrackerOptions(TypedDict, total=False):
 
     url: str
     events: str
+    edge: EventPublisher
     retention: Retention
     policy: ThrottlePolicy
     watched_interval_seconds: float
@@ -133,6 +136,8 @@ def settings_from_environment(environment: Mapping[str, str] | None = None) -> S
         tracker["limits"] = Limits(**cast("dict[str, int]", values[Group.LIMITS]))
     if values[Group.RETENTION]:
         tracker["retention"] = _retention(cast("dict[str, int]", values[Group.RETENTION]))
+    if values[Group.EDGE]:
+        tracker["edge"] = _edge(values[Group.EDGE])
     return Settings(
         tracker=cast("TrackerOptions", tracker),
         middleware=cast("MiddlewareOptions", values[Group.MIDDLEWARE]),
@@ -143,6 +148,13 @@ def settings_from_environment(environment: Mapping[str, str] | None = None) -> S
 def _retention(values: dict[str, int]) -> Retention:
     try:
         return Retention(**values)
+    except InvalidValue as error:
+        raise InvalidValue(_name_of(error.where), error.problem) from None
+
+
+def _edge(values: Mapping[str, object]) -> EventPublisher:
+    try:
+        return push_server_from(values)
     except InvalidValue as error:
         raise InvalidValue(_name_of(error.where), error.problem) from None
 

@@ -30,6 +30,7 @@ class Group(StrEnum):
     TRACKER = "ProgressTracker.from_url"
     LIMITS = "Limits"
     RETENTION = "Retention"
+    EDGE = "the push server"
     MIDDLEWARE = "UploadProgressMiddleware"
     ROUTES = "progress_mount"
 
@@ -68,6 +69,13 @@ _TRACKER: Final[tuple[_Row, ...]] = (
     ("NAMESPACE", "namespace", read_text, "name"),
     ("SECRET", "secret", read_text, "text of 16 bytes or more"),
 )
+_EDGE: Final[tuple[_Row, ...]] = (
+    ("EDGE_URL", "edge.url", read_text, "`pushpin+` or `centrifugo+`, and its URL"),
+    ("EDGE_KEY", "edge.key", read_text, "text of 32 bytes or more"),
+    ("EDGE_HOLD_SECONDS", "edge.hold_seconds", read_count, "seconds, of Pushpin"),
+    ("EDGE_API_KEY", "edge.api_key", read_text, "text, of Centrifugo"),
+    ("EDGE_PUBLIC_URL", "edge.public_url", read_text, "URL or path, of Centrifugo"),
+)
 _MIDDLEWARE: Final[tuple[_Row, ...]] = (
     ("MIN_SIZE_BYTES", "min_size_bytes", read_count, "bytes"),
     ("METHODS", "methods", read_names, "names, separated by commas"),
@@ -98,6 +106,7 @@ VARIABLES: Final = (
     *_named(Group.TRACKER, _TRACKER),
     *(_of_field(Group.LIMITS, each) for each in fields(Limits)),
     *(_of_field(Group.RETENTION, each) for each in fields(Retention)),
+    *_named(Group.EDGE, _EDGE),
     *_named(Group.MIDDLEWARE, _MIDDLEWARE),
     *_named(Group.ROUTES, _ROUTES),
 )

@@ -37,6 +37,7 @@ MODULES: Final = (
     "upload-progress/languages.js",
     "upload-progress/panel.js",
     "upload-progress/parts.js",
+    "upload-progress/streams.js",
 )
 """The modules that the main one loads when a page needs them."""
 

@@ -6,18 +6,26 @@ from typing import Final
 
 import anyio
 from attrs import evolve, frozen
+from msgspec import UNSET
 from starlette.responses import Response
 from starlette.types import Receive
 
 from upload_progress._fanout.subscription import Subscription, Transport
 from upload_progress._internals import internals_of
-from upload_progress._model.api_types import Announcement, SubscribeRequest, TaskReport, Ticket
+from upload_progress._model.api_types import (
+    Announcement,
+    SubscribeRequest,
+    TaskReport,
+    Ticket,
+    TicketTargets,
+)
 from upload_progress._model.models import UploadKey, UploadProgress, UploadState
 from upload_progress._model.state import is_final
 from upload_progress._tracking.hand_over import read_token
 from upload_progress.exceptions import InvalidValue, UploadNotFound
 from upload_progress.starlette.auth.authentication import RequestAuthenticator, check_upload_id
 from upload_progress.starlette.auth.authenticators import bearer_token
+from upload_progress.starlette.auth.edge_tokens import EdgeTokens
 from upload_progress.starlette.auth.tickets import TICKET_SECONDS, AccessGrant
 from upload_progress.starlette.auth.views import as_seen_by
 from upload_progress.starlette.connections import ConnectionRegistry, SocketSubscriptions
@@ -51,6 +59,7 @@ class RestEndpoints:
     connections: ConnectionRegistry
     streams: EventStreams
     sockets: SocketSubscriptions
+    edge_tokens: EdgeTokens | None
 
     async def announce(self, request: RequestContext) -> Response:
         """``POST /uploads``: create a pending upload."""
@@ -200,10 +209,12 @@ class RestEndpoints:
         return Response(status_code=204, headers=COMMON_HEADERS)
 
     async def ticket(self, request: RequestContext) -> Response:
-        """``POST /uploads/tickets``: issue a one-time ticket."""
+        """``POST /uploads/tickets``: issue a one-time ticket, and tokens of the push server."""
         grant = await self.authenticator.authenticate(request.connection)
+        body = await read_body(request.receive, TicketTargets, max_bytes=self._max_body_bytes)
+        access = self.edge_tokens.of(grant, body) if self.edge_tokens else UNSET
         ticket = self.authenticator.tickets.issue(grant)
-        return json_response(Ticket(ticket, expires_in=TICKET_SECONDS), status=201)
+        return json_response(Ticket(ticket, TICKET_SECONDS, access), status=201)
 
 
 def _snapshot_headers(progress: UploadProgress) -> dict[str, str]:

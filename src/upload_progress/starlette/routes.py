@@ -10,9 +10,10 @@ from starlette.types import Scope
 
 from upload_progress._internals import internals_of
 from upload_progress.exceptions import InvalidValue
-from upload_progress.interfaces import Authenticate, HoldsStreams
+from upload_progress.interfaces import Authenticate, HoldsStreams, IssuesTokens
 from upload_progress.openapi import asyncapi_document, openapi_document
 from upload_progress.starlette.auth.authentication import RequestAuthenticator
+from upload_progress.starlette.auth.edge_tokens import EdgeTokens
 from upload_progress.starlette.auth.identity_resolver import IdentityResolver
 from upload_progress.starlette.auth.origins import Origins
 from upload_progress.starlette.auth.tickets import TICKET_BYTES, Tickets, TicketService
@@ -80,10 +81,8 @@ def progress_routes(
             raise InvalidValue(name, "must be greater than 0")
     internals = internals_of(tracker)
     internals.has_routes = True
-    edge: object = internals.backends.edge
-    proxy = edge if isinstance(edge, HoldsStreams) else None
-    if proxy is not None and proxy.hold_seconds > revalidate_seconds:
-        raise InvalidValue("revalidate_seconds", "must be at least the hold_seconds of the edge")
+    proxy, edge_tokens = _edge_parts(tracker, revalidate_seconds)
+    has_edge = edge_tokens is not None
     clock = tracker.config.clock
     identities = IdentityResolver(authenticate, clock, internals.log_limiter)
     make_ticket = partial(internals.directory.make_token, "ticket", TICKET_BYTES)
@@ -93,12 +92,28 @@ def progress_routes(
         identities, Origins.parse(allowed_origins), tickets, clock, revalidate_seconds
     )
     connections = ConnectionRegistry(internals)
-    streams = EventStreams(tracker, authenticator, connections, stream_life_seconds, proxy)
+    streams = EventStreams(
+        tracker, authenticator, connections, stream_life_seconds, proxy, has_edge
+    )
     sockets = SocketSubscriptions(tracker, connections)
-    endpoints = RestEndpoints(tracker, authenticator, connections, streams, sockets)
+    endpoints = RestEndpoints(tracker, authenticator, connections, streams, sockets, edge_tokens)
     mount_check = MountCheck(internals)
-    socket = WebSocketEndpoint(tracker, authenticator, connections, mount_check, proxy)
+    socket = WebSocketEndpoint(tracker, authenticator, connections, mount_check, proxy, has_edge)
     return _routes(endpoints, socket, mount_check)
+
+
+def _edge_parts(
+    tracker: ProgressTracker, revalidate_seconds: float
+) -> tuple[HoldsStreams | None, EdgeTokens | None]:
+    """Return the edge as the proxy that it is, or as what gives tokens for it."""
+    edge: object = internals_of(tracker).backends.edge
+    if isinstance(edge, IssuesTokens):
+        return None, EdgeTokens(edge, tracker.config, revalidate_seconds)
+    if not isinstance(edge, HoldsStreams):
+        return None, None
+    if edge.hold_seconds > revalidate_seconds:
+        raise InvalidValue("revalidate_seconds", "must be at least the hold_seconds of the edge")
+    return edge, None
 
 
 def _routes(

@@ -27,6 +27,7 @@ from starlette.responses import Response
 from upload_progress._fanout.subscription import Subscription, Transport
 from upload_progress._fanout.update import Update
 from upload_progress._internals import internals_of
+from upload_progress._model.api_types import EDGE_HEADER
 from upload_progress._model.models import UploadState
 from upload_progress.exceptions import StoreUnavailable, UploadNotFound
 from upload_progress.identity import Identity, listed_owner
@@ -86,6 +87,7 @@ class EventStreams:
         connections: Counts the open streams.
         stream_life_seconds: Duration after which a stream ends; the client reopens it.
         proxy: Holds the streams that are requested through it; None if this process holds all.
+        has_edge: Whether there is a push server, to which clients had better connect.
     """
 
     tracker: ProgressTracker
@@ -93,6 +95,7 @@ class EventStreams:
     connections: ConnectionRegistry
     stream_life_seconds: float
     proxy: HoldsStreams | None
+    has_edge: bool = False
 
     async def stream_upload(self, request: RequestContext) -> Response | None:
         """Stream the snapshots of one upload until it ends."""
@@ -218,7 +221,10 @@ class EventStreams:
     ) -> None:
         """Stream until the client disconnects, its access ends, or the stream is complete."""
         life = anyio.CancelScope(deadline=anyio.current_time() + self.stream_life_seconds)
-        stream = _Stream(self.tracker, request, subscription, life, ends_with_upload, states)
+        headers = {**_HEADERS, EDGE_HEADER: "?1"} if self.has_edge else _HEADERS
+        stream = _Stream(
+            self.tracker, request, subscription, life, ends_with_upload, states, headers
+        )
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(cancel_on_disconnect, request.receive, tasks.cancel_scope)
             tasks.start_soon(self._cancel_on_expiry, grant, tasks.cancel_scope)
@@ -293,6 +299,7 @@ class _Stream:
         ends_with_upload: Whether the stream ends with the end of an upload; some time after it, if
             a living worker may overrule it.
         states: Only uploads in these states are shown; None for all.
+        headers: The headers of the response.
     """
 
     tracker: ProgressTracker
@@ -301,6 +308,7 @@ class _Stream:
     life: anyio.CancelScope
     ends_with_upload: bool
     states: Collection[UploadState] | None
+    headers: Mapping[str, str]
     _has_ended: bool = field(default=False, init=False)
     _deadline: float = field(
         default=Factory(lambda self: self.life.deadline, takes_self=True), init=False
@@ -309,7 +317,7 @@ class _Stream:
 
     async def write_events(self) -> None:
         """Write events until the subscription is closed, or the upload ends."""
-        await _start(self.request, _HEADERS)
+        await _start(self.request, self.headers)
         while not self._is_over:
             updates = await internals_of(self.tracker).wait(self.subscription, self._write_updates)
             if not (updates or self._is_over):

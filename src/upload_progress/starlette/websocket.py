@@ -18,6 +18,7 @@ from typing import Final
 import anyio
 from anyio.lowlevel import checkpoint
 from attrs import define, field, frozen
+from msgspec import UNSET
 from starlette.types import Message, Receive, Scope, Send
 
 from upload_progress._fanout.subscription import HEARTBEAT_SECONDS, Transport
@@ -293,6 +294,7 @@ class WebSocketEndpoint:
     connections: ConnectionRegistry
     mount_check: MountCheck
     proxy: HoldsStreams | None
+    has_edge: bool
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Accept or refuse a handshake, and run the session."""
@@ -335,7 +337,7 @@ class WebSocketEndpoint:
         )
         client_id = new_client_id(internals_of(self.tracker).directory)
         socket = OpenSocket(client_id, identity, subscription)
-        socket.send(Welcome(socket.client_id, HEARTBEAT_SECONDS))
+        socket.send(Welcome(client_id, HEARTBEAT_SECONDS, True if self.has_edge else UNSET))
         if upload_id is None:
             stack.enter_context(self.connections.registered(socket))
         else:

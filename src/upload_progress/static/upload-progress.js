@@ -190,8 +190,8 @@ const pathOf = (target) => {
 const isLocal = (upload) => !!upload && upload.attempt % 1 > 0;
 
 /**
- * Receives snapshots from one server: by WebSocket, else by event stream, else by polling. Shared by
- * all elements of a page. Events: `upload` (detail: `{upload, known}`), `sent`, `connection`,
+ * Receives snapshots from one server: from its push server, else by WebSocket, else by event stream,
+ * else by polling. Shared by all elements of a page. Events: `upload` (detail: `{upload, known}`), `sent`, `connection`,
  * `unauthorized`.
  */
 export class ProgressClient extends EventTarget {
@@ -223,6 +223,8 @@ export class ProgressClient extends EventTarget {
   #isStopping = false;
   #canLongPoll = true;
   #isLongPolling = false;
+  /** Whether to receive from the push server; null until the server has named one. @type {boolean | null} */
+  #hasEdge = null;
   #wakeups = new EventTarget();
   // When a busy server wants the next request: for a snapshot or a list, and for a stream.
   #pollAt = 0;
@@ -485,7 +487,9 @@ export class ProgressClient extends EventTarget {
         await this.#sleep(MAX_DELAY_MS);
         continue;
       }
-      const wasOpen = (await this.#openWebSocket()) || (await this.#openEventStreams());
+      const wasOpen = this.#hasEdge
+        ? await this.#openEdge()
+        : (await this.#openWebSocket()) || (await this.#openEventStreams());
       if (!this.#isActive) return;
       failures = wasOpen ? 0 : failures + 1;
       if (this.connection !== "lost") this.#setConnection(wasOpen ? "connecting" : "polling");
@@ -521,7 +525,7 @@ export class ProgressClient extends EventTarget {
     if (active.length) this.#confirmed.clear();
     this.#isLongPolling = false;
     const responses = active.map(async ({ target }) => {
-      if (!("upload_id" in target)) return this.#pollList(target);
+      if (!("upload_id" in target)) return this.pollList(target);
       const { upload_id: id } = target;
       const isAnswered = longPoll && (await this.#alone(() => {
         this.#isLongPolling = this.#etags.has(id);
@@ -534,8 +538,8 @@ export class ProgressClient extends EventTarget {
     return isAnswered;
   }
 
-  /** @param {Target} target */
-  async #pollList(target) {
+  /** Read a list. @param {Target} target */
+  async pollList(target) {
     const response = await this.fetch(pathOf(target));
     if (response?.ok) for (const one of (await response.json()).uploads.reverse()) this.apply(one);
     return !!response?.ok;
@@ -568,7 +572,9 @@ export class ProgressClient extends EventTarget {
     if (this.access.headers) {
       const response = await this.fetch("tickets", { method: "POST" });
       if (!response?.ok || this.#stream.signal.aborted) return false;
-      url.searchParams.set("ticket", (await response.json()).ticket);
+      const { ticket, edge } = await response.json();
+      if (this.#findEdge(edge)) return true;
+      url.searchParams.set("ticket", ticket);
     }
     const socket = new WebSocket(url);
     let wasOpen = false;
@@ -582,6 +588,7 @@ export class ProgressClient extends EventTarget {
         wait();
         if (message.type !== "welcome") return this.#handle(message);
         wasOpen = true;
+        if (this.#findEdge(message.edge)) return resolve(0);
         wait((message.heartbeat_seconds ?? 15) * 2500);
         this.#socket = socket;
         this.#sendSubscriptions();
@@ -593,6 +600,21 @@ export class ProgressClient extends EventTarget {
     socket.close();
     if (code === 4401) this.stop();
     return wasOpen;
+  }
+
+  /** Whether to go on with the push server that the server has named. @param {unknown} hint */
+  #findEdge(hint) {
+    return !!hint && (this.#hasEdge ??= true);
+  }
+
+  /** Receive from the push server; resolves to whether it was open. */
+  async #openEdge() {
+    const targets = this.#active.map(({ target }) => target);
+    const module = await loadStreams();
+    const open = () => this.#connected("sse");
+    const wasOpen = await module?.receivePushes(this, targets, this.#stream.signal, open);
+    if (wasOpen === null) this.#hasEdge = false;
+    return !!wasOpen;
   }
 
   /** @param {any} message */
@@ -646,36 +668,16 @@ export class ProgressClient extends EventTarget {
 
   /** @param {Target} target */
   async #openEventStream(target) {
-    const { signal } = this.#stream;
-    const silence = new AbortController();
-    const wait = watchdog(() => silence.abort(), OPEN_TIMEOUT_MS);
-    let wasOpen = false;
-    try {
-      const response = await this.fetch(pathOf(target), {
-        headers: { accept: "text/event-stream", ...incremental(this.base) },
-        signal: AbortSignal.any([signal, silence.signal]),
-      });
-      const reader = response?.ok && response.body?.pipeThrough(new TextDecoderStream()).getReader();
-      for (let text = ""; reader; ) {
-        const { done, value } = await reader.read();
-        if (done) break;
-        wasOpen = true;
-        this.#connected("sse");
-        wait(2.5 * MAX_DELAY_MS);
-        const events = (text + value).split("\n\n");
-        text = events.pop() ?? "";
-        for (const event of events) {
-          const data = /^data:\s?(.*)$/m.exec(event)?.[1];
-          if (data) this.apply(JSON.parse(data));
-        }
-      }
-    } catch {
-      // Aborted or disconnected: the caller reconnects.
-    }
-    wait(0);
-    return wasOpen;
+    const module = await loadStreams();
+    const headers = { accept: "text/event-stream", ...incremental(this.base) };
+    const isLeft = (/** @type {Response | null} */ response) => this.#findEdge(response?.headers.get("upload-edge"));
+    const onText = () => this.#connected("sse");
+    return !!(await module?.receiveEvents(this, pathOf(target), headers, this.#stream.signal, isLeft, onText));
   }
 }
+
+/** The module that receives streams; null if it cannot be loaded. */
+const loadStreams = () => import("./upload-progress/streams.js").catch(() => null);
 
 /**
  * Asks proxies to pass on each byte as it arrives (RFC 10036). Not at another origin, which may not
