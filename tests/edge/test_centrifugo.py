@@ -61,10 +61,12 @@ class Stream:
     def until_end(self, upload_id: str) -> list[dict[str, Any]]:
         """Return what is published until that upload has ended."""
         found = list[dict[str, Any]]()
-        for snapshot in self.snapshots():
+
+        def is_end(snapshot: dict[str, Any]) -> bool:
             found.append(snapshot)
-            if (snapshot["upload_id"], snapshot["state"]) == (upload_id, "completed"):
-                break
+            return (snapshot["upload_id"], snapshot["state"]) == (upload_id, "completed")
+
+        next(filter(is_end, self.snapshots()))
         return found
 
 
