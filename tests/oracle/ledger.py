@@ -147,7 +147,8 @@ class Reading:
         close: The number of a request that belongs to the other side of an end, because it was
             sent when the upload was just ending, and its owner was known late.
         joins_ended: Whether a request belongs to an attempt that has just ended at another worker,
-            or is followed there by the next one: its own worker does not know that yet.
+            or is followed there by the next one, or is not known yet: its own worker does not know
+            what the other one does.
     """
 
     resumes_failed: bool = False
@@ -168,6 +169,8 @@ class Replay:
         told: The bytes that the application said it has.
         unsure: The bytes of broken connections, by worker.
         exists: Whether the application has accepted a request.
+        exists_since: When it was first known that the application has accepted one.
+        exists_at_worker: Index of the worker that knew it first.
         is_created: Whether a request has created it.
         has_begun: Whether a request has carried bytes.
         may_have_failed: Whether a first request failed, which may be shown as a failed upload.
@@ -200,6 +203,8 @@ class Replay:
     told: set[Position] = field(factory=set)
     unsure: dict[int, set[Position]] = field(factory=dict)
     exists: bool = False
+    exists_since: float = 0.0
+    exists_at_worker: int = 0
     is_created: bool = False
     has_begun: bool = False
     may_have_failed: bool = False
@@ -489,7 +494,7 @@ class Replay:
             unsure |= self._placed(exchange, answer.accepted)
             return
         if exchange.plan.kind is not Kind.ASK:
-            self.exists, self.session = True, _session_of(exchange)
+            self._note_existence(fact, exchange)
         self.is_named |= exchange.set_at is not None and self._is_attempt_certain(exchange)
         if answer.meaning is Meaning.ABORTED:
             self._end(fact, S.CANCELLED, S.FAILED)
@@ -501,6 +506,11 @@ class Replay:
         elif answer.meaning is Meaning.COMPLETED and not self.application.completes_at_total:
             self.total = answer.total
             self._complete(fact)
+
+    def _note_existence(self, fact: Fact, exchange: Exchange) -> None:
+        if not self.exists:
+            self.exists_since, self.exists_at_worker = fact.at, exchange.step.worker
+        self.exists, self.session = True, _session_of(exchange)
 
     def _placed(self, exchange: Exchange, positions: Iterable[Position]) -> set[Position]:
         return self.application.places_of(exchange, positions)
@@ -562,7 +572,11 @@ class Replay:
 
     def _apply_rejection(self, fact: Fact, exchange: Exchange) -> None:
         if self.exists and exchange.plan.kind is not Kind.CREATE:
-            self._end(fact, S.FAILED)
+            # A worker that does not know of the upload takes it for a request to no upload.
+            is_other = exchange.step.worker != self.exists_at_worker
+            is_new = fact.at - self.exists_since < self.delay_seconds
+            if not (self.reading.joins_ended and is_other and is_new):
+                self._end(fact, S.FAILED)
         elif not self.exists:
             self.may_have_failed = self.is_refused = True
             if len(self._in_progress(fact.at)) > 1:
