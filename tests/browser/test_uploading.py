@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests._support.browser_pages import (
     RECORD,
@@ -41,6 +41,12 @@ DROP = """
   return isShown;
 }
 """
+# A snapshot that arrives by the socket.
+NEWER = """() => {
+  const client = component.ProgressClient.of("/uploads");
+  const known = client.uploads.get(transfer.id);
+  client.apply({ ...known, sequence: known.sequence + 1 });
+}"""
 FINAL_STATE = "async () => (await transfer.done).state"
 
 
@@ -291,6 +297,26 @@ def test_server_that_is_silent_is_said_in_the_row(users: Users, user: str) -> No
     expect(row(page, "a.bin")).to_contain_text("Receiving")
     release(page, "a.bin")
     expect(in_state(page, "a.bin", "completed")).to_be_visible()
+
+
+def test_late_404_does_not_interrupt_an_upload_that_the_server_knows_by_now(
+    users: Users, user: str
+) -> None:
+    page = users.open(ALL, user=user)
+    upload_id = upload(page, "a.bin", hold=0.5)
+    expect(in_state(page, "a.bin", "receiving")).to_be_visible()
+
+    def answer_late(route: Route) -> None:
+        page.evaluate(NEWER)
+        route.fulfill(status=404)
+
+    page.route(f"**/{upload_id}/progress", answer_late, times=1)
+    assert page.evaluate("component.ProgressClient.of('/uploads').refresh(transfer.id)") is True
+
+    assert page.evaluate("transfer.isInterrupted") is False
+    release(page, "a.bin")
+    expect(in_state(page, "a.bin", "completed")).to_be_visible()
+    assert page.evaluate("transfer.attempts") == 1
 
 
 def test_fifty_files_are_queued(users: Users, user: str) -> None:

@@ -313,6 +313,7 @@ export class ProgressClient extends EventTarget {
   /** Poll one upload, unless the server is busy; resolves to whether it responded. @param {string} uploadId */
   async refresh(uploadId, longPoll = false) {
     if (this.busyMs) return false;
+    const known = this.uploads.get(uploadId);
     const tag = longPoll && this.#etags.get(uploadId);
     const { signal } = this.#polls;
     const wait = tag && { headers: { prefer: "wait=25", "if-none-match": tag }, signal };
@@ -331,7 +332,7 @@ export class ProgressClient extends EventTarget {
     if (response?.status === 404) {
       // Without it, the next poll is not a long one, which would be answered at once.
       this.#etags.delete(uploadId);
-      this.#markLost(uploadId);
+      this.#markLost(uploadId, known);
     }
     return !!response && (response.ok || response.status === 304 || response.status === 404);
   }
@@ -555,10 +556,11 @@ export class ProgressClient extends EventTarget {
     return true;
   }
 
-  /** @param {string} uploadId */
-  #markLost(uploadId) {
+  /** @param {string} uploadId @param {Snapshot | undefined} known What it was when the server was asked. */
+  #markLost(uploadId, known) {
     const upload = this.uploads.get(uploadId);
-    if (!upload || isLocal(upload) || isFinal(upload)) return;
+    // A newer snapshot has overtaken the response.
+    if (!upload || upload !== known || isLocal(upload) || isFinal(upload)) return;
     const error = { code: "unknown", message: "" };
     const lost = { stage: null, stalled: false, error, is_lost: true };
     // `apply` would ignore it as outdated.
