@@ -15,6 +15,7 @@ from upload_progress._cluster.rpc import RpcEndpoint
 from upload_progress._model.models import ErrorCode, TransferRecord, UploadError, UploadKey
 from upload_progress._model.state import ABORTED, CANCELLED, LOST
 from upload_progress._tracking.live_upload import LiveUpload
+from upload_progress._tracking.transfer import TransferPhase
 from upload_progress.backends import MemoryPublisher
 
 pytestmark = pytest.mark.anyio
@@ -70,6 +71,42 @@ async def test_upload_that_was_cancelled_elsewhere_is_cut(sim: Simulation) -> No
     await reconciler(sim).check_all()
 
     assert live.state is S.CANCELLED
+
+
+async def test_end_that_another_worker_has_stored_is_the_only_one(sim: Simulation) -> None:
+    """The worker that receives the upload neither stores nor publishes a second one."""
+    live = await begin(sim)
+    subscription = sim.subscription("up")
+    await sim.run(1)
+    subscription.take()
+    await write(sim, S.CANCELLED, error=CANCELLED, transfer_id="another")
+    [stored, other] = sorted(
+        await sim.memory.load(UploadKey("ann", "up")), key=lambda each: each.sequence
+    )
+    sim.publisher.events.clear()
+
+    await reconciler(sim).check_all()
+    shown = [await sim.tracker.get("up", owner="ann")]
+    await sim.run(2)
+    shown.append(await sim.tracker.get("up", owner="ann"))
+
+    ends = {(each.state, each.sequence) for each in shown}
+    assert ends == {(S.CANCELLED, stored.sequence + other.sequence)}
+    assert live.error == CANCELLED
+    assert sim.publisher.events == []
+    assert [update.progress for update in subscription.take()] == [shown[0]]
+    assert sim.internals.flusher.is_idle
+
+
+async def test_cancel_elsewhere_is_too_late_once_the_response_is_sent(sim: Simulation) -> None:
+    live = await begin(sim)
+    live.end_body()
+    live.opened_by.phase = TransferPhase.RESPONDING
+    await write(sim, S.CANCELLED, error=CANCELLED, transfer_id="another")
+
+    await reconciler(sim).check_all()
+
+    assert (live.state, live.has_ended_elsewhere) == (S.PROCESSING, False)
 
 
 async def test_upload_that_others_ended_as_lost_goes_on_as_the_next_attempt(

@@ -128,13 +128,23 @@ class Reconciler:
                 return
             if record.attempt == upload.attempt and is_final(record.state):
                 if record.error is not None and record.error.code is ErrorCode.CANCELLED_BY_OWNER:
-                    upload.cancel()
+                    if record.transfer_id == upload.transfer_id:
+                        upload.cancel()
+                    else:
+                        self._follow_cancel(upload, records)
                     return
                 if record.transfer_id == upload.transfer_id and continuation.is_inferred(record):
                     self.flusher.overrule(upload, records)
                     return
         if upload.is_reported and not records:
             upload.mark_due()
+
+    def _follow_cancel(self, upload: LiveUpload, records: Sequence[TransferRecord]) -> None:
+        """Stop *upload*, whose end another worker has stored and published."""
+        continuation.follow_cancel(upload, records)
+        if upload.has_ended_elsewhere:
+            progress = self.flusher.loader.fold(records)
+            self.flusher.hub.deliver(Update(records[0].owner, progress))
 
     async def _check_ends(self, seconds: float) -> None:
         """Write those ends again that were stored within *seconds*, and are not in the store."""

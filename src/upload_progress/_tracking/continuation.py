@@ -621,6 +621,16 @@ def _end_elsewhere(
             transfer.stop()
 
 
+def follow_cancel(upload: LiveUpload, records: Iterable[TransferRecord]) -> None:
+    """Stop an upload whose owner has cancelled it at another worker, unless it is too late.
+
+    The record of that worker is the end: a second one would be an event after the end.
+    """
+    upload.cancel()
+    if upload.is_ended:
+        upload.prior_state, upload.prior_records = PriorState.ENDED, tuple(records)
+
+
 def start_after(upload: LiveUpload, before: LiveUpload) -> None:
     """Become the next attempt after *before*, which this process has and may not be stored."""
     shown = current_snapshot(before)

@@ -95,7 +95,8 @@ def snapshot_of(upload: LiveUpload, record: TransferRecord, now: Moment) -> Uplo
     mount_path = upload.context.config.mount_path
     progress = fold(records_with(upload, record), now=now.wall, mount_path=mount_path)
     assert progress is not None  # noqa: S101  # there is a record
-    if upload.is_ended and upload.reporting is Reporting.DUE:
+    is_due = upload.is_ended and upload.reporting is Reporting.DUE
+    if is_due and not upload.has_ended_elsewhere:
         # One sequence must not carry two states: a receiver keeps the highest sequence.
         return evolve(progress, sequence=progress.sequence + 1)
     return progress
