@@ -42,6 +42,7 @@ NEED_OTHERS = (
 )
 UI_FRAMEWORKS = "tests/browser/test_ui_frameworks.py"
 PUSH_SERVER = "tests/browser/test_push_server.py"
+WATCHERS = "tests/oracle/test_watchers.py"
 OLDEST_PYTHON = "3.11"
 
 nox.needs_version = ">=2026.10"
@@ -214,12 +215,19 @@ def minify(session: nox.Session) -> None:
 
 @nox.session
 def nightly(session: nox.Session) -> None:
-    """Test 20,000 random sequences of requests against the model; the numbers differ each day."""
+    """Test 20,000 random sequences of requests against the model; the numbers differ each day.
+
+    And that watchers see the end of each upload, with 10,000 random interleavings of store and
+    broker in memory, and 600 with Redis.
+    """
     sync(session, *groups("test", "clients"))
     seed = 1_000_000 * datetime.now(UTC).toordinal()
     options = ("--oracle-examples=20000", f"--oracle-seed={seed}", "-k", "not redis")
-    parallel = ("--numprocesses=2", "--dist=load")
-    session.run("python", "-m", "pytest", "tests/oracle", *parallel, *options, *session.posargs)
+    runs = ("--interleavings=10000", "--interleavings-with-redis=600", f"--oracle-seed={seed}")
+    parallel = ("python", "-m", "pytest", "--numprocesses=2", "--dist=load")
+    others = ("--ignore", WATCHERS)
+    session.run(*parallel, "tests/oracle", *others, *options, *session.posargs)
+    session.run(*parallel, WATCHERS, *runs, REQUIRE_SERVICES, *session.posargs)
 
 
 @nox.session

@@ -48,6 +48,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--oracle-seed", type=int, default=0, help="the number of the first of these sequences"
     )
     parser.addoption(
+        "--interleavings",
+        type=int,
+        default=28,
+        help="how many random delays of store and broker tests/oracle/test_watchers.py tests",
+    )
+    parser.addoption(
+        "--interleavings-with-redis", type=int, default=4, help="how many of them with a server"
+    )
+    parser.addoption(
         "--outages",
         default="20",
         help="for how many seconds servers are away, for a lease of 15 s, separated by commas",

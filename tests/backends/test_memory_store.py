@@ -200,6 +200,31 @@ async def test_full_bucket_overflows_into_next_second() -> None:
     assert page.uploads == ()
 
 
+async def test_many_uploads_of_one_second_are_not_searched_for_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A full bucket knows the next one that has room; a bucket that gets room is used again."""
+    monkeypatch.setattr(memory, "BUCKET_CAPACITY", 2)
+    clock = FakeClock()
+    store = MemoryStore(clock=clock, retention=Retention(ended_seconds=10))
+    ended = [record(clock, f"u{n}", S.COMPLETED, finished_at=clock.time()) for n in range(40)]
+    await store.save(ended)
+    first = min(store._buckets)
+    lengths = [len(store._buckets[number]) for number in sorted(store._buckets)]
+    shortcuts = dict(store._overflow)
+
+    store._drop(next(iter(store._buckets[first])))
+    await store.save([record(clock, "next", S.COMPLETED, finished_at=clock.time())])
+
+    assert lengths == [2] * 20
+    assert shortcuts == {first: first + 19}
+    assert len(store._buckets[first]) == 2
+    clock.advance(60)
+    await store.overdue(limit=100)
+    assert len(store) == 0
+    assert store._overflow == {}
+
+
 @pytest.mark.parametrize("step", [-30 * 86_400, 30 * 86_400])
 async def test_step_of_the_wall_clock_expires_nothing_and_hides_nothing(step: float) -> None:
     """All times of the store are those of the monotonic clock."""

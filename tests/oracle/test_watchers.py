@@ -46,9 +46,8 @@ GROUP = "release"
 SETTLE_SECONDS = 40.0
 """Long enough for each path by which a watcher may learn of an end."""
 
-MAX_REDIS_RUNS = 4
-SEQUENCES_PER_RUN = 30
-"""There is one run for so many sequences of the oracle."""
+RUNS_PER_TEST = 100
+"""So that processes share them."""
 
 Snapshot = dict[str, object]
 Item = CloudEvent | EventsMissed | ConnectionLost
@@ -297,11 +296,17 @@ async def problems_of(seed: int, lost: float, store: SessionStore, broker: Broke
 BY_ID = {"stream", "socket", "socket by POST"}
 
 
-@pytest.fixture
-def seeds(pytestconfig: pytest.Config) -> range:
-    """Return the numbers of the runs: the more, the more sequences the oracle tests."""
-    first, count = pytestconfig.getoption("oracle_seed"), pytestconfig.getoption("oracle_examples")
-    return range(first, first + -(-count // SEQUENCES_PER_RUN))
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test with the number of interleavings of the command line, in portions."""
+    option = metafunc.config.getoption
+    if "redis_url" in metafunc.fixturenames:
+        count = option("interleavings_with_redis")
+    else:
+        count = option("interleavings") // 2  # for each of its parameters
+    first = option("oracle_seed")
+    starts = range(first, first + count, RUNS_PER_TEST)
+    portions = [range(each, min(each + RUNS_PER_TEST, first + count)) for each in starts]
+    metafunc.parametrize("seeds", portions, ids=[f"{each.start}-{each.stop}" for each in portions])
 
 
 @pytest.mark.parametrize("lost", [0.0, 0.3], ids=["all events", "lost events"])
@@ -312,6 +317,6 @@ def test_each_watcher_is_shown_the_end(lost: float, seeds: range) -> None:
 
 
 def test_each_watcher_is_shown_the_end_with_redis(seeds: range, redis_url: str) -> None:
-    runs = (partial(problems_with_redis, seed, 0.0, redis_url) for seed in seeds[:MAX_REDIS_RUNS])
+    runs = (partial(problems_with_redis, seed, 0.0, redis_url) for seed in seeds)
     found = (run_in_virtual_time(run, "asyncio", uses_sockets=True) for run in runs)
     assert not list(chain.from_iterable(found))

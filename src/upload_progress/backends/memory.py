@@ -130,6 +130,10 @@ class Entry:
         else:
             self.packed = tuple(map(_packed, records))
 
+    def has_packed(self, record: bytes) -> bool:
+        """Return whether it has one record alone, which is packed as *record*."""
+        return isinstance(self.packed, bytes) and self.packed[_TIME.size :] == record
+
     @property
     def _parts(self) -> tuple[bytes, ...]:
         return (self.packed,) if isinstance(self.packed, bytes) else self.packed
@@ -202,6 +206,7 @@ class MemoryStore:
     max_uploads: int = 200_000
     _owners: dict[str, dict[str, Entry]] = field(factory=dict, init=False)
     _buckets: dict[int, Bucket] = field(factory=dict, init=False)
+    _overflow: dict[int, int] = field(factory=dict, init=False)
     _running: dict[str, dict[Entry, None]] = field(factory=dict, init=False)
     _leases: LeaseTable = field(factory=LeaseTable, init=False)
     _queues: dict[str, OwnerQueues] = field(factory=dict, init=False)
@@ -330,13 +335,25 @@ class MemoryStore:
         return (int(expires_at) // COARSE_BUCKET_SECONDS + 1) * COARSE_BUCKET_SECONDS
 
     def _put(self, entry: Entry, number: int) -> None:
-        # A set that grows is copied, so a full bucket overflows into that of the next second.
-        while len(self._buckets.get(number, ())) >= BUCKET_CAPACITY:
-            number += 1
+        number = self._number_with_room(number)
         entry.location = self._buckets.get(number)
         if entry.location is None:
             entry.location = self._buckets[number] = Bucket(number)
         entry.location.add(entry)
+
+    def _number_with_room(self, number: int) -> int:
+        """Return the first bucket from *number* on that is not full.
+
+        A set that grows is copied, so a full bucket overflows into that of the next second. What
+        follows full buckets is kept, so that many entries of one second are not searched through
+        again for each of them.
+        """
+        first = number
+        while len(self._buckets.get(number, ())) >= BUCKET_CAPACITY:
+            number = self._overflow.get(number, number + 1)
+        if number != first:
+            self._overflow[first] = number
+        return number
 
     def _unindex(self, entry: Entry) -> None:
         """Remove *entry* from its bucket or worker, and that as well if it is empty then."""
@@ -349,6 +366,7 @@ class MemoryStore:
                 del self._running[location]
         elif location is not None:
             location.remove(entry)
+            self._overflow.pop(location.number, None)
             if not location:
                 del self._buckets[location.number]
         if (queues := self._queues.get(entry.owner)) is not None:

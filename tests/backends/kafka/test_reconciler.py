@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from aiokafka.partitioner import DefaultPartitioner
 from attrs import define, evolve
 from hypothesis import given
 from hypothesis import strategies as st
@@ -386,10 +387,18 @@ def test_moved_key_is_written_to_new_partition_before_it_is_deleted(
 
 def test_keys_of_different_names_differ() -> None:
     names = [("a:b", "c", "t"), ("a", "b:c", "t"), ('a","b', "c", "t"), ("A", "b:c", "t")]
+    names += [("\ud800", "c", "t"), ("ä", "🙂", "t")]
 
     assert len({record_key(*name) for name in names}) == len(names)
     assert [tuple(parse_key(record_key(*name))) for name in names] == names
     assert parse_key(lease_key("a")) == ["a"]
+
+
+@given(st.binary(max_size=100), st.integers(min_value=1, max_value=50))
+def test_partition_is_that_of_other_clients(key: bytes, partitions: int) -> None:
+    numbers = range(partitions)
+
+    assert partition_of(key, partitions) == DefaultPartitioner()(key, numbers, numbers)
 
 
 def test_packed_values_are_unpacked(record: TransferRecord) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "lease_key",
     "pack_lease",
     "pack_value",
+    "packed_record",
     "parse_key",
     "record_key",
     "unpack_lease",
@@ -34,6 +35,7 @@ _MAX_BYTES: Final = 1_048_576
 _LEASE_NAMES, _RECORD_NAMES = 1, 3
 
 _encoder: Final = msgspec.msgpack.Encoder()
+_key_decoder: Final = msgspec.json.Decoder(list[str])
 _float_decoder: Final = msgspec.msgpack.Decoder(float)
 
 
@@ -59,13 +61,22 @@ def parse_key(key: bytes | None) -> list[str]:
         InvalidValue: The key has another format.
     """
     try:
-        names = json.loads((key or b"").decode("ascii"))
+        names = _key_decoder.decode(key or b"")
+    except (msgspec.DecodeError, UnicodeError):
+        names = _parse_any_key(key or b"")
+    if len(names) not in (_LEASE_NAMES, _RECORD_NAMES):
+        raise InvalidValue("key", f"must have 1 or 3 names; it has {len(names)}")
+    return names
+
+
+def _parse_any_key(key: bytes) -> list[str]:
+    """Return the names in a key that may have lone surrogates, which msgspec does not decode."""
+    try:
+        names = json.loads(key.decode("ascii"))
     except (ValueError, RecursionError) as error:
         raise InvalidValue("key", str(error)) from None
     if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
         raise InvalidValue("key", "must be an array of strings")
-    if len(names) not in (_LEASE_NAMES, _RECORD_NAMES):
-        raise InvalidValue("key", f"must have 1 or 3 names; it has {len(names)}")
     return names
 
 
@@ -77,6 +88,11 @@ def is_of_newer_release(value: bytes) -> bool:
 def pack_value(record: TransferRecord) -> bytes:
     """Encode *record* without its key and without store times."""
     return bytes([VERSION]) + pack_record(without_store_times(record))
+
+
+def packed_record(value: bytes) -> bytes:
+    """Return the part of the result of ``pack_value`` that ``pack_record`` has made."""
+    return value[1:]
 
 
 def unpack_value(owner: str, upload_id: str, value: bytes) -> TransferRecord:

@@ -24,6 +24,7 @@ from upload_progress.backends.kafka.messages import (
     is_of_newer_release,
     lease_key,
     pack_value,
+    packed_record,
     parse_key,
     record_key,
     unpack_lease,
@@ -63,13 +64,15 @@ class _Repair:
 class _Collected:
     """A message that is not applied yet.
 
-    Attributes:
-        message: The message.
-        version: The version of its record; None if it has no record that can be read.
+    Most messages at the start are the only one of their key, so their version is not read.
     """
 
     message: ReceivedMessage
-    version: Version | None
+
+    @property
+    def version(self) -> Version | None:
+        """The version of its record; None if it has no record that can be read."""
+        return _version(self.message)
 
     def is_replaced_by(self, newer: "_Collected") -> bool:
         """Return whether a later message of the same key makes this one superfluous.
@@ -80,9 +83,10 @@ class _Collected:
         value, newer_value = self.message.value, newer.message.value
         if value is None:
             return False
-        if newer_value is None or newer_value == value or self.version is None:
+        if newer_value is None or newer_value == value:
             return True
-        return newer.version is not None and newer.version > self.version
+        version, newer_version = self.version, newer.version
+        return version is None or (newer_version is not None and newer_version > version)
 
 
 @define(eq=False, repr=False)
@@ -126,7 +130,7 @@ class TopicReconciler:
         cost ten times as much.
         """
         slot = message.partition, message.key or b""
-        newer = _Collected(message, _version(message))
+        newer = _Collected(message)
         before = self._collected.pop(slot, None)
         if before is not None and not before.is_replaced_by(newer):
             self.apply(before.message, now)
@@ -190,12 +194,19 @@ class TopicReconciler:
     ) -> None:
         """Schedule a repair if the message is not what its key should have in that partition."""
         self._newer_keys.pop(key, None)
-        expected = self._expected_value(names)
         is_moved = partition != self._partition_of(key)
+        is_stored = self._is_stored(names, value)
+        expected = value if is_stored else self._expected_value(names)
         if expected == value and not is_moved:
             self._repairs.pop((partition, key), None)
         else:
             self._schedule(partition, key, now, may_delete=expected is None or is_moved)
+
+    def _is_stored(self, names: Sequence[str], value: bytes) -> bool:
+        """Return whether *value* is the only record of its upload, without unpacking that."""
+        return len(names) != _LEASE_NAMES and self.table.has_packed(
+            names[0], names[1], packed_record(value)
+        )
 
     def _expected_value(self, names: Sequence[str]) -> bytes | None:
         """Return which value the last message of a key should have; None for a tombstone."""

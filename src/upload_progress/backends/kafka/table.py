@@ -51,6 +51,11 @@ class RecordTable(MemoryStore):
         entry = self._owners.get(owner, {}).get(upload_id)
         return entry.records if entry is not None else []
 
+    def has_packed(self, owner: str, upload_id: str, packed: bytes) -> bool:
+        """Return whether an upload has one record alone, which is packed as *packed*."""
+        entry = self._owners.get(owner, {}).get(upload_id)
+        return entry is not None and entry.has_packed(packed)
+
     def remove(self, owner: str, upload_id: str, transfer_id: str) -> None:
         """Remove one record, if it exists."""
         entry = self._owners.get(owner, {}).get(upload_id)
