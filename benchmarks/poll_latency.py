@@ -41,9 +41,12 @@ class Uploader(threading.Thread):
 
 def read_response(connection: socket.socket) -> bytes:
     """Read one response, which ends with its JSON object."""
-    response = connection.recv(65536)
+    response = b""
     while not response.endswith(b"}"):
-        response += connection.recv(65536)
+        received = connection.recv(65536)
+        if not received:
+            raise BenchmarkUnavailable("the server has closed the connection")
+        response += received
     return response
 
 

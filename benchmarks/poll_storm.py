@@ -2,12 +2,14 @@
 
 A client of its own process holds 1000 connections, each of which sends the next request when the
 response to the last one has come. Another client polls one stored upload of another user. The
-baseline is the same without the storm. Both use the same server and store.
+baseline is the same while that process is suspended. Both use the same server and store, in turns,
+so that what else the machine does affects both.
 """
 
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import subprocess
 import sys
@@ -33,7 +35,12 @@ from upload_progress.backends.postgres.schema import migrate
 
 TITLE = "polls during a storm of polls"
 CONNECTIONS = 1000
-SECONDS = 5.0
+ROUNDS = 6
+SECONDS = 1.0
+"""Of each round, without and with the storm."""
+SETTLE_SECONDS = 0.7
+"""Until the server has answered the thousand requests that come at once when the storm is resumed,
+which it reads in one turn of the event loop."""
 PAUSE_SECONDS = 0.01
 BUDGET = 5.0
 READY = b"ready\n"
@@ -102,20 +109,28 @@ def poll(connection: socket.socket, path: str) -> list[float]:
 
 def measure_server(server: Server) -> tuple[list[float], list[float]]:
     """Return the milliseconds of polls without and with the storm."""
+    idle: list[float] = []
+    busy: list[float] = []
     with closing(server.connect()) as connection:
         path = announce(connection)
-        idle = poll(connection, path)
-        command = [sys.executable, "-m", "benchmarks.poll_storm", "--storm", str(server.port)]
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=child_environment(), stdout=subprocess.PIPE
-        )
-        try:
-            assert process.stdout is not None
-            process.stdout.read(len(READY))
-            return idle, poll(connection, path)
-        finally:
-            process.kill()
-            process.communicate()
+    command = [sys.executable, "-m", "benchmarks.poll_storm", "--storm", str(server.port)]
+    process = subprocess.Popen(command, cwd=ROOT, env=child_environment(), stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        process.stdout.read(len(READY))
+        # A server closes a connection that was not used for some seconds.
+        with closing(server.connect()) as connection:
+            for _ in range(ROUNDS):
+                process.send_signal(signal.SIGSTOP)
+                time.sleep(SETTLE_SECONDS)
+                idle += poll(connection, path)
+                process.send_signal(signal.SIGCONT)
+                time.sleep(SETTLE_SECONDS)
+                busy += poll(connection, path)
+        return idle, busy
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def figures(name: str, idle: list[float], busy: list[float]) -> list[Figure]:
