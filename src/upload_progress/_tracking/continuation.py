@@ -41,6 +41,7 @@ __all__ = [
     "belongs_to_ended",
     "belongs_to_stored_end",
     "can_merge",
+    "follow_cancel",
     "follow_refusal",
     "has_begun_before",
     "is_fresh_creation",
