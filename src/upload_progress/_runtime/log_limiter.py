@@ -79,9 +79,8 @@ class LogLimiter:
 
 def _place_of(error: BaseException) -> str:
     """Return where *error* was raised, without values: below the function that caught it."""
-    place, traceback = " when it was called", error.__traceback__
-    if traceback is not None:
-        traceback = traceback.tb_next
+    outermost = error.__traceback__
+    place, traceback = " when it was called", outermost and outermost.tb_next
     while traceback is not None:
         filename = Path(traceback.tb_frame.f_code.co_filename).name
         place, traceback = f" in {filename}, line {traceback.tb_lineno}", traceback.tb_next

@@ -315,6 +315,12 @@ def current_upload(request: _HasScope | Mapping[str, object] | None = None) -> U
 
         In FastAPI it is a dependency::
 
+            from typing import Annotated
+
+            from fastapi import Depends, FastAPI
+
+            app = FastAPI()
+
             @app.put("/files/{name}")
             async def put(upload: Annotated[Upload, Depends(current_upload)]) -> None:
                 upload.set(metadata={"reviewed": True})
