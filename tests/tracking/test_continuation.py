@@ -721,3 +721,30 @@ async def test_second_of_two_uploads_after_an_announcement_is_the_next_attempt(
 
     now = await sim.tracker.get(announced.upload_id, owner="ann")
     assert (now.attempt, now.total_bytes, now.filename) == (2, 20, "a.bin")
+
+
+async def test_session_that_was_created_before_a_cancel_begins_nothing(sim: Simulation) -> None:
+    late = open_request(sim, CREATE)
+    live = receive(sim, PATCH, 5)
+    late.read_response(late.opened_by, 201, {"location": "/files/2"})
+    late.end_transfer(late.opened_by, late.opened_by.outcome)
+    live.cancel()
+
+    assert admit(sim, late) is live
+    assert live.former_sessions == {late.session}
+    piece = open_request(sim, TransferHead("tus", TransferKind.BYTES, "/files/2", offset=0))
+    assert admit(sim, piece) is live
+    assert piece.opened_by.is_stopped
+
+
+async def test_refused_creation_leaves_no_total(sim: Simulation) -> None:
+    opened = open_request(sim, TransferHead("tus", TransferKind.CREATE, total_bytes=50))
+    live = admit(sim, opened)
+    live.begin()
+    await sim.run(0.5)
+    opened.opened_by.status = 409
+    live.end_transfer(opened.opened_by, REFUSED)
+
+    piece = open_request(sim, evolve(PATCH, total_bytes=30))
+    assert admit(sim, piece) is live
+    assert live.meter.total_bytes == 30
