@@ -77,7 +77,8 @@ def batches(owner: str, size: int) -> Iterator[Batch]:
 
 async def _interleave(writers: Mapping[str, Writer], size: int) -> dict[str, Samples]:
     samples = {name: Samples() for name in writers}
-    remaining = {name: batches(name, size) for name in writers}
+    # Other uploads for each size: a store refuses versions that are not newer than those before.
+    remaining = {name: batches(f"{name}, {size}", size) for name in writers}
     names = list(writers)
     for name in names:
         await writers[name](next(remaining[name]))

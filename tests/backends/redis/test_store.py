@@ -104,6 +104,22 @@ async def test_batch_is_one_round_trip(client: Redis, store: RedisStore) -> None
     assert after - before == 1
 
 
+async def test_newer_version_of_running_transfer_costs_two_commands(
+    client: Redis, store: RedisStore
+) -> None:
+    """Budget: it is compared with the stored one and replaces it; no index is read or written."""
+    uploads = [f"u{number}" for number in range(100)]
+    await store.save([record(upload, sequence=1) for upload in uploads])
+    await client.config_resetstat()
+
+    assert await store.save([record(upload, sequence=2) for upload in uploads]) == []
+
+    used = await client.info("commandstats")
+    names = ("evalsha", "time", "hget", "hset")
+    assert [used.pop(f"cmdstat_{name}")["calls"] for name in names] == [1, 1, 100, 100]
+    assert [name for name in used if "config" not in name] == []
+
+
 async def test_every_key_has_a_time_to_live(client: Redis, store: RedisStore) -> None:
     """Nothing is left behind if all workers go away."""
     await store.save(

@@ -33,9 +33,9 @@ key                    type        content
 OWNER and WORKER are hashes of the names, so that no name can contain the separator.
 
 A record is a header, a newline and the packed record. Scripts read only the header: version,
-attempt, state code, hashed worker, hashed group, sequence, and when the state began or ended,
-separated by tabs. Values with another version, or without a header, are left as they are: a newer
-release has written them.
+attempt, state code, hashed worker, hashed group, sequence, and in which second the record changed
+or ended, separated by tabs. Values with another version, or without a header, are left as they are:
+a newer release has written them.
 """
 
 import asyncio
@@ -68,7 +68,7 @@ from upload_progress.backends.redis.client import (
     validate_client,
 )
 from upload_progress.backends.redis.nodes import ScriptRunner, runners_of
-from upload_progress.backends.redis.packing import pack_row, pack_strings
+from upload_progress.backends.redis.packing import pack_leases, pack_rows, pack_strings
 from upload_progress.backends.store_records import (
     decode_record,
     format_cursor,
@@ -252,6 +252,8 @@ class RedisStore:
 
     async def save(self, records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
         """Save *records*; return those that are not newer than the stored ones."""
+        if self.shards == 1:
+            return await self._save_batches(0, records)
         shards: dict[int, list[TransferRecord]] = defaultdict(list)
         for record in records:
             shards[self._shard(key_of(record.owner))].append(record)
@@ -286,8 +288,8 @@ class RedisStore:
         # In one argument: without a password, Redis tells a command with more than ten that its
         # protocol is wrong, instead of asking for the password.
         limits = f"{retention.ended_per_owner} {retention.waiting_per_owner} {max_pending}"
-        packed = b"".join(map(pack_row, records))
-        return await self._run("save", shard, packed, *times, limits)
+        leases = pack_leases(records, time.time())
+        return await self._run("save", shard, pack_rows(records), *times, limits, leases)
 
     async def renew(self, worker: str, *, seconds: float) -> None:
         """Renew the lease of *worker* for *seconds* from now."""

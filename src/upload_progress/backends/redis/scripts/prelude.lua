@@ -16,11 +16,11 @@ end
 
 -- Returns the header of a stored record, or nil if its version is not 1.
 local function parse_header(value)
-  local attempt, code, worker, group, sequence, changed_at = string.match(
-    value, '^1\t(%d+)\t(%u)\t([^\t\n]*)\t([^\t\n]*)\t(%d+)\t([%d.]+)\n')
+  local attempt, code, worker, group, sequence = string.match(
+    value, '^1\t(%d+)\t(%u)\t([^\t\n]*)\t([^\t\n]*)\t(%d+)\t[%d.]+\n')
   if not attempt then return nil end
   return {attempt = tonumber(attempt), sequence = tonumber(sequence), code = code,
-          changed_at = tonumber(changed_at), worker = worker, group = group}
+          worker = worker, group = group}
 end
 
 -- Splits one argument into strings, each preceded by its length: many short arguments would take
@@ -48,38 +48,19 @@ local function read_upload(member)
   return headers, fields
 end
 
--- Derives the state of an upload from the records of its newest attempt, by the rules of
--- upload_progress._model.fold. Returns when the upload ended, or else nil and since when it has
--- waited, or else nil and nil while bytes are received.
+-- Derives from the records of the newest attempt whether an upload has ended, and whether it waits,
+-- by the rules of upload_progress._model.fold.
 local function decide(headers)
-  local attempt, stopped_at, completed_at, waiting_since = 0, nil, nil, nil
-  local is_running, is_paused, is_whole = false, false, false
+  local attempt, found = 0, {}
   for _, header in pairs(headers) do attempt = math.max(attempt, header.attempt) end
   for _, header in pairs(headers) do
-    if header.attempt == attempt then
-      if header.code == 'S' then
-        stopped_at = math.min(stopped_at or header.changed_at, header.changed_at)
-      elseif is_final(header.code) then
-        completed_at = math.min(completed_at or header.changed_at, header.changed_at)
-        is_whole = is_whole or header.code == 'D'
-      else
-        is_running = is_running or header.code == 'R'
-        is_paused = is_paused or header.code == 'P'
-        if header.code ~= 'R' then
-          waiting_since = math.max(waiting_since or header.changed_at, header.changed_at)
-        end
-      end
-    end
+    if header.attempt == attempt then found[header.code] = true end
   end
-  if is_whole then is_running, is_paused = false, false end
-  local is_open = is_running or is_paused
-  if stopped_at and (is_open or not completed_at or stopped_at < completed_at) then
-    return stopped_at, nil
-  end
-  if is_running then return nil, nil end
-  if is_paused then return nil, waiting_since end
-  if completed_at then return completed_at, nil end
-  return nil, waiting_since
+  if found.S or found.D then return true, false end
+  if found.R then return false, false end
+  if found.P then return false, true end
+  if found.C then return true, false end
+  return false, found.N == true
 end
 
 -- Extends the time to live of a key to at least `ms` milliseconds; never shortens it.

@@ -1,7 +1,10 @@
 -- Saves a batch of records. A record that is not newer than the stored one changes nothing: returns
 -- the numbers of these, counted from 1.
--- ARGV: the records, packed; retention times; limits for each owner. With a limit of pending
--- uploads, which is not 0, returns 0 if the owner of the first record has so many, and saves nothing.
+-- ARGV: the records, packed; retention times; limits for each owner; the workers, each followed by the
+-- lease that it has until it renews it, packed. With a limit of pending uploads, which is not 0,
+-- returns 0 if the owner of the first record has so many, and saves nothing.
+
+local call, pcall, sub, match, type = redis.call, redis.pcall, string.sub, string.match, type
 
 local ended_ms, open_ms = tonumber(ARGV[2]), tonumber(ARGV[3])
 local waiting_seconds = tonumber(ARGV[4])
@@ -9,6 +12,8 @@ local ended_per_owner, waiting_per_owner, max_pending = string.match(ARGV[5], '^
 ended_per_owner, waiting_per_owner = tonumber(ended_per_owner), tonumber(waiting_per_owner)
 max_pending = tonumber(max_pending)
 local saved_at = string.format('%.6f', now)
+local lease_seconds, leases = {}, unpack_strings(ARGV[6])
+for i = 1, #leases, 2 do lease_seconds[leases[i]] = tonumber(leases[i + 1]) end
 
 -- The same rule as supersedes() in upload_progress.backends.store_records.
 local function supersedes(new, transfer_id, headers)
@@ -47,11 +52,11 @@ end
 
 -- Puts an upload into the set of its owner's ended or waiting uploads. Of too many, the oldest ended
 -- ones are deleted, and the oldest waiting ones are due.
-local function limit_owner(owner, upload_id, ended_at, waiting_since)
+local function limit_owner(owner, upload_id, has_ended, is_waiting)
   local ended, waiting = base .. ':e:' .. owner, base .. ':p:' .. owner
-  if not ended_at then call_index('ZREM', ended, upload_id) end
-  if not waiting_since then call_index('ZREM', waiting, upload_id) end
-  if ended_at then
+  if not has_ended then call_index('ZREM', ended, upload_id) end
+  if not is_waiting then call_index('ZREM', waiting, upload_id) end
+  if has_ended then
     call_index('ZREMRANGEBYSCORE', ended, '-inf', string.format('%.6f', now - ended_ms / 1000))
     call_index('ZADD', ended, saved_at, upload_id)
     extend_ttl(ended, ended_ms)
@@ -59,7 +64,7 @@ local function limit_owner(owner, upload_id, ended_at, waiting_since)
       redis.call('DEL', base .. ':u:' .. owner .. ':' .. excess)
       call_index('ZREM', base .. ':o:' .. owner, excess)
     end
-  elseif waiting_since then
+  elseif is_waiting then
     call_index('ZADD', waiting, saved_at, upload_id)
     extend_ttl(waiting, open_ms)
     for _, excess in ipairs(pop_excess(waiting, waiting_per_owner)) do
@@ -69,8 +74,8 @@ local function limit_owner(owner, upload_id, ended_at, waiting_since)
 end
 
 -- Puts an upload into the set of its owner's pending uploads, or removes it there.
-local function update_pending(owner, upload_id, headers, waiting_since)
-  local pending, is_pending = base .. ':a:' .. owner, waiting_since ~= nil
+local function update_pending(owner, upload_id, headers, is_waiting)
+  local pending, is_pending = base .. ':a:' .. owner, is_waiting
   for _, header in pairs(headers) do is_pending = is_pending and header.code == 'N' end
   if is_pending then
     call_index('ZADD', pending, string.format('%.6f', now + waiting_seconds), upload_id)
@@ -95,21 +100,22 @@ local function shorten_owner_index(owner)
 end
 
 -- Puts an upload into the sets of the workers that receive it, or into the set of waiting uploads,
--- and takes it out of the others. Returns the time to live of its records in milliseconds, when it
--- ended, and since when it has waited. The worker of `new` has a lease of `lease_seconds`, unless it
--- has one already; the others have theirs.
-local function update_indexes(member, headers, previous_worker, new, lease_seconds)
-  local ended_at, waiting_since = decide(headers)
+-- and takes it out of the others. Returns the time to live of its records in milliseconds, whether it
+-- has ended, and whether it waits. The worker of `new` gets a lease, unless it has one already; the
+-- others have theirs.
+local function update_indexes(member, headers, previous_worker, new)
+  local has_ended, is_waiting = decide(headers)
   local idle_workers = {[previous_worker] = true}
   for _, header in pairs(headers) do idle_workers[header.worker] = true end
-  if not ended_at then
+  if not has_ended then
     for _, header in pairs(headers) do
       if header.code == 'R' then
         idle_workers[header.worker] = nil
         call_index('ZADD', base .. ':w:' .. header.worker, 0, member)
         extend_ttl(base .. ':w:' .. header.worker, open_ms)
         if header == new then
-          call_index('ZADD', base .. ':leases', 'NX', now + lease_seconds, header.worker)
+          local until_seconds = now + lease_seconds[header.worker]
+          call_index('ZADD', base .. ':leases', 'NX', until_seconds, header.worker)
         end
         extend_ttl(base .. ':leases', open_ms)
       end
@@ -118,13 +124,13 @@ local function update_indexes(member, headers, previous_worker, new, lease_secon
   for worker in pairs(idle_workers) do
     if worker ~= '' then call_index('ZREM', base .. ':w:' .. worker, member) end
   end
-  if ended_at then
+  if has_ended then
     call_index('ZREM', base .. ':open', member)
   else
     call_index('ZADD', base .. ':open', 0, member)
     extend_ttl(base .. ':open', open_ms)
   end
-  if waiting_since then
+  if is_waiting then
     -- By the clock of this server: that of the worker may be wrong.
     local expires_at = string.format('%.6f', now + waiting_seconds)
     call_index('ZADD', base .. ':due', expires_at, member)
@@ -132,19 +138,16 @@ local function update_indexes(member, headers, previous_worker, new, lease_secon
   else
     call_index('ZREM', base .. ':due', member)
   end
-  return ended_at and ended_ms or open_ms, ended_at, waiting_since
+  return has_ended and ended_ms or open_ms, has_ended, is_waiting
 end
 
 -- Most writes only continue a running transfer, which changes no index: attempt, state, worker and
 -- group are the same, and the sequence is higher. The stored record proves that no attempt is newer.
--- Every 16th write takes the full way, which restores whatever Redis has evicted.
-local function update_in_place(key, transfer_id, value)
-  local same, sequence = string.match(value, '^(1\t%d+\tR\t[^\t\n]*\t[^\t\n]*\t)(%d+)')
-  if not same or sequence % 16 == 0 then return false end
-  local stored = redis.pcall('HGET', key, transfer_id)
-  if type(stored) ~= 'string' or string.sub(stored, 1, #same) ~= same then return false end
-  if tonumber(string.match(stored, '^%d+', #same + 1)) >= tonumber(sequence) then return false end
-  return redis.call('HSET', key, transfer_id, value)
+local function update_in_place(key, transfer_id, value, same_bytes, sequence)
+  local stored = pcall('HGET', key, transfer_id)
+  if type(stored) ~= 'string' or sub(stored, 1, same_bytes) ~= sub(value, 1, same_bytes)
+     or tonumber(match(stored, '^%d+', same_bytes + 1)) >= sequence then return false end
+  return call('HSET', key, transfer_id, value)
 end
 
 -- Returns whether there were any.
@@ -171,11 +174,10 @@ local function is_of_newer_release(fields, headers, transfer_id)
   return false
 end
 
--- Saves one record; returns whether it changed anything.
-local function save(owner, owner_name, upload_id, transfer_id, value, created_at, lease_seconds)
-  local member = owner .. ':' .. upload_id
+-- Saves one record in the full way; returns whether it changed anything.
+local function save(member, owner_name, transfer_id, value, created_at)
+  local owner, upload_id = match(member, '^([^:]*):(.*)$')
   local key = base .. ':u:' .. member
-  if update_in_place(key, transfer_id, value) then return true end
   local headers, fields = read_upload(member)
   if not headers or is_of_newer_release(fields, headers, transfer_id) then return false end
   local new = parse_header(value)
@@ -184,29 +186,32 @@ local function save(owner, owner_name, upload_id, transfer_id, value, created_at
   local is_new_attempt = drop_older_attempts(key, member, new.attempt, headers)
   headers[transfer_id] = new
   redis.call('HSET', key, transfer_id, value, '', owner_name)
-  local ms, ended_at, waiting_since = update_indexes(
-    member, headers, previous_worker, new, lease_seconds)
+  local ms, has_ended, is_waiting = update_indexes(member, headers, previous_worker, new)
   redis.call('PEXPIRE', key, ms)
   extend_ttl(add_to_owner_index(owner, upload_id, created_at, is_new_attempt), ms)
-  limit_owner(owner, upload_id, ended_at, waiting_since)
-  update_pending(owner, upload_id, headers, waiting_since)
-  if ended_at then shorten_owner_index(owner) end
+  limit_owner(owner, upload_id, has_ended, is_waiting)
+  update_pending(owner, upload_id, headers, is_waiting)
+  if has_ended then shorten_owner_index(owner) end
   return true
 end
 
-local refused, number = {}, 0
-local rows, format, position = ARGV[1], string.rep('>I4c0', 7), 1
-local owner, owner_name, upload_id, transfer_id, value, created_at, lease_seconds
 if max_pending > 0 then
-  owner = struct.unpack('>I4c0', rows, 1)
+  local owner = match(struct.unpack('>I4c0', ARGV[1]), '^[^:]*')
   if call_index('ZCOUNT', base .. ':a:' .. owner, saved_at, '+inf') >= max_pending then return 0 end
 end
+local refused, rows, number, position, uploads = {}, ARGV[1], 0, 1, base .. ':u:'
+local member, transfer_id, value, same_bytes, sequence, created_at, owner_bytes
 while position <= #rows do
-  owner, owner_name, upload_id, transfer_id, value, created_at, lease_seconds, position =
-    struct.unpack(format, rows, position)
+  member, transfer_id, value, same_bytes, sequence, created_at, owner_bytes, position =
+    struct.unpack('>I4c0I4c0I4c0I4I8dI4', rows, position)
   number = number + 1
-  if not save(owner, owner_name, upload_id, transfer_id, value, created_at, lease_seconds) then
-    refused[#refused + 1] = number
+  if same_bytes == 0
+     or not update_in_place(uploads .. member, transfer_id, value, same_bytes, sequence) then
+    local owner_name = sub(rows, position, position + owner_bytes - 1)
+    if not save(member, owner_name, transfer_id, value, string.format('%.6f', created_at)) then
+      refused[#refused + 1] = number
+    end
   end
+  position = position + owner_bytes
 end
 return refused
