@@ -6,6 +6,7 @@
     GET  /statistics            the counters of the tracker
     WS   /untracked             a WebSocket of the fan-out without the library
     GET  /untracked             an event stream of the fan-out without the library
+    WS   /floor, GET /floor     the same, behind Starlette as the library is, see ``FloorClient``
     POST /fan                   send events to all clients, and return sizes and CPU time
     /uploads/...                the progress routes
 
@@ -20,12 +21,14 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from typing import TypeVar
 from urllib.parse import parse_qsl
 
 import uvicorn
 from anyio.lowlevel import checkpoint
 from attrs import asdict, define, evolve, field
 from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from benchmarks.harness import pin_to_processor
 from benchmarks.sample_snapshot import sample_snapshot
@@ -34,12 +37,14 @@ from upload_progress._fanout.update import Update
 from upload_progress._internals import internals_of
 from upload_progress._model.codec import encode_json
 from upload_progress.asgi import UploadProgressMiddleware
-from upload_progress.asgi.receive import Receive, Scope, Send
+from upload_progress.asgi.receive import Message, Receive, Scope, Send
 from upload_progress.asgi.tracked_request import App
 from upload_progress.connection import Connection
 from upload_progress.starlette import progress_mount
 
 MAX_UPLOADS = 20_000
+
+T = TypeVar("T")
 
 
 def authenticate(connection: Connection) -> Identity:
@@ -62,6 +67,26 @@ async def read_body(_scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @define(eq=False)
+class FloorClient:
+    """The least that a fan-out keeps for each client: is it idle, and which version has it got?"""
+
+    send: Send
+    is_sending: bool = False
+    sequence: int = 0
+
+    async def deliver(self, sequence: int, message: Message) -> None:
+        """Send *message*, unless the client does not read or has a newer version."""
+        if self.is_sending or self.sequence >= sequence:
+            return
+        self.sequence = sequence
+        self.is_sending = True
+        try:
+            await self.send(message)
+        finally:
+            self.is_sending = False
+
+
+@define(eq=False)
 class FanOut:
     """Sends events to all clients: in a plain loop, or through the hub."""
 
@@ -69,6 +94,8 @@ class FanOut:
     snapshot: UploadProgress = field(factory=sample_snapshot)
     sockets: list[Send] = field(factory=list)
     streams: list[Send] = field(factory=list)
+    floor_sockets: list[FloorClient] = field(factory=list)
+    floor_streams: list[FloorClient] = field(factory=list)
     sequence: int = 1000
 
     async def run(self, kind: str, *, passes: int, batch: int) -> bytes:
@@ -76,7 +103,13 @@ class FanOut:
 
         Each pass lets all client tasks run, as the pauses of the flusher do.
         """
-        senders = {"ws": self._sockets, "sse": self._streams, "library": self._hub}
+        senders = {
+            "ws": self._sockets,
+            "sse": self._streams,
+            "floor ws": self._floor_sockets,
+            "floor sse": self._floor_streams,
+            "library": self._hub,
+        }
         sizes = []
         started = time.process_time()
         for _ in range(passes):
@@ -116,26 +149,57 @@ class FanOut:
             for send in self.streams:
                 await send(message)
 
-    async def keep_socket(self, receive: Receive, send: Send) -> None:
+    async def _floor_sockets(self, updates: Sequence[Update]) -> None:
+        for update in updates:
+            for client in self.floor_sockets:
+                message = {"type": "websocket.send", "text": update.websocket_text}
+                await client.deliver(update.progress.sequence, message)
+
+    async def _floor_streams(self, updates: Sequence[Update]) -> None:
+        for update in updates:
+            for client in self.floor_streams:
+                message = {"type": "http.response.body", "body": update.sse, "more_body": True}
+                await client.deliver(update.progress.sequence, message)
+
+    async def keep_socket(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Keep a WebSocket of the plain loop open."""
-        await receive()
-        await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
-        await self._keep_open(self.sockets, receive, send)
+        await _accept_socket(receive, send)
+        await _keep_open(self.sockets, send, receive)
 
-    async def keep_stream(self, receive: Receive, send: Send) -> None:
+    async def keep_stream(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Keep an event stream of the plain loop open."""
-        headers = [(b"content-type", b"text/event-stream")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": b": hello\n\n", "more_body": True})
-        await self._keep_open(self.streams, receive, send)
+        await _start_stream(send)
+        await _keep_open(self.streams, send, receive)
 
-    async def _keep_open(self, connections: list[Send], receive: Receive, send: Send) -> None:
-        connections.append(send)
-        try:
-            while not (await receive())["type"].endswith("disconnect"):
-                pass
-        finally:
-            connections.remove(send)
+    async def keep_floor_socket(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        """Keep a WebSocket of the floor open."""
+        await _accept_socket(receive, send)
+        await _keep_open(self.floor_sockets, FloorClient(send), receive)
+
+    async def keep_floor_stream(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        """Keep an event stream of the floor open."""
+        await _start_stream(send)
+        await _keep_open(self.floor_streams, FloorClient(send), receive)
+
+
+async def _accept_socket(receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
+
+
+async def _start_stream(send: Send) -> None:
+    headers = [(b"content-type", b"text/event-stream")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b": hello\n\n", "more_body": True})
+
+
+async def _keep_open(clients: list[T], client: T, receive: Receive) -> None:
+    clients.append(client)
+    try:
+        while not (await receive())["type"].endswith("disconnect"):
+            pass
+    finally:
+        clients.remove(client)
 
 
 @define(eq=False)
@@ -150,9 +214,9 @@ class BenchmarkApplication:
         """Handle one request."""
         match (scope["type"], scope.get("method"), scope.get("path")):
             case ("websocket", _, "/untracked"):
-                await self.fan_out.keep_socket(receive, send)
+                await self.fan_out.keep_socket(scope, receive, send)
             case ("http", "GET", "/untracked"):
-                await self.fan_out.keep_stream(receive, send)
+                await self.fan_out.keep_stream(scope, receive, send)
             case ("http", "PUT", "/untracked"):
                 await read_body(scope, receive, send)
             case ("http", "PUT", "/tracked"):
@@ -181,11 +245,17 @@ def create_application(url: str) -> BenchmarkApplication:
         sockets_per_owner=MAX_UPLOADS, tracked_per_owner=MAX_UPLOADS, tracked_total=MAX_UPLOADS
     )
     tracker = ProgressTracker.from_url(url, limits=limits)
-    mount = progress_mount(tracker, authenticate=authenticate)
+    mount, fan_out = progress_mount(tracker, authenticate=authenticate), FanOut(tracker)
+
+    async def floor(scope: Scope, receive: Receive, send: Send) -> None:
+        is_socket = scope["type"] == "websocket"
+        keep = fan_out.keep_floor_socket if is_socket else fan_out.keep_floor_stream
+        await keep(scope, receive, send)
+
     return BenchmarkApplication(
-        Starlette(routes=[mount], lifespan=tracker.lifespan),
+        Starlette(routes=[mount, Mount("/floor", floor)], lifespan=tracker.lifespan),
         UploadProgressMiddleware(read_body, tracker=tracker, authenticate=authenticate),
-        FanOut(tracker),
+        fan_out,
     )
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from types import FrameType
 
 import anyio
 import pytest
@@ -18,6 +22,9 @@ from upload_progress._fanout.update import Update
 from upload_progress._internals import internals_of
 
 pytestmark = pytest.mark.anyio
+
+MAX_CALLS = 10
+"""Functions of a subscription and of an update that are called for each client."""
 
 
 def update(sequence: int, upload_id: str = "u", owner: str = "ann") -> Update:
@@ -81,6 +88,32 @@ async def test_round_sends_without_waking_tasks() -> None:
             (("u", 1), ("v", 1), ("u", 2), ("v", 2), ("u", 3), ("v", 3))
         }
         assert sum(client.woken for client in clients) == 0
+
+
+async def calls_of_delivery(count: int) -> int:
+    """Return how many functions of subscriptions are called to update *count* clients."""
+    calls = Counter[tuple[str, str]]()
+
+    def profile(frame: FrameType, event: str, _argument: object) -> None:
+        calls[event, Path(frame.f_code.co_filename).name] += 1
+
+    async with connected(count) as (hub, clients):
+        hub.deliver(update(1))
+        await until(lambda: not hub.is_broadcasting)
+        previous = sys.getprofile()
+        sys.setprofile(profile)
+        hub.deliver(update(2))
+        await until(lambda: not hub.is_broadcasting)
+        sys.setprofile(previous)
+        assert all(client.sent == [("u", 1), ("u", 2)] for client in clients)
+    return calls["call", "subscription.py"] + calls["call", "update.py"]
+
+
+async def test_calls_of_functions_per_client_are_within_budget() -> None:
+    """Budget: they delay the last client, and cost more than sending."""
+    few, many = await calls_of_delivery(20), await calls_of_delivery(120)
+
+    assert 0 < many - few <= 100 * MAX_CALLS
 
 
 async def test_round_sends_the_newest_snapshot_once() -> None:

@@ -84,11 +84,7 @@ class Broadcaster:
             owner = next(iter(self._pending))[0]
             topics = [topic for topic in self._pending if topic[0] == owner]
             updates = [self._pending.pop(topic) for topic in topics]
-            for subscription, matching in self._recipients(owner, updates):
-                if subscription.can_send_directly:
-                    yield subscription, matching
-                else:
-                    _offer(subscription, matching)
+            yield from self._recipients(owner, updates)
 
     async def _run(self, current: _Round) -> None:
         try:

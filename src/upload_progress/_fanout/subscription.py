@@ -393,15 +393,25 @@ class Subscription:
         return is_waiting and self._send_scope is None
 
     async def send_directly(self, updates: list[Update], scope: anyio.CancelScope) -> None:
-        """Send *updates* for the task that waits; it cancels *scope* when it stops waiting."""
-        news = updates if len(updates) == 1 else list(filter(self._is_news, updates))
-        if self._direct_sender is None or not news or not self._is_news(news[0]):
+        """Send *updates* for the task that waits; if none can, put them into their slots.
+
+        Args:
+            updates: They match this subscription.
+            scope: Cancelled by the task that waits, when it stops waiting.
+        """
+        sender = self._direct_sender
+        if sender is None or not self.can_send_directly:
+            for update in updates:
+                self.offer(update)
             return
-        self._send_scope = scope
+        news = list(filter(self._is_news, updates))
+        if not news:
+            return
         for update in news:
             self._remember(update)
+        self._send_scope = scope
         try:
-            await self._direct_sender(self._as_shown(news))
+            await sender(self._as_shown(news))
         except Exception as error:  # noqa: BLE001  # raised in the task that waits
             self._failure = error
         finally:

@@ -40,13 +40,15 @@ class SnapshotVersion:
         An end may follow a higher sequence of its attempt: another worker that ends the upload
         of a crashed one knows only what is stored, and events may have been ahead of that.
         """
-        if self.version.attempt != known.version.attempt:
-            return self.version.attempt > known.version.attempt
-        if self.is_end and not known.is_end:
-            return True
-        if not self.version.supersedes(known.version):
+        version, older = self.version, known.version
+        # The order of tuples, except between two ends of an attempt.
+        if version <= older:
             return False
-        return self.is_waiting or self.received_bytes >= known.received_bytes
+        if version.attempt != older.attempt:
+            return True
+        if older.is_final:
+            return False
+        return version.is_final or self.is_waiting or self.received_bytes >= known.received_bytes
 
 
 @define(eq=False, repr=False)

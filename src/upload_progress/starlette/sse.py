@@ -15,7 +15,7 @@ response, whose headers tell it to keep the connection and where the next snapsh
 """
 
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -319,7 +319,7 @@ class _Stream:
         """Write events until the subscription is closed, or the upload ends."""
         await _start(self.request, self.headers)
         while not self._is_over:
-            updates = await internals_of(self.tracker).wait(self.subscription, self._write_updates)
+            updates = await internals_of(self.tracker).wait(self.subscription, self._send_updates)
             if not (updates or self._is_over):
                 await self._write(_HEARTBEAT)
             await self._write_updates(updates)
@@ -327,6 +327,14 @@ class _Stream:
     @property
     def _is_over(self) -> bool:
         return self._has_ended or self.subscription.is_closed
+
+    def _send_updates(self, updates: Sequence[Update]) -> Awaitable[None]:
+        """Send *updates*; one that no filter concerns without a coroutine in between."""
+        if len(updates) > 1 or self.states is not None or self.ends_with_upload:
+            return self._write_updates(updates)
+        return self.request.send(
+            {"type": "http.response.body", "body": updates[0].sse, "more_body": True}
+        )
 
     async def _write_updates(self, updates: Sequence[Update]) -> None:
         shown = [update for update in updates if self._is_shown(update)]

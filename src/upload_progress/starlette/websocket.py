@@ -11,7 +11,7 @@ socket is accepted and closed with a code.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import ExitStack, suppress
 from typing import Final
 
@@ -150,7 +150,7 @@ class WebSocketSession:
     async def _write(self) -> None:
         while True:
             updates = await internals_of(self.tracker).wait(
-                self.socket.subscription, self._write_updates
+                self.socket.subscription, self._send_updates
             )
             unsent = self.socket.take_unsent()
             self._queue_taken.set()
@@ -170,10 +170,15 @@ class WebSocketSession:
     def _is_over(self) -> bool:
         return self._close_code is not None or self.socket.subscription.is_closed
 
+    def _send_updates(self, updates: Sequence[Update]) -> Awaitable[None]:
+        """Send *updates*; one to a socket for many uploads without a coroutine in between."""
+        if len(updates) > 1 or self.only is not None:
+            return self._write_updates(updates)
+        return self.send({"type": "websocket.send", "text": updates[0].websocket_text})
+
     async def _write_updates(self, updates: Sequence[Update]) -> None:
         for number, update in enumerate(updates, start=1):
-            # Not by _write_text: this is called for each update of each socket.
-            await self.send({"type": "websocket.send", "text": update.websocket_text})
+            await self._write_text(update.websocket_text)
             if number % YIELD_EVERY == 0:
                 await checkpoint()  # a server may send without one
             if self.only is not None:

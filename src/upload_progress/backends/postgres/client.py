@@ -248,10 +248,13 @@ class _LoopPool:
 
     async def _wait_for_turn(self) -> None:
         try:
-            with anyio.fail_after(self._wait_seconds):
-                await self._limit.acquire()
-        except TimeoutError:
-            raise StoreBusy from None
+            self._limit.acquire_nowait()
+        except anyio.WouldBlock:
+            try:
+                with anyio.fail_after(self._wait_seconds):
+                    await self._limit.acquire()
+            except TimeoutError:
+                raise StoreBusy from None
 
     async def _close_unused(self) -> None:
         now = anyio.current_time()

@@ -225,6 +225,8 @@ class PostgresStore:
             keys = key_columns(to_keys(record.key for record in repeated))
             await self._run(statements.DROP_OLD, (*keys, [each.attempt for each in repeated]))
         await self._limit_owners(records)
+        if len(changed) == len(records):
+            return []
         saved = {tuple(row) for row in changed}
         return [each for each in records if _row_key(each) not in saved]
 
