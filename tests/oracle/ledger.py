@@ -29,6 +29,8 @@ GONE = None
 """The state of an upload that nobody shows."""
 MOMENT = 1e-6
 """What happens in the same turn of the loop as the owner of a request is known, is before it."""
+SUCCESSES = range(200, 300)
+"""Responses that accept a request."""
 REDIRECTS = frozenset({301, 307, 308})
 """Responses that ask the client to repeat the request elsewhere."""
 
@@ -554,11 +556,14 @@ class Replay:
             self.also |= {S.FAILED}
 
     def _is_seen(self, fact: Fact) -> bool:
-        """Return whether another request has shown the upload before."""
+        """Return whether another request has shown the upload before.
+
+        One that was refused is soon forgotten, if nothing else is known of the upload.
+        """
         return self.exists or any(
             each.number <= fact.sent and self._shown_at(each) <= fact.at
             for each in self.exchanges
-            if each.plan.kind is not Kind.FINISH
+            if each.plan.kind is not Kind.FINISH and each.status in SUCCESSES
         )
 
     def _shown_at(self, exchange: Exchange) -> float:

@@ -503,7 +503,7 @@ REPAIRED = {
         2801950,
         3002458,
     ],
-    "s3": [100498, 101071, 500010, 600064, 700504, 1100128, 1101448, 2000664],
+    "s3": [100498, 101071, 500010, 600064, 700504, 1100128, 1101448, 2000664, 4000842],
 }
 """Random sequences that have failed: each shows another fault of the tracker or of the model."""
 REPAIRED_RACES = {
