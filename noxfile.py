@@ -20,10 +20,11 @@ REQUIRE_SERVICES = "--require-services"
 PROCESSES = 3
 # Patterns of files and folders in tests/: what tests whole programs, ...
 PROGRAMS = ("browser", "clients", "cluster", "demo", "test_doc*.py", "test_examples.py")
-# ... what starts programs and servers, ...
+# ... what starts push servers, or other programs and servers, ...
+PUSH_SERVERS = ("edge/test_centrifugo.py", "edge/test_load.py", "edge/test_pushpin.py")
 SLOW = (
     *("cli/test_commands.py", "*/test_demo.py", "*/test_doctor.py", "*/test_frameworks.py"),
-    *("edge/test_centrifugo.py", "edge/test_load.py", "edge/test_pushpin.py"),
+    *PUSH_SERVERS,
     *(
         "*/test_servers.py",
         "*/test_transparency.py",
@@ -168,8 +169,8 @@ def lowest(session: nox.Session) -> None:
     session.run_install("uv", "pip", "compile", *compiled, "--output-file", str(pins))
     tools = [line for name in ("test", "clients") for line in dependency_group(name)]
     session.install("--editable", ".[all]", *tools, "--constraint", str(pins))
-    # The oracle tests no dependency. On trio, the session "tests" runs everything.
-    left_out = ignored(*PROGRAMS, *ABOUT_THE_PROJECT, "oracle")
+    # The oracle and push servers test no dependency. On trio, the session "tests" runs everything.
+    left_out = ignored(*PROGRAMS, *PUSH_SERVERS, *ABOUT_THE_PROJECT, "oracle")
     pytest(session, *left_out, *(["-k", "not trio"] if selects_no_tests(session) else []))
 
 

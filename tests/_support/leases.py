@@ -9,7 +9,7 @@ from upload_progress.interfaces import SessionStore
 __all__ = ["let_lease_run_out"]
 
 LEASE_SECONDS = 0.6
-RENEWALS = 5
+RENEWALS = 11
 
 
 async def let_lease_run_out(store: SessionStore, worker: str = "w") -> None:

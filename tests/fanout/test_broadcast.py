@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import FrameType
 
 import anyio
 import pytest
@@ -93,15 +92,13 @@ async def test_round_sends_without_waking_tasks() -> None:
 async def calls_of_delivery(count: int) -> int:
     """Return how many functions of subscriptions are called to update *count* clients."""
     calls = Counter[tuple[str, str]]()
-
-    def profile(frame: FrameType, event: str, _argument: object) -> None:
-        calls[event, Path(frame.f_code.co_filename).name] += 1
-
     async with connected(count) as (hub, clients):
         hub.deliver(update(1))
         await until(lambda: not hub.is_broadcasting)
         previous = sys.getprofile()
-        sys.setprofile(profile)
+        sys.setprofile(
+            lambda frame, event, _: calls.update([(event, Path(frame.f_code.co_filename).name)])
+        )
         hub.deliver(update(2))
         await until(lambda: not hub.is_broadcasting)
         sys.setprofile(previous)

@@ -251,6 +251,25 @@ async def test_request_of_an_upload_that_was_cancelled_at_another_worker_is_stop
     assert (await shown(sim)).state is S.CANCELLED
 
 
+async def test_plain_request_that_had_begun_when_another_worker_cancelled_is_stopped(
+    sim: Simulation,
+) -> None:
+    late = sim.internals.admission.open(requested_id="up")
+    late.begin()
+    began_at = sim.clock.time()
+    await sim.run(1)
+    ended = {"state": S.CANCELLED, "error": CANCELLED, "worker": None}
+    times = {"started_at": began_at - 1, "finished_at": sim.clock.time()}
+    await store(sim, None, byte_ranges=(), **times, **ended)
+    await sim.run(1)
+    assert admit(sim, late) is late
+    await sim.run(1)
+
+    assert late.is_superseded
+    assert late.opened_by.is_stopped
+    assert (await shown(sim)).state is S.CANCELLED
+
+
 async def test_request_of_an_upload_that_was_just_cancelled_is_stopped(sim: Simulation) -> None:
     live = receive(sim, PATCH, 5)
     live.cancel()

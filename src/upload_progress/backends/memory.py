@@ -283,8 +283,7 @@ class MemoryStore:
 
     def _index(self, entry: Entry, records: Sequence[TransferRecord], age_seconds: float) -> None:
         """Put *entry* into the bucket in which it expires, or under its worker."""
-        if entry.location is not None:
-            self._unindex(entry)
+        self._unindex(entry)
         decided = records[0] if len(records) == 1 else deciding(newest(records))
         kept_seconds = self._kept_seconds(decided)
         if kept_seconds is None:

@@ -248,8 +248,8 @@ class LeaseContract:
         [loaded] = await store.load(record.key)
         assert loaded.lease_until is not None
         assert clock.time() < loaded.lease_until < clock.time() + 2.5
-        for _ in range(8):
-            await elapse(LEASE_SECONDS / 4)
+        for _ in range(16):
+            await elapse(LEASE_SECONDS / 8)
             await store.renew("alive", seconds=LEASE_SECONDS)
 
         assert comparable(await store.overdue(limit=9)) == [waiting]
