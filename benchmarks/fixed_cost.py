@@ -33,7 +33,7 @@ TITLE = "fixed cost of an upload and of a poll"
 ROUNDS = 60
 REQUESTS = 100
 COUNTED = 100
-MAX_CALLS = {"upload": 245, "upload, awaited owner": 460, "poll": 145}
+MAX_CALLS = {"upload": 250, "upload, awaited owner": 470, "poll": 155}
 """How many Python calls each may need, those of Starlette, anyio and asyncio included."""
 
 CHUNKS = (65_536, 4_464)
