@@ -187,6 +187,9 @@ def browser(session: nox.Session) -> None:
         # It needs Centrifugo, which another session builds meanwhile.
         others, last = [*others, "--ignore", PUSH_SERVER], [PUSH_SERVER]
     session.run("python", "-m", "pytest", "tests/browser", *others, *session.posargs)
+    if last:
+        # Outside of pytest, which limits the time of a test.
+        build_centrifugo(session)
     for path in last:
         session.run("python", "-m", "pytest", path, *session.posargs)
 
@@ -194,6 +197,11 @@ def browser(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def centrifugo(session: nox.Session) -> None:
     """Build Centrifugo, which tests start, into the user's cache: once, in four minutes."""
+    build_centrifugo(session)
+
+
+def build_centrifugo(session: nox.Session) -> None:
+    """Build Centrifugo, or wait until another session has built it."""
     command = (sys.executable, "-m", "tests._support.go_programs")
     # Without Go, its tests are skipped, or fail if they are required.
     session.run(*command, external=True, success_codes=[0, 1])
