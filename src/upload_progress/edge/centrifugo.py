@@ -1,16 +1,16 @@
 """Centrifugo: a push server to which watchers connect with tokens.
 
-A client buys a ticket from the routes, and gets tokens with it: JSON Web Tokens that name its
+A client requests a ticket from the routes, and gets tokens with it: JSON Web Tokens that name its
 channels and expire soon. It connects to Centrifugo with them, and reads its uploads after that; of
 what it has read and what is published, it keeps the newer snapshots. So nothing is lost between the
 two, and no worker holds anything for a connection.
 
 A channel belongs to one upload, one group, or all uploads of an owner. Centrifugo keeps the newest
-publication of each channel, and sends it to whoever connects. On the channel of an upload that is
-its snapshot, and nothing has to be read.
+publication of each channel, and sends it to each client that connects. On the channel of an upload
+that is its snapshot, and nothing has to be read.
 
-When a token expires, Centrifugo closes the connection: the client buys another one, and is
-authenticated. Nobody can extend a connection in any other way.
+When a token expires, Centrifugo closes the connection: the client requests another one, and is
+authenticated. A connection cannot be extended in any other way.
 
 Sources: centrifugal.dev/docs/server (HTTP API, JWT authentication, cache recovery mode),
 Centrifugo 6.9.
@@ -139,7 +139,7 @@ class Centrifugo(PushServer):
             self._check(response.content)
 
     def _check(self, content: bytes) -> None:
-        """Raise if one of the replies is an error: the status of a batch does not tell."""
+        """Raise if one of the replies is an error: the status of a batch is 200 all the same."""
         try:
             replies = json.decode(content, type=_Replies).replies
         except DecodeError:

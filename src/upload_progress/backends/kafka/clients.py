@@ -7,11 +7,11 @@ this module.
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from struct import unpack_from
 from typing import Final, Protocol, Self
 
 import anyio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.partitioner import DefaultPartitioner
 from attrs import Factory, define, field, frozen
 
 from upload_progress.backends.kafka.access import KafkaAccess
@@ -31,31 +31,13 @@ _STOP_SECONDS: Final = 3.0
 _MAX_MESSAGES: Final = 500
 """Messages that one read returns at most."""
 
-_SEED: Final = 0x9747B28C
-_FACTOR: Final = 0x5BD1E995
-_MASK: Final = 0xFFFFFFFF
+_default_partition: Final = DefaultPartitioner()
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """Return the partition of *key*, which all clients of Kafka choose in the same way.
-
-    The function of aiokafka returns the same, and takes twice as long: a worker that starts calls
-    it for each message.
-    """
-    return (_murmur2(key) & 0x7FFFFFFF) % partitions
-
-
-def _murmur2(data: bytes) -> int:
-    """Return the 32-bit MurmurHash2 of *data*, with the seed that Kafka uses."""
-    words = len(data) // 4
-    mixed = _SEED ^ len(data)
-    for word in unpack_from(f"<{words}I", data):
-        product = word * _FACTOR & _MASK
-        mixed = (mixed * _FACTOR & _MASK) ^ ((product ^ product >> 24) * _FACTOR & _MASK)
-    if rest := data[4 * words :]:
-        mixed = (mixed ^ int.from_bytes(rest, "little")) * _FACTOR & _MASK
-    mixed = (mixed ^ mixed >> 13) * _FACTOR & _MASK
-    return mixed ^ mixed >> 15
+    """Return the partition of *key*, which all clients of Kafka choose in the same way."""
+    numbers = range(partitions)
+    return int(_default_partition(key, numbers, numbers))
 
 
 @frozen

@@ -46,7 +46,8 @@ class EdgeTokens:
     def of(self, grant: AccessGrant, request: TicketTargets) -> EdgeAccess | UnsetType:
         """Return the access to what *request* names; ``UNSET`` if that is not published there.
 
-        Whether an upload exists is not asked: nobody else publishes on the channels of an owner.
+        Whether an upload exists is not asked: only uploads of an owner are published on the
+        channels of that owner.
 
         Raises:
             UploadNotFound: An upload id is not one that the user may ask for.
