@@ -35,7 +35,7 @@ def test_buffering_nginx_is_found_and_fixed_by_the_printed_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with run_behind_nginx(nginx, tmp_path, BUFFERING) as url:
-        code = diagnose_in_thread(f"{url}/files/")
+        code = diagnose_in_thread(f"{url}/files/", timeout_seconds=FAULT_SECONDS)
     found = capsys.readouterr().out
     hint = re.search(r"^  nginx +(.*)$", found, re.MULTILINE)
     assert hint
@@ -62,7 +62,8 @@ def _fixed(lines: str) -> str:
     return "\n".join(kept)
 
 
-TIMEOUT_SECONDS = 0.5
+FAULT_SECONDS = 1.5
+"""Deadline of a probe that meets a fault; a check that passes ends as soon as it does."""
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +79,11 @@ def without_websockets() -> Iterator[str]:
         yield url
 
 
-def diagnose_in_thread(url: str, form: str | None = None) -> int:
+def diagnose_in_thread(
+    url: str, form: str | None = None, timeout_seconds: float = checks.TIMEOUT_SECONDS
+) -> int:
     """Run in a thread of its own: a task that is cancelled in this one would lose its tracer."""
-    run = partial(diagnose, form=form, timeout_seconds=TIMEOUT_SECONDS)
+    run = partial(diagnose, form=form, timeout_seconds=timeout_seconds)
     *prefix, _files, _name = url.split("/")[3:]
     connection = ConnectionOptions(mount="/".join(["", *prefix, "uploads"]), retries=0)
     with start_blocking_portal() as portal:
@@ -117,7 +120,7 @@ def test_cause_is_named(
     url: str, name: str, cause: Cause, found: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The cause alone, and no proxy that is not there."""
-    assert diagnose_in_thread(f"{url}/{name}/files/") == 1
+    assert diagnose_in_thread(f"{url}/{name}/files/", timeout_seconds=FAULT_SECONDS) == 1
 
     output = capsys.readouterr().out
     assert re.search(f"^{found}", output, re.MULTILINE)
@@ -129,7 +132,8 @@ def test_cause_is_named(
 def test_refusal_without_middleware_has_both_causes(
     url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert diagnose_in_thread(f"{url}/refusing-untracked/files/") == 1
+    url = f"{url}/refusing-untracked/files/"
+    assert diagnose_in_thread(url, timeout_seconds=FAULT_SECONDS) == 1
 
     output = capsys.readouterr().out
     assert Cause.MIDDLEWARE_MISSING.value in output
@@ -139,7 +143,7 @@ def test_refusal_without_middleware_has_both_causes(
 def test_blocked_streams_and_websockets_are_found(
     url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert diagnose_in_thread(f"{url}/hiding/files/") == 1
+    assert diagnose_in_thread(f"{url}/hiding/files/", timeout_seconds=FAULT_SECONDS) == 1
 
     output = capsys.readouterr().out
     assert re.search(r"^event stream BUFFERED", output, re.MULTILINE)
@@ -156,7 +160,7 @@ def test_form_is_accepted(url: str, capsys: pytest.CaptureFixture[str]) -> None:
 def test_proxy_that_obeys_incremental_is_named(
     url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert diagnose_in_thread(f"{url}/incremental/files/") == 0
+    assert diagnose_in_thread(f"{url}/incremental/files/", timeout_seconds=FAULT_SECONDS) == 0
 
     output = capsys.readouterr().out
     assert re.search(r"^proxy +Caddy$", output, re.MULTILINE)
@@ -232,8 +236,10 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     sys.modules.pop(name, None)
 
 
-def diagnose_module(target: str, path: str | None = None) -> int:
-    run = partial(diagnose_app, timeout_seconds=TIMEOUT_SECONDS)
+def diagnose_module(
+    target: str, path: str | None = None, timeout_seconds: float = checks.TIMEOUT_SECONDS
+) -> int:
+    run = partial(diagnose_app, timeout_seconds=timeout_seconds)
     with start_blocking_portal() as portal:
         result = portal.start_task_soon(run, target, path, ConnectionOptions())
         return result.result(timeout=2 * DEADLINE_SECONDS)
@@ -247,9 +253,9 @@ def test_application_is_checked_in_process(module: str, capsys: pytest.CaptureFi
 def test_application_is_checked_without_an_endpoint(
     module: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert diagnose_module(f"{module}:site.good") == 0
+    assert diagnose_module(f"{module}:site.good", None, FAULT_SECONDS) == 0
     assert re.search(r"^upload +not checked", capsys.readouterr().out, re.MULTILINE)
-    assert diagnose_module(f"{module}:site.untracked") == 1
+    assert diagnose_module(f"{module}:site.untracked", None, FAULT_SECONDS) == 1
 
     output = capsys.readouterr().out
     assert [each for each in Cause if each.value in output] == [Cause.MIDDLEWARE_MISSING]

@@ -24,7 +24,7 @@ from upload_progress.starlette import progress_mount
 
 __all__ = ["LATE_SECONDS", "create_faulty_apps", "removes_upgrade"]
 
-LATE_SECONDS = 1.0
+LATE_SECONDS = 3.0
 """How long the endpoint of ``late`` does something else before it reads."""
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
