@@ -33,6 +33,7 @@ from benchmarks.store_throughput import running_backend
 from tests._support.server_factories import redis
 from upload_progress import Limits, ProgressTracker
 from upload_progress._internals import internals_of
+from upload_progress._tracking import outcomes
 
 CHUNK = bytes(CHUNK_BYTES)
 WATCHERS = 1000
@@ -90,7 +91,7 @@ async def _measure_pass(url: str, records: int) -> float:
         await internals.flusher.flush(everything=True)
         durations.append(time.perf_counter() - started)
     for live in lives:
-        live.client_disconnected()
+        outcomes.client_disconnected(live)
     await internals.flusher.flush(everything=True)
     # The first passes connect, and store new uploads.
     return median(durations[2:])

@@ -36,6 +36,7 @@ from upload_progress import (
 )
 from upload_progress._internals import internals_of
 from upload_progress._model.models import UploadKey
+from upload_progress._tracking import outcomes
 from upload_progress.testing import RecordingPublisher
 
 pytestmark = pytest.mark.anyio
@@ -138,7 +139,7 @@ async def test_stop_delivers_the_last_snapshot_and_ends_watches() -> None:
             live.begin()
             tasks.start_soon(collect_snapshots, tracker, snapshots, "up")
             await until(lambda: snapshots)
-            live.client_disconnected()
+            outcomes.client_disconnected(live)
     assert snapshots[-1].state is S.FAILED
     assert (await tracker.get("up", owner="ann")).state is S.FAILED
 

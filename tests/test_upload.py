@@ -10,6 +10,7 @@ import pytest
 
 from tests._support.simulation import ENDINGS, Simulation, end_upload
 from upload_progress import InvalidValue, Upload, UploadNotFound, UploadState
+from upload_progress._tracking import outcomes
 
 pytestmark = pytest.mark.anyio
 
@@ -100,10 +101,10 @@ async def test_first_claim_sets_the_owner(sim: Simulation) -> None:
     late = sim.internals.admission.open()
     late.begin()
     assert Upload(late).claim("bob")
-    late.client_disconnected()
+    outcomes.client_disconnected(late)
     unowned = sim.internals.admission.open()
     unowned.begin()
-    unowned.client_disconnected()
+    outcomes.client_disconnected(unowned)
     assert Upload(unowned).claim("bob")
     assert not Upload(unowned).claim("ann")
     await sim.run(1)

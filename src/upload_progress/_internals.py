@@ -45,6 +45,7 @@ from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._runtime.server_workers import configured_workers
 from upload_progress._runtime.task_spawner import TaskSpawner
 from upload_progress._runtime.worker import Worker
+from upload_progress._tracking import outcomes
 from upload_progress._tracking.admission import Admission
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.measurements import Measurements
@@ -258,18 +259,18 @@ class TrackerInternals:
         try:
             yield
         except anyio.get_cancelled_exc_class():
-            live.app_cancelled()
+            outcomes.app_cancelled(live)
             raise
         except BaseException as error:
             is_whole = live.received_bytes == live.meter.total_bytes
             if isinstance(error, disconnect_errors) and not is_whole:
-                live.client_disconnected()
+                outcomes.client_disconnected(live)
             else:
-                live.app_raised()
+                outcomes.app_raised(live)
             raise
         else:
             live.end_body()
-            live.finish(None)
+            outcomes.finish(live, None)
         finally:
             live.opened_by.on_cancel = None
             await self.background.run_once()

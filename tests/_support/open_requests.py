@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import define
 
 from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress._tracking.transfer import Transfer
+from upload_progress._tracking.requests.transfer import Transfer
 
 __all__ = ["OpenRequest"]
 

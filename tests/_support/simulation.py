@@ -25,6 +25,7 @@ from upload_progress._fanout.subscription import Subscription
 from upload_progress._internals import TrackerInternals, internals_of
 from upload_progress._model.models import ErrorCode, TransferRecord
 from upload_progress._model.state import is_final
+from upload_progress._tracking import outcomes
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.identity import Identity
 from upload_progress.testing import FakeClock, FaultyPublisher, FaultyStore
@@ -149,15 +150,15 @@ def end_upload(live: LiveUpload, ending: str) -> None:
     if ending == "failed":
         live.mark_failed("virus")
     if ending in {"completed", "failed"}:
-        live.finish(200)
+        outcomes.finish(live, 200)
     elif ending == "rejected":
-        live.finish(413)
+        outcomes.finish(live, 413)
     elif ending == "raised":
-        live.app_raised()
+        outcomes.app_raised(live)
     elif ending == "aborted":
-        live.app_cancelled()
+        outcomes.app_cancelled(live)
     elif ending == "disconnected":
-        live.client_disconnected()
+        outcomes.client_disconnected(live)
     else:
         live.cancel()
 

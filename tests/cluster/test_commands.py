@@ -22,6 +22,7 @@ from upload_progress import (
 from upload_progress._cluster import commands
 from upload_progress._cluster.messages import SupersedeRequest, pack
 from upload_progress._model.models import TransferRecord
+from upload_progress._tracking import outcomes
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.testing import FaultyStore
 
@@ -50,7 +51,7 @@ async def test_request_continues_its_announcement(sim: Simulation) -> None:
     sim.add(live, 5)
     early = await sim.tracker.get(announced.upload_id, owner="ann")
     live.end_body()
-    live.finish(200)
+    outcomes.finish(live, 200)
     await sim.run(1)
     final = await sim.tracker.get(announced.upload_id, owner="ann")
 
@@ -127,7 +128,7 @@ async def test_live_upload_is_stopped_once_and_an_ended_one_never(sim: Simulatio
     live.opened_by.on_cancel = lambda: stopped.append("up")
     done.opened_by.on_cancel = lambda: stopped.append("done")
     done.end_body()
-    done.finish(200)
+    outcomes.finish(done, 200)
 
     for _ in range(2):
         assert (await sim.tracker.cancel("up", owner="ann")).state is S.CANCELLED

@@ -18,6 +18,7 @@ from upload_progress import MemoryStore, ProgressTracker, UploadState
 from upload_progress._internals import TrackerInternals, internals_of
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress._model.state import is_final
+from upload_progress._tracking import outcomes
 from upload_progress.identity import Identity
 from upload_progress.protocols import (
     ContentRange,
@@ -78,7 +79,7 @@ class Part(OpenRequest):
     def end(self, result: TransferResult = TransferResult.ACCEPTED) -> None:
         """End with that result."""
         self.upload.end_body(self.transfer)
-        self.upload.end_transfer(self.transfer, TransferOutcome(result))
+        outcomes.end_transfer(self.upload, self.transfer, TransferOutcome(result))
 
 
 def open_part(worker: TrackerInternals, number: int, upload_id: str = "up") -> Part:

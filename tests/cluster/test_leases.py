@@ -18,6 +18,7 @@ from upload_progress import MemoryStore, ProgressTracker, UploadProgress, Upload
 from upload_progress._internals import internals_of
 from upload_progress._model.models import ErrorCode, TransferRecord, UploadKey
 from upload_progress._model.state import is_final
+from upload_progress._tracking import outcomes
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.backends import MemoryPublisher
 from upload_progress.testing import FakeClock, Fault, FaultyStore, RecordingPublisher
@@ -123,7 +124,7 @@ def cluster() -> SimulatedCluster:
 def finish(live: LiveUpload) -> None:
     live.meter.received_bytes = SIZE
     live.end_body()
-    live.finish(201)
+    outcomes.finish(live, 201)
 
 
 @pytest.mark.parametrize("seconds", [5, 11, 20, 40])

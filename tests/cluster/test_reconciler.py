@@ -14,8 +14,9 @@ from upload_progress._cluster.reconciler import Reconciler
 from upload_progress._cluster.rpc import RpcEndpoint
 from upload_progress._model.models import ErrorCode, TransferRecord, UploadError, UploadKey
 from upload_progress._model.state import ABORTED, CANCELLED, LOST
+from upload_progress._tracking import outcomes
 from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress._tracking.transfer import TransferPhase
+from upload_progress._tracking.requests.transfer import TransferPhase
 from upload_progress.backends import MemoryPublisher
 
 pytestmark = pytest.mark.anyio
@@ -135,7 +136,7 @@ async def test_newer_attempt_supersedes_this_one(sim: Simulation) -> None:
     await write(sim, S.RECEIVING, attempt=2, transfer_id="another")
 
     await reconciler(sim).check_all()
-    live.client_disconnected()
+    outcomes.client_disconnected(live)
     await sim.run(1)
 
     assert live.is_superseded

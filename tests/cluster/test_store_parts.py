@@ -13,6 +13,7 @@ from tests.reporting.test_end_outbox import KeepingPublisher
 from upload_progress import StoreUnavailable, UploadState
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress._model.state import LOST
+from upload_progress._tracking import outcomes
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.identity import Identity
 
@@ -45,7 +46,7 @@ def begin(sim: Simulation, key: UploadKey) -> LiveUpload:
 
 def end(live: LiveUpload) -> None:
     live.end_body()
-    live.finish(None)
+    outcomes.finish(live, None)
 
 
 async def stored(store: StoreOfTwoParts) -> list[list[UploadState]]:

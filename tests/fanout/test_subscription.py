@@ -14,6 +14,7 @@ from tests._support.simulation import Simulation, deadline
 from tests._support.updates import hub_without_tasks, taken, update
 from upload_progress import Limits, UploadState
 from upload_progress._fanout.hub import Hub
+from upload_progress._tracking import outcomes
 from upload_progress.exceptions import QuotaExceeded
 
 pytestmark = pytest.mark.anyio
@@ -193,7 +194,7 @@ async def test_unread_subscription_keeps_the_newest_snapshot_of_each_upload() ->
         assert len(unread._slots) <= 10
     for live in lives:
         live.end_body()
-        live.finish(200)
+        outcomes.finish(live, 200)
     await sim.run(0.5)
 
     last = [update.progress for update in unread.take()]
@@ -207,7 +208,7 @@ async def test_subscription_with_too_many_unread_snapshots_is_closed() -> None:
     unread = sim.subscription()
     other = sim.subscription()
     for _ in range(100):
-        sim.begin().client_disconnected()
+        outcomes.client_disconnected(sim.begin())
         await sim.run()
         other.take()
         assert len(unread._slots) <= 40

@@ -16,6 +16,7 @@ from tests._support.simulation import (
 )
 from upload_progress import UploadEnded, UploadNotFound, UploadProgress, UploadState
 from upload_progress._fanout.subscription import HEARTBEAT_SECONDS
+from upload_progress._tracking import outcomes
 
 pytestmark = pytest.mark.anyio
 
@@ -65,7 +66,7 @@ async def test_watch_ignores_heartbeats(sim: Simulation) -> None:
                 sim.internals.hub.wake_for_heartbeats(sim.clock.monotonic(), 1)
                 assert subscription.is_ready
                 await until(lambda: not subscription.is_ready)
-            live.client_disconnected()
+            outcomes.client_disconnected(live)
             # If a stall was reported just now, the next report waits for the flush interval.
             sim.clock.advance(1)
 
@@ -83,7 +84,7 @@ async def test_drain_ends_a_watch(sim: Simulation) -> None:
 
 
 async def test_watch_of_an_ended_upload_yields_its_end(sim: Simulation) -> None:
-    sim.begin("up").client_disconnected()
+    outcomes.client_disconnected(sim.begin("up"))
     await sim.run(1)
 
     assert [each.state async for each in sim.tracker.watch("up", owner="ann")] == [S.FAILED]

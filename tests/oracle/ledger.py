@@ -20,7 +20,7 @@ from tests.oracle.applications import Answer, Application, Exchange, Meaning, Po
 from tests.oracle.steps import Kind
 from upload_progress import UploadProgress, UploadState
 from upload_progress._model.models import ErrorCode
-from upload_progress._tracking.continuation import LATE_SECONDS
+from upload_progress._tracking.continuation.belonging import LATE_SECONDS
 
 __all__ = ["Cause", "Expectation", "Fact", "Ledger"]
 

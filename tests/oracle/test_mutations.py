@@ -15,9 +15,9 @@ from tests.oracle.steps import PROTOCOLS
 from tests.oracle.test_oracle import WITH_RACES, fails
 from upload_progress._model import fold
 from upload_progress._model.models import ByteRange, TransferRecord, UploadProgress
-from upload_progress._tracking import continuation
+from upload_progress._tracking.continuation import belonging, prior_state
 from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress._tracking.transfer import Transfer
+from upload_progress._tracking.requests.transfer import Transfer
 
 WITHIN = 200
 
@@ -44,12 +44,12 @@ def test_plain_uploads_that_are_added_up_are_found(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(fold, "_of_newest_session", list)
     # Without this the second upload is the next attempt, and few snapshots show the sum.
-    monkeypatch.setattr(continuation, "_supersede_records", join)
+    monkeypatch.setattr(prior_state, "_supersede_records", join)
     assert is_found("plain")
 
 
 def test_requests_that_are_admitted_after_the_end_are_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(continuation, "belongs_to_ended", lambda *_: False)
+    monkeypatch.setattr(belonging, "belongs_to_ended", lambda *_: False)
     assert is_found("s3")

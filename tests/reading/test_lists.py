@@ -10,6 +10,7 @@ from tests._support.records import record
 from tests._support.simulation import Simulation
 from upload_progress import UploadPage, UploadState
 from upload_progress._reading import lists
+from upload_progress._tracking import outcomes
 
 pytestmark = pytest.mark.anyio
 
@@ -73,7 +74,7 @@ async def test_upload_that_ends_between_two_pages_is_not_repeated(sim: Simulatio
     live = sim.begin("new", total=1)
     first = await sim.tracker.list(owner="ann", limit=2)
     live.end_body()
-    live.finish(200)
+    outcomes.finish(live, 200)
     await sim.run(1)
     assert sim.internals.registry.find("ann", "new") is None
 

@@ -18,6 +18,7 @@ from upload_progress import (
 from upload_progress._internals import internals_of
 from upload_progress._model.models import UploadKey
 from upload_progress._runtime import circuit_breaker
+from upload_progress._tracking import outcomes
 
 pytestmark = pytest.mark.anyio
 
@@ -95,7 +96,7 @@ async def test_one_request_is_accepted_with_its_response(sim: Simulation) -> Non
     sim.add(live, 10)
     live.end_body()
     assert await offset_of(sim, "ann") == 0
-    live.finish(200)
+    outcomes.finish(live, 200)
     assert await offset_of(sim, "ann") == 10
     with pytest.raises(UploadNotFound):
         await sim.internals.reader.get_offset(UploadKey("ann", "unknown"))
@@ -112,7 +113,7 @@ async def test_list_has_pages_and_filters(sim: Simulation) -> None:
     sim.add(live, 25)
     done = sim.begin("done", total=1)
     done.end_body()
-    done.finish(200)
+    outcomes.finish(done, 200)
     await sim.run(1)
 
     everything = await sim.tracker.list(owner="ann")

@@ -17,6 +17,7 @@ from upload_progress._reading.store_parts import StoreParts
 from upload_progress._reporting import end_outbox as end_outbox_module
 from upload_progress._reporting import outbox as outbox_module
 from upload_progress._reporting.end_outbox import is_entry
+from upload_progress._tracking import outcomes
 from upload_progress.identity import Identity
 from upload_progress.testing import FaultyPublisher, RecordingPublisher
 
@@ -79,7 +80,7 @@ async def end(sim: Simulation, upload_id: str = "up", size: int = 9) -> None:
     live = sim.begin(upload_id, total=size)
     sim.add(live, size)
     live.end_body()
-    live.finish(200)
+    outcomes.finish(live, 200)
     await sim.run(1)
 
 
@@ -211,7 +212,7 @@ async def test_end_that_the_broker_refuses_is_not_tried_for_ever(sim: Simulation
         live = sim.internals.admission.open(requested_id=f"good{number}")
         assert sim.internals.admission.admit(live, Identity("bob"))
         live.begin()
-        live.client_disconnected()
+        outcomes.client_disconnected(live)
         await sim.run(10)
 
     assert sim.tracker.statistics().end_events_dropped == 1

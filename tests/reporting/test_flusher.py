@@ -26,6 +26,7 @@ from upload_progress._model.state import is_final
 from upload_progress._model.version import MAX_UNSTORED_VERSIONS, SKIPPED_VERSIONS
 from upload_progress._reporting import flusher as flusher_module
 from upload_progress._reporting import outbox as outbox_module
+from upload_progress._tracking import outcomes
 from upload_progress._tracking.status import Reporting
 from upload_progress.protocols import TransferHead, TransferKind, Tus
 from upload_progress.testing import Fault, FaultyStore
@@ -49,7 +50,7 @@ async def test_fast_upload_is_one_event_and_one_write(sim: Simulation) -> None:
         sim.add(live, 100)
         await sim.internals.flusher.flush()
     live.end_body()
-    live.finish(201)
+    outcomes.finish(live, 201)
     await sim.run(1)
 
     [event], [record] = sim.events("up"), sim.writes("up")
@@ -75,7 +76,7 @@ async def test_writes_are_few_and_a_flush_interval_apart(
         await sim.internals.flusher.flush()
         write_times += [sim.clock.monotonic()] * (len(sim.writes("up")) - before)
     live.end_body()
-    live.finish(200)
+    outcomes.finish(live, 200)
     await sim.run(1)
 
     writes = sim.writes("up")
@@ -152,7 +153,7 @@ async def test_every_tenth_of_a_slow_upload_is_reported(sim: Simulation) -> None
         sim.add(live, 10)
         await sim.run(0.2)
     live.end_body()
-    live.finish(200)
+    outcomes.finish(live, 200)
     await sim.run(0.3)
 
     tenths = {int(event.percent or 0) // 10 for event in sim.events("up")}
@@ -211,7 +212,7 @@ async def test_policy_that_raises_is_replaced(caplog: pytest.LogCaptureFixture) 
         await sim.run(0.5)
         sim.add(live, 10)
     live.end_body()
-    live.finish(200)
+    outcomes.finish(live, 200)
     await sim.run(0.5)
 
     assert len(sim.events("up")) > 5
@@ -238,7 +239,7 @@ async def test_store_outage_delays_writes_only(
         sim.add(live, 100)
         sim.add(steady, 1000)
         live.end_body()
-        live.finish(200)
+        outcomes.finish(live, 200)
         await sim.run(1)
         snapshots += [update.progress for update in subscription.take()]
     ended = {progress.upload_id for progress in snapshots if is_final(progress.state)}
@@ -275,7 +276,7 @@ async def test_finish_writes_everything_although_the_circuit_is_open(
     await sim.run()
     for live in lives:
         live.end_body()
-        live.finish(200)
+        outcomes.finish(live, 200)
     sim.store.fault = sim.publisher.fault = None
 
     await sim.internals.flusher.finish()
@@ -295,7 +296,7 @@ async def test_backlog_of_failed_backends_is_bounded(
     sim.store.fault = sim.publisher.fault = "raise"
     for number in range(300):
         live = sim.begin(f"named{number}" if number % 2 else None, total=100)
-        live.client_disconnected()
+        outcomes.client_disconnected(live)
         await sim.run(0.1)
 
     flusher = sim.internals.flusher
@@ -323,7 +324,7 @@ async def test_failed_pass_is_followed_by_others(
         assert caplog.messages == [
             "a pass of the flusher failed (ZeroDivisionError); uploads are not affected"
         ]
-    live.client_disconnected()
+    outcomes.client_disconnected(live)
     await sim.run(1)
 
     assert sim.events("up")[-1].state is UploadState.FAILED
@@ -358,7 +359,7 @@ async def test_worker_of_the_older_of_two_uploads_publishes_the_end_as_the_next_
     assert other.admission.admit(newer, ANN)
     newer.begin()
     newer.end_body()
-    newer.finish(201)
+    outcomes.finish(newer, 201)
     with deadline():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(partial(sim.internals.flusher.flush, everything=True))
@@ -391,7 +392,7 @@ async def test_overlapping_passes_store_the_newest_version(
             tasks.start_soon(sim.internals.background.run_once)
             while not saves:
                 await checkpoint()
-            live.client_disconnected()
+            outcomes.client_disconnected(live)
             sim.store.fault = sim.publisher.fault = fault
             await sim.internals.background.run_once()
             sim.store.fault = sim.publisher.fault = None

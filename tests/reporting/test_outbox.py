@@ -20,6 +20,7 @@ from upload_progress._reporting.outbox import Outbox
 from upload_progress._runtime.circuit_breaker import CircuitBreaker
 from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._runtime.worker import Worker
+from upload_progress._tracking import outcomes
 from upload_progress.testing import FakeClock, Fault, RecordingPublisher
 
 pytestmark = pytest.mark.anyio
@@ -37,7 +38,7 @@ async def test_publisher_outage_delays_the_last_event_of_each_upload(
     for number in range(20):
         live = sim.begin(f"up{number}", total=100)
         await sim.run(0.5)
-        live.client_disconnected()
+        outcomes.client_disconnected(live)
         await sim.run(0.5)
     assert len(sim.internals.flusher.outbox) == 20
     assert len(sim.internals.registry) == 0
@@ -219,7 +220,7 @@ async def test_events_that_wait_at_the_stop_are_logged(
     sim.publisher.fault = sim.store.fault = "raise"
     ended, open_ = sim.begin("ended", total=9), sim.begin("open", total=9)
     await sim.run(0.5)
-    ended.client_disconnected()
+    outcomes.client_disconnected(ended)
     sim.add(open_, 5)
     await sim.run(0.5)
     await sim.internals.flusher.finish()
@@ -234,7 +235,7 @@ async def test_events_that_wait_at_the_stop_are_logged(
 async def test_nothing_is_logged_at_the_stop_if_nothing_waits(
     sim: Simulation, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sim.begin("up", total=9).client_disconnected()
+    outcomes.client_disconnected(sim.begin("up", total=9))
     await sim.internals.flusher.finish()
 
     assert not caplog.records

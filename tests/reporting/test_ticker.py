@@ -10,6 +10,7 @@ from tests._support.simulation import Simulation
 from upload_progress import EveryPercent, UploadState
 from upload_progress._model.activity import OBSERVE_SECONDS
 from upload_progress._reporting.ticker import PORTION
+from upload_progress._tracking import outcomes
 from upload_progress._tracking.live_upload import LiveUpload
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +31,7 @@ async def test_error_of_one_upload_affects_no_other(
 
     monkeypatch.setattr(LiveUpload, method, fail)
     await sim.run(3)
-    healthy.client_disconnected()
+    outcomes.client_disconnected(healthy)
     await sim.run(3)
 
     assert sim.events("healthy")[-1].state is UploadState.FAILED

@@ -7,6 +7,7 @@ import pytest
 from tests._support.simulation import Simulation
 from upload_progress._model.activity import OBSERVE_SECONDS
 from upload_progress._reporting.timers import TICK_SECONDS, UploadTimers
+from upload_progress._tracking import outcomes
 
 LATER = 1000.0
 
@@ -39,7 +40,7 @@ def test_watch_does_not_postpone_an_earlier_time(sim: Simulation, timers: Upload
 
 def test_ended_upload_is_not_watched(sim: Simulation, timers: UploadTimers) -> None:
     live = sim.begin("up")
-    live.client_disconnected()
+    outcomes.client_disconnected(live)
 
     timers.watch(live)
 

@@ -7,6 +7,7 @@ import pytest
 from tests._support.simulation import ANN, Simulation
 from upload_progress import Limits, UploadNotFound, UploadState
 from upload_progress._model.models import UploadKey, new_upload_id
+from upload_progress._tracking import outcomes
 from upload_progress.identity import CapabilityIdentity, Identity
 
 pytestmark = pytest.mark.anyio
@@ -27,10 +28,10 @@ async def test_newer_upload_of_an_id_is_the_next_attempt(sim: Simulation) -> Non
     assert (shown.attempt, shown.bytes_transferred, shown.total_bytes) == (2, 5, 20)
 
     first.end_body()
-    first.finish(200)
+    outcomes.finish(first, 200)
     await sim.run(0.5)
     assert (await sim.tracker.get("up", owner="ann")).state is S.RECEIVING
-    second.client_disconnected()
+    outcomes.client_disconnected(second)
     await sim.run(0.5)
 
     [listed] = (await sim.tracker.list(owner="ann")).uploads
@@ -50,7 +51,7 @@ async def test_ended_uploads_that_wait_for_the_store_do_not_count() -> None:
     sim = Simulation(limits=Limits(tracked_per_owner=3, tracked_total=6))
     sim.store.fault = "raise"
     for _ in range(5):
-        sim.begin().client_disconnected()
+        outcomes.client_disconnected(sim.begin())
         await sim.run()
 
     open_uploads = [sim.begin()]
@@ -98,5 +99,5 @@ async def test_anonymous_uploads_count_for_the_address_of_their_client() -> None
     assert [admit("") for _ in range(3)] == [True, True, True]
     for upload in sim.internals.registry.everything():
         upload.begin()
-        upload.client_disconnected()
+        outcomes.client_disconnected(upload)
     assert [admit("1.2.3.4") for _ in range(3)] == [True, True, False]

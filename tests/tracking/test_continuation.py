@@ -13,7 +13,8 @@ from tests._support.simulation import ANN, Simulation
 from upload_progress import Upload, UploadNotFound, UploadProgress, UploadState
 from upload_progress._model.models import ErrorCode, TransferRecord, UploadError, UploadKey
 from upload_progress._model.state import ABORTED, CANCELLED, DISCONNECTED
-from upload_progress._tracking import continuation
+from upload_progress._tracking import outcomes
+from upload_progress._tracking.continuation import overruling
 from upload_progress._tracking.live_record import current_snapshot
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.protocols import (
@@ -76,7 +77,7 @@ def receive(sim: Simulation, head: TransferHead, size: int) -> LiveUpload:
     transfer = opened.opened_by
     live.begin(transfer)
     transfer.meter.add(size)
-    live.end_transfer(transfer, ACCEPTED)
+    outcomes.end_transfer(live, transfer, ACCEPTED)
     return live
 
 
@@ -122,7 +123,7 @@ async def test_older_of_two_uploads_that_begin_at_once_is_not_reported(
     save_at_once(sim, monkeypatch, started_at=sim.clock.time() + 5)
     await sim.run(0.5)
     live.end_body()
-    live.finish(200)
+    outcomes.finish(live, 200)
     await sim.run(1)
 
     assert live.is_superseded
@@ -154,7 +155,7 @@ async def test_older_upload_whose_owner_is_known_late_changes_nothing(sim: Simul
 
     assert admit(sim, late) is late
     late.end_body()
-    late.finish(200)
+    outcomes.finish(late, 200)
     await sim.run(1)
 
     now = await shown(sim)
@@ -193,7 +194,7 @@ async def test_request_that_ended_before_its_owner_is_known_is_counted(sim: Simu
     late = open_request(sim, part(2))
     late.begin()
     late.opened_by.meter.add(5)
-    late.end_transfer(late.opened_by, ACCEPTED)
+    outcomes.end_transfer(late, late.opened_by, ACCEPTED)
 
     assert admit(sim, late) is live
     await sim.run(3)
@@ -205,7 +206,7 @@ async def test_request_that_ended_before_its_owner_is_known_is_counted(sim: Simu
 async def test_late_failure_to_create_leaves_the_upload_of_another_worker(sim: Simulation) -> None:
     late = open_request(sim, CREATE)
     late.begin()
-    late.end_transfer(late.opened_by, REFUSED)
+    outcomes.end_transfer(late, late.opened_by, REFUSED)
     await sim.run(1)
     await store(sim)
 
@@ -227,7 +228,7 @@ async def test_creation_under_the_id_of_another_session_is_the_next_attempt(
     opened = open_request(sim, CREATE)
     live = admit(sim, opened)
     live.begin()
-    live.end_transfer(opened.opened_by, TransferOutcome(TransferResult.CREATED))
+    outcomes.end_transfer(live, opened.opened_by, TransferOutcome(TransferResult.CREATED))
     await sim.run(1)
 
     now = await shown(sim)
@@ -329,7 +330,7 @@ async def test_failure_of_an_earlier_upload_that_is_stored_late_does_not_end_thi
 async def test_request_that_created_no_upload_is_not_found(sim: Simulation) -> None:
     live = admit(sim, open_request(sim, CREATE))
     live.begin()
-    live.end_transfer(live.opened_by, REFUSED)
+    outcomes.end_transfer(live, live.opened_by, REFUSED)
 
     with pytest.raises(UploadNotFound):
         await sim.tracker.get("up", owner="ann")
@@ -359,7 +360,7 @@ async def test_attempt_that_is_larger_than_the_one_before_has_no_total(sim: Simu
 async def test_failed_creation_whose_owner_is_known_late_is_no_upload(sim: Simulation) -> None:
     late = open_request(sim, CREATE, None)
     late.begin()
-    late.end_transfer(late.opened_by, REFUSED)
+    outcomes.end_transfer(late, late.opened_by, REFUSED)
     await sim.run(1)
 
     admit(sim, late)
@@ -421,7 +422,7 @@ async def test_record_of_an_older_attempt_is_no_upload_that_begins_at_once(
 ) -> None:
     for _ in range(2):
         live = sim.begin("up", 10)
-        live.client_disconnected()
+        outcomes.client_disconnected(live)
         await sim.run(0.5)
     live = sim.begin("up", 10)
     sim.add(live, 4)
@@ -455,7 +456,7 @@ async def test_bytes_that_were_not_stored_at_the_completion_elsewhere_are_counte
     ) -> Sequence[TransferRecord]:
         del sim.store.save
         refused = await sim.store.save(records)
-        live.end_transfer(second.opened_by, ACCEPTED)
+        outcomes.end_transfer(live, second.opened_by, ACCEPTED)
         await store(
             sim,
             "s3",
@@ -482,8 +483,10 @@ async def test_late_response_with_an_offset_does_not_drop_newer_bytes(sim: Simul
         live = admit(sim, each)
         live.begin(each.opened_by)
         each.opened_by.meter.add(10)
-    live.end_transfer(requests[0].opened_by, TransferOutcome(TransferResult.ACCEPTED, offset=10))
-    live.end_transfer(requests[1].opened_by, TransferOutcome(TransferResult.ACCEPTED, offset=20))
+    accepted = TransferOutcome(TransferResult.ACCEPTED, offset=10)
+    outcomes.end_transfer(live, requests[0].opened_by, accepted)
+    accepted = TransferOutcome(TransferResult.ACCEPTED, offset=20)
+    outcomes.end_transfer(live, requests[1].opened_by, accepted)
 
     assert (await shown(sim)).bytes_transferred == 20
 
@@ -496,7 +499,7 @@ def refuse(sim: Simulation, status: int = 410) -> LiveUpload:
     live = admit(sim, open_request(sim, PATCH))
     live.begin()
     live.opened_by.status = status
-    live.end_transfer(live.opened_by, TransferOutcome(TransferResult.REJECTED))
+    outcomes.end_transfer(live, live.opened_by, TransferOutcome(TransferResult.REJECTED))
     return live
 
 
@@ -527,7 +530,7 @@ async def test_undecided_upload_is_not_shown_and_not_cancelled_here(sim: Simulat
     live = refuse(sim)
     await sim.run(0.2)
 
-    assert live.is_undecided
+    assert outcomes.is_undecided(live)
     assert (await sim.tracker.list(owner="ann")).uploads == ()
     with pytest.raises(UploadNotFound):
         await sim.tracker.cancel("up", owner="ann")
@@ -538,7 +541,7 @@ async def test_rejection_is_decided_after_an_outage_that_is_longer(sim: Simulati
     sim.store.fault = "raise"
     live = refuse(sim, 413)
     await sim.run(1)
-    assert not live.is_undecided
+    assert not outcomes.is_undecided(live)
     assert not live.is_ended
 
     sim.store.fault = None
@@ -580,7 +583,7 @@ async def test_version_that_was_stored_by_a_call_that_seemed_to_fail_is_stored(
 
     with monkeypatch.context() as patch:
         patch.setattr(sim.store, "save", save_and_raise)
-        live.client_disconnected()
+        outcomes.client_disconnected(live)
         await sim.run(0.3)
     await sim.run(5)
 
@@ -629,8 +632,8 @@ async def test_end_that_the_store_has_already_is_no_news(sim: Simulation) -> Non
     written = evolve(record("up"), state=S.FAILED, error=ABORTED, finished_at=5.0)
     other_end = evolve(written, error=DISCONNECTED, sequence=9)
 
-    assert not continuation.follow_refusal(live, written, [other_end])
-    assert not continuation.follow_refusal(live, written, [])
+    assert not overruling.follow_refusal(live, written, [other_end])
+    assert not overruling.follow_refusal(live, written, [])
     assert live.attempt == 1
 
 
@@ -644,7 +647,7 @@ async def test_end_that_the_store_refused_for_an_older_version_of_this_worker_is
     before = evolve(stored, sequence=stored.sequence + 5, lease_until=None)
     await sim.memory.save([before])
 
-    live.client_disconnected()
+    outcomes.client_disconnected(live)
     await sim.run(2)
 
     now = await shown(sim)
@@ -745,12 +748,12 @@ async def test_second_of_two_uploads_after_an_announcement_is_the_next_attempt(
 async def test_session_that_was_created_before_a_cancel_begins_nothing(sim: Simulation) -> None:
     late = open_request(sim, CREATE)
     live = receive(sim, PATCH, 5)
-    late.read_response(late.opened_by, 201, {"location": "/files/2"})
-    late.end_transfer(late.opened_by, late.opened_by.outcome)
+    outcomes.read_response(late, late.opened_by, 201, {"location": "/files/2"})
+    outcomes.end_transfer(late, late.opened_by, late.opened_by.outcome)
     live.cancel()
 
     assert admit(sim, late) is live
-    assert live.former_sessions == {late.session}
+    assert live.held_series.former_sessions == {late.session}
     piece = open_request(sim, TransferHead("tus", TransferKind.BYTES, "/files/2", offset=0))
     assert admit(sim, piece) is live
     assert piece.opened_by.is_stopped
@@ -762,7 +765,7 @@ async def test_refused_creation_leaves_no_total(sim: Simulation) -> None:
     live.begin()
     await sim.run(0.5)
     opened.opened_by.status = 409
-    live.end_transfer(opened.opened_by, REFUSED)
+    outcomes.end_transfer(live, opened.opened_by, REFUSED)
 
     piece = open_request(sim, evolve(PATCH, total_bytes=30))
     assert admit(sim, piece) is live

@@ -15,6 +15,7 @@ from upload_progress._fanout.subscription import Subscription
 from upload_progress._internals import internals_of
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress._model.state import is_final
+from upload_progress._tracking import outcomes
 from upload_progress._tracking.live_record import current_snapshot
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.interfaces import RecordPage
@@ -38,7 +39,7 @@ def test_upload_cancelled_before_its_first_byte_does_not_begin(sim: Simulation) 
 def test_attribute_set_after_the_end_is_ignored(sim: Simulation) -> None:
     live = sim.begin("up")
     live.set_attribute("filename", "early")
-    live.client_disconnected()
+    outcomes.client_disconnected(live)
     live.set_attribute("filename", "late")
 
     assert live.filename == "early"
@@ -179,7 +180,7 @@ async def test_stall_and_its_end_are_reported(sim: Simulation) -> None:
 
     await sim.run(33)
     assert sim.events("up")[-1].stalled
-    live.client_disconnected()
+    outcomes.client_disconnected(live)
     await sim.run(0.2)
     assert sim.events("up")[-1].state is S.FAILED
     assert_monotonic(sim.events("up"))
@@ -195,7 +196,7 @@ async def test_one_byte_per_second_never_stalls(sim: Simulation) -> None:
     assert not any(event.stalled for event in sim.events("up"))
     assert current_snapshot(live).bytes_per_second == pytest.approx(1.0, abs=0.2)
     live.end_body()
-    live.finish(200)
+    outcomes.finish(live, 200)
     await sim.run(40)
     assert sim.events("up")[-1].state is S.COMPLETED
     assert sim.is_at_baseline()
@@ -210,7 +211,7 @@ async def test_jump_of_the_wall_clock_does_not_end_a_live_upload(sim: Simulation
     await sim.run(10)
     sim.add(live, 100)
     live.end_body()
-    live.finish(200)
+    outcomes.finish(live, 200)
     await sim.run(1)
 
     assert [event.state for event in sim.events("up")][-1] is S.COMPLETED
@@ -227,7 +228,7 @@ async def test_step_of_the_wall_clock_changes_no_rate_and_hides_no_upload(
     done = sim.begin("done", total=1)
     sim.add(done, 1)
     done.end_body()
-    done.finish(200)
+    outcomes.finish(done, 200)
     live = sim.begin("up", total=1000)
     for second in range(8):
         if second == 4:
@@ -274,7 +275,7 @@ async def test_worker_with_another_clock_shows_rate_and_recent_end(
     done = sim.begin("done", total=1)
     sim.add(done, 1)
     done.end_body()
-    done.finish(200)
+    outcomes.finish(done, 200)
     live = sim.begin("up", total=1000)
     for _ in range(5):
         sim.add(live, 100)
@@ -317,7 +318,7 @@ async def test_reused_id_starts_the_next_attempt(sim: Simulation, pause_seconds:
         sim.add(live, number)
         if number == 2:
             await sim.run(0.5)
-        live.client_disconnected()
+        outcomes.client_disconnected(live)
         if pause_seconds:
             await sim.run(pause_seconds)
         snapshots += [update.progress for update in subscription.take()]
@@ -337,14 +338,14 @@ async def test_attempt_that_starts_during_a_store_outage_gets_its_number_afterwa
     sim: Simulation,
 ) -> None:
     for _ in range(2):
-        sim.begin("up").client_disconnected()
+        outcomes.client_disconnected(sim.begin("up"))
         await sim.run(0.5)
     sim.store.fault = "raise"
     for size in (5, 7):
         live = sim.begin("up", total=10)
         sim.add(live, size)
         live.end_body()
-        live.finish(200)
+        outcomes.finish(live, 200)
         await sim.run(0.5)
     sim.store.fault = None
     await sim.run(10)
@@ -361,7 +362,7 @@ async def test_prior_state_that_two_tasks_load_is_applied_once(
     sim: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise the sequence of the previous attempt would be added twice."""
-    sim.begin("up").client_disconnected()
+    outcomes.client_disconnected(sim.begin("up"))
     await sim.run(1)
     [before] = await sim.memory.load(UploadKey("ann", "up"))
     loaded_keys: list[UploadKey] = []

@@ -8,6 +8,7 @@ from attrs import define, field
 from tests._support.simulation import ANN, ENDINGS, Simulation, deadline, end_upload
 from upload_progress import Arrival, ErrorCode, MemoryStore, ProgressTracker, Upload, UploadState
 from upload_progress._internals import internals_of
+from upload_progress._tracking import outcomes
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.measurements import (
     Distribution,
@@ -106,7 +107,7 @@ async def test_upload_that_has_ended_elsewhere_is_not_counted() -> None:
     sim = Simulation()
     live = sim.begin("up")
     live.prior_state = PriorState.ENDED
-    live.client_disconnected()
+    outcomes.client_disconnected(live)
 
     assert sim.tracker.statistics().uploads_ended == {}
 
@@ -143,7 +144,7 @@ async def test_redirected_upload_keeps_its_received_bytes() -> None:
     first = sim.begin("up", total=10)
     sim.add(first, 10)
     first.end_body()
-    first.finish(307)
+    outcomes.finish(first, 307)
     await sim.run(1)
     second = sim.begin("up", total=10)
     sim.add(second, 10)
@@ -161,7 +162,7 @@ async def test_upload_that_is_handed_over_ends_with_its_task() -> None:
     sim.add(live, 10)
     token = await Upload(live).hand_over()
     live.end_body()
-    live.finish(202)
+    outcomes.finish(live, 202)
     await sim.run(1)
     handed_over = sim.tracker.statistics()
     async with sim.tracker.resume(token):

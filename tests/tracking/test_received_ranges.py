@@ -17,8 +17,8 @@ from upload_progress._model.byte_ranges import (
     with_confirmed,
 )
 from upload_progress._model.models import ByteRange
-from upload_progress._tracking import received_ranges as module
-from upload_progress._tracking.received_ranges import ReceivedRanges
+from upload_progress._tracking.requests import received_ranges as module
+from upload_progress._tracking.requests.received_ranges import ReceivedRanges
 
 STEPS = st.lists(
     st.tuples(

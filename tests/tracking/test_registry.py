@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests._support.simulation import ANN, Simulation
 from upload_progress import Limits
 from upload_progress._model.models import UploadKey
+from upload_progress._tracking import outcomes
 from upload_progress._tracking import registry as registry_module
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.registry import ResourceIndex
@@ -30,7 +31,7 @@ def test_only_uploads_that_have_not_ended_count_for_the_owner(steps: list[tuple[
             uploads.append(live)
         for each in uploads[number : number + 1]:
             if step == "end":
-                each.app_cancelled()
+                outcomes.app_cancelled(each)
             elif step == "remove":
                 registry.remove(each)
 
@@ -51,7 +52,7 @@ def test_uploads_of_an_owner_are_listed_newest_first(sim: Simulation) -> None:
 
 def test_superseded_upload_is_not_removed_from_its_successor(sim: Simulation) -> None:
     first = sim.begin("up")
-    first.client_disconnected()
+    outcomes.client_disconnected(first)
     second = sim.begin("up")
     registry = sim.internals.registry
 

@@ -8,6 +8,7 @@ from attrs import evolve
 
 from tests._support.simulation import ANN, Simulation
 from upload_progress import UploadProgress, UploadState
+from upload_progress._tracking import outcomes
 from upload_progress._tracking.admission import AdmissionOrder
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.protocols import (
@@ -40,7 +41,7 @@ def receive(opened: LiveUpload, size: int, outcome: TransferOutcome) -> None:
     live = opened.merged_into or opened
     live.begin(opened.opened_by)
     opened.opened_by.meter.add(size)
-    live.end_transfer(opened.opened_by, outcome)
+    outcomes.end_transfer(live, opened.opened_by, outcome)
 
 
 async def shown(sim: Simulation) -> UploadProgress:
@@ -122,7 +123,7 @@ async def test_creation_in_order_is_another_upload_although_its_resource_is_know
     sim: Simulation,
 ) -> None:
     piece, creation = open_request(sim, PATCH), open_request(sim, CREATE)
-    creation.resource_id = piece.resource_id
+    creation.held_series.resource_id = piece.resource_id
     for each, outcome in ((piece, ACCEPTED), (creation, TransferOutcome(TransferResult.CREATED))):
         assert sim.internals.admission.admit(each, ANN)
         receive(each, 4, outcome)

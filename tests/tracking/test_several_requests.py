@@ -20,6 +20,7 @@ from tests._support.scripted_server import ALICE, Receive, Scope, Send, body_mes
 from tests._support.simulation import Simulation
 from upload_progress import Identity, UploadProgress, UploadState
 from upload_progress._model.models import TransferRecord, UploadKey
+from upload_progress._tracking import outcomes
 from upload_progress._tracking import registry as registry_module
 from upload_progress._tracking.live_record import current_snapshot, record_of, records_with
 from upload_progress._tracking.live_upload import LiveUpload
@@ -79,7 +80,7 @@ class Request(OpenRequest):
 
     def end(self, outcome: TransferOutcome) -> None:
         """End with that outcome."""
-        self.upload.end_transfer(self.transfer, outcome)
+        outcomes.end_transfer(self.upload, self.transfer, outcome)
 
 
 def transfer(sim: Simulation, head: TransferHead, requested_id: str | None = None) -> Request:
@@ -401,11 +402,11 @@ async def test_disconnect_after_the_last_byte_does_not_end_the_request(sim: Simu
     request.begin()
     request.add(5)
     request.upload.end_body(request.transfer)
-    request.upload.client_disconnected(request.transfer)
+    outcomes.client_disconnected(request.upload, request.transfer)
     assert upload_of(request).transfers
-    request.upload.finish(200, request.transfer)
+    outcomes.finish(request.upload, 200, request.transfer)
     assert not upload_of(request).transfers
-    request.upload.finish(200, request.transfer)
+    outcomes.finish(request.upload, 200, request.transfer)
 
 
 async def test_chunks_without_an_offset_are_appended(sim: Simulation) -> None:
@@ -586,7 +587,7 @@ async def test_end_at_another_worker_pauses_the_upload(sim: Simulation) -> None:
     await sim.run(1)
     ended = evolve(stored, sequence=2, state=S.FAILED, finished_at=sim.clock.time(), worker=None)
     await sim.memory.save([ended])
-    request.upload.app_raised(request.transfer)
+    outcomes.app_raised(request.upload, request.transfer)
     await sim.run(1)
 
     assert upload_of(request).has_ended_elsewhere
@@ -646,7 +647,7 @@ async def test_next_attempt_starts_before_the_last_one_is_stored(sim: Simulation
     first.begin()
     first.add(10)
     upload_of(first).mark_failed("virus")
-    first.upload.finish(200, first.transfer)
+    outcomes.finish(first.upload, 200, first.transfer)
     await sim.run(1)
 
     second = transfer(sim, head, "up")
@@ -672,8 +673,8 @@ async def create_parts(sim: Simulation) -> LiveUpload:
         request = transfer(sim, head, "up")
         assert sim.internals.admission.admit(upload_of(request), ALICE)
         request.begin()
-        assert request.upload.read_response(request.transfer, 201, {"location": path})
-        request.upload.finish(201, request.transfer)
+        assert outcomes.read_response(request.upload, request.transfer, 201, {"location": path})
+        outcomes.finish(request.upload, 201, request.transfer)
     return upload_of(request)
 
 
@@ -732,8 +733,8 @@ async def test_redirected_creation_waits_for_its_repetition(sim: Simulation) -> 
     request.add(5)
     await sim.run(0.3)
 
-    request.upload.read_response(request.transfer, 307, {"location": "/elsewhere"})
-    request.upload.finish(307, request.transfer)
+    outcomes.read_response(request.upload, request.transfer, 307, {"location": "/elsewhere"})
+    outcomes.finish(request.upload, 307, request.transfer)
     await sim.run(0.3)
 
     shown = await only_upload(sim)

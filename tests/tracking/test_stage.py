@@ -6,6 +6,7 @@ import pytest
 
 from tests._support.simulation import ANN, Simulation
 from upload_progress import Stage, Upload, UploadState
+from upload_progress._tracking import outcomes
 
 pytestmark = pytest.mark.anyio
 
@@ -28,7 +29,7 @@ async def test_stages_are_shown_and_throttled_while_processing(sim: Simulation) 
             assert upload.snapshot().stage == Stage("scanning", 0, None)
         await sim.run(0.2)
         assert upload.snapshot().stage == Stage("hashing", 1000, 1000)
-        live.finish(200)
+        outcomes.finish(live, 200)
     await sim.run(0.5)
     upload.set(filename="late")
     upload.fail("late")

@@ -40,6 +40,7 @@ from upload_progress._reporting.flusher import Flusher
 from upload_progress._runtime.backoff import Backoff
 from upload_progress._runtime.task_spawner import TaskSpawner
 from upload_progress._runtime.worker import Worker, is_worker_name
+from upload_progress._tracking import outcomes
 from upload_progress._tracking.live_record import current_snapshot
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.registry import Registry, ResourceIndex
@@ -233,7 +234,12 @@ class UploadCommands:
     def _cancel_here(self, key: UploadKey) -> UploadProgress | None:
         """Cut the transfer that this process receives; None if it receives none."""
         live = self.registry.find(key.owner, key.upload_id)
-        if live is None or live.is_superseded or live.has_ended_elsewhere or live.is_undecided:
+        if (
+            live is None
+            or live.is_superseded
+            or live.has_ended_elsewhere
+            or outcomes.is_undecided(live)
+        ):
             return None
         if live.is_handed_over:
             # It is cancelled where its task is, or in the store.

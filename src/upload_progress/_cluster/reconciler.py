@@ -27,7 +27,7 @@ from upload_progress._reporting.end_outbox import is_entry
 from upload_progress._reporting.flusher import Flusher
 from upload_progress._reporting.recent_ends import KEEP_SECONDS
 from upload_progress._runtime.worker import Worker
-from upload_progress._tracking import continuation
+from upload_progress._tracking.continuation import overruling
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.exceptions import StoreUnavailable
 
@@ -133,7 +133,7 @@ class Reconciler:
                     else:
                         self._follow_cancel(upload, records)
                     return
-                if record.transfer_id == upload.transfer_id and continuation.is_inferred(record):
+                if record.transfer_id == upload.transfer_id and overruling.is_inferred(record):
                     self.flusher.overrule(upload, records)
                     return
         if upload.is_reported and not records:
@@ -141,7 +141,7 @@ class Reconciler:
 
     def _follow_cancel(self, upload: LiveUpload, records: Sequence[TransferRecord]) -> None:
         """Stop *upload*, whose end another worker has stored and published."""
-        continuation.follow_cancel(upload, records)
+        overruling.follow_cancel(upload, records)
         if upload.has_ended_elsewhere:
             progress = self.flusher.loader.fold(records)
             self.flusher.hub.deliver(Update(records[0].owner, progress))
@@ -212,7 +212,7 @@ class Reconciler:
             return None
         own = next((each for each in current if each.transfer_id == end.transfer_id), None)
         if own is not None and own.attempt == end.attempt and is_final(own.state):
-            return continuation.overruled(end, current) if continuation.is_inferred(own) else None
+            return overruling.overruled(end, current) if overruling.is_inferred(own) else None
         return end
 
     def _end_of_unknown(self, records: Sequence[TransferRecord]) -> TransferRecord | None:

@@ -18,7 +18,8 @@ from upload_progress._reading.lists import ListCursor, ListSelection, UploadList
 from upload_progress._reading.open_uploads import OpenUploads
 from upload_progress._reading.record_loader import RecordLoader
 from upload_progress._reading.shared_reads import SharedReads
-from upload_progress._tracking import continuation
+from upload_progress._tracking import outcomes
+from upload_progress._tracking.continuation import prior_state
 from upload_progress._tracking.live_record import current_snapshot, record_of, records_with
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.registry import Registry
@@ -85,17 +86,17 @@ class Reader:
 
     async def _snapshot_of(self, live: LiveUpload, key: UploadKey) -> UploadProgress | None:
         """Return the snapshot of an upload that is received here; None if it is no upload."""
-        if live.ranges is None and live.has_prior_state and not live.is_superseded:
+        if live.series is None and live.has_prior_state and not live.is_superseded:
             return current_snapshot(live)
         try:
             records = await self._load(key)
         except StoreUnavailable:
             return current_snapshot(live)
         if not live.has_prior_state:
-            continuation.load_prior_state(live, records)
-        if live.ranges is not None:
-            continuation.update_from_store(live, records)
-        if live.has_ended_elsewhere or live.is_superseded or live.is_undecided:
+            prior_state.load_prior_state(live, records)
+        if live.series is not None:
+            prior_state.update_from_store(live, records)
+        if live.has_ended_elsewhere or live.is_superseded or outcomes.is_undecided(live):
             known = [*records, *live.preceding]
             return self.loader.fold(known) if known else None
         return current_snapshot(live)

@@ -25,7 +25,8 @@ from upload_progress._reporting.recent_ends import RecentEnds
 from upload_progress._reporting.timers import UploadTimers
 from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._runtime.yielding import yielding
-from upload_progress._tracking import continuation, live_record
+from upload_progress._tracking import live_record, outcomes
+from upload_progress._tracking.continuation import overruling, prior_state
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.measurements import Distribution
 from upload_progress._tracking.registry import Registry
@@ -303,7 +304,7 @@ class Flusher:
     def overrule(self, upload: LiveUpload, records: Iterable[TransferRecord]) -> None:
         """Report *upload*, which others have ended by mistake in the store, as its next attempt."""
         self._drop_unpublished(upload)
-        continuation.overrule(upload, records)
+        overruling.overrule(upload, records)
 
     def _drop_unpublished(self, upload: LiveUpload) -> Update | None:
         """Publish no version of *upload* that waits for it, and return its end, if that waited."""
@@ -313,7 +314,7 @@ class Flusher:
     def _commit(self, upload: LiveUpload, updates: dict[Topic, Update]) -> None:
         """Make the next version of *upload*, store it later, and add its snapshot to *updates*."""
         now = upload.context.now()
-        if upload.ranges is not None and upload.is_undecided:
+        if upload.series is not None and outcomes.is_undecided(upload):
             self._due.delay(upload, now.monotonic + FLUSH_SECONDS)
             self._due.add(upload, has_subscribers=False)
             return
@@ -339,7 +340,7 @@ class Flusher:
             self._unsaved[upload] = record
         else:
             self._without_prior_state[upload] = upload.sequence
-        if upload.ranges is not None:
+        if upload.series is not None:
             self._multi_request[upload] = record
         elif self.has_receivers(upload.owner):
             update = Update(record.owner, live_record.snapshot_of(upload, record, now))
@@ -374,7 +375,7 @@ class Flusher:
             return
         for key, upload in wanted.items():
             if key.owner not in loaded.errors:
-                continuation.load_prior_state(upload, loaded.records.get(key, []))
+                prior_state.load_prior_state(upload, loaded.records.get(key, []))
 
     async def _report_multi_request(self) -> None:
         """Report uploads whose requests may reach several workers, as all workers know them.
@@ -393,7 +394,7 @@ class Flusher:
         for key, upload in keys.items():
             had_ended = upload.is_superseded or upload.has_ended_elsewhere
             if key in records:
-                continuation.update_from_store(upload, records[key])
+                prior_state.update_from_store(upload, records[key])
             if upload.has_ended_elsewhere and upload.has_late_bytes:
                 upload.mark_due()
             elif upload.is_superseded or upload.has_ended_elsewhere:
@@ -495,7 +496,7 @@ class Flusher:
             upload
             for upload, record in batch.items()
             if record.key in keys
-            and continuation.follow_refusal(upload, record, records.get(record.key, ()))
+            and overruling.follow_refusal(upload, record, records.get(record.key, ()))
         ]
         dropped = [end for each in changed if (end := self._drop_unpublished(each))]
         await self.outbox.ends.confirm(dropped)
@@ -522,7 +523,7 @@ class Flusher:
         keys = {
             key: upload
             for upload in uploads
-            if upload.prior_state in TO_BE_COMPARED and upload.ranges is None
+            if upload.prior_state in TO_BE_COMPARED and upload.series is None
             if (key := upload.key)
         }
         try:
@@ -531,7 +532,7 @@ class Flusher:
             return
         for key, upload in keys.items():
             stored = records.get(key, [])
-            continuation.load_prior_state(upload, stored)
+            prior_state.load_prior_state(upload, stored)
             if upload.is_superseded and stored:
                 self._publish_end_of_newer(key.owner, stored)
 

@@ -17,13 +17,14 @@ from upload_progress._model.models import (
 )
 from upload_progress._model.validation import Description, validate_description
 from upload_progress._runtime.worker import Worker
-from upload_progress._tracking import continuation
+from upload_progress._tracking import outcomes
+from upload_progress._tracking.continuation import belonging, merging, prior_state
 from upload_progress._tracking.live_upload import LiveUpload, UploadContext
-from upload_progress._tracking.received_ranges import ReceivedRanges
 from upload_progress._tracking.registry import Registry, ResourceIndex
+from upload_progress._tracking.requests.series import RequestSeries
+from upload_progress._tracking.requests.transfer import Transfer, TransferPhase
 from upload_progress._tracking.status import PriorState
 from upload_progress._tracking.store_budget import StoreBudget
-from upload_progress._tracking.transfer import Transfer, TransferPhase
 from upload_progress.config import TrackerConfig
 from upload_progress.identity import Identity
 from upload_progress.protocols import (
@@ -117,7 +118,7 @@ class AdmissionOrder:
         barriers = (
             each.number
             for each in awaited
-            if each not in self._turns or continuation.is_fresh_creation(each.opened_by)
+            if each not in self._turns or belonging.is_fresh_creation(each.opened_by)
         )
         barrier = min(barriers, default=inf)
         ready = [each for each in awaited if each in self._turns and each.number <= barrier]
@@ -256,22 +257,21 @@ class Admission:
         upload_id = chosen_id or resource_id
         is_part = chosen_id is not None and head.part_total_bytes is not None
         policy = self.config.policy
+        names_upload = chosen_id is not None
+        transfer = Transfer(
+            meter=Meter(policy), head=head, protocol=protocol, names_upload=names_upload
+        )
+        meter = Meter(policy, None if is_part else valid["total_bytes"])
         return LiveUpload(
             number=self.registry.next_number(),
             upload_id=upload_id or new_upload_id(),
             # All requests of an upload at one worker write one record.
             record_name=self.worker.name,
-            opened_by=Transfer(
-                meter=Meter(policy),
-                head=head,
-                protocol=protocol,
-                names_upload=chosen_id is not None,
-            ),
-            meter=Meter(policy, None if is_part else valid["total_bytes"]),
+            opened_by=transfer,
+            meter=meter,
             context=self._context,
             worker=self.worker.name,
-            ranges=ReceivedRanges(),
-            resource_id=resource_id,
+            series=RequestSeries(meter=meter, begun_by=transfer, resource_id=resource_id),
             prior_state=PriorState.UNKNOWN if upload_id else PriorState.CONFIRMED,
             is_proxied=is_proxied,
             filename=valid["filename"],
@@ -310,6 +310,7 @@ class Admission:
             before.supersede()
         self.registry.add(record.key, upload)
         upload.track(record.upload_id, record.owner)
+        upload.mark_due()
         return upload
 
     def admit(self, upload: LiveUpload, identity: Identity) -> bool:
@@ -323,9 +324,9 @@ class Admission:
         """
         if upload.is_tracked or upload.merged_into is not None:
             return True
-        if upload.ranges is not None:
+        if upload.series is not None:
             self._find_by_resource(upload, identity)
-        upload.is_late = continuation.has_begun_before(upload)
+        upload.is_late = belonging.has_begun_before(upload)
         upload.begun_at = upload.created_at if upload.is_late else None
         upload.limit_key = identity.limit_key
         key = UploadKey(identity.owner_of(upload.upload_id), upload.upload_id)
@@ -345,7 +346,7 @@ class Admission:
         if before is not None and before.is_superseded:
             upload.preceding = before.preceding
         elif before is not None:
-            continuation.start_after(upload, before)
+            prior_state.start_after(upload, before)
         self._add(upload, key)
         return True
 
@@ -358,18 +359,21 @@ class Admission:
         cancel = self.registry.find_cancel(key, self.config.clock.monotonic())
         if cancel is None:
             return False
-        has_begun = continuation.precedes_cancel(upload, cancel.number, cancel.at.wall)
-        is_late = has_begun or continuation.belongs_to_ended(upload, UploadState.CANCELLED)
+        has_begun = belonging.precedes_cancel(upload, cancel.number, cancel.at.wall)
+        is_late = has_begun or belonging.belongs_to_ended(upload, UploadState.CANCELLED)
         if is_late and upload.opened_by.phase is not TransferPhase.ENDED:
             upload.opened_by.stop()
         return has_begun
 
     def _add(self, upload: LiveUpload, key: UploadKey) -> None:
-        if self.registry.has_cancels and not continuation.belongs_to_ended(
+        if self.registry.has_cancels and not belonging.belongs_to_ended(
             upload, UploadState.CANCELLED
         ):
             self.registry.forget_cancelled(key, upload.number)
         upload.track(key.upload_id, key.owner)
+        if upload.series is not None:
+            outcomes.decide(upload)
+        upload.mark_due()
         if not upload.is_superseded:
             self.registry.add(key, upload)
 
@@ -393,29 +397,30 @@ class Admission:
     def _is_part_of(self, before: LiveUpload, upload: LiveUpload) -> bool:
         """Merge *upload* into *before*, if it is a further or late request of that upload."""
         if self._changes_nothing(before, upload):
-            continuation.absorb(before, upload)
+            merging.absorb(before, upload)
             return True
-        if continuation.can_merge(before, upload):
-            continuation.merge(before, upload)
+        if merging.can_merge(before, upload):
+            merging.merge(before, upload)
             self.registry.measurements.join(before)
             return True
         return False
 
     def _changes_nothing(self, before: LiveUpload, upload: LiveUpload) -> bool:
         """Return whether *upload* is an older or late request, or has created nothing."""
-        if continuation.is_older_than(upload, before):
+        if belonging.is_older_than(upload, before):
             return True
         if before.is_ended and before.has_ended_elsewhere:
-            return continuation.belongs_to_stored_end(upload, before)
+            return belonging.belongs_to_stored_end(upload, before)
         if before.is_ended:
-            is_late = continuation.precedes_end(upload, before)
-            is_late |= continuation.is_of_former_session(upload, before)
-            return is_late or continuation.belongs_to_ended(upload, before.state, before.session)
+            is_late = belonging.precedes_end(upload, before)
+            is_late |= belonging.is_of_former_session(upload, before)
+            return is_late or belonging.belongs_to_ended(upload, before.state, before.session)
         # Of two creations that have created nothing, the newer one is shown.
-        is_there = before.exists or bool(before.transfers)
+        exists = before.series is not None and before.series.exists
+        is_there = exists or bool(before.transfers)
         is_there |= upload.number < before.newest_number
         has_failed = upload.is_failed_creation and is_there and not before.has_ended_elsewhere
-        return has_failed or continuation.is_of_former_session(upload, before)
+        return has_failed or belonging.is_of_former_session(upload, before)
 
 
 def _valid_id(requested_id: str | None) -> str | None:

@@ -8,7 +8,7 @@ from upload_progress._model.state import FINAL_STATES
 from upload_progress._model.validation import MAX_COUNT
 from upload_progress._tracking.hand_over import with_inherited
 from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress._tracking.received_ranges import ReceivedRanges
+from upload_progress._tracking.requests.series import RequestSeries
 from upload_progress._tracking.status import Moment, Reporting
 
 __all__ = ["commit", "current_snapshot", "record_of", "records_with", "snapshot_of"]
@@ -22,7 +22,7 @@ def commit(upload: LiveUpload, now: Moment) -> TransferRecord:
 
 def record_of(upload: LiveUpload, now: Moment) -> TransferRecord:
     """Return the record of this process in its current version."""
-    activity, ranges = upload.activity, upload.ranges
+    activity = upload.activity
     is_receiving = upload.state is UploadState.RECEIVING
     made = TransferRecord(
         owner=upload.owner or "",
@@ -53,25 +53,23 @@ def record_of(upload: LiveUpload, now: Moment) -> TransferRecord:
     )
     if upload.inherited is not None:
         return with_inherited(made, upload.inherited, upload.set_by_app)
-    return made if ranges is None else _with_ranges(upload, made, ranges)
+    return made if upload.series is None else _with_series(upload, made, upload.series)
 
 
-def _with_ranges(
-    upload: LiveUpload, made: TransferRecord, ranges: ReceivedRanges
-) -> TransferRecord:
+def _with_series(upload: LiveUpload, made: TransferRecord, series: RequestSeries) -> TransferRecord:
     """Return a record with what only uploads in several requests have."""
     return evolve(
         made,
         protocol=upload.protocol,
-        byte_ranges=(*ranges.entries(), *upload.unfinished_ranges()),
-        confirmed_bytes=ranges.confirmed_bytes,
-        retransmitted_bytes=upload.repeated_bytes,
+        byte_ranges=(*series.ranges.entries(), *upload.unfinished_ranges()),
+        confirmed_bytes=series.ranges.confirmed_bytes,
+        retransmitted_bytes=series.repeated_bytes,
         stalled=made.stalled and not upload.is_idle,
         set_by_app=tuple(sorted(upload.set_by_app)),
-        previous_ended_at=upload.previous_ended_at,
-        former_sessions=tuple(sorted(upload.former_sessions)),
-        session=upload.session,
-        idle_at=upload.idle_at if upload.idle_since else None,
+        previous_ended_at=series.previous_ended_at,
+        former_sessions=tuple(sorted(series.former_sessions)),
+        session=series.session,
+        idle_at=upload.idle_at if series.idle_since else None,
     )
 
 

@@ -16,7 +16,7 @@ from attrs import define, field
 
 from upload_progress._internals import TrackerInternals
 from upload_progress._runtime.log_limiter import LogLimiter
-from upload_progress._tracking.continuation import has_begun_before
+from upload_progress._tracking.continuation.belonging import has_begun_before
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.connection import Connection
 from upload_progress.identity import Identity, identity_from
@@ -140,7 +140,7 @@ class UploadAuthentication:
         """Return whether earlier requests are admitted first, or records have to be loaded."""
         if self.internals.admission.order.is_preceded(self.live):
             return True
-        if self.live.ranges is None or not has_begun_before(self.live):
+        if self.live.series is None or not has_begun_before(self.live):
             return False
         identity = identity_from(answer)
         return identity is not None and self._unclear(identity) is not None

@@ -15,8 +15,9 @@ from attrs import define, field
 from upload_progress._internals import TrackerInternals
 from upload_progress._model.models import truncate_text
 from upload_progress._runtime.log_limiter import LogLimiter
+from upload_progress._tracking import outcomes
 from upload_progress._tracking.live_upload import FAILURE_MESSAGE_CHARACTERS, LiveUpload
-from upload_progress._tracking.transfer import Transfer, TransferPhase
+from upload_progress._tracking.requests.transfer import Transfer, TransferPhase
 from upload_progress.asgi.authentication import UploadAuthentication
 from upload_progress.asgi.receive import Message, Receive, Scope, Send, counting
 from upload_progress.asgi.responses import (
@@ -178,14 +179,14 @@ class TrackedRequest:
             return result
 
     def _record_exception(self) -> None:
-        self.live.app_raised(self._transfer)
+        outcomes.app_raised(self.live, self._transfer)
 
     def _record_interruption(self, error: BaseException) -> None:
         """Record that the application was cancelled or closed, or that it raised *error*."""
         # A coroutine may be closed outside of an event loop, which has the other exception.
         is_closed = isinstance(error, GeneratorExit)
         if is_closed or isinstance(error, anyio.get_cancelled_exc_class()):
-            self.live.app_cancelled(self._transfer)
+            outcomes.app_cancelled(self.live, self._transfer)
         else:
             self._record_exception()
 
@@ -277,7 +278,7 @@ class TrackedRequest:
                 self._begin()
             self.live.end_body(self._transfer)
         elif kind == "http.disconnect":
-            self.live.client_disconnected(self._transfer)
+            outcomes.client_disconnected(self.live, self._transfer)
         return message
 
     # Messages from the application
@@ -310,7 +311,7 @@ class TrackedRequest:
     def _read_response(self, message: Message) -> None:
         """Pass the response to the transfer: it may contain the address of the upload."""
         status, headers = int(message["status"]), response_headers(message)
-        is_created = self.live.read_response(self._transfer, status, headers)
+        is_created = outcomes.read_response(self.live, self._transfer, status, headers)
         self._has_begun = self._has_begun or is_created
 
     def _read_body(self, message: Message) -> None:
@@ -351,9 +352,9 @@ class TrackedRequest:
 
     def _on_response_end(self) -> None:
         if self._status is None:
-            self.live.app_raised(self._transfer)
+            outcomes.app_raised(self.live, self._transfer)
         else:
-            self.live.finish(self._status, self._transfer)
+            outcomes.finish(self.live, self._status, self._transfer)
 
     # Cancellation
 
