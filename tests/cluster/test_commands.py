@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from unittest.mock import AsyncMock
 
 import pytest
-from attrs import define
+from attrs import define, evolve
 
 from tests._support.simulation import Simulation
 from upload_progress import (
@@ -15,15 +16,19 @@ from upload_progress import (
     ProgressTracker,
     QuotaExceeded,
     StoreBusy,
+    Upload,
+    UploadCancelled,
     UploadEnded,
     UploadNotFound,
     UploadState,
 )
 from upload_progress._cluster import commands
 from upload_progress._cluster.messages import SupersedeRequest, pack
-from upload_progress._model.models import TransferRecord
+from upload_progress._model.models import TransferRecord, UploadKey
+from upload_progress._model.state import CANCELLED
 from upload_progress._tracking import outcomes
 from upload_progress._tracking.live_upload import LiveUpload
+from upload_progress._tracking.requests.transfer import TransferPhase
 from upload_progress.testing import FaultyStore
 
 pytestmark = pytest.mark.anyio
@@ -147,9 +152,9 @@ async def test_upload_that_begins_during_its_cancel_is_cancelled(
     announced = await sim.tracker.announce(owner="ann")
     lives: list[LiveUpload] = []
 
-    async def begin_and_save(records: Sequence[TransferRecord]) -> None:
+    async def begin_and_save(records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
         lives.append(sim.begin(announced.upload_id))
-        await sim.memory.save(records)
+        return await sim.memory.save(records)
 
     monkeypatch.setattr(sim.store, "save", begin_and_save)
     cancelled = await sim.tracker.cancel(announced.upload_id, owner="ann")
@@ -164,3 +169,135 @@ async def test_only_an_older_attempt_is_superseded(sim: Simulation) -> None:
         request = pack(SupersedeRequest("ann", "up", attempt))
         assert await sim.internals.commands._handle_supersede(request) is None
         assert live.is_superseded is is_superseded
+
+
+def worker_beside(sim: Simulation) -> ProgressTracker:
+    """Return another worker, which shares the store and no broker."""
+    return ProgressTracker(store=sim.memory, clock=sim.clock)
+
+
+async def stored(sim: Simulation) -> TransferRecord:
+    [record] = await sim.memory.load(UploadKey("ann", "up"))
+    return record
+
+
+@pytest.mark.parametrize("is_watched", [True, False])
+async def test_nothing_follows_a_cancel_of_which_the_receiving_worker_does_not_know(
+    sim: Simulation, is_watched: bool
+) -> None:
+    """The store refuses its next version, and it stops the transfer."""
+    subscription, stopped = sim.subscription("up"), list[str]()
+    live = sim.begin("up", total=100)
+    live.opened_by.on_cancel = lambda: stopped.append("up")
+    sim.add(live, 10)
+    await sim.run(2)
+    if not is_watched:
+        subscription.close()
+    sim.publisher.events.clear()
+    subscription.take()
+
+    end = await worker_beside(sim).cancel("up", owner="ann")
+    record = await stored(sim)
+    for _ in range(30):
+        sim.add(live, 1)
+        await sim.run()
+
+    assert (end.state, end.bytes_transferred) == (S.CANCELLED, 10)
+    assert await sim.tracker.get("up", owner="ann") == end
+    assert await stored(sim) == record
+    assert (stopped, live.error) == (["up"], CANCELLED)
+    assert not any(event.data.sequence > end.sequence for event in sim.publisher.events)
+    assert not any(event.data.state is S.CANCELLED for event in sim.publisher.events)
+    assert [each.progress for each in subscription.take()] == [end] * is_watched
+    assert sim.is_at_baseline() or is_watched
+
+
+@pytest.mark.parametrize("phase", [TransferPhase.RECEIVED, TransferPhase.RESPONDING])
+async def test_upload_that_is_accepted_before_its_worker_knows_of_the_cancel(
+    sim: Simulation, phase: TransferPhase
+) -> None:
+    """The application has the file: it is the next attempt, as nothing follows an end."""
+    live = sim.begin("up", total=10)
+    sim.add(live, 10)
+    live.end_body()
+    live.opened_by.phase = phase
+    await sim.run(2)
+    end = await worker_beside(sim).cancel("up", owner="ann")
+    if phase is TransferPhase.RESPONDING:
+        # Its stage ends. It is too late to stop the transfer.
+        live.mark_due()
+        await sim.run(2)
+        shown = await sim.tracker.get("up", owner="ann")
+        assert (shown.state, shown.attempt) == (S.PROCESSING, 2)
+
+    outcomes.finish(live, 200)
+    await sim.run(2)
+
+    shown = await sim.tracker.get("up", owner="ann")
+    assert (end.state, end.attempt) == (S.CANCELLED, 1)
+    assert (shown.state, shown.attempt, shown.bytes_transferred) == (S.COMPLETED, 2, 10)
+    assert shown.sequence > end.sequence
+    assert (await stored(sim)).attempt == 2
+
+
+async def test_upload_that_is_handed_over_before_its_worker_knows_of_the_cancel(
+    sim: Simulation,
+) -> None:
+    """Its task never begins."""
+    live = sim.begin("up", total=10)
+    sim.add(live, 10)
+    live.end_body()
+    await sim.run(2)
+    end = await worker_beside(sim).cancel("up", owner="ann")
+
+    token = await Upload(live).hand_over()
+    outcomes.finish(live, 202)
+    await sim.run(2)
+
+    assert await sim.tracker.get("up", owner="ann") == end
+    with pytest.raises(UploadCancelled):
+        await sim.internals.hand_overs.resume(token)
+    assert sim.is_at_baseline()
+
+
+async def test_end_of_the_upload_precedes_its_cancel_in_the_store(
+    sim: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The receiving worker stores the end after the cancel has read the records."""
+    live = sim.begin("up", total=10)
+    await sim.run(2)
+    other, save = worker_beside(sim), sim.memory.save
+
+    async def save_end_first(records: Sequence[TransferRecord]) -> Sequence[TransferRecord]:
+        monkeypatch.undo()
+        live.end_body()
+        outcomes.finish(live, 200)
+        await sim.run()
+        return await save(records)
+
+    monkeypatch.setattr(MemoryStore, "save", lambda _store, records: save_end_first(records))
+    with pytest.raises(UploadEnded):
+        await other.cancel("up", owner="ann")
+
+    assert (await stored(sim)).state is S.COMPLETED
+
+
+@pytest.mark.parametrize("has_next_attempt", [True, False])
+async def test_upload_has_gone_during_its_cancel(
+    sim: Simulation, monkeypatch: pytest.MonkeyPatch, has_next_attempt: bool
+) -> None:
+    """It was deleted, or replaced by the next attempt: then the client tries again."""
+    sim.begin("up", total=10)
+    await sim.run(2)
+    other, record = worker_beside(sim), await stored(sim)
+
+    async def save_other(_store: MemoryStore, _records: object) -> Sequence[TransferRecord]:
+        monkeypatch.undo()
+        if has_next_attempt:
+            return await sim.memory.save([evolve(record, attempt=2, transfer_id="another")])
+        monkeypatch.setattr(MemoryStore, "load", AsyncMock(return_value=[]))
+        return []
+
+    monkeypatch.setattr(MemoryStore, "save", save_other)
+    with pytest.raises(StoreBusy if has_next_attempt else UploadNotFound):
+        await other.cancel("up", owner="ann")

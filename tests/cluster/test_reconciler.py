@@ -65,9 +65,12 @@ async def write(
     await sim.memory.save([written])
 
 
-async def test_upload_that_was_cancelled_elsewhere_is_cut(sim: Simulation) -> None:
+@pytest.mark.parametrize("transfer_id", [None, "another"])
+async def test_upload_that_was_cancelled_elsewhere_is_cut(
+    sim: Simulation, transfer_id: str | None
+) -> None:
     live = await begin(sim)
-    await write(sim, S.CANCELLED, error=CANCELLED, transfer_id="another")
+    await write(sim, S.CANCELLED, error=CANCELLED, transfer_id=transfer_id)
 
     await reconciler(sim).check_all()
 
@@ -107,7 +110,7 @@ async def test_cancel_elsewhere_is_too_late_once_the_response_is_sent(sim: Simul
 
     await reconciler(sim).check_all()
 
-    assert (live.state, live.has_ended_elsewhere) == (S.PROCESSING, False)
+    assert (live.state, live.attempt, live.has_ended_elsewhere) == (S.PROCESSING, 2, False)
 
 
 async def test_upload_that_others_ended_as_lost_goes_on_as_the_next_attempt(

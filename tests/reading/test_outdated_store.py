@@ -12,6 +12,7 @@ from tests._support.records import record
 from tests._support.simulation import Simulation
 from tests._support.store_parts import simulate_two_parts
 from upload_progress import MemoryStore, ProgressTracker, StoreUnavailable
+from upload_progress._cluster.reaper import SWEEP_SECONDS
 from upload_progress._internals import internals_of
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress._reading.store_parts import OUTDATED_SECONDS, StoreParts
@@ -136,6 +137,25 @@ async def test_refused_announcement_is_a_failed_write(sim: Simulation, store: Fu
     assert outcomes == ["unavailable", "shown"]
 
 
+async def test_reads_are_answered_again_within_a_second_of_a_failed_write(
+    sim: Simulation, store: FullStore
+) -> None:
+    """A worker that receives nothing tries to write, although its lease was just renewed."""
+    await sim.memory.save([record("up")])
+    await sim.internals.reaper.run_once()
+    store.is_full = True
+    with pytest.raises(StoreUnavailable):
+        await sim.tracker.announce(owner="ann")
+    store.is_full = False
+    outcomes = [await outcome(sim.tracker.get("up", owner="ann"))]
+
+    sim.clock.advance(SWEEP_SECONDS)
+    await sim.internals.reaper.run_once()
+
+    outcomes.append(await outcome(sim.tracker.get("up", owner="ann")))
+    assert outcomes == ["unavailable", "shown"]
+
+
 @pytest.fixture
 def parts(clock: FakeClock) -> StoreParts:
     return StoreParts(FullStore(MemoryStore(clock=clock)), CircuitBreaker("the store", clock))
@@ -163,7 +183,7 @@ async def test_process_that_writes_nothing_reads_again_after_a_while(
         await parts.write("ann", fail)
     is_outdated = [parts.is_outdated("ann")]
     clock.advance(OUTDATED_SECONDS)
-    is_outdated.append(parts.is_outdated("ann") or parts.any_outdated)
+    is_outdated.append(parts.is_outdated("ann") or bool(parts.outdated))
 
     assert is_outdated == [True, False]
 
@@ -179,7 +199,7 @@ async def test_failed_reads_and_busy_writes_tell_nothing_about_writes(
     with pytest.raises(StoreUnavailable):
         await parts.save([record("up")])
 
-    assert not parts.any_outdated
+    assert not parts.outdated
 
 
 async def test_records_of_other_owners_are_loaded(sim: Simulation) -> None:

@@ -22,7 +22,7 @@ from upload_progress._cluster.messages import (
 from upload_progress._cluster.rpc import ALL_WORKERS, RpcEndpoint
 from upload_progress._fanout.update import Update
 from upload_progress._model.codec import decode_progress, encode_json
-from upload_progress._model.fold import deciding, newest, newest_attempt
+from upload_progress._model.fold import cancelled, newest, newest_attempt
 from upload_progress._model.models import (
     TransferRecord,
     UploadKey,
@@ -31,9 +31,14 @@ from upload_progress._model.models import (
     new_transfer_id,
     new_upload_id,
 )
-from upload_progress._model.state import CANCELLED, RUNNING_STATES, Signal, next_state
+from upload_progress._model.state import (
+    CANCELLED,
+    RUNNING_STATES,
+    Signal,
+    is_final,
+    next_state,
+)
 from upload_progress._model.validation import Description, validate_description
-from upload_progress._model.version import SKIPPED_VERSIONS
 from upload_progress._reading.client_lane import ClientLane
 from upload_progress._reading.record_loader import RecordLoader
 from upload_progress._reporting.flusher import Flusher
@@ -314,25 +319,28 @@ class UploadCommands:
         return replies
 
     async def _end_in_store(self, records: Sequence[TransferRecord]) -> UploadProgress:
-        """End the upload by a record of our own: the records of others are theirs to write."""
+        """End the open records of the upload, also those of workers that do not reply.
+
+        The store then refuses every further version of them, so that nothing follows the end. Their
+        workers learn of it by that.
+        """
         now = self.loader.clock.time()
-        decided = deciding(newest(records))
-        end = TransferRecord(
-            owner=decided.owner,
-            upload_id=decided.upload_id,
-            transfer_id=new_transfer_id(),
-            attempt=decided.attempt,
-            sequence=SKIPPED_VERSIONS,
-            state=UploadState.CANCELLED,
-            error=CANCELLED,
-            group=decided.group,
-            created_at=max(record.created_at for record in records),
-            updated_at=now,
-            finished_at=now,
-        )
-        progress = await self._save(end, [*records, end])
-        self.registry.measurements.count_end(end.state, CANCELLED.code)
-        self.registry.remember_cancelled(decided.key, Moment(self.loader.clock.monotonic(), now))
+        current = newest(records)
+        ends = [cancelled(record, now) for record in current if not is_final(record.state)]
+        await self._call_patiently(current[0].owner, lambda store: store.save(ends))
+        stored = await self._load(current[0].key)
+        if not stored:
+            raise UploadNotFound
+        progress = self.loader.fold(stored)
+        if not is_final(progress.state):
+            # Another worker has begun the next attempt meanwhile.
+            raise StoreBusy
+        if progress.state is UploadState.CANCELLED:
+            self._publish(stored)
+            self.registry.measurements.count_end(progress.state, CANCELLED.code)
+            self.registry.remember_cancelled(
+                current[0].key, Moment(self.loader.clock.monotonic(), now)
+            )
         return progress
 
     async def _save(

@@ -115,10 +115,13 @@ class Reaper:
     async def renew(self) -> None:
         """Renew the lease of this worker in those parts of the store in which it is due.
 
+        And in those that have refused a write, as no client can read from these until one succeeds.
+
         Raises:
             StoreUnavailable: None of them answers.
         """
-        due, worker, seconds = self.lease.due, self.worker.name, self.lease.seconds
+        due = sorted({*self.lease.due, *self.loader.parts.outdated})
+        worker, seconds = self.worker.name, self.lease.seconds
         asked_at = self.clock.monotonic()
         renewed = await self.loader.parts.write_parts(
             due, lambda store: store.renew(worker, seconds=seconds)

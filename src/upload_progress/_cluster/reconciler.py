@@ -128,23 +128,14 @@ class Reconciler:
                 return
             if record.attempt == upload.attempt and is_final(record.state):
                 if record.error is not None and record.error.code is ErrorCode.CANCELLED_BY_OWNER:
-                    if record.transfer_id == upload.transfer_id:
-                        upload.cancel()
-                    else:
-                        self._follow_cancel(upload, records)
+                    overruling.follow_cancel(upload, records)
+                    self.flusher.deliver_end(upload, records)
                     return
                 if record.transfer_id == upload.transfer_id and overruling.is_inferred(record):
                     self.flusher.overrule(upload, records)
                     return
         if upload.is_reported and not records:
             upload.mark_due()
-
-    def _follow_cancel(self, upload: LiveUpload, records: Sequence[TransferRecord]) -> None:
-        """Stop *upload*, whose end another worker has stored and published."""
-        overruling.follow_cancel(upload, records)
-        if upload.has_ended_elsewhere:
-            progress = self.flusher.loader.fold(records)
-            self.flusher.hub.deliver(Update(records[0].owner, progress))
 
     async def _check_ends(self, seconds: float) -> None:
         """Write those ends again that were stored within *seconds*, and are not in the store."""

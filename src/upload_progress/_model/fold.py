@@ -37,6 +37,7 @@ from upload_progress._model.models import (
 )
 from upload_progress._model.rate import eta_seconds
 from upload_progress._model.state import (
+    CANCELLED,
     LOST,
     NOT_RESUMED,
     RUNNING_STATES,
@@ -52,6 +53,7 @@ __all__ = [
     "Figures",
     "UploadShare",
     "accepted_bytes",
+    "cancelled",
     "deciding",
     "ended",
     "figures_of",
@@ -110,6 +112,28 @@ def ended(record: TransferRecord, now: float) -> TransferRecord:
         finished_at=ended_at,
         updated_at=ended_at,
         sequence=record.sequence + skipped,
+        worker=None,
+    )
+
+
+def cancelled(record: TransferRecord, now: float) -> TransferRecord:
+    """Return an open *record* as it is to be stored by a worker at which the owner cancels.
+
+    Args:
+        record: A record of the upload.
+        now: Seconds since the epoch.
+    """
+    return evolve(
+        record,
+        state=UploadState.CANCELLED,
+        error=CANCELLED,
+        stage=None,
+        stalled=False,
+        bytes_per_second=None,
+        finished_at=now,
+        updated_at=now,
+        # Its worker may have shown versions that are not stored.
+        sequence=record.sequence + SKIPPED_VERSIONS,
         worker=None,
     )
 

@@ -153,7 +153,7 @@ class RecordLoader:
         store: object = self.parts.store
         if not isinstance(store, ListsOpenUploads):
             raise UploadNotFound
-        if self.parts.any_outdated:
+        if self.parts.outdated:
             raise StoreUnavailable
         page = await self.parts.breaker.call(lambda: store.list_open(cursor=cursor, limit=limit))
         return evolve(page, uploads=tuple(filter(_is_upload, page.uploads)))

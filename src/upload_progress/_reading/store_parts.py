@@ -29,7 +29,7 @@ _CallPart = Callable[[int, Callable[[SessionStore], Awaitable[T]]], Awaitable[T]
 
 OUTDATED_SECONDS: Final = 10.0
 """For how long a part is taken for outdated after a write has failed. A worker that runs tries to
-renew its lease more often than that, so this ends it only in a process that writes nothing."""
+renew its lease within a second, so this ends it only in a process that writes nothing."""
 
 
 def parts_of(store: SessionStore) -> Sequence[SessionStore]:
@@ -117,9 +117,9 @@ class StoreParts:
         return self._is_outdated(self.part_of(owner))
 
     @property
-    def any_outdated(self) -> bool:
-        """Whether that is so for any part."""
-        return any(map(self._is_outdated, self._write_failed_at))
+    def outdated(self) -> Sequence[int]:
+        """The parts for which that is so."""
+        return [part for part in self._write_failed_at if self._is_outdated(part)]
 
     def _is_outdated(self, part: int) -> bool:
         failed_at = self._write_failed_at.get(part, -inf)

@@ -306,6 +306,12 @@ class Flusher:
         self._drop_unpublished(upload)
         overruling.overrule(upload, records)
 
+    def deliver_end(self, upload: LiveUpload, records: Iterable[TransferRecord]) -> None:
+        """Deliver the end that another worker has stored and published, to this process alone."""
+        if upload.has_ended_elsewhere:
+            progress = self.loader.fold(records)
+            self.hub.deliver(Update(upload.owner or "", progress))
+
     def _drop_unpublished(self, upload: LiveUpload) -> Update | None:
         """Publish no version of *upload* that waits for it, and return its end, if that waited."""
         self.outbox.drop(upload.topic, upload.attempt)
@@ -498,6 +504,8 @@ class Flusher:
             if record.key in keys
             and overruling.follow_refusal(upload, record, records.get(record.key, ()))
         ]
+        for upload in changed:
+            self.deliver_end(upload, records.get(batch[upload].key, ()))
         dropped = [end for each in changed if (end := self._drop_unpublished(each))]
         await self.outbox.ends.confirm(dropped)
         return changed

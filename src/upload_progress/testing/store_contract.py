@@ -163,6 +163,36 @@ class StoreContract(LeaseContract):
 
         assert comparable(await store.load(record.key)) == [ended]
 
+    @pytest.mark.parametrize("later", [UploadState.RECEIVING, UploadState.COMPLETED])
+    async def test_cancel_by_another_worker_is_not_replaced(
+        self, store: SessionStore, record: TransferRecord, clock: Clock, later: UploadState
+    ) -> None:
+        """The worker that receives the upload learns of it, as its further versions are refused."""
+        running = evolve(record, stage=None, error=None)
+        paused = evolve(running, transfer_id="t2", state=UploadState.PAUSED, worker=None)
+        ends = [
+            evolve(
+                each,
+                sequence=each.sequence + 1000,
+                state=UploadState.CANCELLED,
+                finished_at=clock.time(),
+                worker=None,
+            )
+            for each in (running, paused)
+        ]
+        await store.save([running, paused])
+        assert list(await store.save(ends)) == []
+
+        for sequence in (6, 2000):
+            versions = [
+                evolve(running, sequence=sequence, state=later, finished_at=clock.time()),
+                evolve(paused, sequence=sequence, state=UploadState.RECEIVING, worker="w1"),
+            ]
+            assert comparable(await store.save(versions)) == comparable(versions)
+
+        assert comparable(await store.load(record.key)) == comparable(ends)
+        assert list(await store.running("w1", limit=10)) == []
+
     async def test_transfers_of_one_upload_are_kept_together(
         self, store: SessionStore, record: TransferRecord
     ) -> None:

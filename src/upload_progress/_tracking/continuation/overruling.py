@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 from attrs import evolve
 
-from upload_progress._model.fold import fold
-from upload_progress._model.models import TransferRecord, without_store_times
-from upload_progress._model.state import INFERRED_CODES, is_final
+from upload_progress._model.fold import fold, newest
+from upload_progress._model.models import TransferRecord, UploadState, without_store_times
+from upload_progress._model.state import CANCELLED, INFERRED_CODES, is_final
 from upload_progress._tracking.hand_over import next_attempt
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.status import PriorState, Reporting
@@ -24,7 +24,8 @@ def follow_refusal(
     """Go on after the store has refused a version of *upload*; return whether it had changed there.
 
     Another worker has ended it, because this worker seemed dead: then the upload is the next
-    attempt, as nothing follows the end of an attempt. Or a newer upload has its id.
+    attempt, as nothing follows the end of an attempt. Or the owner has cancelled it there: then it
+    is stopped, unless the application has accepted it by now. Or a newer upload has its id.
 
     Args:
         upload: The upload.
@@ -38,7 +39,10 @@ def follow_refusal(
     own = next((each for each in stored if each.transfer_id == written.transfer_id), None)
     if own is None or without_store_times(own) == written:
         return False  # It was saved by a call that seemed to have failed.
-    if is_inferred(own):
+    if own.error == CANCELLED and not _is_accepted(written):
+        follow_cancel(upload, newest(stored))
+        return True
+    if is_inferred(own) or own.error == CANCELLED:
         _overrule(upload, stored)
     elif is_final(own.state):
         return False
@@ -49,6 +53,11 @@ def follow_refusal(
             upload.reporting = Reporting.CURRENT
     upload.mark_due()
     return True
+
+
+def _is_accepted(record: TransferRecord) -> bool:
+    """Return whether the application has accepted an upload in one request."""
+    return record.state is UploadState.COMPLETED and record.protocol is None
 
 
 def overrule(upload: LiveUpload, records: Iterable[TransferRecord]) -> None:
@@ -85,10 +94,13 @@ def is_inferred(record: TransferRecord) -> bool:
 
 
 def follow_cancel(upload: LiveUpload, records: Iterable[TransferRecord]) -> None:
-    """Stop an upload whose owner has cancelled it at another worker, unless it is too late.
+    """Stop an upload whose owner has cancelled it at another worker.
 
-    The record of that worker is the end: a second one would be an event after the end.
+    The record of that worker is the end: a second one would be an event after the end. If the
+    client receives the response already, it is too late, and the upload is the next attempt.
     """
     upload.cancel()
-    if upload.is_ended:
+    if upload.is_ended or upload.is_handed_over:
         upload.prior_state, upload.prior_records = PriorState.ENDED, tuple(records)
+    else:
+        overrule(upload, records)
