@@ -11,11 +11,11 @@ from attrs import define, field
 from tests._support.records import record
 from tests._support.simulation import Simulation
 from tests._support.store_parts import simulate_two_parts
-from upload_progress import MemoryStore, ProgressTracker, StoreUnavailable
+from upload_progress import MemoryStore, ProgressTracker, StoreUnavailable, UploadNotFound
 from upload_progress._cluster.reaper import SWEEP_SECONDS
 from upload_progress._internals import internals_of
 from upload_progress._model.models import TransferRecord, UploadKey
-from upload_progress._reading.store_parts import OUTDATED_SECONDS, StoreParts
+from upload_progress._reading.store_parts import OUTDATED_SECONDS, REPAIR_SECONDS, StoreParts
 from upload_progress._runtime.circuit_breaker import FIRST_OPEN_SECONDS, CircuitBreaker
 from upload_progress.exceptions import StoreBusy
 from upload_progress.interfaces import ALL_OWNERS
@@ -154,6 +154,25 @@ async def test_reads_are_answered_again_within_a_second_of_a_failed_write(
 
     outcomes.append(await outcome(sim.tracker.get("up", owner="ann")))
     assert outcomes == ["unavailable", "shown"]
+
+
+async def test_what_a_store_lacks_after_an_outage_is_not_unknown_yet(
+    sim: Simulation, store: FullStore
+) -> None:
+    """It may have lost it, and the worker that receives the upload stores it again."""
+    store.fault = "raise"
+    with pytest.raises(StoreUnavailable):
+        await sim.tracker.get("up", owner="ann")
+    sim.clock.advance(FIRST_OPEN_SECONDS)
+    store.fault = None
+
+    for call in (sim.tracker.get, sim.tracker.cancel):
+        with pytest.raises(StoreUnavailable):
+            await call("up", owner="ann")
+    sim.clock.advance(REPAIR_SECONDS)
+    for call in (sim.tracker.get, sim.tracker.cancel):
+        with pytest.raises(UploadNotFound):
+            await call("up", owner="ann")
 
 
 @pytest.fixture

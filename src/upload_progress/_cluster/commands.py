@@ -275,7 +275,7 @@ class UploadCommands:
         if replies:
             records = await self._load(key)
         if not records:
-            raise UploadNotFound
+            raise self.loader.not_found(key.owner)
         progress = self.loader.fold(records)
         if next_state(progress.state, Signal.CANCEL) is None:
             return progress

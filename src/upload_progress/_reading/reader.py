@@ -60,7 +60,7 @@ class Reader:
             return progress
         records = await self._load(key)
         if not records:
-            raise UploadNotFound
+            raise self.loader.not_found(key.owner)
         return self.loader.fold(records)
 
     async def get_offset(self, key: UploadKey) -> tuple[UploadProgress, int]:
@@ -77,7 +77,7 @@ class Reader:
             return progress, accepted_bytes(records)
         records = await self._load(key)
         if not records:
-            raise UploadNotFound
+            raise self.loader.not_found(key.owner)
         return self.loader.fold(records), accepted_bytes(records)
 
     async def _load(self, key: UploadKey) -> builtins.list[TransferRecord]:

@@ -100,6 +100,10 @@ class RecordLoader:
         if self.parts.is_outdated(owner):
             raise StoreUnavailable
 
+    def not_found(self, owner: str) -> StoreUnavailable | UploadNotFound:
+        """Return the error to be raised, as the store has not an upload of *owner*."""
+        return StoreUnavailable() if self.parts.may_lack(owner) else UploadNotFound()
+
     def _log_foreign_record(self) -> None:
         self.parts.breaker.log_limiter.log_warning(
             "the session store has returned records that were not asked for: its connection may "

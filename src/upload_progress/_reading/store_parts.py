@@ -16,11 +16,11 @@ import anyio
 from attrs import Factory, define, field, frozen
 
 from upload_progress._model.models import TransferRecord, UploadKey
-from upload_progress._runtime.circuit_breaker import CircuitBreaker
+from upload_progress._runtime.circuit_breaker import LONGEST_OPEN_SECONDS, CircuitBreaker
 from upload_progress.exceptions import StoreBusy, StoreUnavailable
 from upload_progress.interfaces import HasParts, SessionStore
 
-__all__ = ["OUTDATED_SECONDS", "Answers", "StoreParts", "parts_of"]
+__all__ = ["OUTDATED_SECONDS", "REPAIR_SECONDS", "Answers", "StoreParts", "parts_of"]
 
 T = TypeVar("T")
 K = TypeVar("K", UploadKey, TransferRecord)
@@ -30,6 +30,9 @@ _CallPart = Callable[[int, Callable[[SessionStore], Awaitable[T]]], Awaitable[T]
 OUTDATED_SECONDS: Final = 10.0
 """For how long a part is taken for outdated after a write has failed. A worker that runs tries to
 renew its lease within a second, so this ends it only in a process that writes nothing."""
+REPAIR_SECONDS: Final = LONGEST_OPEN_SECONDS + 2.0
+"""A store that has restarted may have lost records. After so long, the workers that receive these
+uploads have noticed, and have stored them again."""
 
 
 def parts_of(store: SessionStore) -> Sequence[SessionStore]:
@@ -115,6 +118,13 @@ class StoreParts:
         What can be read from it may then be older than what has been shown of these uploads.
         """
         return self._is_outdated(self.part_of(owner))
+
+    def may_lack(self, owner: str) -> bool:
+        """Return whether the part of *owner* was away, and may have lost what workers had stored.
+
+        What is not found there may soon be there again.
+        """
+        return self.breakers[self.part_of(owner)].has_recovered_within(REPAIR_SECONDS)
 
     @property
     def outdated(self) -> Sequence[int]:

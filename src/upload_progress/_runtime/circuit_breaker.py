@@ -91,6 +91,7 @@ class CircuitBreaker:
     failures: int = field(default=0, init=False)
     _open_seconds: float = field(default=0.0, init=False)
     _open_until: float = field(default=0.0, init=False)
+    _recovered_at: float = field(default=-inf, init=False)
 
     @property
     def is_open(self) -> bool:
@@ -101,6 +102,10 @@ class CircuitBreaker:
     def is_failing(self) -> bool:
         """Whether the last call failed; the circuit may be closed again."""
         return self._open_seconds > 0
+
+    def has_recovered_within(self, seconds: float) -> bool:
+        """Return whether a call has succeeded after a failure, not longer ago than *seconds*."""
+        return self.clock.monotonic() - self._recovered_at < seconds
 
     async def call(self, function: Callable[[], Awaitable[T]]) -> T:
         """Return the result of *function*.
@@ -141,7 +146,8 @@ class CircuitBreaker:
 
     def record_success(self) -> None:
         """Record that the backend answers."""
-        self._open_seconds = 0.0
+        if self.is_failing:
+            self._open_seconds, self._recovered_at = 0.0, self.clock.monotonic()
 
     def record_failure(self, error: BaseException) -> None:
         """Count and log a failure, and open the circuit."""
