@@ -208,7 +208,7 @@ STAGE_POLICY: Final[ThrottlePolicy] = EveryPercent(10) | EveryInterval(1.0)
 """The policy of stages, whose steps may have any size: at each 10 %, and every second."""
 
 
-@define
+@define(weakref_slot=False)
 class Meter:
     """A counter of body bytes, without clock, I/O and ``await``.
 

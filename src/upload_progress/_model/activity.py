@@ -29,7 +29,7 @@ OBSERVE_SECONDS: Final = 1.0
 """How often an upload is observed while bytes arrive: how exact ``last_byte_at`` is."""
 
 
-@define
+@define(weakref_slot=False)
 class Activity:
     """The activity of an upload while it is receiving.
 

@@ -91,7 +91,8 @@ def new_transfer_id() -> str:
 
 def truncate_text(text: str, characters: int) -> str:
     """Return the first *characters* of *text*; a ``?`` replaces what UTF-8 cannot encode."""
-    return text[:characters].encode("utf-8", "replace").decode("utf-8")
+    first = text[:characters]
+    return first if first.isascii() else first.encode("utf-8", "replace").decode("utf-8")
 
 
 @unique

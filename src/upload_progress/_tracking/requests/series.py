@@ -22,7 +22,7 @@ from upload_progress.throttling import Meter
 __all__ = ["RequestSeries"]
 
 
-@define(eq=False, repr=False, kw_only=True)
+@define(eq=False, repr=False, kw_only=True, weakref_slot=False)
 class RequestSeries:
     """The requests of an upload: their bytes, their session, and what they have said together.
 

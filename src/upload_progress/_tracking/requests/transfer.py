@@ -48,7 +48,7 @@ class TransferPhase(Enum):
     """The application has responded or failed, or the client has disconnected."""
 
 
-@define(eq=False, repr=False, kw_only=True)
+@define(eq=False, repr=False, kw_only=True, weakref_slot=False)
 class Transfer:
     """One request that carries bytes of an upload, from its head to its response.
 
