@@ -24,18 +24,21 @@ HEAD = "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n"
 
 
 @contextmanager
-def running_server(url: str = "memory:", *, processor: int = 0) -> Iterator[Server]:
+def running_server(
+    url: str = "memory:", *, processor: int = 0, budget: float = 2000.0
+) -> Iterator[Server]:
     """Run the server under test on one processor and this process on another.
 
     Args:
         url: The URL of the store and publisher.
         processor: The processor of the server; this process uses the last one.
+        budget: How many records per second the server writes to the store.
     """
     with closing(socket.create_server(("127.0.0.1", 0), backlog=2048)) as listener:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "benchmarks.server"),
-                *(str(listener.fileno()), str(processor), url),
+                *(str(listener.fileno()), str(processor), url, str(budget)),
             ],
             cwd=ROOT,
             env=child_environment(),

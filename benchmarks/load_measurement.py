@@ -51,6 +51,14 @@ class SeenSnapshot(msgspec.Struct):
 
 
 @frozen
+class Case:
+    """How many uploads there are, and how many records per second each worker may write."""
+
+    uploads: int
+    budget: float
+
+
+@frozen
 class PassCost:
     """How long a pass of the flusher takes with Redis: a part, and a part for each record."""
 
@@ -207,9 +215,10 @@ class Usage:
 
 
 def apply_load(
-    workers: Sequence[Server], client: Redis, uploads: int, *, path: str = "/tracked"
+    workers: Sequence[Server], client: Redis, case: Case, *, path: str = "/tracked"
 ) -> Load:
-    """Receive *uploads*, and measure what they cost."""
+    """Receive the uploads of *case*, and measure what they cost."""
+    uploads = case.uploads
     watched = watched_count(uploads)
     before = Usage.of(workers, client)
     with (
@@ -233,6 +242,7 @@ def apply_load(
     return Load(
         uploads=uploads,
         workers=len(workers),
+        budget=case.budget,
         chunks=chunks / seconds,
         records=(after.records - middle.records) / seconds,
         batches=(after.batches - middle.batches) / seconds,
@@ -295,20 +305,21 @@ class Measurements:
     watchers: WatcherCost
 
 
-def measure(counts: Sequence[int]) -> Measurements:
-    """Measure uploads of these numbers at two workers, and watchers."""
+def measure(cases: Sequence[Case]) -> Measurements:
+    """Measure these numbers of uploads at two workers, and watchers."""
     loads = []
-    for_files = max(counts) + 100
+    most = max(cases, key=lambda case: case.uploads)
+    for_files = most.uploads + 100
     if max_connections(for_files) < for_files:
         raise BenchmarkUnavailable(f"the limit on open files must allow {2 * for_files + 200}")
     with running_backend(redis) as url, Redis.from_url(url) as client:
         cost = measure_pass(url)
-        for uploads, path in [
-            (max(counts), "/untracked"),
-            *((each, "/tracked") for each in counts),
-        ]:
-            with running_server(url) as first, running_server(url, processor=1) as second:
-                loads.append(apply_load([first, second], client, uploads, path=path))
+        for case, path in [(most, "/untracked"), *((each, "/tracked") for each in cases)]:
+            with (
+                running_server(url, budget=case.budget) as first,
+                running_server(url, processor=1, budget=case.budget) as second,
+            ):
+                loads.append(apply_load([first, second], client, case, path=path))
         watchers = measure_watchers(url, client)
     untracked, *tracked = loads
     return Measurements(cost, untracked, tracked, watchers)

@@ -1,6 +1,6 @@
 """A simulation of many uploads at many workers, in virtual time, with the real flusher and ticker.
 
-    python -m benchmarks.load_simulation UPLOADS WORKERS PASS_SECONDS RECORD_SECONDS
+    python -m benchmarks.load_simulation UPLOADS WORKERS BUDGET PASS_SECONDS RECORD_SECONDS
 
 Each upload gets a chunk every second, a few that are watched four times a second. What a pass of
 the flusher costs in real time is given: it is measured by ``benchmarks.scaling``. Prints one line
@@ -47,6 +47,7 @@ class Load:
     Attributes:
         uploads: How many uploads there were.
         workers: At how many workers.
+        budget: How many records per second each may write.
         chunks: Chunks that were sent in a second.
         records: Records that all workers wrote in a second.
         batches: Batches that all workers wrote in a second.
@@ -59,6 +60,7 @@ class Load:
 
     uploads: int
     workers: int
+    budget: float
     chunks: float
     records: float
     batches: float
@@ -160,14 +162,22 @@ async def watch(internals: TrackerInternals, owner: str, ages: Ages) -> None:
             seen.append((VirtualClock().time(), update.progress.updated_at.timestamp()))
 
 
-async def simulate(uploads: int, workers: int, pass_seconds: float, record_seconds: float) -> Load:
+async def simulate(
+    uploads: int, workers: int, budget: float, pass_seconds: float, record_seconds: float
+) -> Load:
     """Return the load of that many uploads at that many workers."""
     clock = VirtualClock()
     store = SlowStore(clock=clock, pass_seconds=pass_seconds, record_seconds=record_seconds)
     publisher, before = MemoryPublisher(), resident_bytes()
     limits = Limits(tracked_per_owner=uploads, tracked_total=uploads)
     trackers = [
-        ProgressTracker(store=store, publisher=publisher, clock=clock, limits=limits)
+        ProgressTracker(
+            store=store,
+            publisher=publisher,
+            clock=clock,
+            limits=limits,
+            store_records_per_second=budget,
+        )
         for _ in range(workers)
     ]
     every = [internals_of(each) for each in trackers]
@@ -191,6 +201,7 @@ async def simulate(uploads: int, workers: int, pass_seconds: float, record_secon
         load = Load(
             uploads=uploads,
             workers=workers,
+            budget=budget,
             chunks=uploads + 3 * 2 * watched_count(uploads),
             records=(sum(each.flusher.records for each in every) - records) / seconds,
             batches=(sum(each.flusher.writes for each in every) - batches) / seconds,
@@ -205,11 +216,11 @@ async def simulate(uploads: int, workers: int, pass_seconds: float, record_secon
 def main() -> None:
     """Simulate, and print the load."""
     uploads, workers = map(int, sys.argv[1:3])
-    pass_seconds, record_seconds = map(float, sys.argv[3:5])
+    budget, pass_seconds, record_seconds = map(float, sys.argv[3:6])
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
 
     async def run() -> Load:
-        return await simulate(uploads, workers, pass_seconds, record_seconds)
+        return await simulate(uploads, workers, budget, pass_seconds, record_seconds)
 
     print(msgspec.json.encode(run_in_virtual_time(run, "asyncio")).decode())
 

@@ -18,27 +18,30 @@ from collections.abc import Sequence
 import msgspec
 
 from benchmarks.harness import format_number, restart_with_pinned_allocator, run_child
-from benchmarks.load_measurement import Measurements, PassCost, measure
+from benchmarks.load_measurement import Case, Measurements, PassCost, measure
 from benchmarks.load_simulation import Load
 from upload_progress import ProgressTracker
 from upload_progress._tracking.store_budget import LONGEST_INTERVAL_SECONDS
 
-COUNTS = (50, 500, 5000)
 MANY, MANY_WORKERS = 100_000, 20
 WORKERS = (1, 3, 20)
 WATCHERS = (10_000, 100_000, 1_000_000)
 BUDGET = ProgressTracker().config.store_records_per_second
+SMALL_BUDGET = 500.0
+"""A budget for 5,000 uploads that two processors can carry beside the sender and Redis."""
+CASES = (Case(50, BUDGET), Case(500, BUDGET), Case(5000, BUDGET), Case(5000, SMALL_BUDGET))
 MAX_WORKER_BYTES = 1 << 30
 MAX_SHARE = 0.5
 
 Table = Sequence[Sequence[str]]
 
 
-def simulate(uploads: int, workers: int, cost: PassCost) -> Load:
+def simulate(case: Case, workers: int, cost: PassCost) -> Load:
     """Simulate in a process of its own."""
     output = run_child(
         "benchmarks.load_simulation",
-        *(str(uploads), str(workers), f"{cost.pass_seconds:.9f}", f"{cost.record_seconds:.9f}"),
+        *(str(case.uploads), str(workers), str(case.budget)),
+        *(f"{cost.pass_seconds:.9f}", f"{cost.record_seconds:.9f}"),
     )
     return msgspec.json.decode(output, type=Load)
 
@@ -61,21 +64,22 @@ def loads_table(measured: Measurements, simulated: Sequence[Load]) -> Table:
     """Compare what was measured with what was simulated."""
     rows = [
         [
-            *("uploads", "workers", "", "chunks/s", "records/s", "batches/s"),
+            *("uploads", "workers", "budget of a worker", "", "chunks/s", "records/s", "batches/s"),
             *("p99 age, watched here", "p99 age, watched elsewhere"),
             *("memory of an upload", "CPU of the workers", "CPU of Redis"),
         ]
     ]
-    known = {each.uploads: each for each in measured.loads}
+    known = {(each.uploads, each.budget): each for each in measured.loads}
     for each in simulated:
-        for name, load in (("measured", known.get(each.uploads)), ("simulated", each)):
+        real = known.get((each.uploads, each.budget))
+        for name, load in (("measured", real), ("simulated", each)):
             if load is not None:
-                rows.append([f"{load.uploads:,}", str(load.workers), name, *_cells(load)])
-        if each.uploads in known:
-            real = known[each.uploads]
+                case = (f"{load.uploads:,}", str(load.workers), f"{load.budget:,.0f} records/s")
+                rows.append([*case, name, *_cells(load)])
+        if real is not None:
             rows.append(
                 [
-                    *("", "", "ratio", f"{each.chunks / real.chunks:.2f}"),
+                    *("", "", "", "ratio", f"{each.chunks / real.chunks:.2f}"),
                     *(f"{each.records / real.records:.2f}", f"{each.batches / real.batches:.2f}"),
                     f"{each.here_seconds / real.here_seconds:.2f}",
                     f"{each.elsewhere_seconds / real.elsewhere_seconds:.2f}",
@@ -99,8 +103,8 @@ def _cells(load: Load) -> list[str]:
 
 
 def record_cpu_seconds(measured: Measurements) -> float:
-    """Return the CPU time of a worker for a record, from the largest measurement."""
-    load, untracked = measured.loads[-1], measured.untracked
+    """Return the CPU time of a worker for a record, from the measurement with the most records."""
+    load, untracked = max(measured.loads, key=lambda each: each.records), measured.untracked
     assert load.cpu_seconds is not None
     assert untracked.cpu_seconds is not None
     return (load.cpu_seconds - untracked.cpu_seconds) / load.records
@@ -212,9 +216,9 @@ def main() -> None:
     arguments = parser.parse_args()
     restart_with_pinned_allocator()
     load_average = os.getloadavg()[0]
-    measured = measure(COUNTS)
-    simulated = [simulate(each, 2, measured.pass_cost) for each in COUNTS]
-    simulated.append(simulate(MANY, MANY_WORKERS, measured.pass_cost))
+    measured = measure(CASES)
+    simulated = [simulate(each, 2, measured.pass_cost) for each in CASES]
+    simulated.append(simulate(Case(MANY, BUDGET), MANY_WORKERS, measured.pass_cost))
     tables = {
         "Measured and simulated": loads_table(measured, simulated),
         "Costs": costs_table(measured),

@@ -10,8 +10,8 @@
     POST /fan                   send events to all clients, and return sizes and CPU time
     /uploads/...                the progress routes
 
-Arguments: the file descriptor of the listening socket, the number of the processor, and the URL of
-the store and publisher.
+Arguments: the file descriptor of the listening socket, the number of the processor, the URL of the
+store and publisher, and how many records per second the store gets.
 """
 
 from __future__ import annotations
@@ -239,12 +239,12 @@ class BenchmarkApplication:
                 await self.api(scope, receive, send)
 
 
-def create_application(url: str) -> BenchmarkApplication:
+def create_application(url: str, budget: float) -> BenchmarkApplication:
     """Create the application."""
     limits = Limits(
         sockets_per_owner=MAX_UPLOADS, tracked_per_owner=MAX_UPLOADS, tracked_total=MAX_UPLOADS
     )
-    tracker = ProgressTracker.from_url(url, limits=limits)
+    tracker = ProgressTracker.from_url(url, limits=limits, store_records_per_second=budget)
     mount, fan_out = progress_mount(tracker, authenticate=authenticate), FanOut(tracker)
 
     async def floor(scope: Scope, receive: Receive, send: Send) -> None:
@@ -261,11 +261,13 @@ def create_application(url: str) -> BenchmarkApplication:
 
 def main() -> None:
     """Serve on one processor until terminated."""
-    number, processor, url = sys.argv[1:]
+    number, processor, url, budget = sys.argv[1:]
     pin_to_processor(int(processor))
     gc.freeze()
     listener = socket.socket(fileno=int(number))
-    config = uvicorn.Config(create_application(url), log_level="warning", ws_ping_interval=None)
+    config = uvicorn.Config(
+        create_application(url, float(budget)), log_level="warning", ws_ping_interval=None
+    )
     uvicorn.Server(config).run(sockets=[listener])
 
 
