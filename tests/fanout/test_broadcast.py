@@ -71,7 +71,7 @@ async def connected(count: int) -> AsyncIterator[tuple[Hub, list[Client]]]:
             clients = [Client(tracker) for _ in range(count)]
             for client in clients:
                 tasks.start_soon(client.run)
-            await until(lambda: all(client.subscription.can_send_directly for client in clients))
+            await until(lambda: all(client.subscription.has_direct_sender for client in clients))
             yield internals_of(tracker).hub, clients
             tasks.cancel_scope.cancel()
 
@@ -145,7 +145,7 @@ async def test_client_that_leaves_cancels_the_send_to_it() -> None:
         await until(lambda: other.sent)
         blocked.scope.cancel()
         await until(lambda: blocked.scope.cancelled_caught)
-        assert not blocked.subscription.can_send_directly
+        assert not blocked.subscription.has_direct_sender
         blocked.gate.set()
         hub.deliver(update(2))
         await until(lambda: other.sent[-1] == ("u", 2))
@@ -165,7 +165,7 @@ async def test_failed_send_is_raised_in_the_task_that_waits() -> None:
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wait_and_fail)
-            await until(lambda: client.subscription.can_send_directly)
+            await until(lambda: client.subscription.has_direct_sender)
             hub.deliver(update(1))
 
 
@@ -184,7 +184,7 @@ async def test_task_is_woken_without_lifespan() -> None:
     with deadline():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(client.subscription.wait, client.send)
-            await until(lambda: client.subscription.can_send_directly)
+            await until(lambda: client.subscription.has_direct_sender)
             internals_of(client.tracker).hub.deliver(update(1))
 
     assert [each.progress.sequence for each in client.subscription.take()] == [1]

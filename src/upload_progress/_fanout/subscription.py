@@ -386,12 +386,6 @@ class Subscription:
         """Whether a task waits whose updates may be sent directly."""
         return self._direct_sender is not None
 
-    @property
-    def can_send_directly(self) -> bool:
-        """Whether such a task waits, has no update in a slot, and no send is in progress."""
-        is_waiting = self._direct_sender is not None and self._woken is not None
-        return is_waiting and self._send_scope is None
-
     async def send_directly(self, updates: list[Update], scope: anyio.CancelScope) -> None:
         """Send *updates* for the task that waits; if none can, put them into their slots.
 
@@ -400,18 +394,21 @@ class Subscription:
             scope: Cancelled by the task that waits, when it stops waiting.
         """
         sender = self._direct_sender
-        if sender is None or not self.can_send_directly:
+        if sender is None or self._woken is None or self._send_scope is not None:
+            # No task waits, or it has an update in a slot, or a send is in progress.
             for update in updates:
                 self.offer(update)
             return
-        news = list(filter(self._is_news, updates))
+        news: list[Update] = []
+        for update in updates:
+            if self._is_news(update):
+                self._remember(update)
+                news.append(update)
         if not news:
             return
-        for update in news:
-            self._remember(update)
         self._send_scope = scope
         try:
-            await sender(self._as_shown(news))
+            await sender(self._as_shown(news) if self.shows_owner else news)
         except Exception as error:  # noqa: BLE001  # raised in the task that waits
             self._failure = error
         finally:
@@ -432,10 +429,10 @@ class Subscription:
         self._slots.clear()
         for update in taken:
             self._remember(update)
-        return self._as_shown(taken)
+        return self._as_shown(taken) if self.shows_owner else taken
 
     def _as_shown(self, updates: list[Update]) -> list[Update]:
-        return [each.with_owner for each in updates] if self.shows_owner else updates
+        return [each.with_owner for each in updates]
 
     def _remember(self, update: Update) -> None:
         self._delivered.pop(update.topic, None)

@@ -1,6 +1,7 @@
 """A snapshot on its way to subscriptions; each of its encodings is made once."""
 
 from datetime import datetime
+from functools import cached_property
 
 from attrs import define, evolve, field, frozen
 
@@ -62,34 +63,26 @@ class Update:
     owner: str
     progress: UploadProgress
     topic: Topic = field(init=False)
-    _version: SnapshotVersion | None = field(default=None, init=False)
-    _json: bytes | None = field(default=None, init=False)
-    _websocket_text: str | None = field(default=None, init=False)
-    _sse: bytes | None = field(default=None, init=False)
-    _with_owner: "Update | None" = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Compute the topic, by which subscriptions are looked up."""
         self.topic = (self.owner, self.progress.upload_id)
 
-    @property
+    @cached_property
     def version(self) -> SnapshotVersion:
         """The version, by which a subscription recognises what it has delivered."""
-        if self._version is None:
-            self._version = SnapshotVersion(
-                version_of(self.progress),
-                self.progress.bytes_transferred,
-                is_waiting(self.progress.state),
-                self.progress.updated_at,
-            )
-        return self._version
+        progress = self.progress
+        return SnapshotVersion(
+            version_of(progress),
+            progress.bytes_transferred,
+            is_waiting(progress.state),
+            progress.updated_at,
+        )
 
-    @property
+    @cached_property
     def with_owner(self) -> "Update":
         """The same for operators, who see whose upload it is."""
-        if self._with_owner is None:
-            self._with_owner = Update(self.owner, evolve(self.progress, owner=self.owner))
-        return self._with_owner
+        return Update(self.owner, evolve(self.progress, owner=self.owner))
 
     @property
     def is_end(self) -> bool:
@@ -102,23 +95,17 @@ class Update:
         error = self.progress.error
         return error is not None and error.code is ErrorCode.WORKER_LOST
 
-    @property
+    @cached_property
     def json(self) -> bytes:
         """The snapshot as JSON."""
-        if self._json is None:
-            self._json = encode_json(self.progress)
-        return self._json
+        return encode_json(self.progress)
 
-    @property
+    @cached_property
     def websocket_text(self) -> str:
         """The snapshot as the text of a WebSocket message."""
-        if self._websocket_text is None:
-            self._websocket_text = f'{{"type":"progress","upload":{self.json.decode()}}}'
-        return self._websocket_text
+        return f'{{"type":"progress","upload":{self.json.decode()}}}'
 
-    @property
+    @cached_property
     def sse(self) -> bytes:
         """The snapshot as an event of an event stream; its id is the sequence."""
-        if self._sse is None:
-            self._sse = b"id: %d\ndata: %b\n\n" % (self.progress.sequence, self.json)
-        return self._sse
+        return b"id: %d\ndata: %b\n\n" % (self.progress.sequence, self.json)
