@@ -46,6 +46,10 @@ PUSH_SERVER = "tests/browser/test_push_server.py"
 WATCHERS = "tests/oracle/test_watchers.py"
 OLDEST_PYTHON = "3.11"
 
+# Else each process of the tests, and each server and command that they start, compiles all modules
+# again: images of containers set this.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 nox.needs_version = ">=2026.10"
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_venv = "yes"
