@@ -80,17 +80,6 @@ class ProgressClient:
                 if line.startswith("data: "):
                     yield decode_progress(line.removeprefix("data: "))
 
-    async def follow_to_end(self, upload_id: str) -> tuple[list[UploadProgress], float]:
-        """Return the snapshots of a stream, and when the last one came.
-
-        After ``worker_lost`` a stream stays open for some seconds.
-        """
-        seen, received_at = list[UploadProgress](), 0.0
-        async for snapshot in self.stream(upload_id):
-            seen.append(snapshot)
-            received_at = anyio.current_time()
-        return seen, received_at
-
     async def socket(self, upload_id: str) -> AsyncIterator[UploadProgress]:
         """Yield the snapshots of a WebSocket for one upload, until the server closes it."""
         async with self.http.websocket(f"/uploads/{upload_id}/progress") as socket:

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Generator
 
 import anyio
 import pytest
-from anyio.lowlevel import checkpoint
 from attrs import define, field
 
 from tests._support.scripted_server import (
@@ -27,6 +26,7 @@ from tests._support.scripted_server import (
     wait_for_end,
     wait_until,
 )
+from tests._support.virtual_time import VirtualClock, run_in_virtual_time
 from upload_progress import ErrorCode, Identity, ProgressTracker, UploadEnded, UploadState
 from upload_progress.asgi import current_upload
 from upload_progress.interfaces import Authenticate
@@ -36,6 +36,7 @@ pytestmark = pytest.mark.anyio
 with_and_without_lifespan = pytest.mark.parametrize(
     "lifespan", [True, False], ids=["lifespan", "lazy"]
 )
+both_loops = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
 async def cancel_upload(tracker: ProgressTracker) -> None:
@@ -123,7 +124,7 @@ class SendingClient(ScriptedServer):
 
     async def receive(self) -> Message:
         """Return the next chunk."""
-        await checkpoint()
+        await anyio.sleep(0.05)
         self.receive_calls += 1
         if self.receive_calls <= 1 + self.rest:
             return {"type": "http.request", "body": b"abc", "more_body": True}
@@ -137,33 +138,30 @@ class SendingClient(ScriptedServer):
         self.received_when_sent.append(self.receive_calls)
 
 
-async def run_cancelled_request(
-    client: SendingClient, monkeypatch: pytest.MonkeyPatch, version: str = "1.1"
-) -> None:
+def run_cancelled_request(client: SendingClient, backend: str, version: str = "1.1") -> None:
     """Run a request whose upload is cancelled, and whose application ends at once."""
-    for name, seconds in (("HOLD_SECONDS", 0.2), ("DISCARD_SECONDS", 0.2), ("IDLE_SECONDS", 0.1)):
-        monkeypatch.setattr(f"upload_progress.asgi.responses.{name}", seconds)
-    tracker = ProgressTracker()
+    tracker = ProgressTracker(clock=VirtualClock())
 
     async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
         await receive()
         await cancel_upload(tracker)
 
-    with anyio.fail_after(5):
+    async def main() -> None:
         await run_request(app, tracker, scope=upload_scope(http_version=version), server=client)
 
+    run_in_virtual_time(main, backend)
 
+
+@both_loops
 @pytest.mark.parametrize("then", ["done", "silent", "gone"])
 @pytest.mark.parametrize("version", ["1.1", "2"])
-async def test_rest_of_the_body_is_discarded(
-    then: str, version: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rest_of_the_body_is_discarded(then: str, version: str, backend: str) -> None:
     """A client that reads after it has sent everything finds the response, on any server.
 
     The end of the response, which closes an HTTP/1 connection, is sent last.
     """
     client = SendingClient(rest=5, then=then)
-    await run_cancelled_request(client, monkeypatch, version)
+    run_cancelled_request(client, backend, version)
 
     assert client.receive_calls == 7
     assert client.received_when_sent == [1, 1, 7]
@@ -172,12 +170,11 @@ async def test_rest_of_the_body_is_discarded(
     assert_cancelled_response(client, version)
 
 
-async def test_rest_of_the_body_is_discarded_for_a_limited_time(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@both_loops
+def test_rest_of_the_body_is_discarded_for_a_limited_time(backend: str) -> None:
     """A client that sends on gets the whole response in between: most clients stop there."""
     client = SendingClient(rest=10_000_000)
-    await run_cancelled_request(client, monkeypatch)
+    run_cancelled_request(client, backend)
 
     assert [message.get("more_body") for message in client.sent] == [None, True, True, None]
     assert [len(message.get("body", b"")) for message in client.sent[2:]] == [1, 0]
@@ -225,34 +222,36 @@ async def ignores_messages(receive: Receive, _send: Send) -> None:
     await anyio.sleep_forever()
 
 
+@both_loops
 @with_and_without_lifespan
 @pytest.mark.parametrize("behaviour", [waits_for_bytes, ignores_messages])
-async def test_application_is_cancelled_after_a_second(
-    lifespan: bool, behaviour: Callable[[Receive, Send], Awaitable[None]]
+def test_application_is_cancelled_after_a_second(
+    lifespan: bool, behaviour: Callable[[Receive, Send], Awaitable[None]], backend: str
 ) -> None:
     """A stalled client, or a busy application: the task is cancelled and 409 is sent."""
-    tracker = ProgressTracker()
     server = ScriptedServer(body_messages(b"abc")[: 1 if behaviour is waits_for_bytes else 2])
     calls = 2 if behaviour is waits_for_bytes else 1
-    log: list[str] = []
+    cancelled_at: list[float] = []
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    async def app(_scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await behaviour(receive, send)
         except anyio.get_cancelled_exc_class():
-            log.append("cancelled")
+            cancelled_at.append(anyio.current_time())
             raise
 
-    with anyio.fail_after(10):
+    async def main() -> float:
+        tracker = ProgressTracker(clock=VirtualClock())
         async with tracker_lifespan(tracker, lifespan), anyio.create_task_group() as tasks:
             tasks.start_soon(lambda: run_request(app, tracker, server=server))
             await wait_until(lambda: server.receive_calls == calls)
-            started = anyio.current_time()
+            started_at = anyio.current_time()
             await cancel_upload(tracker)
-        elapsed = anyio.current_time() - started
+        return started_at
 
-    assert log == ["cancelled"]
-    assert elapsed >= 1.0
+    started_at = run_in_virtual_time(main, backend)
+
+    assert cancelled_at == [pytest.approx(started_at + 1.0)]
     assert_cancelled_response(server)
 
 
@@ -387,21 +386,27 @@ class EndingLifespan:
         await self.ended.wait()
 
 
-async def test_application_is_cancelled_after_the_lifespan() -> None:
+@both_loops
+def test_application_is_cancelled_after_the_lifespan(backend: str) -> None:
     """P02: the grace period does not need the background tasks of the tracker."""
-    tracker = ProgressTracker()
-    lifespan = EndingLifespan(tracker)
+    server = ScriptedServer(body_messages(b"abc"))
 
-    async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
-        await lifespan.end()
-        await cancel_upload(tracker)
-        await anyio.sleep_forever()
+    async def main() -> None:
+        tracker = ProgressTracker(clock=VirtualClock())
+        lifespan = EndingLifespan(tracker)
 
-    with anyio.fail_after(10):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(lifespan.run)
-            await lifespan.started.wait()
-            server = await run_request(app, tracker, messages=body_messages(b"abc"))
+        async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+            await lifespan.end()
+            await cancel_upload(tracker)
+            await anyio.sleep_forever()
+
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(lifespan.run)
+                await lifespan.started.wait()
+                await run_request(app, tracker, server=server)
+
+    run_in_virtual_time(main, backend)
 
     assert_cancelled_response(server)
 

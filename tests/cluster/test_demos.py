@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import anyio
 import pytest
 
 from tests._support.cluster_clients import (
@@ -149,10 +148,13 @@ async def test_upload_is_cancelled_through_the_other_worker(
             assert 0 < last.bytes_transferred < SIZE
 
 
-async def test_upload_of_a_killed_worker_fails_within_20_seconds(
+async def test_upload_of_a_killed_worker_fails(
     store_url: str, demos: list[DemoProcess], large_file: Path, curl: str
 ) -> None:
-    """P04: ``kill -9``; the lease runs out, and another worker ends the upload."""
+    """P04: ``kill -9``; the lease runs out, and another worker ends the upload.
+
+    `test_upload_of_a_lost_worker_fails_within_20_seconds` has the time limit.
+    """
     _, other = demos
     with (
         running_demo("--slow", "100k", "--store", store_url) as killed_demo,
@@ -161,11 +163,9 @@ async def test_upload_of_a_killed_worker_fails_within_20_seconds(
         async with progress_client(other.url) as client:
             await client.wait_for("lost")
             killed_demo.process.kill()
-            killed_at = anyio.current_time()
-            seen, ended_at = await client.follow_to_end("lost")
+            seen = [snapshot async for snapshot in client.stream("lost")]
 
     error = seen[-1].error
     assert error is not None
     assert (seen[-1].state, error.code) == (UploadState.FAILED, "worker_lost")
-    assert ended_at - killed_at <= 20
     assert len([each for each in seen if each.state is UploadState.FAILED]) == 1

@@ -176,18 +176,19 @@ async def test_upload_is_followed_through_nginx_and_by_the_consumer(
 async def test_loss_of_a_worker_fails_its_uploads_only(
     cluster: Cluster, large_file: Path, curl: str
 ) -> None:
-    """P01: they fail within 20 s, and nginx sends new ones to other workers."""
+    """P01: they fail, and nginx sends new ones to other workers.
+
+    `test_upload_of_a_lost_worker_fails_within_20_seconds` has the time limit.
+    """
     (url, process), (other, _), _ = cluster.workers
     with curl_upload(curl, url, large_file, "lost"):
         async with progress_client(other) as other_client, progress_client(cluster.url) as client:
             # What was never written to the store is lost with its worker.
             await other_client.wait_for("lost")
             os.kill(process, signal.SIGKILL)
-            killed_at = anyio.current_time()
-            seen, ended_at = await client.follow_to_end("lost")
+            seen = [snapshot async for snapshot in client.stream("lost")]
     assert seen[-1].error is not None
     assert (seen[-1].state, seen[-1].error.code) == (UploadState.FAILED, "worker_lost")
-    assert ended_at - killed_at <= 20
     assert (await cluster.wait_for_event("lost", UploadState.FAILED))[-1][4] == "failed"
 
     # Three at once: one for each worker that nginx knows.

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import anyio
 import pytest
 from attrs import evolve
 
 from tests._support.records import record
 from tests._support.simulation import Simulation
-from upload_progress import ProgressTracker, UploadEnded, UploadProgress, UploadState
+from tests._support.virtual_time import VirtualClock, run_in_virtual_time
+from upload_progress import (
+    MemoryStore,
+    ProgressTracker,
+    UploadEnded,
+    UploadProgress,
+    UploadState,
+)
 from upload_progress._internals import internals_of
 from upload_progress._model.models import ErrorCode, TransferRecord, UploadKey
+from upload_progress.testing import FaultyStore
 
 pytestmark = pytest.mark.anyio
 
@@ -64,6 +73,33 @@ async def test_many_uploads_expire_in_portions(
 
     assert sim.tracker.statistics().reaped == 10_001
     assert sim.is_at_baseline()
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_upload_of_a_lost_worker_fails_within_20_seconds(backend: str) -> None:
+    """P01, P04: another worker ends it, which started together with it."""
+
+    async def main() -> tuple[float, UploadProgress]:
+        clock = VirtualClock()
+        memory = MemoryStore(clock=clock)
+        store = FaultyStore(memory)
+        lost, other = (ProgressTracker(store=each, clock=clock) for each in (store, memory))
+        async with lost.lifespan(), other.lifespan(), lost.track(owner="ann", upload_id="up"):
+            await anyio.sleep(1)
+            store.fault, since = "raise", anyio.current_time()
+            found = await other.get("up", owner="ann")
+            while found.state is not S.FAILED:
+                await anyio.sleep(0.1)
+                found = await other.get("up", owner="ann")
+            seconds = anyio.current_time() - since
+            store.fault = None
+        return seconds, found
+
+    seconds, found = run_in_virtual_time(main, backend)
+
+    assert 15 - 5 <= seconds <= 20
+    assert found.error is not None
+    assert found.error.code is ErrorCode.WORKER_LOST
 
 
 async def outlive_lease(sim: Simulation, *others: ProgressTracker) -> None:

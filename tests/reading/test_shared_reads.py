@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import anyio
 import pytest
 from attrs import define, field
 
 from tests._support.simulation import deadline, until
+from tests._support.virtual_time import run_in_virtual_time
 from upload_progress._reading import shared_reads
 from upload_progress._reading.shared_reads import SharedReads
 from upload_progress.exceptions import StoreUnavailable
@@ -174,20 +177,24 @@ async def test_idle_owners_are_removed(reads: SharedReads[str, str, int], source
             source.may_end.set()
 
 
-async def test_pause_depends_on_the_duration_of_the_read(
-    reads: SharedReads[str, str, int], source: Source, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_pause_depends_on_the_duration_of_the_read(
+    backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shared_reads, "MAX_PAUSE_SECONDS", 60.0)
-    source.may_end.set()
-    await reads.get("fast", "all", source.read)
-    fast = reads._states["fast"]
 
-    async def slow() -> int:
-        await anyio.sleep(0.05)
+    async def read(seconds: float) -> int:
+        await anyio.sleep(seconds)
         return 1
 
-    await reads.get("slow", "all", slow)
+    async def main() -> list[float]:
+        reads, pauses = SharedReads[str, str, int](), list[float]()
+        for owner, seconds in [("fast", 0.01), ("slow", 0.05), ("very slow", 1000)]:
+            await reads.get(owner, "all", partial(read, seconds))
+            pauses.append(reads._states[owner].paused_until - anyio.current_time())
+        return pauses
 
-    now = anyio.current_time()
-    assert fast.paused_until < now + 0.05
-    assert 0.1 < reads._states["slow"].paused_until - now <= shared_reads.PAUSE_FACTOR * 60
+    factor, longest = shared_reads.PAUSE_FACTOR, shared_reads.MAX_PAUSE_SECONDS
+    assert run_in_virtual_time(main, backend) == pytest.approx(
+        [factor * 0.01, factor * 0.05, longest]
+    )
