@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import select
 import socket
 import struct
 import subprocess
-import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -184,13 +184,12 @@ def get_json(url: str, path: str) -> Any:  # noqa: ANN401  # any JSON
         return json.load(response)
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 5.0) -> float:
-    """Wait until *condition* holds; return the time that it took, in seconds."""
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait until *condition* holds."""
     start = time.monotonic()
     while not condition():
-        assert time.monotonic() - start < seconds, "the condition did not hold in time"
+        assert time.monotonic() - start < TIMEOUT_SECONDS, "the condition did not hold in time"
         time.sleep(0.005)
-    return time.monotonic() - start
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "expect"])
@@ -225,12 +224,12 @@ CURL_OPTIONS = {
 def test_curl_upload_is_the_same_without_middleware(
     url: str, mode: str, tmp_path: Path, require_program: RequireProgram
 ) -> None:
-    """H01, H17: 64 MiB, in several ways; with HTTP/2 if the server supports it."""
+    """H01, H17: 64 MiB, and 8 MiB in several ways; with HTTP/2 if the server supports it."""
     curl = require_program("curl", install="apt install curl")
     file = tmp_path / "big.bin"
-    file.write_bytes((CONTENT * 23)[: 64 * 1024 * 1024])
+    file.write_bytes((CONTENT * 23)[: (64 if mode == "length" else 8) * 1024 * 1024])
     options = [option.format(file=file) for option in CURL_OPTIONS[mode]]
-    own = [curl, "-s", "-S", "--max-time", "60", "-D", "-", "-H", f"Upload-Id: by-curl-{mode}"]
+    own = [curl, "-s", "-S", "--max-time", "120", "-D", "-", "-H", f"Upload-Id: by-curl-{mode}"]
     responses = []
 
     for side in SIDES:
@@ -306,28 +305,43 @@ AMBIGUOUS_REQUESTS = {
 }
 
 
-def exchange(url: str, data: bytes) -> list[str]:
-    """Send *data*; return the received lines, until the server is idle or closes."""
-    output = b""
-    with closing(connect(url)) as connection:
-        connection.sendall(data)
-        connection.settimeout(IDLE_SECONDS)
-        end = "(silent)"
-        with suppress(TimeoutError):
-            while received := receive(connection):
-                output += received
-            end = "(closed)"
-    lines = [*output.decode("latin-1").split("\r\n"), end]
+def exchange(url: str, requests: Sequence[bytes]) -> list[list[str]]:
+    """Send each request on a connection of its own; return the lines that each receives.
+
+    They are complete when all connections are silent and have received the same. If they are not
+    the same, that may change: they are waited for as long as for any response.
+    """
+    with ExitStack() as stack:
+        connections = [stack.enter_context(closing(connect(url))) for _ in requests]
+        outputs, open_ones = dict.fromkeys(connections, b""), set(connections)
+        for connection, data in zip(connections, requests, strict=True):
+            connection.sendall(data)
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        is_complete = False
+        while not is_complete:
+            readable, _, _ = select.select(list(open_ones), [], [], IDLE_SECONDS * bool(open_ones))
+            for connection in readable:
+                received = receive(connection)
+                outputs[connection] += received
+                open_ones -= set() if received else {connection}
+            lines = [lines_of(outputs[each], each in open_ones) for each in connections]
+            is_same = all(each == lines[0] for each in lines)
+            is_complete = not readable and (is_same or time.monotonic() > deadline)
+    return lines
+
+
+def lines_of(output: bytes, is_open: bool) -> list[str]:
+    """Return the lines of *output* that must be the same, and whether the connection is open."""
+    lines = [*output.decode("latin-1").split("\r\n"), "(silent)" if is_open else "(closed)"]
     return [line for line in lines if line.split(":")[0].lower() not in {"date", *ADDED_HEADERS}]
 
 
 def test_ambiguous_requests_get_the_same_response_without_middleware(url: str) -> None:
     """H23, A12: the server interprets framing; status and bytes do not depend on the middleware."""
 
-    def both(tail: str) -> tuple[list[str], list[str]]:
+    def both(tail: str) -> list[list[str]]:
         heads = [f"POST /{side}/file HTTP/1.1\r\nHost: x\r\n" for side in SIDES]
-        tracked, plain = (exchange(url, (head + tail).encode("latin-1")) for head in heads)
-        return tracked, plain
+        return exchange(url, [(head + tail).encode("latin-1") for head in heads])
 
     with ThreadPoolExecutor(8) as pool:
         responses = dict(
@@ -381,8 +395,11 @@ def reset_connection(connection: socket.socket) -> None:
     connection.close()
 
 
-def test_reset_fails_the_upload_within_a_second(url: str) -> None:
-    """H07: the application receives a disconnect; bytes received before it count."""
+def test_reset_fails_the_upload(url: str) -> None:
+    """H07: the application receives a disconnect; bytes received before it count.
+
+    Nothing else ends this upload: without an end of the connection it would wait for bytes.
+    """
     before = get_json(url, "statistics")["disconnects"]
     connection = connect(url)
     head = request_head("/with/file", "Upload-Id: reset", "Content-Length: 200000")
@@ -390,10 +407,9 @@ def test_reset_fails_the_upload_within_a_second(url: str) -> None:
     wait_until(lambda: (get_json(url, "state/reset") or {}).get("bytes_transferred") == 100_000)
 
     reset_connection(connection)
-    elapsed = wait_until(lambda: get_json(url, "state/reset")["state"] == "failed")
+    wait_until(lambda: get_json(url, "state/reset")["state"] == "failed")
 
     state = get_json(url, "state/reset")
-    assert elapsed < 1.0
     assert (state["error"]["code"], state["percent"]) == ("client_disconnected", 50.0)
     wait_until(lambda: get_json(url, "statistics")["disconnects"] == before + 1)
 
@@ -433,7 +449,10 @@ def test_response_without_reading_is_the_same(url: str, kind: str, expect: bool)
 
 @pytest.mark.parametrize("kind", ["file", "stay"], ids=["stalled", "processing"])
 def test_cancelled_upload_gets_409_and_is_closed(url: str, kind: str) -> None:
-    """409 and the end of the connection, about a second after the cancellation."""
+    """409 and the end of the connection, a second after the cancellation.
+
+    Not later: `test_application_is_cancelled_after_a_second` shows that, where no time passes.
+    """
     name = f"cancelled-{kind}"
     size = 100_000 if kind == "stay" else 200_000
     expected = ("processing" if kind == "stay" else "receiving", 100_000)
@@ -454,7 +473,7 @@ def test_cancelled_upload_gets_409_and_is_closed(url: str, kind: str) -> None:
 
         assert (response.status, response.upload_id) == (409, name)
         assert dict(response.headers)["connection"] == "close"
-        assert 0.9 < elapsed < 3
+        assert elapsed > 0.9
         # Granian may keep a connection open whose ``receive()`` was cancelled.
         assert dict(response.headers)["server"] == "granian" or client.is_closed()
 
@@ -525,28 +544,26 @@ def test_connection_limit_leaves_no_upload_open(http: str) -> None:
     """R06: uvicorn's own 503 never reaches the middleware, and no upload stays open."""
     app = UploadApp()
 
-    def send(number: int) -> int:
-        head = request_head("/with/file", f"Upload-Id: one-of-{number}", "Content-Length: 80000")
-        with closing(connect(url)) as connection:
-            # No body yet: unread bytes can cost the client its response.
-            connection.sendall(head)
-            all_connected.wait(TIMEOUT_SECONDS)
-            connection.settimeout(IDLE_SECONDS)
-            with suppress(TimeoutError):
-                return HttpConnection(connection).read_response().status
-            connection.settimeout(TIMEOUT_SECONDS)
-            connection.sendall(CONTENT[:80_000])
-            return HttpConnection(connection).read_response().status
+    with run_server(app, "uvicorn", http, limit_concurrency=5) as server, ExitStack() as stack:
 
-    all_connected = threading.Barrier(12)
-    with run_server(app, "uvicorn", http, limit_concurrency=5) as server:
-        url = server.url
-        with ThreadPoolExecutor(12) as pool:
-            # Two are accepted first: of twelve at once, the server may refuse all.
-            early = [pool.submit(send, number) for number in range(2)]
-            wait_until(lambda: app.tracker.statistics().live_uploads == 2)
-            late = [pool.submit(send, number) for number in range(2, 12)]
-            statuses = [each.result() for each in (*early, *late)]
+        def send(number: int) -> socket.socket:
+            """Send no body yet: unread bytes can cost the client its response."""
+            name = f"Upload-Id: one-of-{number}"
+            connection = stack.enter_context(closing(connect(server.url)))
+            connection.sendall(request_head("/with/file", name, "Content-Length: 80000"))
+            return connection
+
+        def refused() -> list[socket.socket]:
+            return select.select(connections, [], [], 0)[0]
+
+        # Two are accepted first: of twelve at once, the server may refuse all.
+        connections = [send(number) for number in range(2)]
+        wait_until(lambda: app.tracker.statistics().live_uploads == 2)
+        connections += [send(number) for number in range(2, 12)]
+        wait_until(lambda: app.tracker.statistics().live_uploads + len(refused()) == 12)
+        for connection in set(connections) - set(refused()):
+            connection.sendall(CONTENT[:80_000])
+        statuses = [HttpConnection(each).read_response().status for each in connections]
         wait_until(lambda: app.tracker.statistics().live_uploads == 0)
 
     assert set(statuses) == {200, 503}
