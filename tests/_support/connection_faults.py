@@ -21,6 +21,7 @@ from tests._support.server_processes import ServerProcess, free_port
 from tests._support.services import ProxyTo
 from tests._support.tcp_proxy import TcpProxy
 from upload_progress._model.cloudevents import CloudEvent, event_of
+from upload_progress._runtime.circuit_breaker import CALL_SECONDS
 from upload_progress.backends.kafka.publisher import KafkaPublisher
 from upload_progress.backends.postgres.publisher import PostgresPublisher
 from upload_progress.backends.rabbitmq import RabbitPublisher
@@ -331,7 +332,7 @@ class ConnectionFaults(BrokerFaults):
 async def is_published(publisher: Adapter, *events: CloudEvent) -> bool:
     """Publish *events*; return whether that succeeded within the time that the core allows."""
     try:
-        with anyio.fail_after(1):
+        with anyio.fail_after(CALL_SECONDS):
             await publisher.publish(events)
     except Exception:  # noqa: BLE001  # whatever the driver raises
         await anyio.sleep(0.05)

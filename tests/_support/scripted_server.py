@@ -231,7 +231,7 @@ async def wait_for_end(
             return None
         return progress if progress.finished_at is not None else None
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         while (found := await last_snapshot()) is None:  # noqa: ASYNC110  # no event is set at the end
             await anyio.sleep(0.001)
     return found

@@ -104,7 +104,7 @@ async def test_failing_store_or_broker_does_not_change_an_upload(
     server = RecordingServer(
         body_messages(bytes(LARGE_BYTES), bytes(LARGE_BYTES), bytes(LARGE_BYTES))
     )
-    with anyio.fail_after(4):
+    with anyio.fail_after(20):
         async with tracker_lifespan(tracker, lifespan):
             await run_request(
                 read_and_respond, tracker, scope=upload_scope(length=3 * LARGE_BYTES), server=server
@@ -146,7 +146,7 @@ async def test_stray_cancellation_of_a_driver_does_not_reach_uploads(lifespan: b
         store=FailingStore(raise_cancelled), publisher=FailingPublisher(raise_cancelled)
     )
 
-    with anyio.fail_after(4):
+    with anyio.fail_after(20):
         async with tracker_lifespan(tracker, lifespan):
             for _ in range(2):
                 server = await run_request(
@@ -279,7 +279,7 @@ async def test_upload_without_lifespan_can_be_watched() -> None:
             )
         )
         await go.wait()
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             states = [progress.state async for progress in tracker.watch(UPLOAD_ID, owner=ALICE)]
 
     assert states[-1] is UploadState.COMPLETED

@@ -175,7 +175,7 @@ async def test_bytes_after_the_end_are_not_reported() -> None:
     async def published_states(upload_id: str) -> list[UploadState]:
         """Return the published states up to the end of *upload_id*."""
         snapshots: list[UploadProgress] = []
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             while upload_id not in {
                 each.upload_id for each in snapshots if each.state in FINAL_STATES
             }:
@@ -389,7 +389,7 @@ async def test_hanging_store_does_not_delay_cancellation(lifespan: bool) -> None
     tracker = ProgressTracker(store=FailingStore(anyio.sleep_forever))
     server = ScriptedServer(body_messages(b"abc")[:1])
 
-    with anyio.fail_after(4):
+    with anyio.fail_after(20):
         async with tracker_lifespan(tracker, lifespan), anyio.create_task_group() as tasks:
             tasks.start_soon(lambda: run_request(read_and_respond, tracker, server=server))
             await server.script_ended.wait()

@@ -415,6 +415,13 @@ async def failing_identity_later(_connection: Connection) -> Identity:
     return FailingIdentity("odd")
 
 
+@pytest.fixture
+def endless_authentication(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a hook that does not answer be waited for longer than the test may take."""
+    module = "upload_progress.asgi.authentication"
+    monkeypatch.setattr(f"{module}.AUTHENTICATE_TIMEOUT_SECONDS", 3600.0)
+
+
 FAILING_HOOKS: list[tuple[Authenticate, str]] = [
     (hangs, ""),
     (raises_later, "LookupError"),
@@ -433,6 +440,7 @@ FAILING_HOOKS: list[tuple[Authenticate, str]] = [
 @pytest.mark.parametrize(
     ("authenticate", "warning"), FAILING_HOOKS, ids=lambda value: getattr(value, "__name__", None)
 )
+@pytest.mark.usefixtures("endless_authentication")
 async def test_failing_hook_does_not_fail_the_upload(
     lifespan: bool,
     chunked: bool,
@@ -443,7 +451,7 @@ async def test_failing_hook_does_not_fail_the_upload(
     """A14, R07, I2: it raises, hangs or returns a wrong type; one warning is logged."""
     tracker = ProgressTracker()
 
-    with anyio.fail_after(2):
+    with anyio.fail_after(20):
         async with tracker_lifespan(tracker, lifespan):
             scope = upload_scope(None, length=None if chunked else 2 * LARGE_BYTES)
             server = await run_request(
@@ -462,6 +470,7 @@ async def test_failing_hook_does_not_fail_the_upload(
 
 
 @with_and_without_lifespan
+@pytest.mark.usefixtures("endless_authentication")
 async def test_pending_hook_is_not_called_again(lifespan: bool) -> None:
     """A14, I9: at most one pending call for each upload."""
     tracker = ProgressTracker()
@@ -471,7 +480,7 @@ async def test_pending_hook_is_not_called_again(lifespan: bool) -> None:
         calls.append(connection)
         await hangs(connection)
 
-    with anyio.fail_after(2):
+    with anyio.fail_after(20):
         async with tracker_lifespan(tracker, lifespan):
             await run_request(
                 read_and_respond, tracker, messages=body_messages(b"a", b"b"), authenticate=hook

@@ -11,7 +11,6 @@ import signal
 import socket
 import stat
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -145,15 +144,14 @@ def open_stream(url: str) -> Iterator[http.client.HTTPResponse]:
     ("signal_number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)], ids=["term", "int"]
 )
 def test_demo_stops_at_once_with_open_streams(signal_number: int, code: int) -> None:
+    """`running_demo` fails if the server logs that it has waited for them in vain."""
     with running_demo() as demo, open_stream(demo.url) as stream:
         websocket = demo.url.replace("http", "ws") + "/uploads/progress"
         with connect(websocket, additional_headers=ALICE, proxy=None) as socket:
             assert json.loads(socket.recv())["type"] == "welcome"
-            began = time.monotonic()
             demo.process.send_signal(signal_number)
 
             assert demo.process.wait(DEADLINE_SECONDS) == code
-            assert time.monotonic() - began < 4
             stream.read()
             with pytest.raises(ConnectionClosed) as closed:
                 socket.recv(DEADLINE_SECONDS)

@@ -50,7 +50,7 @@ async def running(app: Callable[..., Any]) -> AsyncIterator[list[str]]:
         sent.append(message["type"])
         has_started.set()
 
-    with to_app, inbox, anyio.fail_after(5):
+    with to_app, inbox, anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(app, {"type": "lifespan", "state": {}}, inbox.receive, send)
             await to_app.send({"type": "lifespan.startup"})

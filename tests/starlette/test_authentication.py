@@ -96,7 +96,7 @@ async def test_failing_authenticate_gives_503(
     async with client(app) as http:
         uploaded = await http.put("/files/x", content=b"12", headers={"upload-id": "mine"})
         answers = [await http.get("/uploads/progress"), await http.post("/uploads/tickets")]
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             stream = await http.get(
                 "/uploads/mine/progress", headers={"accept": "text/event-stream"}
             )

@@ -156,7 +156,7 @@ async def test_slow_body_gives_408(app: Starlette, monkeypatch: pytest.MonkeyPat
     async def receive() -> Message:
         return messages.pop() if messages else await never()
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await app(scope, receive, recorded)
 
     assert recorded.sent[0]["status"] == 408
@@ -335,7 +335,7 @@ async def test_long_poll_ends_when_the_client_disconnects(
     ) as connection:
         await wait_until(lambda: tracker.statistics().subscriptions)
         await connection.send(type="http.disconnect")
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             await connection.ended.wait()
 
     assert tracker.statistics().subscriptions == 0

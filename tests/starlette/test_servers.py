@@ -135,7 +135,10 @@ async def test_stream_shows_an_upload_from_start_to_end(
 async def test_watched_upload_is_reported_several_times_a_second(
     http: httpx2.AsyncClient,
 ) -> None:
-    """Each chunk is sent when the report of the one before has come."""
+    """Each chunk is sent when the report of the one before has come.
+
+    Not more often; that it is looked at within a second, `test_timers.py` shows without a clock.
+    """
     made = await announce(http, 100_000)
     upload = Upload(http, made["upload_id"], 100)
     times: list[float] = []
@@ -155,7 +158,7 @@ async def test_watched_upload_is_reported_several_times_a_second(
                     upload.release_all()
 
     seconds = sorted(after - before for before, after in pairwise(times[1:9]))
-    assert 0.2 < seconds[len(seconds) // 2] < 0.8
+    assert seconds[len(seconds) // 2] > 0.2
 
 
 async def test_reconnect_after_the_end_gets_204(

@@ -578,7 +578,7 @@ async def test_disconnected_client_leaves_no_subscription(
     async with open_socket(app) as connection:
         await connection.receive_until("welcome")
         await connection.send(type="websocket.disconnect", code=1006)
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             await connection.ended.wait()
 
     assert tracker.statistics().subscriptions == 0
@@ -605,7 +605,7 @@ async def test_failing_send_ends_the_session(
             raise error
         tracker.drain()
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await app(websocket_scope("/uploads/progress", headers=as_user("alice")), receive, send)
 
     assert tracker.statistics().subscriptions == 0
@@ -634,7 +634,7 @@ async def test_session_ends_if_the_client_does_not_read_the_close(
         if message["type"] != "websocket.accept":
             await anyio.sleep_forever()
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await app(websocket_scope("/uploads/progress"), receive, send)
 
 

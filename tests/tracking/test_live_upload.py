@@ -375,7 +375,7 @@ async def test_prior_state_that_two_tasks_load_is_applied_once(
 
     monkeypatch.setattr(FaultyStore, "load", load)
     live = sim.begin("up")
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(lambda: sim.tracker.get("up", owner="ann"))
             tasks.start_soon(sim.internals.flusher.load_prior_state, [live])

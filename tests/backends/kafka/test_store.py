@@ -20,6 +20,7 @@ from attrs import evolve
 
 from tests._support.server_processes import ServerProcess, free_port
 from upload_progress._model.models import TransferRecord, UploadState
+from upload_progress._runtime.circuit_breaker import CALL_SECONDS
 from upload_progress.backends.kafka import KafkaStore, topics
 from upload_progress.backends.kafka.access import KafkaAccess
 from upload_progress.backends.kafka.clients import (
@@ -37,6 +38,7 @@ from upload_progress.testing import StoreContract
 pytestmark = pytest.mark.anyio
 
 DEADLINE_SECONDS = 60.0
+FAILURES = (TimeoutError, KafkaError, StoreUnavailable)
 S = UploadState
 RECORD = TransferRecord("ann", "video", "t1", 1, 5, S.RECEIVING, worker="w", created_at=1.0)
 KEY = record_key("ann", "video", "t1")
@@ -389,7 +391,7 @@ async def test_hanging_broker_makes_store_unavailable(
         await store.save([RECORD])
         kafka_server.pause()
         for sequence in (6, 7):
-            with pytest.raises((TimeoutError, KafkaError, StoreUnavailable)), anyio.fail_after(1):
+            with pytest.raises(FAILURES), anyio.fail_after(CALL_SECONDS):
                 await store.save([evolve(RECORD, sequence=sequence)])
         await until(lambda: not store.statistics().is_current)
         kafka_server.resume()
@@ -404,7 +406,7 @@ async def saved(store: KafkaStore, record: TransferRecord) -> None:
     """Save *record* until it is stored, with a timeout of a second, like the circuit breaker."""
     with anyio.fail_after(DEADLINE_SECONDS):
         while record.sequence not in [each.sequence for each in await store.load(record.key)]:
-            with suppress(TimeoutError, KafkaError, StoreUnavailable), anyio.fail_after(1):
+            with suppress(*FAILURES), anyio.fail_after(CALL_SECONDS):
                 await store.save([record])
             await store.wait_until_current()
 
