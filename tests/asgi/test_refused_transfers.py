@@ -14,6 +14,7 @@ pytestmark = pytest.mark.anyio
 
 S = UploadState
 TUS = {"tus-resumable": "1.0.0"}
+TUS_NAMED = {**TUS, "upload-id": "up"}
 OCTETS = {"content-type": "application/offset+octet-stream"}
 SIGNED = {"authorization": "AWS4-HMAC-SHA256 Credential=a"}
 OPEN = {S.RECEIVING, S.PAUSED}
@@ -337,3 +338,161 @@ async def test_cancelled_application_is_no_refusal() -> None:
         )
     shown = await worker.shown()
     assert (shown.state, shown.bytes_transferred, shown.error) == (S.PAUSED, 10, None)
+
+
+# --- a request to an address that does not exist, under the id of another upload ------------------
+
+
+@pytest.mark.parametrize("at_same_worker", [True, False])
+@pytest.mark.parametrize("method", ["PATCH", "DELETE", "HEAD"])
+@pytest.mark.parametrize("status", [404, 410, 403, 409, 500, RAISES])
+async def test_refused_request_to_another_address_replaces_nothing(
+    worker: Worker, method: str, status: int, at_same_worker: bool
+) -> None:
+    """The client names the upload by an id: only that tells that both requests belong together."""
+    await create_named(worker, 1)
+    await patch_named(worker, Respond(204, {"upload-offset": "10"}), 1, 0)
+    worker.requests += at_same_worker
+    headers = TUS_NAMED if method != "PATCH" else {**TUS_NAMED, **OCTETS, "upload-offset": "0"}
+    content = bytes(10) if method == "PATCH" else b""
+    await worker.send(Respond(status), method, "/files/none", headers, content)
+
+    shown = await worker.shown()
+    assert (shown.attempt, shown.bytes_transferred, shown.state in OPEN) == (1, 10, True)
+    await patch_named(worker, Respond(204, {"upload-offset": "20"}), 1, 10)
+    assert ((await worker.shown()).attempt, (await worker.shown()).state) == (1, S.COMPLETED)
+
+
+@pytest.mark.parametrize("at_same_worker", [True, False])
+async def test_request_to_another_address_is_undecided_until_it_is_answered(
+    worker: Worker, at_same_worker: bool
+) -> None:
+    await create_named(worker, 1)
+    await patch_named(worker, Respond(204, {"upload-offset": "10"}), 1, 0)
+    worker.requests += at_same_worker
+    tracker = worker.trackers[worker.requests % 2]
+    seen: list[tuple[int, int]] = []
+
+    class Look(Respond):
+        async def respond(self, scope: Scope, receive: Receive) -> ResponseHead:
+            answer = await super().respond(scope, receive)
+            for each in worker.trackers:
+                await internals_of(each).flusher.flush(everything=True)
+                shown = await each.get("up", owner=ALICE)
+                seen.append((shown.attempt, shown.bytes_transferred))
+            return answer
+
+    await patch_named(worker, Look(404), 2, 0)
+    assert seen == [(1, 10), (1, 10)]
+    await patch_named(worker, Look(204, {"upload-offset": "10"}), 2, 0)
+
+    assert seen == [(1, 10)] * 4
+    shown = await worker.shown()
+    assert (shown.attempt, shown.bytes_transferred) == (2, 10)
+    assert not internals_of(tracker).registry._waiting
+
+
+async def test_request_to_another_address_follows_the_upload_that_ends_meanwhile(
+    worker: Worker,
+) -> None:
+    """Its creation was not seen. Once the other upload has ended, it is the next attempt."""
+    del worker.trackers[1]
+    [tracker] = worker.trackers
+    await create_named(worker, 1)
+    seen: list[tuple[int, UploadState]] = []
+
+    class Look(Respond):
+        async def respond(self, scope: Scope, receive: Receive) -> ResponseHead:
+            await internals_of(tracker).flusher.flush(everything=True)
+            await patch_named(worker, Respond(204, {"upload-offset": "20"}), 1, 0, 20)
+            shown = await tracker.get("up", owner=ALICE)
+            seen.append((shown.attempt, shown.state))
+            return await super().respond(scope, receive)
+
+    await patch_named(worker, Look(204, {"upload-offset": "10"}), 2, 0)
+
+    assert seen == [(2, S.RECEIVING)]
+    shown = await worker.shown()
+    assert (shown.attempt, shown.bytes_transferred) == (2, 10)
+
+
+async def create_named(worker: Worker, number: int) -> None:
+    """Create an upload of 20 bytes, named by the client."""
+    created = Respond(201, {"location": f"/files/{number}"})
+    await worker.send(created, "POST", "/files", {**TUS_NAMED, "upload-length": "20"})
+
+
+async def patch_named(worker: Worker, app: App, number: int, offset: int, size: int = 10) -> None:
+    """Send bytes of an upload that the client names."""
+    headers = {**TUS_NAMED, **OCTETS, "upload-offset": str(offset)}
+    await worker.send(app, "PATCH", f"/files/{number}", headers, bytes(size))
+
+
+async def test_requests_to_other_addresses_wait_together(worker: Worker) -> None:
+    del worker.trackers[1]
+    registry = internals_of(worker.trackers[0]).registry
+    waiting: list[int] = []
+
+    class Nested(Respond):
+        async def respond(self, scope: Scope, receive: Receive) -> ResponseHead:
+            answer = await super().respond(scope, receive)
+            waiting.append(sum(map(len, registry._waiting.values())))
+            if len(waiting) < 3:
+                await send_request(
+                    Nested(404), worker.trackers[0], "PATCH", "/files/2", headers=headers
+                )
+            return answer
+
+    headers = {**TUS_NAMED, **OCTETS, "upload-offset": "0"}
+    await create_named(worker, 1)
+
+    class Whole(Respond):
+        async def respond(self, scope: Scope, receive: Receive) -> ResponseHead:
+            answer = await super().respond(scope, receive)
+            await internals_of(worker.trackers[0]).flusher.flush(everything=True)
+            await send_request(
+                Nested(404), worker.trackers[0], "PATCH", "/files/3", headers=headers
+            )
+            return answer
+
+    await patch_named(worker, Whole(204, {"upload-offset": "20"}), 1, 0, 20)
+
+    assert waiting == [1, 2, 3]
+    assert not registry._waiting
+    shown = await worker.shown()
+    assert (shown.attempt, shown.state) == (1, S.COMPLETED)
+
+
+async def test_request_that_a_cancel_stops_begins_no_other_upload(worker: Worker) -> None:
+    """Its address is not that of the upload: the owner has cancelled what the id names."""
+    del worker.trackers[1]
+    await create_named(worker, 1)
+    await patch_named(worker, Respond(204, {"upload-offset": "10"}), 1, 0)
+    await worker.trackers[0].cancel("up", owner=ALICE)
+    await patch_named(worker, Respond(204, {"upload-offset": "10"}), 2, 0)
+
+    shown = await worker.shown()
+    assert (shown.attempt, shown.state) == (1, S.CANCELLED)
+
+
+async def test_creation_is_shown_after_the_refusal_of_a_request_to_nothing(worker: Worker) -> None:
+    """The request had begun after the creation, and has ended before it."""
+    del worker.trackers[1]
+
+    class Create(Respond):
+        async def respond(self, scope: Scope, receive: Receive) -> ResponseHead:
+            answer = await super().respond(scope, receive)
+            await patch_named(worker, Nothing(404), 2, 0)
+            return answer
+
+    class Nothing(Respond):
+        async def respond(self, scope: Scope, receive: Receive) -> ResponseHead:
+            answer = await super().respond(scope, receive)
+            await internals_of(worker.trackers[0]).flusher.flush(everything=True)
+            return answer
+
+    headers = {**TUS_NAMED, "upload-length": "20"}
+    await worker.send(Create(201, {"location": "/files/1"}), "POST", "/files", headers)
+
+    shown = await worker.shown()
+    assert (shown.state, shown.total_bytes) == (S.PENDING, 20)

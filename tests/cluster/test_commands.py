@@ -165,8 +165,14 @@ async def test_upload_that_begins_during_its_cancel_is_cancelled(
 
 async def test_only_an_older_attempt_is_superseded(sim: Simulation) -> None:
     live = sim.begin("up")
-    for attempt, is_superseded in ((1, False), (2, True), (2, True)):
-        request = pack(SupersedeRequest("ann", "up", attempt))
+    own = live.transfer_id
+    for attempt, name, is_superseded in (
+        (1, own, False),
+        (2, "of one before", False),
+        (2, own, True),
+        (2, own, True),
+    ):
+        request = pack(SupersedeRequest("ann", "up", attempt, (name,)))
         assert await sim.internals.commands._handle_supersede(request) is None
         assert live.is_superseded is is_superseded
 

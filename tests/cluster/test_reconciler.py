@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from typing import Any
 
 import anyio
 import pytest
@@ -49,6 +50,7 @@ async def write(
     attempt: int = 1,
     error: UploadError | None = None,
     transfer_id: str | None = None,
+    **changes: Any,  # noqa: ANN401  # any field
 ) -> None:
     """Write a record to the store as another worker would."""
     [record] = await sim.memory.load(UploadKey("ann", "up"))
@@ -62,7 +64,7 @@ async def write(
         started_at=None if state is S.CANCELLED else record.started_at,
         finished_at=None if state is S.RECEIVING else sim.clock.time(),
     )
-    await sim.memory.save([written])
+    await sim.memory.save([evolve(written, **changes)])
 
 
 @pytest.mark.parametrize("transfer_id", [None, "another"])
@@ -136,7 +138,8 @@ async def test_upload_that_others_ended_as_lost_goes_on_as_the_next_attempt(
 
 async def test_newer_attempt_supersedes_this_one(sim: Simulation) -> None:
     live = await begin(sim)
-    await write(sim, S.RECEIVING, attempt=2, transfer_id="another")
+    names = (live.transfer_id,)
+    await write(sim, S.RECEIVING, attempt=2, transfer_id="another", former_sessions=names)
 
     await reconciler(sim).check_all()
     outcomes.client_disconnected(live)
@@ -145,6 +148,20 @@ async def test_newer_attempt_supersedes_this_one(sim: Simulation) -> None:
     assert live.is_superseded
     shown = await sim.tracker.get("up", owner="ann")
     assert (shown.attempt, shown.state) == (2, S.RECEIVING)
+
+
+async def test_older_upload_with_a_higher_attempt_supersedes_nothing(sim: Simulation) -> None:
+    """Its worker has counted attempts without this one."""
+    live = await begin(sim)
+    begun_at = sim.clock.time() - 30
+    await write(sim, S.RECEIVING, transfer_id="another", attempt=4, started_at=begun_at)
+
+    await reconciler(sim).check_all()
+    await sim.run(1)
+
+    assert not live.is_superseded
+    shown = await sim.tracker.get("up", owner="ann")
+    assert (shown.attempt, shown.bytes_transferred) == (5, live.received_bytes)
 
 
 async def test_end_of_another_transfer_changes_nothing(sim: Simulation) -> None:

@@ -73,6 +73,11 @@ class Plan:
     session: int = 0
 
 
+def _stray(method: str, path: str, headers: Mapping[str, str]) -> Plan:
+    headers = {**headers, "content-length": str(PART_SIZE)}
+    return Plan(method, path, headers, PART_SIZE, part=path, kind=Kind.STRAY)
+
+
 @frozen
 class Answer:
     """A response, and what it says about the upload.
@@ -202,6 +207,8 @@ class Application(ABC):
     """Whether addresses may be those of parts, if the client gives one id to several of them."""
     rejections: ClassVar[frozenset[int]] = frozenset()
     """Client errors that end an upload of this protocol, beyond those of all."""
+    stray: ClassVar[Plan | None] = None
+    """A request to an address that does not exist, if that can be seen from the address."""
 
     @abstractmethod
     def plan(self, step: Request) -> Plan:
@@ -215,7 +222,7 @@ class Application(ABC):
         """Return the response when the body is read, and keep what it accepts."""
         status = exchange.step.status
         assert status is not None
-        if exchange.is_stale:
+        if exchange.is_stale or exchange.plan.kind is Kind.STRAY:
             return Answer(status or 404, Meaning.TOLD)
         answer = self.refuse(exchange, status) if status else self.accept(exchange)
         if exchange.failed_at is not None:
@@ -249,6 +256,8 @@ class Application(ABC):
             return exchange.plan.part
         if exchange.plan.kind is Kind.CREATE and exchange.created is None:
             return f"creation {exchange.number}"
+        if exchange.plan.kind is Kind.STRAY:
+            return exchange.plan.path
         return f"session {exchange.created or exchange.plan.session}"
 
     def places_of(self, exchange: Exchange, positions: Iterable[Position]) -> set[Position]:
@@ -332,6 +341,7 @@ class TusFiles(Application):
 
     completes_at_total = True
     may_be_parts = True
+    stray = _stray("PATCH", "/files/none", {**TUS, **OCTETS, "upload-offset": "0"})
 
     def plan(self, step: Request) -> Plan:
         wants_creation = step.kind in {Kind.CREATE, Kind.FINISH} and self.may_create
@@ -428,6 +438,8 @@ class TusParts(Application):
 
 class IetfFiles(Application):
     """The IETF draft of resumable uploads."""
+
+    stray = _stray("PATCH", "/drafts/none", {"upload-complete": "?0", "upload-offset": "0"})
 
     def plan(self, step: Request) -> Plan:
         if self.may_create:
@@ -542,6 +554,7 @@ class OciBlobs(Application):
 
     rejections = frozenset({403})
     has_address = False
+    stray = _stray("PATCH", "/v2/a/blobs/uploads/none", {"content-range": f"0-{PART_SIZE - 1}"})
 
     @property
     def _address(self) -> str:
@@ -610,6 +623,8 @@ class OciBlobs(Application):
 
 class S3Files(Application):
     """S3 multipart upload: parts in any order; a part that is sent again replaces the other."""
+
+    stray = _stray("PUT", "/bucket/key?partNumber=1&uploadId=none", {})
 
     def plan(self, step: Request) -> Plan:
         if step.kind is Kind.FINISH:

@@ -29,6 +29,7 @@ T = TypeVar("T")
 KINDS = (*[Kind.BYTES] * 8, *[Kind.CREATE] * 3, *[Kind.FINISH] * 3, Kind.ABORT, Kind.ASK)
 SIZES = (8, 8, 8, 1, 4, 12, 16, 24, 24, 0)
 STATUSES = (409, 409, 423, 460, 500, 503, None, None, 401, 403, 404, 410, 413, 422, 307, 303)
+STRAY_STATUSES = (404, 404, 410, 403)
 GAPS = (0.0, 0.003, 0.05, 0.3, 1.5)
 MAX_STEPS = 9
 MAX_RUNS = 300
@@ -47,6 +48,7 @@ class Dimensions:
         refusals: Whether the application refuses requests, or breaks off.
         late_requests: Whether requests follow the end of the upload.
         cancels: Whether the owner cancels.
+        strays: Whether requests go to addresses that do not exist.
     """
 
     identities: bool = True
@@ -57,9 +59,11 @@ class Dimensions:
     refusals: bool = True
     late_requests: bool = True
     cancels: bool = True
+    strays: bool = False
 
 
 ALL = Dimensions()
+"""All that sequences had from the beginning: what was added since is not in their numbers."""
 
 
 class _Dice(Random):
@@ -73,6 +77,8 @@ class _Dice(Random):
 def random_scenario(protocol: str, seed: int, dimensions: Dimensions = ALL) -> Scenario:
     """Return the scenario of that protocol with the number *seed*, reduced to *dimensions*."""
     scenario = _any_scenario(protocol, seed)
+    if dimensions.strays:
+        scenario = _with_stray(scenario, _Dice(f"stray {protocol} {seed}"))
     return evolve(
         scenario,
         workers=scenario.workers if dimensions.workers else 1,
@@ -84,6 +90,22 @@ def random_scenario(protocol: str, seed: int, dimensions: Dimensions = ALL) -> S
             if dimensions.cancels or not isinstance(step, Cancel)
         ),
     )
+
+
+def _with_stray(scenario: Scenario, dice: _Dice) -> Scenario:
+    """Return a scenario with one request more, if the client names the upload."""
+    if not scenario.has_id or dice.random() < 0.5:
+        return scenario
+    stray = evolve(
+        _random_request(dice),
+        kind=Kind.STRAY,
+        status=dice.choice(STRAY_STATUSES),
+        endpoint="",
+        breaks_after=None,
+        cancelled_after=None,
+    )
+    at, steps = dice.randint(0, len(scenario.steps)), scenario.steps
+    return evolve(scenario, steps=(*steps[:at], stray, *steps[at:]))
 
 
 def _reduced(step: Step, dimensions: Dimensions) -> Step:

@@ -236,10 +236,22 @@ class Replay:
         self._note_other_end(fact)
         if exchange is None:
             self._cancel(fact)
+        elif exchange.plan.kind is Kind.STRAY:
+            self._note_stray(exchange)
         elif exchange.is_stale:
             self._note_stale(exchange)
         else:
             self._apply_request(fact, exchange)
+
+    def _note_stray(self, exchange: Exchange) -> None:
+        """Note the end of a request to an address that does not exist: it changes no upload.
+
+        If none is open, or its owner is not known yet, it is the next attempt while it lasts.
+        """
+        earlier = (each for each in self.exchanges if each.number <= exchange.number)
+        is_known = all(each.is_identified_at_once for each in earlier)
+        if self.ended or not (self.exists and is_known):
+            self.also |= {S.FAILED}
 
     def _note_stale(self, exchange: Exchange) -> None:
         """Note the end of a request that belongs to an upload before the newest one.

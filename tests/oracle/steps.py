@@ -35,6 +35,8 @@ class Kind(StrEnum):
     FINISH = "finish"
     ABORT = "abort"
     ASK = "ask"
+    STRAY = "stray"
+    """Bytes for an address that does not exist: the application never accepts them."""
 
 
 @frozen

@@ -53,7 +53,7 @@ def seeds(pytestconfig: pytest.Config, share: int) -> range:
 
 def scenarios(protocol: str, seeds: Iterable[int]) -> Iterator[Scenario]:
     """Return the scenarios of a protocol with these numbers."""
-    dimensions = Dimensions(races=protocol in WITH_RACES)
+    dimensions = Dimensions(races=protocol in WITH_RACES, strays=True)
     return (random_scenario(protocol, seed, dimensions) for seed in seeds)
 
 
@@ -507,7 +507,7 @@ REPAIRED = {
 }
 """Random sequences that have failed: each shows another fault of the tracker or of the model."""
 REPAIRED_RACES = {
-    "plain": [2802600, 3001784],
+    "plain": [2802600, 3001784, 4000741],
     "tus": [290, 10351, 30071, 1400327],
     "concatenation": [
         *(2300469, 2300642, 2500165, 2500227),
@@ -519,6 +519,23 @@ REPAIRED_RACES = {
     "s3": [20015, 20120, 20194],
 }
 """Those that have failed because one worker did not know yet what the other one has done."""
+
+
+REPAIRED_STRAYS = {
+    "tus": [5000076, 5000094, 5000112, 5000133],
+    "concatenation": [5000055],
+    "oci": [5000103, 5000117, 5000438, 5000493],
+    "s3": [5000002, 5000071, 5000116, 5000138, 5000162],
+}
+"""Those with a request to an address that does not exist."""
+
+
+@pytest.mark.parametrize("protocol", REPAIRED_STRAYS)
+def test_reports_are_true_in_sequences_with_strays_that_have_failed(protocol: str) -> None:
+    dimensions = Dimensions(races=False, strays=True)
+    judge(
+        (random_scenario(protocol, seed, dimensions) for seed in REPAIRED_STRAYS[protocol]), fails
+    )
 
 
 @pytest.mark.parametrize("protocol", REPAIRED)

@@ -122,6 +122,7 @@ def leftovers(tracker: ProgressTracker) -> dict[str, int]:
         "awaited owners": len(internals.admission.order),
         "owners": len(registry._owners),
         "places": sum(registry._open.values()),
+        "awaited responses": len(registry._waiting),
         "reports": not flusher.is_idle,
         "ends": len(flusher._ended),
         "subscriptions": len(internals.hub),
@@ -244,7 +245,11 @@ class World:
     async def _start(self, step: Request, requests: TaskGroup) -> None:
         """Send a request; return when the next step may begin."""
         self.application.is_busy = any(each.ended_at is None for each in self.ledger.exchanges)
-        plan = evolve(self.application.plan(step), session=self.application.sessions)
+        is_stray = step.kind is Kind.STRAY
+        planned = self.application.stray if is_stray else self.application.plan(step)
+        if planned is None:
+            return
+        plan = evolve(planned, session=self.application.sessions)
         number = len(self.ledger.exchanges) + 1
         exchange = Exchange(number, step, plan, anyio.current_time())
         self.ledger.exchanges.append(exchange)

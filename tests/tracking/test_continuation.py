@@ -35,7 +35,11 @@ PATCH = TransferHead("tus", TransferKind.BYTES, "/files/1", offset=10)
 RANGE = TransferHead("range", TransferKind.BYTES, "/a", offset=0, resource_is_unique=False)
 
 
-def save_at_once(sim: Simulation, monkeypatch: pytest.MonkeyPatch, **changes: float) -> None:
+def save_at_once(
+    sim: Simulation,
+    monkeypatch: pytest.MonkeyPatch,
+    **changes: Any,  # noqa: ANN401  # any field
+) -> None:
     """Let another worker store an upload of the same id just before this one does.
 
     It has received 7 bytes, and has begun now, unless *changes* say otherwise.
@@ -134,12 +138,45 @@ async def test_older_of_two_uploads_that_begin_at_once_is_not_reported(
 async def test_upload_of_which_another_worker_has_the_next_attempt_is_not_reported(
     sim: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It has replaced this one, whatever the clock of its worker says."""
     live = sim.begin("up", 10)
-    save_at_once(sim, monkeypatch, attempt=2)
+    replaced = {"former_sessions": (live.transfer_id,)}
+    save_at_once(sim, monkeypatch, attempt=2, started_at=sim.clock.time() - 5, **replaced)
     await sim.run(0.5)
 
     assert live.is_superseded
     assert (await shown(sim)).attempt == 2
+
+
+async def test_newest_upload_follows_older_ones_that_another_worker_has_counted(
+    sim: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other worker has received three, and has not known of this one."""
+    live = sim.begin("up", 10)
+    sim.add(live, 4)
+    save_at_once(sim, monkeypatch, attempt=3, started_at=sim.clock.time() - 1)
+    await sim.run(0.5)
+
+    now = await shown(sim)
+    assert (now.attempt, now.bytes_transferred, live.is_superseded) == (4, 4, False)
+    [stored] = await sim.memory.load(UploadKey("ann", "up"))
+    assert stored.former_sessions == ("t",)
+
+
+async def test_replaced_upload_is_not_newer_whatever_its_clock_says(
+    sim: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = sim.begin("up", 10)
+    await sim.run(0.5)
+    before = record("up", attempt=1, started_at=sim.clock.time() + 5)
+    live.replaced = frozenset({before.transfer_id})
+    await sim.memory.save([evolve(before, attempt=2, received_bytes=7)])
+
+    live.mark_due()
+    await sim.run(0.5)
+
+    assert (await shown(sim)).attempt == 3
+    assert not live.is_superseded
 
 
 # An owner who is known late
@@ -559,7 +596,14 @@ async def test_version_of_an_upload_with_a_newer_attempt_is_not_reported(sim: Si
     live = sim.begin("up", total=10)
     await sim.run(1)
     [stored] = await sim.memory.load(UploadKey("ann", "up"))
-    newer = evolve(stored, attempt=2, transfer_id="other", worker="other", lease_until=None)
+    newer = evolve(
+        stored,
+        attempt=2,
+        transfer_id="other",
+        worker="other",
+        lease_until=None,
+        former_sessions=(live.transfer_id,),
+    )
     await sim.memory.save([newer])
 
     sim.add(live, 5)

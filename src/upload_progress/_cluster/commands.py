@@ -185,12 +185,14 @@ class UploadCommands:
 
     # Superseding
 
-    def supersede(self, upload: LiveUpload, workers: Collection[str]) -> None:
-        """Let *workers* report the uploads that *upload* supersedes no more.
+    def supersede(self, upload: LiveUpload, records: Sequence[TransferRecord]) -> None:
+        """Let other workers report the upload of *records*, which *upload* supersedes, no more.
 
         A message may be lost: then the reconciler of that worker finds the newer attempt.
         """
-        request = SupersedeRequest(upload.owner or "", upload.upload_id, upload.attempt)
+        names = tuple(record.transfer_id for record in records)
+        request = SupersedeRequest(upload.owner or "", upload.upload_id, upload.attempt, names)
+        workers = {record.worker for record in records if record.worker is not None}
 
         async def notify() -> None:
             for worker in filter(is_worker_name, workers):
@@ -201,7 +203,9 @@ class UploadCommands:
     async def _handle_supersede(self, body: bytes) -> bytes | None:
         request = unpack(body, SupersedeRequest)
         live = self.registry.find(request.owner, request.upload_id)
-        if live is not None and live.attempt < request.attempt:
+        is_older = live is not None and live.attempt < request.attempt
+        # The worker that has sent this may not know of a newer one here, which is not stored yet.
+        if live is not None and is_older and live.transfer_id in request.transfer_ids:
             self.registry.supersede(live)
         return None
 

@@ -107,7 +107,7 @@ class HandOvers:
         live = self.admission.resume(claim, [])
         if record.worker is not None:
             # A task before may still run there: from now on, it reports nothing.
-            live.context.on_superseding(live, frozenset({record.worker}))
+            live.context.on_superseding(live, [record])
         return live
 
     def _check_waiting(self, records: Sequence[TransferRecord], waited: float) -> None:

@@ -144,11 +144,13 @@ class SupersedeRequest:
         owner: The owner of both.
         upload_id: The id of both.
         attempt: The attempt of the newer one.
+        transfer_ids: The names of the records of the older one.
     """
 
     owner: str
     upload_id: str
     attempt: int
+    transfer_ids: tuple[str, ...]
 
 
 @frozen(slots=False)

@@ -27,7 +27,7 @@ from upload_progress._reporting.end_outbox import is_entry
 from upload_progress._reporting.flusher import Flusher
 from upload_progress._reporting.recent_ends import KEEP_SECONDS
 from upload_progress._runtime.worker import Worker
-from upload_progress._tracking.continuation import overruling
+from upload_progress._tracking.continuation import belonging, overruling
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.exceptions import StoreUnavailable
 
@@ -124,7 +124,7 @@ class Reconciler:
             return
         for record in records:
             if record.attempt > upload.attempt:
-                self.flusher.registry.supersede(upload)
+                self._follow_newer(record, upload)
                 return
             if record.attempt == upload.attempt and is_final(record.state):
                 if record.error is not None and record.error.code is ErrorCode.CANCELLED_BY_OWNER:
@@ -135,6 +135,13 @@ class Reconciler:
                     self.flusher.overrule(upload, records)
                     return
         if upload.is_reported and not records:
+            upload.mark_due()
+
+    def _follow_newer(self, record: TransferRecord, upload: LiveUpload) -> None:
+        """Supersede *upload* by a newer one; else it becomes the next attempt when it is stored."""
+        if belonging.is_newer(record, upload):
+            self.flusher.registry.supersede(upload)
+        else:
             upload.mark_due()
 
     async def _check_ends(self, seconds: float) -> None:

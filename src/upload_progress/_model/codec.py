@@ -31,7 +31,7 @@ _record_fields: Final = tuple(attribute.name for attribute in fields(TransferRec
 _hints: Final = get_type_hints(TransferRecord)
 _SINGLE_REQUEST_FIELDS: Final = _record_fields.index("protocol")
 """The number of fields of most uploads in one request; the others are for several requests, and for
-uploads that were handed over or are passed on."""
+uploads that have replaced others, were handed over or are passed on."""
 _MIN_FIELDS: Final = sum(each.default is NOTHING for each in fields(TransferRecord)) - 2
 _single_request_values: Final = attrgetter(*_record_fields[:_SINGLE_REQUEST_FIELDS])
 _record_values: Final = attrgetter(*_record_fields)
@@ -94,9 +94,15 @@ def decode_page(data: bytes | str) -> UploadPage:
 
 def pack_record(record: TransferRecord) -> bytes:
     """Encode a record compactly: the values in MessagePack, without names and without the key."""
+    return _packer.encode(
+        _single_request_values(record) if _is_first_plain(record) else _record_values(record)
+    )
+
+
+def _is_first_plain(record: TransferRecord) -> bool:
+    """Return whether a record is of one request only, which has replaced no other upload."""
     is_plain = record.protocol is None and record.hand_over is None and record.stored_bytes is None
-    values = _single_request_values if is_plain else _record_values
-    return _packer.encode(values(record))
+    return is_plain and not record.former_sessions
 
 
 def unpack_record(owner: str, upload_id: str, data: bytes) -> TransferRecord:

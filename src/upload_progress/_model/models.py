@@ -206,7 +206,8 @@ class TransferRecord:
         set_by_app: The names of the attributes that the application has set: in several requests
             they take precedence over those that clients announce at other workers.
         previous_ended_at: When the attempt before has ended; None if it had not, or there is none.
-        former_sessions: The sessions of uploads that this one has replaced.
+        former_sessions: The sessions of uploads that this one has replaced; of one request, the
+            names of their records.
         hand_over: Who may take over the record from the worker that received the upload.
         stored_bytes: How many bytes the application has passed on; None if it reports nothing.
         session: The name of the address to which all requests of the upload go, after the one that

@@ -23,7 +23,7 @@ from upload_progress._tracking.live_upload import LiveUpload, UploadContext
 from upload_progress._tracking.registry import Registry, ResourceIndex
 from upload_progress._tracking.requests.series import RequestSeries
 from upload_progress._tracking.requests.transfer import Transfer, TransferPhase
-from upload_progress._tracking.status import PriorState
+from upload_progress._tracking.status import PriorState, Reporting
 from upload_progress._tracking.store_budget import StoreBudget
 from upload_progress.config import TrackerConfig
 from upload_progress.identity import Identity
@@ -155,7 +155,7 @@ class Admission:
         budget: How many records may be written.
         on_due: Called with an upload that has something to report.
         on_superseding: Called with an upload that supersedes one which other workers receive, and
-            with their names.
+            with its records there.
         resources: Which upload a resource belongs to.
         on_resource: Called with owner, resource id and upload id of a resource whose upload is
             known by another id.
@@ -170,7 +170,7 @@ class Admission:
     registry: Registry
     budget: StoreBudget
     on_due: Callable[[LiveUpload], None]
-    on_superseding: Callable[[LiveUpload, frozenset[str]], None]
+    on_superseding: Callable[[LiveUpload, Sequence[TransferRecord]], None]
     resources: ResourceIndex
     on_resource: Callable[[str, str, str], None]
     untracked: int = field(default=0, init=False)
@@ -334,6 +334,9 @@ class Admission:
         is_cancelled = self.registry.has_cancels and self._stop_cancelled(key, upload)
         if (before is not None and self._is_part_of(before, upload)) or is_cancelled:
             return True
+        if before is not None and self._is_to_wait(before, upload):
+            self._await_response(before, upload, identity)
+            return True
         if not identity.accepts(upload.upload_id):
             if upload.id_is_sent:
                 return False
@@ -343,18 +346,45 @@ class Admission:
         if not (upload.is_ended or self.registry.has_room(upload.limit_key, before)):
             self.untracked += 1
             return False
-        if before is not None and before.is_superseded:
-            upload.preceding = before.preceding
-        elif before is not None:
-            prior_state.start_after(upload, before)
+        if before is not None:
+            self._replace(before, upload, identity)
         self._add(upload, key)
         return True
+
+    def _replace(self, before: LiveUpload, upload: LiveUpload, identity: Identity) -> None:
+        """Let *upload* follow *before*, which is received under its id."""
+        if before.prior_state is PriorState.OTHER:
+            # Now that one waits: its response tells if it is an upload.
+            before.supersede()
+            self._await_response(upload, before, identity)
+        elif before.is_superseded:
+            upload.preceding = before.preceding
+        else:
+            prior_state.start_after(upload, before)
+
+    def _is_to_wait(self, before: LiveUpload, upload: LiveUpload) -> bool:
+        """Return whether *before*, which is received, is replaced only by the response."""
+        is_over = before.is_ended or before.is_superseded or before.has_ended_elsewhere
+        return not is_over and belonging.awaits_response(upload, before.session)
+
+    def _await_response(self, before: LiveUpload, upload: LiveUpload, identity: Identity) -> None:
+        """Track *upload* when its request is accepted, or *before* is not received any more."""
+
+        def follow(is_another: bool) -> None:
+            upload.on_response = None
+            self.registry.forget_waiting(before, upload)
+            if is_another:
+                upload.reporting, upload.prior_state = Reporting.UNTRACKED, PriorState.UNKNOWN
+                self.admit(upload, identity)
+
+        upload.on_response = follow
+        self.registry.add_waiting(before, upload, follow)
 
     def _stop_cancelled(self, key: UploadKey, upload: LiveUpload) -> bool:
         """Stop a request of an upload that the owner has just cancelled.
 
         Returns:
-            Whether the request had begun by then, so that it begins no other upload.
+            Whether the request had begun by then, or is stopped, so that it begins no other upload.
         """
         cancel = self.registry.find_cancel(key, self.config.clock.monotonic())
         if cancel is None:
@@ -363,7 +393,7 @@ class Admission:
         is_late = has_begun or belonging.belongs_to_ended(upload, UploadState.CANCELLED)
         if is_late and upload.opened_by.phase is not TransferPhase.ENDED:
             upload.opened_by.stop()
-        return has_begun
+        return has_begun or upload.opened_by.is_stopped
 
     def _add(self, upload: LiveUpload, key: UploadKey) -> None:
         if self.registry.has_cancels and not belonging.belongs_to_ended(
@@ -420,6 +450,7 @@ class Admission:
         is_there = exists or bool(before.transfers)
         is_there |= upload.number < before.newest_number
         has_failed = upload.is_failed_creation and is_there and not before.has_ended_elsewhere
+        has_failed |= is_there and belonging.has_found_nothing(upload, before.session)
         return has_failed or belonging.is_of_former_session(upload, before)
 
 

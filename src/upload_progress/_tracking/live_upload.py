@@ -16,7 +16,7 @@ beyond the end of what has arrived are counted only after the application's resp
 probably refuse them.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from attrs import define, field, frozen
@@ -47,7 +47,7 @@ from upload_progress._tracking.hand_over import Handed
 from upload_progress._tracking.requests.series import RequestSeries
 from upload_progress._tracking.requests.transfer import CONTINUES, Transfer, TransferPhase
 from upload_progress._tracking.stage import BEGIN_LOCK, StageHandle, StoredBytes
-from upload_progress._tracking.status import Moment, PriorState, Reporting
+from upload_progress._tracking.status import TO_BE_LOADED, Moment, PriorState, Reporting
 from upload_progress._tracking.store_budget import StoreBudget
 from upload_progress.config import TrackerConfig
 from upload_progress.identity import Identity
@@ -79,7 +79,7 @@ class UploadContext:
         on_due: Called with an upload that has something to report.
         on_ended: Called with an upload, tracked or not, that has just ended.
         on_superseding: Called with an upload whose prior state shows an older upload of the same id
-            that other workers still receive, and with the names of these workers.
+            that other workers still receive, and with its records at these workers.
         admit: Tracks an upload for an identity; returns whether there was room.
         remember_resource: Called with owner, resource id and upload id: requests of that owner to
             that resource belong to that upload.
@@ -90,7 +90,7 @@ class UploadContext:
     config: TrackerConfig
     on_due: Callable[["LiveUpload"], None]
     on_ended: Callable[["LiveUpload"], None]
-    on_superseding: Callable[["LiveUpload", frozenset[str]], None]
+    on_superseding: Callable[["LiveUpload", Sequence[TransferRecord]], None]
     admit: Callable[["LiveUpload", Identity], bool]
     remember_resource: Callable[[str, str, str], None]
     on_stage: Callable[["LiveUpload"], None]
@@ -130,6 +130,9 @@ class LiveUpload:
         hand_over: That it was handed over, or that this process has resumed it.
         inherited: The record that this process has taken over.
         stored: The bytes that the application has passed on; None if it reports nothing.
+        replaced: The names of the records of uploads in one request that this one has replaced.
+        on_response: Called once with whether its request was accepted, if only the response tells
+            that it is of another upload than the one that is received under its id.
     """
 
     number: int
@@ -173,7 +176,9 @@ class LiveUpload:
     hand_over: HandOver | None = field(default=None, init=False)
     inherited: TransferRecord | None = field(default=None, init=False)
     stored: StoredBytes | None = field(default=None, init=False)
+    replaced: frozenset[str] = field(default=frozenset(), init=False)
     _claimant: Identity | None = field(default=None, init=False)
+    on_response: Callable[[bool], None] | None = field(default=None, init=False)
     set_by_app: frozenset[str] = field(default=frozenset(), init=False)
     _reports: int = field(default=0, init=False)
     _shared_sequence: int = field(default=0, init=False)
@@ -234,7 +239,7 @@ class LiveUpload:
     @property
     def has_prior_state(self) -> bool:
         """Whether the records that the store has of the upload are known."""
-        return self.prior_state is not PriorState.UNKNOWN
+        return self.prior_state not in TO_BE_LOADED
 
     @property
     def has_ended_elsewhere(self) -> bool:

@@ -111,6 +111,7 @@ def client_disconnected(upload: LiveUpload, transfer: Transfer | None = None) ->
 def read_response(upload: LiveUpload, transfer: Transfer, status: int, headers: Headers) -> bool:
     """Read the head of the response; return whether it is the first to tell of the upload."""
     resource, head = transfer.read_response(status, headers), transfer.head
+    _follow_response(upload, transfer)
     if transfer.kind is TransferKind.QUERY:
         return not transfer.is_refused
     if resource is None or head is None:
@@ -121,6 +122,13 @@ def read_response(upload: LiveUpload, transfer: Transfer, status: int, headers: 
         upload.held_series.ranges.add_part_size(transfer.part, head.part_total_bytes)
         upload.mark_due()
     return True
+
+
+def _follow_response(upload: LiveUpload, transfer: Transfer) -> None:
+    """Track an upload that has waited for a response which accepts its request."""
+    follow, upload.on_response = upload.on_response, None
+    if follow is not None:
+        follow(transfer.outcome is not None and not transfer.is_refused)
 
 
 def _bind_resource(upload: LiveUpload, resource_id: str, transfer: Transfer) -> None:
@@ -141,6 +149,7 @@ def end_transfer(upload: LiveUpload, transfer: Transfer, outcome: TransferOutcom
     now, series = upload.context.now(), upload.held_series
     transfer.outcome = outcome
     transfer.ended_at = transfer.ended_at or now.wall
+    _follow_response(upload, transfer)
     series.finished_bytes += transfer.meter.received_bytes
     series.idle_since = now.monotonic
     _add_outcome(upload, transfer)
@@ -234,6 +243,7 @@ def decide(upload: LiveUpload) -> None:
 def _decide_unknown(upload: LiveUpload, last: Transfer) -> None:
     """Decide about an upload of which the application had accepted nothing before *last*."""
     is_lost = last.kind is TransferKind.CREATE and not last.names_upload
+    is_lost |= last.has_found_nothing and upload.newest_number == upload.number
     is_over = upload.is_reported and (last.is_rejected or is_lost)
     if _may_be_stored_soon(upload):
         upload.prior_state = PriorState.UNKNOWN
@@ -262,7 +272,9 @@ def _may_be_stored_soon(upload: LiveUpload) -> bool:
 
 
 def is_undecided(upload: LiveUpload) -> bool:
-    """Return whether it is not known yet if the only request belongs to an upload."""
+    """Return whether it is not known yet if the only request belongs to an upload, or to which."""
+    if upload.prior_state is PriorState.OTHER:
+        return not upload.is_superseded
     series = upload.series
     if series is None or series.undecided is None or upload.has_prior_state or upload.transfers:
         return False

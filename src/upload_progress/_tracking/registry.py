@@ -1,5 +1,6 @@
 """The live uploads of this process, and which resources belong to which upload."""
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from attrs import define, field
@@ -13,6 +14,7 @@ from upload_progress.config import Limits
 
 __all__ = ["CANCELLED_SECONDS", "MAX_RESOURCES", "OwnersCancel", "Registry", "ResourceIndex"]
 
+_Follow = Callable[[bool], None]
 MAX_RESOURCES: Final = 10_000
 CANCELLED_SECONDS: Final = 10.0
 """For how long a request that belongs to a cancelled upload is stopped before the store is read."""
@@ -46,6 +48,7 @@ class Registry:
     _number: int = field(default=0, init=False)
     _open: dict[str | None, int] = field(factory=dict, init=False)
     _cancelled: dict[UploadKey, OwnersCancel] = field(factory=dict, init=False)
+    _waiting: dict[LiveUpload, dict[LiveUpload, _Follow]] = field(factory=dict, init=False)
 
     def __len__(self) -> int:
         """Return the number of live uploads."""
@@ -90,6 +93,23 @@ class Registry:
         if not upload.is_ended:
             self._open[upload.limit_key] = self._open.get(upload.limit_key, 0) + 1
         self.measurements.track(upload)
+        if replaced is not None:
+            self._admit_waiting(replaced)
+
+    def add_waiting(self, upload: LiveUpload, waiting: LiveUpload, follow: _Follow) -> None:
+        """Call *follow* when *upload*, for which *waiting* waits, is replaced or removed."""
+        self._waiting.setdefault(upload, {})[waiting] = follow
+
+    def forget_waiting(self, upload: LiveUpload, waiting: LiveUpload) -> None:
+        """Forget that *waiting* waits for *upload*."""
+        others = self._waiting.get(upload, {})
+        others.pop(waiting, None)
+        if not others:
+            self._waiting.pop(upload, None)
+
+    def _admit_waiting(self, upload: LiveUpload) -> None:
+        for follow in self._waiting.pop(upload, {}).values():
+            follow(True)
 
     def mark_ended(self, upload: LiveUpload) -> None:
         """Free the owner's place of *upload*; the upload stays until its end is stored."""
@@ -145,6 +165,7 @@ class Registry:
         self._leave(upload)
         if not uploads:
             del self._owners[owner]
+        self._admit_waiting(upload)
 
     def _leave(self, upload: LiveUpload) -> None:
         if not upload.is_ended:

@@ -5,7 +5,7 @@ from typing import Final
 
 from msgspec import Struct
 
-__all__ = ["TO_BE_COMPARED", "Moment", "PriorState", "Reporting"]
+__all__ = ["TO_BE_COMPARED", "TO_BE_LOADED", "Moment", "PriorState", "Reporting"]
 
 
 class Moment(Struct, frozen=True, gc=False):
@@ -30,12 +30,15 @@ class PriorState(Enum):
     COMPARED = auto()
     """They were loaded again after that, and will be once more after the next version of the own
     record: of two that have begun at once, only the one that was stored last sees the other."""
+    OTHER = auto()
+    """They are of another upload, which this one replaces if its first request is accepted."""
     CONFIRMED = auto()
     """No other record is expected."""
     ENDED = auto()
     """The upload has ended elsewhere, and late requests change nothing."""
 
 
+TO_BE_LOADED: Final = frozenset({PriorState.UNKNOWN, PriorState.OTHER})
 TO_BE_COMPARED: Final = frozenset({PriorState.LOADED, PriorState.COMPARED})
 
 

@@ -17,20 +17,23 @@ from upload_progress._model.models import (
 )
 from upload_progress._model.state import CANCELLED, is_final
 from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress._tracking.requests.transfer import Transfer
+from upload_progress._tracking.requests.transfer import CONTINUES, Transfer
 from upload_progress.protocols import TransferHead, TransferKind
 
 __all__ = [
     "LATE_SECONDS",
+    "awaits_response",
     "began_before",
     "begins_nothing",
     "belongs_to_ended",
     "belongs_to_stored_end",
     "has_begun_before",
     "has_ended_before",
+    "has_found_nothing",
     "is_fresh_creation",
     "is_in",
     "is_new_beginning",
+    "is_newer",
     "is_newer_creation",
     "is_of_former_session",
     "is_older_than",
@@ -53,6 +56,21 @@ def has_begun_before(upload: LiveUpload) -> bool:
 def is_older_than(upload: LiveUpload, other: LiveUpload) -> bool:
     """Return whether *other* has begun after this upload in one request."""
     return upload.series is None and upload.number < other.newest_number
+
+
+def is_newer(record: TransferRecord, upload: LiveUpload) -> bool:
+    """Return whether *record*, of another transfer and no older attempt, is newer than *upload*.
+
+    Attempts are counted by workers that may not know of each other yet: of two uploads in one
+    request, the one that has replaced the other is newer, else the one that has begun later.
+    """
+    if record.protocol is not None or upload.series is not None or upload.inherited is not None:
+        return True
+    if upload.transfer_id in record.former_sessions:
+        return True
+    own = (upload.started_at or 0.0, upload.transfer_id)
+    is_later = own < (record.started_at or 0.0, record.transfer_id)
+    return is_later and record.transfer_id not in upload.replaced
 
 
 def is_fresh_creation(transfer: Transfer) -> bool:
@@ -133,10 +151,32 @@ def belongs_to_stored_end(upload: LiveUpload, ended: LiveUpload) -> bool:
 
 def is_of_former_session(upload: LiveUpload, current: LiveUpload) -> bool:
     """Return whether its request is of an upload that *current* has replaced."""
+    if current.series is None:
+        return False
     is_other = is_same_session(upload.session, current.session) is False
-    if is_other and begins_nothing(upload, current.created_at):
+    if is_other and current.series.exists and begins_nothing(upload, current.created_at):
         return True
-    return current.series is not None and is_in(upload.session, current.series.former_sessions)
+    return is_in(upload.session, current.series.former_sessions)
+
+
+def awaits_response(upload: LiveUpload, session: str | None) -> bool:
+    """Return whether only the response to its request can tell that *upload* is another one.
+
+    A request that creates nothing goes to another address than that of *session*: there need not be
+    anything.
+    """
+    is_answered = upload.opened_by.outcome is not None or not upload.transfers
+    return not is_answered and _is_piece_elsewhere(upload, session)
+
+
+def has_found_nothing(upload: LiveUpload, session: str | None) -> bool:
+    """Return whether its request was refused at another address than that of *session*."""
+    return upload.opened_by.is_refused and _is_piece_elsewhere(upload, session)
+
+
+def _is_piece_elsewhere(upload: LiveUpload, session: str | None) -> bool:
+    is_creation = upload.opened_by.kind is TransferKind.CREATE
+    return not is_creation and is_same_session(upload.session, session) is False
 
 
 def begins_nothing(upload: LiveUpload, created_at: float) -> bool:
@@ -162,6 +202,10 @@ def precedes_end(upload: LiveUpload, ended: LiveUpload) -> bool:
     """
     if ended.error == CANCELLED:
         return precedes_cancel(upload, ended.ended_after, ended.finished_at)
+    is_created = is_fresh_creation(upload.opened_by) and upload.opened_by.result in CONTINUES
+    if is_created and ended.series is not None and not ended.series.exists:
+        # The one that has ended was never there: a request to another address was refused.
+        return False
     return upload.series is not None and upload.number < ended.newest_number
 
 

@@ -16,6 +16,10 @@ def can_merge(upload: LiveUpload, other: LiveUpload) -> bool:
     """Return whether *other* can be a further request of *upload*."""
     if upload.is_ended or upload.protocol is None or upload.protocol != other.protocol:
         return False
+    if upload.prior_state is PriorState.OTHER and not is_same_session(
+        other.session, upload.session
+    ):
+        return False
     # A request that was refused may have shown that there is such a session.
     has_session = upload.held_series.is_refused and is_same_session(other.session, upload.session)
     if upload.is_superseded and not has_session:

@@ -11,6 +11,7 @@ from attrs import evolve
 from upload_progress._model.fold import fold, newest
 from upload_progress._model.models import TransferRecord, UploadState, without_store_times
 from upload_progress._model.state import CANCELLED, INFERRED_CODES, is_final
+from upload_progress._tracking.continuation import prior_state
 from upload_progress._tracking.hand_over import next_attempt
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.status import PriorState, Reporting
@@ -33,8 +34,9 @@ def follow_refusal(
         records: What the store has of the upload.
     """
     stored = list(records)
-    if any(each.attempt > written.attempt for each in stored):
-        upload.supersede()
+    newer = [each for each in stored if each.attempt > written.attempt]
+    if newer:
+        prior_state.follow_rivals(upload, newer)
         return True
     own = next((each for each in stored if each.transfer_id == written.transfer_id), None)
     if own is None or without_store_times(own) == written:

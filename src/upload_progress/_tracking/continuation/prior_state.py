@@ -25,10 +25,10 @@ from upload_progress._tracking.continuation import belonging
 from upload_progress._tracking.live_record import current_snapshot, record_of, records_with
 from upload_progress._tracking.live_upload import DESCRIPTION, LiveUpload
 from upload_progress._tracking.requests.transfer import TransferPhase
-from upload_progress._tracking.status import TO_BE_COMPARED, PriorState, Reporting
+from upload_progress._tracking.status import TO_BE_COMPARED, TO_BE_LOADED, PriorState, Reporting
 from upload_progress.protocols import TransferKind
 
-__all__ = ["load_prior_state", "start_after", "update_from_store"]
+__all__ = ["follow_rivals", "load_prior_state", "start_after", "update_from_store"]
 
 _REFUSALS: Final = frozenset({ErrorCode.APP_ERROR, ErrorCode.REJECTED})
 _COMPLETED_BY_OTHER_SECONDS: Final = 0.25
@@ -39,7 +39,7 @@ _MAX_FORMER_SESSIONS: Final = 50
 def load_prior_state(upload: LiveUpload, records: Iterable[TransferRecord]) -> None:
     """Continue from what the store has: an announcement, another worker, an earlier attempt."""
     stored = [*records, *upload.preceding]
-    if upload.prior_state is PriorState.UNKNOWN:
+    if upload.prior_state in TO_BE_LOADED:
         upload.prior_state = PriorState.LOADED
         before = fold(stored, now=upload.context.config.clock.time())
         if before is not None and upload.series is None:
@@ -92,17 +92,17 @@ def _supersede_records(
     upload.sequence += before.sequence + 1
     _leave_session(upload, records)
     _inherit_description(upload, before)
-    running = (each.worker for each in records if each.state in RUNNING_STATES)
-    workers = frozenset(worker for worker in running if worker not in {None, upload.worker})
-    if workers:
+    running = (each for each in records if each.state in RUNNING_STATES)
+    elsewhere = [each for each in running if each.worker not in {None, upload.worker}]
+    if elsewhere:
         upload.sequence += SKIPPED_VERSIONS
-        upload.context.on_superseding(upload, workers)
+        upload.context.on_superseding(upload, elsewhere)
 
 
 def _compare_with_others(upload: LiveUpload, records: Iterable[TransferRecord]) -> None:
     """Look once more, after the own record was stored: two workers may have begun at once.
 
-    The newer one is the next attempt.
+    The newer one is the next attempt, see ``belonging.is_newer``.
     """
     others = [
         each
@@ -110,11 +110,13 @@ def _compare_with_others(upload: LiveUpload, records: Iterable[TransferRecord]) 
         if each.transfer_id != upload.transfer_id and each.started_at and each.protocol is None
     ]
     attempt = max((each.attempt for each in others), default=0)
-    if attempt < upload.attempt:
-        return
-    rivals = [each for each in others if each.attempt == attempt]
-    own = (upload.started_at or 0.0, upload.transfer_id)
-    if attempt > upload.attempt or any(own < _begun(each) for each in rivals):
+    if attempt >= upload.attempt:
+        follow_rivals(upload, [each for each in others if each.attempt == attempt])
+
+
+def follow_rivals(upload: LiveUpload, rivals: list[TransferRecord]) -> None:
+    """Report *upload* no more if one of its *rivals* is newer, else as the next attempt."""
+    if any(belonging.is_newer(each, upload) for each in rivals):
         upload.supersede()
         return
     before = fold(rivals, now=upload.context.config.clock.time())
@@ -129,10 +131,6 @@ def _compare_with_others(upload: LiveUpload, records: Iterable[TransferRecord]) 
 
 def _is_end_stored(upload: LiveUpload, records: Iterable[TransferRecord]) -> bool:
     return any(is_final(each.state) for each in records if each.transfer_id == upload.transfer_id)
-
-
-def _begun(record: TransferRecord) -> tuple[float, str]:
-    return (record.started_at or 0.0, record.transfer_id)
 
 
 def _inherit_description(upload: LiveUpload, before: UploadProgress) -> None:
@@ -167,6 +165,13 @@ def _continue_in_several_requests(
     series.former_sessions |= {each for record in current for each in record.former_sessions}
     is_earlier = _is_of_earlier_attempt(upload, current, before)
     if is_earlier or (upload.is_late and _has_created_no_part_of(upload, current)):
+        upload.supersede()
+        return
+    session = belonging.session_of(current)
+    if belonging.awaits_response(upload, session):
+        upload.prior_state = PriorState.OTHER
+        return
+    if belonging.has_found_nothing(upload, session):
         upload.supersede()
         return
     is_other = any(each.started_at and each.protocol != upload.protocol for each in current)
@@ -291,7 +296,13 @@ def _follow_ended(
 def _leave_session(upload: LiveUpload, records: Sequence[TransferRecord]) -> None:
     """Let requests of an upload before, which this one replaces, be none of this one."""
     head = upload.opened_by.head
-    if head is None or not head.resource_is_unique or head.part_total_bytes is not None:
+    if head is None:
+        plain = [record for record in records if record.protocol is None]
+        replaced = (each for record in plain for each in record.former_sessions)
+        known = [*(record.transfer_id for record in plain), *replaced]
+        upload.replaced = frozenset(known[:_MAX_FORMER_SESSIONS])
+        return
+    if not head.resource_is_unique or head.part_total_bytes is not None:
         return
     parts = {part for record in records for part, *_ in record.byte_ranges if part[:1] == "."}
     names = sorted(parts | {each.session for each in records if each.session is not None})
