@@ -93,13 +93,15 @@ CREATE INDEX ON {schema}.transfers (owner, upload_id) WHERE state_code IN ('N', 
 )
 """Migration ``n``, counted from 1, brings the schema to version ``n``. Add; never change one."""
 
-_INSERT: Final = """
+_LEASED: Final = """
 WITH leased AS (
     INSERT INTO {schema}.leases (worker, until)
     SELECT worker, now() + make_interval(secs => seconds)
     FROM unnest(%(workers)b::text[], %(leases)b::double precision[]) AS batch (worker, seconds)
     ON CONFLICT (worker) DO NOTHING
 )
+"""
+_INSERT: Final = """
 INSERT INTO {schema}.transfers AS known (
     owner, upload_id, transfer_id, attempt, sequence, state_code, changed_at, created_at,
     group_name, worker, record, format, due_at
@@ -120,7 +122,9 @@ FROM unnest(
 """
 
 SAVE: Final = (
-    _INSERT
+    _LEASED
+    + ", saved AS ("
+    + _INSERT
     + """
 ON CONFLICT (owner, upload_id, transfer_id) DO UPDATE SET
     attempt = excluded.attempt, sequence = excluded.sequence, state_code = excluded.state_code,
@@ -134,12 +138,18 @@ WHERE known.format <= 1 AND (
     AND known.state_code NOT IN ('C', 'D', 'S')
 )
 RETURNING owner, upload_id, transfer_id
+)
+SELECT position FROM unnest(
+    %(owner)b::bytea[], %(upload_id)b::text[], %(transfer_id)b::text[]
+) WITH ORDINALITY AS batch (owner, upload_id, transfer_id, position)
+LEFT JOIN saved USING (owner, upload_id, transfer_id) WHERE saved.owner IS NULL
 """
 )
-"""Returns the rows that were changed."""
+"""Returns the positions, from 1, of the records that were not saved: most often there are none."""
 
 ANNOUNCE: Final = (
-    _INSERT
+    _LEASED
+    + _INSERT
     + """
 WHERE {schema}.count_pending(owner) < %(limit)s
 ON CONFLICT (owner, upload_id, transfer_id) DO NOTHING

@@ -219,16 +219,13 @@ class PostgresStore:
 
     async def _save(self, records: Sequence[TransferRecord]) -> builtins.list[TransferRecord]:
         columns = to_columns(records, self.clock.time())
-        changed = await self._run(statements.SAVE, {**self._times, **columns})
+        refused = await self._run(statements.SAVE, {**self._times, **columns})
         if repeated := [record for record in records if record.attempt > 1]:
             # Rows of older attempts are ignored when read. Deleting them keeps the table small.
             keys = key_columns(to_keys(record.key for record in repeated))
             await self._run(statements.DROP_OLD, (*keys, [each.attempt for each in repeated]))
         await self._limit_owners(records)
-        if len(changed) == len(records):
-            return []
-        saved = {tuple(row) for row in changed}
-        return [each for each in records if _row_key(each) not in saved]
+        return [records[position - 1] for (position,) in refused]
 
     async def _limit_owners(self, records: Sequence[TransferRecord]) -> None:
         """Let the oldest uploads of an owner be due who has more of them than the limits allow.
@@ -419,8 +416,3 @@ class PostgresStore:
         if stale:
             await self._run(statements.RELEASE, version_columns(stale))
         return found
-
-
-def _row_key(record: TransferRecord) -> tuple[bytes, str, str]:
-    """Return the primary key of the row of *record*."""
-    return encode_name(record.owner), record.upload_id, record.transfer_id
