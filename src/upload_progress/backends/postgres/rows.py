@@ -59,7 +59,7 @@ def encode_name(name: str) -> bytes:
     return name.encode("utf-8", "surrogatepass")
 
 
-def to_columns(records: Sequence[TransferRecord], now: float) -> dict[str, list[object]]:
+def to_columns(records: Sequence[TransferRecord], now: float) -> dict[str, object]:
     """Return *records* as the parameters of ``SAVE``.
 
     Args:
@@ -71,9 +71,9 @@ def to_columns(records: Sequence[TransferRecord], now: float) -> dict[str, list[
         "owner": [encode_name(record.owner) for record in records],
         "upload_id": [record.upload_id for record in records],
         "transfer_id": [record.transfer_id for record in records],
-        "attempt": [record.attempt for record in records],
-        "sequence": [record.sequence for record in records],
-        "state_code": [state_code(record) for record in records],
+        "attempt": _text_array(str(record.attempt) for record in records),
+        "sequence": _text_array(str(record.sequence) for record in records),
+        "state_code": _text_array(state_code(record) for record in records),
         "changed_at": [changed_at(record) for record in records],
         "created_at": [float(record.created_at) for record in records],
         "group_name": [
@@ -84,6 +84,14 @@ def to_columns(records: Sequence[TransferRecord], now: float) -> dict[str, list[
         "workers": [*workers],
         "leases": [first_lease_seconds(worker, now) for worker in workers],
     }
+
+
+def _text_array(values: Iterable[str]) -> str:
+    """Return an array in text format, of values without special characters.
+
+    psycopg makes a binary one in Python, value by value.
+    """
+    return f"{{{','.join(values)}}}"
 
 
 def to_keys(keys: Iterable[UploadKey]) -> list[Key]:

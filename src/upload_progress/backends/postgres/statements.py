@@ -111,8 +111,8 @@ SELECT batch.*, 1, CASE
     WHEN state_code IN ('N', 'P') THEN now() + make_interval(secs => %(waiting)s)
 END
 FROM unnest(
-    %(owner)b::bytea[], %(upload_id)b::text[], %(transfer_id)b::text[], %(attempt)b::bigint[],
-    %(sequence)b::bigint[], %(state_code)b::text[], %(changed_at)b::double precision[],
+    %(owner)b::bytea[], %(upload_id)b::text[], %(transfer_id)b::text[], %(attempt)s::bigint[],
+    %(sequence)s::bigint[], %(state_code)s::text[], %(changed_at)b::double precision[],
     %(created_at)b::double precision[], %(group_name)b::bytea[], %(worker)b::text[],
     %(record)b::bytea[]
 ) AS batch (
