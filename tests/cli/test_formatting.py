@@ -73,7 +73,7 @@ def test_result_is_one_line() -> None:
     finished = HALF.started_at + timedelta(seconds=3)
     row.progress = evolve(HALF, finished_at=finished, arrival=Arrival.BUFFERED)
     assert format_result(row) == (
-        "a.bin: completed, 5.0 kB, in 3 s, "
+        "a.bin: completed, 5.0 kB, in 3.0 s, "
         "buffered by a proxy (see: upload-progress doctor), id upload-0000"
     )
 
@@ -104,13 +104,23 @@ def test_resumption_names_the_offset() -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts", "text"),
+    ("counts", "seconds", "text"),
     [
-        ((1, 0, 5_000_000, 2.5), "1 file completed, 5.0 MB in 2.5 s, 2.0 MB/s"),
-        ((2, 1, 5_000, 0.0), "2 files completed, 1 failed, 5.0 kB in 0.0 s, 5.0 MB/s"),
+        ({"completed": 1}, 2.5, "1 file completed, 5.0 MB in 2.5 s, 2.0 MB/s"),
+        (
+            {"completed": 2, "failed": 1},
+            0.0,
+            "2 files completed, 1 failed, 5.0 MB in 0.00 s, 5.0 GB/s",
+        ),
+        ({"completed": 0, "failed": 1}, 0.52, "1 file failed, after 0.5 s"),
+        (
+            {"completed": 0, "cancelled": 4, "not started": 56},
+            12,
+            "4 files cancelled, 56 not started, after 12 s",
+        ),
     ],
 )
 def test_summary_counts_files_bytes_and_seconds(
-    counts: tuple[int, int, int, float], text: str
+    counts: dict[str, int], seconds: float, text: str
 ) -> None:
-    assert format_summary(*counts) == text
+    assert format_summary(counts, 5_000_000, seconds) == text

@@ -19,7 +19,7 @@ from tests._support.recording_server import (
     make_snapshot,
     problem_reply,
 )
-from upload_progress import UploadProgress, UploadState
+from upload_progress import UploadProgress, UploadState, encode_json
 from upload_progress.cli.formatting import UploadRow
 from upload_progress.cli.output import PlainOutput
 from upload_progress.cli.put import uploader as uploader_module
@@ -180,7 +180,7 @@ async def test_interruption_says_that_it_was_too_late() -> None:
     ended = problem_reply(409, "upload_ended")
     server = RecordingServer(api_replies=[ended, json_reply(make_snapshot(UploadState.COMPLETED))])
 
-    assert "had ended on the server: completed" in await interrupt(client_for(server), RUNNING)
+    assert "too late, the upload is completed" in await interrupt(client_for(server), RUNNING)
 
 
 @pytest.mark.anyio
@@ -211,9 +211,55 @@ async def test_failure_that_the_interruption_causes_is_not_reported(tmp_path: Pa
         file = FileToUpload(path, "a.bin", f"{SERVER}/files/a.bin")
         limiter = anyio.CapacityLimiter(1)
         await limiter.acquire_on_behalf_of(file)
-        await uploader._send(file, limiter)
+        await uploader._send(file, UploadRow("a.bin"), limiter)
 
     assert (log.getvalue(), uploader.codes) == ("", [])
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("answered", "summary"),
+    [
+        (
+            False,
+            "1 file completed, 1 failed, 1 cancelled, 2 not started, 3 B in 1.0 s, 3 B/s",
+        ),
+        (True, "2 files completed, 1 failed, 2 not started, 6 B in 1.0 s, 6 B/s"),
+    ],
+)
+async def test_summary_after_an_interruption_says_what_became_of_each_file(
+    tmp_path: Path, *, answered: bool, summary: str
+) -> None:
+    """Also of a file that the server completes while it is to be cancelled."""
+    for name in "abcde":
+        (tmp_path / name).write_bytes(b"abc")
+    running, cancelled = anyio.Event(), anyio.Event()
+
+    async def respond(request: httpx2.Request) -> httpx2.Response:
+        if request.method == "DELETE":
+            cancelled.set()
+            return httpx2.Response(202, content=encode_json(make_snapshot(UploadState.CANCELLED)))
+        if request.method == "GET":
+            return httpx2.Response(404)
+        if request.url.path.endswith("c"):
+            running.set()
+            await cancelled.wait()
+            return httpx2.Response(201 if answered else 409)
+        return httpx2.Response(422 if request.url.path.endswith("b") else 201)
+
+    log, http = io.StringIO(), httpx2.AsyncClient(transport=httpx2.MockTransport(respond))
+    options = PutOptions(None, None, None, None, 1)
+    uploader = Uploader(
+        AsyncProgressClient(SERVER, http=http), options, PlainOutput(log=log, out=log)
+    )
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(uploader.send_all, find_files([str(tmp_path)], URL))
+            await running.wait()
+            uploader._rows[0].progress = RUNNING
+            await uploader.cancel_all()
+
+    assert uploader.summary(1) == summary
 
 
 class CountingOutput(PlainOutput):

@@ -77,6 +77,7 @@ def test_next_run_goes_on_where_the_server_is(path: Path, server: ExampleServer)
         output, resumed = sending.communicate(timeout=DEADLINE_SECONDS)
 
     assert "big.bin: interrupted, the same command goes on with it" in errors
+    assert "1 file interrupted, after " in errors
     assert re.search(r"^big\.bin: continuing at \d+\.\d MB$", resumed, re.MULTILINE)
     assert sending.returncode == 0, resumed
     last = json.loads(output.splitlines()[-1])

@@ -1,5 +1,6 @@
 """Uploads as text: the words and figures of a progress bar, a log line and a list."""
 
+from collections.abc import Mapping
 from time import monotonic
 from typing import Final
 
@@ -27,6 +28,7 @@ __all__ = [
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 _SHORT_SECONDS: Final = 10
+_TENTH: Final = 0.1
 _LEAST_SECONDS: Final = 0.001
 _REASON_CHARACTERS: Final = 250
 _OBVIOUS_STATES: Final = frozenset({UploadState.RECEIVING, UploadState.COMPLETED})
@@ -80,7 +82,9 @@ def format_duration(seconds: float) -> str:
 
 
 def format_delay(seconds: float) -> str:
-    """Return a delay; a short one with a decimal: ``0.5 s``."""
+    """Return a delay; a short one with a decimal: ``0.5 s``, or ``0.02 s``."""
+    if seconds < _TENTH:
+        return f"{seconds:.2f} s"
     return f"{seconds:.1f} s" if seconds < _SHORT_SECONDS else format_duration(seconds)
 
 
@@ -102,12 +106,26 @@ def format_resumption(resumption: Resumption) -> str:
     return f"starting again from 0 bytes (attempt {resumption.attempt})"
 
 
-def format_summary(completed: int, failed: int, size_bytes: int, seconds: float) -> str:
-    """Return count, bytes, duration and speed of several uploads on one line."""
-    count = "1 file" if completed == 1 else f"{completed} files"
-    words = [f"{count} completed", *([f"{failed} failed"] if failed else [])]
-    speed = f"{format_size(size_bytes / max(seconds, _LEAST_SECONDS))}/s"
-    return f"{', '.join(words)}, {format_size(size_bytes)} in {format_delay(seconds)}, {speed}"
+def format_summary(counts: Mapping[str, int], size_bytes: int, seconds: float) -> str:
+    """Return what became of several uploads on one line.
+
+    >>> format_summary({"completed": 2, "failed": 0, "not started": 1}, 5_000_000, 2.5)
+    '2 files completed, 1 not started, 5.0 MB in 2.5 s, 2.0 MB/s'
+
+    Args:
+        counts: How many of the uploads have each result.
+        size_bytes: Size of the completed uploads in bytes.
+        seconds: Duration of all of them in seconds.
+    """
+    first, *others = [(count, result) for result, count in counts.items() if count]
+    noun = "file" if first[0] == 1 else "files"
+    words = [f"{first[0]} {noun} {first[1]}", *(f"{count} {result}" for count, result in others)]
+    if counts.get("completed"):
+        speed = f"{format_size(size_bytes / max(seconds, _LEAST_SECONDS))}/s"
+        words += [f"{format_size(size_bytes)} in {format_delay(seconds)}", speed]
+    else:
+        words.append(f"after {format_delay(seconds)}")
+    return ", ".join(words)
 
 
 def format_status(progress: UploadProgress) -> str:
@@ -152,7 +170,7 @@ def format_result(row: UploadRow) -> str:
         words.append(format_size(progress.bytes_transferred))
         if progress.started_at and progress.finished_at:
             seconds = (progress.finished_at - progress.started_at).total_seconds()
-            words.append(f"in {format_duration(seconds)}")
+            words.append(f"in {format_delay(seconds)}")
         if progress.arrival is Arrival.BUFFERED:
             words.append("buffered by a proxy (see: upload-progress doctor)")
         words.append(f"id {progress.upload_id}")

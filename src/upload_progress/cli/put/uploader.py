@@ -2,6 +2,7 @@
 
 import io
 import sys
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -85,6 +86,7 @@ class Uploader:
         output: Shows their progress and results.
         codes: The exit code of each file that has ended.
         completed_bytes: Size of the completed files in bytes.
+        count: Number of the files.
     """
 
     client: AsyncProgressClient
@@ -92,27 +94,34 @@ class Uploader:
     output: Output
     codes: list[int] = field(factory=list, init=False)
     completed_bytes: int = field(default=0, init=False)
+    count: int = field(default=0, init=False)
     _rows: list[UploadRow] = field(factory=list, init=False)
+    _interrupted: list[UploadRow] = field(factory=list, init=False)
     _queue: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
     _on_failure: Callable[[UploadRow, UploadProgressError], None] = field(
         default=Factory(lambda self: self._report_failure, takes_self=True), init=False
     )
 
     def summary(self, seconds: float) -> str:
-        """Return how many files were sent in *seconds*, and how large they are."""
+        """Return what became of the files, and the size of the completed ones, after *seconds*."""
         completed = self.codes.count(SUCCESS)
-        failed = len(self.codes) - completed
-        return format_summary(completed, failed, self.completed_bytes, seconds)
+        counts = Counter(completed=completed, failed=len(self.codes) - completed)
+        counts.update(row.result or "interrupted" for row in self._interrupted)
+        counts["not started"] = self.count - counts.total()
+        return format_summary(counts, self.completed_bytes, seconds)
 
     async def send_all(self, files: Sequence[FileToUpload]) -> None:
         """Send the files; failures are reported and counted."""
+        self.count = len(files)
         limiter = anyio.CapacityLimiter(self.options.parallel)
         async with beside(self._refresh), anyio.create_task_group() as tasks:
             with self._queue:
                 for file in files:
                     # Acquire before the task starts: a folder may contain very many files.
                     await limiter.acquire_on_behalf_of(file)
-                    tasks.start_soon(self._send, file, limiter)
+                    row = UploadRow(printable(file.name))
+                    self._rows.append(row)
+                    tasks.start_soon(self._send, file, row, limiter)
 
     async def _refresh(self) -> None:
         """Show the running uploads again and again: a server may be silent for a long time."""
@@ -130,8 +139,9 @@ class Uploader:
         self._queue.cancel()
         # Their requests fail now; the reason is known.
         self._on_failure = _ignore_failure
+        self._interrupted = [*self._rows]
         async with anyio.create_task_group() as tasks:
-            for row in self._rows:
+            for row in self._interrupted:
                 tasks.start_soon(self._cancel, row)
 
     async def _cancel(self, row: UploadRow) -> None:
@@ -147,9 +157,11 @@ class Uploader:
             try:
                 await self.client.cancel(row.progress.upload_id)
             except UploadEnded as error:
-                return f"but the upload had ended on the server: {error.state}"
+                row.result = str(error.state)
+                return f"but too late, the upload is {error.state} on the server"
             except UploadProgressError as error:
                 return f"not cancelled on the server: {error}"
+            row.result = "cancelled"
             return "cancelled on the server"
         return "the server has not confirmed that the upload is cancelled"
 
@@ -157,12 +169,13 @@ class Uploader:
         self.codes.append(exit_code(error))
         self.output.message(f"upload-progress: {row.label}: {error_text(error)}")
 
-    async def _send(self, file: FileToUpload, limiter: anyio.CapacityLimiter) -> None:
-        row = UploadRow(printable(file.name))
-        self._rows.append(row)
+    async def _send(
+        self, file: FileToUpload, row: UploadRow, limiter: anyio.CapacityLimiter
+    ) -> None:
         try:
             await self._put(file, row)
             row.result = "completed"
+            self._interrupted = _without(row, self._interrupted)
             self.completed_bytes += row.sent_bytes
             self.codes.append(SUCCESS)
             self.output.finish(row)
@@ -170,7 +183,7 @@ class Uploader:
             self.output.remove(row)
             self._on_failure(row, error)
         finally:
-            self._rows[:] = [each for each in self._rows if each is not row]
+            self._rows = _without(row, self._rows)
             limiter.release_on_behalf_of(file)
 
     def _unfinished(self, file: FileToUpload) -> UnfinishedUpload | None:
@@ -272,6 +285,10 @@ class _Reports:
 def _open_standard_input() -> BinaryIO:
     """Return standard input without a buffer: a pipe is sent as it is written."""
     return io.FileIO(sys.stdin.fileno(), closefd=False)
+
+
+def _without(row: UploadRow, rows: Sequence[UploadRow]) -> list[UploadRow]:
+    return [each for each in rows if each is not row]
 
 
 def _ignore_failure(_row: UploadRow, _error: UploadProgressError) -> None:
