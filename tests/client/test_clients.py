@@ -23,6 +23,7 @@ from upload_progress import (
     InvalidValue,
     NotAllowed,
     ProgressTracker,
+    ServerUnreachable,
     UploadEnded,
     UploadNotFound,
     UploadProgress,
@@ -129,6 +130,40 @@ async def test_error_of_the_server_is_raised(url: str, path: Path) -> None:
                 await client.list()
 
     assert "ann" not in client.url
+
+
+@pytest.mark.anyio
+async def test_certificates_of_the_system_are_loaded_for_https_only(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loading them takes a fifth of the start of a command."""
+    loaded: list[str] = []
+    create = httpx2.AsyncHTTPTransport
+
+    def record(**options: bool) -> httpx2.AsyncHTTPTransport:
+        loaded.extend(["certificates"] if options.get("verify", True) else [])
+        return create(**options)
+
+    monkeypatch.setattr(httpx2, "AsyncHTTPTransport", record)
+    with anyio.fail_after(DEADLINE_SECONDS):
+        async with AsyncProgressClient(url, auth=ANN) as client:
+            await client.list()
+            assert loaded == []
+        async with AsyncProgressClient("https://127.0.0.1:1", retries=0) as client:
+            for _ in range(2):
+                with pytest.raises(ServerUnreachable):
+                    await client.list()
+
+    assert loaded == ["certificates"]
+
+
+@pytest.mark.anyio
+async def test_proxy_of_the_environment_is_used(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", url)
+    with anyio.fail_after(DEADLINE_SECONDS):
+        async with AsyncProgressClient("http://elsewhere.invalid", auth=ANN, retries=0) as client:
+            with pytest.raises(UploadNotFound):
+                await client.get("unknown")
 
 
 @pytest.mark.anyio

@@ -17,6 +17,8 @@ from tests._support.client_commands import driver_command, skopeo_copy, tus_comm
 from tests._support.client_report import ClientReport, version_of
 from tests._support.upload_watcher import Command, ExampleServer, watch_uploads
 from tests.clients.conftest import SIZE, Certificate
+from upload_progress import CertificateInvalid, NotAllowed
+from upload_progress.client import ProgressClient
 
 
 def test_curl_resumes(
@@ -169,6 +171,22 @@ def test_boto3_over_tls(
         sends="parts, `aws-chunked`, over TLS",
         same_content=is_same,
     )
+
+
+def test_client_checks_the_certificate(
+    s3_over_tls: ExampleServer, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        ProgressClient(f"{s3_over_tls.url}/uploads", retries=0) as client,
+        pytest.raises(CertificateInvalid),
+    ):
+        client.list()
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.trusted))
+    with (
+        ProgressClient(f"{s3_over_tls.url}/uploads", retries=0) as client,
+        pytest.raises(NotAllowed),
+    ):
+        client.list()
 
 
 def test_boto3_resumes(

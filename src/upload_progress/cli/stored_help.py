@@ -5,7 +5,6 @@ start-up time. ``python -m docs.generate`` writes the texts.
 """
 
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Final
 
 __all__ = ["COMMANDS", "WIDTH", "stored_help"]
@@ -33,6 +32,8 @@ def stored_help(arguments: Sequence[str], encoding: str) -> str | None:
             name = command
         case _:
             return None
+    from importlib.resources import files  # noqa: PLC0415  # not to run a command
+
     text = (files("upload_progress") / "static" / "help" / f"{name}.txt").read_text("utf-8")
     try:
         text.encode(encoding)

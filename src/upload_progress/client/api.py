@@ -18,6 +18,7 @@ from upload_progress.exceptions import InvalidValue, ServerUnreachable, Unexpect
 __all__ = [
     "MAX_CONTENT_BYTES",
     "STREAM_READ_SECONDS",
+    "LazyTransport",
     "ProgressApi",
     "read_content",
     "translated_errors",
@@ -28,6 +29,27 @@ STREAM_READ_SECONDS: Final = 40.0
 """Read timeout of an event stream; the server sends a heartbeat every 15 s."""
 _STREAM_TIMEOUT: Final = httpx2.Timeout(10.0, read=STREAM_READ_SECONDS)
 _ACCEPT_JSON: Final = {"accept": "application/json"}
+
+
+class LazyTransport(httpx2.AsyncBaseTransport):
+    """The transport of httpx2, created by its first request.
+
+    It loads all certificates of the system, which takes a fifth of the start of a command.
+    """
+
+    def __init__(self) -> None:
+        self._created: httpx2.AsyncHTTPTransport | None = None
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request."""
+        if self._created is None:
+            self._created = httpx2.AsyncHTTPTransport()
+        return await self._created.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._created is not None:
+            await self._created.aclose()
 
 
 @frozen(eq=False, repr=False)

@@ -2,9 +2,11 @@
 
 import ssl
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from functools import partial
 from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final, Self
+from urllib.request import getproxies
 
 import httpx2
 from attrs import define, field
@@ -17,7 +19,7 @@ from upload_progress._model.models import (
     UploadState,
     new_upload_id,
 )
-from upload_progress.client.api import ProgressApi
+from upload_progress.client.api import LazyTransport, ProgressApi
 from upload_progress.client.files import FileSource, StreamSource, open_file
 from upload_progress.client.retry import Retry, RetryPolicy, ignore
 from upload_progress.client.upload import FileUpload, Resumption, UploadResult
@@ -92,7 +94,12 @@ class AsyncProgressClient:
         headers = {**self.headers, **token}
         # Basic credentials would replace the Authorization header with the token.
         auth = (self.auth or server.credentials) if self.token is None else None
-        return httpx2.AsyncClient(headers=headers, auth=auth, verify=self.verify, timeout=_TIMEOUT)
+        create = partial(httpx2.AsyncClient, headers=headers, auth=auth, timeout=_TIMEOUT)
+        if self.verify is not True or getproxies():
+            return create(verify=self.verify)
+        # Requests to http:// need no certificates. All others check those of the server.
+        plain = httpx2.AsyncHTTPTransport(verify=False)
+        return create(transport=LazyTransport(), mounts={"http://": plain})
 
     async def __aenter__(self) -> Self:
         """Return the client."""
