@@ -18,6 +18,7 @@ NAVIGATION = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["
 QUESTIONS = [
     ("How do I install it?", "server-guide.md", "Install", "pip install"),
     ("I use FastAPI with JWT. What do I add?", "guides/frameworks.md", "FastAPI", "jwt"),
+    ("I start it with fastapi run.", "guides/frameworks.md", "FastAPI", "--entrypoint app:app"),
     ("Does it work with Django?", "guides/frameworks.md", "Django", "asgi"),
     ("Flask?", "guides/frameworks.md", "Flask and other WSGI applications", "wsgi"),
     ("My application has a prefix.", "guides/frameworks.md", "Under a prefix", "root_path"),

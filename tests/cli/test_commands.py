@@ -284,6 +284,18 @@ def test_list_tells_that_there_are_more_uploads_than_were_summed() -> None:
     assert watch._table([], total) == ["more than 2000 uploads, 10 B received"]
 
 
+def test_skipped_hidden_files_are_counted(tmp_path: Path) -> None:
+    for name in ("a", ".env", ".netrc"):
+        (tmp_path / name).touch()
+
+    said = run("put", "--dry-run", tmp_path, "http://127.0.0.1:9/files/")
+    quiet = run("put", "-q", "--dry-run", tmp_path, "http://127.0.0.1:9/files/")
+
+    assert said.stderr == "hidden files skipped: 2 (--hidden sends them)\n"
+    assert said.stdout == quiet.stdout
+    assert quiet.stderr == ""
+
+
 def test_dry_run_sends_nothing(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(2000))
     (tmp_path / ".b").write_bytes(bytes(10))

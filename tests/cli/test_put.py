@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import anyio
 import httpx2
@@ -58,13 +58,20 @@ def test_hidden_files_of_a_folder_are_sent_on_request_only(folder: Path) -> None
         path.parent.mkdir(exist_ok=True)
         path.write_text(name)
 
-    shown = [each.name for each in find_files([str(folder)], URL)]
+    skipped: list[PurePosixPath] = []
+    shown = [each.name for each in find_files([str(folder)], URL, on_skipped=skipped.append)]
     every = [each.name for each in find_files([str(folder)], URL, hidden=HiddenFiles.SEND)]
     given = [each.name for each in find_files([str(folder / ".env")], URL)]
 
     assert shown == ["a", "sub/b", "sub/c"]
     assert every == [".env", ".git/config", "a", "sub/.cache", "sub/b", "sub/c"]
     assert given == [".env"]
+    assert [str(each) for each in skipped] == [".env", ".git/config", "sub/.cache"]
+
+
+def test_empty_folder_has_no_hidden_file_either(folder: Path) -> None:
+    with pytest.raises(InvalidValue, match=r"contains no file$"):
+        find_files([str(folder / "empty")], URL, hidden=HiddenFiles.SEND)
 
 
 def test_single_file_is_sent_to_the_given_url(folder: Path) -> None:
@@ -133,7 +140,7 @@ def test_standard_input_needs_a_name_and_is_alone(names: list[str], url: str, te
     ("names", "url", "text"),
     [
         (["missing"], URL, "missing: No such file"),
-        (["empty"], URL, "contains no file"),
+        (["empty"], URL, "contains no file; hidden files are sent with --hidden"),
         (["a", "sub/b"], "http://h/x", "must end with /"),
         (["sub"], "http://h/x", "must end with /"),
         (["a", "a"], URL, "would overwrite"),

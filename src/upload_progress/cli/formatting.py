@@ -151,7 +151,7 @@ def format_progress(row: UploadRow) -> str:
     if progress.bytes_per_second is not None:
         words.append(f"{format_size(progress.bytes_per_second)}/s")
     if progress.eta_seconds:
-        words.append(f"{format_duration(progress.eta_seconds)} left")
+        words.append(f"{format_duration(max(1.0, progress.eta_seconds))} left")
     if progress.stored_bytes is not None and not is_final(progress.state):
         words.append(f"{format_size(progress.stored_bytes)} stored")
     words.append(format_status(progress))

@@ -1,6 +1,7 @@
 """The command ``put``: sends files and folders, several files at once."""
 
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 from time import monotonic
 
 from upload_progress._runtime.sizes import format_size
@@ -26,13 +27,17 @@ async def put(
     output: Output,
 ) -> int:
     """Send the files, and return the exit code."""
+    skipped: list[PurePosixPath] = []
     files = find_files(
         paths,
         url,
         hidden=options.hidden,
         exclude=options.exclude,
         has_one_target=options.form is not None or options.uses_tus,
+        on_skipped=skipped.append,
     )
+    if skipped:
+        output.summarize(f"hidden files skipped: {len(skipped)} (--hidden sends them)")
     if options.upload_id is not None and len(files) > 1:
         raise InvalidValue("--id", "is the id of one upload, but there are several files")
     if options.is_dry_run:

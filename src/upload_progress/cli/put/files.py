@@ -1,6 +1,6 @@
 """The files that ``put`` sends, and where each is sent to."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from enum import Enum, unique
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -9,6 +9,7 @@ from typing import Final
 import httpx2
 from attrs import frozen
 
+from upload_progress.client.retry import ignore
 from upload_progress.client.urls import parse_url, target_url
 from upload_progress.exceptions import (
     InvalidValue,
@@ -50,6 +51,7 @@ def find_files(
     hidden: HiddenFiles = HiddenFiles.SKIP,
     exclude: Collection[str] = (),
     has_one_target: bool = False,
+    on_skipped: Callable[[PurePosixPath], object] = ignore,
 ) -> list[FileToUpload]:
     """Return the given files, and the files in the given folders, with their targets.
 
@@ -61,6 +63,7 @@ def find_files(
         exclude: Patterns such as ``*.log`` or ``build/*``: files in a folder are not sent if their
             names, or their paths below it, match one.
         has_one_target: Whether every file is sent to the URL itself, as in a form.
+        on_skipped: Called with each hidden file that is not sent.
 
     Raises:
         InvalidValue: A file does not exist, two files have the same target, or several files
@@ -69,9 +72,11 @@ def find_files(
     server = parse_url(url, "URL")
     if STANDARD_INPUT in paths:
         return [_standard_input(paths, server.url, has_one_target=has_one_target)]
-    found = [each for path in paths for each in _files_in(Path(path), hidden, exclude)]
+    on_hidden = None if hidden is HiddenFiles.SEND else on_skipped
+    found = [each for path in paths for each in _files_in(Path(path), exclude, on_hidden)]
     if not found:
-        raise InvalidValue(" ".join(paths), "contains no file")
+        hint = "" if on_hidden is None else "; hidden files are sent with --hidden"
+        raise InvalidValue(" ".join(paths), f"contains no file{hint}")
     if has_one_target:
         return [FileToUpload(path, str(name), str(server.url)) for path, name in found]
     accepts_names = server.url.path.endswith("/")
@@ -93,13 +98,16 @@ def _standard_input(paths: Sequence[str], url: httpx2.URL, *, has_one_target: bo
 
 
 def _files_in(
-    path: Path, hidden: HiddenFiles, exclude: Collection[str]
+    path: Path, exclude: Collection[str], on_hidden: Callable[[PurePosixPath], object] | None
 ) -> Iterator[tuple[Path, PurePosixPath]]:
     if path.is_dir():
         for each in sorted(path.rglob("*")):
             name = PurePosixPath(each.relative_to(path).as_posix())
-            is_wanted = hidden is HiddenFiles.SEND or not _is_hidden(name)
-            if is_wanted and not _is_excluded(name, exclude) and each.is_file():
+            if _is_excluded(name, exclude) or not each.is_file():
+                continue
+            if on_hidden and _is_hidden(name):
+                on_hidden(name)
+            else:
                 yield each, name
     else:
         try:
