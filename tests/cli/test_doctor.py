@@ -209,6 +209,7 @@ def test_every_cause_has_a_fix() -> None:
 APPLICATION = """
 from tests.servers.faulty_apps import create_app
 from upload_progress import ProgressTracker
+from upload_progress.starlette import upload_progress_app
 
 def create(**options):
     return create_app("", tracker=ProgressTracker(), **options).app
@@ -216,6 +217,7 @@ def create(**options):
 class site:
     good, untracked = create(), create(middleware=False)
 
+closed = upload_progress_app(create_app("").app, authenticate=lambda _connection: None)
 text = "no application"
 
 async def failing(scope, receive, send):
@@ -272,6 +274,11 @@ def test_application_is_checked_without_an_endpoint(
 def test_application_that_cannot_run_is_a_usage_error(module: str, name: str, problem: str) -> None:
     with pytest.raises(InvalidValue, match=problem):
         diagnose_module(f"{module}:{name}")
+
+
+def test_application_that_denies_access_is_stopped(module: str) -> None:
+    with pytest.raises(NotAllowed):
+        diagnose_module(f"{module}:closed", "/files/")
 
 
 def test_warnings_of_the_package_are_findings(capsys: pytest.CaptureFixture[str]) -> None:

@@ -140,9 +140,9 @@ async def test_certificates_of_the_system_are_loaded_for_https_only(
     loaded: list[str] = []
     create = httpx2.AsyncHTTPTransport
 
-    def record(**options: bool) -> httpx2.AsyncHTTPTransport:
-        loaded.extend(["certificates"] if options.get("verify", True) else [])
-        return create(**options)
+    def record(*, verify: bool = True) -> httpx2.AsyncHTTPTransport:
+        loaded.extend(["certificates"] if verify else [])
+        return create(verify=verify)
 
     monkeypatch.setattr(httpx2, "AsyncHTTPTransport", record)
     with anyio.fail_after(DEADLINE_SECONDS):

@@ -18,6 +18,7 @@ import uvicorn
 from anyio import to_thread
 
 from upload_progress.cli.doctor.report import Report
+from upload_progress.cli.process import beside
 from upload_progress.exceptions import InvalidValue
 
 __all__ = ["captured_warnings", "import_app", "served"]
@@ -74,13 +75,15 @@ async def served(app: _App) -> AsyncGenerator[str]:
             await to_thread.run_sync(run)
             ended.set()
 
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(serve)
-            while not (server.started or ended.is_set()):  # noqa: ASYNC110  # uvicorn has no event
-                await anyio.sleep(_POLL_SECONDS)
-            if server.started:
-                yield "http://{}:{}".format(*listener.getsockname())
-            server.should_exit = True
+        async with beside(serve):
+            try:
+                while not (server.started or ended.is_set()):  # noqa: ASYNC110  # uvicorn has no event
+                    await anyio.sleep(_POLL_SECONDS)
+                if server.started:
+                    yield "http://{}:{}".format(*listener.getsockname())
+            finally:
+                # The end of the block waits for the thread.
+                server.should_exit = True
         if not server.started:
             raise InvalidValue("application", "failed to start; its log contains the reason")
 
