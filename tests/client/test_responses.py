@@ -101,6 +101,22 @@ def test_malformed_problem_document_is_shown_as_text() -> None:
     assert (error.code, error.detail, error.retry_after_seconds) == ("", "{oops", 1.0)
 
 
+@pytest.mark.parametrize(
+    ("document", "detail"),
+    [
+        ({"detail": "Only wheels.", "code": "not_found"}, "Only wheels."),
+        ({"detail": [{"loc": "body"}], "title": "Invalid"}, "Invalid"),
+        ({"detail": [1]}, '{"detail":[1]}'),
+        (["no"], '["no"]'),
+    ],
+)
+def test_detail_of_other_json_is_read_but_no_code(document: object, detail: str) -> None:
+    """FastAPI answers errors with a detail."""
+    error = parse(httpx2.Response(404, json=document))
+
+    assert (error.code, error.detail) == ("", detail)
+
+
 @pytest.mark.parametrize(("ahead", "least", "most"), [(60, 50, 60), (-60, 0, 0)])
 def test_retry_after_may_be_a_date(ahead: int, least: int, most: int) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=ahead), usegmt=True)

@@ -45,6 +45,8 @@ __all__ = [
 MAX_DETAIL_CHARACTERS: Final = 200
 DEFAULT_RETRY_SECONDS: Final = 1.0
 
+_PROBLEM_TYPE: Final = "application/problem+json"
+_JSON_TYPES: Final = (_PROBLEM_TYPE, "application/json")
 _TAGS: Final = re.compile(r"<[^<>]{0,200}>")
 _SPACES: Final = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 _RANGE: Final = re.compile(
@@ -79,14 +81,17 @@ class FailedResponse:
     @classmethod
     def from_response(cls, response: httpx2.Response, content: bytes) -> "FailedResponse":
         """Read it from the headers of a response and the beginning of its body."""
-        members = _problem_members(response, content)
+        media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        members = _members(content) if media_type in _JSON_TYPES else {}
+        # FastAPI's errors have a detail, too, but they are no problem documents.
+        problem = members if media_type == _PROBLEM_TYPE else {}
         phrase = f"{response.status_code} {response.reason_phrase}".strip()
-        text = members.get("detail") or members.get("title") or _plain_text(content)
+        text = _text_of(members) or _plain_text(content)
         return cls(
             status=response.status_code,
-            code=str(members.get("code") or ""),
-            detail=_one_line(str(text or phrase)),
-            where=_one_line(str(members.get("where") or "request")),
+            code=str(problem.get("code") or ""),
+            detail=_one_line(text or phrase),
+            where=_one_line(str(problem.get("where") or "request")),
             retry_after_seconds=parse_retry_after(response.headers.get("retry-after", "")),
             location=_one_line(response.headers.get("location", "")),
             has_reason=bool(text),
@@ -154,13 +159,16 @@ def _reason(cause: BaseException) -> str:
     return getattr(cause, "strerror", None) or str(cause)
 
 
-def _problem_members(response: httpx2.Response, content: bytes) -> Mapping[str, object]:
-    if not response.headers.get("content-type", "").startswith("application/problem+json"):
-        return {}
+def _members(content: bytes) -> Mapping[str, object]:
     try:
         return decode_json(content, "problem")
     except InvalidValue:
         return {}
+
+
+def _text_of(members: Mapping[str, object]) -> str | None:
+    values = (members.get("detail"), members.get("title"))
+    return next((each for each in values if isinstance(each, str) and each.strip()), None)
 
 
 def _plain_text(content: bytes) -> str:
