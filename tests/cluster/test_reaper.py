@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from unittest.mock import AsyncMock
 
 import anyio
 import pytest
@@ -14,12 +15,14 @@ from tests._support.virtual_time import VirtualClock, run_in_virtual_time
 from upload_progress import (
     MemoryStore,
     ProgressTracker,
+    StoreUnavailable,
     UploadEnded,
     UploadProgress,
     UploadState,
 )
 from upload_progress._internals import internals_of
 from upload_progress._model.models import ErrorCode, TransferRecord, UploadKey
+from upload_progress._runtime.circuit_breaker import FIRST_OPEN_SECONDS
 from upload_progress.testing import FaultyStore
 
 pytestmark = pytest.mark.anyio
@@ -248,3 +251,24 @@ async def test_end_is_not_published_if_the_upload_has_ended_otherwise(
     await sim.run(1)
 
     assert sim.publisher.events == []
+
+
+async def test_store_is_compared_after_any_call_has_failed(
+    sim: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after that of a client, and once: a store that has restarted may have lost writes."""
+    reaper, compare = sim.internals.reaper, AsyncMock()
+    monkeypatch.setattr(reaper, "on_doubt", compare)
+    await reaper.run_once()
+    sim.store.fault = "raise"
+    with pytest.raises(StoreUnavailable):
+        await sim.tracker.get("up", owner="ann")
+    sim.store.fault = None
+
+    compared = list[int]()
+    for _ in range(3):
+        await reaper.run_once()
+        compared.append(compare.await_count)
+        sim.clock.advance(FIRST_OPEN_SECONDS)
+
+    assert compared == [0, 1, 1]

@@ -9,8 +9,9 @@ That a worker is dead is an inference. If it was wrong, the living worker overru
 `Reconciler`.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from math import inf
+from typing import Final
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -28,7 +29,7 @@ from upload_progress._runtime.log_limiter import LogLimiter
 from upload_progress._runtime.worker import Worker
 from upload_progress._runtime.yielding import yielding
 from upload_progress.exceptions import StoreUnavailable
-from upload_progress.interfaces import Clock, SessionStore
+from upload_progress.interfaces import Clock
 
 __all__ = [
     "BATCH_SIZE",
@@ -37,8 +38,6 @@ __all__ = [
     "SWEEP_SECONDS",
     "Reaper",
 ]
-
-T = TypeVar("T")
 
 SWEEP_SECONDS: Final = 1.0
 SUSPECT_SECONDS: Final = 3.0
@@ -74,7 +73,7 @@ class Reaper:
     on_doubt: Callable[[], Awaitable[None]]
     reaped: int = field(default=0, init=False)
     _suspect_until: float = field(default=0.0, init=False)
-    _doubtful: set[int] = field(factory=set, init=False)
+    _checked_recovery_at: float = field(default=-inf, init=False)
     _ran_at: float | None = field(default=None, init=False)
     _unpublished: Sequence[TransferRecord] = field(default=(), init=False)
 
@@ -98,19 +97,27 @@ class Reaper:
         self._ran_at = self.clock.monotonic()
         try:
             await self._publish_ends()
-            doubtful = self._doubtful
-            self._doubtful = set()
             await self.renew()
-            if doubtful - self._doubtful or self.clock.monotonic() < self._suspect_until:
-                await self.on_doubt()
             for _ in range(MAX_BATCHES):
                 if not await self._sweep():
-                    return
+                    break
                 await checkpoint()
+            await self._check_doubt()
         except StoreUnavailable:
-            self._doubtful.update(range(len(self.loader.parts)))
+            return
         except Exception as error:  # noqa: BLE001  # it is logged, and the next run may succeed
             self.log_limiter.log_warning("ending lost uploads failed", error)
+
+    async def _check_doubt(self) -> None:
+        """Compare the uploads of this worker with the store, if these may differ.
+
+        Whichever call has failed: also a check that was made too early is made again.
+        """
+        recovered_at = self.loader.parts.recovered_at
+        has_recovered = recovered_at > self._checked_recovery_at
+        self._checked_recovery_at = recovered_at
+        if has_recovered or self.clock.monotonic() < self._suspect_until:
+            await self.on_doubt()
 
     async def renew(self) -> None:
         """Renew the lease of this worker in those parts of the store in which it is due.
@@ -126,26 +133,17 @@ class Reaper:
         renewed = await self.loader.parts.write_parts(
             due, lambda store: store.renew(worker, seconds=seconds)
         )
-        self._doubtful.update(set(due) - renewed.keys())
         for part in renewed:
             if self.lease.has_run_out(part):
                 # Another worker may be about to write the ends of our uploads.
                 self._suspect_until = self.clock.monotonic() + SUSPECT_SECONDS
             self.lease.mark_renewed(part, asked_at)
 
-    async def _call(
-        self, parts: Sequence[int], function: Callable[[SessionStore], Awaitable[T]]
-    ) -> Mapping[int, T]:
-        """Return what *function* returns for *parts* of the store; without those that are away."""
-        results = await self.loader.parts.call_parts(parts, function)
-        self._doubtful.update(set(parts) - results.keys())
-        return results
-
     async def _sweep(self) -> bool:
         """End a batch of overdue uploads; return whether there may be more."""
         parts = range(len(self.loader.parts))
         share = max(1, BATCH_SIZE // len(parts))
-        found = await self._call(parts, lambda store: store.overdue(limit=share))
+        found = await self.loader.parts.call_parts(parts, lambda store: store.overdue(limit=share))
         overdue = [record for records in found.values() for record in records]
         now, worker = self.clock.time(), self.worker.name
         foreign = [each for each in overdue if each.worker != worker or is_waiting(each.state)]

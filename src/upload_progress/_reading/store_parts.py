@@ -124,7 +124,13 @@ class StoreParts:
 
         What is not found there may soon be there again.
         """
-        return self.breakers[self.part_of(owner)].has_recovered_within(REPAIR_SECONDS)
+        recovered_at = self.breakers[self.part_of(owner)].recovered_at
+        return self.breaker.clock.monotonic() - recovered_at < REPAIR_SECONDS
+
+    @property
+    def recovered_at(self) -> float:
+        """When a part has answered again last, after a failure; in monotonic seconds."""
+        return max(breaker.recovered_at for breaker in self.breakers)
 
     @property
     def outdated(self) -> Sequence[int]:

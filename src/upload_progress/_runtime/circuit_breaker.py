@@ -79,6 +79,7 @@ class CircuitBreaker:
 
     Attributes:
         failures: How many calls failed or took too long.
+        recovered_at: When a call has succeeded after a failure, in monotonic seconds.
     """
 
     name: str
@@ -89,9 +90,9 @@ class CircuitBreaker:
     longest_open_seconds: float = field(default=LONGEST_OPEN_SECONDS, kw_only=True)
     lag: LoopLag = field(factory=LoopLag, kw_only=True)
     failures: int = field(default=0, init=False)
+    recovered_at: float = field(default=-inf, init=False)
     _open_seconds: float = field(default=0.0, init=False)
     _open_until: float = field(default=0.0, init=False)
-    _recovered_at: float = field(default=-inf, init=False)
 
     @property
     def is_open(self) -> bool:
@@ -102,10 +103,6 @@ class CircuitBreaker:
     def is_failing(self) -> bool:
         """Whether the last call failed; the circuit may be closed again."""
         return self._open_seconds > 0
-
-    def has_recovered_within(self, seconds: float) -> bool:
-        """Return whether a call has succeeded after a failure, not longer ago than *seconds*."""
-        return self.clock.monotonic() - self._recovered_at < seconds
 
     async def call(self, function: Callable[[], Awaitable[T]]) -> T:
         """Return the result of *function*.
@@ -147,7 +144,7 @@ class CircuitBreaker:
     def record_success(self) -> None:
         """Record that the backend answers."""
         if self.is_failing:
-            self._open_seconds, self._recovered_at = 0.0, self.clock.monotonic()
+            self._open_seconds, self.recovered_at = 0.0, self.clock.monotonic()
 
     def record_failure(self, error: BaseException) -> None:
         """Count and log a failure, and open the circuit."""
