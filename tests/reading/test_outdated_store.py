@@ -15,6 +15,7 @@ from upload_progress import MemoryStore, ProgressTracker, StoreUnavailable, Uplo
 from upload_progress._cluster.reaper import SWEEP_SECONDS
 from upload_progress._internals import internals_of
 from upload_progress._model.models import TransferRecord, UploadKey
+from upload_progress._model.version import SKIPPED_VERSIONS
 from upload_progress._reading.store_parts import OUTDATED_SECONDS, REPAIR_SECONDS, StoreParts
 from upload_progress._runtime.circuit_breaker import FIRST_OPEN_SECONDS, CircuitBreaker
 from upload_progress.exceptions import StoreBusy
@@ -173,6 +174,28 @@ async def test_what_a_store_lacks_after_an_outage_is_not_unknown_yet(
     for call in (sim.tracker.get, sim.tracker.cancel):
         with pytest.raises(UploadNotFound):
             await call("up", owner="ann")
+
+
+async def test_upload_that_begins_after_an_outage_shares_no_event_id_with_a_lost_one(
+    sim: Simulation, store: FullStore
+) -> None:
+    """Another worker may still receive an upload of its id, of which the store has no record."""
+    sim.begin("before")
+    await sim.run()
+    store.fault = "raise"
+    with pytest.raises(StoreUnavailable):
+        await sim.tracker.get("unknown", owner="ann")
+    store.fault = None
+    sim.clock.advance(FIRST_OPEN_SECONDS)
+    await sim.memory.save([record("known")])
+
+    for upload_id in ("new", "known"):
+        sim.begin(upload_id)
+    await sim.run(2)
+
+    ids = ("before", "new", "known")
+    before, new, known = [await sim.tracker.get(each, owner="ann") for each in ids]
+    assert before.sequence < known.sequence < SKIPPED_VERSIONS < new.sequence
 
 
 @pytest.fixture

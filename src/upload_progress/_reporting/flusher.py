@@ -19,6 +19,7 @@ from upload_progress._fanout.update import Topic, Update
 from upload_progress._model.fold import deciding, newest
 from upload_progress._model.models import TransferRecord, UploadState
 from upload_progress._model.state import is_final
+from upload_progress._model.version import SKIPPED_VERSIONS
 from upload_progress._reading.record_loader import RecordLoader
 from upload_progress._reporting.outbox import Outbox
 from upload_progress._reporting.recent_ends import RecentEnds
@@ -380,8 +381,14 @@ class Flusher:
         except StoreUnavailable:
             return
         for key, upload in wanted.items():
-            if key.owner not in loaded.errors:
-                prior_state.load_prior_state(upload, loaded.records.get(key, []))
+            if key.owner in loaded.errors:
+                continue
+            records = loaded.records.get(key, [])
+            prior_state.load_prior_state(upload, records)
+            if not records and self.loader.parts.may_lack(key.owner):
+                # Another worker may receive an upload of this id, whose record was lost: no event
+                # of this one must have the id of another's.
+                upload.sequence += SKIPPED_VERSIONS
 
     async def _report_multi_request(self) -> None:
         """Report uploads whose requests may reach several workers, as all workers know them.

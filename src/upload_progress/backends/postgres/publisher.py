@@ -194,7 +194,7 @@ class PostgresPublisher(BrokerSubscriber):
             "transaction mode: pass the address of the server itself, as "
             "from_url(…, events='postgresql://SERVER/…') or "
             "PostgresPublisher.open(POOLER, listen_url=SERVER)",
-            effect="progress is read from the store every 5 s, cancels take up to 15 s",
+            effect="progress is read from the store every 5 s, cancels wait for the next bytes",
         )
         return True
 
