@@ -162,7 +162,12 @@ async def test_one_event_id_has_one_content_and_one_worker_publishes_the_end(see
                 part.end()
                 running.remove(part)
         await world.report_at_once()
-    for _ in range(40):
+    for _ in range(10):
+        await world.report_at_once()
+    for worker in world.workers:
+        # As the event of the end makes them do.
+        await worker.background.reconciler.check_all()
+    for _ in range(30):
         await world.report_at_once()
 
     contents: dict[str, object] = {}
@@ -174,6 +179,8 @@ async def test_one_event_id_has_one_content_and_one_worker_publishes_the_end(see
     for tracker in world.trackers:
         shown = await tracker.get("up", owner="ann")
         assert (shown.state, shown.bytes_transferred) == (UploadState.COMPLETED, TOTAL_BYTES)
+        # No worker has stored another version after the end.
+        assert f"up/{shown.attempt}/{shown.sequence}" == end
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from upload_progress._reporting.end_outbox import is_entry
 from upload_progress._reporting.flusher import Flusher
 from upload_progress._reporting.recent_ends import KEEP_SECONDS
 from upload_progress._runtime.worker import Worker
-from upload_progress._tracking.continuation import belonging, overruling
+from upload_progress._tracking.continuation import belonging, overruling, prior_state
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress.exceptions import StoreUnavailable
 
@@ -134,7 +134,12 @@ class Reconciler:
                 if record.transfer_id == upload.transfer_id and overruling.is_inferred(record):
                     self.flusher.overrule(upload, records)
                     return
-        if upload.is_reported and not records:
+        if upload.series is not None and records and is_final(deciding(records).state):
+            # Before it stores another version, which would change the ended upload.
+            prior_state.update_from_store(upload, records)
+            self.flusher.deliver_end(upload, records)
+            upload.mark_due()
+        elif upload.is_reported and not records:
             upload.mark_due()
 
     def _follow_newer(self, record: TransferRecord, upload: LiveUpload) -> None:

@@ -332,6 +332,12 @@ class Flusher:
         if upload.has_ended_elsewhere or upload.is_superseded:
             self._forget(upload)
             return
+        if upload.waits_for_completion:
+            # A version that is stored after the completion would change the ended upload.
+            upload.reporting = Reporting.CURRENT
+            self._due.delay(upload, now.monotonic + FLUSH_SECONDS)
+            self._multi_request[upload] = live_record.record_of(upload, now)
+            return
         if upload.is_ended:
             self._ended[upload] = None
             record = live_record.commit(upload, now)

@@ -720,6 +720,17 @@ class LiveUpload:
         return not self.is_ended and self.held_series.is_whole(self.prior_records)
 
     @property
+    def waits_for_completion(self) -> bool:
+        """Whether another worker is expected to report that all bytes are there."""
+        series = self.series
+        return (
+            series is not None
+            and series.whole_since is not None
+            and self.is_whole
+            and not self.transfers
+        )
+
+    @property
     def idle_at(self) -> float:
         """When its last request ended, in seconds since the epoch."""
         now = self.context.now()
