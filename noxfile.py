@@ -15,9 +15,9 @@ import nox
 
 # An option of tests/conftest.py that selects no tests: coverage is still required.
 REQUIRE_SERVICES = "--require-services"
-# Each process starts its own servers. The tests wait for servers most of the time: three processes
-# use two cores better than two.
-PROCESSES = 3
+# Each process starts its own servers. The tests wait for them and for timers a third of the time and
+# more: four processes use two cores better than three.
+PROCESSES = 4
 # Patterns of files and folders in tests/: what tests whole programs, ...
 PROGRAMS = ("browser", "clients", "cluster", "demo", "test_doc*.py", "test_examples.py")
 # ... what starts push servers, or other programs and servers, ...

@@ -74,8 +74,11 @@ def test_new_upload_is_written_within_one_flush_interval(gap_seconds: float) -> 
 
 @pytest.mark.parametrize("kind", upload_memory.IDLE)
 def test_memory_of_an_idle_upload_is_within_budget(kind: str) -> None:
-    """Measured in a new process, without allocations of coverage and other tests."""
-    measure = f"from benchmarks.upload_memory import *; print(allocated({kind!r}, UPLOADS))"
+    """Measured in a new process, without allocations of coverage and other tests.
+
+    With fewer uploads than the benchmark, the bytes of each are the same but for a thousandth.
+    """
+    measure = f"from benchmarks.upload_memory import *; print(allocated({kind!r}, UPLOADS // 4))"
     finished = subprocess.run(
         [sys.executable, "-c", measure],
         cwd=ROOT,

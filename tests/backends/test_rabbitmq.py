@@ -34,7 +34,6 @@ from tests._support.rabbitmq_alarms import (
     clear_memory_alarm,
     evaluate,
     set_memory_alarm,
-    set_topics,
 )
 from tests._support.server_processes import ServerProcess, free_port
 from tests._support.services import ProxyTo
@@ -284,9 +283,8 @@ async def test_missing_right_is_an_error_with_the_fix(
 async def test_missing_right_to_publish_is_an_error_with_the_fix(
     rabbitmq_server: ServerProcess, user: str, write: str, topics: str, fix: str
 ) -> None:
-    rights = {"configure": ".*", "write": write, "read": ".*"}
+    rights = {"configure": ".*", "write": write, "read": ".*", "topics": topics}
     await to_thread.run_sync(partial(add_user, rabbitmq_server, user, **rights))
-    await to_thread.run_sync(set_topics, rabbitmq_server, user, topics)
     url = f"amqp://{user}:{user}@127.0.0.1:{rabbitmq_server.port}/"
     async with RabbitPublisher.open(url) as publisher:
         with pytest.raises(InvalidValue, match=f"rabbitmqctl {fix} -p / {user}"):
