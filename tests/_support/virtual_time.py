@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import ClassVar, TypeVar
 
 import anyio
 import trio
 from attrs import frozen
 from trio.testing import MockClock
 
-__all__ = ["VirtualClock", "VirtualTimeLoop", "run_in_virtual_time"]
+__all__ = ["PatientLoop", "VirtualClock", "VirtualTimeLoop", "run_in_virtual_time"]
 
 T = TypeVar("T")
 
@@ -27,10 +28,10 @@ class JumpingSelector(selectors.SelectSelector):
     """Waits for no timer: its clock jumps instead.
 
     Args:
-        patience_seconds: For how many real seconds it waits for sockets before it jumps.
+        patience_seconds: Returns for how many real seconds it waits for sockets before it jumps.
     """
 
-    def __init__(self, patience_seconds: float) -> None:
+    def __init__(self, patience_seconds: Callable[[], float]) -> None:
         super().__init__()
         self.now_seconds = 0.0
         self._patience_seconds = patience_seconds
@@ -38,7 +39,7 @@ class JumpingSelector(selectors.SelectSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Return the sockets that are ready; without any, jump to the next timer."""
         waiting = timeout or 0.0
-        ready = super().select(min(waiting, self._patience_seconds))
+        ready = super().select(min(waiting, self._patience_seconds()))
         if not ready:
             self.now_seconds += waiting
         return ready
@@ -47,11 +48,13 @@ class JumpingSelector(selectors.SelectSelector):
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """An event loop of asyncio with a clock that jumps."""
 
-    patience_seconds = 0.0
-
     def __init__(self) -> None:
         self._jumping = JumpingSelector(self.patience_seconds)
         super().__init__(self._jumping)
+
+    def patience_seconds(self) -> float:
+        """Return for how many real seconds sockets are waited for."""
+        return 0.0
 
     def time(self) -> float:
         """Return the virtual time in seconds."""
@@ -59,9 +62,28 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 class PatientLoop(VirtualTimeLoop):
-    """A loop that gives a real server on this machine time to answer, before its clock jumps."""
+    """A loop that gives a real server on this machine time to answer, before its clock jumps.
 
-    patience_seconds = 0.003
+    Attributes:
+        running_calls: How many calls wait for an answer. Meanwhile its clock is as slow as a real
+            one: on a busy machine, the time limit of a call would else be over at once.
+    """
+
+    running_calls: ClassVar[int] = 0
+
+    @classmethod
+    @contextmanager
+    def waiting(cls) -> Iterator[None]:
+        """Count a call while the block runs."""
+        cls.running_calls += 1
+        try:
+            yield
+        finally:
+            cls.running_calls -= 1
+
+    def patience_seconds(self) -> float:
+        """Return more than any timer waits, or the time in which an event arrives."""
+        return 3600.0 if self.running_calls else 0.003
 
 
 @frozen

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,8 +98,10 @@ def test_progress_passes_nginx(nginx: str, tmp_path: Path) -> None:
 
 
 def test_buffering_proxy_is_reported(nginx: str, tmp_path: Path) -> None:
+    """By an upload that arrives faster than a network is: a busy machine may need several."""
     buffering = LOCATIONS.replace("proxy_request_buffering off", "proxy_request_buffering on")
-    upload_id, seen = str(uuid.uuid4()), list[int]()
+    upload_id, seen, arrival = "", list[int](), None
+    deadline = time.monotonic() + SEND_SECONDS
 
     def body(client: httpx2.Client) -> Iterator[bytes]:
         yield BODY[:2_000_000]
@@ -109,13 +112,15 @@ def test_buffering_proxy_is_reported(nginx: str, tmp_path: Path) -> None:
         run_behind_nginx(nginx, tmp_path, buffering) as url,
         httpx2.Client(base_url=url, timeout=30) as client,
     ):
-        headers = {"Upload-Id": upload_id, "Content-Length": str(len(BODY))}
-        httpx2.put(f"{url}/files/a", content=body(client), headers=headers)
-        end = client.get(f"/uploads/{upload_id}/progress").json()
+        while arrival is None and time.monotonic() < deadline:
+            upload_id = str(uuid.uuid4())
+            headers = {"Upload-Id": upload_id, "Content-Length": str(len(BODY))}
+            httpx2.put(f"{url}/files/a", content=body(client), headers=headers, timeout=30)
+            arrival = client.get(f"/uploads/{upload_id}/progress").json()["arrival"]
 
     assert buffering != LOCATIONS
-    assert seen == [404]
-    assert end["arrival"] == "buffered"
+    assert set(seen) == {404}
+    assert arrival == "buffered"
 
 
 def test_configuration_of_the_guide_streams(

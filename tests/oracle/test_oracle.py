@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, nullcontext
 
 import pytest
-from redis.asyncio import Redis
 
+from tests._support.patient_redis import PatientRedis
 from tests.oracle.generation import Dimensions, random_scenario
 from tests.oracle.judgement import Failure, failure_of, judge
 from tests.oracle.steps import (
@@ -564,7 +564,10 @@ def test_reports_are_true_with_redis(protocol: str, redis_url: str) -> None:
     def fails(scenario: Scenario) -> Failure | None:
         @asynccontextmanager
         async def opened() -> AsyncIterator[World]:
-            async with Redis.from_url(redis_url) as client, RedisPublisher(client) as publisher:
+            async with (
+                PatientRedis.from_url(redis_url) as client,
+                RedisPublisher(client) as publisher,
+            ):
                 await client.flushall()
                 yield World(scenario, WithoutLeases(RedisStore(client)), publisher)
 

@@ -18,7 +18,6 @@ import anyio
 import pytest
 from attrs import define, field
 from redis import Redis as SyncRedis
-from redis.asyncio import Redis
 
 from tests._support.asgi_client import (
     App,
@@ -30,6 +29,7 @@ from tests._support.asgi_client import (
     open_connection,
     open_socket,
 )
+from tests._support.patient_redis import PatientRedis
 from tests._support.virtual_time import VirtualClock, run_in_virtual_time
 from tests.oracle.steps import Scenario
 from tests.oracle.system import Broker, SlowBroker, SlowStore, SlowStream, WithoutLeases
@@ -238,7 +238,7 @@ async def problems_in_memory(seed: int, lost: float) -> list[str]:
 
 async def problems_with_redis(seed: int, lost: float, redis_url: str) -> list[str]:
     """Return the problems with Redis."""
-    async with Redis.from_url(redis_url) as client, RedisPublisher(client) as publisher:
+    async with PatientRedis.from_url(redis_url) as client, RedisPublisher(client) as publisher:
         return await problems_of(seed, lost, WithoutLeases(RedisStore(client)), publisher)
 
 
