@@ -55,6 +55,8 @@ EXPLAINED = re.compile(
 )
 IGNORE = re.compile(r"#\s*(flake8|ruff):? ?noqa|#\s*noqa|#\s*(type|pyright|mypy): ?ignore|pragma:")
 
+SHORT_DEADLINE = re.compile(r"\b(fail_after|deadline)\(\d(\.\d*)?\)")
+
 
 def length_faults(name: str, text: str) -> list[str]:
     """Return a message for each function that is too long, docstring aside."""
@@ -84,6 +86,11 @@ def ignore_faults(name: str, text: str) -> list[str]:
         if token.type == tokenize.COMMENT
         if IGNORE.search(token.string) and not EXPLAINED.search(token.string)
     ]
+
+
+def deadline_faults(name: str, text: str) -> list[str]:
+    """Return each deadline that a busy machine may miss; a time limit under test has a name."""
+    return [f"{name}: {found[0]}" for found in SHORT_DEADLINE.finditer(text)]
 
 
 def export_faults(name: str, text: str) -> list[str]:
@@ -149,6 +156,13 @@ def test_every_ignore_names_its_rule_and_its_reason() -> None:
     assert not faults, "\n".join(faults)
 
 
+def test_deadlines_of_tests_are_ten_seconds_and_more() -> None:
+    """A test that passes ends at once, however long its deadline is."""
+    faults = [fault for item in FILES.items() for fault in deadline_faults(*item)]
+
+    assert not faults, "\n".join(faults)
+
+
 def test_every_export_list_is_complete() -> None:
     faults = [fault for item in MODULES.items() for fault in export_faults(*item)]
 
@@ -156,6 +170,7 @@ def test_every_export_list_is_complete() -> None:
 
 
 def test_each_rule_finds_a_violation() -> None:
+    short, long = (f"fail_after({seconds})" for seconds in (9.5, 10.0))
     long_function = 'def f():\n    """Do.\n\n    It.\n    """\n' + "    g()\n" * 40
     ignored = "f()  # noqa{}\ng()  # type: ignore{}\n"
     exporter = "import a\nT = TypeVar('T')\n__all__ = ['a', 'B', 'c']\nclass B: ...\nd: int = 1\n"
@@ -164,6 +179,7 @@ def test_each_rule_finds_a_violation() -> None:
     assert len(ignore_faults("m", ignored.format("", ""))) == 2
     assert len(ignore_faults("m", ignored.format(": E501", "[arg-type]"))) == 2
     assert ignore_faults("m", ignored.format(": E501  # why", "[arg-type]  # why")) == []
+    assert deadline_faults("m", f"with {short}, {long}, deadline(LIMIT):") == [f"m: {short}"]
     assert export_faults("m", exporter) == [
         "m: c is listed, but not defined",
         "m: d is public, but not listed",
