@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import anyio
 import pytest
 from anyio import to_thread
 
@@ -45,6 +46,13 @@ async def end_of(tracker: ProgressTracker, upload_id: str) -> UploadProgress:
     return [each async for each in tracker.watch(upload_id, owner="ann")][-1]
 
 
+async def snapshot_of_attempt(tracker: ProgressTracker, upload_id: str, attempt: int) -> object:
+    """Return state and bytes of an attempt, as soon as this process can read it from the store."""
+    while (seen := await tracker.get(upload_id, owner="ann")).attempt < attempt:  # noqa: ASYNC110  # no event tells it
+        await anyio.sleep(0.05)
+    return seen.attempt, seen.state, seen.bytes_transferred
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("store", ["redis_url", "migrated_postgres_url", "kafka_url"])
 async def test_killed_task_fails_and_the_next_one_completes(
@@ -64,12 +72,12 @@ async def test_killed_task_fails_and_the_next_one_completes(
             seconds = time.monotonic() - killed_at
             with task_process(url, token) as again:
                 assert await to_thread.run_sync(next_line, again) == "2"
-                seen = await tracker.get(upload_id, owner="ann")
+                seen = await snapshot_of_attempt(tracker, upload_id, 2)
                 await to_thread.run_sync(again.communicate)
-            end = await tracker.get(upload_id, owner="ann")
+            end = await end_of(tracker, upload_id)
 
     assert lost.error is not None
     assert (lost.attempt, lost.state, lost.error.code) == (1, S.FAILED, ErrorCode.WORKER_LOST)
     assert seconds < 20
-    assert (seen.attempt, seen.state) == (2, S.PROCESSING)
+    assert seen == (2, S.PROCESSING, 3)
     assert (end.attempt, end.state, end.bytes_transferred) == (2, S.COMPLETED, 3)
