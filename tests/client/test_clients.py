@@ -136,7 +136,7 @@ async def test_error_of_the_server_is_raised(url: str, path: Path) -> None:
 async def test_certificates_of_the_system_are_loaded_for_https_only(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Loading them takes a fifth of the start of a command."""
+    """Loading them takes an eighth of the start of a command."""
     loaded: list[str] = []
     create = httpx2.AsyncHTTPTransport
 

@@ -34,7 +34,7 @@ _ACCEPT_JSON: Final = {"accept": "application/json"}
 class LazyTransport(httpx2.AsyncBaseTransport):
     """The transport of httpx2, created by its first request.
 
-    It loads all certificates of the system, which takes a fifth of the start of a command.
+    It loads all certificates of the system, which takes an eighth of the start of a command.
     """
 
     def __init__(self) -> None:
