@@ -14,7 +14,7 @@ from tests.conftest import RequireProgram
 
 GUIDE = (ROOT / "docs" / "guides" / "command-line.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-VARYING = re.compile(r"in \d+ s|(?<![\w-])[\w-]{22}(?![\w-])")
+VARYING = re.compile(r"in [\d.]+ s|(?<![\w-])[\w-]{22}(?![\w-])")
 
 
 def test_guide_shows_the_output_of_the_commands(
