@@ -6,12 +6,18 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 from anyio.lowlevel import checkpoint
-from attrs import define, field
+from attrs import define, evolve, field
 
 from tests._support.records import record
 from tests._support.simulation import Simulation
 from tests._support.store_parts import simulate_two_parts
-from upload_progress import MemoryStore, ProgressTracker, StoreUnavailable, UploadNotFound
+from upload_progress import (
+    MemoryStore,
+    ProgressTracker,
+    StoreUnavailable,
+    UploadNotFound,
+    UploadState,
+)
 from upload_progress._cluster.reaper import SWEEP_SECONDS
 from upload_progress._internals import internals_of
 from upload_progress._model.models import TransferRecord, UploadKey
@@ -196,6 +202,27 @@ async def test_upload_that_begins_after_an_outage_shares_no_event_id_with_a_lost
     ids = ("before", "new", "known")
     before, new, known = [await sim.tracker.get(each, owner="ann") for each in ids]
     assert before.sequence < known.sequence < SKIPPED_VERSIONS < new.sequence
+
+
+async def test_upload_that_begins_during_an_outage_is_published_when_others_are_known(
+    sim: Simulation, store: FullStore
+) -> None:
+    """Another worker may have published events of an upload with its id."""
+    known = evolve(record("retry"), state=UploadState.RECEIVING, started_at=1.0, worker="other")
+    await sim.memory.save([known])
+    store.fault = "raise"
+    subscription, live = sim.subscription("retry"), sim.begin("retry")
+    sim.begin()
+    await sim.run(2)
+    during = [event.subject for event in sim.publisher.events]
+    shown = [update.progress.upload_id for update in subscription.take()]
+    store.fault = None
+    for _ in range(10):
+        sim.add(live, 1)
+        await sim.run(1)
+
+    assert (shown, "retry" in during, bool(during)) == (["retry"], False, True)
+    assert {event.attempt for event in sim.events("retry")} == {2}
 
 
 @pytest.fixture

@@ -218,7 +218,7 @@ async def test_events_that_wait_at_the_stop_are_logged(
     """As well as the ends that could not be stored."""
     caplog.set_level(logging.WARNING)
     sim.publisher.fault = sim.store.fault = "raise"
-    ended, open_ = sim.begin("ended", total=9), sim.begin("open", total=9)
+    ended, open_ = sim.begin("ended", total=9), sim.begin(total=9)
     await sim.run(0.5)
     outcomes.client_disconnected(ended)
     sim.add(open_, 5)

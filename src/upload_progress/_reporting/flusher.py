@@ -363,10 +363,12 @@ class Flusher:
     def _add_update(self, upload: LiveUpload, update: Update, updates: dict[Topic, Update]) -> None:
         """Add *update* to those that are published now, an end to those that are stored first.
 
-        A subscriber that comes after the event of an end finds the end in the store.
+        A subscriber that comes after the event of an end finds the end in the store. What is not
+        loaded yet may be an attempt before, of which another worker has published the same ids.
         """
         if not upload.is_ended:
-            updates[update.topic] = update
+            if upload.has_prior_state:
+                updates[update.topic] = update
         elif self.outbox.is_used:
             self._unpublished_ends[upload] = update
 
