@@ -465,6 +465,12 @@ CHOSEN = {
             Request(status=410, pace_seconds=0.05),
         ),
     ),
+    "piece that fails before its worker knows the upload of another one": Scenario(
+        "range",
+        has_id=False,
+        workers=2,
+        steps=(Request(worker=1), Request(status=None), Request(size=24)),
+    ),
     "nothing after the end": Scenario("tus", stops_at_end=True, steps=(Request(size=24),) * 3),
 }
 """Scenarios that random sequences seldom contain."""

@@ -265,7 +265,10 @@ def _decide_unknown(upload: LiveUpload, last: Transfer) -> None:
 def _may_be_stored_soon(upload: LiveUpload) -> bool:
     """Return whether another worker may have created the upload, and not stored it yet."""
     head = upload.opened_by.head
-    if head is None or not head.resource_is_unique or head.kind is TransferKind.CREATE:
+    if head is None or head.kind is TransferKind.CREATE:
+        return False
+    if not (head.resource_is_unique or head.offset):
+        # It is the first request.
         return False
     passed = upload.context.config.clock.monotonic() - upload.held_series.idle_since
     return not upload.is_reported and passed < STORED_WITHIN_SECONDS
