@@ -142,10 +142,6 @@ class Reading:
     """What may be read in one way or another, for the same facts.
 
     Attributes:
-        resumes_failed: Whether a piece that does not begin at the start may begin the next attempt
-            after a failure.
-        renews: Whether a piece from the start begins the next attempt while the one before waits:
-            it does so if more than its bytes were accepted, which the tracker may not know.
         close: The number of a request that belongs to the other side of an end, because it was
             sent when the upload was just ending, and its owner was known late.
         joins_ended: Whether a request belongs to an attempt that has just ended at another worker,
@@ -153,8 +149,6 @@ class Reading:
             what the other one does.
     """
 
-    resumes_failed: bool = False
-    renews: bool = False
     close: int = 0
     joins_ended: bool = False
 
@@ -238,9 +232,8 @@ class Replay:
             self._cancel(fact)
         elif exchange.plan.kind is Kind.STRAY:
             self._note_stray(exchange)
-        elif exchange.is_stale:
-            self._note_stale(exchange)
-        else:
+        elif not exchange.is_stale:
+            # The others belong to an upload before the newest one.
             self._apply_request(fact, exchange)
 
     def _note_stray(self, exchange: Exchange) -> None:
@@ -251,15 +244,6 @@ class Replay:
         earlier = (each for each in self.exchanges if each.number <= exchange.number)
         is_known = all(each.is_identified_at_once for each in earlier)
         if self.ended or not (self.exists and is_known):
-            self.also |= {S.FAILED}
-
-    def _note_stale(self, exchange: Exchange) -> None:
-        """Note the end of a request that belongs to an upload before the newest one.
-
-        The tracker may not know of the newer one yet, or of its owner.
-        """
-        is_known = all(each.is_identified_at_once for each in self.exchanges)
-        if not is_known or len(self.exchanges) < exchange.number:
             self.also |= {S.FAILED}
 
     def _apply_request(self, fact: Fact, exchange: Exchange) -> None:
@@ -283,7 +267,7 @@ class Replay:
             # The client may have been told at another request that the bytes before are there.
             before = exchange.positions(exchange.plan.start or 0, start=0)
             self.unsure[exchange.step.worker] = self._placed(exchange, before)
-        elif self._is_renewed_by(exchange) or (self.exists and self._is_at_newer_address(exchange)):
+        elif self.exists and self._is_at_newer_address(exchange):
             self._begin_again()
         self._note_late(exchange)
         self._apply_end(fact, exchange)
@@ -355,9 +339,6 @@ class Replay:
         elif self.application.has_id and self._is_creating(fact.at):
             # A creation under the same id is shown as the next attempt, until it is refused: the
             # owner may have cancelled that one, although the application has not created it.
-            self.ended |= {S.CANCELLED}
-        elif self._is_unknown_at(fact.worker, fact.at):
-            # The owner was told that it is cancelled, at a worker that did not know of its end.
             self.ended |= {S.CANCELLED}
 
     def _is_unknown_at(self, worker: int, at: float) -> bool:
@@ -447,7 +428,7 @@ class Replay:
         if self._is_at_newer_address(exchange):
             return True
         is_piece = application.starts_again and plan.kind is Kind.BYTES
-        if is_piece and self.reading.resumes_failed and S.FAILED in self.ended:
+        if is_piece and S.FAILED in self.ended:
             # As ``curl -C`` does; an upload has failed already when the application says so.
             return True
         # A creation is always another upload than the one before.
@@ -550,13 +531,6 @@ class Replay:
         has_failed = self.may_have_failed and not self.exists and self.application.has_id
         return has_failed and self.application.knows_session and exchange.plan.kind is Kind.BYTES
 
-    def _is_renewed_by(self, exchange: Exchange) -> bool:
-        """Return whether a request sends from the start what the application has."""
-        plan = exchange.plan
-        is_beginning = self.application.starts_again and plan.kind is Kind.BYTES and not plan.start
-        has_more = all((plan.part, at) in self.told for at in range(plan.size + 1))
-        return self.reading.renews and is_beginning and has_more
-
     def _note_late(self, exchange: Exchange) -> None:
         """Note that a failure may be shown before the owner of *exchange* was known.
 
@@ -617,9 +591,7 @@ class Replay:
             unsure -= {each for each in unsure if each[0] == part and each[1] >= answer.offset}
 
     def _complete(self, fact: Fact) -> None:
-        """Complete the upload, or fail it: another request may have called ``fail()`` before."""
-        has_failed = any((each.failed_at or inf) <= fact.at for each in self.exchanges)
-        self._end(fact, S.COMPLETED, *([S.FAILED] if has_failed else []))
+        self._end(fact, S.COMPLETED)
         others = [each for each in self._in_progress(fact.at) if each is not fact.exchange]
         for each in others:
             # What has arrived of them counts as it is, until the application has responded.
@@ -838,21 +810,8 @@ class Ledger:
             self._expect_request(exchange)
             for exchange in known
             if exchange.started_at >= newest - LATE_SECONDS
-            or self._is_known_at_once_with(exchange, newest)
         ]
         return reduce(or_, several)
-
-    def _is_known_at_once_with(self, exchange: Exchange, newest: float) -> bool:
-        """Return whether an owner is known just when the newest request begins elsewhere."""
-        identified = (
-            each.identified_at
-            for each in self.identified
-            if each.identified_at is not None
-            and not each.is_identified_at_once
-            and each.number <= exchange.number
-        )
-        is_close = abs(max(identified, default=inf) - newest) <= self.delay_seconds
-        return self.application.has_many_workers and is_close
 
     def _expect_request(self, exchange: Exchange) -> Expectation:
         fact = self.fact_of(exchange)
@@ -903,8 +862,7 @@ class Ledger:
         late = range(first.number, len(self.exchanges) + 1) if first else ()
         joins = (False, True) if self.application.has_many_workers else (False,)
         for close, joins_ended in product((0, *late), joins):
-            for resumes_failed, renews in product((False, True), repeat=2):
-                yield Reading(resumes_failed, renews, close, joins_ended)
+            yield Reading(close, joins_ended)
 
     def _admitted_at(self, fact: Fact) -> float:
         """Return when the owners of all earlier requests at the worker of a request are known."""
