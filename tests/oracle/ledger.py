@@ -142,6 +142,8 @@ class Reading:
     """What may be read in one way or another, for the same facts.
 
     Attributes:
+        resumes_failed: Whether a piece that does not begin at the start may begin the next attempt
+            after a failure.
         close: The number of a request that belongs to the other side of an end, because it was
             sent when the upload was just ending, and its owner was known late.
         joins_ended: Whether a request belongs to an attempt that has just ended at another worker,
@@ -149,6 +151,7 @@ class Reading:
             what the other one does.
     """
 
+    resumes_failed: bool = False
     close: int = 0
     joins_ended: bool = False
 
@@ -340,6 +343,9 @@ class Replay:
             # A creation under the same id is shown as the next attempt, until it is refused: the
             # owner may have cancelled that one, although the application has not created it.
             self.ended |= {S.CANCELLED}
+        elif self._is_unknown_at(fact.worker, fact.at):
+            # The owner was told that it is cancelled, at a worker that did not know of its end.
+            self.ended |= {S.CANCELLED}
 
     def _is_unknown_at(self, worker: int, at: float) -> bool:
         """Return whether a worker does not know yet that the upload has ended at another one."""
@@ -428,7 +434,7 @@ class Replay:
         if self._is_at_newer_address(exchange):
             return True
         is_piece = application.starts_again and plan.kind is Kind.BYTES
-        if is_piece and S.FAILED in self.ended:
+        if is_piece and self.reading.resumes_failed and S.FAILED in self.ended:
             # As ``curl -C`` does; an upload has failed already when the application says so.
             return True
         # A creation is always another upload than the one before.
@@ -861,8 +867,8 @@ class Ledger:
         first = next((each for each in self.identified if not each.is_identified_at_once), None)
         late = range(first.number, len(self.exchanges) + 1) if first else ()
         joins = (False, True) if self.application.has_many_workers else (False,)
-        for close, joins_ended in product((0, *late), joins):
-            yield Reading(close, joins_ended)
+        for resumes, close, joins_ended in product((False, True), (0, *late), joins):
+            yield Reading(resumes, close, joins_ended)
 
     def _admitted_at(self, fact: Fact) -> float:
         """Return when the owners of all earlier requests at the worker of a request are known."""

@@ -243,7 +243,6 @@ def decide(upload: LiveUpload) -> None:
 def _decide_unknown(upload: LiveUpload, last: Transfer) -> None:
     """Decide about an upload of which the application had accepted nothing before *last*."""
     is_lost = last.kind is TransferKind.CREATE and not last.names_upload
-    is_lost |= last.has_found_nothing and upload.newest_number == upload.number
     is_over = upload.is_reported and (last.is_rejected or is_lost)
     if _may_be_stored_soon(upload):
         upload.prior_state = PriorState.UNKNOWN

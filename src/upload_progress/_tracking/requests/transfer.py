@@ -31,7 +31,6 @@ _WITHOUT_EFFECT: Final = frozenset({TransferKind.ABORT, TransferKind.QUERY})
 """Requests whose refusal says nothing about the upload."""
 _SERVER_ERRORS: Final = range(500, 600)
 _NOT_THERE: Final = frozenset({404, 410})
-_NO_ACCESS: Final = frozenset({401, 403})
 
 
 class TransferPhase(Enum):
@@ -193,12 +192,6 @@ class Transfer:
     def is_rejected(self) -> bool:
         """Whether the client cannot go on after the response, and has not asked for an end."""
         return self.result is TransferResult.REJECTED and self.kind not in _WITHOUT_EFFECT
-
-    @property
-    def has_found_nothing(self) -> bool:
-        """Whether there is no upload at its address, or none to which the client has access."""
-        is_to_upload = self.kind is TransferKind.BYTES and self.session is not None
-        return is_to_upload and self.is_refused and self.status in _NOT_THERE | _NO_ACCESS
 
     @property
     def concerns_parts(self) -> bool:
