@@ -102,7 +102,7 @@ class UploadContext:
         return Moment(clock.monotonic(), clock.time())
 
 
-@define(eq=False, repr=False, kw_only=True, weakref_slot=False)
+@define(eq=False, repr=False, kw_only=True)
 class LiveUpload:
     """An upload while this process receives it; endpoints hold it through an ``Upload``.
 
