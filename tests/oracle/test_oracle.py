@@ -114,6 +114,16 @@ CHOSEN = {
             Request(size=12),
         ),
     ),
+    "upload at a new address, whose creation is not tracked, after a late piece": Scenario(
+        "tus",
+        steps=(
+            Request(),
+            Request(size=24, gap_seconds=0.3),
+            Request(),
+            Request(Kind.CREATE, authentication=NEVER),
+            Request(),
+        ),
+    ),
     "next attempt after a late piece of the one before": Scenario(
         "range", steps=(Request(), Request(size=16, think_seconds=1.5), Request(start=8), Request())
     ),

@@ -355,6 +355,7 @@ def _end_elsewhere(
     upload.prior_state = PriorState.ENDED
     upload.attempt = before.attempt
     upload.prior_records = tuple(records)
+    upload.held_series.learn_session(belonging.session_of(records))
     stored = [each for record in records for each in record.byte_ranges]
     own = upload.held_series.ranges.entries()
     # A failure is the last version; a completion without a known size needs all bytes.
