@@ -67,12 +67,24 @@ def interrupt(sending: subprocess.Popen[str]) -> str:
     return errors
 
 
+def wait_for_pause(server: ExampleServer, upload_id: str) -> None:
+    """Wait until the interrupted request is over.
+
+    tuspyserver blocks its event loop while it waits for the lock of a file, up to 30 seconds.
+    """
+    give_up_at = time.monotonic() + DEADLINE_SECONDS
+    while server.http.get(f"{server.url}/uploads/{upload_id}/progress").json()["state"] != "paused":
+        assert time.monotonic() < give_up_at
+        time.sleep(0.05)
+
+
 def test_next_run_goes_on_where_the_server_is(path: Path, server: ExampleServer) -> None:
     memory = path.parent / "upload-progress" / "tus"
     with command(path, server) as sending:
         errors = interrupt(sending)
     [state] = memory.iterdir()
     found = json.loads(state.read_text())
+    wait_for_pause(server, found["upload_id"])
     with command(path, server) as sending:
         output, resumed = sending.communicate(timeout=DEADLINE_SECONDS)
 
