@@ -35,6 +35,7 @@ CAPABILITIES: Mapping[str, Mapping[str, Sequence[str]]] = {
         ),
         "an ended upload stays ended until its next attempt": (
             "test_final_record_is_not_replaced",
+            "test_cancel_by_another_worker_is_not_replaced",
             "test_new_attempt_replaces_older_attempt",
             "test_completed_upload_has_ended_although_transfers_are_open",
         ),

@@ -48,9 +48,11 @@ async def end_of(tracker: ProgressTracker, upload_id: str) -> UploadProgress:
 
 async def snapshot_of_attempt(tracker: ProgressTracker, upload_id: str, attempt: int) -> object:
     """Return state and bytes of an attempt, as soon as this process can read it from the store."""
-    while (seen := await tracker.get(upload_id, owner="ann")).attempt < attempt:  # noqa: ASYNC110  # no event tells it
+    while True:
         await anyio.sleep(0.05)
-    return seen.attempt, seen.state, seen.bytes_transferred
+        seen = await tracker.get(upload_id, owner="ann")
+        if seen.attempt >= attempt:
+            return seen.attempt, seen.state, seen.bytes_transferred
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

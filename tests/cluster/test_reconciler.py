@@ -15,10 +15,12 @@ from upload_progress._cluster.reconciler import Reconciler
 from upload_progress._cluster.rpc import RpcEndpoint
 from upload_progress._model.models import ErrorCode, TransferRecord, UploadError, UploadKey
 from upload_progress._model.state import ABORTED, CANCELLED, LOST
+from upload_progress._reading.record_loader import Loaded
 from upload_progress._tracking import outcomes
 from upload_progress._tracking.live_upload import LiveUpload
 from upload_progress._tracking.requests.transfer import TransferPhase
 from upload_progress.backends import MemoryPublisher
+from upload_progress.exceptions import StoreUnavailable
 
 pytestmark = pytest.mark.anyio
 
@@ -77,6 +79,26 @@ async def test_upload_that_was_cancelled_elsewhere_is_cut(
     await reconciler(sim).check_all()
 
     assert live.state is S.CANCELLED
+
+
+async def test_upload_in_a_part_of_the_store_that_is_away_is_not_compared(
+    sim: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A missing record says nothing, if the part of the store that may have it does not answer."""
+    live = await begin(sim)
+    loader = sim.internals.flusher.loader
+    await write(sim, S.CANCELLED, error=CANCELLED, transfer_id="another")
+
+    async def load_nothing(_keys: object) -> Loaded:
+        return Loaded({}, {"ann": StoreUnavailable()})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(loader), "load_available", lambda _self, keys: load_nothing(keys))
+        await reconciler(sim).check([live])
+    states = [live.state]
+    await reconciler(sim).check([live])
+
+    assert [*states, live.state] == [S.RECEIVING, S.CANCELLED]
 
 
 async def test_end_that_another_worker_has_stored_is_the_only_one(sim: Simulation) -> None:

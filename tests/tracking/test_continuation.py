@@ -103,6 +103,17 @@ async def shown(sim: Simulation) -> UploadProgress:
     return await sim.tracker.get("up", owner="ann")
 
 
+async def test_attempt_that_announces_no_size_has_that_of_the_one_before(sim: Simulation) -> None:
+    now = sim.clock.time()
+    await store(sim, "range", state=S.FAILED, error=DISCONNECTED, finished_at=now, worker=None)
+    live = receive(sim, evolve(RANGE, completes_at_total=True), 10)
+    await sim.run(1)
+
+    progress = await shown(sim)
+    assert (progress.attempt, progress.total_bytes) == (2, 30)
+    assert live.held_series.has_inherited_total
+
+
 async def test_newer_of_two_uploads_that_begin_at_once_is_the_next_attempt(
     sim: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
