@@ -124,11 +124,13 @@ class FanOut:
         return encode_json({"sizes": sizes, "cpu_seconds": used})
 
     def _updates(self, batch: int) -> list[Update]:
-        self.sequence += 1
+        # Each is newer than all before: `FloorClient` has one version for all uploads.
+        self.sequence += batch
+        first = self.sequence - batch + 1
         return [
             Update(
                 "benchmark",
-                evolve(self.snapshot, upload_id=f"upload-{number:04}", sequence=self.sequence),
+                evolve(self.snapshot, upload_id=f"upload-{number:04}", sequence=first + number),
             )
             for number in range(batch)
         ]
