@@ -47,12 +47,12 @@ async def end_of(tracker: ProgressTracker, upload_id: str) -> UploadProgress:
 
 
 async def snapshot_of_attempt(tracker: ProgressTracker, upload_id: str, attempt: int) -> object:
-    """Return state and bytes of an attempt, as soon as this process can read it from the store."""
-    while True:
+    """Return state and bytes of an attempt, as soon as this process has read it twice."""
+    seen: list[UploadProgress] = []
+    while sum(each.attempt == attempt for each in seen) < 2:
         await anyio.sleep(0.05)
-        seen = await tracker.get(upload_id, owner="ann")
-        if seen.attempt >= attempt:
-            return seen.attempt, seen.state, seen.bytes_transferred
+        seen.append(await tracker.get(upload_id, owner="ann"))
+    return seen[-1].attempt, seen[-1].state, seen[-1].bytes_transferred
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
