@@ -352,16 +352,15 @@ async def test_s3_parallel_parts_on_two_workers_are_one_upload(
     await send_request(
         app, workers[0], "PUT", f"{path}?partNumber=3&uploadId=abc", content=b"y" * 100
     )
-    await send_request(
-        app, workers[1], "POST", f"{path}?uploadId=abc", headers=XML, content=b"<xml/>"
-    )
-
-    done = await only_upload(workers, S.COMPLETED)
 
     async def has_counted_duplicate() -> bool:
         return (await only_upload(workers)).retransmitted_bytes == 100
 
     await wait_until_async(has_counted_duplicate)
+    await send_request(
+        app, workers[1], "POST", f"{path}?uploadId=abc", headers=XML, content=b"<xml/>"
+    )
+
     done = await only_upload(workers, S.COMPLETED)
     assert done.parts
     assert (done.parts.received, done.parts.total) == (20, 20)
