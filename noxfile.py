@@ -15,8 +15,8 @@ import nox
 
 # An option of tests/conftest.py that selects no tests: coverage is still required.
 REQUIRE_SERVICES = "--require-services"
-# Each process starts its own servers. The tests wait for them and for timers: three processes use
-# two thirds of two cores.
+# Each process starts its own servers. The tests wait for them and for timers: of two cores, three
+# processes would use two thirds.
 PROCESSES = 4
 # Patterns of files and folders in tests/: what tests whole programs, ...
 PROGRAMS = ("browser", "clients", "cluster", "demo", "test_doc*.py", "test_examples.py")

@@ -20,10 +20,12 @@ from upload_progress import (
 )
 from upload_progress._cluster.reaper import SWEEP_SECONDS
 from upload_progress._internals import internals_of
+from upload_progress._model.api_types import TaskReport
 from upload_progress._model.models import TransferRecord, UploadKey
 from upload_progress._model.version import SKIPPED_VERSIONS
 from upload_progress._reading.store_parts import OUTDATED_SECONDS, REPAIR_SECONDS, StoreParts
 from upload_progress._runtime.circuit_breaker import FIRST_OPEN_SECONDS, CircuitBreaker
+from upload_progress._tracking.hand_over import make_token
 from upload_progress.exceptions import StoreBusy
 from upload_progress.interfaces import ALL_OWNERS
 from upload_progress.testing import FakeClock, FaultyStore
@@ -163,6 +165,17 @@ async def test_reads_are_answered_again_within_a_second_of_a_failed_write(
     assert outcomes == ["unavailable", "shown"]
 
 
+LOOKS: dict[str, Callable[[ProgressTracker], Awaitable[object]]] = {
+    "get": READS["get"],
+    "offset": READS["offset"],
+    "cancel": lambda tracker: tracker.cancel("up", owner="ann"),
+    "report of a task": lambda tracker: internals_of(tracker).task_reports.add(
+        "up", make_token(UP), TaskReport()
+    ),
+}
+"""What looks for one upload."""
+
+
 async def test_what_a_store_lacks_after_an_outage_is_not_unknown_yet(
     sim: Simulation, store: FullStore
 ) -> None:
@@ -173,13 +186,13 @@ async def test_what_a_store_lacks_after_an_outage_is_not_unknown_yet(
     sim.clock.advance(FIRST_OPEN_SECONDS)
     store.fault = None
 
-    for call in (sim.tracker.get, sim.tracker.cancel):
+    for look in LOOKS.values():
         with pytest.raises(StoreUnavailable):
-            await call("up", owner="ann")
+            await look(sim.tracker)
     sim.clock.advance(REPAIR_SECONDS)
-    for call in (sim.tracker.get, sim.tracker.cancel):
+    for look in LOOKS.values():
         with pytest.raises(UploadNotFound):
-            await call("up", owner="ann")
+            await look(sim.tracker)
 
 
 async def test_upload_that_begins_after_an_outage_shares_no_event_id_with_a_lost_one(

@@ -180,7 +180,7 @@ async def test_replaced_upload_is_not_newer_whatever_its_clock_says(
     live = sim.begin("up", 10)
     await sim.run(0.5)
     before = record("up", attempt=1, started_at=sim.clock.time() + 5)
-    live.replaced = frozenset({before.transfer_id})
+    live.replaced = (before.transfer_id,)
     await sim.memory.save([evolve(before, attempt=2, received_bytes=7)])
 
     live.mark_due()

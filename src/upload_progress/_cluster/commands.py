@@ -55,7 +55,6 @@ from upload_progress.exceptions import (
     QuotaExceeded,
     StoreBusy,
     UploadEnded,
-    UploadNotFound,
     WorkerStopping,
 )
 from upload_progress.identity import Identity
@@ -334,7 +333,7 @@ class UploadCommands:
         await self._call_patiently(current[0].owner, lambda store: store.save(ends))
         stored = await self._load(current[0].key)
         if not stored:
-            raise UploadNotFound
+            raise self.loader.not_found(current[0].owner)
         progress = self.loader.fold(stored)
         if not is_final(progress.state):
             # Another worker has begun the next attempt meanwhile.

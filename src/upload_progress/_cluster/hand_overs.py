@@ -28,7 +28,7 @@ from upload_progress._tracking.hand_over import (
     resumed,
 )
 from upload_progress._tracking.live_upload import LiveUpload
-from upload_progress.exceptions import NotHandedOver, StoreUnavailable, UploadNotFound
+from upload_progress.exceptions import NotHandedOver, StoreUnavailable
 
 __all__ = ["ANSWER_SECONDS", "STORED_SECONDS", "HandOvers"]
 
@@ -93,7 +93,7 @@ class HandOvers:
         records = newest_attempt((await self.loader.load([key])).get(key, []))
         record = find_handed_over(records, token_hash)
         if record is None:
-            self._check_waiting(records, waited)
+            self._check_waiting(key, records, waited)
             return None
         now = self.loader.clock.time()
         base = continued(record, records, now=now)
@@ -110,11 +110,13 @@ class HandOvers:
             live.context.on_superseding(live, [record])
         return live
 
-    def _check_waiting(self, records: Sequence[TransferRecord], waited: float) -> None:
+    def _check_waiting(
+        self, key: UploadKey, records: Sequence[TransferRecord], waited: float
+    ) -> None:
         """Raise an error if no record will be handed over."""
         if not records:
             if waited >= STORED_SECONDS:
-                raise UploadNotFound
+                raise self.loader.not_found(key.owner)
             return
         shown = self.loader.fold(records)
         if is_final(shown.state):

@@ -81,7 +81,7 @@ class TaskReports:
         records = newest_attempt(await self.lane.load(key))
         record = find_handed_over(records, token_hash)
         if record is None:
-            raise UploadNotFound
+            raise UploadNotFound if records else self.loader.not_found(key.owner)
         shown = self.loader.fold(records)
         if shown.state is _ENDS.get(report.state):
             return shown  # its response was lost

@@ -103,17 +103,7 @@ def ended(record: TransferRecord, now: float) -> TransferRecord:
     else:
         # The worker may have shown versions that are not stored; while it waited there were none.
         ended_at, signal, error, skipped = record.lease_until, Signal.LOSE, LOST, SKIPPED_VERSIONS
-    ended_at = min(ended_at or now, now)
-    return evolve(
-        record,
-        state=next_state(record.state, signal) or record.state,
-        error=error,
-        stage=None,
-        finished_at=ended_at,
-        updated_at=ended_at,
-        sequence=record.sequence + skipped,
-        worker=None,
-    )
+    return _with_end(record, signal, error, ended_at=min(ended_at or now, now), skipped=skipped)
 
 
 def cancelled(record: TransferRecord, now: float) -> TransferRecord:
@@ -123,17 +113,24 @@ def cancelled(record: TransferRecord, now: float) -> TransferRecord:
         record: A record of the upload.
         now: Seconds since the epoch.
     """
+    # Its worker may have shown versions that are not stored.
+    return _with_end(record, Signal.CANCEL, CANCELLED, ended_at=now, skipped=SKIPPED_VERSIONS)
+
+
+def _with_end(
+    record: TransferRecord, signal: Signal, error: UploadError, *, ended_at: float, skipped: int
+) -> TransferRecord:
+    """Return *record* as another worker than its own ends it, that many versions later."""
     return evolve(
         record,
-        state=UploadState.CANCELLED,
-        error=CANCELLED,
+        state=next_state(record.state, signal) or record.state,
+        error=error,
         stage=None,
         stalled=False,
         bytes_per_second=None,
-        finished_at=now,
-        updated_at=now,
-        # Its worker may have shown versions that are not stored.
-        sequence=record.sequence + SKIPPED_VERSIONS,
+        finished_at=ended_at,
+        updated_at=ended_at,
+        sequence=record.sequence + skipped,
         worker=None,
     )
 

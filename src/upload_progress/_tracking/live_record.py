@@ -50,7 +50,7 @@ def record_of(upload: LiveUpload, now: Moment) -> TransferRecord:
         worker=None if upload.state in FINAL_STATES else upload.worker,
         hand_over=upload.hand_over,
         stored_bytes=None if upload.stored is None else upload.stored.size_bytes,
-        former_sessions=tuple(sorted(upload.replaced)),
+        former_sessions=upload.replaced,
     )
     if upload.inherited is not None:
         return with_inherited(made, upload.inherited, upload.set_by_app)

@@ -176,7 +176,7 @@ class LiveUpload:
     hand_over: HandOver | None = field(default=None, init=False)
     inherited: TransferRecord | None = field(default=None, init=False)
     stored: StoredBytes | None = field(default=None, init=False)
-    replaced: frozenset[str] = field(default=frozenset(), init=False)
+    replaced: tuple[str, ...] = field(default=(), init=False)
     _claimant: Identity | None = field(default=None, init=False)
     on_response: Callable[[bool], None] | None = field(default=None, init=False)
     set_by_app: frozenset[str] = field(default=frozenset(), init=False)

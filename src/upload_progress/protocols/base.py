@@ -76,7 +76,7 @@ class TransferKind(StrEnum):
     BYTES = "bytes"
     """Add bytes to an existing upload."""
     COMPLETE = "complete"
-    """Assemble the upload from its parts, all of which have been sent."""
+    """Complete the upload: all of its parts have been sent."""
     ABORT = "abort"
     """Abandon the upload."""
     QUERY = "query"

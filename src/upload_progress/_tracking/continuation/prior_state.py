@@ -300,7 +300,7 @@ def _leave_session(upload: LiveUpload, records: Sequence[TransferRecord]) -> Non
         plain = [record for record in records if record.protocol is None]
         replaced = (each for record in plain for each in record.former_sessions)
         known = [*(record.transfer_id for record in plain), *replaced]
-        upload.replaced = frozenset(known[:_MAX_FORMER_SESSIONS])
+        upload.replaced = tuple(dict.fromkeys(known))[:_MAX_FORMER_SESSIONS]
         return
     if not head.resource_is_unique or head.part_total_bytes is not None:
         return
